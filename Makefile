@@ -1,0 +1,97 @@
+# make demo   everything from nothing: environment, phantom cohort, training, registry, service, one explained diagnosis
+# make test   everything from nothing: environment, lint, all tests
+#
+# Only Python 3.11 and make are needed. What is made lies in this folder: .venv, var/, mlruns/, dist/.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+VAR    := $(CURDIR)/var
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+JOBS   ?= 2
+
+# Temporary files too, unless the clone lies deep: the path of a Unix socket may have 107 characters, and names follow.
+TEMPORARY := $(shell path="$(VAR)/tmp"; [ $${#path} -le 55 ] && echo "$$path" || echo /tmp)
+
+# Caches and stores inside the clone, no hub, no telemetry. The installation is left out, so that pip keeps its own cache.
+INSIDE := mkdir -p "$(TEMPORARY)" && env PATH="$(abspath $(BIN)):$$PATH" TMPDIR="$(TEMPORARY)" \
+	BENTOML_HOME="$(VAR)/bentoml" HF_HOME="$(VAR)/huggingface" TORCH_HOME="$(VAR)/torch" XDG_CACHE_HOME="$(VAR)/cache" \
+	XDG_CONFIG_HOME="$(VAR)/config" XDG_DATA_HOME="$(VAR)/data" MPLCONFIGDIR="$(VAR)/matplotlib" UV_CACHE_DIR="$(VAR)/uv" \
+	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 BENTOML_DO_NOT_TRACK=True MLFLOW_DISABLE_TELEMETRY=true \
+	TOKENIZERS_PARALLELISM=false
+
+# What the integration tests run beside Python: a browser, and validators of DICOM objects.
+DEBIAN := chromium dicom3tools dcmtk
+
+WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
+SOURCES = $(shell find consilium training service -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
+
+.PHONY: help install debian demo picture test lint format lock wheel bento benchmarks clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+install: $(STAMP)  ## the environment alone
+
+# torch first and alone: where a build of it for this machine's hardware is at hand, pip takes that one.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not on the path; give another 3.11 with PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+# Only where they are missing and may be installed; their tests skip by name where they are not there.
+debian:
+	@missing=$$(for package in $(DEBIAN); do dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing" $$missing; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $$missing; } >/dev/null 2>&1 \
+	    || echo "could not be installed; the tests that need them are skipped:" $$missing; \
+	elif [ -n "$$missing" ]; then echo "not installed; the tests that need them are skipped:" $$missing; fi
+
+demo: $(STAMP)  ## phantom cohort, training, registry, service and one explained diagnosis
+	@$(INSIDE) consilium demo
+
+lint: $(STAMP)  ## style, types and the borders between the packages
+	@$(INSIDE) ruff check
+	@$(INSIDE) ruff format --check --quiet
+	@$(INSIDE) mypy
+	@$(INSIDE) lint-imports --no-logo
+
+picture: $(STAMP) debian  ## docs/report.png, of the report that the demo wrote
+	@$(INSIDE) python scripts/picture.py
+
+# One thread a worker: more threads than cores cost up to five times.
+test: $(STAMP) lint debian  ## lint and all tests
+	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" --durations=15 $(ARGS)
+
+format: $(STAMP)  ## let ruff write the layout
+	@$(INSIDE) ruff check --fix-only --quiet
+	@$(INSIDE) ruff format --quiet
+
+lock: $(STAMP)  ## write constraints.txt anew from the environment
+	$(BIN)/python scripts/pinned.py dev > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+	touch $(STAMP)
+
+wheel: $(WHEEL)  ## dist/consilium-*.whl
+
+$(WHEEL): $(STAMP) $(SOURCES)
+	@$(INSIDE) python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@echo $(WHEEL)
+
+bento: $(WHEEL)  ## package the service and the wheel for deployment
+	$(BIN)/python scripts/pinned.py serve > dist/requirements.txt
+	@$(INSIDE) bentoml build
+
+benchmarks: $(STAMP)  ## every benchmark, one after the other
+	@for question in benchmarks/[a-z]*.py; do $(INSIDE) python $$question; done
+
+clean:  ## remove what was made, the environment and the model store excepted
+	rm -rf build dist var .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

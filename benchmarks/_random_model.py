@@ -1,0 +1,94 @@
+"""A model of full size with random weights: what it costs does not depend on what it has learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from consilium.artifact import Artifact, save_artifact
+from consilium.calibration import Calibration, fit_calibration
+from consilium.collate import Preprocessing
+from consilium.findings import Finding, FindingSet
+from consilium.model import DiagnosisModel
+from consilium.recipe import Recipe
+from consilium.study import (
+    Image,
+    Modality,
+    Note,
+    NoteKind,
+    Observation,
+    Patient,
+    Sex,
+    Study,
+    nonempty_subsets,
+    subset_key,
+)
+
+FINDINGS = FindingSet(
+    tuple(
+        Finding(name, name.replace("_", " ").capitalize())
+        for name in ("pneumonia", "heart_failure", "pleural_effusion", "pneumothorax")
+    )
+)
+WORDS = ("fever", "cough", "dyspnoea", "oedema", "wheeze", "chills", "sputum", "no", "known", "for", "three", "days")
+
+
+def study(number: int, side: int) -> Study:
+    """A study with every modality; as dear as a real one, and as meaningless as noise."""
+    rng = np.random.default_rng(number)
+    image = Image(rng.integers(0, 65536, (side, side), dtype=np.uint16), f"{number:064x}", "png")
+    crp, rate = float(rng.lognormal(3)), float(rng.normal(90, 15))
+    return Study(
+        images=(image,),
+        notes=(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 40))),),
+        observations=(
+            Observation("crp", "1988-5", crp, crp, "mg/L"),
+            Observation("heart_rate", "8867-4", rate, rate, "/min"),
+        ),
+        patient=Patient(float(rng.integers(20, 90)), Sex.FEMALE),
+    )
+
+
+def random_artifact(recipe: Recipe) -> Artifact:
+    torch.manual_seed(recipe.seed)
+    preprocessing = Preprocessing.fit(recipe, [study(number, 64) for number in range(50)])
+    return Artifact(
+        recipe, FINDINGS, preprocessing, DiagnosisModel(recipe, FINDINGS, preprocessing), _calibration(recipe), {}
+    )
+
+
+def _calibration(recipe: Recipe) -> Calibration:
+    rng = np.random.default_rng(recipe.seed)
+    labels = (rng.random((200, len(FINDINGS))) < 0.4).astype(np.float32)
+
+    def logits() -> np.ndarray:
+        return rng.normal(2 * labels - 1, 1.5)
+
+    return fit_calibration(
+        FINDINGS,
+        labels,
+        np.array([f"p{number}" for number in range(len(labels))]),
+        {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
+        {modality: logits() for modality in recipe.modalities},
+        present=np.array([[modality in recipe.modalities for modality in Modality]] * len(labels)),
+        target_sensitivity=0.9,
+        seed=recipe.seed,
+        bootstrap=20,
+    )
+
+
+@contextmanager
+def model_folder(given: Path | None, encoder: str, size: int) -> Iterator[Path]:
+    """`given`, or a folder with a random model around the image encoder `encoder` that is gone afterwards."""
+    if given is not None:
+        yield given
+        return
+    recipe = Recipe.from_mapping({"name": "random", "image": {"encoder": encoder, "size": size}})
+    with TemporaryDirectory(prefix="consilium-benchmark-") as folder:
+        save_artifact(Path(folder) / "model", random_artifact(recipe))
+        yield Path(folder) / "model"

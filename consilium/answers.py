@@ -1,0 +1,87 @@
+"""Answers of the service become Diagnosis and Explanation again, so that a caller can print them and make reports."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from consilium.diagnosis import (
+    Diagnosis,
+    Explanation,
+    FindingExplanation,
+    FindingResult,
+    ImageSaliency,
+    ModelIdentity,
+    ObservationWeight,
+    OperatingPoint,
+    WordWeight,
+)
+from consilium.findings import Finding
+from consilium.schemas import (
+    DiagnosisAnswer,
+    ExplanationAnswer,
+    FindingAnswer,
+    FindingExplanationAnswer,
+    Overlay,
+    SaliencyAnswer,
+)
+from consilium.study import Modality
+
+_UNSEEN, _ZERO, _STEPS = 0, 128, 127  # of an overlay's palette, as `Overlay` says
+
+
+def read_explanation(answer: ExplanationAnswer) -> Explanation:
+    """What the service said; saliency in the 255 steps of its overlay."""
+    findings = {finding.finding: _finding(finding) for finding in answer.findings}
+    explained = tuple(_explained(one, findings[one.finding]) for one in answer.explanations)
+    return Explanation(read_diagnosis(answer), explained)
+
+
+def read_diagnosis(answer: DiagnosisAnswer) -> Diagnosis:
+    """What the service said."""
+    return Diagnosis(
+        findings=tuple(_result(finding) for finding in answer.findings),
+        exclusive=answer.exclusive,
+        modalities=tuple(Modality(name) for name in answer.modalities),
+        model=ModelIdentity(**answer.model.model_dump()),
+        input_digests=dict(answer.input_digests),
+        warnings=answer.warnings,
+    )
+
+
+def _finding(answer: FindingAnswer) -> Finding:
+    return Finding(answer.finding, answer.display, answer.code)
+
+
+def _result(answer: FindingAnswer) -> FindingResult:
+    opinions = {Modality(name): probability for name, probability in answer.opinions.items()}
+    point = OperatingPoint.from_json(answer.operating_point.model_dump())
+    return FindingResult(_finding(answer), answer.probability, answer.call, point, opinions)
+
+
+def _explained(answer: FindingExplanationAnswer, finding: Finding) -> FindingExplanation:
+    return FindingExplanation(
+        finding=finding,
+        log_odds=answer.log_odds,
+        prior_log_odds=answer.prior_log_odds,
+        modalities={Modality(name): value for name, value in answer.modalities.items()},
+        images=tuple(_saliency(image) for image in answer.images),
+        words=tuple(WordWeight(**word.model_dump()) for word in answer.words),
+        observations=tuple(ObservationWeight(**observation.model_dump()) for observation in answer.observations),
+        methods=dict(answer.methods),
+    )
+
+
+def _saliency(answer: SaliencyAnswer) -> ImageSaliency:
+    return ImageSaliency(answer.image, _values(answer.overlay), answer.cells)
+
+
+def _values(overlay: Overlay) -> npt.NDArray[np.float32]:
+    with Pillow.open(io.BytesIO(base64.b64decode(overlay.data)), formats=["PNG"]) as picture:
+        indices = np.asarray(picture)
+    values = (indices.astype(np.float32) - _ZERO) / _STEPS * np.float32(overlay.scale)
+    return np.where(indices == _UNSEEN, np.float32(np.nan), values)

@@ -1,0 +1,77 @@
+"""The `consilium` command. It knows all three packages and imports them on demand: `--help` must not wait for torch.
+
+One file a group of commands. `main` is the entry: it turns every error of ours into one line on standard error, with
+exit code 2 for bad input and 1 for everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+# typer 0.29 brings its own click, and no other name for what a wrong option raises.
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
+
+from consilium import __version__
+from consilium.cli import cohorts, demo, diagnose, models, serve, train
+from consilium.errors import CohortError, ConsiliumError, InputError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="consilium",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"consilium {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _consilium(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Calibrated, explained diagnosis from radiographs, notes and observations: trained, registered and served.
+
+    Decision support under development, no certified medical device.
+    """
+
+
+for group in (demo, cohorts, train, diagnose, serve, models):
+    group.add_to(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give its exit code."""
+    try:
+        code = app(args=arguments, prog_name="consilium", standalone_mode=False)
+    except ClickException as error:
+        # Without arguments the help was shown, and is all there is to say.
+        helped = isinstance(error, NoArgsIsHelpError)
+        return error.exit_code if helped else _fail(error.format_message(), error.exit_code)
+    except (InputError, CohortError) as error:
+        return _fail(str(error), BAD_INPUT)
+    except ConsiliumError as error:
+        return _fail(str(error), FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain of it once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,82 @@
+"""`consilium phantom` and `consilium check`: cohorts made and looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consilium.cli.output import AsJson, progress_bar, show, show_json
+from consilium.errors import CohortError, InputError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: consilium phantom var/phantom --studies 4000 --seed 1 --size 128")(phantom)
+    app.command(epilog="Example: consilium check var/phantom")(check)
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.")],
+    studies: Annotated[int, typer.Option(help="How many.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")],
+    size: Annotated[int, typer.Option(help="Rows and columns of the images.")] = 512,
+    shortcut: Annotated[
+        float | None, typer.Option(help="Plant a shortcut of this strength, 0 to 1, for testing audits.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+) -> None:
+    """Write a phantom cohort: made-up patients whose best possible diagnosis is known.
+
+    Images, notes, observations and labels lie as every cohort of the kind `manifest` does; the truth lies beside them
+    in truth/, where no training looks.
+    """
+    from training.cohorts.phantom.write import write_phantom
+
+    try:
+        with progress_bar("studies", studies) as done:
+            write_phantom(out, studies, seed, size, workers=workers, shortcut=shortcut, progress=done)
+    except OSError as error:
+        raise InputError("out", str(out), f"must be a folder that can be written ({error.strerror})") from None
+    show(f"{studies} studies in {out}; train on them with: consilium train phantom-demo --cohort {out}")
+
+
+def check(
+    cohort: Annotated[Path, typer.Argument(help="Folder of the cohort.")],
+    kind: Annotated[
+        str | None, typer.Option(help="manifest, phantom or covid-chestxray; told from the folder unless given.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="Where the cohort has several: severity or aetiology.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Read a whole cohort, decode every image, and say what is there, what is missing and what is wrong.
+
+    Ends with code 2 where something is wrong.
+    """
+    from training.check import check_cohort
+    from training.cohorts import load_cohort
+
+    try:
+        loaded = load_cohort(kind or _kind(cohort), cohort, task)
+    except CohortError as error:
+        if not as_json:
+            raise
+        show_json({"problems": [str(problem) for problem in error.problems]})
+        raise typer.Exit(2) from None
+    images = sum(len(record.images) for record in loaded.records)
+    with progress_bar("images", images) as done:
+        report = check_cohort(loaded, done)
+    if as_json:
+        show_json(report.to_json())
+    else:
+        show(*report.terminal_tables())
+    if report.problems:
+        raise typer.Exit(2)
+
+
+def _kind(root: Path) -> str:
+    if (root / "metadata.csv").is_file():
+        return "covid-chestxray"
+    if (root / "studies.csv").is_file():
+        return "phantom" if (root / "truth").is_dir() else "manifest"
+    raise InputError("cohort", str(root), "must be a folder with studies.csv, or one of covid-chestxray's layout")

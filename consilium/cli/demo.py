@@ -1,0 +1,204 @@
+"""`consilium demo`: everything once, from a cohort to an explained diagnosis over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+import yaml
+
+from consilium.cli.output import log_to_terminal, progress_bar, show
+from consilium.errors import ConsiliumError, InputError
+
+if TYPE_CHECKING:
+    from consilium.diagnosis import Explanation
+    from consilium.study import Study
+    from training.cohorts.cohort import StudyRecord
+    from training.run import TrainedModel
+
+RECIPE = "phantom-demo"
+STUDIES, SEED, SIZE = 4000, 1, 128
+_FOLDER = Path("var") / "demo"
+_ANSWER_SECONDS = 120.0
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: consilium demo")(demo)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What one study sends to the service, what it really has, and the same as a Study, for the report."""
+
+    study_id: str
+    truth: str
+    images: tuple[bytes, ...]
+    request: dict[str, Any]
+    study: Study
+
+
+def demo() -> None:
+    """Make a phantom cohort, train, evaluate, register and serve a model, and ask it for one explained diagnosis.
+
+    Takes some minutes on two cores. A cohort that is there already is used again.
+    """
+    log_to_terminal()
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    cohort = _FOLDER / "cohort"
+    _section("1 of 4  a phantom cohort: made-up patients whose best possible diagnosis is known")
+    _make_cohort(cohort)
+    _section("2 of 4  training, evaluation, registration")
+    trained = _train(cohort)
+    _section("3 of 4  served over HTTP, asked for one study of the test split")
+    request = _one_study(cohort, set(trained.evaluation.study_ids.tolist()))
+    explanation = _ask(f"models:/{trained.name}@champion", request)
+    _section("4 of 4  the answer")
+    _tell(explanation, request, trained)
+
+
+def _section(title: str) -> None:
+    show("", title, "")
+
+
+def _make_cohort(folder: Path) -> None:
+    from training.cohorts.phantom.write import write_phantom
+
+    if folder.exists():
+        # It appears whole or not at all, so only another design makes it useless.
+        if _is_wanted(folder):
+            show(f"{folder} is there already")
+            return
+        shutil.rmtree(folder)
+    with progress_bar("studies", STUDIES) as done:
+        write_phantom(folder, STUDIES, SEED, SIZE, progress=done)
+    show(f"{STUDIES} studies written to {folder}")
+
+
+def _is_wanted(folder: Path) -> bool:
+    try:
+        design = yaml.safe_load((folder / "truth" / "design.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return False
+    wanted = {"studies": STUDIES, "seed": SEED, "size": SIZE, "shortcut": None}
+    return isinstance(design, dict) and all(design.get(key) == value for key, value in wanted.items())
+
+
+def _train(cohort: Path) -> TrainedModel:
+    from training.evaluation import terminal_tables
+    from training.recipes import find_recipe
+    from training.run import train
+
+    trained = train(find_recipe(RECIPE), cohort, promote=True)
+    show(*terminal_tables(trained.evaluation))
+    share = trained.evaluation.value("oracle_shares", "auroc_share", row="fused/as_present", finding="macro")
+    show(f"fused, macro over findings: {share:.0%} of the AUROC above chance that is possible on this test split")
+    show(f"registered and promoted: {trained.uri}")
+    return trained
+
+
+def _one_study(root: Path, among: set[str]) -> Request:
+    """The first study of `among` with all modalities and more than one finding."""
+    from training.cohorts import load_cohort
+
+    cohort = load_cohort("phantom", root)
+    for record in cohort.records:
+        whole = record.images and record.notes and record.observations
+        has = [finding.display for finding, label in zip(cohort.findings, record.labels, strict=True) if label == 1]
+        if whole and record.study_id in among and len(has) > 1:
+            return _request(record, ", ".join(has))
+    raise InputError("cohort", str(root), "must have a test study with every modality and two findings")
+
+
+def _request(record: StudyRecord, truth: str) -> Request:
+    from consilium.ingest.image import read_image
+    from consilium.study import NoteKind
+
+    request = {
+        "notes": [
+            {"kind": note.kind.value, "text": note.text, "time": _iso(note.time)}
+            for note in record.notes
+            if note.kind in (NoteKind.HISTORY, NoteKind.INDICATION)
+        ],
+        "observations": [
+            {"code": o.code, "value": o.given_value, "unit": o.given_unit, "time": _iso(o.time)}
+            for o in record.observations
+        ],
+        "patient": {"age": record.patient.age, "sex": record.patient.sex.value},
+        "reference_time": _iso(record.reference_time),
+        "caller_reference": "demo",
+        "level": "thorough",
+    }
+    files = tuple(image.path.read_bytes() for image in record.images)
+    # The page shows what was sent, so notes are those of the request, in its order.
+    return Request(record.study_id, truth, files, request, _study([read_image(data) for data in files], request))
+
+
+def _study(images: list[Any], request: dict[str, Any]) -> Study:
+    from consilium.ingest.records import study_from_records
+
+    parts = (request["notes"], request["observations"], request["patient"], request["reference_time"])
+    return study_from_records(images, *parts)
+
+
+def _iso(time: Any) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def _ask(model: str, request: Request) -> Explanation:
+    import httpx
+
+    from consilium.answers import read_explanation
+    from consilium.schemas import ExplanationAnswer
+    from service.launch import RunningService
+
+    images = [("images", (f"{n}.dcm", data, "application/dicom")) for n, data in enumerate(request.images)]
+    with RunningService(model) as service:
+        show(f"{model} answers at {service.url}; sending {request.study_id}: {_contents(request)}")
+        answer = httpx.post(
+            f"{service.url}/v1/explain",
+            data={"request": json.dumps(request.request)},
+            files=images,
+            timeout=_ANSWER_SECONDS,
+        )
+    if answer.status_code != httpx.codes.OK:
+        raise ConsiliumError(f"the service answered {answer.status_code}: {answer.text}")
+    show(f"answered in {answer.elapsed.total_seconds():.1f} s")
+    return read_explanation(ExplanationAnswer.model_validate_json(answer.content))
+
+
+def _contents(request: Request) -> str:
+    images, notes, values = (
+        len(part) for part in (request.images, request.request["notes"], request.request["observations"])
+    )
+    return f"{images} DICOM, {notes} note(s), {values} observations"
+
+
+def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> None:
+    from consilium.cli.diagnose import write_report
+    from consilium.store import tracking_uri
+    from consilium.terminal import diagnosis_table, explanation_table
+
+    report = _FOLDER / "report.html"
+    write_report(report, request.study, explanation)
+    show(diagnosis_table(explanation.diagnosis))
+    called = [one for one in explanation.findings if explanation.diagnosis[one.finding.name].call]
+    show(*(explanation_table(one) for one in called))
+    show(
+        f"what this made-up patient really has: {request.truth}",
+        "",
+        f"the report, for a browser:  {report.resolve()}",
+        f"the MLflow UI:              {_command('mlflow')} ui --backend-store-uri {tracking_uri()}",
+        f"the registry:               {_command('consilium')} models show {trained.name}",
+        f"the service, to stay:       {_command('consilium')} serve models:/{trained.name}@champion",
+    )
+
+
+def _command(name: str) -> str:
+    """How a shell without this environment finds `name`."""
+    return os.path.relpath(Path(sys.executable).parent / name)

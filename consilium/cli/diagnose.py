@@ -1,0 +1,174 @@
+"""`consilium diagnose`: one study, answered and explained in this process."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consilium.cli.output import AsJson, show, show_json
+from consilium.errors import InputError
+from consilium.study import NoteKind
+
+if TYPE_CHECKING:
+    from consilium.diagnosis import Explanation
+    from consilium.study import Study
+
+_COLUMNS = ("code", "value", "unit", "time")
+_NOTE_RULE = f"must read KIND=TEXT or KIND=@FILE with a kind of {', '.join(NoteKind)}"
+_MOST_OBSERVATION_BYTES = 1 << 24
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(
+        epilog="Example: consilium diagnose models:/consilium-phantom-demo@champion --image chest.dcm "
+        "--note 'indication=fever and cough' --observations labs.csv --age 67 --sex F --report out.html"
+    )(diagnose)
+
+
+def diagnose(
+    model: Annotated[str, typer.Argument(help="Model folder, models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    image: Annotated[list[Path] | None, typer.Option(help="DICOM, PNG, JPEG or TIFF file; repeatable.")] = None,
+    note: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=TEXT", help="A note, or KIND=@FILE; KIND is history, indication, ...; repeatable."),
+    ] = None,
+    observations: Annotated[
+        Path | None, typer.Option(help="CSV with the columns code, value, unit, time, or JSON with a list of these.")
+    ] = None,
+    age: Annotated[float | None, typer.Option(help="Years.")] = None,
+    sex: Annotated[str | None, typer.Option(help="F, M, O or U.")] = None,
+    reference_time: Annotated[
+        str | None, typer.Option(help="Moment of the question (ISO 8601); the earliest image's unless given.")
+    ] = None,
+    finding: Annotated[list[str] | None, typer.Option(help="Explain this finding; repeatable; all if none.")] = None,
+    level: Annotated[str, typer.Option(help="How much an explanation may cost: fast or thorough.")] = "thorough",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Diagnose one study and say what spoke for it. Any part of it may be missing."""
+    study = read_study(image or (), note or (), observations, age, sex, reference_time)
+    from consilium.diagnostician import Diagnostician
+    from consilium.threads import limit_threads
+
+    limit_threads()
+    explanation = Diagnostician.load(model, device).explain(study, finding or None, level)
+    if report is not None:
+        write_report(report, study, explanation)
+    if as_json:
+        show_json(explanation.to_json())
+        return
+    from consilium.terminal import diagnosis_table, explanation_table
+
+    show(diagnosis_table(explanation.diagnosis))
+    show(*(explanation_table(one) for one in _told(explanation, finding or ())))
+    if report is not None:
+        show(f"report: {report}")
+
+
+def read_study(
+    images: Sequence[Path],
+    notes: Sequence[str],
+    observations: Path | None,
+    age: float | None,
+    sex: str | None,
+    reference_time: str | None,
+) -> Study:
+    """The study that the options describe.
+
+    Raises
+    ------
+    InputError
+        Names the option or the record.
+    """
+    from consilium.ingest.decode_pool import DecodePool
+    from consilium.ingest.records import study_from_records
+
+    texts = [_note(text, number) for number, text in enumerate(notes)]
+    values = [] if observations is None else _observations(observations)
+    patient: dict[str, object] = {"age": age, "sex": sex}
+    decoded = []
+    if images:
+        with DecodePool(1) as pool:
+            decoded = [pool.decode(path, f"images[{number}]") for number, path in enumerate(images)]
+    return study_from_records(decoded, texts, values, patient, reference_time)
+
+
+def write_report(path: Path, study: Study, explanation: Explanation) -> None:
+    """Write the HTML page of `explanation` to `path`."""
+    from consilium.report import report_html
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report_html(study, explanation), encoding="utf-8")
+    except OSError as error:
+        raise InputError("--report", str(path), f"must be a file that can be written ({error.strerror})") from None
+
+
+def _told(explanation: Explanation, asked: Sequence[str]) -> list[Any]:
+    """What the terminal explains: the findings asked for, else those called, else the most probable one."""
+    if asked:
+        return list(explanation.findings)
+    results = explanation.diagnosis.findings
+    called = {result.finding.name for result in results if result.call}
+    chosen = called or {max(results, key=lambda result: result.probability).finding.name}
+    return [one for one in explanation.findings if one.finding.name in chosen]
+
+
+def _note(option: str, number: int) -> dict[str, object]:
+    kind, equals, text = option.partition("=")
+    if not equals or kind not in NoteKind.__members__.values():
+        raise InputError(f"--note[{number}]", kind if equals else "no kind", _NOTE_RULE)
+    if text.startswith("@"):
+        text = _read_text(Path(text[1:]), f"--note[{number}]")
+    return {"kind": kind, "text": text}
+
+
+def _observations(path: Path) -> list[dict[str, object]]:
+    text = _read_text(path, "--observations")
+    if path.suffix.lower() == ".csv":
+        return _csv_observations(text)
+    try:
+        records = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError("--observations", path.name, "must be a .csv table or JSON") from None
+    if not isinstance(records, list):
+        raise InputError("--observations", type(records).__name__, "must be a list of observations")
+    return records
+
+
+def _csv_observations(text: str) -> list[dict[str, object]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        columns = list(reader.fieldnames or ())
+        if len(set(columns)) < len(columns) or not set(_COLUMNS[:3]) <= set(columns) <= set(_COLUMNS):
+            rule = f"must have the columns {', '.join(_COLUMNS)}, of which time may be missing"
+            raise InputError("--observations", ", ".join(columns), rule)
+        return [_csv_observation(row, f"observations[{number}]") for number, row in enumerate(reader)]
+    except csv.Error:
+        raise InputError("--observations", "broken CSV", "must be a table with one header line") from None
+
+
+def _csv_observation(row: dict[str | Any, str | Any], field: str) -> dict[str, object]:
+    if None in row or None in row.values():
+        raise InputError(field, "a row of another length", "must have as many cells as the header")
+    try:
+        value = float(row["value"])
+    except ValueError:
+        raise InputError(f"{field}.value", row["value"], "must be a number") from None
+    timed = {"time": row["time"]} if row.get("time") else {}
+    return {"code": row["code"], "value": value, "unit": row["unit"], **timed}
+
+
+def _read_text(path: Path, option: str) -> str:
+    try:
+        if path.stat().st_size > _MOST_OBSERVATION_BYTES:
+            raise InputError(option, path.name, f"must have at most {_MOST_OBSERVATION_BYTES} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(option, str(path), f"must be a readable file in UTF-8 ({type(error).__name__})") from None

@@ -1,0 +1,103 @@
+"""`consilium models`: the registry on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from consilium.cli.output import AsJson, show, show_json
+
+if TYPE_CHECKING:
+    from consilium.registry import RegisteredVersion
+
+_SHORT = 12
+"""Digits of a digest that tell versions apart on a terminal."""
+
+Name = Annotated[str, typer.Argument(help="Registered model, such as consilium-phantom-demo.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    models = typer.Typer(no_args_is_help=True, help="Registered models: which there are, and which one serves.")
+    models.command("list", epilog="Example: consilium models list --json")(list_models)
+    models.command("show", epilog="Example: consilium models show consilium-phantom-demo")(show_model)
+    models.command(
+        epilog="Example: consilium models promote consilium-phantom-demo 3 --reason 'better on every finding'"
+    )(promote)
+    models.command(
+        epilog="Example: consilium models rollback consilium-phantom-demo --reason 'false alarms on ward 3'"
+    )(rollback)
+    app.add_typer(models, name="models")
+
+
+def list_models(as_json: AsJson = False) -> None:
+    """List every model with its champion, previous and challenger versions."""
+    from consilium import registry
+
+    found = {name: registry.list_versions(name) for name in registry.list_models()}
+    if as_json:
+        show_json([{"name": name, "versions": [v.to_json() for v in versions]} for name, versions in found.items()])
+        return
+    table = Table("model", "versions", registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER)
+    for name, versions in found.items():
+        by_alias = {alias: version.version for version in versions for alias in version.aliases}
+        aliased = [by_alias.get(alias, "-") for alias in (registry.CHAMPION, registry.PREVIOUS, registry.CHALLENGER)]
+        table.add_row(name, str(len(versions)), *aliased)
+    show(table)
+
+
+def show_model(name: Name, as_json: AsJson = False) -> None:
+    """Show every version of a model: aliases, digests, where it came from, when and why it was promoted."""
+    from consilium import registry
+
+    versions = registry.list_versions(name)
+    if as_json:
+        show_json({"name": name, "versions": [version.to_json() for version in versions]})
+        return
+    table = Table("version", "aliases", "made", "manifest", "cohort", "commit", title=name, title_justify="left")
+    for version in versions:
+        tags = version.tags
+        table.add_row(
+            version.version,
+            ", ".join(version.aliases),
+            f"{version.created:%Y-%m-%d %H:%M}",
+            version.manifest_digest[:_SHORT],
+            tags.get("cohort_digest", "")[:_SHORT],
+            _short_commit(tags.get("git_commit", "")),
+        )
+    show(table)
+    for version in reversed(versions):
+        show(*(f"{event.time}  version {version.version} {event.action}: {event.reason}" for event in version.events))
+
+
+def _short_commit(commit: str) -> str:
+    digits, dash, state = commit.partition("-")
+    return digits[:_SHORT] + dash + state
+
+
+def promote(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="Number, or @challenger.")],
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version the champion, which serves; the champion so far becomes the previous one."""
+    from consilium import registry
+
+    _tell(registry.promote(name, version, reason), as_json)
+
+
+def rollback(name: Name, reason: Reason, as_json: AsJson = False) -> None:
+    """Make the previous version the champion again."""
+    from consilium import registry
+
+    _tell(registry.rollback(name, reason), as_json)
+
+
+def _tell(version: RegisteredVersion, as_json: bool) -> None:
+    if as_json:
+        show_json(version.to_json())
+    else:
+        show(f"{version.name} version {version.version}: {', '.join(version.aliases)}")

@@ -1,0 +1,58 @@
+"""What the commands write: answers to standard output, progress and logs to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console, RenderableType
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
+
+
+_WIDTH = 120
+"""Columns of what is written to a file or a pipe."""
+
+
+def show(*parts: RenderableType) -> None:
+    """Write tables and lines to standard output; a line is taken as it is, and never broken."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    for part in parts:
+        plain = isinstance(part, str)
+        console.print(part, markup=not plain, soft_wrap=plain)
+
+
+def show_json(document: object) -> None:
+    """Write one JSON document to standard output."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def log_to_terminal() -> None:
+    """Lines of our own packages from INFO on, of all others from WARNING on, to standard error."""
+    handler: logging.Handler = logging.StreamHandler()
+    if sys.stderr.isatty():  # lines and bars share the terminal
+        handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, show_time=False)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler], force=True
+    )
+    for name in ("consilium", "training", "service"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    # MLflow would write a line for every table that it makes in a new store.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Something to call with the number of items that are done: draws a bar where standard error is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

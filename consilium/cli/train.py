@@ -1,0 +1,99 @@
+"""`consilium train` and `consilium evaluate`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consilium.cli.output import AsJson, log_to_terminal, progress_bar, show, show_json
+
+CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder of the cohort.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(epilog="Example: consilium train phantom-demo --cohort var/phantom --set training.epochs=5")(train)
+    app.command(
+        epilog="Example: consilium evaluate models:/consilium-phantom-demo@champion --cohort var/another-phantom"
+    )(evaluate)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a packaged recipe, or a YAML file.")],
+    cohort: CohortFolder,
+    task: Annotated[str | None, typer.Option(help="What to learn, where the cohort has several tasks.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
+    ] = None,
+    promote: Annotated[bool, typer.Option("--promote", help="Also make the model the champion, which serves.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training of the same.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a recipe on a cohort, evaluate it, and register the model as challenger.
+
+    Everything is recorded with MLflow. After an interrupt, at whatever moment, the same command with --resume goes on.
+    """
+    log_to_terminal()
+    from consilium.store import tracking_uri
+    from training.recipes import find_recipe
+    from training.run import train as train_recipe
+
+    changes = [*(settings or []), *([] if task is None else [f"cohort.task={task}"])]
+    trained = train_recipe(find_recipe(recipe, changes), cohort, promote=promote, resume=resume)
+    if as_json:
+        document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}
+        show_json(document | {"evaluation": trained.evaluation.to_json()})
+        return
+    from training.evaluation import terminal_tables
+
+    show(*terminal_tables(trained.evaluation))
+    show(
+        f"registered: {trained.uri}, now {'champion' if promote else 'challenger'}",
+        f"its record: mlflow ui --backend-store-uri {tracking_uri()}",
+        f"serve it:   consilium serve {trained.uri}",
+    )
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    cohort: CohortFolder,
+    kind: Annotated[str | None, typer.Option(help="Kind of the cohort; the one trained on unless given.")] = None,
+    task: Annotated[str, typer.Option(help="With --kind: task of the cohort.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for tables (CSV), evaluation.json and plots.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a model on studies that it has not learned from.
+
+    Of the very cohort that it was trained on, and of one that fixes its splits, that is the test split; of another
+    one, every study.
+    """
+    log_to_terminal()
+    from consilium.recipe import Recipe
+    from consilium.registry import resolve
+    from training.evaluate import require_no_leak
+    from training.evaluate_model import evaluate_model
+    from training.evaluation import terminal_tables
+
+    chosen = None
+    if kind is not None:
+        chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort
+    with progress_bar("images") as done:
+        evaluation = evaluate_model(model, cohort, cohort=chosen, advance=_counted(done))
+    if out is not None:
+        evaluation.save(out)
+    identity = resolve(model).identity
+    if as_json:
+        show_json({"model": identity.to_json(), "evaluation": evaluation.to_json()})
+    else:
+        show(*terminal_tables(evaluation))
+        show(f"{identity.name} version {identity.version} on {len(evaluation.study_ids)} studies of {cohort}")
+    require_no_leak(evaluation)
+
+
+def _counted(done: Callable[[int], None]) -> Callable[[], None]:
+    """Something to call after each item, in place of with their number."""
+    count = itertools.count(1)
+    return lambda: done(next(count))

@@ -1,0 +1,374 @@
+"""Study → Batch: the only preprocessing there is, for training and for the service.
+
+`Preprocessing` is fitted once on the training studies and travels in the artifact. `prepare` turns one Study into NumPy
+arrays, `collate` several of them into tensors with masks. What a model may read (kinds of note, time window, known
+analytes) is decided here, and what was left out is said in a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokenizerBase
+
+from consilium import letterbox
+from consilium.analytes import ANALYTES
+from consilium.errors import ArtifactError, InputError, with_reasons
+from consilium.features import LEAST_VALUES, Feature, demographic, fit_features, latest_plausible
+from consilium.letterbox import Letterbox
+from consilium.recipe import Recipe
+from consilium.study import Image, Modality, Note, Observation, Patient, Study, ViewPosition
+from consilium.wordpiece import train_wordpiece
+
+_VIEWS = list(ViewPosition)
+_WHITE = 65535.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where a word piece came from: characters `start` to `end` of the text of the study's note number `note`."""
+
+    note: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedText:
+    """Word pieces of all notes read: `input_ids` int64 [L], and per piece its origin (None: a marker of ours)."""
+
+    input_ids: npt.NDArray[np.int64]
+    pieces: tuple[Piece | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """One study, ready to be batched.
+
+    Attributes
+    ----------
+    images : uint16 [V, S, S]
+    views : int64 [V]
+    observations : float32 [A]
+        Standardised; NaN where missing.
+    read : tuple of (Observation or None)
+        Which observation each feature was read from, [A]; None for age, sex and missing ones.
+    study : Study
+        As it came. `Piece.note` counts its notes, also those that were not read.
+    """
+
+    study: Study
+    images: npt.NDArray[np.uint16]
+    views: npt.NDArray[np.int64]
+    letterboxes: tuple[Letterbox, ...]
+    text: EncodedText
+    observations: npt.NDArray[np.float32]
+    read: tuple[Observation | None, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def present(self) -> frozenset[Modality]:
+        """The modalities that this study has."""
+        has = {
+            Modality.IMAGE: len(self.images) > 0,
+            Modality.TEXT: len(self.text.input_ids) > 0,
+            Modality.OBSERVATIONS: bool(np.isfinite(self.observations).any()),
+        }
+        return frozenset(modality for modality, there in has.items() if there)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Tensors and masks of several studies.
+
+    Attributes
+    ----------
+    images : float32 [B, V, 1, S, S]
+        In [0, 1].
+    image_mask, text_mask, observation_mask : bool [B, V], [B, L], [B, A]
+        True where something is there.
+    views : int64 [B, V]
+    input_ids : int64 [B, L]
+    observations : float32 [B, A]
+        Standardised, 0 where missing.
+    labels : float32 [B, F] or None
+        NaN where unknown.
+    """
+
+    images: Tensor
+    image_mask: Tensor
+    views: Tensor
+    input_ids: Tensor
+    text_mask: Tensor
+    observations: Tensor
+    observation_mask: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def present(self, modality: Modality) -> Tensor:
+        """Which studies have `modality`, bool [B]."""
+        masks = {
+            Modality.IMAGE: self.image_mask,
+            Modality.TEXT: self.text_mask,
+            Modality.OBSERVATIONS: self.observation_mask,
+        }
+        return masks[modality].any(dim=1)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return Batch(**{name: function(tensor) for name, tensor in tensors.items()})
+
+
+class Preprocessing:
+    """Everything between a Study and a Batch; fitted once, never changed.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+        Inputs of the observation encoder, A of them.
+    text_config : dict or None
+        Hugging Face configuration of the text model; None where the recipe has no text.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        features: tuple[Feature, ...],
+        tokenizer: PreTrainedTokenizerBase | None,
+        text_config: dict[str, Any] | None,
+    ) -> None:
+        self.recipe = recipe
+        self.features = features
+        self.tokenizer = tokenizer
+        self.text_config = text_config
+
+    # --- fitting -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def fit(cls, recipe: Recipe, studies: Iterable[Study]) -> Preprocessing:
+        """Learn scaling and vocabulary from the training studies (their images are not looked at)."""
+        studies = [_readable(study, recipe) for study in studies]
+        features = fit_features(studies) if Modality.OBSERVATIONS in recipe.modalities else ()
+        if Modality.OBSERVATIONS in recipe.modalities and not features:
+            rule = f"needs age, sex or an analyte known for at least {LEAST_VALUES} training studies"
+            raise InputError("recipe.modalities", Modality.OBSERVATIONS.value, rule)
+        if Modality.TEXT not in recipe.modalities:
+            return cls(recipe, features, None, None)
+        tokenizer, config = _fit_text(studies, recipe)
+        return cls(recipe, features, tokenizer, config)
+
+    # --- one study ---------------------------------------------------------------------------------------------------
+
+    @property
+    def image_key(self) -> str:
+        """Names everything that decides how an Image becomes [S, S]."""
+        return f"letterbox{letterbox.VERSION}-{self.recipe.image.size}"
+
+    def image(self, image: Image) -> npt.NDArray[np.uint16]:
+        """The model's view of `image`, uint16 [S, S]."""
+        return Letterbox(*image.shape, self.recipe.image.size).forward(image.pixels)
+
+    def prepare(self, study: Study, images: Sequence[npt.NDArray[np.uint16]] | None = None) -> Prepared:
+        """Arrays of one study; `images` are those of `image` where they were made before.
+
+        Raises
+        ------
+        InputError
+            Where nothing remains that the model could read.
+        """
+        recipe = self.recipe
+        received, study = study, _readable(study, recipe)
+        warnings = list(study.warnings)
+        side = recipe.image.size
+        if Modality.IMAGE in recipe.modalities:
+            squares = [self.image(image) for image in study.images] if images is None else list(images)
+            boxes = tuple(Letterbox(*image.shape, side) for image in study.images)
+            views = [_VIEWS.index(image.view) for image in study.images]
+        else:
+            squares, boxes, views = [], (), []
+        text, text_warnings = self._encode([(received.notes.index(note), note) for note in study.notes])
+        values, read, value_warnings = self._standardise(study.observations, study.patient)
+        prepared = Prepared(
+            study=received,
+            images=np.stack(squares) if squares else np.zeros((0, side, side), np.uint16),
+            views=np.array(views, np.int64),
+            letterboxes=boxes,
+            text=text,
+            observations=values,
+            read=read,
+            warnings=tuple(warnings + text_warnings + value_warnings),
+        )
+        if not prepared.present:
+            needed = " or ".join(modality.value for modality in recipe.modalities)
+            rule = with_reasons(f"must have {needed}", prepared.warnings)
+            raise InputError("study", "nothing that this model reads", rule)
+        return prepared
+
+    def _encode(self, notes: Sequence[tuple[int, Note]]) -> tuple[EncodedText, list[str]]:
+        ids: list[int] = []
+        pieces: list[Piece | None] = []
+        warnings: list[str] = []
+        if self.tokenizer is None or not notes:
+            return EncodedText(np.zeros(0, np.int64), ()), warnings
+        for number, note in notes:
+            if not note.text.strip():
+                continue
+            marker = f"{note.kind.value}: "
+            encoded = self.tokenizer(marker + note.text, return_offsets_mapping=True, verbose=False)
+            for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+                inside = end > start >= len(marker)
+                ids.append(token)
+                pieces.append(Piece(number, start - len(marker), end - len(marker)) if inside else None)
+        longest = self.recipe.text.max_tokens
+        if len(ids) > longest:
+            warnings.append(f"notes cut off: {len(ids)} word pieces, the model reads {longest}")
+        return EncodedText(np.array(ids[:longest], np.int64), tuple(pieces[:longest])), warnings
+
+    def _standardise(
+        self, observations: Sequence[Observation], patient: Patient
+    ) -> tuple[npt.NDArray[np.float32], tuple[Observation | None, ...], list[str]]:
+        latest = latest_plausible(observations)
+        values = np.full(len(self.features), np.nan, np.float32)
+        read: list[Observation | None] = []
+        for position, feature in enumerate(self.features):
+            observation = latest.get(feature.name)
+            known = demographic(patient, feature.name) if observation is None else observation.value
+            read.append(observation)
+            if known is not None:
+                values[position] = feature.scale(known)
+        unknown = sorted(set(latest) - {feature.name for feature in self.features}) if self.features else []
+        warnings = [f"observation not read by this model: {ANALYTES[name].display}" for name in unknown]
+        return values, tuple(read), warnings
+
+    # --- several studies ---------------------------------------------------------------------------------------------
+
+    def collate(self, items: Sequence[Prepared], labels: npt.NDArray[np.float32] | None = None) -> Batch:
+        """Pad to the widest study of the batch."""
+        side = self.recipe.image.size
+        most_views = max(1, *(len(item.images) for item in items))
+        most_pieces = max(1, *(len(item.text.input_ids) for item in items))
+        images = np.zeros((len(items), most_views, 1, side, side), np.float32)
+        image_mask = np.zeros((len(items), most_views), bool)
+        views = np.zeros((len(items), most_views), np.int64)
+        input_ids = np.zeros((len(items), most_pieces), np.int64)
+        text_mask = np.zeros((len(items), most_pieces), bool)
+        for row, item in enumerate(items):
+            seen, said = len(item.images), len(item.text.input_ids)
+            images[row, :seen, 0] = item.images / _WHITE
+            image_mask[row, :seen] = True
+            views[row, :seen] = item.views
+            input_ids[row, :said] = item.text.input_ids
+            text_mask[row, :said] = True
+        observations = np.stack([item.observations for item in items])
+        known = np.isfinite(observations)
+        return Batch(
+            images=torch.from_numpy(images),
+            image_mask=torch.from_numpy(image_mask),
+            views=torch.from_numpy(views),
+            input_ids=torch.from_numpy(input_ids),
+            text_mask=torch.from_numpy(text_mask),
+            observations=torch.from_numpy(np.where(known, observations, 0).astype(np.float32)),
+            observation_mask=torch.from_numpy(known),
+            labels=None if labels is None else torch.from_numpy(np.asarray(labels, np.float32)),
+        )
+
+    # --- in the artifact ---------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and tokenizer files into `folder`, which is made."""
+        folder.mkdir(parents=True)
+        state = {
+            "image_key": self.image_key,
+            "features": [asdict(feature) for feature in self.features],
+            "text_config": self.text_config,
+        }
+        (folder / "preprocessing.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder / "tokenizer")
+
+    @classmethod
+    def load(cls, folder: Path, recipe: Recipe) -> Preprocessing:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ArtifactError
+            Where this version would prepare images otherwise than the one that trained the model.
+        """
+        state = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+        tokenizer = None
+        if state["text_config"] is not None:
+            tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        loaded = cls(recipe, tuple(Feature(**f) for f in state["features"]), tokenizer, state["text_config"])
+        if loaded.image_key != state["image_key"]:
+            raise ArtifactError(f"image preparation {state['image_key']} is not this version's {loaded.image_key}")
+        return loaded
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that was fitted."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items()) if self.tokenizer is not None else []
+        state = [self.image_key, [repr(feature) for feature in self.features], vocabulary]
+        return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def _readable(study: Study, recipe: Recipe) -> Study:
+    """What of `study` the recipe allows: modalities, kinds of note, time window, plausible values."""
+    study = study.within(recipe.inputs.window)
+    notes = tuple(note for note in study.notes if note.kind in recipe.inputs.note_kinds)
+    left_out = Counter(note.kind.value for note in study.notes if note.kind not in recipe.inputs.note_kinds)
+    warnings = [f"note ({kind}) left out: not read by this model" for kind in left_out]
+    reads = set(recipe.modalities)
+    return replace(
+        study,
+        images=study.images if Modality.IMAGE in reads else (),
+        notes=notes if Modality.TEXT in reads else (),
+        observations=study.observations if Modality.OBSERVATIONS in reads else (),
+        patient=study.patient if Modality.OBSERVATIONS in reads else Patient(),
+        warnings=(*study.warnings, *warnings),
+    )
+
+
+def _fit_text(studies: Sequence[Study], recipe: Recipe) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    text = recipe.text
+    if text.model is not None:
+        try:
+            config = AutoConfig.from_pretrained(text.model)
+            return AutoTokenizer.from_pretrained(text.model), config.to_dict()
+        except (OSError, ValueError) as error:
+            rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
+            raise InputError("text.model", text.model, rule) from None
+    notes = [(study.patient_id, f"{note.kind.value}: {note.text}") for study in studies for note in study.notes]
+    if not notes:
+        raise InputError("recipe.modalities", Modality.TEXT.value, "needs notes of the kinds that the recipe reads")
+    tokenizer = train_wordpiece(notes, text.vocabulary)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=text.width,
+        num_hidden_layers=text.depth,
+        num_attention_heads=text.heads,
+        intermediate_size=4 * text.width,
+        max_position_embeddings=text.max_tokens,
+        hidden_dropout_prob=text.dropout,
+        attention_probs_dropout_prob=text.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return tokenizer, config.to_dict()

@@ -1,0 +1,261 @@
+"""Diagnosis and Explanation: what comes out.
+
+Both are plain values without a model behind them: `to_json` gives what the command line, the service and the MLflow
+artifacts show. Arrays stay out of the JSON; the report and the service render them as pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.findings import Finding
+from consilium.study import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_json(cls, data: dict[str, float]) -> Estimate:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The probability from which a finding is called, and what that costs on the calibration split.
+
+    Attributes
+    ----------
+    threshold : float
+        A finding is called where its probability is at least this.
+    target_sensitivity : float
+        What the recipe asked for.
+    sensitivity, specificity : Estimate
+        On the calibration split at `threshold`.
+    """
+
+    threshold: float
+    target_sensitivity: float
+    sensitivity: Estimate
+    specificity: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "threshold": self.threshold,
+            "target_sensitivity": self.target_sensitivity,
+            "sensitivity": self.sensitivity.to_json(),
+            "specificity": self.specificity.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> OperatingPoint:
+        return cls(
+            data["threshold"],
+            data["target_sensitivity"],
+            Estimate.from_json(data["sensitivity"]),
+            Estimate.from_json(data["specificity"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FindingResult:
+    """What the council says of one finding.
+
+    Attributes
+    ----------
+    probability : float
+        Calibrated, of the fused model, given the modalities that were present.
+    call : bool
+        `probability` reaches the operating point.
+    opinions : dict
+        Calibrated probability that each present modality gives alone.
+    """
+
+    finding: Finding
+    probability: float
+    call: bool
+    operating_point: OperatingPoint
+    opinions: dict[Modality, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "finding": self.finding.name,
+            "display": self.finding.display,
+            "code": self.finding.code,
+            "probability": self.probability,
+            "call": self.call,
+            "operating_point": self.operating_point.to_json(),
+            "opinions": {modality.value: p for modality, p in self.opinions.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model answered. `manifest_digest` is the SHA-256 of the artifact's manifest."""
+
+    name: str
+    version: str
+    manifest_digest: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "version": self.version, "manifest_digest": self.manifest_digest}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The answer for one study.
+
+    Attributes
+    ----------
+    exclusive : bool
+        The findings exclude each other; their probabilities add up to 1.
+    modalities : tuple of Modality
+        What the model had to go by.
+    input_digests : dict of str
+        SHA-256 of every record that was sent, by position.
+    warnings : tuple of str
+        What the reader must know of the input: implausible value, unknown view, record outside the window, note cut
+        off.
+    """
+
+    findings: tuple[FindingResult, ...]
+    exclusive: bool
+    modalities: tuple[Modality, ...]
+    model: ModelIdentity
+    input_digests: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    study_id: str = ""
+
+    def __getitem__(self, name: str) -> FindingResult:
+        return next(result for result in self.findings if result.finding.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "findings": [result.to_json() for result in self.findings],
+            "exclusive": self.exclusive,
+            "modalities": [modality.value for modality in self.modalities],
+            "model": self.model.to_json(),
+            "input_digests": dict(self.input_digests),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSaliency:
+    """Where in an image the evidence lies.
+
+    Attributes
+    ----------
+    image : int
+        Position among the study's images.
+    values : float32 [H, W]
+        In the original image's pixel grid, log-odds per feature-map cell: positive speaks for the finding, negative
+        against it. NaN where the model did not look.
+    cells : (int, int)
+        Rows and columns of the feature map that was read.
+    """
+
+    image: int
+    values: npt.NDArray[np.float32]
+    cells: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WordWeight:
+    """What one word of a note spoke for, in log-odds. `start` and `end` count characters of that note's text."""
+
+    note: int
+    start: int
+    end: int
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationWeight:
+    """What one observation spoke for, in log-odds.
+
+    `analyte` is a key of `consilium.analytes`, or ``age`` or ``sex``; `value` and `unit` are as given by the caller.
+    """
+
+    analyte: str
+    display: str
+    value: str
+    unit: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FindingExplanation:
+    """What spoke for and against one finding.
+
+    Attributes
+    ----------
+    log_odds : float
+        Calibrated log-odds of the answer.
+    prior_log_odds : float
+        Calibrated log-odds before any modality was heard.
+    modalities : dict
+        Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`.
+    methods : dict of str
+        Which method made each part: ``{"image": "gradient_x_activation", ...}``.
+    """
+
+    finding: Finding
+    log_odds: float
+    prior_log_odds: float
+    modalities: dict[Modality, float]
+    images: tuple[ImageSaliency, ...] = ()
+    words: tuple[WordWeight, ...] = ()
+    observations: tuple[ObservationWeight, ...] = ()
+    methods: dict[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the saliency arrays, of which only the place of the strongest cell is given."""
+        return {
+            "finding": self.finding.name,
+            "log_odds": self.log_odds,
+            "prior_log_odds": self.prior_log_odds,
+            "modalities": {modality.value: value for modality, value in self.modalities.items()},
+            "images": [_peak(saliency) for saliency in self.images],
+            "words": [
+                {"note": w.note, "start": w.start, "end": w.end, "text": w.text, "weight": w.weight} for w in self.words
+            ],
+            "observations": [
+                {"analyte": o.analyte, "display": o.display, "value": o.value, "unit": o.unit, "weight": o.weight}
+                for o in self.observations
+            ],
+            "methods": dict(self.methods or {}),
+        }
+
+
+def _peak(saliency: ImageSaliency) -> dict[str, Any]:
+    """Where the finding has most support; None where nothing of the image was looked at."""
+    peak = None
+    if np.isfinite(saliency.values).any():
+        row, column = np.unravel_index(int(np.nanargmax(saliency.values)), saliency.values.shape)
+        peak = {"row": int(row), "column": int(column), "value": float(saliency.values[row, column])}
+    return {"image": saliency.image, "cells": list(saliency.cells), "peak": peak}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """A diagnosis and what spoke for it, per finding asked for."""
+
+    diagnosis: Diagnosis
+    findings: tuple[FindingExplanation, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.diagnosis.to_json() | {"explanations": [finding.to_json() for finding in self.findings]}

@@ -1,0 +1,141 @@
+"""Diagnostician: a model and everything it needs, in one object that takes studies and gives diagnoses.
+
+Command line, service and evaluation of a registered model all call this; none of them preprocesses anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from consilium.artifact import Artifact, load_artifact
+from consilium.collate import Prepared
+from consilium.diagnosis import Diagnosis, Explanation, FindingResult, ModelIdentity
+from consilium.errors import InputError, ModelFailure
+from consilium.explain import explain
+from consilium.findings import FindingSet
+from consilium.model import Logits
+from consilium.recipe import Recipe
+from consilium.registry import resolve
+from consilium.study import Modality, Study, subset_key
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto``: the first GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    InputError
+        For a device that torch does not know or that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            "device", name, f"must be auto, cpu or a GPU of this machine ({type(error).__name__})"
+        ) from None
+
+
+class Diagnostician:
+    """Answers for studies with one model on one device.
+
+    Not safe to call from several threads at once; the service runs it on one.
+    """
+
+    def __init__(self, artifact: Artifact, identity: ModelIdentity, device: torch.device | None = None) -> None:
+        self.identity = identity
+        self.device = device or torch.device("cpu")
+        self.recipe: Recipe = artifact.recipe
+        self.findings: FindingSet = artifact.findings
+        self.details = artifact.details
+        self.calibration = artifact.calibration
+        self.preprocessing = artifact.preprocessing
+        self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
+
+    @classmethod
+    def load(cls, source: str | Path, device: str = "auto") -> Diagnostician:
+        """Load an artifact folder or a ``models:/name@alias`` URI, verified against its manifest.
+
+        Raises
+        ------
+        ArtifactError, RegistryError
+            Where there is no such model, or it was altered.
+        """
+        where = choose_device(device)
+        resolved = resolve(str(source))
+        return cls(load_artifact(resolved.folder), resolved.identity, where)
+
+    def prepare(self, study: Study) -> Prepared:
+        """What the model reads of `study`; `InputError` where that is nothing."""
+        return self.preprocessing.prepare(study)
+
+    def diagnose(self, studies: Sequence[Study]) -> list[Diagnosis]:
+        """One diagnosis per study, from one batch."""
+        return self.diagnose_prepared([self.prepare(study) for study in studies])
+
+    def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]:
+        """The same for studies that `prepare` has seen."""
+        if not items:
+            return []
+        batch = self.preprocessing.collate(items).to(self.device)
+        with torch.inference_mode(), self._autocast():
+            logits = self.model(batch)
+        return [self._diagnosis(item, logits, row) for row, item in enumerate(items)]
+
+    def explain(self, study: Study, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
+        """Diagnose `study` and say what spoke for each of `findings` (all by default).
+
+        Raises
+        ------
+        InputError
+            For an unknown finding or level (see `consilium.explain.LEVELS`).
+        """
+        return self.explain_prepared(self.prepare(study), findings, level)
+
+    def explain_prepared(
+        self, item: Prepared, findings: Sequence[str] | None = None, level: str = "fast"
+    ) -> Explanation:
+        """The same for a study that `prepare` has seen."""
+        names = self.findings.names if findings is None else tuple(findings)
+        with self._autocast():
+            explained, logits = explain(
+                self.model, self.preprocessing, self.calibration, item, self.findings, names, level
+            )
+        return Explanation(self._diagnosis(item, logits, 0), explained)
+
+    def _autocast(self) -> torch.autocast:
+        """bfloat16 on a GPU, float32 on the CPU."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _diagnosis(self, item: Prepared, logits: Logits, row: int) -> Diagnosis:
+        present = tuple(modality for modality in Modality if modality in item.present)
+        fused = _row(logits.fused, row)
+        if not np.isfinite(fused).all():
+            raise ModelFailure(f"{self.identity.name} version {self.identity.version} gave no finite answer")
+        probabilities = self.calibration.probabilities(fused, subset_key(present))[0]
+        opinions = {m: self.calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
+        results = []
+        for position, finding in enumerate(self.findings):
+            point = self.calibration.operating_points[position]
+            probability = float(probabilities[position])
+            own = {modality: float(said[position]) for modality, said in opinions.items()}
+            results.append(FindingResult(finding, probability, probability >= point.threshold, point, own))
+        return Diagnosis(
+            findings=tuple(results),
+            exclusive=self.findings.exclusive,
+            modalities=present,
+            model=self.identity,
+            input_digests=item.study.input_digests(),
+            warnings=item.warnings,
+            study_id=item.study.study_id,
+        )
+
+
+def _row(logits: torch.Tensor, row: int) -> npt.NDArray[np.float64]:
+    return logits[row : row + 1].double().cpu().numpy()

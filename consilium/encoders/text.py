@@ -1,0 +1,68 @@
+"""Notes → tokens, with any Hugging Face text model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from consilium.encoders.tokens import Tokens, no_tokens, scatter_rows
+from consilium.errors import InputError
+from consilium.recipe import TextRecipe
+
+
+def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> PreTrainedModel:
+    if pretrained and recipe.model is not None:
+        try:
+            return AutoModel.from_pretrained(recipe.model)
+        except (OSError, ValueError) as error:
+            rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
+            raise InputError("text.model", recipe.model, rule) from None
+    typed = AutoConfig.for_model(**config)
+    try:
+        # A pooler that nothing reads has no gradient, and distributed training stops at such parameters.
+        return AutoModel.from_config(typed, add_pooling_layer=False)
+    except TypeError:  # this architecture has none
+        return AutoModel.from_config(typed)
+
+
+class TextEncoder(nn.Module):
+    """Word pieces [B, L] → tokens [B, L, D].
+
+    Parameters
+    ----------
+    recipe : TextRecipe
+    config : dict
+        The Hugging Face configuration, which travels in the artifact, so that loading one needs no hub.
+    width : int
+        D.
+    pretrained : bool
+        Read the weights of `recipe.model`; False where the weights come from an artifact.
+    """
+
+    def __init__(self, recipe: TextRecipe, config: dict[str, Any], width: int, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.model = _build(recipe, config, pretrained=pretrained)
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None
+        if recipe.frozen:
+            self.model.requires_grad_(requires_grad=False)
+        self.width = width
+        self.project = nn.Linear(self.model.config.hidden_size, width)
+        self.norm = nn.LayerNorm(width)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Word embeddings [B, L, E], the place where explanations of words begin."""
+        return self.model.get_input_embeddings()(input_ids)
+
+    def forward(self, input_ids: Tensor, text_mask: Tensor, embeddings: Tensor | None = None) -> Tokens:
+        """`input_ids` int [B, L], `text_mask` bool [B, L], `embeddings` [B, L, E] in place of those of `input_ids`."""
+        rows = text_mask.any(dim=1)
+        if not rows.any():
+            return no_tokens(len(rows), self.width, text_mask.device)
+        source = self.embed(input_ids) if embeddings is None else embeddings
+        mask = text_mask[rows]
+        hidden = self.model(inputs_embeds=source[rows], attention_mask=mask.long()).last_hidden_state
+        tokens = self.norm(self.project(hidden))
+        return Tokens(scatter_rows(tokens, rows), text_mask)

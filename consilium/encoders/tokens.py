@@ -1,0 +1,46 @@
+"""Tokens: the common currency between encoders and fusion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What an encoder says of a batch.
+
+    Attributes
+    ----------
+    values : float [B, T, D]
+    mask : bool [B, T]
+        True where there is a token. A study without the modality has none.
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """Which studies have the modality, bool [B]."""
+        return self.mask.any(dim=1)
+
+    def keep(self, keep: Tensor) -> Tokens:
+        """The same tokens, absent where `keep` (bool [B]) is False."""
+        return Tokens(self.values, self.mask & keep[:, None])
+
+
+def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Put `values` [n, ...] into the True places of `rows` (bool, any shape); zeros elsewhere."""
+    out = values.new_zeros((*rows.shape, *values.shape[1:]))
+    out[rows] = values
+    return out
+
+
+def no_tokens(studies: int, width: int, device: torch.device) -> Tokens:
+    """What an encoder gives for a batch in which no study has its modality."""
+    return Tokens(
+        torch.zeros(studies, 1, width, device=device), torch.zeros(studies, 1, dtype=torch.bool, device=device)
+    )

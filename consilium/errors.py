@@ -1,0 +1,141 @@
+"""The one family of errors.
+
+Everything a caller can get wrong ends in a `ConsiliumError`. An `InputError` names the field, the value that was
+received and the rule it broke; the command line prints it in one line, the service answers it with a status.
+
+Messages go back to the caller who sent the value. They are never logged whole: logs carry `field` and `rule` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LONGEST_VALUE = 80
+_MOST_REASONS = 3
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def with_reasons(rule: str, warnings: Sequence[str]) -> str:
+    """`rule` and the first `warnings`: where nothing is left to judge, they say what became of the records."""
+    more = [f"and {len(warnings) - _MOST_REASONS} more"] if len(warnings) > _MOST_REASONS else []
+    return "; ".join([rule, *warnings[:_MOST_REASONS], *more])
+
+
+class ConsiliumError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InputError(ConsiliumError):
+    """Input that breaks a rule.
+
+    Parameters
+    ----------
+    field : str
+        Where the value stood, as the caller knows it: ``images[0].BitsStored``, ``observations[3].unit``.
+    value : object
+        What was received. Shown shortened.
+    rule : str
+        What is required, as a sentence without a full stop: ``must be one of mg/dL, mmol/L``.
+    """
+
+    status = 422
+    """HTTP status with which the service answers this error."""
+
+    def __init__(self, field: str, value: object, rule: str) -> None:
+        super().__init__(field, value, rule)
+        self.field = field
+        self.value = value
+        self.rule = rule
+
+    def __str__(self) -> str:
+        return f"{self.field}: got {_shown(self.value)}, {self.rule}"
+
+    @property
+    def shown_value(self) -> str:
+        """The value received, as text, shortened."""
+        return _shown(self.value)
+
+    def at(self, prefix: str) -> InputError:
+        """The same error seen from outside: ``field`` gains `prefix` (``images[0]``)."""
+        joint = "" if self.field.startswith("[") else "."
+        return type(self)(f"{prefix}{joint}{self.field}", self.value, self.rule)
+
+
+class MalformedRequest(InputError):
+    """The request itself cannot be parsed."""
+
+    status = 400
+
+
+class TooLarge(InputError):
+    """The input exceeds a limit: bytes, pixels, files, characters."""
+
+    status = 413
+
+
+class UnsupportedMedia(InputError):
+    """A kind of file, object or pixel encoding that is refused by name."""
+
+    status = 415
+
+
+class UnreadableImage(InputError):
+    """An image that is truncated, corrupt, without pixels, or that contradicts its own header."""
+
+
+class DecodeFailed(UnreadableImage):
+    """The decoder hung, died or ran out of memory on this image."""
+
+
+class RecipeError(InputError):
+    """A recipe with an unknown key or a value outside its range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of one table.
+
+    `row` counts as a spreadsheet shows it: the header is row 1, the first record row 2. None concerns the whole column.
+    """
+
+    table: str
+    row: int | None
+    column: str
+    value: object
+    rule: str
+
+    def __str__(self) -> str:
+        where = f"{self.table}" if self.row is None else f"{self.table} row {self.row}"
+        return f"{where}, {self.column}: got {_shown(self.value)}, {self.rule}"
+
+
+class CohortError(ConsiliumError):
+    """A cohort that cannot be used; carries every problem found, not the first one only."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return f"{len(self.problems)} problem(s):\n" + "\n".join(f"  {problem}" for problem in self.problems)
+
+
+class ArtifactError(ConsiliumError):
+    """A model folder that is incomplete, altered, or of a format this version does not know."""
+
+
+class RegistryError(ConsiliumError):
+    """The model registry has no such model, version or alias, or cannot be reached."""
+
+
+class ModelFailure(ConsiliumError):
+    """A model gave no finite answer: broken weights or an overflow, never an answer to pass on."""
+
+
+class TrainingError(ConsiliumError):
+    """A training run that must not go on: too few labels, a leak, a checkpoint of another recipe."""

@@ -1,0 +1,60 @@
+"""Cross-attention: each modality's summary asks the tokens of all modalities.
+
+After ViLBERT's co-attention (Lu et al. 2019, section 2.2) with one summary query per modality: a layer lets every
+summary look at all tokens, then the summaries at each other, then at itself through a feed-forward network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from consilium.encoders import Tokens
+from consilium.fusion.attention import AttentionPool, MaskedAttention
+from consilium.recipe import FusionRecipe
+from consilium.study import Modality
+
+
+class _Layer(nn.Module):
+    def __init__(self, recipe: FusionRecipe) -> None:
+        super().__init__()
+        width = recipe.width
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.across = MaskedAttention(width, recipe.heads)
+        self.among = MaskedAttention(width, recipe.heads)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(recipe.dropout), nn.Linear(2 * width, width)
+        )
+        self.dropout = nn.Dropout(recipe.dropout)
+
+    def forward(self, summaries: Tensor, present: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        first, second, third = self.norms
+        summaries = summaries + self.dropout(self.across(first(summaries), tokens, mask))
+        asked = second(summaries)
+        summaries = summaries + self.dropout(self.among(asked, asked, present))
+        return summaries + self.dropout(self.feed(third(summaries)))
+
+
+class CrossAttentionFusion(nn.Module):
+    """Joint state as the mean of the summaries of the modalities that are present."""
+
+    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...]) -> None:
+        super().__init__()
+        self.modalities = modalities
+        self.pools = nn.ModuleDict({m.value: AttentionPool(recipe.width, recipe.heads) for m in modalities})
+        self.modality = nn.Parameter(torch.randn(len(modalities), recipe.width) * 0.02)
+        self.layers = nn.ModuleList(_Layer(recipe) for _ in range(recipe.depth))
+        self.norm = nn.LayerNorm(recipe.width)
+
+    def forward(self, tokens: dict[Modality, Tokens]) -> Tensor:
+        """`tokens` of every modality of the recipe → [B, D]."""
+        said = [tokens[modality] for modality in self.modalities]
+        pooled = [self.pools[m.value](t.values, t.mask) for m, t in zip(self.modalities, said, strict=True)]
+        summaries = torch.stack(pooled, dim=1) + self.modality
+        everything = torch.cat([t.values + self.modality[i] for i, t in enumerate(said)], dim=1)
+        mask = torch.cat([t.mask for t in said], dim=1)
+        present = torch.stack([t.present for t in said], dim=1)
+        for layer in self.layers:
+            summaries = layer(summaries, present, everything, mask)
+        weights = present.to(summaries.dtype)[..., None]
+        return self.norm((summaries * weights).sum(1) / weights.sum(1).clamp(min=1))

@@ -1,0 +1,77 @@
+"""Notes: ``[{kind, text, time}]`` becomes Notes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from consilium.errors import InputError, TooLarge
+from consilium.ingest.fields import check_list, check_object
+from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.times import read_time
+from consilium.study import Note, NoteKind
+
+_KEPT_CONTROLS = "\n\t"
+
+
+def read_notes(
+    raw: Sequence[Mapping[str, object]], *, field: str = "notes", limits: Limits = DEFAULT_LIMITS
+) -> tuple[Note, ...]:
+    """Read notes.
+
+    Parameters
+    ----------
+    raw : sequence of mappings
+        ``kind`` (history, indication, findings, impression), ``text``, ``time`` (ISO 8601, optional).
+
+    Raises
+    ------
+    InputError
+        An unknown key or kind, a malformed time, text that is empty or no text.
+    TooLarge
+        Too many notes, or a note too long.
+    """
+    return tuple(
+        _read_note(entry, f"{field}[{i}]", limits) for i, entry in enumerate(check_list(raw, field, limits.notes))
+    )
+
+
+def _read_note(raw: object, field: str, limits: Limits) -> Note:
+    entry = check_object(raw, field, ("kind", "text", "time"), required=("kind", "text"))
+    kind = entry["kind"]
+    if not isinstance(kind, str) or kind not in NoteKind.__members__.values():
+        raise InputError(f"{field}.kind", kind, f"must be one of {', '.join(NoteKind)}")
+    return Note(
+        NoteKind(kind),
+        clean_text(entry["text"], f"{field}.text", limits),
+        read_time(entry.get("time"), f"{field}.time"),
+    )
+
+
+def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Text in Unicode NFC with line feeds as line ends and without control or formatting characters.
+
+    Raises
+    ------
+    InputError
+        No text, empty once cleaned, or half of a surrogate pair, which no encoding can hold.
+    TooLarge
+    """
+    if not isinstance(raw, str):
+        raise InputError(field, type(raw).__name__, "must be text")
+    if len(raw) > limits.note_characters:
+        raise TooLarge(field, f"{len(raw)} characters", f"must be at most {limits.note_characters}")
+    cleaned = []
+    for character in unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n")):
+        category = unicodedata.category(character)
+        if category == "Cs":
+            raise InputError(field, "lone surrogate", "must be valid Unicode text")
+        if category not in ("Cc", "Cf") or character in _KEPT_CONTROLS:
+            cleaned.append(character)
+    text = "".join(cleaned).strip()
+    if not text:
+        raise InputError(field, "", "must not be empty")
+    # Normalisation may lengthen.
+    if len(text) > limits.note_characters:
+        raise TooLarge(field, f"{len(text)} characters", f"must be at most {limits.note_characters}")
+    return text

@@ -1,0 +1,78 @@
+"""Observations: ``[{code, value, unit, time}]`` becomes Observations in the analytes' own units."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from consilium.analytes import by_loinc
+from consilium.errors import InputError
+from consilium.ingest.fields import check_list, check_object, read_number
+from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.times import read_time
+from consilium.ingest.units import conversion
+from consilium.study import Observation
+
+_LOINC = re.compile(r"\d{1,7}-\d")
+
+
+def read_observations(
+    raw: Sequence[Mapping[str, object]], *, field: str = "observations", limits: Limits = DEFAULT_LIMITS
+) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+    """Read observations.
+
+    A LOINC code that is not in the table of analytes is left out with a warning, because hospitals send every code they
+    have; everything else that is wrong is an error. A value that no living patient has is kept, marked, and warned of.
+
+    Parameters
+    ----------
+    raw : sequence of mappings
+        ``code`` (LOINC), ``value`` (a finite number), ``unit`` (UCUM), ``time`` (ISO 8601, optional).
+
+    Returns
+    -------
+    observations : tuple of Observation
+        In the order given.
+    warnings : tuple of str
+
+    Raises
+    ------
+    InputError
+        An unknown key, a malformed code, a value that is no finite number, a unit that is not UCUM or of the wrong
+        dimension, a malformed time.
+    TooLarge
+    """
+    observations: list[Observation] = []
+    warnings: list[str] = []
+    for i, entry in enumerate(check_list(raw, field, limits.observations)):
+        observation = _read_observation(entry, f"{field}[{i}]")
+        if isinstance(observation, str):
+            warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of analytes")
+            continue
+        observations.append(observation)
+        if observation.implausible:
+            warnings.append(f"{field}[{i}] not used: implausible value ({observation.analyte})")
+    return tuple(observations), tuple(warnings)
+
+
+def _read_observation(raw: object, field: str) -> Observation | str:
+    """The observation, or its code where that is not known."""
+    entry = check_object(raw, field, ("code", "value", "unit", "time"), required=("code", "value", "unit"))
+    code, unit = entry["code"], entry["unit"]
+    if not isinstance(code, str) or not _LOINC.fullmatch(code):
+        raise InputError(f"{field}.code", code, "must be a LOINC code such as 1988-5")
+    value = read_number(entry["value"], f"{field}.value")
+    if not isinstance(unit, str):
+        raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
+    time = read_time(entry.get("time"), f"{field}.time")
+    analyte = by_loinc(code)
+    if analyte is None:
+        return code
+    try:
+        kept = conversion(code, unit)(value)
+    except InputError as error:
+        raise error.at(field) from None
+    if not math.isfinite(kept):
+        raise InputError(f"{field}.value", value, "must be finite in the analyte's unit")
+    return Observation(analyte.name, code, kept, value, unit, time, implausible=not analyte.is_plausible(kept))

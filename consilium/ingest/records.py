@@ -1,0 +1,102 @@
+"""Records become a Study: the one way that the service, the command line and the cohorts share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from consilium.errors import InputError, with_reasons
+from consilium.ingest.fields import check_object, read_number
+from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.notes import read_notes
+from consilium.ingest.observations import read_observations
+from consilium.ingest.times import read_time
+from consilium.study import Image, Patient, Sex, Study, ViewPosition
+
+_SEXES = {
+    **{sex.value: sex for sex in Sex},
+    "female": Sex.FEMALE,
+    "male": Sex.MALE,
+    "other": Sex.OTHER,
+    "unknown": Sex.UNKNOWN,
+}
+"""DICOM's codes and FHIR's administrative genders."""
+
+
+def read_patient(raw: Mapping[str, object] | None, *, field: str = "patient") -> Patient:
+    """Read ``{age, sex}``: age in years, sex as in DICOM (F, M, O, U) or FHIR (female, male, other, unknown)."""
+    if raw is None:
+        return Patient()
+    entry = check_object(raw, field, ("age", "sex"))
+    age, sex = entry.get("age"), entry.get("sex")
+    if sex is not None and (not isinstance(sex, str) or sex not in _SEXES):
+        raise InputError(f"{field}.sex", sex, f"must be one of {', '.join(_SEXES)}")
+    years = None if age is None else read_number(age, f"{field}.age")
+    if years is not None and not 0 <= years <= 130:
+        raise InputError(f"{field}.age", years, "must lie between 0 and 130 years")
+    return Patient(years, Sex.UNKNOWN if sex is None else _SEXES[sex])
+
+
+def study_from_records(
+    images: Sequence[Image] = (),
+    notes: Sequence[Mapping[str, object]] = (),
+    observations: Sequence[Mapping[str, object]] = (),
+    patient: Mapping[str, object] | None = None,
+    reference_time: str | datetime | None = None,
+    *,
+    study_id: str = "",
+    patient_id: str = "",
+    limits: Limits = DEFAULT_LIMITS,
+) -> Study:
+    """Build a Study of decoded images and of notes, observations and patient as parsed JSON.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        From `read_image` or a `DecodePool`.
+    notes, observations, patient
+        As `read_notes`, `read_observations` and `read_patient` take them.
+    reference_time : str, datetime or None
+        The moment of the question; the earliest image's where it is not given.
+
+    Raises
+    ------
+    InputError
+        What the readers refuse; images of several patients or studies; nothing that could be judged.
+    """
+    read = read_notes(notes, limits=limits)
+    values, warnings = read_observations(observations, limits=limits)
+    if not images and not read and not any(not value.implausible for value in values):
+        rule = "must hold an image, a note or an observation that can be read"
+        raise InputError("study", "no usable record", with_reasons(rule, warnings))
+    study = Study(
+        images=tuple(images),
+        notes=read,
+        observations=values,
+        patient=read_patient(patient),
+        reference_time=read_time(reference_time, "reference_time"),
+        study_id=study_id,
+        patient_id=patient_id,
+        warnings=(*_image_warnings(images), *warnings),
+    )
+    if study.reference_time is None and (any(n.time for n in read) or any(v.time for v in values)):
+        late = "no reference time: notes and observations made after the question was asked cannot be told and are kept"
+        return replace(study, warnings=(*study.warnings, late))
+    return study
+
+
+def _image_warnings(images: Sequence[Image]) -> list[str]:
+    warnings = []
+    seen: dict[str, int] = {}
+    for i, image in enumerate(images):
+        if image.view is ViewPosition.UNKNOWN:
+            warnings.append(f"images[{i}]: view position unknown")
+        if image.burned_in:
+            warnings.append(f"images[{i}]: the file says that text is burned into the image")
+        if image.pixels.min() == image.pixels.max():
+            warnings.append(f"images[{i}]: the image is blank")
+        if image.digest in seen:
+            warnings.append(f"images[{i}]: the same file as images[{seen[image.digest]}]")
+        seen.setdefault(image.digest, i)
+    return warnings

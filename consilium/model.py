@@ -1,0 +1,162 @@
+"""DiagnosisModel: encoders, a fusion, a head for the joint state and one for each modality alone.
+
+The whole way from a Batch to logits. What becomes of logits is `consilium.calibration`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from consilium.collate import Batch, Preprocessing
+from consilium.encoders import Tokens
+from consilium.encoders.image import ImageEncoder
+from consilium.encoders.observations import ObservationsEncoder
+from consilium.encoders.text import TextEncoder
+from consilium.errors import InputError
+from consilium.findings import FindingSet
+from consilium.fusion import FUSIONS
+from consilium.fusion.attention import AttentionPool
+from consilium.recipe import Recipe
+from consilium.study import Modality, nonempty_subsets, subset_key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Logits:
+    """Uncalibrated logits of a batch.
+
+    Attributes
+    ----------
+    fused : float [B, F]
+    opinions : dict of float [B, F]
+        Of each modality's own head; meaningless where the modality is absent.
+    present : dict of bool [B]
+    """
+
+    fused: Tensor
+    opinions: dict[Modality, Tensor]
+    present: dict[Modality, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """A forward pass that explanations can differentiate.
+
+    Attributes
+    ----------
+    fused : float [B, F]
+    image_map : float [n, C, h, w] or None
+        The map that saliency is read from, for the n images of the batch.
+    embeddings : float [B, L, E] or None
+        Word embeddings.
+    values : float [B, A, D] or None
+        What each observed value adds to its token.
+    """
+
+    fused: Tensor
+    image_map: Tensor | None
+    embeddings: Tensor | None
+    values: Tensor | None
+
+
+class DiagnosisModel(nn.Module):
+    """The council.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    findings : FindingSet
+    preprocessing : Preprocessing
+        Says how many observation features there are and which text model.
+    pretrained : bool
+        Read the weights that the recipe names; False where they come from an artifact.
+    """
+
+    def __init__(
+        self, recipe: Recipe, findings: FindingSet, preprocessing: Preprocessing, *, pretrained: bool = True
+    ) -> None:
+        super().__init__()
+        fusion = recipe.fusion
+        if fusion.width % fusion.heads:
+            raise InputError("fusion.width", fusion.width, f"must be a multiple of fusion.heads ({fusion.heads})")
+        self.modalities = tuple(modality for modality in Modality if modality in recipe.modalities)
+        self.encoders = nn.ModuleDict()
+        for modality in self.modalities:
+            if modality is Modality.IMAGE:
+                encoder: nn.Module = ImageEncoder(recipe.image, fusion.width, pretrained=pretrained)
+            elif modality is Modality.TEXT:
+                assert preprocessing.text_config is not None
+                encoder = TextEncoder(recipe.text, preprocessing.text_config, fusion.width, pretrained=pretrained)
+            else:
+                features = len(preprocessing.features)
+                encoder = ObservationsEncoder(recipe.observations, features, fusion.width, fusion.heads, fusion.dropout)
+            self.encoders[modality.value] = encoder
+        self.fusion = FUSIONS[fusion.name](fusion, self.modalities)
+        self.head = nn.Linear(fusion.width, len(findings))
+        self.pools = nn.ModuleDict({m.value: AttentionPool(fusion.width, fusion.heads) for m in self.modalities})
+        self.heads = nn.ModuleDict({m.value: nn.Linear(fusion.width, len(findings)) for m in self.modalities})
+
+    def encode(self, batch: Batch) -> dict[Modality, Tokens]:
+        """Tokens of every modality of the recipe."""
+        return self._encode(batch)[0]
+
+    def fuse(self, tokens: dict[Modality, Tokens]) -> Tensor:
+        """Fused logits [B, F]; a modality without tokens is absent."""
+        return self.head(self.fusion(tokens)).float()
+
+    def opinions(self, tokens: dict[Modality, Tokens]) -> dict[Modality, Tensor]:
+        """What each modality says alone, [B, F] each."""
+        return {
+            modality: self.heads[modality.value](self.pools[modality.value](said.values, said.mask)).float()
+            for modality, said in tokens.items()
+        }
+
+    def forward(self, batch: Batch) -> Logits:
+        tokens = self.encode(batch)
+        present = {modality: said.present for modality, said in tokens.items()}
+        return Logits(self.fuse(tokens), self.opinions(tokens), present)
+
+    def without(self, tokens: dict[Modality, Tokens], keep: dict[Modality, Tensor]) -> dict[Modality, Tokens]:
+        """`tokens`, absent where `keep[modality]` (bool [B]) is False."""
+        return {modality: said.keep(keep[modality]) for modality, said in tokens.items()}
+
+    def subsets(self, tokens: dict[Modality, Tokens]) -> dict[str, Tensor]:
+        """Fused logits [B, F] for every non-empty subset of the modalities: encoded once, fused many times.
+
+        A row means something only where the study has every modality of the subset.
+        """
+        found = {}
+        for subset in nonempty_subsets(self.modalities):
+            keep = {m: torch.full_like(said.present, m in subset) for m, said in tokens.items()}
+            found[subset_key(subset)] = self.fuse(self.without(tokens, keep))
+        return found
+
+    def trace(self, batch: Batch) -> tuple[dict[Modality, Tokens], Trace]:
+        """A forward pass with gradients down to the image map, the word embeddings and the observed values."""
+        tokens, image_map, embeddings, values = self._encode(batch, traced=True)
+        return tokens, Trace(self.fuse(tokens), image_map, embeddings, values)
+
+    def _encode(
+        self, batch: Batch, *, traced: bool = False
+    ) -> tuple[dict[Modality, Tokens], Tensor | None, Tensor | None, Tensor | None]:
+        tokens: dict[Modality, Tokens] = {}
+        image_map = embeddings = values = None
+        for name, encoder in self.encoders.items():
+            modality = Modality(name)
+            if isinstance(encoder, ImageEncoder):
+                seen = (batch.images, batch.image_mask, batch.views)
+                if traced:
+                    tokens[modality], image_map = encoder.with_map(*seen)
+                else:
+                    tokens[modality] = encoder(*seen)
+            elif isinstance(encoder, TextEncoder):
+                if traced and batch.text_mask.any():
+                    embeddings = encoder.embed(batch.input_ids).detach().requires_grad_()
+                tokens[modality] = encoder(batch.input_ids, batch.text_mask, embeddings)
+            elif isinstance(encoder, ObservationsEncoder):
+                if traced and batch.observation_mask.any():
+                    values = encoder.values(batch.observations).detach().requires_grad_()
+                tokens[modality] = encoder(batch.observations, batch.observation_mask, values)
+        return tokens, image_map, embeddings, values

@@ -1,0 +1,413 @@
+"""Registry: registered models, their versions and aliases, and verified local copies of their artifacts.
+
+Each recipe is one registered model, ``consilium-<name>``. Three aliases say what a version is for: `CHALLENGER`
+(newest that passed its gates), `CHAMPION` (what serves), `PREVIOUS` (what served before). A version's tags hold the
+digest of its artifact's manifest, by which every copy is checked, and when and why it was promoted or taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from consilium import __version__
+from consilium.artifact import read_recipe, verify
+from consilium.diagnosis import ModelIdentity
+from consilium.errors import ArtifactError, InputError, RegistryError
+from consilium.recipe import Recipe
+from consilium.store import open_store, store_errors, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.models.model import ModelInfo
+
+logger = logging.getLogger(__name__)
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+DIGEST_TAG = "manifest_digest"
+UNREGISTERED = "unregistered"
+"""Version of a model that is loaded from a folder."""
+
+_SOURCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
+_SOURCE_RULE = "must be a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
+_EVENT = re.compile(r"(?P<action>promoted|restored|rolled back) (?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A verified artifact on this machine, and what it is called."""
+
+    folder: Path
+    identity: ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One promotion, restoration or roll-back of a version, with its reason."""
+
+    time: str
+    action: str
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"time": self.time, "action": self.action, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """One version of a registered model.
+
+    Attributes
+    ----------
+    created : datetime
+        UTC.
+    tags : dict of str
+        What training recorded: recipe, cohort digest, git commit; without the events.
+    events : tuple of Event
+        Oldest first.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    created: datetime
+    run_id: str
+    manifest_digest: str
+    tags: dict[str, str]
+    events: tuple[Event, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "aliases": list(self.aliases),
+            "created": self.created.isoformat(),
+            "run_id": self.run_id,
+            "manifest_digest": self.manifest_digest,
+            "tags": dict(self.tags),
+            "events": [event.to_json() for event in self.events],
+        }
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(source: str) -> ResolvedModel:
+    """A verified local copy of the model that `source` names: a folder, or ``models:/name@alias``, ``models:/name/3``.
+
+    Raises
+    ------
+    InputError
+        Where `source` names neither.
+    RegistryError
+        Where the registry has no such model, version or alias, or its copy is not what was registered.
+    ArtifactError
+        Where the folder is incomplete or altered.
+    """
+    if not source.startswith("models:"):
+        folder = Path(source)
+        if not source or not folder.is_dir():
+            raise InputError("model", source, _SOURCE_RULE)
+        digest = verify(folder)
+        return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
+    parts = _SOURCE.fullmatch(source)
+    if parts is None:
+        raise InputError("model", source, _SOURCE_RULE)
+    client = open_store()
+    found = _version(client, parts["name"], parts["version"] or f"@{parts['alias']}")
+    digest = found.tags.get(DIGEST_TAG, "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise RegistryError(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
+    return ResolvedModel(_local_copy(client, found, digest), ModelIdentity(found.name, str(found.version), digest))
+
+
+def models_folder() -> Path:
+    """Where verified copies lie: ``$CONSILIUM_HOME/models``, or ``var/models`` below the working directory."""
+    home = os.environ.get("CONSILIUM_HOME")
+    return (Path(home) if home else Path.cwd() / "var") / "models"
+
+
+def list_models() -> list[str]:
+    """Names of all registered models of this project."""
+    client = open_store()
+    with store_errors():
+        found = _all_pages(client.search_registered_models, filter_string="name LIKE 'consilium-%'")
+    return sorted(model.name for model in found)
+
+
+def list_versions(name: str) -> list[RegisteredVersion]:
+    """All versions of the model `name`, newest first."""
+    client = open_store()
+    aliases = _aliases(client, name)
+    with store_errors():
+        found = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
+    newest_first = sorted(found, key=lambda version: -int(version.version))
+    return [_registered(version, aliases) for version in newest_first]
+
+
+def describe(name: str, version: str) -> RegisteredVersion:
+    """One version: a number, or ``@alias``."""
+    client = open_store()
+    return _registered(_version(client, name, version), _aliases(client, name))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[str, str]) -> str:
+    """Log the artifact with its run and register it as a new version with the alias ``challenger``.
+
+    What was registered by the same run with the same digest is found again, so that an interrupted training can be
+    resumed.
+
+    Parameters
+    ----------
+    tags : mapping of str to str
+        Of the version: cohort digest, git commit.
+
+    Returns
+    -------
+    str
+        The version.
+    """
+    digest = verify(artifact_folder)
+    name = recipe.registered_name
+    client = open_store(create=True)
+    with store_errors():
+        _create_model(client, name, recipe.description)
+        known = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
+        again = [v for v in known if v.run_id == run_id and v.tags.get(DIGEST_TAG) == digest]
+        if again:
+            version = str(max(int(v.version) for v in again))
+        else:
+            own = {DIGEST_TAG: digest, "recipe": recipe.name, "consilium": __version__}
+            logged = _log_pyfunc(artifact_folder, recipe, run_id)
+            made = client.create_model_version(
+                name, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags={**tags, **own}
+            )
+            version = str(made.version)
+        client.set_registered_model_alias(name, CHALLENGER, version)
+    return version
+
+
+def promote(name: str, version: str, reason: str) -> RegisteredVersion:
+    """Make `version` (a number, or ``@alias``) the champion; the champion so far becomes ``previous``.
+
+    Raises
+    ------
+    InputError
+        Without a reason.
+    RegistryError
+        Where there is no such version, or it is the champion already.
+    """
+    _require_reason(reason)
+    client = open_store()
+    found = _version(client, name, version)
+    champion = _aliases(client, name).get(CHAMPION)
+    if champion == str(found.version):
+        raise RegistryError(f"{name} version {champion}: is the {CHAMPION} already")
+    with store_errors():
+        # The champion moves last: an interrupt before leaves serving what was serving.
+        _record(client, name, str(found.version), "promoted", reason)
+        if champion is not None:
+            client.set_registered_model_alias(name, PREVIOUS, champion)
+        client.set_registered_model_alias(name, CHAMPION, str(found.version))
+    return describe(name, str(found.version))
+
+
+def rollback(name: str, reason: str) -> RegisteredVersion:
+    """Make the ``previous`` version the champion again; the version taken back keeps no alias of the two.
+
+    Raises
+    ------
+    InputError
+        Without a reason.
+    RegistryError
+        Where there is no previous version.
+    """
+    _require_reason(reason)
+    client = open_store()
+    aliases = _aliases(client, name)
+    previous, champion = aliases.get(PREVIOUS), aliases.get(CHAMPION)
+    if previous is None:
+        raise RegistryError(f"{name}: has no {PREVIOUS} version to go back to")
+    with store_errors():
+        if champion is not None:
+            _record(client, name, champion, "rolled back", reason)
+        _record(client, name, previous, "restored", reason)
+        client.set_registered_model_alias(name, CHAMPION, previous)
+        client.delete_registered_model_alias(name, PREVIOUS)
+    return describe(name, previous)
+
+
+# --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InputError("reason", reason, "must say why, for those who read the record later")
+
+
+def _record(client: MlflowClient, name: str, version: str, action: str, reason: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+    client.set_model_version_tag(name, version, f"{action} {now}Z", reason.strip())
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Version of each alias of the model `name`; `RegistryError` where there is no such model."""
+    with store_errors():
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            known = ", ".join(list_models()) or "none"
+            raise RegistryError(f"model: got {name!r}, must be a registered model; there is: {known}") from None
+    return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def _version(client: MlflowClient, name: str, version: str) -> MlflowVersion:
+    aliases = _aliases(client, name)
+    number = version
+    if version.startswith("@"):
+        if version[1:] not in aliases:
+            known = ", ".join(sorted(aliases)) or "none"
+            raise RegistryError(f"{name}: got alias {version[1:]!r}, must be one of its aliases; there is: {known}")
+        number = aliases[version[1:]]
+    with store_errors():
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise RegistryError(f"{name}: got version {version!r}, must be one of its versions") from None
+
+
+def _registered(version: MlflowVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
+    events = []
+    for key, reason in version.tags.items():
+        parts = _EVENT.fullmatch(key)
+        if parts is not None:
+            events.append(Event(parts["time"], parts["action"], reason))
+    return RegisteredVersion(
+        name=version.name,
+        version=str(version.version),
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == str(version.version))),
+        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
+        run_id=version.run_id or "",
+        manifest_digest=version.tags.get(DIGEST_TAG, ""),
+        tags={key: value for key, value in sorted(version.tags.items()) if not _EVENT.fullmatch(key)},
+        events=tuple(sorted(events, key=lambda event: event.time)),
+    )
+
+
+def _all_pages(search: Any, **arguments: Any) -> list[Any]:
+    found, token = [], None
+    while True:
+        page = search(**arguments, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _create_model(client: MlflowClient, name: str, description: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log_pyfunc(artifact_folder: Path, recipe: Recipe, run_id: str) -> ModelInfo:
+    """Log a models-from-code pyfunc over the artifact, for consumers that know MLflow alone."""
+    import mlflow
+
+    from consilium.artifact import read_findings
+    from consilium.pyfunc_signature import ARTIFACT, input_example, pip_requirements, signature
+
+    package = Path(__file__).parent
+    mlflow.set_tracking_uri(tracking_uri())
+    with _active_run(run_id):
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "pyfunc_model.py"),
+            artifacts={ARTIFACT: str(artifact_folder.resolve())},
+            code_paths=[str(package)],
+            pip_requirements=pip_requirements(),
+            signature=signature(read_findings(artifact_folder)),
+            input_example=input_example(),
+            metadata={"recipe": recipe.name},
+        )
+
+
+def _active_run(run_id: str) -> AbstractContextManager[object]:
+    import mlflow
+
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        return nullcontext()
+    return mlflow.start_run(run_id=run_id, nested=active is not None)
+
+
+def _local_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> Path:
+    """The artifact of `version` on this machine, from the cache where a sound copy is there."""
+    place = models_folder() / digest
+    if place.exists():
+        try:
+            _require_digest(place, digest)
+        except ArtifactError as error:
+            logger.warning("a local copy was damaged and is fetched again: %s", error)
+            shutil.rmtree(place)
+        else:
+            return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=".partial") as partial:
+        fetched = _download(client, version, Path(partial))
+        try:
+            _require_digest(fetched, digest)
+        except ArtifactError as error:
+            raise RegistryError(
+                f"{version.name} version {version.version}: its artifact was altered: {error}"
+            ) from error
+        try:
+            fetched.rename(place)
+        except OSError:  # another process was faster
+            _require_digest(place, digest)
+    return place
+
+
+def _require_digest(folder: Path, digest: str) -> None:
+    found = verify(folder)
+    if found != digest:
+        raise ArtifactError(f"manifest.json: got SHA-256 {found}, the registry says {digest}")
+
+
+def _download(client: MlflowClient, version: MlflowVersion, folder: Path) -> Path:
+    with store_errors():
+        from mlflow.artifacts import download_artifacts
+
+        # A models:/ URI would be looked up in MLflow's global store, whatever store is named beside it.
+        source = f"{client.get_model_version_download_uri(version.name, str(version.version))}/artifacts"
+        fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking_uri()))
+    # The artifact is named after the folder that it was logged from.
+    inside = [entry for entry in fetched.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    if len(inside) != 1:
+        raise RegistryError(f"{version.name} version {version.version}: must hold one model folder, has {len(inside)}")
+    return inside[0]

@@ -1,0 +1,233 @@
+"""Diagnosis + Explanation → one HTML page that needs nothing but itself.
+
+The page is for the radiologist: what the model says, how sure it is, what spoke for it in the image, the words, the
+values and the modalities, and what it could not judge. No script or picture is fetched; everything is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, StrictUndefined, Template
+from PIL import Image as Pillow
+
+from consilium.analytes import ANALYTES
+from consilium.diagnosis import Explanation, FindingExplanation, FindingResult, ObservationWeight, WordWeight
+from consilium.study import Image, Modality, Observation, Study
+
+FOR, AGAINST = (217, 84, 15), (30, 110, 200)
+"""Orange speaks for a finding, blue against it; told apart also by people with a colour vision deficiency."""
+
+_LONGEST_SIDE = 900
+_FAINT = 0.25
+"""Log-odds: where no word or value weighs this much, none is shown in full colour."""
+_STRONGEST_ALPHA = 190
+MODALITY_NAMES = {Modality.IMAGE: "Image", Modality.TEXT: "Notes", Modality.OBSERVATIONS: "Values"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A stretch of a note; `weight` is 0 between weighed words, `strength` in [-1, 1] for the colour."""
+
+    text: str
+    weight: float
+    strength: float
+
+
+def report_html(study: Study, explanation: Explanation) -> str:
+    """The page for `explanation` of `study`.
+
+    Parameters
+    ----------
+    study : Study
+        The study as it was given to `Diagnostician.explain`: images, notes and observations are shown from it.
+    explanation : Explanation
+        One tab per explained finding.
+    """
+    diagnosis = explanation.diagnosis
+    strongest = _strongest_saliency(explanation.findings)
+    return _template().render(
+        diagnosis=diagnosis,
+        patient=study.patient,
+        reference_time=study.reference_time,
+        rows=[_row(result, diagnosis.exclusive) for result in diagnosis.findings],
+        names=MODALITY_NAMES,
+        absent=[name for modality, name in MODALITY_NAMES.items() if modality not in diagnosis.modalities],
+        images=[_png(_grey(image)) for image in study.images],
+        tabs=[_tab(study, finding, strongest) for finding in explanation.findings],
+        opened=_most_notable(explanation),
+        for_colour=_css(FOR),
+        against_colour=_css(AGAINST),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = lambda p: f"{100 * p:.0f} %" if 0.01 <= p <= 0.99 else f"{100 * p:.1f} %"
+    environment.filters["signed"] = lambda weight: f"{weight:+.2f}".replace("-", "−")
+    source = files("consilium").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _most_notable(explanation: Explanation) -> int:
+    """Position of the tab to begin with: called before not called, likelier before less likely."""
+    results = [explanation.diagnosis[finding.finding.name] for finding in explanation.findings]
+    order = sorted(range(len(results)), key=lambda i: (results[i].call, results[i].probability))
+    return order[-1] if order else 0
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return f"rgb({colour[0]}, {colour[1]}, {colour[2]})"
+
+
+def _row(result: FindingResult, exclusive: bool) -> dict[str, Any]:
+    point = result.operating_point
+    call = "called" if result.call else "not called"
+    return {"result": result, "point": point, "call": call, "exclusive": exclusive}
+
+
+def _tab(study: Study, finding: FindingExplanation, strongest: float) -> dict[str, Any]:
+    return {
+        "finding": finding.finding,
+        "overlays": {saliency.image: _png(_overlay(saliency.values, strongest)) for saliency in finding.images},
+        "notes": [
+            {"kind": note.kind.value, "time": note.time, "segments": _segments(note.text, number, finding.words)}
+            for number, note in enumerate(study.notes)
+        ],
+        "values": _values(study, finding.observations),
+        "steps": _steps(finding),
+        "methods": finding.methods or {},
+    }
+
+
+# --- the image -------------------------------------------------------------------------------------------------------
+
+
+def _grey(image: Image) -> Pillow.Image:
+    return _fit(Pillow.fromarray((image.pixels >> 8).astype(np.uint8)))
+
+
+def _fit(picture: Pillow.Image) -> Pillow.Image:
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Pillow.Resampling.LANCZOS)
+    return picture
+
+
+def _strongest_saliency(findings: Sequence[FindingExplanation]) -> float:
+    """The largest absolute saliency of all findings: a finding of which the image says little looks pale."""
+    peaks = [float(np.nanmax(np.abs(saliency.values))) for finding in findings for saliency in finding.images]
+    return max([peak for peak in peaks if np.isfinite(peak)], default=0.0)
+
+
+def overlay_rgba(values: npt.NDArray[np.float32], strongest: float) -> npt.NDArray[np.uint8]:
+    """Signed saliency [H, W] as colour [H, W, 4]: transparent at zero, most opaque at ± `strongest`."""
+    known = np.nan_to_num(values)
+    strength = np.clip(np.abs(known) / strongest, 0, 1) if strongest > 0 else np.zeros_like(known)
+    rgba = np.zeros((*values.shape, 4), np.uint8)
+    rgba[..., :3] = np.where((known > 0)[..., None], np.array(FOR, np.uint8), np.array(AGAINST, np.uint8))
+    rgba[..., 3] = np.rint(strength * _STRONGEST_ALPHA)
+    return rgba
+
+
+def _overlay(values: npt.NDArray[np.float32], strongest: float) -> Pillow.Image:
+    return _fit(Pillow.fromarray(overlay_rgba(values, strongest)))
+
+
+def _png(picture: Pillow.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+# --- the words -------------------------------------------------------------------------------------------------------
+
+
+def _segments(text: str, number: int, words: Sequence[WordWeight]) -> list[_Segment]:
+    """The note cut where weighed words begin and end."""
+    strongest = max([abs(word.weight) for word in words] + [_FAINT])
+    segments: list[_Segment] = []
+    done = 0
+    for word in sorted((w for w in words if w.note == number), key=lambda w: w.start):
+        segments.append(_Segment(text[done : word.start], 0.0, 0.0))
+        segments.append(_Segment(text[word.start : word.end], word.weight, word.weight / strongest))
+        done = word.end
+    segments.append(_Segment(text[done:], 0.0, 0.0))
+    return [segment for segment in segments if segment.text]
+
+
+# --- the values ------------------------------------------------------------------------------------------------------
+
+
+def _values(study: Study, weights: Sequence[ObservationWeight]) -> list[dict[str, Any]]:
+    strongest = max([abs(weight.weight) for weight in weights] + [_FAINT])
+    rows = []
+    for weight in sorted(weights, key=lambda w: -abs(w.weight)):
+        same = [o for o in study.observations if o.analyte == weight.analyte and not o.implausible]
+        shown = [o for o in same if f"{o.given_value:g}" == weight.value and o.given_unit == weight.unit]
+        scale = _scale(shown[-1], study) if shown else None
+        rows.append({"weight": weight, "share": abs(weight.weight) / strongest, "scale": scale})
+    return rows
+
+
+def _scale(observation: Observation, study: Study) -> dict[str, Any]:
+    """Where the value lies beside its reference interval, as fractions of a bar that shows both with room around."""
+    analyte = ANALYTES[observation.analyte]
+    low, high = analyte.normal_range(study.patient.sex)
+    points = np.array([low, high, observation.value], float)
+    if analyte.log_scale:
+        points = np.log(np.maximum(points, max(high * 1e-3, 1e-9)))
+        points[0] = max(points[0], points[1] - np.log(100))
+    first, last = points.min(), points.max()
+    room = 0.15 * max(last - first, 1e-9)
+    where = (points - first + room) / (last - first + 2 * room)
+    flag = "high" if observation.value > high else "low" if observation.value < low else "normal"
+    return {
+        "low": float(where[0]),
+        "high": float(where[1]),
+        "at": float(where[2]),
+        "flag": flag,
+        "reference": f"{low:g} to {high:g} {analyte.unit}",
+        "converted": f"{observation.value:.3g} {analyte.unit}" if observation.given_unit != analyte.unit else "",
+    }
+
+
+# --- the modalities --------------------------------------------------------------------------------------------------
+
+
+def _steps(finding: FindingExplanation) -> list[dict[str, Any]]:
+    """From the prior to the answer, one step per modality, as fractions of a common axis of log-odds."""
+    edges = [finding.prior_log_odds]
+    for value in finding.modalities.values():
+        edges.append(edges[-1] + value)
+    low, high = min(*edges, 0.0) - 0.5, max(*edges, 0.0) + 0.5
+    at = [(edge - low) / (high - low) for edge in edges]
+    prior: dict[str, Any] = {
+        "name": "Before hearing anyone",
+        "value": None,
+        "left": at[0],
+        "right": at[0],
+        "odds": edges[0],
+    }
+    steps: list[dict[str, Any]] = [prior]
+    for number, (modality, value) in enumerate(finding.modalities.items()):
+        ends = sorted((at[number], at[number + 1]))
+        steps.append(
+            {
+                "name": MODALITY_NAMES[modality],
+                "value": value,
+                "left": ends[0],
+                "right": ends[1],
+                "odds": edges[number + 1],
+            }
+        )
+    for step in steps:
+        step["probability"] = float(1 / (1 + np.exp(-step["odds"])))
+    return steps

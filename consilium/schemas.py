@@ -1,0 +1,373 @@
+"""The wire types: what is sent to the service and what it answers.
+
+Requests are checked here for their shape only; units, codes and plausibility are `consilium.ingest`'s. Answers mirror
+`Diagnosis.to_json` and `Explanation.to_json` key by key. Every key is known: a request with another one is refused with
+the nearest key named. Only pydantic is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
+
+from consilium.errors import InputError, MalformedRequest
+from consilium.study import NoteKind
+
+MAX_CALLER_REFERENCE = 200
+"""Characters of a caller's own reference that are echoed."""
+
+Moment = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=40),
+    Field(description="ISO 8601 date and time; without an offset it is the hospital's local time."),
+]
+"""Read by `consilium.ingest.times`, which knows what a record's time must say."""
+
+FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError("must not name a finding twice")
+    return names
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# What is sent
+
+DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
+    "notes": [
+        {
+            "kind": "indication",
+            "text": "Fever and productive cough for three days. Crackles right base.",
+            "time": "2024-03-05T08:10:00",
+        }
+    ],
+    "observations": [
+        {"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "2024-03-05T08:20:00"},
+        {"code": "8867-4", "value": 104, "unit": "/min", "time": "2024-03-05T08:05:00"},
+    ],
+    "patient": {"age": 67, "sex": "F"},
+    "reference_time": "2024-03-05T09:00:00",
+    "caller_reference": "worklist-4711",
+}
+EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
+
+
+class NoteRecord(_Wire):
+    """A passage of clinical text. Which kinds the model reads is part of its recipe (`GET /v1/model`)."""
+
+    kind: NoteKind
+    text: str
+    time: Moment | None = None
+
+
+class ObservationRecord(_Wire):
+    """One laboratory value or vital sign."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="LOINC code.")
+    value: float = Field(strict=True)
+    unit: Annotated[str, StringConstraints(max_length=64)] = Field(description="UCUM unit.")
+    time: Moment | None = None
+
+
+class PatientRecord(_Wire):
+    """What is known of the patient beside the records. No name, no identifier, no date of birth."""
+
+    age: float | None = Field(default=None, ge=0, le=130, strict=True, description="Years.")
+    sex: Literal["F", "M", "O", "U", "female", "male", "other", "unknown"] | None = Field(
+        default=None, description="DICOM Patient's Sex (0010,0040) or FHIR administrative gender."
+    )
+
+
+class DiagnoseRequest(_Wire):
+    """The form field `request` of `POST /v1/diagnose`. Every part may be absent, as long as some modality is there."""
+
+    notes: tuple[NoteRecord, ...] = ()
+    observations: tuple[ObservationRecord, ...] = ()
+    patient: PatientRecord | None = None
+    reference_time: Moment | None = Field(
+        default=None, description="The moment for which the question is asked; the earliest image's unless given."
+    )
+    caller_reference: Annotated[str, StringConstraints(max_length=MAX_CALLER_REFERENCE)] | None = Field(
+        default=None, description="Echoed in the answer, never stored. Must not identify the patient."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DIAGNOSE_EXAMPLE]})
+
+
+class ExplainRequest(DiagnoseRequest):
+    """The form field `request` of `POST /v1/explain`."""
+
+    findings: Annotated[tuple[FindingName, ...], Field(min_length=1), AfterValidator(_each_once)] | None = Field(
+        default=None, description="Which findings to explain; all unless given."
+    )
+    level: Literal["fast", "thorough"] = "fast"
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXPLAIN_EXAMPLE]})
+
+
+# What is answered
+
+
+class EstimateAnswer(_Wire):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OperatingPointAnswer(_Wire):
+    """The probability from which a finding is called, and what that costs on the calibration split."""
+
+    threshold: float
+    target_sensitivity: float
+    sensitivity: EstimateAnswer
+    specificity: EstimateAnswer
+
+
+class FindingAnswer(_Wire):
+    """What the model says of one finding."""
+
+    finding: str
+    display: str
+    code: str | None = Field(description="SNOMED CT concept, where there is one.")
+    probability: float = Field(ge=0, le=1, description="Calibrated, of all modalities that were present.")
+    call: bool = Field(description="The probability reaches the operating point.")
+    operating_point: OperatingPointAnswer
+    opinions: dict[str, float] = Field(description="Calibrated probability that each modality gives alone.")
+
+
+class ModelIdentityAnswer(_Wire):
+    """Which model answered."""
+
+    name: str
+    version: str
+    manifest_digest: str = Field(description="SHA-256 of the artifact's manifest.")
+
+
+class DiagnosisAnswer(_Wire):
+    """The answer of `POST /v1/diagnose`."""
+
+    findings: tuple[FindingAnswer, ...]
+    exclusive: bool = Field(description="The findings exclude each other; their probabilities add up to 1.")
+    modalities: tuple[str, ...] = Field(description="What the model had to go by.")
+    model: ModelIdentityAnswer
+    input_digests: dict[str, str] = Field(description="SHA-256 of every record received, by position.")
+    warnings: tuple[str, ...]
+    caller_reference: str | None = None
+
+
+class Peak(_Wire):
+    """The pixel of the original image with the strongest evidence for the finding."""
+
+    row: int
+    column: int
+    value: float
+
+
+class Overlay(_Wire):
+    """A saliency map as a picture to lay over the image that was sent.
+
+    A palette PNG with transparency, in the original image's pixel grid: blue speaks against the finding, red for it.
+    The palette index carries the value: index 0 is where the model did not look, otherwise value = (index − 128) / 127
+    × `scale`.
+    """
+
+    media_type: Literal["image/png"] = "image/png"
+    rows: int
+    columns: int
+    scale: float = Field(description="Largest absolute log-odds per feature-map cell.")
+    data: str = Field(description="Base64.")
+
+
+class SaliencyAnswer(_Wire):
+    """Where in one image the evidence for one finding lies."""
+
+    image: int = Field(description="Position among the images sent.")
+    cells: tuple[int, int] = Field(description="Rows and columns of the feature map that was read.")
+    peak: Peak | None = Field(description="Absent where the model looked at no part of the image.")
+    overlay: Overlay
+
+
+class WordAnswer(_Wire):
+    """What one word of a note spoke for, in log-odds.
+
+    `start` and `end` count characters of that note in Unicode NFC, trimmed, with line feeds as line ends and without
+    control characters.
+    """
+
+    note: int
+    start: int
+    end: int
+    text: str
+    weight: float
+
+
+class ObservationAnswer(_Wire):
+    """What one observation spoke for, in log-odds."""
+
+    analyte: str
+    display: str
+    value: str
+    unit: str
+    weight: float
+
+
+class FindingExplanationAnswer(_Wire):
+    """What spoke for and against one finding."""
+
+    finding: str
+    log_odds: float
+    prior_log_odds: float
+    modalities: dict[str, float] = Field(
+        description="Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`."
+    )
+    images: tuple[SaliencyAnswer, ...]
+    words: tuple[WordAnswer, ...]
+    observations: tuple[ObservationAnswer, ...]
+    methods: dict[str, str]
+
+
+class ExplanationAnswer(DiagnosisAnswer):
+    """The answer of `POST /v1/explain`: the diagnosis, and what spoke for it."""
+
+    explanations: tuple[FindingExplanationAnswer, ...]
+
+
+class FindingInformation(_Wire):
+    """One finding that the model gives a probability for."""
+
+    name: str
+    display: str
+    code: str | None
+
+
+class InputInformation(_Wire):
+    """Which records the model reads."""
+
+    modalities: tuple[str, ...]
+    note_kinds: tuple[str, ...]
+    before_hours: float
+    after_hours: float
+
+
+class LimitInformation(_Wire):
+    """What one request may hold."""
+
+    body_bytes: int
+    images: int
+    image_bytes: int
+    notes: int
+    note_characters: int
+    observations: int
+
+
+class ModelInformation(_Wire):
+    """The answer of `GET /v1/model`."""
+
+    model: ModelIdentityAnswer
+    description: str
+    findings: tuple[FindingInformation, ...]
+    exclusive: bool
+    reads: InputInformation
+    limits: LimitInformation
+
+
+class ProblemAnswer(BaseModel):
+    """An error (RFC 9457). `field`, `value` and `rule` are there where the input broke a rule."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="This occurrence, as a `urn:uuid`; it stands in the service's log.")
+    field: str | None = None
+    value: str | None = Field(default=None, description="What was received, shortened.")
+    rule: str | None = None
+
+
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse_request(model: type[Request], data: bytes) -> Request:
+    """Read the JSON of one request.
+
+    Raises
+    ------
+    MalformedRequest
+        Where `data` is not a JSON object in UTF-8.
+    InputError
+        Where a key is unknown (the nearest one is named), missing, or its value breaks a rule. The error's field names
+        known keys and positions only: what the caller wrote stands in its value.
+    """
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise _input_error(model, error) from None
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """The one of `known` that is most like `key`."""
+    return difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)[0]
+
+
+def _input_error(model: type[BaseModel], error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    where, kind, rule = first["loc"], first["type"], first["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
+        return MalformedRequest("request", "a text that is no JSON", f"must be JSON in UTF-8 ({_place(rule)})")
+    if kind == "extra_forbidden":
+        known = _keys(model, where[:-1])
+        rule = f"is no known key; the nearest is {nearest_key(str(where[-1]), known)!r}"
+        return InputError(_path(where[:-1]), where[-1], rule)
+    if kind == "missing":
+        return InputError(_path(where), None, "is required")
+    return InputError(_path(where), first["input"], _lower_first(rule))
+
+
+def _place(message: str) -> str:
+    """Only where the text stopped being JSON: the parser's message may quote what the caller wrote."""
+    _, found, place = message.rpartition(" at line ")
+    return f"not at line {place}" if found else "it cannot be parsed"
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _path(parts: Sequence[str | int]) -> str:
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path or "request"
+
+
+def _keys(model: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
+    for parent in parents:
+        if isinstance(parent, str):
+            model = _model_within(model.model_fields[parent].annotation)
+    return list(model.model_fields)
+
+
+def _model_within(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_model_within(inner) for inner in get_args(annotation) if inner not in (None, type(None), Ellipsis))

@@ -1,0 +1,103 @@
+"""Where MLflow keeps runs and models: `MLFLOW_TRACKING_URI`, or an embedded SQLite store under ``mlruns/``.
+
+MLflow is imported only when a store is opened: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consilium.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+_ARTIFACTS = "artifacts"
+
+
+def tracking_uri() -> str:
+    """URI of the store: ``MLFLOW_TRACKING_URI``, or the embedded one below the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path.cwd() / 'mlruns' / 'mlflow.db'}"
+
+
+def registry_uri() -> str:
+    """URI of the model registry: ``MLFLOW_REGISTRY_URI``, or the store itself."""
+    return os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
+
+
+def open_store(*, create: bool = False) -> MlflowClient:
+    """A client of the store.
+
+    Parameters
+    ----------
+    create : bool
+        Make an embedded store where there is none. Reading should not leave an empty one behind.
+
+    Raises
+    ------
+    RegistryError
+        Where there is no store, it cannot be reached, or it was moved.
+    """
+    uri = tracking_uri()
+    database = _database(uri)
+    if database is not None and not database.exists():
+        if not create:
+            raise RegistryError(f"model store: got {uri!r}, there is none yet; `consilium train` makes it")
+        database.parent.mkdir(parents=True, exist_ok=True)
+    # A bar for every folder that is fetched or stored, and addresses on standard output, would stand across ours.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    with store_errors():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri())
+        if database is not None:
+            _refuse_moved(client, database)
+    return client
+
+
+def experiment_id(name: str) -> str:
+    """Id of the experiment `name`, made where it is missing; its artifacts lie beside an embedded store."""
+    client = open_store(create=True)
+    with store_errors():
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        database = _database(tracking_uri())
+        place = None if database is None else str(database.parent / _ARTIFACTS / name)
+        return str(client.create_experiment(name, artifact_location=place))
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """What MLflow, its database or its network raise inside ends in a `RegistryError`."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise RegistryError(f"model store: {first}") from error
+
+
+def _database(uri: str) -> Path | None:
+    """File of an SQLite store; None for a server or another database."""
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def _refuse_moved(client: MlflowClient, database: Path) -> None:
+    """MLflow writes absolute locations, so a copied or renamed store would read and write in its old place."""
+    for experiment in client.search_experiments():
+        place = Path(experiment.artifact_location.removeprefix("file://"))
+        ours = place.name == experiment.name and place.parent.name == _ARTIFACTS
+        if ours and place.parents[1].resolve() != database.parent.resolve():
+            raise RegistryError(
+                f"model store: got {str(database.parent)!r}, was made as {str(place.parents[1])!r}: move it back, or "
+                "rewrite the locations in its database as mlruns/README.md says"
+            )

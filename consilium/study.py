@@ -1,0 +1,236 @@
+"""Study: one patient's records around one question, any of them absent.
+
+What comes in is made by `consilium.ingest`; what goes out is read by `consilium.collate`. NumPy only: this module must
+stay cheap to import in a decoding worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.errors import InputError
+
+
+class Modality(StrEnum):
+    """The witnesses heard. The order is the order of the bits in a modality subset."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    OBSERVATIONS = "observations"
+
+
+class ViewPosition(StrEnum):
+    """How the X-ray beam crossed the patient; DICOM View Position (0018,5101), PS3.3 C.8.11.5."""
+
+    PA = "PA"
+    AP = "AP"
+    AP_SUPINE = "AP_SUPINE"
+    LATERAL = "LL"
+    UNKNOWN = "UNKNOWN"
+
+
+class Sex(StrEnum):
+    """DICOM Patient's Sex (0010,0040)."""
+
+    FEMALE = "F"
+    MALE = "M"
+    OTHER = "O"
+    UNKNOWN = "U"
+
+
+class NoteKind(StrEnum):
+    """Which part of the record a note is. Findings and impression are written after the image was read."""
+
+    HISTORY = "history"
+    INDICATION = "indication"
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """One single-frame two-dimensional image, as a viewer would first display it.
+
+    Attributes
+    ----------
+    pixels : uint16 [H, W]
+        Display values after modality and VOI transformation, 0 black to 65535 white (air is dark).
+    digest : str
+        SHA-256 of the bytes received, in hex.
+    source : str
+        ``dicom``, ``png``, ``jpeg`` or ``tiff``.
+    pixel_spacing : (float, float) or None
+        Distance between rows and between columns, mm.
+    acquired : datetime or None
+        When the image was taken, without time zone (hospital local time).
+    patient_digest, study_digest : str or None
+        SHA-256 of Patient ID and Study Instance UID: enough to see that two images belong together, and no name.
+    burned_in : bool or None
+        Burned In Annotation (0028,0301) where the file says so.
+    """
+
+    pixels: npt.NDArray[np.uint16]
+    digest: str
+    source: str
+    view: ViewPosition = ViewPosition.UNKNOWN
+    laterality: str | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    acquired: datetime | None = None
+    patient_digest: str | None = None
+    study_digest: str | None = None
+    burned_in: bool | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A passage of clinical text, written at `time` (None: not known)."""
+
+    kind: NoteKind
+    text: str
+    time: datetime | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of kind and text, in hex."""
+        return hashlib.sha256(f"{self.kind.value}\n{self.text}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One laboratory value or vital sign, in the unit the analyte table is kept in.
+
+    Attributes
+    ----------
+    analyte : str
+        Key in `consilium.analytes`: ``crp``, ``heart_rate``.
+    code : str
+        LOINC code as received.
+    value : float
+        In the analyte's own unit.
+    given_value, given_unit : float, str
+        What was received, for display (UCUM).
+    implausible : bool
+        Outside the range in which a living patient's value can lie; never shown to a model.
+    """
+
+    analyte: str
+    code: str
+    value: float
+    given_value: float
+    given_unit: str
+    time: datetime | None = None
+    implausible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is known of the patient beside the records: age in years and sex. No identity."""
+
+    age: float | None = None
+    sex: Sex = Sex.UNKNOWN
+
+    def __post_init__(self) -> None:
+        if self.age is not None and not 0 <= self.age <= 130:
+            raise InputError("patient.age", self.age, "must lie between 0 and 130 years")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How far from the reference time a record may lie, hours. Later records leak the outcome."""
+
+    before_hours: float = 72.0
+    after_hours: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """One patient's records; every part may be absent.
+
+    Attributes
+    ----------
+    study_id, patient_id : str
+        Pseudonyms. Training keeps a patient's studies in one split by `patient_id`.
+    reference_time : datetime or None
+        The moment for which the question is asked: the earliest image's unless given.
+    warnings : tuple of str
+        What ingest wants the reader to know; ends in `Diagnosis.warnings`.
+    """
+
+    images: tuple[Image, ...] = ()
+    notes: tuple[Note, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    patient: Patient = field(default_factory=Patient)
+    reference_time: datetime | None = None
+    study_id: str = ""
+    patient_id: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("patient_digest", "study_digest"):
+            seen = {getattr(image, name) for image in self.images} - {None}
+            if len(seen) > 1:
+                what = "patient" if name == "patient_digest" else "study"
+                raise InputError("images", f"{len(seen)} different {what} ids", f"must all be of one {what}")
+        if self.reference_time is None:
+            times = [image.acquired for image in self.images if image.acquired is not None]
+            if times:
+                object.__setattr__(self, "reference_time", min(times))
+
+    def within(self, window: Window) -> Study:
+        """The study without notes and observations outside `window`; each one left out adds a warning.
+
+        A record without a time, or a study without a reference time, is kept: nothing says that it is late.
+        """
+        if self.reference_time is None:
+            return self
+        earliest = self.reference_time - timedelta(hours=window.before_hours)
+        latest = self.reference_time + timedelta(hours=window.after_hours)
+        warnings = list(self.warnings)
+
+        def inside(time: datetime | None, what: str) -> bool:
+            if time is None or earliest <= time <= latest:
+                return True
+            when = "after" if time > latest else "before"
+            warnings.append(f"{what} left out: recorded {when} the window around the reference time")
+            return False
+
+        return replace(
+            self,
+            notes=tuple(note for note in self.notes if inside(note.time, f"note ({note.kind.value})")),
+            observations=tuple(o for o in self.observations if inside(o.time, f"observation ({o.analyte})")),
+            warnings=tuple(warnings),
+        )
+
+    def input_digests(self) -> dict[str, str]:
+        """SHA-256 of every image and note received, by position: ``images[0]`` → hex."""
+        digests = {f"images[{i}]": image.digest for i, image in enumerate(self.images)}
+        digests |= {f"notes[{i}]": note.digest for i, note in enumerate(self.notes)}
+        if self.observations:
+            lines = "\n".join(f"{o.code} {o.given_value!r} {o.given_unit} {o.time}" for o in self.observations)
+            digests["observations"] = hashlib.sha256(lines.encode()).hexdigest()
+        return digests
+
+
+def nonempty_subsets(modalities: Iterable[Modality]) -> list[frozenset[Modality]]:
+    """Every non-empty subset of `modalities`, smallest first, in the order of `Modality`."""
+    present = sorted(set(modalities), key=list(Modality).index)
+    return [frozenset(chosen) for size in range(1, len(present) + 1) for chosen in combinations(present, size)]
+
+
+def subset_key(subset: Iterable[Modality]) -> str:
+    """Name of a modality subset in tables and files: ``image+observations``; the empty subset is ``none``."""
+    chosen = set(subset)
+    return "+".join(modality.value for modality in Modality if modality in chosen) or "none"

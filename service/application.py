@@ -1,0 +1,174 @@
+"""The doors: `/v1/diagnose`, `/v1/explain`, `/v1/model`, and the OpenAPI document.
+
+A FastAPI application, mounted by the BentoML service. The bodies are read by `service.form`, not by FastAPI or BentoML,
+so that every limit holds while they arrive and every error is a problem document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from consilium import __version__
+from service import openapi
+from service.batching import Batcher, Closed, Place, QueueFull
+from service.engine import Engine
+from service.form import Form, read_form
+from service.problems import Overdue, Unavailable, problem_response
+from service.settings import Settings
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+CLIENT_GONE = 499
+"""What the access log shows where nobody waits for the answer any more; nginx's number."""
+
+
+def create_app() -> FastAPI:
+    """The application. It answers 503 until `app.state.engine` holds an `Engine` that is ready."""
+    app = FastAPI(
+        title="Consilium", version=__version__, description=openapi.DESCRIPTION, openapi_url=None, docs_url=None
+    )
+    app.state.engine = None
+    app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
+    app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
+    app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
+    # These come before BentoML's own, whose index page lets the reader's browser call a tracker.
+    for path in ("/openapi.json", "/docs.json"):
+        app.add_api_route(path, _openapi, methods=["GET"], include_in_schema=False)
+    for path in ("/", "/docs"):
+        app.add_api_route(path, _page, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _problem)
+    return app
+
+
+async def _diagnose(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.diagnoses, engine.diagnose))
+
+
+async def _explain(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.explain))
+
+
+async def _model(request: Request) -> Response:
+    async def answer(engine: Engine) -> BaseModel:
+        return engine.information()
+
+    return await _guarded(request, answer)
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(openapi.document(request.app), media_type="application/json")
+
+
+async def _page() -> Response:
+    """The description for a reader, of files that BentoML brings along: nothing is fetched from elsewhere."""
+    return get_swagger_ui_html(
+        openapi_url="/docs.json",
+        title="Consilium",
+        swagger_js_url="/static_content/swagger-ui-bundle.js",
+        swagger_css_url="/static_content/swagger-ui.css",
+        swagger_favicon_url="/static_content/favicon-light-32x32.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    return problem_response(error)
+
+
+async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[BaseModel]]) -> Response:
+    """The answer, or the problem that kept it from being made. No error passes."""
+    try:
+        engine: Engine | None = request.app.state.engine
+        if engine is None or not engine.ready:
+            raise Unavailable("The model is being loaded.", retry_after_s=5)
+        answered = await answer(engine)
+        return Response(answered.model_dump_json(), media_type="application/json")
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
+        return problem_response(error)
+
+
+async def _multipart(
+    request: Request,
+    engine: Engine,
+    batcher: Batcher[Item, Answer],
+    answer: Callable[[Form, Place[Item, Answer]], Awaitable[Result]],
+) -> Result:
+    """Admit, receive, answer; each within its time, and only while the caller is there."""
+    settings = engine.settings
+    explaining = batcher is engine.explanations
+    seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
+    with _admit(batcher, settings) as place:
+        form = await _receive(request, settings)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await _while_connected(request, answer(form, place))
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            reason = f"The answer took longer than {seconds:g} s."
+            raise Overdue(reason, HTTPStatus.GATEWAY_TIMEOUT) from None
+
+
+def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, Answer]:
+    try:
+        return batcher.place()
+    except QueueFull:
+        raise Unavailable("As many requests are waiting as may.", settings.retry_after_s) from None
+    except Closed:
+        raise Unavailable("The service is shutting down.", settings.retry_after_s) from None
+
+
+async def _receive(request: Request, settings: Settings) -> Form:
+    try:
+        async with asyncio.timeout(settings.receive_timeout_s):
+            return await read_form(request.headers, request.stream(), settings)
+    except TimeoutError:
+        reason = f"The body took longer than {settings.receive_timeout_s:g} s to arrive."
+        raise Overdue(reason, HTTPStatus.REQUEST_TIMEOUT) from None
+
+
+async def _while_connected(request: Request, answer: Awaitable[Result]) -> Result:
+    """The answer; cancelled where the caller goes away first.
+
+    Raises
+    ------
+    ClientDisconnect
+    """
+    work = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        work.add_done_callback(_unheard)
+        work.cancel()
+        gone.cancel()
+
+
+def _unheard(work: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more: asyncio would log it whole, with what it quotes."""
+    if not work.cancelled():
+        work.exception()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,90 @@
+"""The BentoML service: lifecycle around `service.engine`, doors from `service.application`.
+
+`consilium serve MODEL` and `bentoml serve service.service:Consilium --host 127.0.0.1` run this. The supervisor imports
+this module too, so that torch and the model come in only where a worker starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import bentoml
+from bentoml.exceptions import BentoMLConfigException
+
+from consilium.errors import ConsiliumError
+from service import binding
+from service.application import create_app
+from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.engine import Engine
+
+logger = logging.getLogger("consilium.service")
+
+_BACKSTOP_S = 600
+"""BentoML's own time limit. The settings' limits end a request before it and answer with a problem document."""
+
+app = create_app()
+
+
+@bentoml.service(name="consilium", workers=1, traffic={"timeout": _BACKSTOP_S})
+@bentoml.asgi_app(app, path="/")
+class Consilium:
+    """A calibrated, explained diagnosis from radiographs, clinical notes and observations. No certified device."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """In the supervisor, before a port is taken: refuse to start where that would be wrong."""
+        try:
+            binding.refuse_open_host()
+            load_settings()
+        except ConsiliumError as error:
+            raise BentoMLConfigException(str(error)) from None
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """In the worker: begin to load the model. Until it is there, liveness answers and readiness does not."""
+        logging.getLogger("consilium").setLevel(logging.INFO)
+        if binding.is_supervised():
+            binding.die_with_supervisor()
+        try:
+            binding.refuse_open_sockets()
+        except ConsiliumError as error:
+            binding.give_up(str(error))
+            raise
+        self._starting = asyncio.create_task(self._start())
+
+    async def _start(self) -> None:
+        from service.engine import Engine, load_diagnostician
+
+        engine = Engine(load_settings(), load_diagnostician)
+        try:
+            await engine.start()
+        except ConsiliumError as error:
+            binding.give_up(str(error))
+        except Exception:
+            logger.exception("the model could not be made ready")
+            binding.give_up("see above")
+        else:
+            self._engine = app.state.engine = engine
+
+    async def __is_ready__(self) -> bool:
+        return self._engine is not None and self._engine.ready
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Answer what was admitted, then end the model's thread and the decode pool."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        app.state.engine = None
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None

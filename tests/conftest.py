@@ -1,0 +1,52 @@
+"""What every test stands on: stores and caches inside the clone, no network, no telemetry; the real cohort."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+VAR = ROOT / "var"
+
+# Set before any test module imports torch, MLflow or BentoML: they read these at import.
+os.environ.update(
+    BENTOML_HOME=str(VAR / "bentoml"),
+    HF_HOME=str(VAR / "huggingface"),
+    TORCH_HOME=str(VAR / "torch"),
+    XDG_CACHE_HOME=str(VAR / "cache"),
+    XDG_CONFIG_HOME=str(VAR / "config"),
+    XDG_DATA_HOME=str(VAR / "data"),
+    MPLCONFIGDIR=str(VAR / "matplotlib"),
+    MPLBACKEND="Agg",
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    DO_NOT_TRACK="1",
+    BENTOML_DO_NOT_TRACK="True",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    TOKENIZERS_PARALLELISM="false",
+)
+# More threads than cores cost several times their gain, and test workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow store of this worker's own, so that no test writes into the user's."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlruns') / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def covid_chestxray_root() -> Path:
+    """The real cohort: ``$CONSILIUM_DATA/covid-chestxray``, or beside the clone under ``shared/data``."""
+    data = Path(os.environ.get("CONSILIUM_DATA", ROOT.parent / "shared" / "data"))
+    root = data / "covid-chestxray"
+    if not (root / "metadata.csv").is_file():
+        pytest.skip("the covid-chestxray cohort is not here: CONSILIUM_DATA names the folder that holds it")
+    return root

@@ -1,0 +1,125 @@
+"""Explanations of a model whose answer is known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from consilium.artifact import Artifact
+from consilium.collate import Preprocessing
+from consilium.errors import InputError
+from consilium.explain import explain
+from consilium.model import DiagnosisModel
+from consilium.study import Modality, Note, NoteKind, Study, nonempty_subsets, subset_key
+from tests.consilium.tiny import ALL, FINDINGS, NOON, tiny_recipe, tiny_study
+from tests.consilium.tiny_artifact import tiny_artifact
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return tiny_artifact()
+
+
+def _explain(artifact: Artifact, study: Study, level: str = "fast", names: tuple[str, ...] = FINDINGS.names):
+    prepared = artifact.preprocessing.prepare(study)
+    return explain(
+        artifact.model.eval(), artifact.preprocessing, artifact.calibration, prepared, FINDINGS, names, level
+    )
+
+
+@pytest.mark.parametrize("subset", nonempty_subsets(ALL), ids=subset_key)
+def test_modalities_add_up_to_the_answer_whatever_is_absent(artifact: Artifact, subset: frozenset[Modality]) -> None:
+    explained, logits = _explain(artifact, tiny_study(3, subset))
+    log_odds = artifact.calibration.log_odds(logits.fused.numpy(), subset_key(subset))[0]
+    for position, finding in enumerate(explained):
+        assert set(finding.modalities) == subset
+        assert finding.log_odds == pytest.approx(log_odds[position], abs=1e-6)
+        assert finding.prior_log_odds + sum(finding.modalities.values()) == pytest.approx(finding.log_odds, abs=1e-6)
+        assert (len(finding.images), bool(finding.words), bool(finding.observations)) == (
+            int(Modality.IMAGE in subset),
+            Modality.TEXT in subset,
+            Modality.OBSERVATIONS in subset,
+        )
+
+
+def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
+    study = tiny_study(4, frozenset({Modality.IMAGE}))
+    (finding, _), _ = _explain(artifact, study)
+    saliency = finding.images[0]
+    assert saliency.values.shape == study.images[0].shape
+    assert saliency.cells == (16, 16)
+    prepared = artifact.preprocessing.prepare(study)
+    _, trace = artifact.model.trace(artifact.preprocessing.collate([prepared]))
+    assert trace.image_map is not None
+    gradient = torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0]
+    cells = (gradient * trace.image_map).sum(1)[0].detach().numpy()
+    step = np.array([[1e-3, 0]])
+    ahead, behind = (
+        artifact.calibration.log_odds(trace.fused.detach().numpy() + sign * step, "image")[0, 0] for sign in (1, -1)
+    )
+    expected = prepared.letterboxes[0].backward(cells) * (ahead - behind) / 2e-3
+    assert saliency.values == pytest.approx(expected, abs=1e-4)
+    assert np.abs(expected).max() > 1e-2
+
+
+def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
+    study = tiny_study(5)
+    (finding, *_), _ = _explain(artifact, study, "thorough")
+    assert finding.methods is not None
+    assert finding.methods["words"] == "leave_one_out"
+    note = study.notes[0]
+    assert [note.text[w.start : w.end] for w in finding.words] == note.text.split()
+    preprocessing, model = artifact.preprocessing, artifact.model
+    batch = preprocessing.collate([preprocessing.prepare(study)])
+    crp = next(i for i, f in enumerate(preprocessing.features) if f.name == "crp")
+    batch.observation_mask[0, crp] = False
+    with torch.no_grad():
+        without = model(batch).fused.numpy()
+    expected = finding.log_odds - artifact.calibration.log_odds(without, subset_key(ALL))[0, 0]
+    (weight,) = [o.weight for o in finding.observations if o.analyte == "crp"]
+    assert weight == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_decisive_word_is_found(artifact: Artifact) -> None:
+    """A text encoder whose answer hangs on one word's embedding."""
+    recipe = tiny_recipe(modalities=["text"], fusion={"name": "late", "width": 16, "heads": 2, "dropout": 0.0})
+    studies = [tiny_study(n) for n in range(30)]
+    preprocessing = Preprocessing.fit(recipe, studies)
+    torch.manual_seed(0)
+    model = DiagnosisModel(recipe, FINDINGS, preprocessing)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    items = [preprocessing.prepare(study) for study in studies]
+    target = torch.tensor([[float("fever" in study.notes[0].text)] * 2 for study in studies])
+    for _ in range(60):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(preprocessing.collate(items)).fused, target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+    study = Study(notes=(Note(NoteKind.HISTORY, "cough wheeze fever chills", NOON),))
+    for level in ("fast", "thorough"):
+        (finding, *_), _ = explain(
+            model.eval(),
+            preprocessing,
+            artifact.calibration,
+            preprocessing.prepare(study),
+            FINDINGS,
+            ("pneumonia",),
+            level,
+        )
+        strongest = max(finding.words, key=lambda word: word.weight)
+        assert strongest.text == "fever", level
+
+
+def test_unknown_findings_and_levels_are_refused(artifact: Artifact) -> None:
+    with pytest.raises(InputError, match="level"):
+        _explain(artifact, tiny_study(1), "deep")
+    with pytest.raises(InputError, match="must be one of pneumonia, effusion"):
+        _explain(artifact, tiny_study(1), names=("gout",))
+
+
+def test_explaining_leaves_no_gradient_behind(artifact: Artifact) -> None:
+    _explain(artifact, tiny_study(1))
+    assert all(parameter.grad is None for parameter in artifact.model.parameters())
+    assert np.isfinite(_explain(artifact, tiny_study(2))[1].fused.numpy()).all()

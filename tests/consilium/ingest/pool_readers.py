@@ -1,0 +1,45 @@
+"""Readers that a decode pool runs in tests, beside `read_image`: imported by its workers."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+from consilium.errors import InputError
+from consilium.ingest.image import read_image
+from consilium.study import Image
+
+
+def misbehaving(data, *, field, limits):
+    """Do what the bytes say: a decoder that hangs, dies, or eats memory; every other input is read."""
+    if data == b"hang":
+        while True:
+            time.sleep(60)
+    if data == b"die":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if data == b"exit":
+        os._exit(0)
+    if data == b"eat":
+        np.ones(2**33, dtype=np.uint8)
+    if data == b"raise":
+        raise ValueError("quotes the file")
+    if data == b"raise input":
+        raise InputError(field, "seven", "must be eight")
+    if data.startswith(b"sleep"):
+        time.sleep(float(data[5:]))
+        return image_of(data)
+    return read_image(data, field=field, limits=limits)
+
+
+def image_of(text: bytes) -> Image:
+    """An image that carries a text."""
+    return Image(np.zeros((1, 1), np.uint16), text.decode(), "png")
+
+
+def confessing(data, *, field, limits):
+    """An image whose digest tells the worker's process id, signal handling and loaded modules."""
+    heavy = {"torch", "monai", "mlflow", "transformers", "lightning", "pandas", "bentoml"} & set(sys.modules)
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return image_of(f"{os.getpid()} {ignored} {','.join(sorted(heavy))}".encode())

@@ -1,0 +1,218 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consilium.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
+from consilium.ingest.decode_pool import DecodePool
+from consilium.ingest.dicom import read_dicom
+from consilium.ingest.limits import Limits
+from consilium.study import Image
+from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from tests.consilium.ingest.pool_readers import confessing, misbehaving
+
+ROOT = Path(__file__).parents[3]
+FILE = dicom_file(ramp())
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with DecodePool(2, seconds=1.0, limits=Limits(image_pixels=10_000), reader=misbehaving) as made:
+        yield made
+
+
+def test_image_is_that_of_the_reader(pool, tmp_path):
+    expected = read_dicom(FILE)
+    path = tmp_path / "name says nothing.pdf"
+    path.write_bytes(FILE)
+    for source in (FILE, path):
+        got = pool.decode(source)
+        np.testing.assert_array_equal(got.pixels, expected.pixels)
+        assert (got.digest, got.source, got.pixels.dtype) == (expected.digest, "dicom", np.uint16)
+
+
+def test_errors_come_through_with_their_fields(pool, tmp_path):
+    with pytest.raises(InputError) as refused:
+        pool.decode(b"raise input", "images[3]")
+    assert (refused.value.field, refused.value.value, refused.value.rule) == ("images[3]", "seven", "must be eight")
+    with pytest.raises(UnsupportedMedia, match=r"images\[1\]: got 'PDF'"):
+        pool.decode(b"%PDF-1.7", "images[1]")
+    with pytest.raises(TooLarge, match="10000 pixels"):
+        pool.decode(dicom_file(ramp(101, 100)))
+    with pytest.raises(UnreadableImage, match="readable file"):
+        pool.decode(tmp_path / "missing.dcm")
+
+
+@pytest.mark.parametrize("deed", [b"hang", b"die", b"exit", b"eat", b"raise"])
+def test_what_a_decoder_does_to_itself_ends_one_task_only(pool, deed):
+    others = [pool.submit(FILE, f"images[{i}]") for i in range(3)]
+    bad = pool.submit(deed, "images[9]")
+    others += [pool.submit(FILE, f"images[{i}]") for i in range(10, 13)]
+    start = time.monotonic()
+    with pytest.raises(DecodeFailed) as failed:
+        bad.result(timeout=30)
+    assert failed.value.field == "images[9]"
+    assert "quotes" not in str(failed.value)
+    assert time.monotonic() - start < 10
+    assert all(other.result(timeout=30).shape == (48, 64) for other in others)
+
+
+def test_map_keeps_the_order_and_gives_errors_as_values(pool, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(FILE)
+    slow_first = [b"sleep0.3", FILE, b"%PDF", path, b"die", b"sleep0.0"]
+    results = list(pool.map(slow_first))
+    kinds = [type(result).__name__ for result in results]
+    assert kinds == ["Image", "Image", "UnsupportedMedia", "Image", "DecodeFailed", "Image"]
+    assert results[0].digest == "sleep0.3"
+    assert results[2].field == "images[2]"
+
+
+def test_map_holds_few_at_once(pool):
+    taken = []
+
+    def sources():
+        for i in range(100):
+            taken.append(i)
+            yield FILE
+
+    results = pool.map(sources())
+    next(results)
+    assert len(taken) == 4 * pool.workers
+    results.close()
+    assert len(taken) == 4 * pool.workers
+
+
+def test_awaited_from_asyncio_and_cancelled(pool):
+    async def main():
+        image = await asyncio.wrap_future(pool.submit(FILE))
+        waiting = [asyncio.ensure_future(asyncio.wrap_future(pool.submit(b"sleep0.9"))) for _ in range(24)]
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        for future in waiting:
+            future.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(future.cancelled() for future in waiting)
+        # Cancelled tasks are dropped or killed, not waited for: all of them would take eleven seconds.
+        await asyncio.wrap_future(pool.submit(FILE))
+        return image, time.monotonic() - start
+
+    image, seconds = asyncio.run(main())
+    assert image.shape == (48, 64)
+    assert seconds < 7
+
+
+def test_workers_are_light_ignore_ctrl_c_and_outlive_the_thread_that_made_the_pool():
+    made = []
+    thread = threading.Thread(target=lambda: made.append(DecodePool(1, reader=confessing)))
+    thread.start()
+    thread.join()
+    with made[0] as pool:
+        first = pool.decode(b"").digest
+        time.sleep(0.3)
+        pid, ignored, heavy = first.split(" ")
+        assert pool.decode(b"").digest == first
+        assert int(pid) != os.getpid()
+        assert ignored == "True"
+        assert heavy == ""
+        os.kill(int(pid), signal.SIGINT)
+        assert pool.decode(b"").digest == first
+
+
+def test_import_is_light():
+    code = (
+        "import sys, consilium.ingest.records, consilium.ingest.decode_pool, consilium.ingest.deidentify\n"
+        "print({'torch','monai','mlflow','transformers','pandas','pint','scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pool_outlives_the_death_of_an_idle_worker(workers):
+    with DecodePool(workers, reader=confessing) as pool:
+        pid = int(pool.decode(b"").digest.split()[0])
+        os.kill(pid, signal.SIGKILL)
+        futures = [pool.submit(b"") for _ in range(5)]
+        assert all(future.result(timeout=30) for future in futures)
+        time.sleep(0.5)
+        assert int(pool.submit(b"").result(timeout=30).digest.split()[0]) != pid
+
+
+def test_closing_ends_what_is_under_way():
+    pool = DecodePool(1, reader=misbehaving)
+    future = pool.submit(b"hang")
+    time.sleep(0.2)
+    pool.close()
+    pool.close()
+    with pytest.raises(DecodeFailed):
+        future.result(timeout=5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_workers_die_with_a_parent_that_was_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import sys, time
+            from consilium.ingest.decode_pool import DecodePool
+            from tests.consilium.ingest.pool_readers import confessing, misbehaving
+            if __name__ == "__main__":
+                idle, busy = DecodePool(1, reader=confessing), DecodePool(1, reader=misbehaving)
+                busy.submit(b"hang")
+                print(idle.decode(b"").digest.split()[0], flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment)
+    worker = int(parent.stdout.readline())
+    workers = {int(pid) for pid in _children(parent.pid)}
+    assert worker in workers
+    assert len(workers) >= 2
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(_alive(pid) for pid in workers):
+        time.sleep(0.05)
+    assert not [pid for pid in workers if _alive(pid)]
+
+
+def _children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() + [
+        child
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        if task.name != str(pid)
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_thousands_of_small_files_cost_little_more_than_reading_them():
+    count = 800
+    with DecodePool(2) as pool:
+        start = time.perf_counter()
+        assert all(isinstance(result, Image) for result in pool.map([FILE] * count))
+        pooled = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(300):
+        read_dicom(FILE)
+    alone = (time.perf_counter() - start) / 300 * count
+    # Two workers on a busy machine may give no gain; what must not be is a cost of milliseconds a file.
+    assert pooled < 3 * alone + 1.0

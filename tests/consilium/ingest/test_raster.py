@@ -1,0 +1,152 @@
+import struct
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import ExifTags
+from PIL import Image as PillowImage
+
+from consilium.errors import TooLarge, UnreadableImage, UnsupportedMedia
+from consilium.ingest.image import read_image
+from consilium.ingest.limits import Limits
+from consilium.ingest.raster import read_raster
+from consilium.study import ViewPosition
+from tests.consilium.ingest.dicom_files import dicom_file, ramp
+
+GREY_8 = ramp(20, 30, bits=8)
+GREY_16 = (ramp(20, 30) * np.uint16(15)).astype(np.uint16)
+RGB = np.stack([GREY_8, GREY_8[::-1], GREY_8[:, ::-1]], axis=-1)
+
+
+def saved(picture, kind, **options):
+    file = BytesIO()
+    (picture if isinstance(picture, PillowImage.Image) else PillowImage.fromarray(picture)).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_comes_back_exactly(kind):
+    np.testing.assert_array_equal(read_raster(saved(GREY_8, kind)).pixels, GREY_8 * np.uint16(257))
+    image = read_raster(saved(GREY_16, kind))
+    np.testing.assert_array_equal(image.pixels, GREY_16)
+    assert image.source == kind.lower()
+    assert image.view is ViewPosition.UNKNOWN
+    assert image.acquired is None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_colour_becomes_luminance(kind):
+    got = read_raster(saved(RGB, kind)).pixels
+    assert np.abs(got - RGB @ [0.299, 0.587, 0.114] * 257).max() <= 1
+
+
+def test_jpeg_is_close():
+    smooth = np.add.outer(np.arange(40) * 3, np.arange(40) * 2).astype(np.uint8)
+    assert np.abs(read_raster(saved(smooth, "JPEG", quality=95)).pixels / 257 - smooth).max() < 4
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff(compression):
+    np.testing.assert_array_equal(read_raster(saved(GREY_16, "TIFF", compression=compression)).pixels, GREY_16)
+
+
+def tiff(values, *, photometric=1, bits=16, sample_format=1, big_endian=False):
+    """A minimal uncompressed TIFF, written by hand because Pillow does not write these."""
+    order = ">" if big_endian else "<"
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    rows, columns = values.shape
+    tags = {256: columns, 257: rows, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: rows, 279: len(data)}
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in (tags | {339: sample_format}).items()]
+    head = struct.pack(f"{order}2sHI", b"MM" if big_endian else b"II", 42, 8 + len(data))
+    return head + data + struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def test_white_is_zero_is_inverted_in_both_depths():
+    np.testing.assert_array_equal(read_raster(tiff(GREY_16, photometric=0)).pixels, 65535 - GREY_16)
+    np.testing.assert_array_equal(
+        read_raster(tiff(GREY_8, photometric=0, bits=8)).pixels, (255 - GREY_8) * np.uint16(257)
+    )
+
+
+def test_big_endian_tiff():
+    np.testing.assert_array_equal(read_raster(tiff(GREY_16, big_endian=True)).pixels, GREY_16)
+
+
+def test_orientation_is_applied_as_viewers_do():
+    exif = PillowImage.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for kind in ("PNG", "TIFF"):
+        got = read_raster(saved(PillowImage.fromarray(GREY_8), kind, exif=exif.tobytes() if kind == "PNG" else exif))
+        np.testing.assert_array_equal(got.pixels, np.rot90(GREY_8, -1) * np.uint16(257))
+
+
+def test_opaque_alpha_and_palette_are_taken_off():
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    np.testing.assert_array_equal(read_raster(saved(rgba, "PNG")).pixels, read_raster(saved(RGB, "PNG")).pixels)
+    palette = PillowImage.fromarray(GREY_8).convert("P")
+    np.testing.assert_array_equal(read_raster(saved(palette, "PNG")).pixels, GREY_8 * np.uint16(257))
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (saved(np.dstack([RGB, GREY_8]), "PNG"), "opaque"),
+        (saved(PillowImage.fromarray(RGB).convert("CMYK"), "JPEG"), "grey of 8 or 16 bits"),
+        (saved(GREY_8.astype(np.float32), "TIFF"), "grey of 8 or 16 bits"),
+        (saved(GREY_8.astype(np.int32), "TIFF"), "grey of 8 or 16 bits"),
+        (tiff(GREY_16.astype(np.int16), sample_format=2), "grey of 8 or 16 bits"),
+        (
+            saved(PillowImage.fromarray(GREY_8), "TIFF", save_all=True, append_images=[PillowImage.fromarray(GREY_8)]),
+            "no animation",
+        ),
+        (
+            saved(PillowImage.fromarray(RGB), "PNG", save_all=True, append_images=[PillowImage.fromarray(RGB[::-1])]),
+            "no animation",
+        ),
+    ],
+)
+def test_refused_by_name(data, rule):
+    with pytest.raises(UnsupportedMedia, match=rule):
+        read_raster(data, field="images[0]")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_cut_off_files_are_refused(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    data = saved(noise, kind)
+    for tenth in range(1, 10):
+        with pytest.raises((UnreadableImage, UnsupportedMedia)):
+            read_raster(data[: len(data) * tenth // 10])
+
+
+def test_too_large():
+    data = saved(np.zeros((2000, 3000), np.uint8), "PNG")
+    with pytest.raises(TooLarge, match=r"images\[1\].size.*2000 x 3000"):
+        read_raster(data, field="images[1]", limits=Limits(image_pixels=5_999_999))
+    with pytest.raises(TooLarge, match="bytes"):
+        read_raster(data, limits=Limits(image_bytes=100))
+
+
+def test_bomb_is_too_large_before_it_is_unpacked():
+    data = bytearray(saved(GREY_8, "PNG"))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises((TooLarge, UnreadableImage)):
+        read_raster(bytes(data))
+
+
+def test_kind_is_told_by_the_first_bytes():
+    assert read_image(dicom_file(ramp())).source == "dicom"
+    assert read_image(saved(GREY_8, "JPEG")).source == "jpeg"
+    for data, kind in (
+        (b"%PDF-1.7", "PDF"),
+        (saved(GREY_8, "GIF"), "GIF"),
+        (saved(GREY_8, "BMP"), "BMP"),
+        (saved(GREY_8, "WEBP"), "WebP"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"", "empty file"),
+        (b"plain text", "unknown"),
+    ):
+        with pytest.raises(UnsupportedMedia, match=kind) as refused:
+            read_image(data, field="images[0]")
+        assert refused.value.field == "images[0]"
+        assert refused.value.status == 415

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from consilium import __version__
+from consilium.artifact import save_artifact
+from consilium.cli import main
+from consilium.diagnostician import Diagnostician
+from consilium.ingest.image import read_image
+from consilium.ingest.records import study_from_records
+from consilium.store import open_store
+from tests.consilium.tiny_artifact import tiny_artifact
+
+COMMANDS = [
+    ["demo"],
+    ["phantom"],
+    ["check"],
+    ["train"],
+    ["evaluate"],
+    ["diagnose"],
+    ["serve"],
+    ["models", "list"],
+    ["models", "show"],
+    ["models", "promote"],
+    ["models", "rollback"],
+]
+HEAVY = ("torch", "monai", "transformers", "mlflow", "lightning", "bentoml", "pandas", "sklearn")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
+    save_artifact(folder, tiny_artifact())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohorts") / "phantom"
+    arguments = ["phantom", str(folder), "--studies", "200", "--seed", "5", "--size", "64", "--workers", "1"]
+    assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    path = tmp_path / "chest.png"
+    Pillow.radial_gradient("L").save(path)
+    return path
+
+
+def _refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
+    """The one line on standard error with which `arguments` are refused."""
+    assert main(arguments) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1, said.err
+    return said.err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert f"Example: consilium {' '.join(command)}" in " ".join(said.split())
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    script = f"""
+import sys
+from consilium.cli import main
+main(["train", "--help"])
+print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+    begun = os.times().children_user
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert os.times().children_user - begun < 1.0
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"consilium {__version__}\n"
+
+
+def test_what_is_no_command_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No such command 'trian'" in _refused(capsys, ["trian"])
+    assert "--cohort" in _refused(capsys, ["train", "phantom-tiny"])
+    assert "--port" in _refused(capsys, ["serve", "model", "--port", "99999"])
+
+
+def test_without_a_command_there_is_the_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["models"]):
+        assert main(arguments) == 2
+        said = capsys.readouterr()
+        assert "Usage: consilium" in said.out
+        assert said.err == ""
+
+
+def test_a_diagnosis_as_json_is_the_diagnostician_s(
+    model: str, png: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labs = tmp_path / "labs.csv"
+    labs.write_text("code,value,unit,time\n1988-5,80.5,mg/L,2024-05-01T10:00:00\n1988-5,90,mg/L,\n")
+    note = tmp_path / "note.txt"
+    note.write_text("fever and wheeze\n")
+    options = ["--image", str(png), "--note", "indication=cough", "--note", f"history=@{note}", "--age", "50"]
+    options += ["--observations", str(labs), "--sex", "F", "--reference-time", "2024-05-01T12:00:00", "--device", "cpu"]
+    report = tmp_path / "new" / "report.html"
+    assert main(["diagnose", model, *options, "--finding", "effusion", "--report", str(report), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    study = study_from_records(
+        [read_image(png.read_bytes())],
+        [{"kind": "indication", "text": "cough"}, {"kind": "history", "text": "fever and wheeze"}],
+        [
+            {"code": "1988-5", "value": 80.5, "unit": "mg/L", "time": "2024-05-01T10:00:00"},
+            {"code": "1988-5", "value": 90.0, "unit": "mg/L"},
+        ],
+        {"age": 50, "sex": "F"},
+        "2024-05-01T12:00:00",
+    )
+    expected = Diagnostician.load(model, "cpu").explain(study, ["effusion"], "thorough")
+    assert answer == json.loads(json.dumps(expected.to_json()))
+    assert [one["finding"] for one in answer["explanations"]] == ["effusion"]
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    observation = json.dumps([{"code": "1988-5", "value": 80, "unit": "mg/L"}])
+    labs = Path(model).parent / "labs.json"
+    labs.write_text(observation)
+    options = ["--note", "history=fever [bold]cough", "--observations", str(labs), "--finding", "pneumonia"]
+    assert main(["diagnose", model, *options, "--age", "71"]) == 0
+    said = capsys.readouterr().out
+    for part in ("Age 71 years", "consilium-tiny", "Pneumonia", "absent: image", "Why: Pneumonia", "notes alone"):
+        assert part in said
+    assert "Why: Effusion" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "study: got 'no usable record'"),
+        (["--note", "fever"], "--note[0]: got 'no kind', must read KIND=TEXT"),
+        (["--note", "letter=fever"], "--note[0]: got 'letter'"),
+        (["--note", "history=@/nowhere/at/all"], "--note[0]: got '/nowhere/at/all', must be a readable file"),
+        (["--note", "history=fever", "--age", "400"], "patient.age: got 400.0"),
+        (["--note", "history=fever", "--sex", "x"], "patient.sex: got 'x'"),
+        (["--note", "history=fever", "--reference-time", "noon"], "reference_time: got 'noon'"),
+        (["--note", "history=fever", "--finding", "gout"], "finding: got 'gout', must be one of pneumonia, effusion"),
+        (["--note", "history=fever", "--level", "deep"], "level: got 'deep'"),
+        (["--note", "history=fever", "--device", "abacus"], "device: got 'abacus'"),
+        (["--note", "history=fever", "--report", "/proc/report.html"], "--report: got '/proc/report.html'"),
+        (["--image", "/nowhere.dcm"], "images[0]: got '/nowhere.dcm', must be a readable file (No such file"),
+    ],
+)
+def test_a_bad_study_is_refused_in_one_line(
+    model: str, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in _refused(capsys, ["diagnose", model, *options])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("labs.csv", "code,value\n1988-5,3\n", "must have the columns code, value, unit, time"),
+        ("labs.csv", "code,value,unit,unit\n1988-5,3,mg/L,mg/L\n", "must have the columns"),
+        ("labs.csv", "code,value,unit\n1988-5,high,mg/L\n", "observations[0].value: got 'high', must be a number"),
+        ("labs.csv", "code,value,unit\n1988-5,3\n", "observations[0]: got 'a row of another length'"),
+        ("labs.csv", "", "must have the columns"),
+        ("labs.csv", "code,value,unit\n1988-5,3,furlong\n", "observations[0].unit: got 'furlong'"),
+        ("labs.csv", "code,value,unit\n99999-9,3,mg/L\n", "can be read; observations[0] left out: LOINC 99999-9"),
+        ("labs.csv", "code,value,unit\n1988-5,99999,mg/L\n", "observations[0] not used: implausible value (crp)"),
+        ("labs.json", "{", "must be a .csv table or JSON"),
+        ("labs.json", '{"code": "1988-5"}', "must be a list of observations"),
+        ("labs.json", '[{"code": "1988-5", "value": 3, "units": "mg/L"}]', "observations[0]"),
+    ],
+)
+def test_bad_observations_are_refused_in_one_line(
+    model: str, name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert said in _refused(capsys, ["diagnose", model, "--observations", str(tmp_path / name)])
+
+
+def test_no_model_is_refused_in_one_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    open_store(create=True)
+    capsys.readouterr()
+    note = ["--note", "history=fever"]
+    assert "model: got 'nowhere'" in _refused(capsys, ["diagnose", "nowhere", *note])
+    assert "consilium-none" in _refused(capsys, ["diagnose", "models:/consilium-none@champion", *note], code=1)
+    assert "consilium-none" in _refused(capsys, ["serve", "models:/consilium-none@champion"], code=1)
+    assert "manifest.json: is missing" in _refused(capsys, ["diagnose", str(Path(model).parent), *note], code=1)
+    assert "--host: got '0.0.0.0'" in _refused(capsys, ["serve", model, "--host", "0.0.0.0"])
+
+
+def test_a_sound_cohort_has_no_problems(cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["check", str(cohort), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["problems"] == []
+    assert report["counts"]["studies"] == 200
+    assert report["counts"]["images"] == len(list((cohort / "images").iterdir()))
+    with (cohort / "studies.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    training = [row for row in rows if row["split"] == "train"]
+    told = next(line for line in report["labels"] if line["finding"] == "pneumonia" and line["split"] == "train")
+    assert told["present"] == sum(row["label:pneumonia"] == "1" for row in training)
+    assert told["present"] + told["absent"] + told["unknown"] == len(training)
+    assert main(["check", str(cohort)]) == 0
+    assert "no problems" in capsys.readouterr().out
+
+
+def test_a_spoiled_cohort_is_told_problem_by_problem(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoiled = tmp_path / "spoiled"
+    subprocess.run(["cp", "-r", str(cohort), str(spoiled)], check=True)
+    first, second, third, *_ = sorted((spoiled / "images").iterdir())
+    first.write_bytes(first.read_bytes()[:-500])
+    third.write_bytes(second.read_bytes())
+    capsys.readouterr()
+    assert main(["check", str(spoiled), "--json"]) == 2
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert any(problem.startswith(f"images/{first.name}: ") for problem in problems)
+    assert any("stand in studies of several patients" in problem for problem in problems)
+    assert len(problems) == 2
+
+
+def test_every_problem_of_a_table_is_told_not_the_first_one_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["study,patient,label:gout,split,note_history", "s1,p1,1,exam,pain", "s2,p2,2,train,pain", "s2,p3,1,test,x"]
+    (tmp_path / "studies.csv").write_text("\n".join(lines))
+    assert main(["check", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: 3 problem(s):\n")
+    for problem in ("row 2, split: got 'exam'", "row 3, label:gout: got '2'", "row 4, study: got 's2'"):
+        assert f"  studies.csv {problem}" in said
+    assert main(["check", str(tmp_path), "--json"]) == 2
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert len(problems) == 3
+    assert problems[0].startswith("studies.csv row")
+
+
+def test_bad_cohorts_and_recipes_are_refused_in_one_line(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert "out: got" in _refused(capsys, ["phantom", str(cohort), "--studies", "10", "--seed", "1"])
+    assert "out: got '/proc/p', must be a folder" in _refused(
+        capsys, ["phantom", "/proc/p", "--studies", "1", "--seed", "1"]
+    )
+    assert "studies: got 0" in _refused(capsys, ["phantom", str(tmp_path / "p"), "--studies", "0", "--seed", "1"])
+    assert "cohort: got" in _refused(capsys, ["check", str(tmp_path)])
+    train = ["train", "phantom-tiny", "--cohort", str(cohort)]
+    assert "the nearest is 'epochs'" in _refused(capsys, [*train, "--set", "training.epoch=1"])
+    assert "recipe: got 'phantom-tinny'" in _refused(capsys, ["train", "phantom-tinny", "--cohort", str(cohort)])
+
+
+def test_from_training_to_a_diagnosis_by_alias(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train, models, evaluate and diagnose, each on what the one before has left."""
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
+    capsys.readouterr()
+    fast = ["--set", "name=cli", "--set", "training.epochs=1", "--set", "evaluation.bootstrap=20"]
+    assert main(["train", "phantom-tiny", "--cohort", str(cohort), *fast, "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["model"] == "models:/consilium-cli/1"
+
+    challenger = "models:/consilium-cli@challenger"
+    evaluate = ["evaluate", challenger, "--cohort", str(cohort), "--out", str(tmp_path / "out"), "--json"]
+    assert main(evaluate) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["model"]["version"] == "1"
+    assert judged["evaluation"] == trained["evaluation"], "the test split, judged anew"
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == trained["evaluation"]
+    assert "cohort.kind: got 'phantoms'" in _last_line(capsys, [*evaluate, "--kind", "phantoms"])
+
+    assert main(["models", "promote", "consilium-cli", "@challenger", "--reason", "good [enough]"]) == 0
+    assert capsys.readouterr().out == "consilium-cli version 1: challenger, champion\n"
+    assert main(["models", "show", "consilium-cli"]) == 0
+    assert "promoted: good [enough]" in capsys.readouterr().out
+    assert "no previous version" in _refused(capsys, ["models", "rollback", "consilium-cli", "--reason", "x"], 1)
+    assert "reason" in _refused(capsys, ["models", "promote", "consilium-cli", "1", "--reason", ""])
+    assert main(["models", "list", "--json"]) == 0
+    listed = {model["name"]: model["versions"] for model in json.loads(capsys.readouterr().out)}
+    assert listed["consilium-cli"][0]["aliases"] == ["challenger", "champion"]
+
+    assert main(["diagnose", "models:/consilium-cli@champion", "--note", "history=fever", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["model"]["manifest_digest"] == listed["consilium-cli"][0]["manifest_digest"]
+
+
+def _last_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    assert main(arguments) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_interrupted_training_says_how_to_go_on(cohort: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "consilium.cli", "train", "phantom-tiny", "--cohort", str(cohort)]
+    command += ["--set", "training.epochs=500", "--set", "training.patience=500", "--set", "name=interrupted"]
+    home = {"CONSILIUM_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    with subprocess.Popen(command, env=os.environ | home, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "epoch 1 of" not in said and process.poll() is None:
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+        assert process.wait(60) == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said

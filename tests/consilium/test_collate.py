@@ -1,0 +1,108 @@
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from consilium.collate import Preprocessing
+from consilium.errors import InputError
+from consilium.study import Modality, Note, NoteKind, Observation, Patient, Sex, Study
+from tests.consilium.tiny import ALL, NOON, tiny_preprocessing, tiny_recipe, tiny_study
+
+
+@pytest.fixture(scope="module")
+def preprocessing() -> Preprocessing:
+    return tiny_preprocessing(tiny_recipe())
+
+
+def test_absent_modalities_have_no_mask_and_no_value(preprocessing: Preprocessing) -> None:
+    items = [preprocessing.prepare(tiny_study(1, ALL - {m})) for m in Modality]
+    batch = preprocessing.collate(items)
+    for row, modality in enumerate(Modality):
+        assert items[row].present == ALL - {modality}
+        for other in Modality:
+            assert bool(batch.present(other)[row]) == (other != modality)
+    assert not batch.images[0].any()
+    assert not batch.observations[2].any()
+
+
+def test_values_are_standardised_and_missing_ones_masked(preprocessing: Preprocessing) -> None:
+    batch = preprocessing.collate([preprocessing.prepare(tiny_study(n)) for n in range(30)])
+    assert [f.name for f in preprocessing.features] == ["age", "sex", "crp"]
+    assert batch.observations.mean(0).abs().max() < 1e-5
+    assert batch.observations.std(0, correction=0) == pytest.approx(torch.ones(3), abs=1e-4)
+    alone = preprocessing.prepare(Study(patient=Patient(None, Sex.OTHER), observations=tiny_study(1).observations))
+    assert preprocessing.collate([alone]).observation_mask.tolist() == [[False, False, True]]
+
+
+def test_the_latest_plausible_observation_is_read(preprocessing: Preprocessing) -> None:
+    def crp(value: float, hours: float | None, implausible: bool = False) -> Observation:
+        time = None if hours is None else NOON + timedelta(hours=hours)
+        return Observation("crp", "1988-5", value, value, "mg/L", time, implausible)
+
+    values = (crp(5, None), crp(10, -3), crp(20, -2), crp(40, -1, implausible=True), crp(80, 1))
+    study = replace(tiny_study(1), observations=values)
+    prepared = preprocessing.prepare(study)
+    assert prepared.read[2] is values[2]
+    assert any("observation (crp) left out: recorded after" in warning for warning in prepared.warnings)
+
+
+def test_notes_of_other_kinds_are_left_out_and_pieces_count_notes_as_sent(preprocessing: Preprocessing) -> None:
+    notes = (Note(NoteKind.IMPRESSION, "fever"), Note(NoteKind.HISTORY, "cough fever"))
+    prepared = preprocessing.prepare(replace(tiny_study(1), notes=notes))
+    read = [notes[p.note].text[p.start : p.end] for p in prepared.text.pieces if p is not None]
+    assert "".join(read) == "coughfever"
+    assert {p.note for p in prepared.text.pieces if p is not None} == {1}
+    assert any("impression" in warning for warning in prepared.warnings)
+
+
+def test_long_notes_are_cut_off_with_a_warning(preprocessing: Preprocessing) -> None:
+    study = replace(tiny_study(1), notes=(Note(NoteKind.HISTORY, "fever " * 100),))
+    prepared = preprocessing.prepare(study)
+    assert len(prepared.text.input_ids) == 32
+    assert any("cut off" in warning for warning in prepared.warnings)
+
+
+def test_an_unread_analyte_is_named(preprocessing: Preprocessing) -> None:
+    sodium = Observation("sodium", "2951-2", 140, 140, "mmol/L", NOON)
+    prepared = preprocessing.prepare(replace(tiny_study(1), observations=(sodium,)))
+    assert "observation not read by this model: Sodium" in prepared.warnings
+
+
+def test_a_study_with_nothing_to_read_is_refused(preprocessing: Preprocessing) -> None:
+    with pytest.raises(InputError, match="must have image or text or observations"):
+        preprocessing.prepare(Study(notes=(Note(NoteKind.IMPRESSION, "fever"),)))
+
+
+def test_padding_does_not_reach_the_shorter_study(preprocessing: Preprocessing) -> None:
+    short = preprocessing.prepare(replace(tiny_study(1), notes=(Note(NoteKind.HISTORY, "fever"),)))
+    long = preprocessing.prepare(tiny_study(2))
+    alone, together = preprocessing.collate([short]), preprocessing.collate([short, long])
+    width = alone.text_mask.shape[1]
+    assert together.text_mask[0, :width].tolist() == alone.text_mask[0].tolist()
+    assert not together.text_mask[0, width:].any()
+
+
+def test_images_given_beforehand_are_taken(preprocessing: Preprocessing) -> None:
+    study = tiny_study(3)
+    cached = preprocessing.image(study.images[0])
+    stand_in = replace(study.images[0], pixels=np.broadcast_to(np.uint16(0), study.images[0].shape))
+    prepared = preprocessing.prepare(replace(study, images=(stand_in,)), [cached])
+    assert (prepared.images == preprocessing.prepare(study).images).all()
+
+
+def test_save_and_load_prepare_the_same(preprocessing: Preprocessing, tmp_path: Path) -> None:
+    preprocessing.save(tmp_path / "p")
+    loaded = Preprocessing.load(tmp_path / "p", preprocessing.recipe)
+    assert loaded.digest == preprocessing.digest
+    first, second = (p.prepare(tiny_study(5)) for p in (preprocessing, loaded))
+    assert (first.text.input_ids == second.text.input_ids).all()
+    assert (first.observations == second.observations).all()
+
+
+def test_a_text_model_that_is_not_there_is_refused() -> None:
+    recipe = tiny_recipe(text={"model": "/absent/model"})
+    with pytest.raises(InputError, match=r"text\.model"):
+        Preprocessing.fit(recipe, [tiny_study(n) for n in range(12)])

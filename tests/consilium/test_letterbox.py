@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from consilium.letterbox import Letterbox
+
+
+@pytest.mark.parametrize("shape", [(200, 100), (100, 200), (64, 64), (3000, 7), (1, 1)])
+def test_an_image_lies_whole_and_in_proportion_inside_the_square(shape: tuple[int, int]) -> None:
+    box = Letterbox(*shape, 64)
+    height, width = box.inner
+    top, left = box.offset
+    assert max(height, width) == 64
+    assert height / width == pytest.approx(shape[0] / shape[1], rel=0.1) or min(height, width) == 1
+    out = box.forward(np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16))
+    outside = out.copy()
+    outside[top : top + height, left : left + width] = 0
+    assert not outside.any()
+
+
+def test_exposure_and_offset_do_not_matter() -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 20000, (90, 90), dtype=np.uint16)
+    box = Letterbox(90, 90, 64)
+    brighter = (pixels * 2 + 5000).astype(np.uint16)
+    assert np.abs(box.forward(pixels).astype(int) - box.forward(brighter)).max() <= 8
+
+
+def test_a_constant_image_is_black_and_not_nan() -> None:
+    assert not Letterbox(50, 40, 64).forward(np.full((50, 40), 40000, np.uint16)).any()
+
+
+def test_a_map_comes_back_where_it_was() -> None:
+    box = Letterbox(100, 400, 64)
+    cells = np.zeros((16, 16), np.float32)
+    cells[8, 12] = 1  # square rows 32..36, columns 48..52: original row about 62, column about 312
+    back = box.backward(cells)
+    assert back.shape == (100, 400)
+    row, column = np.unravel_index(back.argmax(), back.shape)
+    assert row == pytest.approx((34 - box.offset[0]) * 400 / 64, abs=15)
+    assert column == pytest.approx(50 * 400 / 64, abs=15)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from consilium.errors import InputError, MalformedRequest
+from consilium.schemas import DiagnoseRequest, ExplainRequest, parse_request
+
+
+def test_a_request_is_read_and_written_again() -> None:
+    sent = {
+        "notes": [{"kind": "history", "text": "Häufiger Husten.", "time": "2024-05-01T10:00:00"}],
+        "observations": [{"code": "1988-5", "value": 112.5, "unit": "mg/L", "time": None}],
+        "patient": {"age": 67.0, "sex": "female"},
+        "reference_time": "2024-05-01T12:00:00",
+        "caller_reference": "worklist-4711",
+        "findings": ["pneumonia"],
+        "level": "thorough",
+    }
+    read = parse_request(ExplainRequest, json.dumps(sent).encode())
+    assert read.model_dump(mode="json") == sent
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "value", "rule"),
+    [
+        ('{"nots": []}', "request", "nots", "is no known key; the nearest is 'notes'"),
+        ('{"Jane Roe": 1}', "request", "Jane Roe", "is no known key; the nearest is 'notes'"),
+        ('{"level": "fast"}', "request", "level", None),
+        (
+            '{"notes": [{"kind": "history", "text": "a", "txt": 1}]}',
+            "notes[0]",
+            "txt",
+            "is no known key; the nearest is 'text'",
+        ),
+        ('{"patient": {"agee": 1}}', "patient", "agee", "is no known key; the nearest is 'age'"),
+        ('{"notes": [{"text": "a"}]}', "notes[0].kind", None, "is required"),
+        ('{"notes": [{"kind": "history", "text": 5}]}', "notes[0].text", 5, None),
+        ('{"observations": [{"code": "1988-5", "value": "5", "unit": "mg/L"}]}', "observations[0].value", "5", None),
+        ('{"observations": [{"code": "1988-5", "value": true, "unit": "mg/L"}]}', "observations[0].value", True, None),
+        (
+            '{"observations": [{"code": "1988-5", "value": 1e999, "unit": "mg/L"}]}',
+            "observations[0].value",
+            float("inf"),
+            None,
+        ),
+        ('{"patient": {"age": 131}}', "patient.age", 131, None),
+        ('{"patient": {"age": "67"}}', "patient.age", "67", None),
+        ('{"reference_time": 1714550400}', "reference_time", 1714550400, None),
+        ("[]", "request", [], None),
+        ('"http://127.0.0.1/x"', "request", "http://127.0.0.1/x", None),
+    ],
+)
+def test_what_breaks_a_rule_is_named(data: str, field: str, value: object, rule: str | None) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_request(DiagnoseRequest, data.encode())
+    assert (caught.value.field, caught.value.value) == (field, value)
+    assert rule is None or caught.value.rule == rule
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff\xfe{}", b'{"caller_reference": "\\ud800"}', b"[" * 100_000, b'{"notes": [}', b"\x80\x04K\x01."],
+)
+def test_what_is_no_json_is_malformed_and_not_quoted(data: bytes) -> None:
+    with pytest.raises(MalformedRequest) as caught:
+        parse_request(DiagnoseRequest, data)
+    assert caught.value.rule.startswith("must be JSON in UTF-8")
+
+
+def test_importing_the_schemas_stays_cheap() -> None:
+    heavy = "{'torch', 'monai', 'transformers', 'mlflow', 'pandas', 'bentoml'}"
+    code = f"import sys, consilium.schemas; sys.exit(len({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,75 @@
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from consilium.errors import InputError
+from consilium.study import (
+    Image,
+    Modality,
+    Note,
+    NoteKind,
+    Patient,
+    Study,
+    Window,
+    nonempty_subsets,
+    subset_key,
+)
+from tests.consilium.tiny import NOON, tiny_study
+
+
+def _image(**identity: str) -> Image:
+    return Image(np.zeros((4, 4), np.uint16), "0" * 64, "dicom", **identity)
+
+
+@pytest.mark.parametrize("identity", ["patient_digest", "study_digest"])
+def test_images_of_two_patients_or_studies_are_refused(identity: str) -> None:
+    with pytest.raises(InputError, match="must all be of one"):
+        Study(images=(_image(**{identity: "a"}), _image(**{identity: "b"})))
+    Study(images=(_image(**{identity: "a"}), _image(**{identity: "a"}), _image()))
+
+
+def test_the_reference_time_is_the_earliest_image_unless_given() -> None:
+    early, late = (Image(np.zeros((4, 4), np.uint16), "0", "png", acquired=NOON + timedelta(hours=h)) for h in (0, 3))
+    assert Study(images=(late, early)).reference_time == NOON
+    given = NOON - timedelta(days=1)
+    assert Study(images=(late,), reference_time=given).reference_time == given
+
+
+def test_records_outside_the_window_are_left_out_with_a_warning_each() -> None:
+    def note(hours: float) -> Note:
+        return Note(NoteKind.HISTORY, f"{hours}", NOON + timedelta(hours=hours))
+
+    study = Study(
+        notes=(note(-80), note(-72), note(0), note(0.1), Note(NoteKind.HISTORY, "timeless")), reference_time=NOON
+    )
+    inside = study.within(Window(before_hours=72, after_hours=0))
+    assert [n.text for n in inside.notes] == ["-72", "0", "timeless"]
+    assert len(inside.warnings) == 2
+    assert "before" in inside.warnings[0]
+    assert "after" in inside.warnings[1]
+
+
+def test_without_a_reference_time_nothing_is_late() -> None:
+    study = Study(notes=(Note(NoteKind.HISTORY, "x", NOON),))
+    assert study.within(Window()) is study
+
+
+@pytest.mark.parametrize("age", [-1, 131])
+def test_impossible_ages_are_refused(age: float) -> None:
+    with pytest.raises(InputError, match=r"patient\.age"):
+        Patient(age)
+
+
+def test_subsets_come_smallest_first_and_have_one_name() -> None:
+    subsets = nonempty_subsets([Modality.OBSERVATIONS, Modality.IMAGE])
+    assert [subset_key(s) for s in subsets] == ["image", "observations", "image+observations"]
+    assert len(nonempty_subsets(Modality)) == 7
+    assert subset_key([]) == "none"
+
+
+def test_digests_change_with_what_was_sent() -> None:
+    first, same, other = (tiny_study(n).input_digests() for n in (1, 1, 2))
+    assert first == same
+    assert all(first[key] != other[key] for key in first)
+    assert set(first) == {"images[0]", "notes[0]", "observations"}

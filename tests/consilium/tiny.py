@@ -1,0 +1,59 @@
+"""Tiny studies, recipes and models that tests share."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import torch
+
+from consilium.collate import Preprocessing
+from consilium.findings import Finding, FindingSet
+from consilium.model import DiagnosisModel
+from consilium.recipe import Recipe
+from consilium.study import Image, Modality, Note, NoteKind, Observation, Patient, Sex, Study
+
+NOON = datetime(2024, 5, 1, 12)
+FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
+ALL = frozenset(Modality)
+WORDS = ["fever", "cough", "dyspnoea", "oedema", "wheeze", "chills", "sputum", "haemoptysis"]
+
+
+def tiny_recipe(**sections: object) -> Recipe:
+    """The smallest recipe that trains; `sections` replace or add keys of its mapping."""
+    data: dict[str, object] = {
+        "name": "tiny",
+        "image": {"encoder": "resnet18", "size": 128, "width": 8},
+        "text": {"width": 16, "depth": 1, "heads": 2, "vocabulary": 200, "max_tokens": 32},
+        "observations": {"width": 8, "depth": 1},
+        "fusion": {"name": "concat", "width": 16, "depth": 1, "heads": 2},
+    }
+    return Recipe.from_mapping(data | sections)
+
+
+def tiny_study(number: int, modalities: frozenset[Modality] = ALL) -> Study:
+    """A study of its own for every `number`, with the modalities asked for."""
+    rng = np.random.default_rng(number)
+    image = Image(rng.integers(0, 65536, (96, 128), dtype=np.uint16), f"{number:064x}", "png", acquired=NOON)
+    note = Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 5)), NOON - timedelta(hours=2))
+    crp = float(rng.lognormal(3))
+    observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON - timedelta(hours=1))
+    has_values = Modality.OBSERVATIONS in modalities
+    return Study(
+        images=(image,) if Modality.IMAGE in modalities else (),
+        notes=(note,) if Modality.TEXT in modalities else (),
+        observations=(observation,) if has_values else (),
+        patient=Patient(float(20 + number % 60), Sex.FEMALE if number % 2 else Sex.MALE) if has_values else Patient(),
+        reference_time=NOON,
+        study_id=f"s{number}",
+        patient_id=f"p{number}",
+    )
+
+
+def tiny_preprocessing(recipe: Recipe) -> Preprocessing:
+    return Preprocessing.fit(recipe, [tiny_study(number) for number in range(30)])
+
+
+def tiny_model(recipe: Recipe, preprocessing: Preprocessing, seed: int = 0) -> DiagnosisModel:
+    torch.manual_seed(seed)
+    return DiagnosisModel(recipe, FINDINGS, preprocessing).eval()

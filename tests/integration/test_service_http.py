@@ -1,0 +1,276 @@
+"""The service as its users run it: BentoML in processes of its own, a model from a folder, requests over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image as Picture
+
+from consilium.artifact import save_artifact
+from consilium.diagnostician import Diagnostician
+from consilium.ingest.image import read_image
+from consilium.ingest.records import study_from_records
+from consilium.schemas import DiagnosisAnswer, ExplanationAnswer
+from service.launch import RunningService, command, environment, free_port
+from tests.consilium.tiny_artifact import tiny_artifact
+
+NAME = "Jane-Roe-19500101"
+RECORDS: dict[str, Any] = {
+    "notes": [{"kind": "history", "text": "fever cough dyspnoea", "time": "2024-05-01T10:00:00"}],
+    "observations": [{"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "2024-05-01T11:00:00"}],
+    "patient": {"age": 67, "sex": "F"},
+    "reference_time": "2024-05-01T12:00:00",
+}
+LIMITS = {"max_body_bytes": 4_000_000, "max_images": 4, "decode_timeout_s": 10, "answer_timeout_s": 20}
+
+
+def png(seed: int, side: int = 200) -> bytes:
+    data = io.BytesIO()
+    Picture.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side), dtype=np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def form(records: dict[str, Any], *images: bytes) -> list[tuple[str, Any]]:
+    return [("images", ("x", image)) for image in images] + [
+        ("request", (None, json.dumps(records), "application/json"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "artifact"
+    save_artifact(folder, tiny_artifact())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def diagnostician(model_folder: Path) -> Diagnostician:
+    return Diagnostician.load(model_folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def service(model_folder: Path) -> Iterator[RunningService]:
+    with RunningService(model_folder, LIMITS | {"model_threads": 1}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(service: RunningService) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+@pytest.mark.parametrize("without", [(), ("notes",), ("observations", "patient")])
+def test_the_same_probabilities_as_in_this_process(
+    client: httpx.Client, diagnostician: Diagnostician, images: int, without: tuple[str, ...]
+) -> None:
+    records = {key: value for key, value in RECORDS.items() if key not in without}
+    files = [png(seed) for seed in range(images)]
+    answer = client.post("/v1/diagnose", files=form(records, *files))
+    assert answer.status_code == 200, answer.text
+    said = DiagnosisAnswer.model_validate_json(answer.text)
+    read = {key: value for key, value in records.items() if key != "reference_time"}
+    study = study_from_records([read_image(file) for file in files], **read, reference_time=records["reference_time"])
+    (expected,) = diagnostician.diagnose([study])
+    for finding, own in zip(said.findings, expected.findings, strict=True):
+        assert finding.probability == pytest.approx(own.probability, abs=1e-6)
+        assert finding.opinions == pytest.approx({m.value: p for m, p in own.opinions.items()}, abs=1e-6)
+    assert said.model.manifest_digest == diagnostician.identity.manifest_digest
+    assert said.input_digests == expected.input_digests
+    assert said.warnings == expected.warnings
+
+
+def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(client: httpx.Client) -> None:
+    files = form(RECORDS | {"findings": ["effusion"]}, png(1))
+    answer = client.post("/v1/explain", files=files)
+    assert answer.status_code == 200, answer.text
+    said = ExplanationAnswer.model_validate_json(answer.text)
+    (explained,) = said.explanations
+    assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
+    assert (explained.images[0].overlay.rows, explained.images[0].overlay.columns) == (200, 200)
+    assert {word.text for word in explained.words} == {"fever", "cough", "dyspnoea"}
+    assert "crp" in {observation.analyte for observation in explained.observations}
+    diagnosed = client.post("/v1/diagnose", files=form(RECORDS, png(1))).json()
+    for one, other in zip(said.findings, diagnosed["findings"], strict=True):
+        assert one.probability == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnostician: Diagnostician) -> None:
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    assert client.get("/v1/model").json()["model"] == diagnostician.identity.to_json()
+    assert client.get("/metrics").status_code == 200
+    document = client.get("/openapi.json").json()
+    assert client.get("/docs.json").json() == document
+    assert {"/v1/diagnose", "/v1/explain", "/v1/model", "/readyz"} <= set(document["paths"])
+    page = client.get("/").text
+    assert page == client.get("/docs").text
+    for file in re.findall(r'(?:href|src)="([^"]+)"', page):
+        assert client.get(file).status_code == 200, file
+
+
+def test_concurrent_requests_each_get_their_own_answer(service: RunningService, client: httpx.Client) -> None:
+    bodies = [form(RECORDS, png(seed)) for seed in range(6)]
+    alone = [client.post("/v1/diagnose", files=body).json() for body in bodies]
+
+    async def go() -> list[dict[str, Any]]:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as several:
+            answers = await asyncio.gather(*[several.post("/v1/diagnose", files=body) for body in bodies * 4])
+            assert {answer.status_code for answer in answers} == {200}
+            return [answer.json() for answer in answers]
+
+    for number, together in enumerate(asyncio.run(go())):
+        expected = alone[number % len(bodies)]
+        assert together["input_digests"] == expected["input_digests"]
+        for one, other in zip(together["findings"], expected["findings"], strict=True):
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        (form({}), 422),
+        (form({"note": []}), 422),
+        ([("images", (None, "http://127.0.0.1:9/x.dcm"))], 422),
+        ([("images", ("x", b"http://127.0.0.1:9/x.dcm"))], 415),
+        ([("images", ("x", png(0)[:1000]))], 422),
+        ([("request", (None, "{"))], 400),
+        ([("images", ("x", png(0, 20)))] * 5, 413),
+        ([("images", ("x", bytes(5_000_000)))], 413),
+    ],
+)
+def test_bad_input_is_a_problem_over_http(client: httpx.Client, files: list[Any], status: int) -> None:
+    answer = client.post("/v1/diagnose", files=files)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"field", "value", "rule"} <= set(answer.json())
+
+
+def test_a_url_in_the_file_field_is_never_fetched(client: httpx.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x.dcm"
+        for part in [(None, url), ("x.dcm", url.encode())]:
+            assert client.post("/v1/diagnose", files=[("images", part)]).status_code in (415, 422)
+        listener.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_a_body_without_end_is_cut_off(service: RunningService) -> None:
+    opening = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+    sent = 0
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + f"{len(opening):x}\r\n".encode() + opening + b"\r\n"
+        )
+        chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        try:
+            while sent < 50_000_000:
+                connection.sendall(chunk)
+                sent += 0x10000
+        except OSError:
+            pass
+        answer = connection.recv(1000)
+    assert b" 413 " in answer.split(b"\r\n")[0]
+    assert sent < 20_000_000
+
+
+def test_nothing_a_patient_could_be_named_by_is_logged(service: RunningService, client: httpx.Client) -> None:
+    record = {"notes": [{"kind": "history", "text": NAME, NAME: 1}], "caller_reference": NAME}
+    attempts: list[list[Any]] = [
+        form(record),
+        form({"notes": [{"kind": NAME, "text": NAME}]}),
+        form({"observations": [{"code": NAME, "value": 1.0, "unit": NAME}]}),
+        form({"patient": {NAME: 1}}),
+        form({"reference_time": NAME}),
+        form(RECORDS | {"caller_reference": NAME}, png(0)),
+        [("images", (NAME, NAME.encode()))],
+        [(NAME, (NAME, b""))],
+        [("request", (None, NAME))],
+    ]
+    for files in attempts:
+        assert client.post("/v1/diagnose", files=files, params={"patient": NAME}).status_code < 500
+    log = service.log()
+    assert "/v1/diagnose" in log
+    assert NAME not in log
+
+
+def test_a_decoder_that_dies_takes_one_request_with_it(service: RunningService, client: httpx.Client) -> None:
+    def decoders() -> list[psutil.Process]:
+        return [
+            process
+            for process in psutil.Process(service.pid).children(recursive=True)
+            if any("spawn_main" in argument for argument in process.cmdline())
+        ]
+
+    assert client.post("/v1/diagnose", files=form({}, png(0))).status_code == 200
+    for process in decoders():
+        process.kill()
+    statuses = [client.post("/v1/diagnose", files=form({}, png(seed))).status_code for seed in range(4)]
+    assert statuses[0] in (200, 422)
+    assert statuses[1:] == [200, 200, 200]
+    assert client.post("/v1/diagnose", files=form(RECORDS)).status_code == 200
+
+
+def test_an_open_host_is_refused_before_a_port_is_taken(model_folder: Path) -> None:
+    port = free_port()
+    arguments = command(port)
+    arguments[arguments.index("--host") + 1] = "0.0.0.0"
+    ended = subprocess.run(
+        arguments, check=False, env=environment(model_folder), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode != 0
+    assert "host: got '0.0.0.0', must be 127.0.0.1" in ended.stdout + ended.stderr
+
+
+def test_a_worker_given_an_open_socket_refuses_to_answer(model_folder: Path) -> None:
+    """Started from Python, `bentoml` has no command line to look at."""
+    start = (
+        "import bentoml\n"
+        f"with bentoml.serve('service.service:Consilium', host='0.0.0.0', port={free_port()}) as server:\n"
+        "    server.process.wait(60)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", start],
+        check=False,
+        env=environment(model_folder),
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert "cannot start: host: got '0.0.0.0'" in ended.stdout + ended.stderr
+
+
+def test_a_killed_supervisor_leaves_no_process_and_no_port(model_folder: Path) -> None:
+    with RunningService(model_folder, {"model_threads": 1}) as running:
+        family = psutil.Process(running.pid).children(recursive=True)
+        assert len(family) >= 2, "a worker and a decoder"
+        os.kill(running.pid, signal.SIGKILL)
+        _, left = psutil.wait_procs(family, timeout=20)
+        assert left == []
+        with socket.create_server(("127.0.0.1", running.port)):
+            pass
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(Exception, match=r"(?s)the service ended.*model: got .*must be a model folder"):
+        RunningService(tmp_path / "nothing", ready_within_s=90).__enter__()
+    assert time.monotonic() - begun < 60

@@ -1,0 +1,105 @@
+"""A model that answers at once, by a rule that a test can compute."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from consilium.diagnosis import (
+    Diagnosis,
+    Estimate,
+    Explanation,
+    FindingExplanation,
+    FindingResult,
+    ImageSaliency,
+    ModelIdentity,
+    ObservationWeight,
+    OperatingPoint,
+    WordWeight,
+)
+from consilium.errors import InputError
+from consilium.findings import Finding, FindingSet
+from consilium.recipe import Recipe
+from consilium.study import Image, Modality, Note, NoteKind, Study
+
+POISON = "poison"
+FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
+
+
+class FakeModel:
+    """The probability of every finding is the mean of the first image, or the length of the notes in thousands."""
+
+    identity = ModelIdentity("consilium-fake", "7", "ab" * 32)
+    recipe = Recipe(name="fake", description="A rule.")
+    findings = FINDINGS
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.hold = threading.Event()
+        self.hold.set()
+        self.entered = threading.Event()
+
+    def prepare(self, study: Study) -> Any:
+        if any(note.text == "unprepared" for note in study.notes):
+            raise InputError("study", "nothing that this model reads", "must have image or text or observations")
+        return SimpleNamespace(study=study)
+
+    def diagnose_prepared(self, items: Sequence[Any]) -> list[Diagnosis]:
+        self.entered.set()
+        self.hold.wait(10)
+        self.batches.append(len(items))
+        self.threads.add(threading.get_ident())
+        if any(note.text == POISON for item in items for note in item.study.notes):
+            raise ValueError("this message holds Jane Roe")
+        return [self._diagnosis(item.study) for item in items]
+
+    def explain_prepared(self, item: Any, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
+        names = self.findings.names if findings is None else findings
+        explained = tuple(self._explained(item.study, name, level) for name in names)
+        return Explanation(self._diagnosis(item.study), explained)
+
+    def probability(self, study: Study) -> float:
+        if study.images:
+            return float(study.images[0].pixels.mean() / 65535)
+        return sum(len(note.text) for note in study.notes) / 1000
+
+    def _diagnosis(self, study: Study) -> Diagnosis:
+        interval = Estimate(0.9, 0.8, 1.0)
+        point = OperatingPoint(0.5, 0.9, interval, interval)
+        p = self.probability(study)
+        present = Modality.IMAGE if study.images else Modality.TEXT
+        return Diagnosis(
+            findings=tuple(FindingResult(finding, p, p >= 0.5, point, {present: p}) for finding in self.findings),
+            exclusive=False,
+            modalities=(present,),
+            model=self.identity,
+            input_digests=study.input_digests(),
+            warnings=study.warnings,
+        )
+
+    def _explained(self, study: Study, name: str, level: str) -> FindingExplanation:
+        return FindingExplanation(
+            finding=self.findings.findings[self.findings.index(name)],
+            log_odds=1.5,
+            prior_log_odds=-0.5,
+            modalities={Modality.IMAGE: 2.0},
+            images=tuple(self._saliency(number, image) for number, image in enumerate(study.images)),
+            words=tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.notes)),
+            observations=(ObservationWeight("crp", "C-reactive protein", "112", "mg/L", -0.125),),
+            methods={"image": "rule", "level": level},
+        )
+
+    def _saliency(self, number: int, image: Image) -> ImageSaliency:
+        """Zero, but 2 in one pixel, −1 in another, and nothing seen in the first column."""
+        values = np.zeros(image.shape, np.float32)
+        values[3, 5], values[4, 6], values[:, 0] = 2.0, -1.0, np.nan
+        return ImageSaliency(number, values, (16, 16))
+
+
+def note_study(text: str) -> Study:
+    return Study(notes=(Note(NoteKind.HISTORY, text),))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image as Picture
+
+from consilium.errors import InputError, TooLarge, UnsupportedMedia
+from consilium.schemas import DiagnoseRequest, parse_request
+from service.intake import Intake
+from service.settings import Settings
+
+
+def png(grey: int) -> bytes:
+    data = io.BytesIO()
+    Picture.fromarray(np.full((30, 40), grey, np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+def exercise(scenario: Callable[[Intake], Awaitable[None]]) -> None:
+    async def go() -> None:
+        intake = Intake(Settings(model="m", max_notes=2))
+        await intake.start()
+        try:
+            await scenario(intake)
+        finally:
+            await intake.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def decoders() -> list[psutil.Process]:
+    children = psutil.Process(os.getpid()).children()
+    return [child for child in children if any("spawn_main" in argument for argument in child.cmdline())]
+
+
+def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:
+    async def scenario(intake: Intake) -> None:
+        images = await intake.decode((png(10), png(20), png(30)))
+        assert [round(float(image.pixels.mean()) / 257) for image in images] == [10, 20, 30]
+        assert await intake.decode(()) == []
+        with pytest.raises(UnsupportedMedia, match=r"images\[1\]"):
+            await intake.decode((png(10), b"GIF89a", png(30)))
+
+    exercise(scenario)
+
+
+def test_the_pool_outlives_a_decoder_that_dies_between_two_images() -> None:
+    async def scenario(intake: Intake) -> None:
+        await intake.decode((png(10),))
+        (decoder,) = decoders()
+        decoder.kill()
+        for grey in range(5):
+            (image,) = await intake.decode((png(grey),))
+            assert round(float(image.pixels.mean()) / 257) == grey
+        assert decoders() != [decoder]
+
+    exercise(scenario)
+
+
+def test_a_cancelled_caller_leaves_the_pool_fit_for_others() -> None:
+    async def scenario(intake: Intake) -> None:
+        decoding = asyncio.create_task(intake.decode((png(1),) * 4))
+        await asyncio.sleep(0)
+        decoding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await decoding
+        assert len(await intake.decode((png(2),))) == 1
+
+    exercise(scenario)
+
+
+def test_records_become_a_study_within_the_limits_of_the_settings() -> None:
+    intake = Intake(Settings(model="m", max_notes=2))
+
+    def request(notes: int) -> DiagnoseRequest:
+        note = b'{"kind": "history", "text": "Cough.", "time": "2024-05-01T10:00:00"}'
+        patient = b'"patient": {"age": 67, "sex": "female"}'
+        return parse_request(DiagnoseRequest, b'{"notes": [' + b", ".join([note] * notes) + b"], " + patient + b"}")
+
+    study = intake.study([], request(2))
+    assert [note.text for note in study.notes] == ["Cough.", "Cough."]
+    assert (study.patient.age, study.patient.sex.value) == (67.0, "F")
+    with pytest.raises(TooLarge, match="notes"):
+        intake.study([], request(3))
+    with pytest.raises(InputError, match="study"):
+        intake.study([], request(0))

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from consilium.schemas import (
+    DiagnoseRequest,
+    DiagnosisAnswer,
+    ExplainRequest,
+    ExplanationAnswer,
+    ModelInformation,
+    ProblemAnswer,
+    parse_request,
+)
+from service.application import create_app
+from service.openapi import document
+
+DOORS = {"/v1/diagnose": "post", "/v1/explain": "post", "/v1/model": "get"}
+ANSWERS = {"/v1/diagnose": DiagnosisAnswer, "/v1/explain": ExplanationAnswer, "/v1/model": ModelInformation}
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(document(create_app()))
+    return said
+
+
+def resolved(node: Any, described: dict[str, Any]) -> Any:
+    """`node` with every reference replaced by what it names; a dangling one raises KeyError."""
+    if isinstance(node, dict) and "$ref" in node:
+        place: Any = described
+        for step in node["$ref"].removeprefix("#/").split("/"):
+            place = place[step]
+        return resolved(place, described)
+    if isinstance(node, dict):
+        return {key: resolved(value, described) for key, value in node.items()}
+    if isinstance(node, list):
+        return [resolved(value, described) for value in node]
+    return node
+
+
+def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
+    resolved(described["paths"], described)
+
+
+@pytest.mark.parametrize(("path", "method"), DOORS.items())
+def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str, method: str) -> None:
+    media = described["paths"][path][method]["responses"]["200"]["content"]["application/json"]
+    ANSWERS[path].model_validate(media["example"])
+    assert media["schema"]["$ref"].endswith(f"/{ANSWERS[path].__name__}")
+
+
+@pytest.mark.parametrize(("path", "model"), [("/v1/diagnose", DiagnoseRequest), ("/v1/explain", ExplainRequest)])
+def test_the_example_of_every_request_is_one(described: dict[str, Any], path: str, model: type[Any]) -> None:
+    media = described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
+    parse_request(model, json.dumps(media["example"]["request"]).encode())
+    schema = resolved(media["schema"], described)
+    assert set(schema["properties"]) == {"images", "request"}
+    assert schema["additionalProperties"] is schema["properties"]["request"]["additionalProperties"] is False
+    assert set(schema["properties"]["request"]["properties"]) == set(model.model_fields)
+
+
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain"])
+def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
+    answers = described["paths"][path]["post"]["responses"]
+    assert set(answers) == {"200", "400", "408", "413", "415", "422", "503", "504"}
+    for status, answer in answers.items():
+        if status != "200":
+            example = ProblemAnswer.model_validate(answer["content"]["application/problem+json"]["example"])
+            assert example.status == int(status)
+    assert "Retry-After" in answers["503"]["headers"]

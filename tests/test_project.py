@@ -1,0 +1,187 @@
+"""The project itself: pins, borders, and what the wheel holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from mlflow import MlflowClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import consilium
+from tests.conftest import ROOT
+
+PACKAGES = ("consilium", "training", "service")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+
+# Named by no import: what uses each of them.
+NEVER_IMPORTED = {
+    "einops": "MONAI's ViT",
+    "pyjpegls": "pydicom's JPEG-LS decoder",
+    "pylibjpeg": "pydicom's decoders",
+    "pylibjpeg-libjpeg": "pydicom's JPEG Extended decoder",
+    "pylibjpeg-openjpeg": "pydicom's JPEG 2000 decoder",
+    "pylibjpeg-rle": "pydicom's RLE decoder",
+    "python-gdcm": "pydicom's JPEG Lossless decoder",
+}
+
+
+def direct(*extras: str) -> list[Requirement]:
+    lines = [*PROJECT["dependencies"]] if not extras else []
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    return [requirement for requirement in map(Requirement, lines) if requirement.name != PROJECT["name"]]
+
+
+def pinned(*extras: str) -> set[str]:
+    """What ``scripts/pinned.py`` prints for `extras`."""
+    command = [sys.executable, ROOT / "scripts" / "pinned.py", *extras]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def imported(package: str) -> list[set[str]]:
+    """For every module outside the project that `package` imports, the distributions that install it."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / package).rglob("*.py"))
+    modules = set(re.findall(r"^\s*(?:import|from)\s+(\w+)", sources, re.MULTILINE)) - set(PACKAGES)
+    owners = packages_distributions()
+    return [{canonicalize_name(owner) for owner in owners[module]} for module in modules if module in owners]
+
+
+def shipped_files() -> set[str]:
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file())
+    return {path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_every_direct_dependency_is_pinned_as_in_the_lock() -> None:
+    locked = {requirement.name: str(requirement.specifier) for requirement in LOCK}
+    wanted = direct() + direct(*PROJECT["optional-dependencies"])
+
+    assert {canonicalize_name(one.name): str(one.specifier) for one in wanted}.items() <= locked.items()
+    assert all(re.fullmatch(r"==[\w.]+", str(one.specifier)) for one in wanted)
+
+
+def test_every_direct_dependency_is_given_with_a_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert re.findall(r'^ {4}"[\w-]+==[^"]+",(?! +# \S).*$', text, re.MULTILINE) == []
+
+
+def test_the_lock_is_what_everything_needs_and_names_no_machine() -> None:
+    assert {str(requirement) for requirement in LOCK} == pinned("dev")
+    assert all(requirement.url is None and "+" not in str(requirement) for requirement in LOCK)
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"), [("consilium", ["model"]), ("training", ["model", "train"]), ("service", ["model", "serve"])]
+)
+def test_every_import_is_a_direct_dependency_of_the_extra_that_installs_it(package: str, extras: list[str]) -> None:
+    declared = {canonicalize_name(one.name) for one in direct() + direct(*extras)}
+
+    assert [owners for owners in imported(package) if not owners & declared] == []
+
+
+def test_no_direct_dependency_is_left_over() -> None:
+    declared = {canonicalize_name(one.name) for one in direct() + direct("model", "train", "serve")}
+    used = set().union(*(owners for package in PACKAGES for owners in imported(package)))
+
+    assert declared - used == set(NEVER_IMPORTED)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "consilium.schemas",
+        "consilium.ingest",
+        "consilium.recipe",
+        "consilium.report",
+        "consilium.terminal",
+        "consilium.answers",
+        "consilium.cli",
+    ],
+)
+def test_the_bare_distribution_is_enough_for_what_needs_no_model(module: str) -> None:
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    owners = packages_distributions()
+    needed = {canonicalize_name(owner) for name in loaded for owner in owners.get(name, ())[:1]}
+
+    # site-packages' own .pth files may load setuptools' shim.
+    allowed = {line.partition("==")[0] for line in pinned()} | {"consilium", "setuptools"}
+    assert needed <= allowed
+
+
+def test_the_borders_between_the_packages_hold() -> None:
+    command = [Path(sys.executable).parent / "lint-imports", "--no-logo", "--no-cache"]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert outcome.returncode == 0, outcome.stdout
+    assert " 0 broken" in outcome.stdout
+
+
+def test_every_file_of_the_packages_is_in_the_wheel_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert inside == shipped_files()
+
+
+def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    info = f"consilium-{consilium.__version__}.dist-info"
+    metadata = wheel.read(f"{info}/METADATA").decode()
+
+    assert "License-Expression: Apache-2.0" in metadata
+    assert "Requires-Python: <3.12,>=3.11" in metadata
+    assert b"consilium = consilium.cli:main" in wheel.read(f"{info}/entry_points.txt")
+    assert wheel.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_bento_takes_the_wheel_of_this_version() -> None:
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
+
+    assert bento["python"]["wheels"] == [f"dist/consilium-{consilium.__version__}-py3-none-any.whl"]
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_a_moved_model_store_finds_its_artifacts_after_the_documented_step(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    client = MlflowClient(f"sqlite:///{old / 'mlflow.db'}")
+    experiment = client.create_experiment("phantoms", artifact_location=(old / "artifacts").as_uri())
+    run = client.create_run(experiment).info
+    client.log_text(run.run_id, "0.93", "auroc.txt")
+    client.create_registered_model("consilium-phantoms")
+    client.create_model_version("consilium-phantoms", source=run.artifact_uri, run_id=run.run_id)
+    page = (ROOT / "mlruns" / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+    old.rename(new)
+    subprocess.run([sys.executable, "-c", script, old, new], check=True)
+
+    moved = MlflowClient(f"sqlite:///{new / 'mlflow.db'}")
+    where = moved.get_run(run.run_id).info.artifact_uri
+    assert mlflow.artifacts.load_text(f"{where}/auroc.txt") == "0.93"
+    assert moved.get_model_version("consilium-phantoms", "1").source == where
+    assert moved.get_experiment(experiment).artifact_location == (new / "artifacts").as_uri()

@@ -1,0 +1,52 @@
+"""Small cohorts on disk and in memory that tests of training share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from consilium.recipe import Recipe
+from consilium.study import Modality
+from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
+from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+
+
+def tiny_training_recipe(**sections: object) -> Recipe:
+    """As `tiny_recipe`, at the smallest image size, with little training."""
+    training = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}
+    image = {"encoder": "resnet18", "size": 64, "width": 8}
+    return tiny_recipe(**({"training": training, "image": image, "evaluation": {"bootstrap": 50}} | sections))
+
+
+def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
+    """Studies with a PNG, a note and values, some without; the second finding shows in age and CRP."""
+    root.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    records = []
+    for number in range(studies):
+        lacking = rng.random(3) < 0.2
+        has = frozenset(m for m, absent in zip(Modality, lacking, strict=True) if not absent) or frozenset(Modality)
+        study = tiny_study(number, has)
+        images = ()
+        if study.images:
+            path = root / f"{number}.png"
+            Pillow.fromarray(study.images[0].pixels).save(path)
+            images = (ImageFile(path, acquired=study.images[0].acquired),)
+        old = study.patient.age is not None and study.patient.age > 50
+        labels = np.array([number % 2, float(old) if number % 7 else np.nan], np.float32)
+        records.append(
+            StudyRecord(
+                study.study_id,
+                f"p{number // 2}",
+                labels,
+                images,
+                study.notes,
+                study.observations,
+                study.patient,
+                study.reference_time,
+            )
+        )
+    digest = cohort_digest("tiny", "", FINDINGS, records, root)
+    return Cohort("tiny", FINDINGS, tuple(records), root, digest)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from consilium.collate import Preprocessing
+from consilium.errors import CohortError
+from consilium.study import Modality, ViewPosition
+from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
+from training.cohorts.cohort import Cohort, ImageFile
+from training.datamodule import CachedCohort, EpochSampler, StudyDataModule, StudyDataset, cache_cohort, study_loader
+
+RECIPE = tiny_training_recipe()
+
+
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> CachedCohort:
+    root = tmp_path_factory.mktemp("cohort")
+    return cache_cohort(tiny_cohort(root / "in"), RECIPE, root / "cache")
+
+
+@pytest.fixture(scope="module")
+def preprocessing(cached: CachedCohort) -> Preprocessing:
+    return Preprocessing.fit(RECIPE, cached.studies)
+
+
+def every(cached: CachedCohort) -> np.ndarray:
+    return np.arange(len(cached.cohort))
+
+
+def test_batches_are_what_the_service_would_make(cached: CachedCohort, preprocessing: Preprocessing):
+    dataset = StudyDataset(cached, preprocessing, every(cached))
+    batch = next(iter(study_loader(dataset, preprocessing, RECIPE)))
+    studies = []
+    for row in range(RECIPE.training.batch_size):
+        squares = [cached.cache.square(image.digest) for image in cached.studies[row].images]
+        studies.append(preprocessing.prepare(cached.studies[row], squares))
+    expected = preprocessing.collate(studies, cached.cohort.labels[: len(studies)])
+    for name in ("images", "image_mask", "views", "input_ids", "text_mask", "observations", "observation_mask"):
+        assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+    assert torch.equal(batch.labels.isnan(), expected.labels.isnan())
+    assert batch.images.max() > 0.5
+
+
+def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Preprocessing):
+    dataset = StudyDataset(cached, preprocessing, every(cached))
+    images = [len(record.images) > 0 for record in cached.cohort.records]
+    notes = [len(record.notes) > 0 for record in cached.cohort.records]
+    assert dataset.present[:, list(Modality).index(Modality.IMAGE)].tolist() == images
+    assert dataset.present[:, list(Modality).index(Modality.TEXT)].tolist() == notes
+    assert not dataset.present.all()
+
+
+def test_an_image_that_cannot_be_decoded_leaves_its_study_with_a_warning(tmp_path: Path):
+    cohort = tiny_cohort(tmp_path / "in", 12)
+    broken = next(row for row, record in enumerate(cohort.records) if record.images and record.notes)
+    path = cohort.records[broken].images[0].path
+    path.write_bytes(path.read_bytes()[:300])
+    cached = cache_cohort(cohort, RECIPE, tmp_path / "cache")
+    assert list(cached.refused) == [path.name]
+    assert cached.studies[broken].images == ()
+    assert any("left out" in warning for warning in cached.studies[broken].warnings)
+    assert len(cached.studies) == len(cohort)
+
+
+def test_a_study_with_nothing_left_is_left_out_and_counted(tmp_path: Path, preprocessing: Preprocessing):
+    cohort = tiny_cohort(tmp_path / "in", 12)
+    row = next(row for row, record in enumerate(cohort.records) if record.images)
+    only_image = replace(cohort.records[row], notes=(), observations=(), patient=type(cohort.records[row].patient)())
+    records = (*cohort.records[:row], only_image, *cohort.records[row + 1 :])
+    only_image.images[0].path.write_bytes(b"no image at all")
+    cached = cache_cohort(replace(cohort, records=records), RECIPE, tmp_path / "cache")
+    dataset = StudyDataset(cached, preprocessing, np.arange(12))
+    assert dataset.left_out == 1
+    assert row not in dataset.rows
+    assert np.array_equal(np.isnan(dataset.labels), np.isnan(cohort.labels[dataset.rows]))
+
+
+def test_what_the_cohort_knows_of_a_file_counts(tmp_path: Path):
+    cohort = tiny_cohort(tmp_path / "in", 6)
+    row = next(row for row, record in enumerate(cohort.records) if record.images)
+    when = datetime(2020, 2, 2)
+    file = ImageFile(cohort.records[row].images[0].path, ViewPosition.LATERAL, when)
+    listed = replace(cohort.records[row], images=(file,))
+    records = (*cohort.records[:row], listed, *cohort.records[row + 1 :])
+    cached = cache_cohort(replace(cohort, records=records), RECIPE, tmp_path / "cache")
+    assert cached.studies[row].images[0].view is ViewPosition.LATERAL
+    assert cached.studies[row].images[0].acquired == when
+
+
+def test_images_of_two_patients_in_one_study_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cohort = tiny_cohort(tmp_path / "in", 6)
+    first, second = [record for record in cohort.records if record.images][:2]
+    mixed = replace(first, images=first.images + second.images)
+    cached = cache_cohort(cohort, RECIPE, tmp_path / "cache")
+    for number, row in enumerate(cached.cache._rows.values()):
+        row["image"]["patient_digest"] = str(number)
+    monkeypatch.setattr("training.datamodule.ImageCache", lambda *_: cached.cache)
+    with pytest.raises(CohortError, match="must all be of one patient"):
+        cache_cohort(replace(cohort, records=(mixed,)), RECIPE, tmp_path / "cache")
+
+
+def test_without_images_nothing_is_decoded(tmp_path: Path):
+    cohort: Cohort = tiny_cohort(tmp_path / "in", 6)
+    recipe = tiny_training_recipe(modalities=["text", "observations"])
+    cached = cache_cohort(cohort, recipe, tmp_path / "cache")
+    assert len(cached.cache) == 0
+    assert all(study.images == () for study in cached.studies)
+
+
+def test_epochs_are_shuffled_by_seed_and_epoch_alone():
+    one, other = EpochSampler(20, seed=1), EpochSampler(20, seed=2)
+    first = list(one)
+    assert first == list(one) != list(other)
+    assert sorted(first) == list(range(20))
+    one.set_epoch(1)
+    assert list(one) != first
+    one.set_epoch(0)
+    assert list(one) == first
+
+
+def test_the_odd_rest_of_an_epoch_is_dropped_in_training_only(cached: CachedCohort, preprocessing: Preprocessing):
+    train = StudyDataset(cached, preprocessing, np.arange(20))
+    module = StudyDataModule(preprocessing, train, StudyDataset(cached, preprocessing, np.arange(20)), RECIPE)
+    assert [len(batch) for batch in module.train_dataloader()] == [8, 8]
+    assert [len(batch) for batch in module.val_dataloader()] == [8, 8, 4]
+
+
+def test_a_loading_process_would_make_the_same_batches(cached: CachedCohort, preprocessing: Preprocessing):
+    loader = study_loader(StudyDataset(cached, preprocessing, np.arange(10)), preprocessing, RECIPE)
+    dataset, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+    for position, here in enumerate(loader):
+        there = collate([dataset[row] for row in range(8 * position, min(10, 8 * position + 8))])
+        assert torch.equal(here.images, there.images)
+        assert torch.equal(here.input_ids, there.input_ids)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from consilium.errors import InputError, TrainingError
+from consilium.recipe import CohortRecipe
+from training.cohorts.phantom.write import write_phantom
+from training.evaluate_model import evaluate_model
+from training.recipes import find_recipe
+from training.run import TrainedModel, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSILIUM_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("phantoms") / "phantom"
+    write_phantom(root, 160, seed=3, size=128, workers=1)
+    return root
+
+
+def trained(phantom: Path, name: str, *settings: str) -> TrainedModel:
+    small = [f"name={name}", "training.epochs=1", "evaluation.bootstrap=20", *settings]
+    return train(find_recipe("phantom-tiny", small), phantom, progress=False)
+
+
+@pytest.fixture(scope="module")
+def model(phantom: Path) -> TrainedModel:
+    return trained(phantom, "tiny-judged")
+
+
+def test_on_its_own_cohort_it_is_the_evaluation_of_the_training(model: TrainedModel, phantom: Path):
+    again = evaluate_model(model.uri, phantom)
+    assert again.study_ids.tolist() == model.evaluation.study_ids.tolist()
+    assert again.metrics == pytest.approx(model.evaluation.metrics, abs=1e-6)
+
+
+def test_of_a_cohort_with_splits_the_test_split_is_judged(model: TrainedModel, tmp_path: Path):
+    write_phantom(tmp_path / "other", 100, seed=9, size=128, workers=1)
+    judged = evaluate_model(str(model.folder), tmp_path / "other", bootstrap=10)
+    table = pd.read_csv(tmp_path / "other" / "studies.csv", dtype=str)
+    assert sorted(judged.study_ids) == sorted(table["study"][table["split"] == "test"])
+
+
+def test_another_cohort_without_splits_is_judged_whole(model: TrainedModel, tmp_path: Path):
+    write_phantom(tmp_path / "other", 40, seed=9, size=128, workers=1, splits=None)
+    other = evaluate_model(str(model.folder), tmp_path / "other", bootstrap=10)
+    assert len(other.study_ids) == 40
+    assert "oracle_shares" in other.tables
+    without_truth = evaluate_model(model.uri, _without_truth(tmp_path / "other"), cohort=CohortRecipe(kind="manifest"))
+    assert "oracle_shares" not in without_truth.tables
+    both = [e.probabilities["fused/as_present"] for e in (other, without_truth)]
+    assert np.allclose(*both)
+
+
+def _without_truth(root: Path) -> Path:
+    for file in (root / "truth").rglob("*.csv"):
+        file.unlink()
+    return root
+
+
+def test_other_findings_are_refused(model: TrainedModel, tmp_path: Path):
+    (tmp_path / "studies.csv").write_text("study,patient,note_history,label:gout\ns1,p1,a swollen toe,1\n")
+    with pytest.raises(InputError, match="gout"):
+        evaluate_model(model.uri, tmp_path, cohort=CohortRecipe(kind="manifest"))
+
+
+def test_a_model_of_all_studies_cannot_be_judged_on_them(phantom: Path):
+    model = trained(phantom, "tiny-all", "evaluation.protocol=cross_validation", "evaluation.folds=2")
+    with pytest.raises(TrainingError, match=model.run_id):
+        evaluate_model(model.uri, phantom)

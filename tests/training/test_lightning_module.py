@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from consilium.collate import Batch, Preprocessing
+from consilium.errors import TrainingError
+from consilium.study import Modality
+from tests.consilium.tiny import ALL, FINDINGS, tiny_study
+from tests.training.cohorts_made import tiny_training_recipe
+from training.lightning_module import VALIDATION_LOSS, TrainingModule, build_model, stream_seed
+
+RECIPE = tiny_training_recipe()
+STUDIES = [tiny_study(number) for number in range(30)]
+
+
+@pytest.fixture(scope="module")
+def preprocessing() -> Preprocessing:
+    return Preprocessing.fit(RECIPE, STUDIES)
+
+
+@pytest.fixture
+def module(preprocessing: Preprocessing) -> TrainingModule:
+    made = TrainingModule(build_model(RECIPE, FINDINGS, preprocessing), RECIPE, FINDINGS, "key")
+    made.logged = {}
+    made.log_dict = lambda metrics, **_: made.logged.update(metrics)
+    return made
+
+
+def batch_of(preprocessing: Preprocessing, studies: list, labels: np.ndarray) -> Batch:
+    return preprocessing.collate([preprocessing.prepare(study) for study in studies], labels.astype(np.float32))
+
+
+def test_the_seed_alone_makes_the_weights(preprocessing: Preprocessing):
+    torch.manual_seed(5)
+    one = build_model(RECIPE, FINDINGS, preprocessing)
+    torch.rand(7)
+    other = build_model(RECIPE, FINDINGS, preprocessing)
+    third = build_model(RECIPE.model_copy(update={"seed": 8}), FINDINGS, preprocessing)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not torch.equal(one.head.weight, third.head.weight)
+
+
+def test_streams_do_not_meet():
+    seeds = [
+        stream_seed(seed, stream, position) for seed in (0, 1, 7) for stream in range(3) for position in range(500)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**63
+
+
+def test_a_step_depends_on_its_number_and_reaches_every_weight(module: TrainingModule, preprocessing: Preprocessing):
+    batch = batch_of(preprocessing, STUDIES[:8], np.random.default_rng(0).integers(0, 2, (8, 2)))
+    module.model.train()
+    loss = module.training_step(batch, 0)
+    loss.backward()
+    untouched = [n for n, p in module.model.named_parameters() if p.grad is None]
+    assert untouched == []
+    assert loss.item() == pytest.approx(module.logged["train_total"].item())
+    assert {"train_fused", "train_subset", *(f"train_{m.value}" for m in Modality)} <= set(module.logged)
+
+
+def test_validation_is_the_mean_over_subsets_of_known_labels(module: TrainingModule, preprocessing: Preprocessing):
+    studies = [*STUDIES[:6], tiny_study(50, frozenset({Modality.TEXT})), tiny_study(51, ALL - {Modality.IMAGE})]
+    labels = np.random.default_rng(1).integers(0, 2, (8, 2)).astype(np.float64)
+    labels[2, 0] = np.nan
+    module.model.eval()
+    with torch.inference_mode():
+        for start in (0, 5):  # batches of unequal size
+            part = slice(start, 5 if start == 0 else 8)
+            module.validation_step(batch_of(preprocessing, studies[part], labels[part]), 0)
+        module.on_validation_epoch_end()
+        whole = batch_of(preprocessing, studies, labels)
+        tokens = module.model.encode(whole)
+        expected = {}
+        for key, logits in module.model.subsets(tokens).items():
+            heard = torch.stack([whole.present(Modality(name)) for name in key.split("+")]).all(dim=0)
+            known = heard[:, None] & torch.isfinite(whole.labels)
+            each = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], whole.labels[known])
+            expected[key] = each.item()
+    assert module.logged[f"{VALIDATION_LOSS}_image_text"].item() == pytest.approx(expected["image+text"], abs=1e-5)
+    assert module.logged[VALIDATION_LOSS].item() == pytest.approx(np.mean(list(expected.values())), abs=1e-5)
+
+
+def test_validation_forgets_the_epoch_before(module: TrainingModule, preprocessing: Preprocessing):
+    labels = np.zeros((4, 2))
+    module.model.eval()
+    losses = []
+    for value in (0.0, 1.0, 0.0):
+        with torch.inference_mode():
+            module.validation_step(batch_of(preprocessing, STUDIES[:4], labels + value), 0)
+            module.on_validation_epoch_end()
+        losses.append(module.logged[VALIDATION_LOSS].item())
+    assert losses[0] == pytest.approx(losses[2])
+    assert losses[0] != pytest.approx(losses[1])
+
+
+def test_validation_without_a_known_label_is_an_error(module: TrainingModule, preprocessing: Preprocessing):
+    with torch.inference_mode():
+        module.validation_step(batch_of(preprocessing, STUDIES[:2], np.full((2, 2), np.nan)), 0)
+    with pytest.raises(TrainingError, match="known label"):
+        module.on_validation_epoch_end()
+
+
+def test_a_checkpoint_of_another_training_is_refused(module: TrainingModule, tmp_path: Path):
+    checkpoint: dict = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    back = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    module.on_load_checkpoint(back)
+    module.key = "another"
+    with pytest.raises(TrainingError, match="another recipe, cohort or split"):
+        module.on_load_checkpoint(back)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from consilium.recipe import ObjectivesRecipe
+from consilium.study import Modality
+from training.objectives import log_likelihood_sum, modality_dropout, negative_log_likelihood, training_losses
+
+NAN = math.nan
+IMAGE, TEXT, OBSERVATIONS = Modality
+
+
+def test_independent_findings_are_each_their_own_binary_likelihood():
+    logits = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
+    labels = torch.tensor([[1.0, 0.0], [NAN, 1.0]])
+    expected = [math.log(2), math.log(1 + math.exp(2)), math.log(1 + math.exp(1))]
+    assert negative_log_likelihood(logits, labels, exclusive=False).item() == pytest.approx(sum(expected) / 3)
+
+
+def test_unknown_labels_have_no_gradient():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    labels = torch.tensor([[NAN, 1.0], [NAN, NAN]])
+    negative_log_likelihood(logits, labels, exclusive=False).backward()
+    assert logits.grad is not None
+    assert logits.grad.flatten().tolist() == [0.0, -0.5, 0.0, 0.0]
+
+
+def test_exclusive_findings_share_one_softmax():
+    logits = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    labels = torch.tensor([[0.0, 1.0, 0.0], [NAN, NAN, NAN]])
+    total, count = log_likelihood_sum(logits, labels, exclusive=True)
+    assert total.item() == pytest.approx(-math.log(math.exp(2) / (math.e + math.exp(2) + 1)))
+    assert count.item() == 1
+
+
+def test_rows_left_out_do_not_count():
+    logits = torch.tensor([[0.0], [5.0]])
+    labels = torch.tensor([[1.0], [0.0]])
+    rows = torch.tensor([True, False])
+    assert negative_log_likelihood(logits, labels, exclusive=False, rows=rows).item() == pytest.approx(math.log(2))
+
+
+def test_nothing_known_gives_zero_and_not_nan():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = negative_log_likelihood(logits, torch.full((2, 3), NAN), exclusive=False)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(2, 3))
+
+
+def test_total_is_the_sum_weighted_by_the_recipe():
+    labels = torch.tensor([[1.0], [0.0]])
+    logits = {name: torch.full((2, 1), value) for name, value in (("fused", 1.0), ("subset", 2.0), ("own", 3.0))}
+    present = {IMAGE: torch.tensor([True, False]), TEXT: torch.tensor([True, True])}
+    losses = training_losses(
+        ObjectivesRecipe(fused=1.0, subset=10.0, modality=100.0),
+        labels,
+        exclusive=False,
+        fused=logits["fused"],
+        subset=logits["subset"],
+        opinions={IMAGE: logits["own"], TEXT: logits["own"]},
+        present=present,
+    )
+    # The image's own head hears the first study alone, which is positive.
+    assert losses["image"].item() == pytest.approx(math.log1p(math.exp(-3)))
+    own = losses["image"] + losses["text"]
+    assert losses["total"].item() == pytest.approx((losses["fused"] + 10 * losses["subset"] + 100 * own).item())
+
+
+def _present(studies: int) -> dict[Modality, torch.Tensor]:
+    ones = torch.ones(studies, dtype=torch.bool)
+    return {IMAGE: ones, TEXT: ones.clone(), OBSERVATIONS: torch.arange(studies) % 2 == 0}
+
+
+def test_modality_dropout_follows_the_rates():
+    kept = modality_dropout(_present(20_000), {IMAGE: 0.3, TEXT: 0.0}, torch.Generator().manual_seed(0))
+    assert kept[IMAGE].float().mean().item() == pytest.approx(0.7, abs=0.02)
+    assert kept[TEXT].all()
+
+
+def test_modality_dropout_never_adds_and_never_empties():
+    present = _present(1000)
+    kept = modality_dropout(present, dict.fromkeys(Modality, 1.0), torch.Generator().manual_seed(0))
+    stacked, had = torch.stack(list(kept.values()), 1), torch.stack(list(present.values()), 1)
+    assert not (stacked & ~had).any()
+    assert (stacked.sum(dim=1) == 1).all()
+    # Which one stays is drawn, not fixed.
+    assert stacked.float().mean(dim=0).min() > 0.1
+
+
+def test_modality_dropout_leaves_a_study_without_anything_as_it_is():
+    nothing = {modality: torch.zeros(3, dtype=torch.bool) for modality in Modality}
+    kept = modality_dropout(nothing, {}, torch.Generator().manual_seed(0))
+    assert not any(kept[modality].any() for modality in Modality)
+
+
+def test_modality_dropout_is_the_same_for_the_same_seed():
+    draws = [
+        modality_dropout(_present(64), dict.fromkeys(Modality, 0.5), torch.Generator().manual_seed(seed))[IMAGE]
+        for seed in (3, 3, 4)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])

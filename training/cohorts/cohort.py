@@ -1,0 +1,132 @@
+"""Cohort: the studies that a model is trained and judged on, with their labels.
+
+A cohort is an index. Images stay on disk until they are decoded once into the cache; notes, observations and labels are
+small and held in memory. Every cohort file in this folder ends in one `Cohort`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.findings import FindingSet
+from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition
+
+SPLITS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image on disk, with what its cohort knows of it beside the file (a PNG says nothing about itself).
+
+    None means: take what the file says.
+    """
+
+    path: Path
+    view: ViewPosition | None = None
+    acquired: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyRecord:
+    """One study of a cohort, before its images are decoded.
+
+    Attributes
+    ----------
+    labels : float32 [F]
+        1 present, 0 absent, NaN unknown, in the order of the cohort's findings.
+    split : str or None
+        One of `SPLITS` where the cohort fixes it.
+    source, date : str or None
+        Where and when the record was made; for the audit, never shown to a model.
+    """
+
+    study_id: str
+    patient_id: str
+    labels: npt.NDArray[np.float32]
+    images: tuple[ImageFile, ...] = ()
+    notes: tuple[Note, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    patient: Patient = field(default_factory=Patient)
+    reference_time: datetime | None = None
+    split: str | None = None
+    source: str | None = None
+    date: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def study(self, images: Sequence[Image]) -> Study:
+        """The Study, given this record's images in order."""
+        return Study(
+            images=tuple(images),
+            notes=self.notes,
+            observations=self.observations,
+            patient=self.patient,
+            reference_time=self.reference_time,
+            study_id=self.study_id,
+            patient_id=self.patient_id,
+            warnings=self.warnings,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """Studies with labels for one task.
+
+    Attributes
+    ----------
+    name : str
+        ``phantom``, ``covid-chestxray``, or the manifest folder's name.
+    task : str
+        What the labels mean, where a cohort has several tasks: ``severity``. Empty otherwise.
+    root : Path
+        Folder the cohort was read from. Never logged nor stored with a model.
+    digest : str
+        SHA-256 over tables and labels: the same cohort and task give the same digest.
+    """
+
+    name: str
+    findings: FindingSet
+    records: tuple[StudyRecord, ...]
+    root: Path
+    digest: str
+    task: str = ""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def labels(self) -> npt.NDArray[np.float32]:
+        """Labels of all records, float32 [N, F], NaN unknown."""
+        return np.stack([record.labels for record in self.records])
+
+    @property
+    def patient_ids(self) -> npt.NDArray[np.str_]:
+        """Patient pseudonym of each record, [N]."""
+        return np.array([record.patient_id for record in self.records])
+
+
+def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[StudyRecord], root: Path) -> str:
+    """SHA-256 over everything of a cohort that a model may learn from, in the order of the records.
+
+    Image bytes enter by relative path and size; their own digests are in the image cache.
+    """
+    digest = hashlib.sha256(json.dumps([name, task, findings.to_json()]).encode())
+    for record in records:
+        line = [
+            record.study_id,
+            record.patient_id,
+            [None if np.isnan(label) else float(label) for label in record.labels],
+            [(image.path.relative_to(root).as_posix(), image.path.stat().st_size) for image in record.images],
+            [(note.kind.value, note.text, str(note.time)) for note in record.notes],
+            [(o.code, o.given_value, o.given_unit, str(o.time)) for o in record.observations],
+            [record.patient.age, record.patient.sex.value, str(record.reference_time), record.split],
+        ]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()

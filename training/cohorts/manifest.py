@@ -1,0 +1,325 @@
+"""The general cohort: a folder with ``studies.csv``, perhaps ``observations.csv`` and ``cohort.yaml``, and their files.
+
+Every problem of every table ends in one `CohortError`, each with its spreadsheet row, so that a folder is corrected in
+one go. Notes lose names, identifiers and dates, and ages above 89 become 90, on the way in. The folder ``truth/``,
+where a phantom keeps what nobody may see, is never read.
+
+``studies.csv``, one row a study:
+
+- ``study`` (unique) and ``patient``: pseudonyms of letters, digits, ``.``, ``_`` and ``-``; a patient groups studies.
+- ``age`` (years), ``sex`` (F, M, O, U), ``reference_time`` (ISO 8601 without zone): optional.
+- ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
+- ``note_history``, ``note_indication``, ``note_findings``, ``note_impression``: the text itself, or
+  ``@relative/path.txt``; each with an optional ``note_<kind>_time``.
+- ``label:<finding>``: 1, 0 or empty for unknown.
+- ``split``: train, validation, calibration or test for all rows, or for none.
+- ``source``, ``date``: for the audit, never shown to a model.
+
+``observations.csv``, one row a value: ``study``, ``code`` (LOINC), ``value``, ``unit`` (UCUM), ``time`` (optional).
+
+``cohort.yaml``: ``name``, ``exclusive``, ``findings`` (each ``name``, ``display``, ``code``); without it the findings
+are the label columns, independent of each other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from consilium.analytes import LOINC
+from consilium.errors import CohortError, InputError, Problem
+from consilium.findings import Finding, FindingSet
+from consilium.ingest.deidentify import deidentify_text
+from consilium.ingest.notes import read_notes
+from consilium.ingest.observations import read_observations
+from consilium.study import Note, Observation, Patient, Sex, ViewPosition
+from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.manifest_schema import (
+    LABEL,
+    NOTE_COLUMNS,
+    OBSERVATIONS,
+    STUDIES,
+    TRUE,
+    is_time,
+    naive_time,
+    nearest,
+    observation_problems,
+    parts,
+    path_rule,
+    study_problems,
+)
+from training.cohorts.tables import read_ragged_table
+
+DESCRIPTION = "cohort.yaml"
+OLDEST = 90.0
+"""Ages above 89 years are kept as 90: they are few enough to name a patient."""
+
+Measured = dict[str, tuple[tuple[Observation, ...], tuple[str, ...]]]
+
+
+class _FindingEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    display: str | None = None
+    code: str | None = None
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str | None = None
+    exclusive: bool = False
+    findings: list[_FindingEntry] | None = None
+
+
+def read_manifest(root: Path) -> Cohort:
+    """Read the cohort folder `root`.
+
+    Raises
+    ------
+    CohortError
+        With every problem of every table.
+    """
+    studies, ragged = read_ragged_table(root / STUDIES)
+    observations, found = _read_observations_table(root)
+    ragged += found
+    description, problems = _read_description(root)
+    problems += study_problems(studies, root)
+    if {"study", "patient"} <= set(studies.columns):
+        problems += _across_columns(studies, _observed(observations))
+    findings, found = _findings(description, studies)
+    problems += found
+    if findings.exclusive and not found:
+        problems += _not_exactly_one(studies, findings)
+    notes, found = _notes(studies, root)
+    problems += found
+    measured, found = _checked_observations(observations, studies)
+    problems += found
+    misplaced = {(problem.table, problem.row) for problem in ragged}
+    problems = ragged + [problem for problem in problems if (problem.table, problem.row) not in misplaced]
+    if problems:
+        raise CohortError(problems)
+    records = _records(studies, _labels(studies, findings), notes, measured, root)
+    name = description.name or root.resolve().name
+    return Cohort(name, findings, records, root, cohort_digest(name, "", findings, records, root))
+
+
+def _read_observations_table(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    path = root / OBSERVATIONS
+    if not path.exists():
+        return pd.DataFrame(columns=["study", "code", "value", "unit"], dtype=str), []
+    return read_ragged_table(path)
+
+
+def _read_description(root: Path) -> tuple[_Description, list[Problem]]:
+    path = root / DESCRIPTION
+    if not path.exists():
+        return _Description(), []
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return _Description(), [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML in UTF-8")]
+    try:
+        return _Description.model_validate({} if data is None else data), []
+    except ValidationError as error:
+        return _Description(), [_description_problem(detail) for detail in error.errors(include_url=False)]
+
+
+def _description_problem(detail: Any) -> Problem:
+    place = ".".join(str(part) for part in detail["loc"]) or "file"
+    if detail["type"] != "extra_forbidden":
+        return Problem(DESCRIPTION, None, place, detail["input"], detail["msg"].lower())
+    known = list((_Description if len(detail["loc"]) == 1 else _FindingEntry).model_fields)
+    rule = f"is no known key; the nearest is {nearest(str(detail['loc'][-1]), known)!r}"
+    return Problem(DESCRIPTION, None, place, detail["input"], rule)
+
+
+def _findings(description: _Description, studies: pd.DataFrame) -> tuple[FindingSet, list[Problem]]:
+    """The findings, in the order of ``cohort.yaml``, else of the label columns; and where the two differ."""
+    labelled = [name.removeprefix(LABEL) for name in studies.columns if name.startswith(LABEL)]
+    entries = description.findings or [_FindingEntry(name=name) for name in labelled]
+    named = [entry.name for entry in entries]
+    problems = [
+        Problem(STUDIES, None, f"{LABEL}{name}", None, f"must be there as a column: {DESCRIPTION} names this finding")
+        for name in named
+        if name not in labelled
+    ] + [
+        Problem(STUDIES, None, f"{LABEL}{name}", name, f"must be one of the findings of {DESCRIPTION}")
+        for name in labelled
+        if name not in named
+    ]
+    try:
+        findings = tuple(Finding(e.name, e.display or e.name.replace("_", " ").capitalize(), e.code) for e in entries)
+        return FindingSet(findings, description.exclusive), problems
+    except InputError as error:
+        table = DESCRIPTION if description.findings else STUDIES
+        nothing = FindingSet((Finding("unreadable", "Unreadable"),))
+        return nothing, [*problems, Problem(table, None, error.field, error.value, error.rule)]
+
+
+def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
+    """Problems that show only where columns are read together."""
+
+    def column(name: str) -> pd.Series:
+        return studies[name] if name in studies else pd.Series("", index=studies.index)
+
+    def at(rows: pd.Series, name: str, rule: str) -> list[Problem]:
+        return [Problem(STUDIES, int(row) + 2, name, column(name)[row], rule) for row in studies.index[rows]]
+
+    notes = [name for name in NOTE_COLUMNS.values() if name in studies]
+    written = (studies[notes] != "").any(axis=1) if notes else column("images").map(lambda _: False)
+    images, views = column("images").map(parts).map(len), column("views").map(parts).map(len)
+    empty = (images == 0) & ~written & ~studies.study.isin(observed)
+    problems = at(empty, "study", "must have an image, a note or an observation of a known analyte")
+    problems += at((views > 0) & (views != images), "views", "must be one for each image")
+    for name in NOTE_COLUMNS.values():
+        early = (column(name) == "") & (column(f"{name}_time") != "")
+        problems += at(early, f"{name}_time", f"must not stand without {name}")
+    unsplit = column("split") == ""
+    if unsplit.any() and not unsplit.all():
+        problems += at(unsplit, "split", "must be filled for all studies or for none")
+    first = column("split").groupby(studies.patient).transform("first")
+    return problems + at((column("split") != first), "split", "must be the same for all studies of a patient")
+
+
+def _not_exactly_one(studies: pd.DataFrame, findings: FindingSet) -> list[Problem]:
+    labels = studies[[f"{LABEL}{name}" for name in findings.names]]
+    positives = labels.isin(TRUE).sum(axis=1)
+    wrong = (positives != 1) & (labels != "").any(axis=1)
+    rule = "must name exactly one finding, or be empty: the findings exclude each other"
+    return [Problem(STUDIES, int(row) + 2, f"{LABEL}*", int(positives[row]), rule) for row in studies.index[wrong]]
+
+
+def _notes(studies: pd.DataFrame, root: Path) -> tuple[list[tuple[Note, ...]], list[Problem]]:
+    """The notes of each row; cells that name no readable file were reported before and are passed over."""
+    notes: list[tuple[Note, ...]] = []
+    problems: list[Problem] = []
+    for number, row in enumerate(studies.to_dict("records")):
+        found: list[Note] = []
+        for kind, column in NOTE_COLUMNS.items():
+            time = row.get(f"{column}_time", "")
+            try:
+                text = _note_text(row.get(column, ""), root)
+                if text is not None:
+                    given = {"kind": kind.value, "text": text, "time": time if is_time(time) else None}
+                    found += [replace(note, text=deidentify_text(note.text)) for note in read_notes([given])]
+            except InputError as error:
+                problems.append(Problem(STUDIES, number + 2, column, error.value, error.rule))
+        notes.append(tuple(found))
+    return notes, problems
+
+
+def _note_text(cell: str, root: Path) -> str | None:
+    """The text of a note's cell, from the file it names where it names one; None where there is none to read."""
+    if not cell.startswith("@"):
+        return cell or None
+    relative = cell[1:].strip()
+    if path_rule(root, relative) is not None:
+        return None
+    try:
+        return (root / relative).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError("text", cell, "must name a file of UTF-8 text") from None
+
+
+def _observed(observations: pd.DataFrame) -> set[str]:
+    """The studies that have an observation a model may learn from: one whose code is in the table of analytes."""
+    if not {"study", "code"} <= set(observations.columns):
+        return set()
+    return set(observations.study[observations.code.isin(LOINC.keys())])
+
+
+def _checked_observations(observations: pd.DataFrame, studies: pd.DataFrame) -> tuple[Measured, list[Problem]]:
+    problems = observation_problems(observations, studies.get("study", []))
+    reported = {(problem.row, problem.column) for problem in problems}
+    problems += [problem for problem in _unit_problems(observations) if (problem.row, problem.column) not in reported]
+    return ({}, problems) if problems else _measured(observations)
+
+
+def _unit_problems(observations: pd.DataFrame) -> list[Problem]:
+    """Rows whose code or unit ingest refuses; each pair of the two is tried once."""
+    if not {"code", "unit"} <= set(observations.columns):
+        return []
+    problems = []
+    for (code, unit), rows in observations.groupby(["code", "unit"], sort=False):
+        try:
+            read_observations([{"code": code, "value": 1.0, "unit": unit}])
+        except InputError as error:
+            column = error.field.rpartition(".")[2]
+            problems += [Problem(OBSERVATIONS, int(row) + 2, column, error.value, error.rule) for row in rows.index]
+    return problems
+
+
+def _measured(observations: pd.DataFrame) -> tuple[Measured, list[Problem]]:
+    """Observations and warnings of each study; `observations` has passed its checks."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    raw: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, row in enumerate(observations.to_dict("records")):
+        rows[row["study"]].append(number + 2)
+        raw[row["study"]].append(
+            {"code": row["code"], "value": float(row["value"]), "unit": row["unit"], "time": row.get("time") or None}
+        )
+    measured: Measured = {}
+    problems = []
+    for study, given in raw.items():
+        try:
+            measured[study] = read_observations(given)
+        except InputError as error:
+            place = re.match(r"observations\[(\d+)\]\.(\w+)", error.field)
+            line = rows[study][int(place[1])] if place else None
+            column = place[2] if place else "study"
+            problems.append(Problem(OBSERVATIONS, line, column, error.value, error.rule))
+    return measured, problems
+
+
+def _records(
+    studies: pd.DataFrame,
+    labels: npt.NDArray[np.float32],
+    notes: Sequence[tuple[Note, ...]],
+    measured: Measured,
+    root: Path,
+) -> tuple[StudyRecord, ...]:
+    records = []
+    for number, row in enumerate(studies.to_dict("records")):
+        observations, warnings = measured.get(row["study"], ((), ()))
+        images = parts(row.get("images", ""))
+        named = [ViewPosition(view) for view in parts(row.get("views", ""))]
+        views: Sequence[ViewPosition | None] = named or [None] * len(images)
+        age = row.get("age", "")
+        records.append(
+            StudyRecord(
+                study_id=row["study"],
+                patient_id=row["patient"],
+                labels=labels[number],
+                images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
+                notes=notes[number],
+                observations=observations,
+                patient=Patient(min(float(age), OLDEST) if age else None, Sex(row.get("sex") or Sex.UNKNOWN)),
+                reference_time=naive_time(row.get("reference_time", "")),
+                split=row.get("split") or None,
+                source=row.get("source") or None,
+                date=row.get("date") or None,
+                warnings=warnings,
+            )
+        )
+    return tuple(records)
+
+
+def _labels(studies: pd.DataFrame, findings: FindingSet) -> npt.NDArray[np.float32]:
+    cells = studies[[f"{LABEL}{name}" for name in findings.names]]
+    labels = np.where(cells == "", np.nan, cells.isin(TRUE).to_numpy(np.float32)).astype(np.float32)
+    if findings.exclusive:
+        # One true finding excludes the others, whether or not their cells are filled.
+        labels[np.nansum(labels, axis=1) == 1] = np.nan_to_num(labels[np.nansum(labels, axis=1) == 1])
+    return labels

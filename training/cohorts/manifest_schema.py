@@ -1,0 +1,194 @@
+"""The manifest's tables as pandera schemas, and their failures as `Problem`s: all of them, with spreadsheet rows.
+
+A check runs once per distinct value, so that 150,000 rows of ten codes cost ten checks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+
+from consilium.errors import InputError, Problem
+from consilium.ingest.times import read_time
+from consilium.study import NoteKind, Sex, ViewPosition
+from training.cohorts.cohort import SPLITS
+from training.cohorts.tables import ABSENT, file_problem
+
+STUDIES = "studies.csv"
+OBSERVATIONS = "observations.csv"
+LABEL = "label:"
+NOTE_COLUMNS = {kind: f"note_{kind.value}" for kind in NoteKind}
+TRUE, FALSE = ("1", "1.0"), ("0", "0.0")
+
+_OUTSIDE = "must be relative paths inside the folder, none of them in truth/"
+_TIME = "must be an ISO 8601 date and time without a zone, such as 2020-03-01T10:00:00"
+_NUMBER = "must be a finite number"
+_NAMED_COLUMNS = (
+    *("study", "patient", "age", "sex", "reference_time", "images", "views"),
+    *(f"{column}{suffix}" for column in NOTE_COLUMNS.values() for suffix in ("", "_time")),
+    *("split", "source", "date"),
+)
+_OBSERVATION_COLUMNS = ("study", "code", "value", "unit", "time")
+
+
+def parts(cell: str) -> list[str]:
+    """The entries of a cell joined by ``;``, without the blanks around them."""
+    return [part.strip() for part in cell.split(";")] if cell.strip() else []
+
+
+def study_problems(table: pd.DataFrame, root: Path) -> list[Problem]:
+    """Everything wrong with single cells and columns of `table`, which is ``studies.csv`` as text."""
+    labels = [name for name in table.columns if name.startswith(LABEL)]
+    problems = _unknown_columns(STUDIES, table.columns, [*_NAMED_COLUMNS, *labels], hint=f"{LABEL}<finding>")
+    if not labels:
+        problems.append(
+            Problem(STUDIES, None, LABEL, None, "must be there: one column a finding, such as label:pneumonia")
+        )
+    columns = {name: _column(checks, name in ("study", "patient")) for name, checks in _study_checks(root).items()}
+    columns |= {
+        name: _column([_each(lambda cell: cell in ("", *TRUE, *FALSE), "must be 1, 0 or empty")]) for name in labels
+    }
+    return problems + _failures(pa.DataFrameSchema(columns), table, STUDIES)
+
+
+def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Problem]:
+    """Everything wrong with single cells and columns of `table`, which is ``observations.csv`` as text."""
+    known = set(studies)
+    checks = {
+        "study": [_each(known.__contains__, f"must be a study of {STUDIES}")],
+        "code": [_each(re.compile(r"\d{1,7}-\d").fullmatch, "must be a LOINC code such as 1988-5")],
+        "value": [_each(_is_number, _NUMBER)],
+        "unit": [],
+        "time": [_each(is_time, _TIME)],
+    }
+    columns = {name: _column(own, name != "time") for name, own in checks.items()}
+    problems = _unknown_columns(OBSERVATIONS, table.columns, _OBSERVATION_COLUMNS)
+    return problems + _failures(pa.DataFrameSchema(columns), table, OBSERVATIONS)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def naive_time(cell: str) -> datetime | None:
+    """A time without a zone; None for an empty cell.
+
+    A zone is refused, because turning it into local time would give another cohort on another machine.
+    """
+    time = read_time(cell, "time")
+    if time is not None and datetime.fromisoformat(cell).tzinfo is not None:
+        raise InputError("time", cell, _TIME)
+    return time
+
+
+def _study_checks(root: Path) -> dict[str, list[pa.Check]]:
+    # A name does not pass: it has a blank, a caret or an accent too many.
+    pseudonym = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+    filled = _each(pseudonym, "must be a pseudonym: 1 to 64 letters, digits, '.', '_' or '-'")
+    time = _each(is_time, _TIME)
+    views = {view.value for view in ViewPosition}
+    checks = {
+        "study": [filled, pa.Check(lambda column: ~column.duplicated() | (column == ""), error="must be unique")],
+        "patient": [filled],
+        "age": [
+            _each(lambda cell: not cell or (_is_number(cell) and 0 <= float(cell) <= 130), "must be 0 to 130 years")
+        ],
+        "sex": [_each(lambda cell: not cell or cell in set(Sex), f"must be one of {', '.join(Sex)} or empty")],
+        "reference_time": [time],
+        "images": _file_checks(root, parts),
+        "views": [_each(lambda cell: views.issuperset(parts(cell)), f"must be of {', '.join(sorted(views))}")],
+        "split": [_each(lambda cell: cell in ("", *SPLITS), f"must be one of {', '.join(SPLITS)} or empty")],
+        "source": [],
+        "date": [_each(_is_date_or_empty, "must be an ISO 8601 year, month, day or time")],
+    }
+    for column in NOTE_COLUMNS.values():
+        checks[column] = _file_checks(root, lambda cell: [cell[1:].strip()] if cell.startswith("@") else [])
+        checks[f"{column}_time"] = [time]
+    return checks
+
+
+def _file_checks(root: Path, named: Callable[[str], list[str]]) -> list[pa.Check]:
+    """Two checks on the files that a cell names: they lie inside the folder, they are there."""
+
+    def fails(rule_is_absence: bool, cell: str) -> bool:
+        rules = [path_rule(root, path) for path in named(cell)]
+        return not any(rule is not None and (rule == ABSENT) is rule_is_absence for rule in rules)
+
+    return [_each(partial(fails, False), _OUTSIDE), _each(partial(fails, True), "must name files that exist")]
+
+
+def path_rule(root: Path, path: str) -> str | None:
+    """The rule that a path of the manifest breaks, None where it may be read."""
+    if path.replace("\\", "/").removeprefix("./").split("/")[0].lower() == "truth":
+        return _OUTSIDE
+    return file_problem(root, path)
+
+
+def _each(accepts: Callable[[str], object], rule: str) -> pa.Check:
+    """A check of every distinct value of a column."""
+    return pa.Check(
+        lambda column: column.map({cell: bool(accepts(cell)) for cell in column.unique()}).astype(bool), error=rule
+    )
+
+
+def _column(checks: Sequence[pa.Check], required: bool = False) -> pa.Column:
+    return pa.Column(None, list(checks), required=required)
+
+
+def _failures(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> list[Problem]:
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+        return [
+            Problem(name, None, str(value), None, "must be there as a column")
+            if check == "column_in_dataframe"
+            else Problem(name, int(row) + 2, str(column), value, str(check))
+            for column, check, value, row in zip(
+                cases["column"], cases["check"], cases["failure_case"], cases["index"], strict=True
+            )
+        ]
+    return []
+
+
+def _unknown_columns(table: str, columns: Iterable[str], known: Sequence[str], hint: str = "") -> list[Problem]:
+    every = [*known, hint] if hint else list(known)
+    return [
+        Problem(table, None, name, name, f"is no known column; the nearest is {nearest(name, every)!r}")
+        for name in columns
+        if name not in known
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def is_time(cell: str) -> bool:
+    """Whether `cell` is empty or a time without a zone."""
+    try:
+        naive_time(cell)
+    except InputError:
+        return False
+    return True
+
+
+def _is_date_or_empty(cell: str) -> bool:
+    if not cell or re.fullmatch(r"\d{4}(-(0[1-9]|1[0-2]))?", cell):
+        return True
+    try:
+        datetime.fromisoformat(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""Note: history and indication from the evidence's grades and a way of writing; the report dictated afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.study import NoteKind
+from training.cohorts.phantom.evidence import IMAGE_CHANNELS, TEXT_CHANNELS
+from training.cohorts.phantom.state import FINDINGS
+from training.cohorts.phantom.tables import table
+
+_THRESHOLDS = np.array([table("evidence")["grade_thresholds"][name] for name in TEXT_CHANNELS])
+_HELD_OUT = 2
+"""Phrases at the end of each grade's bank that ordinary cohorts never use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The characters start … stop of a note that say one channel's grade."""
+
+    kind: NoteKind
+    channel: str
+    grade: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenNote:
+    """What a clinician wrote, and which characters of it are decisive."""
+
+    history: str
+    indication: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """A writer's habits: separator, capitals, and which abbreviations are used."""
+
+    separator: str
+    capitals: bool
+    abbreviations: tuple[tuple[str, str], ...]
+
+    def word(self, text: str) -> str:
+        for long, short in self.abbreviations:
+            text = text.replace(long, short)
+        return text[0].upper() + text[1:] if self.capitals else text
+
+
+def _style(rng: np.random.Generator) -> _Style:
+    stored = table("writing")
+    separator = stored["separators"][int(rng.integers(len(stored["separators"])))]
+    abbreviates, draws = rng.random() < 0.5, rng.random(len(stored["abbreviations"]))
+    chosen = tuple((a, b) for (a, b), draw in zip(stored["abbreviations"], draws, strict=True) if draw < 0.7)
+    return _Style(separator, separator == ". " and bool(rng.random() < 0.8), chosen if abbreviates else ())
+
+
+def phrase(channel: str, grade: int, draw: float, held_out: bool = False) -> str:
+    """The phrase of a channel's grade that a uniform draw picks, out of the ordinary or the held-out ones."""
+    bank = table("phrases")[channel][grade]
+    bank = bank[-_HELD_OUT:] if held_out else bank[:-_HELD_OUT]
+    return str(bank[int(draw * len(bank))])
+
+
+def _compose(
+    kind: NoteKind, heading: str, items: list[tuple[str, str | None]], grades: dict[str, int], style: _Style
+) -> tuple[str, list[Span]]:
+    """Join items to one passage; spans of those that belong to a channel."""
+    text, spans = heading, []
+    for position, (words, channel) in enumerate(items):
+        if position:
+            text += style.separator
+        start = len(text)
+        text += style.word(words)
+        if channel is not None:
+            spans.append(Span(kind, channel, grades[channel], start, len(text)))
+    return text + ".", spans
+
+
+def render_note(
+    evidence: npt.ArrayLike, rng: np.random.Generator, site: str, *, held_out_phrases: bool = False
+) -> WrittenNote:
+    """History and indication.
+
+    Parameters
+    ----------
+    evidence : float [len(TEXT_CHANNELS)]
+        Only its grades show: evidence between the same thresholds gives the same bytes.
+    rng : Generator
+        Nuisance: which phrase of the grade, order, fillers, openers, separators, abbreviations.
+    site : str
+        Whose headings are used.
+    held_out_phrases : bool
+        Write with the held-out phrases instead of the ordinary ones.
+    """
+    writing = table("writing")
+    heading = next(row["heading"] for row in table("sites")["sites"] if row["name"] == site)
+    levels = (np.asarray(evidence)[:, None] > _THRESHOLDS).sum(axis=1)
+    grades = {name: int(level) for name, level in zip(TEXT_CHANNELS, levels, strict=True)}
+    draws = rng.random(len(TEXT_CHANNELS))
+    said = [
+        (phrase(name, grade, draw, held_out_phrases), name)
+        for (name, grade), draw in zip(grades.items(), draws.tolist(), strict=True)
+    ]
+    order = rng.permutation(len(said))
+    asked = int(rng.integers(1, 3))
+    fillers = rng.permutation(len(writing["fillers"]))[: int(rng.integers(1, 5))]
+    history: list[tuple[str, str | None]] = [said[k] for k in order[asked:]]
+    history += [(writing["fillers"][k], None) for k in fillers]
+    history = [history[k] for k in rng.permutation(len(history))]
+    openers = [writing[f"{kind}_openers"] for kind in ("history", "indication")]
+    first, question = (bank[int(rng.integers(len(bank)))] for bank in openers)
+    indication: list[tuple[str, str | None]] = [(question, None), *(said[k] for k in order[:asked])]
+    if rng.random() < 0.6:
+        history.insert(0, (first, None))
+    style = _style(rng)
+    long, long_spans = _compose(NoteKind.HISTORY, heading["history"], history, grades, style)
+    short, short_spans = _compose(NoteKind.INDICATION, heading["indication"], indication, grades, style)
+    return WrittenNote(long, short, (*long_spans, *short_spans))
+
+
+def render_report(image: npt.ArrayLike, probabilities: npt.ArrayLike, rng: np.random.Generator) -> tuple[str, str]:
+    """Findings and impression, as dictated after the image was read: they give the answer away.
+
+    Parameters
+    ----------
+    image : float [len(IMAGE_CHANNELS)]
+        Evidence of the image: what the findings describe.
+    probabilities : float [len(FINDINGS)]
+        P(finding | the whole record): what the impression concludes.
+    """
+    stored = table("report")
+    levels = np.searchsorted(stored["evidence_thresholds"], np.asarray(image), side="left")
+    sentences = []
+    for channel, level in zip(IMAGE_CHANNELS, levels, strict=True):
+        bank = stored["findings"][channel][int(level)]
+        sentences.append(bank[int(rng.integers(len(bank)))])
+    order = rng.permutation(len(sentences))
+    conclusions = [
+        stored["impression"][int(level)].format(finding=name.replace("_", " "))
+        for name, level in zip(
+            FINDINGS, np.searchsorted(stored["impression_thresholds"], np.asarray(probabilities)), strict=True
+        )
+    ]
+    conclusions = [conclusions[k] for k in rng.permutation(len(conclusions))]
+    return " ".join(sentences[k] for k in order), " ".join(text[0].upper() + text[1:] for text in conclusions)

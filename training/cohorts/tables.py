@@ -1,0 +1,73 @@
+"""Tables and the files they name: what the cohorts share in reading a folder that somebody else wrote."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from consilium.errors import CohortError, Problem
+
+ABSENT = "must be a file that exists"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The CSV file at `path`, every cell as text, empty cells as ``""``; row i stands in spreadsheet row i + 2.
+
+    Raises
+    ------
+    CohortError
+        Where the file is missing, empty, not UTF-8 or no CSV, names a column twice, or a row has more or fewer cells
+        than the header.
+    """
+    table, ragged = read_ragged_table(path)
+    if ragged:
+        raise CohortError(ragged)
+    return table
+
+
+def read_ragged_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """As `read_table`, but rows of another length are filled up or cut, and each is a problem.
+
+    The rest of the table can so be checked in the same go; what such a row holds is worth nothing.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError:
+        raise CohortError([Problem(path.name, None, "file", path.name, ABSENT)]) from None
+    except UnicodeDecodeError:
+        raise CohortError([Problem(path.name, None, "file", path.name, "must be UTF-8 text")]) from None
+    except csv.Error as error:
+        raise CohortError([Problem(path.name, None, "file", str(error), "must be a CSV table")]) from None
+    while rows and not rows[-1]:
+        rows.pop()
+    if not rows:
+        raise CohortError([Problem(path.name, None, "file", path.name, "must be a CSV table with a header")])
+    header = rows[0]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    ragged = [
+        Problem(path.name, number, "row", f"{len(row)} cells", f"must have {len(header)} cells, as the header has")
+        for number, row in enumerate(rows[1:], start=2)
+        if len(row) != len(header)
+    ]
+    if twice:
+        raise CohortError([Problem(path.name, 1, name, name, "must name a column once") for name in twice] + ragged)
+    width = len(header)
+    cells = [row[:width] + [""] * (width - len(row)) for row in rows[1:]]
+    return pd.DataFrame(cells, columns=header, dtype=str), ragged
+
+
+def file_problem(root: Path, relative: str) -> str | None:
+    """The rule that a file named by a table breaks, None where it is a file inside `root`.
+
+    Symbolic links are followed first: a link that leaves the folder leaves it.
+    """
+    parts = PurePosixPath(relative).parts
+    if not parts or relative.startswith("/") or "\\" in relative or ".." in parts or "\0" in relative:
+        return "must be a relative path inside the folder"
+    path = root / relative
+    if not path.is_file():
+        return ABSENT
+    return None if path.resolve().is_relative_to(root.resolve()) else "must be a relative path inside the folder"

@@ -1,0 +1,128 @@
+"""Figures of an evaluation: ROC curves and reliability, one panel per finding.
+
+Drawn without pyplot, so that no global state and no display is touched. Colours are Okabe and Ito's, told apart by
+colour-blind readers; lines differ in dash too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from consilium.study import Modality
+
+if TYPE_CHECKING:
+    from training.evaluation import Evaluation
+
+_BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
+_MODALITY_STYLES: dict[Modality, dict] = {
+    Modality.IMAGE: {"color": _ORANGE},
+    Modality.TEXT: {"color": _GREEN, "dashes": (6, 1)},
+    Modality.OBSERVATIONS: {"color": _VERMILION, "dashes": (6, 1, 1, 1)},
+}
+_DASHES: list[tuple[float, ...]] = [(1, 1.5), (4, 1.5), (4, 1.5, 1, 1.5), (7, 2)]
+_PANEL = 3.5  # inches
+_COLUMNS = 4
+
+
+def roc_figure(evaluation: Evaluation) -> Figure:
+    """ROC curves: the fused model with its operating point, each modality alone, baselines, the oracle."""
+    figure, panels = _panels(evaluation)
+    styles = _roc_styles(list(evaluation.probabilities))
+    for f, (finding, panel) in enumerate(zip(evaluation.findings, panels, strict=True)):
+
+        def judged(column: str, row: str = "fused/as_present", finding: str = finding.name) -> float:
+            return evaluation.value("metrics", column, row=row, finding=finding)
+
+        panel.plot([0, 1], [0, 1], color="0.85", linewidth=1, zorder=0)
+        for row, (label, style) in styles.items():
+            curve = _roc(evaluation.labels[:, f], evaluation.probabilities[row][:, f])
+            if curve is not None:
+                auroc = f"{judged('auroc', row):.3f}".removeprefix("0")
+                panel.plot(*curve, label=f"{label}  {auroc}", **style)
+        place = 1 - judged("specificity"), judged("sensitivity")
+        panel.plot(*place, "o", color=_BLUE, markeredgecolor="white", markersize=8)
+        panel.set_title(f"{finding.display} ({judged('positives'):.0f} of {judged('n'):.0f})", fontsize=10, loc="left")
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7, frameon=False, reverse=True)
+        _label_outer(panel, "1 − specificity", "sensitivity")
+    return figure
+
+
+def reliability_figure(evaluation: Evaluation) -> Figure:
+    """Observed against predicted frequency, ten bins of equal mass with 95 % intervals, over all probabilities."""
+    figure, panels = _panels(evaluation)
+    reliability = evaluation.tables["reliability"]
+    for f, (finding, panel) in enumerate(zip(evaluation.findings, panels, strict=True)):
+        panel.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
+        probabilities = evaluation.probabilities["fused/as_present"][:, f]
+        counts, edges = np.histogram(probabilities[~np.isnan(probabilities)], bins=np.linspace(0, 1, 41))
+        heights = 0.15 * counts / max(counts.max(), 1)
+        panel.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color="0.85", zorder=0)
+        bins = reliability[reliability["finding"] == finding.name]
+        predicted, observed, low, high = (
+            bins[column].to_numpy(float) for column in ("predicted", "observed", "observed_low", "observed_high")
+        )
+        panel.vlines(predicted, low, high, color=_BLUE, linewidth=1)
+        panel.plot(predicted, observed, "o-", color=_BLUE, markersize=4, linewidth=1.2)
+        ece = evaluation.value("metrics", "ece", row="fused/as_present", finding=finding.name)
+        panel.set_title(f"{finding.display}, ECE {f'{ece:.3f}'.removeprefix('0')}", fontsize=10, loc="left")
+        _label_outer(panel, "predicted probability", "observed frequency")
+    return figure
+
+
+def _roc_styles(rows: list[str]) -> dict[str, tuple[str, dict]]:
+    """Label and line style of each row that has a curve, those drawn last on top."""
+    styles: dict[str, tuple[str, dict]] = {}
+    baselines = [row for row in rows if row.startswith("baseline/")]
+    for number, row in enumerate(baselines):
+        style = {"color": _GREY, "linewidth": 1.1, "dashes": _DASHES[number % len(_DASHES)]}
+        styles[row] = (row.removeprefix("baseline/"), style)
+    for modality, style in _MODALITY_STYLES.items():
+        if f"alone/{modality.value}" in rows:
+            styles[f"alone/{modality.value}"] = (f"{modality.value} alone", {"linewidth": 1.3, **style})
+    if "oracle/as_present" in rows:
+        styles["oracle/as_present"] = ("best possible", {"color": "black", "linewidth": 1.1, "dashes": (4, 2)})
+    styles["fused/as_present"] = ("fused", {"color": _BLUE, "linewidth": 2.2})
+    return styles
+
+
+def _roc(labels: npt.NDArray, probabilities: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray] | None:
+    known = ~np.isnan(labels) & ~np.isnan(probabilities)
+    if len(np.unique(labels[known])) < 2:
+        return None
+    false, true, _ = roc_curve(labels[known], probabilities[known])
+    return false, true
+
+
+def _panels(evaluation: Evaluation) -> tuple[Figure, list[Axes]]:
+    count = len(evaluation.findings)
+    # Four findings stand better as two by two than as a strip.
+    columns = min(count, _COLUMNS if count > _COLUMNS else math.ceil(math.sqrt(count)))
+    lines = math.ceil(count / columns)
+    figure = Figure(figsize=(_PANEL * columns + 0.4, _PANEL * lines + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for unused in grid[count:]:
+        unused.set_visible(False)
+    panels = list(grid[:count])
+    for panel in panels:
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=8)
+    return figure, panels
+
+
+def _label_outer(panel: Axes, x: str, y: str) -> None:
+    place = panel.get_subplotspec()
+    if place is None or place.is_last_row():
+        panel.set_xlabel(x, fontsize=9)
+    if place is None or place.is_first_col():
+        panel.set_ylabel(y, fontsize=9)

@@ -1,0 +1,136 @@
+"""Predictions: what a model says of many studies, before calibration, beside what is true.
+
+The one thing that passes from inference to calibration and evaluation. Logits are given for every modality subset that
+a study has, so that each row of an evaluation is a selection and never another pass through the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.calibration import Calibration, heard_subsets
+from consilium.errors import TrainingError
+from consilium.study import Modality
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Uncalibrated logits and labels of N studies.
+
+    Attributes
+    ----------
+    study_ids, patient_ids : str [N]
+        Pseudonyms.
+    labels : float [N, F]
+        1 present, 0 absent, NaN unknown.
+    present : bool [N, M]
+        Which modalities each study has, in the order of `Modality`.
+    fused : dict of subset_key to float [N, F]
+        Logits given that subset alone; rows of NaN where the study lacks one of its modalities.
+    opinions : dict of Modality to float [N, F]
+        Logits of each modality's own head; rows of NaN where the study lacks it.
+    """
+
+    study_ids: npt.NDArray[np.str_]
+    patient_ids: npt.NDArray[np.str_]
+    labels: npt.NDArray
+    present: npt.NDArray[np.bool_]
+    fused: dict[str, npt.NDArray]
+    opinions: dict[Modality, npt.NDArray]
+
+    def __post_init__(self) -> None:
+        studies, findings = len(self.study_ids), self.labels.shape[-1]
+        shapes = {
+            "patient_ids": (self.patient_ids.shape, (studies,)),
+            "labels": (self.labels.shape, (studies, findings)),
+            "present": (self.present.shape, (studies, len(Modality))),
+        }
+        logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.opinions.items()}}
+        shapes |= {name: (values.shape, (studies, findings)) for name, values in logits.items()}
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise TrainingError(f"predictions: {name} must be {list(expected)}, got {list(shape)}")
+        if len(set(self.study_ids.tolist())) != studies:
+            raise TrainingError("predictions: a study stands in them twice")
+
+    def __len__(self) -> int:
+        return len(self.study_ids)
+
+    @property
+    def subsets(self) -> npt.NDArray[np.str_]:
+        """Key of what each study has, of the modalities that the model reads, [N]."""
+        return np.array(heard_subsets(self.fused, self.present))
+
+    def as_present(self, rows: dict[str, npt.NDArray]) -> Floats:
+        """From values per subset, [N, F] each, those of the subset that each study has; NaN where it has nothing."""
+        chosen = np.full(self.labels.shape, np.nan)
+        for subset, values in rows.items():
+            here = self.subsets == subset
+            chosen[here] = values[here]
+        return chosen
+
+    def probabilities(self, calibration: Calibration) -> dict[str, Floats]:
+        """Calibrated probabilities of the fused model per subset, [N, F]; rows of NaN where it was not heard."""
+        return {subset: calibration.probabilities(logits, subset) for subset, logits in self.fused.items()}
+
+    def select(self, rows: npt.NDArray) -> Predictions:
+        """The studies at `rows`, indices or a mask [N]."""
+        return Predictions(
+            self.study_ids[rows],
+            self.patient_ids[rows],
+            self.labels[rows],
+            self.present[rows],
+            {subset: values[rows] for subset, values in self.fused.items()},
+            {modality: values[rows] for modality, values in self.opinions.items()},
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """All studies of `parts`, which must hold the same subsets and modalities and no study twice."""
+        if not parts:
+            raise TrainingError("predictions: there is nothing to put together")
+        first = parts[0]
+        if any(set(p.fused) != set(first.fused) or set(p.opinions) != set(first.opinions) for p in parts):
+            raise TrainingError("predictions: parts of different modalities cannot be put together")
+        return cls(
+            np.concatenate([part.study_ids for part in parts]),
+            np.concatenate([part.patient_ids for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.present for part in parts]),
+            {subset: np.concatenate([part.fused[subset] for part in parts]) for subset in first.fused},
+            {modality: np.concatenate([part.opinions[modality] for part in parts]) for modality in first.opinions},
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` that `load` reads back to the bit."""
+        columns = {
+            "study_ids": np.asarray(self.study_ids, np.str_),
+            "patient_ids": np.asarray(self.patient_ids, np.str_),
+            "labels": self.labels,
+            "present": self.present,
+        }
+        columns |= {f"fused/{subset}": values for subset, values in self.fused.items()}
+        columns |= {f"alone/{modality.value}": values for modality, values in self.opinions.items()}
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **columns)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read what `save` wrote; nothing is unpickled."""
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+        return cls(
+            columns["study_ids"],
+            columns["patient_ids"],
+            columns["labels"],
+            columns["present"],
+            {name.removeprefix("fused/"): values for name, values in columns.items() if name.startswith("fused/")},
+            {Modality(name.removeprefix("alone/")): v for name, v in columns.items() if name.startswith("alone/")},
+        )

@@ -1,0 +1,214 @@
+"""The record of a training in MLflow: one run with its recipe, data, environment, metrics, tables and plots."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy.typing as npt
+import pandas as pd
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.async_logging.run_operations import RunOperations
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT
+
+import consilium
+from consilium.errors import TrainingError
+from consilium.recipe import Recipe
+from consilium.store import experiment_id, open_store, store_errors
+from training.cohorts.cohort import Cohort
+
+_log = logging.getLogger(__name__)
+
+_METRICS_AT_ONCE = 500
+_SECONDS_BETWEEN_WRITES = 5.0
+_PARAMS_AT_ONCE = 100
+_LONGEST_VALUE = 500
+_LONGEST_DIGEST = 36
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+class MetricSink(Protocol):
+    """Where a training's metrics go."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class TrackedRun:
+    """An MLflow run under way.
+
+    Metrics are gathered and written in the background: a write per step would cost more than a small model's step.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self.run_id = run_id
+        self._waiting: list[Metric] = []
+        self._under_way: list[RunOperations] = []
+        self._written = time.monotonic()
+
+    # --- beginning and end -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def start(cls, recipe: Recipe) -> TrackedRun:
+        """A new run in the experiment of the recipe's registered name."""
+        client = open_store(create=True)
+        experiment = experiment_id(recipe.registered_name)
+        with store_errors():
+            name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+            run = client.create_run(experiment, tags=_origin(), run_name=name)
+        return cls(client, run.info.run_id)
+
+    @classmethod
+    def resume(cls, run_id: str) -> TrackedRun:
+        """The run `run_id`, set running again.
+
+        Raises
+        ------
+        TrainingError
+            The store does not have it.
+        """
+        client = open_store(create=True)
+        try:
+            client.update_run(run_id, status="RUNNING")
+        except MlflowException:
+            rule = "point MLFLOW_TRACKING_URI at the store it is in, or start without --resume"
+            raise TrainingError(f"the interrupted run {run_id} is not in this MLflow store; {rule}") from None
+        return cls(client, run_id)
+
+    def end(self, status: Status) -> None:
+        """Write what is left and close the run."""
+        try:
+            self.flush()
+        finally:
+            self._client.set_terminated(self.run_id, status=status)
+
+    # --- what is logged ----------------------------------------------------------------------------------------------
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add metrics of one step."""
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(name, float(value), now, step) for name, value in metrics.items()]
+        full = len(self._waiting) >= _METRICS_AT_ONCE
+        if full or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def flush(self) -> None:
+        """Wait until every metric is in the store."""
+        self._write()
+        under_way, self._under_way = self._under_way, []
+        with store_errors():
+            for operation in under_way:
+                operation.wait()
+
+    def _write(self) -> None:
+        if self._waiting:
+            operation = self._client.log_batch(self.run_id, metrics=self._waiting, synchronous=False)
+            assert operation is not None
+            self._under_way.append(operation)
+        self._waiting = []
+        self._written = time.monotonic()
+
+    def prefixed(self, prefix: str) -> MetricSink:
+        """A sink that puts `prefix` and a slash before every name; the same where `prefix` is empty."""
+        return _Prefixed(self, prefix) if prefix else self
+
+    def log_recipe(self, recipe: Recipe) -> None:
+        """The recipe, whole and as parameters, and the environment."""
+        self._client.log_text(self.run_id, recipe.to_yaml(), "recipe.yaml")
+        self._client.log_text(self.run_id, _environment(), "environment.txt")
+        params = [Param(name, value) for name, value in flat_recipe(recipe).items()]
+        for start in range(0, len(params), _PARAMS_AT_ONCE):
+            self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_AT_ONCE])
+
+    def log_cohort(self, cohort: Cohort, parts: npt.NDArray) -> None:
+        """The data set's digest, and which study fell into which part (pseudonyms only).
+
+        Parameters
+        ----------
+        parts : str [N]
+            Split or fold of each study.
+        """
+        studies = [record.study_id for record in cohort.records]
+        table = pd.DataFrame({"study": studies, "patient": cohort.patient_ids, "part": parts})
+        name = f"{cohort.name}-{cohort.task}" if cohort.task else cohort.name
+        dataset = from_pandas(table, name=name, digest=cohort.digest[:_LONGEST_DIGEST])
+        inputs = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+        self._client.log_inputs(self.run_id, [inputs])
+        self._client.log_text(self.run_id, table.to_csv(index=False), "split.csv")
+        self._client.log_dict(self.run_id, {"digest": cohort.digest, "studies": len(cohort)}, "cohort.json")
+        self.tag("cohort_digest", cohort.digest)
+
+    def log_evaluation(self, metrics: Mapping[str, float], folder: Path) -> None:
+        """Figures as metrics, and every file of `folder` under ``evaluation/``."""
+        now = int(time.time() * 1000)
+        entries = [Metric(name, float(value), now, 0) for name, value in metrics.items()]
+        for start in range(0, len(entries), _METRICS_AT_ONCE):
+            self._client.log_batch(self.run_id, metrics=entries[start : start + _METRICS_AT_ONCE])
+        self._client.log_artifacts(self.run_id, str(folder), "evaluation")
+
+    def tag(self, name: str, value: str) -> None:
+        self._client.set_tag(self.run_id, name, value)
+
+
+class _Prefixed:
+    def __init__(self, run: TrackedRun, prefix: str) -> None:
+        self._run = run
+        self._prefix = prefix
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log({f"{self._prefix}/{name}": value for name, value in metrics.items()}, step)
+
+    def flush(self) -> None:
+        self._run.flush()
+
+
+def flat_recipe(recipe: Recipe) -> dict[str, str]:
+    """Every leaf of the recipe by its dotted key, as text."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = str(value)[:_LONGEST_VALUE]
+
+    walk("", recipe.model_dump(mode="json"))
+    return flat
+
+
+def git_commit() -> str:
+    """Commit of the code that runs, with ``-dirty`` where files differ from it; empty outside a clone."""
+    command = ["git", "-C", str(Path(consilium.__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        # "--exclude *" keeps tags out: the commit itself is what names the code.
+        done = subprocess.run([*command, "--exclude", "*"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def _origin() -> dict[str, str]:
+    tags = {"consilium_version": consilium.__version__}
+    commit = git_commit()
+    if commit:
+        tags |= {"git_commit": commit, MLFLOW_GIT_COMMIT: commit.removesuffix("-dirty")}
+    return tags
+
+
+def _environment() -> str:
+    """Interpreter, platform and every installed distribution."""
+    installed = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}, key=str.lower)
+    return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *installed]) + "\n"
