@@ -1,7 +1,7 @@
 """The training step and what is watched of it. No medical knowledge: that is in the model and the objectives.
 
-Every random draw of an epoch or a step comes from a generator seeded by the recipe's seed and the epoch or the step, so
-that a run resumed from a checkpoint walks exactly as one that was never interrupted.
+Every random draw of a step comes from a generator seeded by the recipe's seed and the step, so that a run resumed from
+a checkpoint walks exactly as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def stream_seed(seed: int, stream: int, position: int) -> int:
     return (seed * 1_000_003 + stream) * 1_000_000_007 + position & 0x7FFF_FFFF_FFFF_FFFF
 
 
-_WEIGHTS, _EPOCH, _STEP = range(3)
+_WEIGHTS, _STEP = range(2)
 
 
 def build_model(recipe: Recipe, findings: FindingSet, preprocessing: Any) -> DiagnosisModel:
@@ -69,12 +69,12 @@ class TrainingModule(lightning.LightningModule):
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(stream_seed(self.recipe.seed, _EPOCH, self.current_epoch))  # the dropout layers' generator
-
     def training_step(self, batch: Batch, _: int) -> Tensor:
         assert batch.labels is not None
         seed = stream_seed(self.recipe.seed, _STEP, self.global_step)
+        # For the dropout layers. Once an epoch would not do: the loader draws from the same generator when an epoch
+        # begins, before the module's hooks where a run is resumed and after them where it goes on.
+        torch.manual_seed(seed)
         on_device = torch.Generator(self.device).manual_seed(seed)
         images = self.augmentation(batch.images, batch.image_mask, on_device)
         tokens = self.model.encode(replace(batch, images=images))

@@ -42,9 +42,14 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> CachedCohort:
 
 
 @pytest.fixture(scope="module")
-def whole(cached: CachedCohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fit, Sink]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture(scope="module")
+def whole(cached: CachedCohort, folder: Path) -> tuple[Fit, Sink]:
     sink = Sink()
-    return fit(cached, RECIPE, TRAIN, VALIDATION, tmp_path_factory.mktemp("whole"), sink), sink
+    return fit(cached, RECIPE, TRAIN, VALIDATION, folder, sink), sink
 
 
 def weights(found: Fit) -> torch.Tensor:
@@ -94,7 +99,12 @@ def _stop_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, error: type[Base
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_an_interrupted_training_ends_where_the_whole_one_does(
-    cached: CachedCohort, whole: tuple[Fit, Sink], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+    cached: CachedCohort,
+    whole: tuple[Fit, Sink],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
 ):
     with monkeypatch.context() as patch:
         _stop_in_epoch(patch, epoch, RuntimeError)
@@ -106,6 +116,9 @@ def test_an_interrupted_training_ends_where_the_whole_one_does(
     assert resumed.steps == whole[0].steps
     assert resumed.epochs == whole[0].epochs
     assert torch.equal(weights(resumed), weights(whole[0]))
+    # The best epoch may come before the interruption; the last one never does.
+    expected, found = (torch.load(where / "last.ckpt", weights_only=True) for where in (folder, tmp_path))
+    assert all(torch.equal(found["state_dict"][name], value) for name, value in expected["state_dict"].items())
 
 
 def test_an_interrupt_from_the_keyboard_is_one(cached: CachedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
