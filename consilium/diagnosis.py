@@ -69,6 +69,10 @@ class OperatingPoint:
         )
 
 
+ABSENT, PRESENT = "absent", "present"
+"""The two answers that a prediction set may hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class FindingResult:
     """What the council says of one finding.
@@ -81,6 +85,11 @@ class FindingResult:
         `probability` reaches the operating point.
     opinions : dict
         Calibrated probability that each present modality gives alone.
+    interval : (float, float)
+        Of the probability (Venn-Abers): what it would be had this very study been in the calibration split, with the
+        finding absent and with it present.
+    prediction_set : tuple of str
+        Which of `ABSENT` and `PRESENT` cannot be ruled out at the coverage that the model was calibrated for.
     """
 
     finding: Finding
@@ -88,6 +97,8 @@ class FindingResult:
     call: bool
     operating_point: OperatingPoint
     opinions: dict[Modality, float]
+    interval: tuple[float, float] = (0.0, 1.0)
+    prediction_set: tuple[str, ...] = (ABSENT, PRESENT)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,7 +109,57 @@ class FindingResult:
             "call": self.call,
             "operating_point": self.operating_point.to_json(),
             "opinions": {modality.value: p for modality, p in self.opinions.items()},
+            "interval": list(self.interval),
+            "prediction_set": list(self.prediction_set),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How unlike the training data one part of a study is.
+
+    Attributes
+    ----------
+    part : str
+        A modality, or ``fused``.
+    score : float
+        Higher is stranger; comparable between studies of one model and part only.
+    p_value : float
+        Share of ordinary studies that are at least as strange (conformal, so it is never 0).
+    novel : bool
+        `p_value` is below the rate that the recipe allows.
+    """
+
+    part: str
+    score: float
+    p_value: float
+    novel: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"part": self.part, "score": self.score, "p_value": self.p_value, "novel": self.novel}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """What the audit found of the cohort that the model learned from.
+
+    Attributes
+    ----------
+    verdict : str
+        ``sound``, ``suspect``, ``unusable``, or ``not audited``.
+    reasons : tuple of str
+        One sentence each; empty where it is sound.
+    """
+
+    verdict: str = "not audited"
+    reasons: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"verdict": self.verdict, "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AuditVerdict:
+        return cls(data["verdict"], tuple(data["reasons"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +189,12 @@ class Diagnosis:
     warnings : tuple of str
         What the reader must know of the input: implausible value, unknown view, record outside the window, note cut
         off.
+    novelty : tuple of Novelty
+        For each modality that is present, and for the fused state.
+    refer : tuple of str
+        Why a human must judge this study; empty where the model may be heard.
+    audit : AuditVerdict
+        Of the cohort that the model learned from.
     """
 
     findings: tuple[FindingResult, ...]
@@ -137,6 +204,9 @@ class Diagnosis:
     input_digests: dict[str, str]
     warnings: tuple[str, ...] = ()
     study_id: str = ""
+    novelty: tuple[Novelty, ...] = ()
+    refer: tuple[str, ...] = ()
+    audit: AuditVerdict = AuditVerdict()
 
     def __getitem__(self, name: str) -> FindingResult:
         return next(result for result in self.findings if result.finding.name == name)
@@ -149,6 +219,9 @@ class Diagnosis:
             "model": self.model.to_json(),
             "input_digests": dict(self.input_digests),
             "warnings": list(self.warnings),
+            "novelty": [part.to_json() for part in self.novelty],
+            "refer": list(self.refer),
+            "audit": self.audit.to_json(),
         }
 
 
@@ -250,12 +323,46 @@ def _peak(saliency: ImageSaliency) -> dict[str, Any]:
     return {"image": saliency.image, "cells": list(saliency.cells), "peak": peak}
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A study of the training data that the model sees as like this one.
+
+    Attributes
+    ----------
+    pseudonym : str
+        Names the study to those who hold the cohort, and to nobody else.
+    similarity : float
+        Cosine of the fused states, -1 ... 1.
+    labels : dict of str to bool or None
+        Each finding; None: not known.
+    modalities : tuple of Modality
+        What that study had.
+    """
+
+    pseudonym: str
+    similarity: float
+    labels: dict[str, bool | None]
+    modalities: tuple[Modality, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "pseudonym": self.pseudonym,
+            "similarity": self.similarity,
+            "labels": dict(self.labels),
+            "modalities": [modality.value for modality in self.modalities],
+        }
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A diagnosis and what spoke for it, per finding asked for."""
+    """A diagnosis and what spoke for it, per finding asked for, with the nearest training cases."""
 
     diagnosis: Diagnosis
     findings: tuple[FindingExplanation, ...]
+    neighbours: tuple[Neighbour, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return self.diagnosis.to_json() | {"explanations": [finding.to_json() for finding in self.findings]}
+        return self.diagnosis.to_json() | {
+            "explanations": [finding.to_json() for finding in self.findings],
+            "neighbours": [neighbour.to_json() for neighbour in self.neighbours],
+        }

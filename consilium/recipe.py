@@ -91,12 +91,14 @@ class ObservationsRecipe(_Section):
 class FusionRecipe(_Section):
     """How the witnesses are weighed."""
 
-    name: Literal["concat", "late", "cross_attention"] = "concat"
+    name: Literal["concat", "late", "cross_attention", "early", "gated", "bottleneck", "perceiver"] = "concat"
     width: int = Field(default=128, ge=16)
     """Width D of every token and of the joint state."""
     depth: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     dropout: Fraction = 0.1
+    latents: int = Field(default=8, ge=1, le=64)
+    """Tokens through which modalities meet: the bottleneck's, or the latents of a Perceiver."""
 
 
 class ObjectivesRecipe(_Section):
@@ -108,6 +110,10 @@ class ObjectivesRecipe(_Section):
     """What modality dropout left of them."""
     modality: float = Field(default=0.5, ge=0)
     """Each modality's own head."""
+    distillation: float = Field(default=0.0, ge=0)
+    """What each modality's own head owes to a teacher that was trained on that modality alone."""
+    gradient: Literal["sum", "mmpareto"] = "sum"
+    """How the gradients of the fused and the modalities' own losses meet in an encoder."""
 
 
 class AugmentationRecipe(_Section):
@@ -140,6 +146,10 @@ class TrainingRecipe(_Section):
         Modality.OBSERVATIONS: 0.3,
     }
     augmentation: AugmentationRecipe = AugmentationRecipe()
+    devices: Positive = 1
+    """Processes of data parallel training on this machine, a GPU each where there are GPUs."""
+    compile: bool = False
+    """torch.compile the model's training step."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of the CPU's arithmetic; None: see `consilium.threads`."""
     workers: int = Field(default=0, ge=0)
@@ -161,7 +171,38 @@ class SplitRecipe(_Section):
 
 
 class CalibrationRecipe(_Section):
+    """How logits become probabilities, intervals and sets."""
+
+    method: Literal["auto", "scaling", "vector", "isotonic", "venn_abers"] = "auto"
+    """auto: the one with the lowest cross-validated NLL on the calibration split."""
     target_sensitivity: float = Field(default=0.9, gt=0, lt=1)
+    coverage: float = Field(default=0.9, gt=0.5, lt=1)
+    """Share of the studies of each class whose prediction set holds the truth."""
+    conformal_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the calibration split's patients that sets and intervals rest on; the rest fits the probabilities."""
+
+
+class ReferRecipe(_Section):
+    """When a study is referred to a human instead of being answered for."""
+
+    both: bool = True
+    """A prediction set that holds both answers, or none."""
+    novelty: float | None = Field(default=0.01, gt=0, lt=0.5)
+    """Share of ordinary studies that may be called unlike the training data, for each encoder; None: never refer."""
+    required: tuple[Modality, ...] = ()
+    """Refer where one of these is absent."""
+    image_quality: bool = True
+    """Refer where an image is blank, saturated or too small to show anything."""
+    audit: bool = False
+    """Refer every study where the audit called the cohort suspect."""
+
+
+class ExplainRecipe(_Section):
+    """The method of each part of an explanation; None: the one that the evaluation found best."""
+
+    image: str | None = None
+    words: str | None = None
+    values: str | None = None
 
 
 class EvaluationRecipe(_Section):
@@ -171,6 +212,38 @@ class EvaluationRecipe(_Section):
     bootstrap: Positive = 1000
     baselines: bool = False
     """Put simple baselines on the same folds beside the model."""
+    audit: bool = True
+    """Look for what is too good to be true in the cohort, and let the model carry what was found."""
+    sources: bool = False
+    """Also train on all sources but one and judge on that one, for every source; in a cross-validation."""
+    novelty: int = Field(default=200, ge=0)
+    """Test studies that are made strange in every known way, to see whether the model notices; 0: none."""
+    faithfulness: int = Field(default=0, ge=0)
+    """Test studies on which the explanation methods are measured; 0: none."""
+
+
+class Range(_Section):
+    """What a sweep may choose a key's value from."""
+
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Range:
+        if bool(self.choices) == (self.low is not None and self.high is not None):
+            raise ValueError("must have either choices or both low and high")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("low must lie below high")
+        return self
+
+
+class SweepRecipe(_Section):
+    """What `consilium sweep` may change; the key of each range is written as settings are: ``training.epochs``."""
+
+    trials: Positive = 20
+    ranges: dict[str, Range] = {}
 
 
 class Recipe(_Section):
@@ -190,7 +263,10 @@ class Recipe(_Section):
     training: TrainingRecipe = TrainingRecipe()
     splits: SplitRecipe = SplitRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
+    refer: ReferRecipe = ReferRecipe()
+    explain: ExplainRecipe = ExplainRecipe()
     evaluation: EvaluationRecipe = EvaluationRecipe()
+    sweep: SweepRecipe = SweepRecipe()
 
     @model_validator(mode="after")
     def _modalities(self) -> Recipe:

@@ -41,8 +41,12 @@ def train(
     from training.recipes import find_recipe
     from training.run import train as train_recipe
 
-    changes = [*(settings or []), *([] if task is None else [f"cohort.task={task}"])]
-    trained = train_recipe(find_recipe(recipe, changes), cohort, promote=promote, resume=resume)
+    chosen = find_recipe(recipe, settings or [])
+    if task is not None and task != chosen.cohort.task:
+        # Another task has other findings, so it is another registered model.
+        changes = [f"cohort.task={task}", f"name={chosen.name}-{task}"]
+        chosen = find_recipe(recipe, [*(settings or []), *changes])
+    trained = train_recipe(chosen, cohort, promote=promote, resume=resume)
     if as_json:
         document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}
         show_json(document | {"evaluation": trained.evaluation.to_json()})
