@@ -10,12 +10,15 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from consilium.diagnosis import (
+    AuditVerdict,
     Diagnosis,
     Explanation,
     FindingExplanation,
     FindingResult,
     ImageSaliency,
     ModelIdentity,
+    Neighbour,
+    Novelty,
     ObservationWeight,
     OperatingPoint,
     WordWeight,
@@ -26,6 +29,7 @@ from consilium.schemas import (
     ExplanationAnswer,
     FindingAnswer,
     FindingExplanationAnswer,
+    NeighbourAnswer,
     Overlay,
     SaliencyAnswer,
 )
@@ -38,7 +42,7 @@ def read_explanation(answer: ExplanationAnswer) -> Explanation:
     """What the service said; saliency in the 255 steps of its overlay."""
     findings = {finding.finding: _finding(finding) for finding in answer.findings}
     explained = tuple(_explained(one, findings[one.finding]) for one in answer.explanations)
-    return Explanation(read_diagnosis(answer), explained)
+    return Explanation(read_diagnosis(answer), explained, tuple(_neighbour(one) for one in answer.neighbours))
 
 
 def read_diagnosis(answer: DiagnosisAnswer) -> Diagnosis:
@@ -50,6 +54,9 @@ def read_diagnosis(answer: DiagnosisAnswer) -> Diagnosis:
         model=ModelIdentity(**answer.model.model_dump()),
         input_digests=dict(answer.input_digests),
         warnings=answer.warnings,
+        novelty=tuple(Novelty(**part.model_dump()) for part in answer.novelty),
+        refer=answer.refer,
+        audit=AuditVerdict(answer.audit.verdict, answer.audit.reasons),
     )
 
 
@@ -60,7 +67,20 @@ def _finding(answer: FindingAnswer) -> Finding:
 def _result(answer: FindingAnswer) -> FindingResult:
     opinions = {Modality(name): probability for name, probability in answer.opinions.items()}
     point = OperatingPoint.from_json(answer.operating_point.model_dump())
-    return FindingResult(_finding(answer), answer.probability, answer.call, point, opinions)
+    return FindingResult(
+        finding=_finding(answer),
+        probability=answer.probability,
+        call=answer.call,
+        operating_point=point,
+        opinions=opinions,
+        interval=answer.interval,
+        prediction_set=answer.prediction_set,
+    )
+
+
+def _neighbour(answer: NeighbourAnswer) -> Neighbour:
+    modalities = tuple(Modality(name) for name in answer.modalities)
+    return Neighbour(answer.pseudonym, answer.similarity, dict(answer.labels), modalities)
 
 
 def _explained(answer: FindingExplanationAnswer, finding: Finding) -> FindingExplanation:

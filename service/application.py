@@ -1,4 +1,4 @@
-"""The doors: `/v1/diagnose`, `/v1/explain`, `/v1/model`, and the OpenAPI document.
+"""The doors: `/v1/diagnose`, `/v1/explain`, `/v1/model` and its card, and the OpenAPI document.
 
 A FastAPI application, mounted by the BentoML service. The bodies are read by `service.form`, not by FastAPI or BentoML,
 so that every limit holds while they arrive and every error is a problem document.
@@ -16,12 +16,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from consilium import __version__
 from service import openapi
 from service.batching import Batcher, Closed, Place, QueueFull
-from service.engine import Engine
+from service.engine import CARD_PATH, Engine
 from service.form import Form, read_form
 from service.problems import Overdue, Unavailable, problem_response
 from service.settings import Settings
@@ -30,6 +30,13 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of the model's card: nothing is fetched, no script runs, nobody frames it."""
 CLIENT_GONE = 499
 """What the access log shows where nobody waits for the answer any more; nginx's number."""
 
@@ -43,6 +50,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
+    app.add_api_route(CARD_PATH, _card, methods=["GET"], **openapi.CARD)
     # These come before BentoML's own, whose index page lets the reader's browser call a tracker.
     for path in ("/openapi.json", "/docs.json"):
         app.add_api_route(path, _openapi, methods=["GET"], include_in_schema=False)
@@ -61,8 +69,17 @@ async def _explain(request: Request) -> Response:
 
 
 async def _model(request: Request) -> Response:
-    async def answer(engine: Engine) -> BaseModel:
-        return engine.information()
+    async def answer(engine: Engine) -> Response:
+        return _json(engine.information())
+
+    return await _guarded(request, answer)
+
+
+async def _card(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        if engine.card is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "This model has no card.")
+        return HTMLResponse(engine.card, headers=PAGE_HEADERS)
 
     return await _guarded(request, answer)
 
@@ -87,14 +104,17 @@ async def _problem(_: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[BaseModel]]) -> Response:
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
     """The answer, or the problem that kept it from being made. No error passes."""
     try:
         engine: Engine | None = request.app.state.engine
         if engine is None or not engine.ready:
             raise Unavailable("The model is being loaded.", retry_after_s=5)
-        answered = await answer(engine)
-        return Response(answered.model_dump_json(), media_type="application/json")
+        return await answer(engine)
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
@@ -107,8 +127,8 @@ async def _multipart(
     request: Request,
     engine: Engine,
     batcher: Batcher[Item, Answer],
-    answer: Callable[[Form, Place[Item, Answer]], Awaitable[Result]],
-) -> Result:
+    answer: Callable[[Form, Place[Item, Answer]], Awaitable[BaseModel]],
+) -> Response:
     """Admit, receive, answer; each within its time, and only while the caller is there."""
     settings = engine.settings
     explaining = batcher is engine.explanations
@@ -117,7 +137,7 @@ async def _multipart(
         form = await _receive(request, settings)
         try:
             async with asyncio.timeout(seconds) as limit:
-                return await _while_connected(request, answer(form, place))
+                return _json(await _while_connected(request, answer(form, place)))
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
-from consilium.diagnosis import Diagnosis, Explanation, ModelIdentity
+from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
 from consilium.findings import FindingSet
 from consilium.recipe import Recipe
 from consilium.schemas import (
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("consilium.service")
 
+CARD_PATH = "/v1/model/card"
+CARD_PAGE = "card.html"
+"""Of a model's card, the file that people read."""
+
 
 class Model(Protocol):
     """What the engine asks of a `consilium.diagnostician.Diagnostician`."""
@@ -46,6 +50,12 @@ class Model(Protocol):
     identity: ModelIdentity
     recipe: Recipe
     findings: FindingSet
+
+    @property
+    def audit(self) -> AuditVerdict: ...
+
+    @property
+    def card(self) -> Mapping[str, str]: ...
 
     def prepare(self, study: Study) -> Prepared: ...
 
@@ -134,6 +144,11 @@ class Engine:
         explanation = await place.submit(order)
         return await asyncio.to_thread(_explanation_answer, explanation, request.caller_reference)
 
+    @property
+    def card(self) -> str | None:
+        """The page of the model's card; None where it has none."""
+        return self.model.card.get(CARD_PAGE)
+
     def information(self) -> ModelInformation:
         """The answer of `GET /v1/model`."""
         model, settings = self.model, self.settings
@@ -156,6 +171,8 @@ class Engine:
                     "note_characters": settings.max_note_characters,
                     "observations": settings.max_observations,
                 },
+                "audit": model.audit.to_json(),
+                "card": None if self.card is None else CARD_PATH,
             }
             | model.findings.to_json()
         )

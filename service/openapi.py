@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import HTMLResponse
 
 from consilium.schemas import (
     DIAGNOSE_EXAMPLE,
@@ -47,6 +48,8 @@ _DIAGNOSIS_EXAMPLE: dict[str, Any] = {
                 "specificity": {"value": 0.78, "low": 0.74, "high": 0.82},
             },
             "opinions": {"image": 0.71, "text": 0.55, "observations": 0.6},
+            "interval": [0.78, 0.87],
+            "prediction_set": ["present"],
         }
     ],
     "exclusive": False,
@@ -54,6 +57,14 @@ _DIAGNOSIS_EXAMPLE: dict[str, Any] = {
     "model": {"name": "consilium-phantom", "version": "3", "manifest_digest": "9f2c" * 16},
     "input_digests": {"images[0]": "51ab" * 16, "notes[0]": "07de" * 16, "observations": "c3f1" * 16},
     "warnings": [],
+    "novelty": [
+        {"part": "image", "score": 11.2, "p_value": 0.003, "novel": True},
+        {"part": "text", "score": 3.1, "p_value": 0.62, "novel": False},
+        {"part": "observations", "score": 0.7, "p_value": 0.81, "novel": False},
+        {"part": "fused", "score": 5.4, "p_value": 0.09, "novel": False},
+    ],
+    "refer": ["The image is unlike the training data."],
+    "audit": {"verdict": "sound", "reasons": []},
     "caller_reference": "worklist-4711",
 }
 _EXPLANATION_EXAMPLE: dict[str, Any] = _DIAGNOSIS_EXAMPLE | {
@@ -83,7 +94,15 @@ _EXPLANATION_EXAMPLE: dict[str, Any] = _DIAGNOSIS_EXAMPLE | {
             ],
             "methods": {"image": "gradient_x_activation", "modalities": "shapley"},
         }
-    ]
+    ],
+    "neighbours": [
+        {
+            "pseudonym": "b7d1c90f2a44",
+            "similarity": 0.94,
+            "labels": {"pneumonia": True},
+            "modalities": ["image", "text"],
+        }
+    ],
 }
 _MODEL_EXAMPLE: dict[str, Any] = {
     "model": _DIAGNOSIS_EXAMPLE["model"],
@@ -104,10 +123,13 @@ _MODEL_EXAMPLE: dict[str, Any] = {
         "note_characters": 20000,
         "observations": 500,
     },
+    "audit": {"verdict": "sound", "reasons": []},
+    "card": "/v1/model/card",
 }
 _NO_MODEL = "No model is loaded yet, or too many requests are waiting: come again after `Retry-After`."
 _PROBLEMS = {
     400: ("The body is not multipart/form-data as it should be framed, or `request` is no JSON.", "malformed-request"),
+    404: ("This model has no card.", "not-found"),
     408: ("The body took too long to arrive.", "request-timeout"),
     413: ("The body, a file, a note or their number exceeds its limit.", "too-large"),
     415: ("A kind of body or file that is not read.", "unsupported-media"),
@@ -115,6 +137,7 @@ _PROBLEMS = {
     503: (_NO_MODEL, "service-unavailable"),
     504: ("The answer took too long.", "gateway-timeout"),
 }
+_OF_A_STUDY = [400, 408, 413, 415, 422, 503, 504]
 _BROKEN_RULES = {
     400: ("request", "a text that is no JSON", "must be JSON in UTF-8 (not at line 1 column 1)"),
     413: ("images[0]", "more than 67108864 bytes", "must hold at most 67108864 bytes"),
@@ -190,14 +213,14 @@ DIAGNOSE: dict[str, Any] = {
     "summary": "A calibrated probability per finding",
     "operation_id": "diagnose",
     "tags": ["diagnosis"],
-    "responses": _answers(DiagnosisAnswer, _DIAGNOSIS_EXAMPLE, list(_PROBLEMS)),
+    "responses": _answers(DiagnosisAnswer, _DIAGNOSIS_EXAMPLE, _OF_A_STUDY),
     "openapi_extra": _multipart(DiagnoseRequest, DIAGNOSE_EXAMPLE),
 }
 EXPLAIN: dict[str, Any] = {
     "summary": "The same, and what spoke for and against each finding",
     "operation_id": "explain",
     "tags": ["diagnosis"],
-    "responses": _answers(ExplanationAnswer, _EXPLANATION_EXAMPLE, list(_PROBLEMS)),
+    "responses": _answers(ExplanationAnswer, _EXPLANATION_EXAMPLE, _OF_A_STUDY),
     "openapi_extra": _multipart(ExplainRequest, EXPLAIN_EXAMPLE),
 }
 MODEL: dict[str, Any] = {
@@ -205,4 +228,11 @@ MODEL: dict[str, Any] = {
     "operation_id": "model",
     "tags": ["model"],
     "responses": _answers(ModelInformation, _MODEL_EXAMPLE, [503]),
+}
+CARD: dict[str, Any] = {
+    "summary": "The model's card, a page for people: intended use, cohort, evaluation, limits",
+    "operation_id": "card",
+    "tags": ["model"],
+    "response_class": HTMLResponse,
+    "responses": {status: _problem(status) for status in (404, 503)} | {200: {"description": "A page."}},
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
 from consilium.diagnosis import (
+    ABSENT,
+    PRESENT,
+    AuditVerdict,
     Diagnosis,
     Estimate,
     Explanation,
@@ -14,6 +19,8 @@ from consilium.diagnosis import (
     FindingResult,
     ImageSaliency,
     ModelIdentity,
+    Neighbour,
+    Novelty,
     ObservationWeight,
     OperatingPoint,
     WordWeight,
@@ -23,6 +30,17 @@ from consilium.study import Image, Modality, Note, NoteKind, Observation, Patien
 
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
+SUSPECT = AuditVerdict("suspect", ("The file format tells Alpha apart: AUROC .91.",))
+REFER = ("The image is unlike the training data.", "The model cannot tell whether Beta is there.")
+NOVEL = (
+    Novelty("image", 14.5, 0.002, novel=True),
+    Novelty("text", 2.5, 0.04, novel=False),
+    Novelty("fused", 1.25, 0.64, novel=False),
+)
+NEIGHBOURS = (
+    Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, (Modality.IMAGE, Modality.TEXT)),
+    Neighbour("04ae77d2", 0.88, {"a": None, "b": True}, (Modality.IMAGE,)),
+)
 
 
 def explained_study() -> Study:
@@ -32,28 +50,47 @@ def explained_study() -> Study:
     return Study(images=(image,), notes=(note,), observations=(crp,), patient=Patient(36, Sex.FEMALE))
 
 
-def explanation() -> Explanation:
-    findings = [Finding("a", "Alpha"), Finding("b", "Beta")]
+def explanation(**diagnosis: Any) -> Explanation:
+    """An ordinary answer: sound, ordinary, not referred; `diagnosis` replaces fields of its Diagnosis."""
+    findings = [Finding("a", "Alpha", "233604007"), Finding("b", "Beta")]
+    said = zip(findings, (0.12, 0.71), ((0.05, 0.2), (0.62, 0.83)), ((ABSENT,), (PRESENT,)), strict=True)
     results = tuple(
-        FindingResult(f, p, p > 0.3, POINT, {Modality.IMAGE: 0.6, Modality.TEXT: 0.2})
-        for f, p in zip(findings, (0.12, 0.71), strict=True)
+        FindingResult(f, p, p > 0.3, POINT, {Modality.IMAGE: 0.6, Modality.TEXT: 0.2}, interval, prediction_set)
+        for f, p, interval, prediction_set in said
     )
-    identity = ModelIdentity("consilium-x", "3", "cd" * 32)
-    diagnosis = Diagnosis(
-        results, False, (Modality.IMAGE, Modality.TEXT), identity, {"images[0]": "ab" * 32}, ("view position unknown",)
+    ordinary = Diagnosis(
+        findings=results,
+        exclusive=False,
+        modalities=(Modality.IMAGE, Modality.TEXT),
+        model=ModelIdentity("consilium-x", "3", "cd" * 32),
+        input_digests={"images[0]": "ab" * 32},
+        warnings=("view position unknown",),
+        novelty=tuple(replace(part, p_value=0.5, novel=False) for part in NOVEL),
+        audit=AuditVerdict("sound"),
     )
+    explained = tuple(_explained(finding) for finding in findings)
+    return Explanation(replace(ordinary, **diagnosis), explained, NEIGHBOURS)
+
+
+def eventful_explanation() -> Explanation:
+    """Referred, novel, from a suspect cohort: every field stands somewhere at another value than its default."""
+    results = explanation().diagnosis.findings
+    unsure = replace(results[1], interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT))
+    unlike = replace(results[0], prediction_set=())
+    return explanation(
+        findings=(unlike, unsure), exclusive=True, novelty=NOVEL, refer=REFER, audit=SUSPECT, study_id="s1"
+    )
+
+
+def _explained(finding: Finding) -> FindingExplanation:
     saliency = ImageSaliency(0, np.linspace(-1, 1, 2400, dtype=np.float32).reshape(40, 60), (16, 16))
-    explained = tuple(
-        FindingExplanation(
-            finding=f,
-            log_odds=0.5,
-            prior_log_odds=-1.0,
-            modalities={Modality.IMAGE: 1.0, Modality.TEXT: 0.5},
-            images=(saliency,),
-            words=(WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
-            observations=(ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9),),
-            methods={"image": "gradient_x_activation"},
-        )
-        for f in findings
+    return FindingExplanation(
+        finding=finding,
+        log_odds=0.5,
+        prior_log_odds=-1.0,
+        modalities={Modality.IMAGE: 1.0, Modality.TEXT: 0.5},
+        images=(saliency,),
+        words=(WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
+        observations=(ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9),),
+        methods={"image": "gradient_x_activation"},
     )
-    return Explanation(diagnosis, explained)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from consilium.diagnosis import (
+    PRESENT,
+    AuditVerdict,
     Diagnosis,
     Estimate,
     Explanation,
@@ -17,6 +19,8 @@ from consilium.diagnosis import (
     FindingResult,
     ImageSaliency,
     ModelIdentity,
+    Neighbour,
+    Novelty,
     ObservationWeight,
     OperatingPoint,
     WordWeight,
@@ -36,8 +40,10 @@ class FakeModel:
     identity = ModelIdentity("consilium-fake", "7", "ab" * 32)
     recipe = Recipe(name="fake", description="A rule.")
     findings = FINDINGS
+    audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
 
     def __init__(self) -> None:
+        self.card = {"card.md": "# Card", "card.html": "<!doctype html><title>Card</title>"}
         self.batches: list[int] = []
         self.threads: set[int] = set()
         self.hold = threading.Event()
@@ -61,7 +67,8 @@ class FakeModel:
     def explain_prepared(self, item: Any, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
         names = self.findings.names if findings is None else findings
         explained = tuple(self._explained(item.study, name, level) for name in names)
-        return Explanation(self._diagnosis(item.study), explained)
+        neighbour = Neighbour("b7d1c90f", 0.75, {"pneumonia": True, "pneumothorax": None}, (Modality.TEXT,))
+        return Explanation(self._diagnosis(item.study), explained, (neighbour,))
 
     def probability(self, study: Study) -> float:
         if study.images:
@@ -74,12 +81,18 @@ class FakeModel:
         p = self.probability(study)
         present = Modality.IMAGE if study.images else Modality.TEXT
         return Diagnosis(
-            findings=tuple(FindingResult(finding, p, p >= 0.5, point, {present: p}) for finding in self.findings),
+            findings=tuple(
+                FindingResult(finding, p, p >= 0.5, point, {present: p}, (p / 2, p), (PRESENT,))
+                for finding in self.findings
+            ),
             exclusive=False,
             modalities=(present,),
             model=self.identity,
             input_digests=study.input_digests(),
             warnings=study.warnings,
+            novelty=(Novelty(present.value, 2.5, 0.125, novel=False),),
+            refer=("A rule.",),
+            audit=self.audit,
         )
 
     def _explained(self, study: Study, name: str, level: str) -> FindingExplanation:

@@ -85,6 +85,11 @@ def test_an_image_and_a_note_are_diagnosed_and_the_reference_echoed() -> None:
         assert said.model.version == "7"
         assert set(said.input_digests) == {"images[0]", "notes[0]"}
         assert "images[0]: view position unknown" in said.warnings
+        assert said.findings[0].interval == (pytest.approx(0.1, abs=1e-6), said.findings[0].probability)
+        assert said.findings[0].prediction_set == ("present",)
+        assert [(part.part, part.p_value) for part in said.novelty] == [("image", 0.125)]
+        assert said.refer == ("A rule.",)
+        assert said.audit.verdict == "suspect"
 
     serve(scenario)
 
@@ -98,6 +103,7 @@ def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
         (explained,) = said.explanations
         assert (explained.finding, explained.methods["level"]) == ("pneumothorax", "thorough")
         assert explained.words[0].text == "Cough"
+        assert said.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
         (saliency,) = explained.images
         assert saliency.peak is not None
         assert (saliency.peak.row, saliency.peak.column, saliency.peak.value) == (3, 5, 2.0)
@@ -142,8 +148,33 @@ def test_the_model_says_what_it_is_and_what_it_takes() -> None:
         assert [finding.name for finding in said.findings] == ["pneumonia", "pneumothorax"]
         assert said.reads.note_kinds == ("history", "indication")
         assert said.limits.images == 3
+        assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
 
     serve(scenario, max_images=3)
+
+
+def test_the_card_of_the_model_is_a_page_that_can_do_nothing() -> None:
+    async def scenario(client: Client, model: FakeModel) -> None:
+        path = (await client.get("/v1/model")).json()["card"]
+        card = await client.get(path)
+        assert (card.status_code, card.text) == (200, model.card["card.html"])
+        assert card.headers["content-type"] == "text/html; charset=utf-8"
+        assert card.headers["x-content-type-options"] == "nosniff"
+        policy = dict(rule.partition(" ")[::2] for rule in card.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == "'none'"
+        assert "sandbox" in policy
+        assert not any(rule.startswith(("script-src", "connect-src")) for rule in policy)
+
+    serve(scenario)
+
+
+def test_a_model_without_a_card_links_none() -> None:
+    async def scenario(client: Client, model: FakeModel) -> None:
+        model.card.clear()
+        assert (await client.get("/v1/model")).json()["card"] is None
+        assert refused(await client.get("/v1/model/card"), 404)["detail"] == "This model has no card."
+
+    serve(scenario)
 
 
 BAD_INPUT: list[tuple[dict[str, Any], int, str]] = [
@@ -304,7 +335,12 @@ def test_an_explanation_does_not_block_the_event_loop() -> None:
 def test_before_the_model_is_there_every_door_is_503() -> None:
     async def go() -> None:
         async with Client(transport=httpx.ASGITransport(create_app()), base_url="http://service") as client:
-            for answer in (await client.get("/v1/model"), await client.post("/v1/diagnose", files=note("x"))):
+            doors = [
+                client.get("/v1/model"),
+                client.get("/v1/model/card"),
+                client.post("/v1/diagnose", files=note("x")),
+            ]
+            for answer in await asyncio.gather(*doors):
                 refused(answer, 503)
                 assert int(answer.headers["retry-after"]) > 0
 

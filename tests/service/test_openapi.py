@@ -71,3 +71,11 @@ def test_every_problem_is_documented_with_an_example(described: dict[str, Any], 
             example = ProblemAnswer.model_validate(answer["content"]["application/problem+json"]["example"])
             assert example.status == int(status)
     assert "Retry-After" in answers["503"]["headers"]
+
+
+def test_the_card_is_described_as_a_page(described: dict[str, Any]) -> None:
+    answers = described["paths"]["/v1/model/card"]["get"]["responses"]
+    assert set(answers) == {"200", "404", "503"}
+    assert set(answers["200"]["content"]) == {"text/html"}
+    said = ProblemAnswer.model_validate(answers["404"]["content"]["application/problem+json"]["example"])
+    assert (said.status, said.type) == (404, "urn:consilium:problem:not-found")

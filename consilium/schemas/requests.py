@@ -1,8 +1,7 @@
-"""The wire types: what is sent to the service and what it answers.
+"""What is sent to the service.
 
-Requests are checked here for their shape only; units, codes and plausibility are `consilium.ingest`'s. Answers mirror
-`Diagnosis.to_json` and `Explanation.to_json` key by key. Every key is known: a request with another one is refused with
-the nearest key named. Only pydantic is imported.
+Requests are checked here for their shape only; units, codes and plausibility are `consilium.ingest`'s. A request with a
+key that is not known is refused with the nearest key named.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from pydantic import (
 )
 
 from consilium.errors import InputError, MalformedRequest
+from consilium.schemas.wire import Wire
 from consilium.study import NoteKind
 
 MAX_CALLER_REFERENCE = 200
@@ -43,12 +43,6 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# What is sent
-
 DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
     "notes": [
         {
@@ -68,7 +62,7 @@ DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
 EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
 
 
-class NoteRecord(_Wire):
+class NoteRecord(Wire):
     """A passage of clinical text. Which kinds the model reads is part of its recipe (`GET /v1/model`)."""
 
     kind: NoteKind
@@ -76,7 +70,7 @@ class NoteRecord(_Wire):
     time: Moment | None = None
 
 
-class ObservationRecord(_Wire):
+class ObservationRecord(Wire):
     """One laboratory value or vital sign."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="LOINC code.")
@@ -85,7 +79,7 @@ class ObservationRecord(_Wire):
     time: Moment | None = None
 
 
-class PatientRecord(_Wire):
+class PatientRecord(Wire):
     """What is known of the patient beside the records. No name, no identifier, no date of birth."""
 
     age: float | None = Field(default=None, ge=0, le=130, strict=True, description="Years.")
@@ -94,7 +88,7 @@ class PatientRecord(_Wire):
     )
 
 
-class DiagnoseRequest(_Wire):
+class DiagnoseRequest(Wire):
     """The form field `request` of `POST /v1/diagnose`. Every part may be absent, as long as some modality is there."""
 
     notes: tuple[NoteRecord, ...] = ()
@@ -119,189 +113,6 @@ class ExplainRequest(DiagnoseRequest):
     level: Literal["fast", "thorough"] = "fast"
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAIN_EXAMPLE]})
-
-
-# What is answered
-
-
-class EstimateAnswer(_Wire):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class OperatingPointAnswer(_Wire):
-    """The probability from which a finding is called, and what that costs on the calibration split."""
-
-    threshold: float
-    target_sensitivity: float
-    sensitivity: EstimateAnswer
-    specificity: EstimateAnswer
-
-
-class FindingAnswer(_Wire):
-    """What the model says of one finding."""
-
-    finding: str
-    display: str
-    code: str | None = Field(description="SNOMED CT concept, where there is one.")
-    probability: float = Field(ge=0, le=1, description="Calibrated, of all modalities that were present.")
-    call: bool = Field(description="The probability reaches the operating point.")
-    operating_point: OperatingPointAnswer
-    opinions: dict[str, float] = Field(description="Calibrated probability that each modality gives alone.")
-
-
-class ModelIdentityAnswer(_Wire):
-    """Which model answered."""
-
-    name: str
-    version: str
-    manifest_digest: str = Field(description="SHA-256 of the artifact's manifest.")
-
-
-class DiagnosisAnswer(_Wire):
-    """The answer of `POST /v1/diagnose`."""
-
-    findings: tuple[FindingAnswer, ...]
-    exclusive: bool = Field(description="The findings exclude each other; their probabilities add up to 1.")
-    modalities: tuple[str, ...] = Field(description="What the model had to go by.")
-    model: ModelIdentityAnswer
-    input_digests: dict[str, str] = Field(description="SHA-256 of every record received, by position.")
-    warnings: tuple[str, ...]
-    caller_reference: str | None = None
-
-
-class Peak(_Wire):
-    """The pixel of the original image with the strongest evidence for the finding."""
-
-    row: int
-    column: int
-    value: float
-
-
-class Overlay(_Wire):
-    """A saliency map as a picture to lay over the image that was sent.
-
-    A palette PNG with transparency, in the original image's pixel grid: blue speaks against the finding, red for it.
-    The palette index carries the value: index 0 is where the model did not look, otherwise value = (index − 128) / 127
-    × `scale`.
-    """
-
-    media_type: Literal["image/png"] = "image/png"
-    rows: int
-    columns: int
-    scale: float = Field(description="Largest absolute log-odds per feature-map cell.")
-    data: str = Field(description="Base64.")
-
-
-class SaliencyAnswer(_Wire):
-    """Where in one image the evidence for one finding lies."""
-
-    image: int = Field(description="Position among the images sent.")
-    cells: tuple[int, int] = Field(description="Rows and columns of the feature map that was read.")
-    peak: Peak | None = Field(description="Absent where the model looked at no part of the image.")
-    overlay: Overlay
-
-
-class WordAnswer(_Wire):
-    """What one word of a note spoke for, in log-odds.
-
-    `start` and `end` count characters of that note in Unicode NFC, trimmed, with line feeds as line ends and without
-    control characters.
-    """
-
-    note: int
-    start: int
-    end: int
-    text: str
-    weight: float
-
-
-class ObservationAnswer(_Wire):
-    """What one observation spoke for, in log-odds."""
-
-    analyte: str
-    display: str
-    value: str
-    unit: str
-    weight: float
-
-
-class FindingExplanationAnswer(_Wire):
-    """What spoke for and against one finding."""
-
-    finding: str
-    log_odds: float
-    prior_log_odds: float
-    modalities: dict[str, float] = Field(
-        description="Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`."
-    )
-    images: tuple[SaliencyAnswer, ...]
-    words: tuple[WordAnswer, ...]
-    observations: tuple[ObservationAnswer, ...]
-    methods: dict[str, str]
-
-
-class ExplanationAnswer(DiagnosisAnswer):
-    """The answer of `POST /v1/explain`: the diagnosis, and what spoke for it."""
-
-    explanations: tuple[FindingExplanationAnswer, ...]
-
-
-class FindingInformation(_Wire):
-    """One finding that the model gives a probability for."""
-
-    name: str
-    display: str
-    code: str | None
-
-
-class InputInformation(_Wire):
-    """Which records the model reads."""
-
-    modalities: tuple[str, ...]
-    note_kinds: tuple[str, ...]
-    before_hours: float
-    after_hours: float
-
-
-class LimitInformation(_Wire):
-    """What one request may hold."""
-
-    body_bytes: int
-    images: int
-    image_bytes: int
-    notes: int
-    note_characters: int
-    observations: int
-
-
-class ModelInformation(_Wire):
-    """The answer of `GET /v1/model`."""
-
-    model: ModelIdentityAnswer
-    description: str
-    findings: tuple[FindingInformation, ...]
-    exclusive: bool
-    reads: InputInformation
-    limits: LimitInformation
-
-
-class ProblemAnswer(BaseModel):
-    """An error (RFC 9457). `field`, `value` and `rule` are there where the input broke a rule."""
-
-    model_config = ConfigDict(frozen=True)
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str = Field(description="This occurrence, as a `urn:uuid`; it stands in the service's log.")
-    field: str | None = None
-    value: str | None = Field(default=None, description="What was received, shortened.")
-    rule: str | None = None
 
 
 Request = TypeVar("Request", bound=BaseModel)

@@ -1,0 +1,238 @@
+"""What the service answers.
+
+`DiagnosisAnswer` and `ExplanationAnswer` mirror `Diagnosis.to_json` and `Explanation.to_json` key by key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from consilium.schemas.wire import Wire
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A probability, or a share of something."""
+
+
+class EstimateAnswer(Wire):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class OperatingPointAnswer(Wire):
+    """The probability from which a finding is called, and what that costs on the calibration split."""
+
+    threshold: float
+    target_sensitivity: float
+    sensitivity: EstimateAnswer
+    specificity: EstimateAnswer
+
+
+class FindingAnswer(Wire):
+    """What the model says of one finding."""
+
+    finding: str
+    display: str
+    code: str | None = Field(description="SNOMED CT concept, where there is one.")
+    probability: Share = Field(description="Calibrated, of all modalities that were present.")
+    call: bool = Field(description="The probability reaches the operating point.")
+    operating_point: OperatingPointAnswer
+    opinions: dict[str, Share] = Field(description="Calibrated probability that each modality gives alone.")
+    interval: tuple[Share, Share] = Field(
+        description="Of the probability (Venn-Abers): what it would be had this study been calibrated on, with the "
+        "finding absent and with it present."
+    )
+    prediction_set: tuple[Literal["absent", "present"], ...] = Field(
+        description="What cannot be ruled out at the coverage that the model was calibrated for. Both: the model "
+        "cannot tell. None: the study is unlike either."
+    )
+
+
+class ModelIdentityAnswer(Wire):
+    """Which model answered."""
+
+    name: str
+    version: str
+    manifest_digest: str = Field(description="SHA-256 of the artifact's manifest.")
+
+
+class NoveltyAnswer(Wire):
+    """How unlike the training data one part of the study is."""
+
+    part: str = Field(description="A modality, or `fused`: all of them together.")
+    score: float = Field(description="Higher is stranger; comparable between studies of one model and part only.")
+    p_value: Share = Field(description="Share of ordinary studies that are at least as strange.")
+    novel: bool = Field(description="`p_value` is below the rate that the model's recipe allows.")
+
+
+class AuditAnswer(Wire):
+    """What the audit found of the cohort that the model learned from."""
+
+    verdict: Literal["sound", "suspect", "unusable", "not audited"]
+    reasons: tuple[str, ...] = Field(description="One sentence each; empty where the cohort is sound.")
+
+
+class DiagnosisAnswer(Wire):
+    """The answer of `POST /v1/diagnose`."""
+
+    findings: tuple[FindingAnswer, ...]
+    exclusive: bool = Field(description="The findings exclude each other; their probabilities add up to 1.")
+    modalities: tuple[str, ...] = Field(description="What the model had to go by.")
+    model: ModelIdentityAnswer
+    input_digests: dict[str, str] = Field(description="SHA-256 of every record received, by position.")
+    warnings: tuple[str, ...] = Field(description="What the reader must know of the input.")
+    novelty: tuple[NoveltyAnswer, ...] = Field(description="For each modality that was present, and for all together.")
+    refer: tuple[str, ...] = Field(
+        description="Why a human must judge this study without the model; empty where the model may be heard."
+    )
+    audit: AuditAnswer
+    caller_reference: str | None = None
+
+
+class Peak(Wire):
+    """The pixel of the original image with the strongest evidence for the finding."""
+
+    row: int
+    column: int
+    value: float
+
+
+class Overlay(Wire):
+    """A saliency map as a picture to lay over the image that was sent.
+
+    A palette PNG with transparency, in the original image's pixel grid: blue speaks against the finding, red for it.
+    The palette index carries the value: index 0 is where the model did not look, otherwise value = (index − 128) / 127
+    × `scale`.
+    """
+
+    media_type: Literal["image/png"] = "image/png"
+    rows: int
+    columns: int
+    scale: float = Field(description="Largest absolute log-odds per feature-map cell.")
+    data: str = Field(description="Base64.")
+
+
+class SaliencyAnswer(Wire):
+    """Where in one image the evidence for one finding lies."""
+
+    image: int = Field(description="Position among the images sent.")
+    cells: tuple[int, int] = Field(description="Rows and columns of the feature map that was read.")
+    peak: Peak | None = Field(description="Absent where the model looked at no part of the image.")
+    overlay: Overlay
+
+
+class WordAnswer(Wire):
+    """What one word of a note spoke for, in log-odds.
+
+    `start` and `end` count characters of that note in Unicode NFC, trimmed, with line feeds as line ends and without
+    control characters.
+    """
+
+    note: int
+    start: int
+    end: int
+    text: str
+    weight: float
+
+
+class ObservationAnswer(Wire):
+    """What one observation spoke for, in log-odds."""
+
+    analyte: str
+    display: str
+    value: str
+    unit: str
+    weight: float
+
+
+class FindingExplanationAnswer(Wire):
+    """What spoke for and against one finding."""
+
+    finding: str
+    log_odds: float
+    prior_log_odds: float
+    modalities: dict[str, float] = Field(
+        description="Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`."
+    )
+    images: tuple[SaliencyAnswer, ...]
+    words: tuple[WordAnswer, ...]
+    observations: tuple[ObservationAnswer, ...]
+    methods: dict[str, str]
+
+
+class NeighbourAnswer(Wire):
+    """A study of the training data that the model sees as like this one."""
+
+    pseudonym: str = Field(description="Names the study to those who hold the cohort, and to nobody else.")
+    similarity: float = Field(description="Cosine of the fused states, -1 to 1.")
+    labels: dict[str, bool | None] = Field(description="Each finding of that study; null: not known.")
+    modalities: tuple[str, ...] = Field(description="What that study had.")
+
+
+class ExplanationAnswer(DiagnosisAnswer):
+    """The answer of `POST /v1/explain`: the diagnosis, what spoke for it, and the nearest training cases."""
+
+    explanations: tuple[FindingExplanationAnswer, ...]
+    neighbours: tuple[NeighbourAnswer, ...] = Field(description="Most alike first.")
+
+
+class FindingInformation(Wire):
+    """One finding that the model gives a probability for."""
+
+    name: str
+    display: str
+    code: str | None
+
+
+class InputInformation(Wire):
+    """Which records the model reads."""
+
+    modalities: tuple[str, ...]
+    note_kinds: tuple[str, ...]
+    before_hours: float
+    after_hours: float
+
+
+class LimitInformation(Wire):
+    """What one request may hold."""
+
+    body_bytes: int
+    images: int
+    image_bytes: int
+    notes: int
+    note_characters: int
+    observations: int
+
+
+class ModelInformation(Wire):
+    """The answer of `GET /v1/model`."""
+
+    model: ModelIdentityAnswer
+    description: str
+    findings: tuple[FindingInformation, ...]
+    exclusive: bool
+    reads: InputInformation
+    limits: LimitInformation
+    audit: AuditAnswer
+    card: str | None = Field(
+        description="Path of the model's card, a page for people: intended use, cohort, evaluation, limits."
+    )
+
+
+class ProblemAnswer(BaseModel):
+    """An error (RFC 9457). `field`, `value` and `rule` are there where the input broke a rule."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="This occurrence, as a `urn:uuid`; it stands in the service's log.")
+    field: str | None = None
+    value: str | None = Field(default=None, description="What was received, shortened.")
+    rule: str | None = None
