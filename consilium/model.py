@@ -17,10 +17,13 @@ from consilium.encoders.observations import ObservationsEncoder
 from consilium.encoders.text import TextEncoder
 from consilium.errors import InputError
 from consilium.findings import FindingSet
-from consilium.fusion import FUSIONS
+from consilium.fusion import FUSIONS, FindingHead
 from consilium.fusion.attention import AttentionPool
 from consilium.recipe import Recipe
 from consilium.study import Modality, nonempty_subsets, subset_key
+
+FUSED = "fused"
+"""Name of the joint state among the features, beside those of the modalities."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,11 +36,14 @@ class Logits:
     opinions : dict of float [B, F]
         Of each modality's own head; meaningless where the modality is absent.
     present : dict of bool [B]
+    features : dict of float [B, D of each]
+        What the encoders and the fusion made of each study: see `DiagnosisModel.features`.
     """
 
     fused: Tensor
     opinions: dict[Modality, Tensor]
     present: dict[Modality, Tensor]
+    features: dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +99,8 @@ class DiagnosisModel(nn.Module):
                 features = len(preprocessing.features)
                 encoder = ObservationsEncoder(recipe.observations, features, fusion.width, fusion.heads, fusion.dropout)
             self.encoders[modality.value] = encoder
-        self.fusion = FUSIONS[fusion.name](fusion, self.modalities)
-        self.head = nn.Linear(fusion.width, len(findings))
+        self.fusion = FUSIONS[fusion.name](fusion, self.modalities, len(findings))
+        self.head = FindingHead(fusion.width, len(findings))
         self.pools = nn.ModuleDict({m.value: AttentionPool(fusion.width, fusion.heads) for m in self.modalities})
         self.heads = nn.ModuleDict({m.value: nn.Linear(fusion.width, len(findings)) for m in self.modalities})
 
@@ -113,10 +119,28 @@ class DiagnosisModel(nn.Module):
             for modality, said in tokens.items()
         }
 
+    def features(self, tokens: dict[Modality, Tokens], states: Tensor) -> dict[str, Tensor]:
+        """One vector a study: of each encoder, under its modality's name, and ``fused``.
+
+        Parameters
+        ----------
+        states : float [B, D] or [B, F, D]
+            What the fusion made of `tokens`.
+
+        Returns
+        -------
+        dict of str to float32 [B, ...]
+            Mean and maximum over an encoder's tokens side by side, NaN where the modality is absent; the joint state.
+        """
+        found = {modality.value: said.summary() for modality, said in tokens.items()}
+        return found | {FUSED: states.flatten(1).float()}
+
     def forward(self, batch: Batch) -> Logits:
         tokens = self.encode(batch)
+        states = self.fusion(tokens)
         present = {modality: said.present for modality, said in tokens.items()}
-        return Logits(self.fuse(tokens), self.opinions(tokens), present)
+        fused = self.head(states).float()
+        return Logits(fused, self.opinions(tokens), present, self.features(tokens, states))
 
     def without(self, tokens: dict[Modality, Tokens], keep: dict[Modality, Tensor]) -> dict[Modality, Tokens]:
         """`tokens`, absent where `keep[modality]` (bool [B]) is False."""

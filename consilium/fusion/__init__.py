@@ -1,22 +1,29 @@
-"""Tokens of each modality → one joint state per study, [B, D]. One fusion a file; `FUSIONS` knows them by name.
+"""Tokens of each modality → the state that the findings are read from. One fusion a file; `FUSIONS` knows them by name.
 
-A fusion sees which modalities are absent by the masks alone. It must give a state for every non-empty subset.
+Open `fusion.py` first: what a fusion takes and gives, and the head that reads it.
 """
 
 from collections.abc import Callable
 
-from torch import nn
-
+from consilium.fusion.bottleneck import BottleneckFusion
 from consilium.fusion.concat import ConcatFusion
 from consilium.fusion.cross_attention import CrossAttentionFusion
+from consilium.fusion.early import EarlyFusion
+from consilium.fusion.fusion import FindingHead, Fusion
+from consilium.fusion.gated import GatedFusion
 from consilium.fusion.late import LateFusion
+from consilium.fusion.perceiver import PerceiverFusion
 from consilium.recipe import FusionRecipe
 from consilium.study import Modality
 
-FUSIONS: dict[str, Callable[[FusionRecipe, tuple[Modality, ...]], nn.Module]] = {
-    "concat": ConcatFusion,
+FUSIONS: dict[str, Callable[[FusionRecipe, tuple[Modality, ...], int], Fusion]] = {
     "late": LateFusion,
+    "concat": ConcatFusion,
+    "gated": GatedFusion,
     "cross_attention": CrossAttentionFusion,
+    "bottleneck": BottleneckFusion,
+    "perceiver": PerceiverFusion,
+    "early": EarlyFusion,
 }
 
-__all__ = ["FUSIONS", "ConcatFusion", "CrossAttentionFusion", "LateFusion"]
+__all__ = ["FUSIONS", "FindingHead", "Fusion"]

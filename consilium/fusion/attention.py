@@ -42,3 +42,41 @@ class AttentionPool(nn.Module):
         mean = (values * weights).sum(1) / weights.sum(1).clamp(min=1)
         found = self.attention(self.query.expand(len(values), -1, -1), values, mask)[:, 0]
         return self.norm(mean + found)
+
+
+def feed_forward(width: int, dropout: float) -> nn.Sequential:
+    """The position-wise network of a transformer layer, twice as wide inside."""
+    return nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+
+
+class SelfAttentionLayer(nn.Module):
+    """A transformer layer with its norms in front (Xiong et al. 2020, figure 1b): tokens [B, T, D] → [B, T, D]."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.attention = MaskedAttention(width, heads)
+        self.feed = feed_forward(width, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        first, second = self.norms
+        asked = first(tokens)
+        tokens = tokens + self.dropout(self.attention(asked, asked, mask))
+        return tokens + self.dropout(self.feed(second(tokens)))
+
+
+class CrossAttentionLayer(nn.Module):
+    """Queries [B, Q, D] that look at tokens [B, T, D], then at themselves through a feed-forward network."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.attention = MaskedAttention(width, heads)
+        self.feed = feed_forward(width, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        asking, asked, second = self.norms
+        queries = queries + self.dropout(self.attention(asking(queries), asked(tokens), mask))
+        return queries + self.dropout(self.feed(second(queries)))

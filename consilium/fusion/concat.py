@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 from consilium.encoders import Tokens
 from consilium.fusion.attention import AttentionPool
+from consilium.fusion.fusion import Fusion
 from consilium.recipe import FusionRecipe
 from consilium.study import Modality
 
 
-class ConcatFusion(nn.Module):
+class ConcatFusion(Fusion):
     """Joint state from the modalities' pooled states side by side; an absent one is a learned vector."""
 
-    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...]) -> None:
-        super().__init__()
-        self.modalities = modalities
+    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...], findings: int) -> None:
+        super().__init__(recipe, modalities, findings)
         self.pools = nn.ModuleDict({m.value: AttentionPool(recipe.width, recipe.heads) for m in modalities})
         self.absent = nn.Parameter(torch.randn(len(modalities), recipe.width) * 0.02)
         layers: list[nn.Module] = []

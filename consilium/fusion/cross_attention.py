@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from consilium.encoders import Tokens
-from consilium.fusion.attention import AttentionPool, MaskedAttention
+from consilium.fusion.attention import AttentionPool, MaskedAttention, feed_forward
+from consilium.fusion.fusion import Fusion, joined, mean_present
 from consilium.recipe import FusionRecipe
 from consilium.study import Modality
 
@@ -22,9 +23,7 @@ class _Layer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.across = MaskedAttention(width, recipe.heads)
         self.among = MaskedAttention(width, recipe.heads)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(recipe.dropout), nn.Linear(2 * width, width)
-        )
+        self.feed = feed_forward(width, recipe.dropout)
         self.dropout = nn.Dropout(recipe.dropout)
 
     def forward(self, summaries: Tensor, present: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -35,12 +34,11 @@ class _Layer(nn.Module):
         return summaries + self.dropout(self.feed(third(summaries)))
 
 
-class CrossAttentionFusion(nn.Module):
+class CrossAttentionFusion(Fusion):
     """Joint state as the mean of the summaries of the modalities that are present."""
 
-    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...]) -> None:
-        super().__init__()
-        self.modalities = modalities
+    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...], findings: int) -> None:
+        super().__init__(recipe, modalities, findings)
         self.pools = nn.ModuleDict({m.value: AttentionPool(recipe.width, recipe.heads) for m in modalities})
         self.modality = nn.Parameter(torch.randn(len(modalities), recipe.width) * 0.02)
         self.layers = nn.ModuleList(_Layer(recipe) for _ in range(recipe.depth))
@@ -51,10 +49,8 @@ class CrossAttentionFusion(nn.Module):
         said = [tokens[modality] for modality in self.modalities]
         pooled = [self.pools[m.value](t.values, t.mask) for m, t in zip(self.modalities, said, strict=True)]
         summaries = torch.stack(pooled, dim=1) + self.modality
-        everything = torch.cat([t.values + self.modality[i] for i, t in enumerate(said)], dim=1)
-        mask = torch.cat([t.mask for t in said], dim=1)
+        everything, mask = joined(said, self.modality)
         present = torch.stack([t.present for t in said], dim=1)
         for layer in self.layers:
             summaries = layer(summaries, present, everything, mask)
-        weights = present.to(summaries.dtype)[..., None]
-        return self.norm((summaries * weights).sum(1) / weights.sum(1).clamp(min=1))
+        return self.norm(mean_present(summaries, present))

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from consilium.encoders import Tokens
 from consilium.fusion.attention import AttentionPool
+from consilium.fusion.fusion import Fusion
 from consilium.recipe import FusionRecipe
 from consilium.study import Modality
 
 
-class LateFusion(nn.Module):
+class LateFusion(Fusion):
     """Joint state as a sum over the modalities that are present."""
 
-    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...]) -> None:
-        super().__init__()
-        self.modalities = modalities
+    def __init__(self, recipe: FusionRecipe, modalities: tuple[Modality, ...], findings: int) -> None:
+        super().__init__(recipe, modalities, findings)
         self.pools = nn.ModuleDict({m.value: AttentionPool(recipe.width, recipe.heads) for m in modalities})
         self.experts = nn.ModuleDict({m.value: self._expert(recipe) for m in modalities})
 

@@ -7,12 +7,11 @@ from transformers import BertConfig, BertModel
 
 from consilium.collate import Preprocessing
 from consilium.errors import InputError
+from consilium.fusion import FUSIONS
 from consilium.model import DiagnosisModel
 from consilium.study import Modality, nonempty_subsets, subset_key
 from consilium.wordpiece import train_wordpiece
 from tests.consilium.tiny import ALL, FINDINGS, WORDS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
-
-FUSIONS = ["concat", "late", "cross_attention"]
 
 
 def _fused(name: str) -> tuple[Preprocessing, DiagnosisModel]:
@@ -21,7 +20,7 @@ def _fused(name: str) -> tuple[Preprocessing, DiagnosisModel]:
     return preprocessing, tiny_model(recipe, preprocessing)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", list(FUSIONS))
 def test_a_subset_is_the_study_that_never_had_the_rest(name: str) -> None:
     preprocessing, model = _fused(name)
     with torch.no_grad():
@@ -35,7 +34,7 @@ def test_a_subset_is_the_study_that_never_had_the_rest(name: str) -> None:
     assert len(torch.unique((fused[:, 0, 0] * 1e6).round())) == 7, "every subset must say something of its own"
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", list(FUSIONS))
 def test_a_study_is_answered_alike_alone_and_in_mixed_company(name: str) -> None:
     preprocessing, model = _fused(name)
     items = [preprocessing.prepare(tiny_study(n, subset)) for n, subset in enumerate(nonempty_subsets(ALL))]
@@ -56,7 +55,7 @@ def test_late_fusion_adds_log_odds() -> None:
     assert subsets["image+text+observations"] == pytest.approx(together, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", list(FUSIONS))
 def test_every_weight_learns(name: str) -> None:
     preprocessing, model = _fused(name)
     logits = model(preprocessing.collate([preprocessing.prepare(tiny_study(n)) for n in range(4)]))
