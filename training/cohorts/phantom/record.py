@@ -52,12 +52,15 @@ class Design:
     ----------
     shortcut : float or None
         Strength 0 … 1 with which the site (its marker, device and headings) follows the first finding.
+    studies_per_patient : int
+        Studies i k … i k + k - 1 are of patient i: one state, and evidence of each study's own.
     """
 
     seed: int
     size: int
     shortcut: float | None = None
     shift: Shift = field(default_factory=Shift)
+    studies_per_patient: int = 1
 
     def check(self) -> None:
         """Raise `InputError` where a figure is out of range."""
@@ -67,6 +70,8 @@ class Design:
             raise InputError("size", self.size, "must lie between 64 and 4096 pixels")
         if self.shortcut is not None and not 0 <= self.shortcut <= 1:
             raise InputError("shortcut", self.shortcut, "must lie between 0 and 1")
+        if not 1 <= self.studies_per_patient <= 100:
+            raise InputError("studies_per_patient", self.studies_per_patient, "must lie between 1 and 100")
         self.states()
         self.evidence()
 
@@ -92,6 +97,7 @@ class Drawn:
     """One study before anything is rendered: all that the truth is made of."""
 
     index: int
+    patient: int
     state: State
     evidence: Evidence
     site: str
@@ -104,7 +110,7 @@ class Drawn:
 
     @property
     def patient_id(self) -> str:
-        return f"P{self.index:06d}"
+        return f"P{self.patient:06d}"
 
     def has(self, modality: Modality) -> bool:
         return modality in self.evidence.modalities
@@ -123,13 +129,14 @@ def _site(state: State, shortcut: float | None, rng: np.random.Generator) -> str
 
 def draw_study(design: Design, index: int, states: StateTable, model: EvidenceModel) -> Drawn:
     """State, evidence, site and times of study `index`."""
-    state = states.draw(stream(design, index, "state"))
+    patient = index // design.studies_per_patient
+    state = states.draw(stream(design, patient * design.studies_per_patient, "state"))
     evidence = model.draw(state, stream(design, index, "evidence"))
     rng = stream(design, index, "record")
     site = _site(state, design.shortcut, rng)
     reference = datetime(2021, 1, 1) + timedelta(minutes=int(rng.integers(0, 4 * 365 * 24 * 60)))
     written = reference - timedelta(minutes=int(rng.integers(10, 300)))
-    return Drawn(index, state, evidence, site, reference, written)
+    return Drawn(index, patient, state, evidence, site, reference, written)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

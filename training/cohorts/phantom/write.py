@@ -71,6 +71,7 @@ def write_phantom(
     shortcut: float | None = None,
     splits: Mapping[str, float] | None = DEFAULT_SPLITS,
     shift: Shift | None = None,
+    studies_per_patient: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a cohort of `studies` phantom studies to the folder `out`.
@@ -92,6 +93,8 @@ def write_phantom(
         Shares of patients; must add up to 1. None: no split is fixed.
     shift : Shift, optional
         Departures from the stored tables, for cohorts that test a model away from home.
+    studies_per_patient : int
+        Of one state, each with evidence of its own. The oracle answers for each study by itself.
     progress : callable, optional
         Called with the number of studies written so far.
 
@@ -102,7 +105,7 @@ def write_phantom(
     """
     _check_out(out, studies)
     _check_splits(splits)
-    design = Design(seed, size, shortcut, shift or Shift())
+    design = Design(seed, size, shortcut, shift or Shift(), studies_per_patient)
     design.check()
     partial_out = out.with_name(f".{out.name}.partial-{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ def write_phantom(
             done.append(tables)
             if progress is not None:
                 progress(min(len(done) * CHUNK, studies))
-        _write_tables(partial_out, done, _assign_splits(studies, seed, splits))
+        _write_tables(partial_out, done, _assign_splits(studies, studies_per_patient, seed, splits))
         _write_descriptions(partial_out, design, studies)
         partial_out.replace(out)
     finally:
@@ -200,16 +203,17 @@ def _write_study(root: Path, design: Design, study: Drawn, rendered: Rendered, c
     return study_row(study, rendered, report, image)
 
 
-def _assign_splits(studies: int, seed: int, splits: Mapping[str, float] | None) -> list[str]:
+def _assign_splits(studies: int, studies_per_patient: int, seed: int, splits: Mapping[str, float] | None) -> list[str]:
     """One split a patient, in shares as exact as whole patients allow."""
     if splits is None:
         return [""] * studies
-    exact = np.array(list(splits.values())) * studies
+    patients = -(-studies // studies_per_patient)
+    exact = np.array(list(splits.values())) * patients
     counts = np.floor(exact + 1e-9).astype(int)
-    for largest in np.argsort(counts - exact, kind="stable")[: studies - counts.sum()]:
+    for largest in np.argsort(counts - exact, kind="stable")[: patients - counts.sum()]:
         counts[largest] += 1
-    names = np.repeat(list(splits), counts)
-    return [str(name) for name in np.random.default_rng(np.random.SeedSequence(seed)).permutation(names)]
+    names = np.random.default_rng(np.random.SeedSequence(seed)).permutation(np.repeat(list(splits), counts))
+    return [str(names[study // studies_per_patient]) for study in range(studies)]
 
 
 def _write_tables(root: Path, chunks: list[_Tables], splits: list[str]) -> None:

@@ -19,6 +19,7 @@ from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import write as writing
 from training.cohorts.phantom.oracle import SUBSETS, Witnesses, load_oracle, posterior
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study
+from training.cohorts.phantom.shifts import parse_shift
 from training.cohorts.phantom.state import FINDINGS, SEXES, State, load_states
 from training.cohorts.phantom.truth import load_masks
 from training.cohorts.phantom.write import DEFAULT_SPLITS, write_phantom
@@ -103,6 +104,7 @@ def test_the_same_evidence_under_two_states_gives_the_same_bytes() -> None:
     flipped = tuple(not flag for flag in drawn.state.present)
     other = Drawn(
         drawn.index,
+        drawn.patient,
         State(flipped, 90, Sex.MALE),
         drawn.evidence,
         drawn.site,
@@ -186,10 +188,46 @@ def test_shifts_reach_cohort_and_oracle(cohort: Path, tmp_path: Path) -> None:
     assert plan["shift"]["prevalence_odds"] == {"pneumonia": 6.0}
 
 
+def test_a_patients_studies_share_state_and_split_and_nothing_else(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "cohort", 50, SEED, size=64, workers=1, studies_per_patient=3)
+    table = pd.read_csv(tmp_path / "cohort" / "studies.csv", dtype=str)
+    states = pd.read_csv(tmp_path / "cohort" / "truth" / "states.csv")
+    table["present"] = states.drop(columns="study").astype(str).agg(" ".join, axis=1)
+    by_patient = table.groupby("patient")
+    assert by_patient.size().tolist() == [3] * 16 + [2]
+    assert (by_patient[["split", "present"]].agg(lambda column: len(set(column))) == 1).all(axis=None)
+    histories = by_patient["note_history"].agg(lambda notes: notes.dropna().is_unique)
+    assert histories.all()
+    assert table["present"].nunique() > 5
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["device"], Shift(unseen_device=True)),
+        (["phrases", "device"], Shift(unseen_device=True, held_out_phrases=True)),
+        (["prevalence:pneumonia=4", "prevalence:pneumothorax=0.5"], Shift({"pneumonia": 4.0, "pneumothorax": 0.5})),
+        (["missing-modality:text=0.5"], Shift(missing_modality={"text": 0.5})),
+        (["missing-value:crp=0.9"], Shift(missing_value={"crp": 0.9})),
+    ],
+)
+def test_shifts_are_read_from_a_command_line(texts: list[str], expected: Shift) -> None:
+    assert parse_shift(texts) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["devices", "prevalence", "prevalence:pneumonia", "prevalence:pneumonia=x", "device=1"]
+)
+def test_other_shifts_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="shift"):
+        parse_shift([text])
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"studies": 0}, "studies"),
+        ({"studies_per_patient": 0}, "studies_per_patient"),
         ({"size": 32}, "size"),
         ({"seed": -1}, "seed"),
         ({"shortcut": 1.5}, "shortcut"),
