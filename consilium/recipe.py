@@ -117,13 +117,15 @@ class ObjectivesRecipe(_Section):
 
 
 class AugmentationRecipe(_Section):
-    """MONAI transforms on training images. There is no left-right flip: laterality is medicine."""
+    """Changes to training images and notes. There is no left-right flip: laterality is medicine."""
 
     rotate_degrees: float = Field(default=5.0, ge=0, le=30)
     translate: Fraction = 0.04
     scale: Fraction = 0.08
     contrast: Fraction = 0.15
     noise: float = Field(default=0.02, ge=0)
+    words: Fraction = 0.0
+    """Share of a note's word pieces that a training batch blanks."""
 
 
 class TrainingRecipe(_Section):
@@ -136,6 +138,8 @@ class TrainingRecipe(_Section):
     warmup: Fraction = 0.1
     """Share of all steps."""
     gradient_clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the moving average of the weights that is validated and kept; 0: the weights as they are."""
     patience: Positive = 5
     """Epochs without a better validation loss before the run stops early."""
     precision: Literal["auto", "32", "bf16"] = "auto"

@@ -30,6 +30,7 @@ from consilium.collate import Preprocessing
 from consilium.errors import TrainingError
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
+from training.averaging import MovingAverage
 from training.datamodule import CachedCohort, StudyDataModule, StudyDataset
 from training.durable import replace_file, replace_json
 from training.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
@@ -113,7 +114,7 @@ def fit(
     key = _key(recipe, cached, preprocessing, train, validation, epochs)
     ended = _ended(folder, key)
     model = build_model(recipe, cached.cohort.findings, preprocessing)
-    module = TrainingModule(model, recipe, cached.cohort.findings, key)
+    module = TrainingModule(model, recipe, cached.cohort.findings, key, preprocessing.tokenizer)
     if ended is None:
         data = StudyDataModule(
             preprocessing,
@@ -147,6 +148,8 @@ def _train(
 ) -> _Ended:
     last = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False, every_n_epochs=1)
     callbacks: list[Callback] = [_EpochLog(), RichProgressBar()] if progress else [_EpochLog()]
+    if recipe.training.ema > 0:
+        callbacks.append(MovingAverage(recipe.training.ema))
     best: ModelCheckpoint | None = None
     if data.validated:
         best = ModelCheckpoint(folder, filename="best", monitor=VALIDATION_LOSS, enable_version_counter=False)

@@ -14,6 +14,7 @@ import lightning
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
+from transformers import PreTrainedTokenizerBase
 
 from consilium.collate import Batch
 from consilium.errors import TrainingError
@@ -21,7 +22,7 @@ from consilium.findings import FindingSet
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
 from consilium.study import Modality, nonempty_subsets, subset_key
-from training.augmentation import Augmentation
+from training.augmentation import Augmentation, WordDropout
 from training.objectives import log_likelihood_sum, modality_dropout, training_losses
 from training.schedule import optimizer, scheduler
 
@@ -54,15 +55,25 @@ class TrainingModule(lightning.LightningModule):
     findings : FindingSet
     key : str
         Names recipe, cohort, studies and fitted preprocessing. A checkpoint with another key is refused.
+    tokenizer : PreTrainedTokenizerBase or None
+        Of the notes; needed where the recipe blanks words.
     """
 
-    def __init__(self, model: DiagnosisModel, recipe: Recipe, findings: FindingSet, key: str) -> None:
+    def __init__(
+        self,
+        model: DiagnosisModel,
+        recipe: Recipe,
+        findings: FindingSet,
+        key: str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.findings = findings
         self.key = key
         self.augmentation = Augmentation(recipe.training.augmentation)
+        self.word_dropout = _word_dropout(recipe, tokenizer)
         self.subset_losses = torch.nn.ModuleDict(
             {subset_key(subset): MeanMetric() for subset in nonempty_subsets(recipe.modalities)}
         )
@@ -76,11 +87,14 @@ class TrainingModule(lightning.LightningModule):
         # begins, before the module's hooks where a run is resumed and after them where it goes on.
         torch.manual_seed(seed)
         on_device = torch.Generator(self.device).manual_seed(seed)
+        on_cpu = torch.Generator().manual_seed(seed)
         images = self.augmentation(batch.images, batch.image_mask, on_device)
-        tokens = self.model.encode(replace(batch, images=images))
+        input_ids = batch.input_ids
+        if self.word_dropout is not None:
+            input_ids = self.word_dropout(input_ids, batch.text_mask, on_cpu)
+        tokens = self.model.encode(replace(batch, images=images, input_ids=input_ids))
         present = {modality: said.present for modality, said in tokens.items()}
-        rates = self.recipe.training.modality_dropout
-        kept = modality_dropout(present, rates, torch.Generator().manual_seed(seed))
+        kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu)
         losses = training_losses(
             self.recipe.objectives,
             batch.labels,
@@ -138,3 +152,12 @@ class TrainingModule(lightning.LightningModule):
 
 def _members(key: str) -> Sequence[Modality]:
     return [Modality(name) for name in key.split("+")]
+
+
+def _word_dropout(recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None) -> WordDropout | None:
+    rate = recipe.training.augmentation.words
+    if rate == 0 or Modality.TEXT not in recipe.modalities:
+        return None
+    if tokenizer is None:
+        raise TrainingError("words can be blanked only where the notes' tokenizer is given")
+    return WordDropout(rate, tokenizer, recipe.text.max_tokens)

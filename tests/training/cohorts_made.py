@@ -13,6 +13,20 @@ from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 
 
+class Sink:
+    """Remembers what was logged: metric → step → value."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[int, float]] = {}
+
+    def log(self, metrics, step: int) -> None:
+        for name, value in metrics.items():
+            self.seen.setdefault(name, {})[step] = value
+
+    def flush(self) -> None:
+        pass
+
+
 def tiny_training_recipe(**sections: object) -> Recipe:
     """As `tiny_recipe`, at the smallest image size, with little training."""
     training = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01}

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from consilium.errors import InputError
 from consilium.recipe import AugmentationRecipe
-from training.augmentation import Augmentation
+from tests.consilium.tiny import tiny_preprocessing
+from tests.training.cohorts_made import tiny_training_recipe
+from training.augmentation import Augmentation, WordDropout
 
 NOTHING = {"rotate_degrees": 0.0, "translate": 0.0, "scale": 0.0, "contrast": 0.0, "noise": 0.0}
 
@@ -78,3 +81,47 @@ def test_same_seed_same_images(images: torch.Tensor):
     strengths = {"rotate_degrees": 5.0, "noise": 0.1}
     assert torch.equal(_apply(images, 5, **strengths), _apply(images, 5, **strengths))
     assert not torch.equal(_apply(images, 5, **strengths), _apply(images, 6, **strengths))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_preprocessing(tiny_training_recipe()).tokenizer
+
+
+def _notes(tokenizer, studies: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """[CLS] word word ... [SEP] and padding."""
+    word = tokenizer.convert_tokens_to_ids("f")
+    ids = torch.tensor([[tokenizer.cls_token_id, *[word] * 10, tokenizer.sep_token_id, 0, 0]]).repeat(studies, 1)
+    mask = torch.arange(14).expand(studies, -1) < 12
+    return ids, mask
+
+
+def test_words_are_blanked_at_the_rate_and_markers_stay(tokenizer):
+    ids, mask = _notes(tokenizer)
+    out = WordDropout(0.3, tokenizer, 32)(ids, mask, torch.Generator().manual_seed(0))
+    blanked = out != ids
+    assert set(out[blanked].tolist()) == {tokenizer.mask_token_id}
+    assert blanked[:, 1:11].float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert not blanked[:, [0, 11, 12, 13]].any()
+    # Each piece of each note is drawn on its own.
+    assert 0.2 < blanked[:, 1].float().mean() < 0.4
+    assert len(set(map(tuple, blanked.tolist()))) > 100
+
+
+def test_words_are_drawn_alike_whatever_the_padding(tokenizer):
+    ids, mask = _notes(tokenizer, 8)
+    dropout = WordDropout(0.5, tokenizer, 32)
+    narrow, wide = (dropout(ids[:, :end], mask[:, :end], torch.Generator().manual_seed(3)) for end in (12, 14))
+    assert torch.equal(narrow, wide[:, :12])
+
+
+def test_without_a_mask_the_unknown_piece_stands_in(tokenizer):
+    class Plain:
+        mask_token_id, unk_token_id, all_special_ids = None, 77, [1]
+
+    ids, mask = torch.full((2, 4), 5), torch.ones(2, 4, dtype=torch.bool)
+    out = WordDropout(1.0, Plain(), 4)(ids, mask, torch.Generator().manual_seed(0))
+    assert (out == 77).all()
+    Plain.unk_token_id = None
+    with pytest.raises(InputError, match="mask or an unknown piece"):
+        WordDropout(1.0, Plain(), 4)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from consilium.errors import TrainingError
-from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
+from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
 from training.datamodule import CachedCohort, cache_cohort
 from training.fit import Fit, fit, precision
 from training.lightning_module import TrainingModule
@@ -19,20 +19,6 @@ from training.predict import predict
 
 RECIPE = tiny_training_recipe()
 TRAIN, VALIDATION = np.arange(0, 30), np.arange(30, 40)
-
-
-class Sink:
-    """Remembers what was logged: metric → step → value."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, dict[int, float]] = {}
-
-    def log(self, metrics, step: int) -> None:
-        for name, value in metrics.items():
-            self.seen.setdefault(name, {})[step] = value
-
-    def flush(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

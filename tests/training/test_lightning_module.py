@@ -8,6 +8,7 @@ import torch
 
 from consilium.collate import Batch, Preprocessing
 from consilium.errors import TrainingError
+from consilium.recipe import AugmentationRecipe
 from consilium.study import Modality
 from tests.consilium.tiny import ALL, FINDINGS, tiny_study
 from tests.training.cohorts_made import tiny_training_recipe
@@ -62,6 +63,35 @@ def test_a_step_depends_on_its_number_and_reaches_every_weight(module: TrainingM
     assert untouched == []
     assert loss.item() == pytest.approx(module.logged["train_total"].item())
     assert {"train_fused", "train_subset", *(f"train_{m.value}" for m in Modality)} <= set(module.logged)
+
+
+def test_blanked_words_reach_the_text_encoder_and_change_with_the_step(
+    preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+):
+    augmentation = {"words": 0.5}
+    recipe = RECIPE.model_copy(
+        update={"training": RECIPE.training.model_copy(update={"augmentation": AugmentationRecipe(**augmentation)})}
+    )
+    model = build_model(recipe, FINDINGS, preprocessing)
+    with pytest.raises(TrainingError, match="tokenizer"):
+        TrainingModule(model, recipe, FINDINGS, "key")
+    module = TrainingModule(model, recipe, FINDINGS, "key", preprocessing.tokenizer)
+    module.log_dict = lambda *_, **__: None
+    batch = batch_of(preprocessing, STUDIES[:8], np.zeros((8, 2)))
+    seen = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda batch: seen.append(batch.input_ids) or encode(batch))
+    for step in (0, 1, 0):
+        monkeypatch.setattr(TrainingModule, "global_step", step)
+        module.training_step(batch, 0)
+    mask = preprocessing.tokenizer.mask_token_id
+    assert 0.2 < (seen[0] == mask)[batch.text_mask].float().mean() < 0.6
+    assert not (batch.input_ids == mask).any()
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+    with torch.inference_mode():
+        module.validation_step(batch, 0)
+    assert torch.equal(seen[3], batch.input_ids)
 
 
 def test_validation_is_the_mean_over_subsets_of_known_labels(module: TrainingModule, preprocessing: Preprocessing):
