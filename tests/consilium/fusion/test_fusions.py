@@ -193,6 +193,8 @@ def test_the_gated_sum_is_that_of_the_paper() -> None:
     """h = sum of sigmoid(W_zi [x_1 .. x_k]) * tanh(W_i x_i), an absent x_i being zero."""
     council = Council("gated").eval()
     gated = council.fusion
+    for pool in gated.pools.values():
+        nn.init.normal_(pool.norm.bias)
     tokens = without(said(), {Modality.TEXT})
     seen: list[Tensor] = []
     gated.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -209,15 +211,17 @@ def test_the_gated_sum_is_that_of_the_paper() -> None:
 
 
 def test_a_bottleneck_token_is_the_mean_over_the_modalities_that_are_there() -> None:
-    """After the first layer, by hand, from the modalities' own layers."""
+    """After the first layer, by hand, from the modalities' own layers; and so is the joint state after the last."""
     council = Council("bottleneck").eval()
     bottleneck = council.fusion
     tokens = without(said(), {Modality.TEXT})
     second: dict[str, Tensor] = {}
+    summaries: list[Tensor] = []
+    bottleneck.norm.register_forward_hook(lambda _, inputs, output: summaries.append(output))
     for name, layer in bottleneck.layers[1].items():
         layer.register_forward_pre_hook(lambda _, inputs, name=name: second.update({name: inputs[0]}))
     with torch.no_grad():
-        council(tokens)
+        joint = bottleneck(tokens)
         returned = []
         for modality in (Modality.IMAGE, Modality.OBSERVATIONS):
             t = tokens[modality]
@@ -233,3 +237,4 @@ def test_a_bottleneck_token_is_the_mean_over_the_modalities_that_are_there() -> 
             returned.append(bottleneck.layers[0][modality.value](first, mask)[:, -4:])
     for stream in second.values():
         torch.testing.assert_close(stream[:, -4:], (returned[0] + returned[1]) / 2)
+    torch.testing.assert_close(joint, (summaries[0][:, 0] + summaries[0][:, 2]) / 2)
