@@ -24,6 +24,17 @@ def phantom(
     shortcut: Annotated[
         float | None, typer.Option(help="Plant a shortcut of this strength, 0 to 1, for testing audits.")
     ] = None,
+    studies_per_patient: Annotated[int, typer.Option(help="Studies of each patient, of one state.")] = 1,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Depart from home: device, phrases, prevalence:NAME=ODDS, missing-value:ANALYTE=RATE or "
+            "missing-modality:NAME=RATE; repeatable."
+        ),
+    ] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Studies to train, validate, calibrate and test on: 5000,500,2000,5000.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
 ) -> None:
     """Write a phantom cohort: made-up patients whose best possible diagnosis is known.
@@ -31,14 +42,39 @@ def phantom(
     Images, notes, observations and labels lie as every cohort of the kind `manifest` does; the truth lies beside them
     in truth/, where no training looks.
     """
-    from training.cohorts.phantom.write import write_phantom
+    from training.cohorts.phantom.shifts import parse_shift
+    from training.cohorts.phantom.write import DEFAULT_SPLITS, write_phantom
 
+    shares = DEFAULT_SPLITS if splits is None else _shares(splits, studies)
+    departs = parse_shift(shift or [])
     try:
         with progress_bar("studies", studies) as done:
-            write_phantom(out, studies, seed, size, workers=workers, shortcut=shortcut, progress=done)
+            write_phantom(
+                out,
+                studies,
+                seed,
+                size,
+                workers=workers,
+                shortcut=shortcut,
+                splits=shares,
+                shift=departs,
+                studies_per_patient=studies_per_patient,
+                progress=done,
+            )
     except OSError as error:
         raise InputError("out", str(out), f"must be a folder that can be written ({error.strerror})") from None
     show(f"{studies} studies in {out}; train on them with: consilium train phantom-demo --cohort {out}")
+
+
+def _shares(text: str, studies: int) -> dict[str, float]:
+    """Shares of the splits out of their sizes."""
+    from training.cohorts.cohort import SPLITS
+
+    sizes = [int(part) if part.isdecimal() else -1 for part in text.replace(" ", "").split(",")]
+    if len(sizes) != len(SPLITS) or min(sizes) < 0 or sum(sizes) != studies:
+        rule = f"must be {len(SPLITS)} numbers, of {', '.join(SPLITS)} studies, that add up to --studies ({studies})"
+        raise InputError("splits", text, rule)
+    return {name: size / studies for name, size in zip(SPLITS, sizes, strict=True)}
 
 
 def check(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
 
@@ -28,6 +31,23 @@ def show(*parts: RenderableType) -> None:
     for part in parts:
         plain = isinstance(part, str)
         console.print(part, markup=not plain, soft_wrap=plain)
+
+
+def table_of(title: str, lines: Sequence[Mapping[str, object]]) -> Table:
+    """A table of `lines`, which share their keys; a figure with ``_low`` and ``_high`` beside it shows its interval."""
+    columns = [key for key in lines[0] if not key.endswith(("_low", "_high"))] if lines else []
+    table = Table(*(column.replace("_", " ") for column in columns), title=title, title_justify="left")
+    for line in lines:
+        table.add_row(*(_cell(line, column) for column in columns))
+    return table
+
+
+def _cell(line: Mapping[str, object], column: str) -> str:
+    value, low, high = (line.get(f"{column}{ending}") for ending in ("", "_low", "_high"))
+    if not isinstance(value, float):
+        return escape(str(value))
+    shown = "" if math.isnan(value) else f"{value:.3f}"
+    return f"{shown} [{low:.3f}, {high:.3f}]" if shown and low is not None else shown
 
 
 def show_json(document: object) -> None:
