@@ -1,27 +1,49 @@
 """Diagnosis + Explanation → one HTML page that needs nothing but itself.
 
 The page is for the radiologist: what the model says, how sure it is, what spoke for it in the image, the words, the
-values and the modalities, and what it could not judge. No script or picture is fetched; everything is escaped.
+values and the modalities, and when it does not know. No script or picture is fetched; everything is escaped; no colour
+alone carries meaning.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image as Pillow
 
 from consilium.analytes import ANALYTES
-from consilium.diagnosis import Explanation, FindingExplanation, FindingResult, ObservationWeight, WordWeight
-from consilium.study import Image, Modality, Observation, Study
+from consilium.diagnosis import (
+    Diagnosis,
+    Explanation,
+    FindingExplanation,
+    FindingResult,
+    ImageSaliency,
+    Neighbour,
+    Novelty,
+    ObservationWeight,
+    WordWeight,
+)
+from consilium.findings import Finding
+from consilium.study import Image, Observation, Study
+from consilium.wording import (
+    MODALITY_NAMES,
+    audit_in_words,
+    novelty_in_words,
+    part_in_words,
+    percent,
+    set_in_words,
+    share,
+)
 
 FOR, AGAINST = (217, 84, 15), (30, 110, 200)
 """Orange speaks for a finding, blue against it; told apart also by people with a colour vision deficiency."""
@@ -29,17 +51,28 @@ FOR, AGAINST = (217, 84, 15), (30, 110, 200)
 _LONGEST_SIDE = 900
 _FAINT = 0.25
 """Log-odds: where no word or value weighs this much, none is shown in full colour."""
+_READABLE = 0.25
+"""Share of the strongest word's weight from which a word is underlined, too."""
 _STRONGEST_ALPHA = 190
-MODALITY_NAMES = {Modality.IMAGE: "Image", Modality.TEXT: "Notes", Modality.OBSERVATIONS: "Values"}
+_RAREST = 1e-3
+"""Share of ordinary studies at which the strip of strangeness ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A stretch of a note; `weight` is 0 between weighed words, `strength` in [-1, 1] for the colour."""
+    """A stretch of a note; `weight` is 0 between weighed words, `strength` in [0, 1] for the colour."""
 
     text: str
     weight: float
     strength: float
+
+    @property
+    def side(self) -> str:
+        return "for" if self.weight > 0 else "against"
+
+    @property
+    def readable(self) -> bool:
+        return self.strength >= _READABLE
 
 
 def report_html(study: Study, explanation: Explanation) -> str:
@@ -54,28 +87,50 @@ def report_html(study: Study, explanation: Explanation) -> str:
     """
     diagnosis = explanation.diagnosis
     strongest = _strongest_saliency(explanation.findings)
-    return _template().render(
+    environment = _environment()
+    return environment.get_template("report.html.j2").render(
         diagnosis=diagnosis,
         patient=study.patient,
         reference_time=study.reference_time,
-        rows=[_row(result, diagnosis.exclusive) for result in diagnosis.findings],
+        rows=[_row(result) for result in diagnosis.findings],
         names=MODALITY_NAMES,
         absent=[name for modality, name in MODALITY_NAMES.items() if modality not in diagnosis.modalities],
+        audit=audit_in_words(diagnosis.audit.verdict),
+        parts=[_part(part) for part in diagnosis.novelty],
+        neighbours=_neighbours(diagnosis, explanation.neighbours),
         images=[_png(_grey(image)) for image in study.images],
         tabs=[_tab(study, finding, strongest) for finding in explanation.findings],
         opened=_most_notable(explanation),
         for_colour=_css(FOR),
         against_colour=_css(AGAINST),
+        script_digest=_script_digest(environment),
     )
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda p: f"{100 * p:.0f} %" if 0.01 <= p <= 0.99 else f"{100 * p:.1f} %"
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("consilium"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["share"] = share
+    environment.filters["at"] = lambda fraction: f"{100 * fraction:.2f}%"
     environment.filters["signed"] = lambda weight: f"{weight:+.2f}".replace("-", "−")
-    source = files("consilium").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return environment
+
+
+def _script_digest(environment: Environment) -> str:
+    """What the page's policy lets run: its own script, and nothing that a record might bring."""
+    script = environment.get_template("report.js").render()
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return f"{colour[0]} {colour[1]} {colour[2]}"
 
 
 def _most_notable(explanation: Explanation) -> int:
@@ -85,20 +140,59 @@ def _most_notable(explanation: Explanation) -> int:
     return order[-1] if order else 0
 
 
-def _css(colour: tuple[int, int, int]) -> str:
-    return f"rgb({colour[0]}, {colour[1]}, {colour[2]})"
+# --- the answer ------------------------------------------------------------------------------------------------------
 
 
-def _row(result: FindingResult, exclusive: bool) -> dict[str, Any]:
-    point = result.operating_point
+def _row(result: FindingResult) -> dict[str, Any]:
+    low, high = result.interval
     call = "called" if result.call else "not called"
-    return {"result": result, "point": point, "call": call, "exclusive": exclusive}
+    said = set_in_words(result.prediction_set)
+    point = result.operating_point
+    spoken = (
+        f"probability {percent(result.probability)}, interval {percent(low)} to {percent(high)}, "
+        f"called from {percent(point.threshold)}"
+    )
+    return {"result": result, "point": point, "call": call, "said": said, "low": low, "high": high, "spoken": spoken}
+
+
+def _part(novelty: Novelty) -> dict[str, Any]:
+    """Where a part lies between the most ordinary study (0) and one of which there is none in `_RAREST` (1)."""
+    strangeness = math.log(max(novelty.p_value, _RAREST)) / math.log(_RAREST)
+    return {
+        "name": part_in_words(novelty.part),
+        "p_value": novelty.p_value,
+        "at": strangeness,
+        "words": novelty_in_words(novelty),
+    }
+
+
+def _neighbours(diagnosis: Diagnosis, neighbours: Sequence[Neighbour]) -> dict[str, Any]:
+    """The nearest training cases, and how many of those known have each finding."""
+    findings = [result.finding for result in diagnosis.findings]
+    return {
+        "findings": findings,
+        "cases": [
+            {
+                "pseudonym": case.pseudonym,
+                "similarity": case.similarity,
+                "labels": [case.labels[finding.name] for finding in findings],
+                "modalities": [MODALITY_NAMES[modality] for modality in case.modalities],
+            }
+            for case in neighbours
+        ],
+        "counts": [_count(finding, neighbours) for finding in findings],
+    }
+
+
+def _count(finding: Finding, neighbours: Sequence[Neighbour]) -> str:
+    known = [case.labels[finding.name] for case in neighbours if case.labels[finding.name] is not None]
+    return f"{sum(map(bool, known))} of {len(known)}"
 
 
 def _tab(study: Study, finding: FindingExplanation, strongest: float) -> dict[str, Any]:
     return {
         "finding": finding.finding,
-        "overlays": {saliency.image: _png(_overlay(saliency.values, strongest)) for saliency in finding.images},
+        "overlays": {saliency.image: _overlays(saliency, strongest) for saliency in finding.images},
         "notes": [
             {"kind": note.kind.value, "time": note.time, "segments": _segments(note.text, number, finding.words)}
             for number, note in enumerate(study.notes)
@@ -137,8 +231,10 @@ def overlay_rgba(values: npt.NDArray[np.float32], strongest: float) -> npt.NDArr
     return rgba
 
 
-def _overlay(values: npt.NDArray[np.float32], strongest: float) -> Pillow.Image:
-    return _fit(Pillow.fromarray(overlay_rgba(values, strongest)))
+def _overlays(saliency: ImageSaliency, strongest: float) -> dict[str, str]:
+    """One picture of what speaks for the finding and one of what speaks against it: the page can tell them apart."""
+    sides = {"for": np.clip(saliency.values, 0, None), "against": np.clip(saliency.values, None, 0)}
+    return {side: _png(_fit(Pillow.fromarray(overlay_rgba(values, strongest)))) for side, values in sides.items()}
 
 
 def _png(picture: Pillow.Image) -> str:
@@ -157,7 +253,7 @@ def _segments(text: str, number: int, words: Sequence[WordWeight]) -> list[_Segm
     done = 0
     for word in sorted((w for w in words if w.note == number), key=lambda w: w.start):
         segments.append(_Segment(text[done : word.start], 0.0, 0.0))
-        segments.append(_Segment(text[word.start : word.end], word.weight, word.weight / strongest))
+        segments.append(_Segment(text[word.start : word.end], word.weight, abs(word.weight) / strongest))
         done = word.end
     segments.append(_Segment(text[done:], 0.0, 0.0))
     return [segment for segment in segments if segment.text]

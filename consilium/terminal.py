@@ -2,47 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from consilium.diagnosis import Diagnosis, Explanation, FindingExplanation, ObservationWeight
-from consilium.study import Modality
+from consilium.diagnosis import Diagnosis, Explanation, FindingExplanation, FindingResult, Neighbour, ObservationWeight
+from consilium.wording import (
+    MODALITY_NAMES,
+    audit_in_words,
+    novelty_in_words,
+    part_in_words,
+    set_in_words,
+    share,
+)
 
-_NAMES = {Modality.IMAGE: "image", Modality.TEXT: "notes", Modality.OBSERVATIONS: "values"}
 _MOST_WORDS = 6
 _BAR = 20
+_LABELS = {True: "yes", False: "no", None: "unknown"}
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
-    """One row per finding: probability with its operating point, call, and each modality's own opinion."""
+    """Whether to listen, then one row per finding, then what was missing, strange or wrong.
+
+    A row holds the answer in words, the probability with its interval and operating point, and each modality's own
+    opinion. A referred study's rows are dim.
+    """
     table = Table(
         title=f"{escape(diagnosis.model.name)} version {escape(diagnosis.model.version)}", title_justify="left"
     )
     table.add_column("finding")
-    table.add_column("probability", justify="right")
-    table.add_column("0" + " " * (_BAR - 2) + "1")
-    table.add_column("call")
+    table.add_column("answer", no_wrap=True)
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("0" + " " * (_BAR - 2) + "1", no_wrap=True)
+    table.add_column("called", no_wrap=True)
     for modality in diagnosis.modalities:
-        table.add_column(f"{_NAMES[modality]} alone", justify="right")
+        table.add_column(f"{MODALITY_NAMES[modality].lower()}\nalone", justify="right")
     for result in diagnosis.findings:
-        style = "bold" if result.call else ""
-        opinions = [f"{result.opinions[modality]:.2f}" for modality in diagnosis.modalities]
-        bar = _bar(result.probability, result.operating_point.threshold)
-        call = f"yes (from {result.operating_point.threshold:.2f})" if result.call else "no"
-        table.add_row(escape(result.finding.display), f"{result.probability:.2f}", bar, call, *opinions, style=style)
-    absent = [name for modality, name in _NAMES.items() if modality not in diagnosis.modalities]
-    lines = [Text(f"absent: {', '.join(absent)}", style="yellow")] if absent else []
-    lines += [Text(f"mind: {warning}", style="yellow") for warning in diagnosis.warnings]
-    return Group(table, *lines)
+        table.add_row(*_cells(diagnosis, result), style=_style(diagnosis, result))
+    return Group(*_referral(diagnosis), table, *_notices(diagnosis))
 
 
-def _bar(probability: float, threshold: float) -> Text:
-    filled, tick = round(probability * _BAR), min(_BAR - 1, int(threshold * _BAR))
-    cells = ["█" if place < filled else "░" for place in range(_BAR)]
+def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
+    if diagnosis.refer:
+        return "dim"
+    return "bold" if result.call else ""
+
+
+def _cells(diagnosis: Diagnosis, result: FindingResult) -> list[str | Text]:
+    low, high = result.interval
+    threshold = result.operating_point.threshold
+    return [
+        escape(result.finding.display),
+        set_in_words(result.prediction_set),
+        f"{result.probability:.2f} [{low:.2f}, {high:.2f}]".replace("[", r"\["),
+        _bar(result),
+        f"yes (from {threshold:.2f})" if result.call else "no",
+        *(f"{result.opinions[modality]:.2f}" for modality in diagnosis.modalities),
+    ]
+
+
+def _bar(result: FindingResult) -> Text:
+    """Filled up to the probability; ▒ where the interval lies beyond it, ┃ at the operating point."""
+    filled, reach = round(result.probability * _BAR), round(result.interval[1] * _BAR)
+    tick = min(_BAR - 1, int(result.operating_point.threshold * _BAR))
+    cells = ["█" if place < filled else "▒" if place < reach else "░" for place in range(_BAR)]
     cells[tick] = "┃"
     return Text("".join(cells))
+
+
+def _referral(diagnosis: Diagnosis) -> list[Text]:
+    if not diagnosis.refer:
+        return []
+    headline = Text("REFERRED: judge this study without the model", style="bold red")
+    return [headline, *(Text(f"  - {reason}", style="red") for reason in diagnosis.refer)]
+
+
+def _notices(diagnosis: Diagnosis) -> list[Text]:
+    absent = [name.lower() for modality, name in MODALITY_NAMES.items() if modality not in diagnosis.modalities]
+    lines = [f"absent: {', '.join(absent)}"] if absent else []
+    lines += [
+        f"{part_in_words(part.part).lower()}: {novelty_in_words(part)} "
+        f"({share(part.p_value)} of ordinary studies are at least as strange)"
+        for part in diagnosis.novelty
+        if novelty_in_words(part) != "ordinary"
+    ]
+    audit = audit_in_words(diagnosis.audit.verdict)
+    if audit is not None:
+        lines += [audit, *(f"  - {reason}" for reason in diagnosis.audit.reasons)]
+    lines += [f"mind: {warning}" for warning in diagnosis.warnings]
+    return [Text(line, style="yellow") for line in lines]
 
 
 def explanation_table(finding: FindingExplanation) -> RenderableType:
@@ -50,7 +101,7 @@ def explanation_table(finding: FindingExplanation) -> RenderableType:
     table = Table(title=f"Why: {escape(finding.finding.display)} (log-odds)", title_justify="left")
     for column in ("", "for", "against"):
         table.add_column(column)
-    by_modality = [(_NAMES[modality], value) for modality, value in finding.modalities.items()]
+    by_modality = [(MODALITY_NAMES[modality].lower(), value) for modality, value in finding.modalities.items()]
     words = sorted(((word.text, word.weight) for word in finding.words), key=lambda w: -abs(w[1]))[:_MOST_WORDS]
     values = [(_measured(observation), observation.weight) for observation in finding.observations]
     for name, weights in (("modalities", by_modality), ("words", words), ("values", values)):
@@ -69,6 +120,22 @@ def _listed(weights: list[tuple[str, float]], sign: int) -> str:
     return "\n".join(f"{escape(text)} {weight:+.2f}" for text, weight in chosen)
 
 
+def neighbours_table(diagnosis: Diagnosis, neighbours: Sequence[Neighbour]) -> RenderableType:
+    """The training cases that the model sees as most like this one, with what they had."""
+    table = Table(title="Training cases most like this one", title_justify="left")
+    findings = [result.finding for result in diagnosis.findings]
+    for column in ("case", "alike", *(escape(finding.display) for finding in findings), "it had"):
+        table.add_column(column)
+    for case in neighbours:
+        labels = [_LABELS[case.labels[finding.name]] for finding in findings]
+        had = ", ".join(MODALITY_NAMES[modality].lower() for modality in case.modalities)
+        table.add_row(escape(case.pseudonym), f"{case.similarity:.2f}", *labels, had)
+    return table
+
+
 def explanation_tables(explanation: Explanation) -> RenderableType:
-    """The diagnosis and one table per explained finding."""
-    return Group(diagnosis_table(explanation.diagnosis), *(explanation_table(f) for f in explanation.findings))
+    """The diagnosis, one table per explained finding, and the nearest training cases where there are some."""
+    parts = [diagnosis_table(explanation.diagnosis), *(explanation_table(f) for f in explanation.findings)]
+    if explanation.neighbours:
+        parts.append(neighbours_table(explanation.diagnosis, explanation.neighbours))
+    return Group(*parts)

@@ -1,12 +1,19 @@
+from __future__ import annotations
+
+import base64
+import hashlib
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
 from consilium.report import AGAINST, FOR, overlay_rgba, report_html
 from consilium.terminal import explanation_tables
-from tests.consilium.tiny_answer import explained_study, explanation
+from consilium.wording import audit_in_words, novelty_in_words, part_in_words, percent, set_in_words, share
+from tests.consilium.tiny_answer import REFER, SUSPECT, eventful_explanation, explained_study, explanation
 
 
 @pytest.fixture(scope="module")
@@ -14,12 +21,92 @@ def page() -> str:
     return report_html(explained_study(), explanation())
 
 
+@pytest.fixture(scope="module")
+def eventful() -> str:
+    return report_html(explained_study(), eventful_explanation())
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The rows of the table under `heading`, cell by cell, as text."""
+    part = page[page.index(f'<h2 id="{heading}"') :]
+    body = part[part.index("<tbody>") : part.index("</tbody>")]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in body.split("<tr")[1:]]
+    return [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in cells]
+
+
 def test_the_page_says_what_it_says_and_what_it_is_not(page: str) -> None:
-    for expected in ("71 %", "12 %", "Not a certified medical device", "view position unknown", "absent: Values"):
+    for expected in ("Not a certified medical device", "view position unknown", "Values absent", "audit of its cohort"):
         assert expected in page
     assert "C-reactive protein" in page
     assert "120 mg/L" in page  # converted beside what was sent
     assert "high" in page
+
+
+def test_a_finding_has_its_answer_probability_interval_and_operating_point(page: str) -> None:
+    assert rows(page, "findings") == [
+        ["Alpha", "Absent not called", "12 % 5 % to 20 %", POINT_TEXT, "60 %", "20 %"],
+        ["Beta", "Present called", "71 % 62 % to 83 %", POINT_TEXT, "60 %", "20 %"],
+    ]
+    assert 'aria-label="probability 71 %, interval 62 % to 83 %, called from 30 %"' in page
+    assert '<rect class="band" x="62.00%" y="4" width="21.00%"' in page
+
+
+POINT_TEXT = "from 30 %: sensitivity 90 % [80 %, 95 %], specificity 70 %"
+
+
+def test_what_the_model_cannot_tell_is_said_in_words(eventful: str) -> None:
+    assert [row[1] for row in rows(eventful, "findings")] == ["Unlike either not called", "Cannot tell called"]
+
+
+def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> None:
+    banner = eventful.index("Referred: judge this study without the model")
+    assert all(banner < eventful.index(reason) < eventful.index('<h2 id="findings"') for reason in REFER)
+    assert '<body class="referred">' in eventful
+    assert "Findings, for the record only" in eventful
+    assert "Not referred" not in eventful
+    assert "Not referred" in page
+    assert "Referred:" not in page
+    assert "for the record only" not in page
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (SUSPECT, "is suspect"),
+        (AuditVerdict("unusable", ("One class.",)), "is unusable"),
+        (AuditVerdict(), "was not audited"),
+    ],
+    ids=lambda value: getattr(value, "verdict", ""),
+)
+def test_an_audit_that_found_something_stands_above_the_findings(verdict: AuditVerdict, said: str, page: str) -> None:
+    minded = report_html(explained_study(), explanation(audit=verdict))
+    above = minded[: minded.index('<h2 id="findings"')]
+    assert f"The cohort behind this model {said}" in above
+    assert all(reason in above for reason in verdict.reasons)
+    assert "The cohort behind this model" not in page
+
+
+def test_novelty_is_told_per_part(eventful: str) -> None:
+    assert rows(eventful, "novelty") == [
+        ["Image", "", "0.2 %", "unlike the training data"],
+        ["Notes", "", "4 %", "unusual"],
+        ["All together", "", "64 %", "ordinary"],
+        ["Values", "", "", "absent"],
+    ]
+    # On a logarithmic strip that ends at 1 in 1000: log10(0.002) / -3, log10(0.04) / -3, log10(0.64) / -3.
+    assert re.findall(r'<svg x="([\d.]+)%"><g', eventful) == ["89.97", "46.60", "6.46"]
+    blind = report_html(explained_study(), explanation(novelty=()))
+    assert "cannot tell whether a study is unlike its training data" in blind
+
+
+def test_the_nearest_cases_stand_with_what_they_had(page: str) -> None:
+    assert rows(page, "neighbours") == [
+        ["b7d1c90f Image, Notes", "0.94", "no", "yes"],
+        ["04ae77d2 Image", "0.88", "unknown", "yes"],
+    ]
+    assert re.findall(r'<td class="label">(\d of \d)</td>', page) == ["0 of 1", "2 of 2"]
+    alone = report_html(explained_study(), replace(explanation(), neighbours=()))
+    assert "Training cases" not in alone
 
 
 def test_what_was_sent_cannot_become_markup(page: str) -> None:
@@ -27,19 +114,31 @@ def test_what_was_sent_cannot_become_markup(page: str) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_nothing_is_fetched(page: str) -> None:
+def test_reasons_and_names_cannot_become_markup() -> None:
+    evil = "<script>alert(2)</script>"
+    said = explanation(refer=(evil,), audit=AuditVerdict("suspect", (evil,)))
+    said = replace(said, neighbours=(replace(said.neighbours[0], pseudonym=evil),))
+    page = report_html(explained_study(), said)
+    assert evil not in page
+    assert page.count("&lt;script&gt;alert(2)") == 3
+
+
+def test_nothing_is_fetched_and_only_its_own_script_runs(page: str) -> None:
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     assert "default-src 'none'" in page
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
 
 
-def test_words_are_coloured_by_what_they_spoke_for(page: str) -> None:
-    marks = dict(re.findall(r"<mark title=\"([^\"]+)\"[^>]*>(\w+)</mark>", page))
-    assert marks == {"+0.80": "fever", "−0.40": "cough"}
+def test_words_are_marked_by_what_they_spoke_for(page: str) -> None:
+    marks = re.findall(r"<mark class=\"([^\"]+)\" title=\"([^\"]+)\" style=\"--s:([\d.]+)\">(\w+)</mark>", page)
+    assert set(marks) == {("for readable", "+0.80", "1.00", "fever"), ("against readable", "−0.40", "0.50", "cough")}
 
 
 def test_the_tab_of_the_called_finding_is_open(page: str) -> None:
-    tabs = re.findall(r'aria-selected="(true|false)">Why: (\w+)', page)
-    assert tabs == [("false", "Alpha"), ("true", "Beta")]
+    tabs = re.findall(r'aria-selected="(true|false)" tabindex="(0|-1)">Why: (\w+)', page)
+    assert tabs == [("false", "-1", "Alpha"), ("true", "0", "Beta")]
 
 
 def test_overlay_is_signed_and_transparent_where_nothing_is_known() -> None:
@@ -51,15 +150,66 @@ def test_overlay_is_signed_and_transparent_where_nothing_is_known() -> None:
     assert not overlay_rgba(np.zeros((2, 2), np.float32), 0.0)[..., 3].any()
 
 
+def test_what_things_are_called() -> None:
+    sets = [(PRESENT,), (ABSENT,), (PRESENT, ABSENT), ()]
+    assert [set_in_words(one) for one in sets] == ["present", "absent", "cannot tell", "unlike either"]
+    parts = [Novelty("text", 1.0, 0.5, novel=False), Novelty("text", 1.0, 0.05, novel=False)]
+    parts.append(Novelty("text", 1.0, 0.05, novel=True))
+    assert [novelty_in_words(part) for part in parts] == ["ordinary", "unusual", "unlike the training data"]
+    assert [part_in_words(part) for part in ("observations", "fused")] == ["Values", "All together"]
+    assert audit_in_words("sound") is None
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [
+        (0.0, "0 %"),
+        (0.0004, "< 0.1 %"),
+        (0.0049, "0.5 %"),
+        (0.01, "1 %"),
+        (0.714, "71 %"),
+        (0.995, "99.5 %"),
+        (0.9996, "> 99.9 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_a_probability_is_never_told_as_certain_unless_it_is(probability: float, said: str) -> None:
+    assert percent(probability) == said
+
+
+def test_a_small_share_keeps_its_digits() -> None:
+    assert [share(p) for p in (0.0005, 0.0123, 0.64)] == ["0.05 %", "1.2 %", "64 %"]
+
+
 def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=140).print(explanation_tables(explanation()))
     shown = capsys.readouterr().out
     for expected in (
         "consilium-x version 3",
-        "0.71",
+        "0.71 [0.62, 0.83]",
+        "present",
         "yes (from 0.30)",
         "absent: values",
         "fever +0.80",
         "cough -0.40",
+        "b7d1c90f",
     ):
         assert expected in shown
+    for unexpected in ("REFERRED", "The cohort behind", "unlike", "unusual"):
+        assert unexpected not in shown
+
+
+def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=140).print(explanation_tables(eventful_explanation()))
+    shown = capsys.readouterr().out
+    assert shown.startswith("REFERRED: judge this study without the model\n  - The image is unlike")
+    for expected in (
+        "cannot tell",
+        "unlike either",
+        "image: unlike the training data (0.2 % of ordinary studies are at least as strange)",
+        "notes: unusual (4 %",
+        "The cohort behind this model is suspect",
+        SUSPECT.reasons[0],
+    ):
+        assert expected in shown
+    assert "all together:" not in shown
