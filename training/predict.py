@@ -1,4 +1,4 @@
-"""What a model says of studies, through every subset of their modalities."""
+"""What a model says of studies, through every subset of their modalities, and what it makes of them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,76 @@ import torch
 from consilium.collate import Preprocessing
 from consilium.errors import TrainingError
 from consilium.model import DiagnosisModel
+from consilium.novelty import Inputs, NoveltyDetector
 from consilium.recipe import Recipe
 from consilium.study import Modality
 from training.datamodule import CachedCohort, StudyDataset, study_loader
 from training.predictions import Predictions
+
+Indices = npt.NDArray[np.int64]
 
 
 def predict(
     model: DiagnosisModel,
     preprocessing: Preprocessing,
     cached: CachedCohort,
-    rows: npt.NDArray[np.int64],
+    rows: Indices,
     recipe: Recipe,
+    novelty: NoveltyDetector | None = None,
 ) -> Predictions:
     """Uncalibrated logits of the studies at `rows`, in float32, as the service computes them.
 
     Studies in which the model can read nothing are left out.
 
+    Parameters
+    ----------
+    novelty : NoveltyDetector, optional
+        Scores the studies beside; it need not be calibrated.
+
     Raises
     ------
     TrainingError
-        Where none remains.
+        Where no study remains.
     """
+    return _predict(model, preprocessing, cached, rows, recipe, novelty, None)
+
+
+def predict_training(
+    model: DiagnosisModel, preprocessing: Preprocessing, cached: CachedCohort, rows: Indices, recipe: Recipe
+) -> tuple[Predictions, NoveltyDetector | None]:
+    """Predictions of the studies that `model` learned from, and what novelty takes for ordinary after seeing them.
+
+    The detector is not calibrated: that needs the scores of other studies, which `predict` gives. It is None where the
+    recipe does not refer by novelty.
+
+    Raises
+    ------
+    TrainingError
+        Where no study remains, or too few have a modality.
+    """
+    inputs: list[Inputs] = []
+    wanted = recipe.refer.novelty is not None
+    seen = _predict(model, preprocessing, cached, rows, recipe, None, inputs if wanted else None)
+    if not wanted:
+        return seen, None
+    vocabulary = 0 if preprocessing.tokenizer is None else len(preprocessing.tokenizer)
+    return seen, NoveltyDetector.fit(Inputs.concatenate(inputs), seen.patient_ids, vocabulary, recipe.seed)
+
+
+def _predict(
+    model: DiagnosisModel,
+    preprocessing: Preprocessing,
+    cached: CachedCohort,
+    rows: Indices,
+    recipe: Recipe,
+    novelty: NoveltyDetector | None,
+    inputs: list[Inputs] | None,
+) -> Predictions:
     dataset = StudyDataset(cached, preprocessing, rows)
     if not len(dataset):
         raise TrainingError("there is no study that this model can read")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    fused, opinions = _logits(model.to(device).eval(), dataset, preprocessing, recipe, device)
+    said = _outputs(model.to(device).eval(), dataset, preprocessing, recipe, device, novelty, inputs)
     model.cpu()
     present = dataset.present & np.array([modality in model.modalities for modality in Modality])
     column = {modality: position for position, modality in enumerate(Modality)}
@@ -49,26 +92,47 @@ def predict(
         present=present,
         fused={
             key: _where(present[:, [column[Modality(name)] for name in key.split("+")]].all(axis=1), logits)
-            for key, logits in fused.items()
+            for key, logits in said["fused"].items()
         },
-        opinions={modality: _where(present[:, column[modality]], logits) for modality, logits in opinions.items()},
+        opinions={
+            Modality(name): _where(present[:, column[Modality(name)]], logits) for name, logits in said["alone"].items()
+        },
+        features=said["features"],
+        novelty={part: scores.astype(np.float64) for part, scores in said["novelty"].items()},
     )
 
 
 @torch.inference_mode()
-def _logits(
-    model: DiagnosisModel, dataset: StudyDataset, preprocessing: Preprocessing, recipe: Recipe, device: torch.device
-) -> tuple[dict[str, npt.NDArray], dict[Modality, npt.NDArray]]:
-    fused: dict[str, list[npt.NDArray]] = defaultdict(list)
-    opinions: dict[Modality, list[npt.NDArray]] = defaultdict(list)
+def _outputs(
+    model: DiagnosisModel,
+    dataset: StudyDataset,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    device: torch.device,
+    novelty: NoveltyDetector | None,
+    inputs: list[Inputs] | None,
+) -> dict[str, dict[str, npt.NDArray]]:
+    """Everything that the model gives, by kind and name; `inputs` gets what novelty may be learned from."""
+    found: dict[str, dict[str, list[npt.NDArray]]] = defaultdict(lambda: defaultdict(list))
+    detector = None if novelty is None else novelty.to(device)
     for batch in study_loader(dataset, preprocessing, recipe):
-        tokens = model.encode(batch.to(device, non_blocking=True))
-        for key, logits in model.subsets(tokens).items():
-            fused[key].append(logits.cpu().numpy())
-        for modality, logits in model.opinions(tokens).items():
-            opinions[modality].append(logits.cpu().numpy())
-    joined = {key: np.concatenate(parts) for key, parts in fused.items()}
-    return joined, {modality: np.concatenate(parts) for modality, parts in opinions.items()}
+        here = batch.to(device, non_blocking=True)
+        tokens = model.encode(here)
+        features = model.features(tokens, model.fusion(tokens))
+        judged = Inputs.of(here, features)
+        said = {
+            "fused": model.subsets(tokens),
+            "alone": {modality.value: logits for modality, logits in model.opinions(tokens).items()},
+            "features": features,
+            "novelty": {} if detector is None else detector.score(judged),
+        }
+        for kind, values in said.items():
+            for name, tensor in values.items():
+                found[kind][name].append(tensor.cpu().numpy())
+        if inputs is not None:
+            inputs.append(judged.cpu())
+    joined = {kind: {name: np.concatenate(v) for name, v in values.items()} for kind, values in found.items()}
+    return defaultdict(dict, joined)
 
 
 def _where(heard: npt.NDArray[np.bool_], logits: npt.NDArray) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ a study has, so that each row of an evaluation is a selection and never another 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,11 @@ class Predictions:
         Logits given that subset alone; rows of NaN where the study lacks one of its modalities.
     opinions : dict of Modality to float [N, F]
         Logits of each modality's own head; rows of NaN where the study lacks it.
+    features : dict of str to float32 [N, D of each]
+        What the encoders and the fusion made of each study, under a modality's name or ``fused``; rows of NaN where the
+        study lacks the modality.
+    novelty : dict of str to float [N]
+        Scores of a `NoveltyDetector`, under the same names; NaN where the study lacks the modality. Empty: not scored.
     """
 
     study_ids: npt.NDArray[np.str_]
@@ -44,6 +49,8 @@ class Predictions:
     present: npt.NDArray[np.bool_]
     fused: dict[str, npt.NDArray]
     opinions: dict[Modality, npt.NDArray]
+    features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    novelty: dict[str, npt.NDArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         studies, findings = len(self.study_ids), self.labels.shape[-1]
@@ -54,6 +61,8 @@ class Predictions:
         }
         logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.opinions.items()}}
         shapes |= {name: (values.shape, (studies, findings)) for name, values in logits.items()}
+        shapes |= {f"features of {part}": (v.shape, (studies, *v.shape[1:2])) for part, v in self.features.items()}
+        shapes |= {f"novelty of {part}": (v.shape, (studies,)) for part, v in self.novelty.items()}
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise TrainingError(f"predictions: {name} must be {list(expected)}, got {list(shape)}")
@@ -89,6 +98,8 @@ class Predictions:
             self.present[rows],
             {subset: values[rows] for subset, values in self.fused.items()},
             {modality: values[rows] for modality, values in self.opinions.items()},
+            {part: values[rows] for part, values in self.features.items()},
+            {part: values[rows] for part, values in self.novelty.items()},
         )
 
     @classmethod
@@ -97,8 +108,8 @@ class Predictions:
         if not parts:
             raise TrainingError("predictions: there is nothing to put together")
         first = parts[0]
-        if any(set(p.fused) != set(first.fused) or set(p.opinions) != set(first.opinions) for p in parts):
-            raise TrainingError("predictions: parts of different modalities cannot be put together")
+        if any(p._columns() != first._columns() for p in parts):
+            raise TrainingError("predictions: parts of different modalities or features cannot be put together")
         return cls(
             np.concatenate([part.study_ids for part in parts]),
             np.concatenate([part.patient_ids for part in parts]),
@@ -106,7 +117,14 @@ class Predictions:
             np.concatenate([part.present for part in parts]),
             {subset: np.concatenate([part.fused[subset] for part in parts]) for subset in first.fused},
             {modality: np.concatenate([part.opinions[modality] for part in parts]) for modality in first.opinions},
+            {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
+            {name: np.concatenate([part.novelty[name] for part in parts]) for name in first.novelty},
         )
+
+    def _columns(self) -> tuple[set[str], ...]:
+        """What there is a column of; predictions of the same columns can be put together."""
+        widths = {f"{name} {values.shape[1]}" for name, values in self.features.items()}
+        return set(self.fused), {modality.value for modality in self.opinions}, widths, set(self.novelty)
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that `load` reads back to the bit."""
@@ -118,6 +136,8 @@ class Predictions:
         }
         columns |= {f"fused/{subset}": values for subset, values in self.fused.items()}
         columns |= {f"alone/{modality.value}": values for modality, values in self.opinions.items()}
+        columns |= {f"features/{part}": values for part, values in self.features.items()}
+        columns |= {f"novelty/{part}": values for part, values in self.novelty.items()}
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **columns)
 
@@ -126,11 +146,17 @@ class Predictions:
         """Read what `save` wrote; nothing is unpickled."""
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
+
+        def under(kind: str) -> dict[str, npt.NDArray]:
+            return {name.removeprefix(kind): v for name, v in columns.items() if name.startswith(kind)}
+
         return cls(
             columns["study_ids"],
             columns["patient_ids"],
             columns["labels"],
             columns["present"],
-            {name.removeprefix("fused/"): values for name, values in columns.items() if name.startswith("fused/")},
-            {Modality(name.removeprefix("alone/")): v for name, v in columns.items() if name.startswith("alone/")},
+            under("fused/"),
+            {Modality(name): values for name, values in under("alone/").items()},
+            under("features/"),
+            under("novelty/"),
         )

@@ -31,6 +31,13 @@ class Tokens:
         """The same tokens, absent where `keep` (bool [B]) is False."""
         return Tokens(self.values, self.mask & keep[:, None])
 
+    def summary(self) -> Tensor:
+        """Mean and maximum over a study's tokens side by side, float32 [B, 2 D]; NaN where it has none."""
+        values, weights = self.values.float(), self.mask[..., None].float()
+        mean = (values * weights).sum(dim=1) / weights.sum(dim=1)
+        largest = values.masked_fill(~self.mask[..., None], -torch.inf).amax(dim=1)
+        return torch.cat([mean, largest], dim=1).masked_fill(~self.present[:, None], torch.nan)
+
 
 def scatter_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Put `values` [n, ...] into the True places of `rows` (bool, any shape); zeros elsewhere."""

@@ -98,8 +98,9 @@ def explain(
         )
     with torch.no_grad():
         opinions = model.opinions(tokens)
+        features = model.features(tokens, model.fusion(tokens))
     present = {modality: said.present for modality, said in tokens.items()}
-    return tuple(explained), Logits(trace.fused.detach(), opinions, present)
+    return tuple(explained), Logits(trace.fused.detach(), opinions, present, features)
 
 
 def _modality_values(case: _Case) -> dict[frozenset[Modality], npt.NDArray[np.float64]]:
