@@ -182,13 +182,15 @@ def _contents(request: Request) -> str:
 def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> None:
     from consilium.cli.diagnose import write_report
     from consilium.store import tracking_uri
-    from consilium.terminal import diagnosis_table, explanation_table
+    from consilium.terminal import diagnosis_table, explanation_table, neighbours_table
 
     report = _FOLDER / "report.html"
     write_report(report, request.study, explanation)
     show(diagnosis_table(explanation.diagnosis))
     called = [one for one in explanation.findings if explanation.diagnosis[one.finding.name].call]
     show(*(explanation_table(one) for one in called))
+    if explanation.neighbours:
+        show(neighbours_table(explanation.diagnosis, explanation.neighbours))
     show(
         f"what this made-up patient really has: {request.truth}",
         "",

@@ -63,10 +63,12 @@ def diagnose(
     if as_json:
         show_json(explanation.to_json())
         return
-    from consilium.terminal import diagnosis_table, explanation_table
+    from consilium.terminal import diagnosis_table, explanation_table, neighbours_table
 
     show(diagnosis_table(explanation.diagnosis))
     show(*(explanation_table(one) for one in _told(explanation, finding or ())))
+    if explanation.neighbours:
+        show(neighbours_table(explanation.diagnosis, explanation.neighbours))
     if report is not None:
         show(f"report: {report}")
 

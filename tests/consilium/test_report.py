@@ -213,3 +213,15 @@ def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.Capt
     ):
         assert expected in shown
     assert "all together:" not in shown
+
+
+def test_the_terminal_dims_what_is_not_to_be_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = []
+    for said in (explanation(), eventful_explanation()):
+        Console(width=140, force_terminal=True, color_system="standard").print(explanation_tables(said))
+        lines.append(next(line for line in capsys.readouterr().out.splitlines() if "0.71" in line))
+    bold, dim = "\x1b[1m", "\x1b[2m"
+    assert bold in lines[0]
+    assert dim not in lines[0]
+    assert dim in lines[1]
+    assert bold not in lines[1]
