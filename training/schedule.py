@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from consilium.model import DiagnosisModel
 from consilium.recipe import TrainingRecipe
 from consilium.study import Modality
 
@@ -26,7 +25,7 @@ def warmup_cosine(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def optimizer(model: DiagnosisModel, recipe: TrainingRecipe) -> AdamW:
+def optimizer(model: nn.Module, recipe: TrainingRecipe) -> AdamW:
     """AdamW over the trainable parameters (Loshchilov & Hutter 2019).
 
     Only weights of linear, convolution and attention layers decay; norms, biases, embeddings and learned tokens do not.
