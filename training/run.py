@@ -137,8 +137,8 @@ def train(
     limit_threads(recipe.training.threads)
     cohort = _load(recipe, cohort_root)
     oracle = load_oracle(cohort_root) if recipe.cohort.kind == "phantom" else None
-    with RunState(recipe, cohort, resume=resume) as state, _tracked(recipe, state) as run:
-        cached = _cache(cohort, recipe, progress)
+    with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:
+        cached = cache_images(cohort, recipe, progress)
         stage = Stage(recipe, cached, oracle, state.folder, run, progress)
         outcome = _PROTOCOLS[recipe.evaluation.protocol](stage)
         _log_outcome(stage, outcome)
@@ -162,7 +162,8 @@ def _load(recipe: Recipe, root: Path) -> Cohort:
     return cohort
 
 
-def _cache(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort:
+def cache_images(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort:
+    """`cache_cohort` in the home folder, with its progress."""
     images = sum(len(record.images) for record in cohort.records)
     with _bar("images", images, progress) as advance:
         cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images", advance)
@@ -319,7 +320,7 @@ def _small_images(cached: CachedCohort) -> tuple[npt.NDArray[np.float32], npt.ND
 
 
 @contextmanager
-def _tracked(recipe: Recipe, state: RunState) -> Iterator[TrackedRun]:
+def tracked(recipe: Recipe, state: RunState) -> Iterator[TrackedRun]:
     """The MLflow run, closed with the right status however the training ends."""
     if state.run_id is None:
         run = TrackedRun.start(recipe)
