@@ -84,7 +84,7 @@ def baseline_predictions(
     """
     if len(images) != len(cohort) or has_image.shape != (len(cohort),):
         raise ValueError(f"images {images.shape} and has_image {has_image.shape} must have one row per study")
-    studies = [_readable(record, inputs or InputRecipe()) for record in cohort.records]
+    studies = [readable_study(record, inputs or InputRecipe()) for record in cohort.records]
     values, image = _values_witness(studies, seed), _image_witness(images, has_image)
     witnesses = {"values_gradient_boosting": values, "image_hog": image, "note_tfidf": _note_witness(studies)}
     targets = _Targets(cohort.labels, cohort.findings.exclusive, cohort.patient_ids)
@@ -97,8 +97,8 @@ def baseline_predictions(
     return outputs
 
 
-def _readable(record: StudyRecord, inputs: InputRecipe) -> Study:
-    """The record as a model of this recipe would see it, without its images."""
+def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
+    """`record` as a model would see it that reads `inputs`, without its images."""
     acquired = [image.acquired for image in record.images if image.acquired is not None]
     reference = record.reference_time or min(acquired, default=None)
     study = replace(record.study(()), reference_time=reference).within(inputs.window)

@@ -1,0 +1,94 @@
+"""What an image file says of the machine and the software that made it; no pixel is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+from consilium.errors import InputError, UnreadableImage
+from consilium.ingest.dicom import MAGIC, MAGIC_OFFSET, quiet, read_elements
+from consilium.ingest.dicom_pixels import decoding, text
+from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.raster import FORMATS
+
+_DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions")
+_ENCODING = ("PhotometricInterpretation", "BitsStored", "LossyImageCompression", "LossyImageCompressionRatio")
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Facts of one image file; empty where the file does not say.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    encoding : str
+        Transfer syntax, photometric interpretation and bits of a DICOM file; mode and suffix of any other.
+    lossy : float or None
+        Mean step of a JPEG's quantisation tables (coarser is smaller), or the compression ratio that a DICOM file
+        states.
+    device : tuple of str
+        Manufacturer, model, station, serial number, software version.
+    institution : str
+    """
+
+    size: int
+    encoding: str
+    lossy: float | None = None
+    device: tuple[str, ...] = ()
+    institution: str = ""
+
+
+def read_file_facts(path: Path) -> FileFacts:
+    """Read the header of `path`, a file whose image could be decoded.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read any more.
+    """
+    try:
+        data = path.read_bytes()
+        if data[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] == MAGIC:
+            with quiet():
+                return decoding(_dicom, data, DEFAULT_LIMITS)
+        return _raster(data, path.suffix.lower())
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever Pillow raises on a broken file
+        raise UnreadableImage("image", type(error).__name__, "must have a readable header") from None
+
+
+def _dicom(data: bytes, limits: Limits) -> FileFacts:
+    header, transfer_syntax = read_elements(data, (*_DEVICE, *_ENCODING, "InstitutionName"), limits)
+    said = {keyword: text(header, keyword) for keyword in (*_DEVICE, *_ENCODING)}
+    return FileFacts(
+        size=len(data),
+        encoding=" ".join([str(transfer_syntax), *(said[keyword] for keyword in _ENCODING[:3])]),
+        lossy=_number(said["LossyImageCompressionRatio"]),
+        device=tuple(said[keyword] for keyword in _DEVICE),
+        institution=text(header, "InstitutionName"),
+    )
+
+
+def _number(shown: str) -> float | None:
+    try:
+        return float(shown)
+    except ValueError:
+        return None
+
+
+def _raster(data: bytes, suffix: str) -> FileFacts:
+    with Pillow.open(BytesIO(data), formats=FORMATS) as picture:
+        tables = getattr(picture, "quantization", None) or {}
+        steps = [step for table in tables.values() for step in table]
+        return FileFacts(
+            size=len(data),
+            encoding=f"{picture.mode} {suffix}",
+            lossy=sum(steps) / len(steps) if steps else None,
+            device=(str(picture.info.get("Software", "")),),
+        )
