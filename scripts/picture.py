@@ -10,8 +10,9 @@ from playwright.sync_api import sync_playwright
 
 REPORT = Path("var/demo/report.html")
 PICTURE = Path("docs/report.png")
-WIDTH, MARGIN = 1180, 24
-"""Pixels; the picture ends this far under the first image of the finding that is open."""
+WIDTH, MARGIN = 1180, 8
+"""Pixels; the picture ends this far under the card of `LAST`."""
+LAST = ".panel:not([hidden]) .viewer"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
@@ -24,7 +25,7 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
         page.goto(REPORT.resolve().as_uri())
-        height = page.evaluate("document.querySelector('.panel:not([hidden]) .viewer').getBoundingClientRect().bottom")
+        height = page.evaluate(f"document.querySelector('{LAST}').closest('.card').getBoundingClientRect().bottom")
         page.screenshot(path=PICTURE, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height + MARGIN})
         browser.close()
     print(PICTURE)
