@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.async_logging.run_operations import RunOperations
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 import consilium
 from consilium.errors import TrainingError
@@ -61,14 +62,35 @@ class TrackedRun:
     # --- beginning and end -------------------------------------------------------------------------------------------
 
     @classmethod
-    def start(cls, recipe: Recipe) -> TrackedRun:
-        """A new run in the experiment of the recipe's registered name."""
+    def start(cls, recipe: Recipe, *, kind: str = "", parent: str | None = None) -> TrackedRun:
+        """A new run in the experiment of the recipe's registered name.
+
+        Parameters
+        ----------
+        kind : str
+            Added to the run's name: what it is, where it is no training of its own.
+        parent : str or None
+            Id of the run that it stands below.
+        """
         client = open_store(create=True)
         experiment = experiment_id(recipe.registered_name)
+        tags = _origin() | ({} if parent is None else {MLFLOW_PARENT_RUN_ID: parent})
         with store_errors():
-            name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-            run = client.create_run(experiment, tags=_origin(), run_name=name)
+            name = " ".join(filter(None, [f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}", kind]))
+            run = client.create_run(experiment, tags=tags, run_name=name)
         return cls(client, run.info.run_id)
+
+    def __enter__(self) -> TrackedRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the run with the status that fits how the block ended."""
+        if kind is None:
+            self.end("FINISHED")
+        else:
+            self.end("KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED")
 
     @classmethod
     def resume(cls, run_id: str) -> TrackedRun:
@@ -160,6 +182,21 @@ class TrackedRun:
 
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.run_id, name, value)
+
+
+def download_evaluation(run_id: str, name: str) -> Path:
+    """A local copy of the file `name` among what the run `run_id` logged of its evaluation.
+
+    Raises
+    ------
+    TrainingError
+        The store has no such run, or the run no such file.
+    """
+    client = open_store(create=False)
+    try:
+        return Path(client.download_artifacts(run_id, f"evaluation/{name}"))
+    except (MlflowException, OSError):
+        raise TrainingError(f"the run {run_id} with the evaluation's {name} is not in this MLflow store") from None
 
 
 class _Prefixed:

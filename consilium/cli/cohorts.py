@@ -83,11 +83,16 @@ def check(
         str | None, typer.Option(help="manifest, phantom or covid-chestxray; told from the folder unless given.")
     ] = None,
     task: Annotated[str, typer.Option(help="Where the cohort has several: severity or aetiology.")] = "",
+    audit: Annotated[
+        bool, typer.Option("--audit/--no-audit", help="Look for what is too good to be true; takes some minutes.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Of the audit's folds and bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Read a whole cohort, decode every image, and say what is there, what is missing and what is wrong.
 
-    Ends with code 2 where something is wrong.
+    The audit ends in a verdict: sound, suspect or unusable, with the reasons. Ends with code 2 where something is wrong
+    with the files; a suspect cohort is no error.
     """
     from training.check import check_cohort
     from training.cohorts import load_cohort
@@ -101,7 +106,7 @@ def check(
         raise typer.Exit(2) from None
     images = sum(len(record.images) for record in loaded.records)
     with progress_bar("images", images) as done:
-        report = check_cohort(loaded, done)
+        report = check_cohort(loaded, audited=audit, seed=seed, progress=done)
     if as_json:
         show_json(report.to_json())
     else:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -42,12 +42,25 @@ def table_of(title: str, lines: Sequence[Mapping[str, object]]) -> Table:
     return table
 
 
+def lines_of(table: Any) -> list[dict[str, Any]]:
+    """The rows of a data frame; what could not be measured is None."""
+    rows = table.to_dict("records")
+    return [
+        {
+            str(key): None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
 def _cell(line: Mapping[str, object], column: str) -> str:
     value, low, high = (line.get(f"{column}{ending}") for ending in ("", "_low", "_high"))
+    if value is None:
+        return ""
     if not isinstance(value, float):
         return escape(str(value))
-    shown = "" if math.isnan(value) else f"{value:.3f}"
-    return f"{shown} [{low:.3f}, {high:.3f}]" if shown and low is not None else shown
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low is not None and high is not None else f"{value:.3g}"
 
 
 def show_json(document: object) -> None:

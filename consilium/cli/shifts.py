@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, log_to_terminal, show, show_json, table_of
+from consilium.cli.output import AsJson, lines_of, log_to_terminal, show, show_json, table_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def shifts(
     table = measure_shifts(model, studies=studies, size=size, seed=seed)
     if out is not None:
         table.to_csv(out, index=False)
-    lines = table.to_dict("records")
+    lines = lines_of(table)
     if as_json:
         show_json({"model": model, "studies": studies, "shifts": lines})
     else:

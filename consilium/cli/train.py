@@ -85,7 +85,7 @@ def evaluate(
     if kind is not None:
         chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort
     with progress_bar("images") as done:
-        evaluation = evaluate_model(model, cohort, cohort=chosen, advance=_counted(done))
+        evaluation = evaluate_model(model, cohort, cohort=chosen, advance=counted(done))
     if out is not None:
         evaluation.save(out)
     identity = resolve(model).identity
@@ -97,7 +97,7 @@ def evaluate(
     require_no_leak(evaluation)
 
 
-def _counted(done: Callable[[int], None]) -> Callable[[], None]:
+def counted(done: Callable[[int], None]) -> Callable[[], None]:
     """Something to call after each item, in place of with their number."""
     count = itertools.count(1)
     return lambda: done(next(count))

@@ -56,6 +56,8 @@ class DecodePool:
         What is refused as too large.
     reader : ImageReader
         What runs in the workers.
+    start : bool
+        Start the workers now, so that no image waits for them; otherwise with the first image.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class DecodePool:
         memory_bytes: int = 4 * 2**30,
         limits: Limits = DEFAULT_LIMITS,
         reader: ImageReader = read_image,
+        start: bool = True,
     ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._seconds = seconds
@@ -77,9 +80,18 @@ class DecodePool:
         self._waiting: deque[_Request] = deque()
         self._handed_over: set[_Request] = set()
         self._pool = self._made_pool()
-        ready: Future[None] = Future()
-        threading.Thread(target=self._keep, args=(ready,), name="decode-pool-keeper", daemon=True).start()
-        ready.result()
+        self._started = False
+        if start:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._started:
+                return
+            ready: Future[None] = Future()
+            threading.Thread(target=self._keep, args=(ready,), name="decode-pool-keeper", daemon=True).start()
+            ready.result()
+            self._started = True
 
     def _made_pool(self) -> ProcessPool:
         return ProcessPool(
@@ -129,6 +141,7 @@ class DecodePool:
         with self._lock:
             if self._closed.is_set():
                 raise RuntimeError("the decode pool is closed")
+            self._start()
             self._waiting.append(request)
         self._dispatch()
         return request.answer

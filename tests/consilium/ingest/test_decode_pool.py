@@ -1,4 +1,5 @@
 import asyncio
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -158,6 +159,18 @@ def test_closing_ends_what_is_under_way():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_pool_that_waits_for_its_first_image_starts_nothing_before():
+    before = set(multiprocessing.active_children())
+    with DecodePool(1, start=False) as pool:
+        assert set(multiprocessing.active_children()) == before
+        assert pool.decode(FILE).shape == read_dicom(FILE).shape
+        assert len(set(multiprocessing.active_children()) - before) == 1
+    with DecodePool(1, start=False) as pool:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(FILE)
+
+
 def test_workers_die_with_a_parent_that_was_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
