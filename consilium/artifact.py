@@ -5,6 +5,10 @@
     findings.json          what is diagnosed
     preprocessing/         scaling, text configuration and tokenizer files
     calibration.json       what turns logits into probabilities
+    novelty.safetensors    what is unlike the training data; where the recipe refers by novelty
+    neighbours/            the training cases that a study is compared with, where there are any
+    audit.json             what the audit found of the cohort
+    card.md, card.html     the model's card, where one was written
     details.json           package versions and facts of the training
     manifest.json          format, SHA-256 and size of every file above
 
@@ -21,7 +25,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from platform import python_version
@@ -38,12 +42,15 @@ from safetensors.torch import load_model, save_model
 from consilium import __version__
 from consilium.calibration import Calibration
 from consilium.collate import Preprocessing
+from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError, InputError
+from consilium.explain.neighbours import Neighbours
 from consilium.findings import FindingSet
-from consilium.model import DiagnosisModel
+from consilium.model import FUSED, DiagnosisModel
+from consilium.novelty import NoveltyDetector
 from consilium.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 """Layout of the folder. Raised whenever an older version of this project could misread a new artifact."""
 
 READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
@@ -52,7 +59,9 @@ READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
 MANIFEST = "manifest.json"
 _WEIGHTS, _RECIPE, _FINDINGS = "model.safetensors", "recipe.yaml", "findings.json"
 _PREPROCESSING, _CALIBRATION, _DETAILS = "preprocessing", "calibration.json", "details.json"
-_NEEDED = (_WEIGHTS, _RECIPE, _FINDINGS, f"{_PREPROCESSING}/preprocessing.json", _CALIBRATION, _DETAILS)
+_NOVELTY, _NEIGHBOURS, _AUDIT = "novelty.safetensors", "neighbours", "audit.json"
+CARD_FILES = ("card.md", "card.html")
+_NEEDED = (_WEIGHTS, _RECIPE, _FINDINGS, f"{_PREPROCESSING}/preprocessing.json", _CALIBRATION, _AUDIT, _DETAILS)
 _RECORDED = ("torch", "monai", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 _LARGEST_MANIFEST = 1 << 20
 
@@ -66,6 +75,19 @@ class Artifact:
     details : dict
         Facts of the training, for `json.dumps`: metrics, cohort digest, sizes of the splits. Nothing of any patient.
         A loaded artifact also has ``consilium``, ``python`` and ``packages``: the versions that wrote it.
+    novelty : NoveltyDetector or None
+        None where the recipe does not refer by novelty, and only there.
+    audit : AuditVerdict
+        Of the cohort that the model learned from.
+    neighbours : Neighbours or None
+        Training cases to show beside a study.
+    card : dict of str to str
+        The model's card: text by file name, each of `CARD_FILES`.
+
+    Raises
+    ------
+    ArtifactError
+        Where the parts do not belong together.
     """
 
     recipe: Recipe
@@ -74,6 +96,21 @@ class Artifact:
     model: DiagnosisModel
     calibration: Calibration
     details: dict[str, Any]
+    novelty: NoveltyDetector | None = None
+    audit: AuditVerdict = field(default_factory=AuditVerdict)
+    neighbours: Neighbours | None = None
+    card: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.novelty is None) != (self.recipe.refer.novelty is None):
+            rule = "be there where, and only where, the recipe refers by it"
+            raise ArtifactError(f"{_NOVELTY}: must {rule} (refer.novelty: {self.recipe.refer.novelty})")
+        parts = {modality.value for modality in self.recipe.modalities} | {FUSED}
+        if self.novelty is not None and set(self.novelty.gaussians) != parts:
+            raise ArtifactError(f"{_NOVELTY}: must know {', '.join(sorted(parts))}")
+        unknown = sorted(set(self.card) - set(CARD_FILES))
+        if unknown:
+            raise ArtifactError(f"{unknown[0]}: the card's files are {' and '.join(CARD_FILES)}")
 
 
 class _File(BaseModel):
@@ -135,6 +172,8 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
         raise ArtifactError(f"{_CALIBRATION}: its findings must be those of {_FINDINGS}")
     with _reading(_DETAILS):
         details = dict(_read_json(folder / _DETAILS))
+    with _reading(_AUDIT):
+        audit = AuditVerdict.from_json(_read_json(folder / _AUDIT))
     with _reading(_PREPROCESSING):
         preprocessing = Preprocessing.load(folder / _PREPROCESSING, recipe)
         model = DiagnosisModel(recipe, findings, preprocessing, pretrained=False)
@@ -142,7 +181,18 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
         load_model(model, folder / _WEIGHTS, strict=True)
     if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
         raise ArtifactError(f"{_WEIGHTS}: every weight must be finite")
-    return Artifact(recipe, findings, preprocessing, model.to(device).eval(), calibration, details)
+    return Artifact(
+        recipe=recipe,
+        findings=findings,
+        preprocessing=preprocessing,
+        model=model.to(device).eval(),
+        calibration=calibration,
+        details=details,
+        novelty=_read_novelty(folder),
+        audit=audit,
+        neighbours=_read_neighbours(folder),
+        card={name: (folder / name).read_text(encoding="utf-8") for name in CARD_FILES if (folder / name).exists()},
+    )
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -157,6 +207,20 @@ def read_findings(folder: Path) -> FindingSet:
         return FindingSet.from_json(_read_json(folder / _FINDINGS))
 
 
+def _read_novelty(folder: Path) -> NoveltyDetector | None:
+    if not (folder / _NOVELTY).exists():
+        return None
+    with _reading(_NOVELTY):
+        return NoveltyDetector.load(folder / _NOVELTY)
+
+
+def _read_neighbours(folder: Path) -> Neighbours | None:
+    if not (folder / _NEIGHBOURS).exists():
+        return None
+    with _reading(_NEIGHBOURS):
+        return Neighbours.load(folder / _NEIGHBOURS)
+
+
 def verify(folder: Path) -> str:
     """Check every file of `folder` against its manifest and give the manifest's SHA-256.
 
@@ -164,7 +228,7 @@ def verify(folder: Path) -> str:
     ------
     ArtifactError
         For a file that is missing, altered, truncated, too many or no plain file, and for a manifest that is damaged,
-        leaves the folder or is of a newer format.
+        leaves the folder or is of another format.
     """
     if not folder.is_dir():
         raise ArtifactError(f"artifact: got {str(folder)!r}, must be a model folder")
@@ -197,6 +261,13 @@ def _write_parts(folder: Path, artifact: Artifact) -> None:
     _write_json(folder / _FINDINGS, artifact.findings.to_json())
     artifact.preprocessing.save(folder / _PREPROCESSING)
     _write_json(folder / _CALIBRATION, artifact.calibration.to_json())
+    _write_json(folder / _AUDIT, artifact.audit.to_json())
+    if artifact.novelty is not None:
+        artifact.novelty.save(folder / _NOVELTY)
+    if artifact.neighbours is not None:
+        artifact.neighbours.save(folder / _NEIGHBOURS)
+    for name, text in artifact.card.items():
+        (folder / name).write_text(text, encoding="utf-8")
     versions = {"consilium": __version__, "python": python_version(), "packages": {p: version(p) for p in _RECORDED}}
     _write_json(folder / _DETAILS, artifact.details | versions)
 
@@ -224,8 +295,8 @@ def _parse_manifest(data: bytes) -> _Manifest:
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ArtifactError(f"{MANIFEST}: must be JSON with a format") from None
     # A newer manifest may have other keys, so its format comes before everything else.
-    if isinstance(number, int) and number > FORMAT:
-        raise ArtifactError(f"{MANIFEST}: got format {number}, this version of consilium reads up to {FORMAT}")
+    if number != FORMAT:
+        raise ArtifactError(f"{MANIFEST}: got format {number!r}, this version of consilium reads format {FORMAT} alone")
     try:
         manifest = _Manifest.model_validate(raw)
     except ValidationError as error:
@@ -260,7 +331,7 @@ def _reading(name: str) -> Iterator[None]:
     """Whatever goes wrong inside is about the file `name`: its digest is right, but not what it says."""
     try:
         yield
-    except InputError as error:
+    except (InputError, ArtifactError) as error:
         raise ArtifactError(f"{name}: {error}") from None
     except (
         OSError,

@@ -13,15 +13,30 @@ import numpy.typing as npt
 import torch
 
 from consilium.artifact import Artifact, load_artifact
-from consilium.collate import Prepared
-from consilium.diagnosis import Diagnosis, Explanation, FindingResult, ModelIdentity
+from consilium.collate import Batch, Prepared
+from consilium.diagnosis import (
+    ABSENT,
+    PRESENT,
+    AuditVerdict,
+    Diagnosis,
+    Explanation,
+    FindingResult,
+    ModelIdentity,
+    Neighbour,
+    Novelty,
+)
 from consilium.errors import InputError, ModelFailure
 from consilium.explain import explain
 from consilium.findings import FindingSet
-from consilium.model import Logits
+from consilium.model import FUSED, Logits
+from consilium.novelty import Inputs
 from consilium.recipe import Recipe
+from consilium.referral import Grounds, refer
 from consilium.registry import resolve
 from consilium.study import Modality, Study, subset_key
+
+NEIGHBOURS = 5
+"""Training cases that an explanation shows."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -54,6 +69,10 @@ class Diagnostician:
         self.recipe: Recipe = artifact.recipe
         self.findings: FindingSet = artifact.findings
         self.details = artifact.details
+        self.audit: AuditVerdict = artifact.audit
+        self.card: dict[str, str] = artifact.card
+        self.novelty = None if artifact.novelty is None else artifact.novelty.to(self.device)
+        self.neighbours = artifact.neighbours
         self.calibration = artifact.calibration
         self.preprocessing = artifact.preprocessing
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
@@ -86,7 +105,8 @@ class Diagnostician:
         batch = self.preprocessing.collate(items).to(self.device)
         with torch.inference_mode(), self._autocast():
             logits = self.model(batch)
-        return [self._diagnosis(item, logits, row) for row, item in enumerate(items)]
+        scores = self._scores(batch, logits)
+        return [self._diagnosis(item, logits, scores, row) for row, item in enumerate(items)]
 
     def explain(self, study: Study, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
         """Diagnose `study` and say what spoke for each of `findings` (all by default).
@@ -107,34 +127,78 @@ class Diagnostician:
             explained, logits = explain(
                 self.model, self.preprocessing, self.calibration, item, self.findings, names, level
             )
-        return Explanation(self._diagnosis(item, logits, 0), explained)
+        scores = self._scores(self.preprocessing.collate([item]).to(self.device), logits)
+        return Explanation(self._diagnosis(item, logits, scores, 0), explained, self._nearest(logits))
+
+    def _nearest(self, logits: Logits) -> tuple[Neighbour, ...]:
+        if self.neighbours is None:
+            return ()
+        return self.neighbours.nearest(_row(logits.features[FUSED], 0)[0], NEIGHBOURS)
 
     def _autocast(self) -> torch.autocast:
         """bfloat16 on a GPU, float32 on the CPU."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def _diagnosis(self, item: Prepared, logits: Logits, row: int) -> Diagnosis:
+    @torch.inference_mode()
+    def _scores(self, batch: Batch, logits: Logits) -> dict[str, npt.NDArray[np.float64]]:
+        """Novelty score of each part, [B]; nothing where the model has no detector."""
+        if self.novelty is None:
+            return {}
+        found = self.novelty.score(Inputs.of(batch, logits.features))
+        return {part: values.double().cpu().numpy() for part, values in found.items()}
+
+    def _diagnosis(
+        self, item: Prepared, logits: Logits, scores: dict[str, npt.NDArray[np.float64]], row: int
+    ) -> Diagnosis:
         present = tuple(modality for modality in Modality if modality in item.present)
-        fused = _row(logits.fused, row)
-        if not np.isfinite(fused).all():
-            raise ModelFailure(f"{self.identity.name} version {self.identity.version} gave no finite answer")
-        probabilities = self.calibration.probabilities(fused, subset_key(present))[0]
-        opinions = {m: self.calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
-        results = []
-        for position, finding in enumerate(self.findings):
-            point = self.calibration.operating_points[position]
-            probability = float(probabilities[position])
-            own = {modality: float(said[position]) for modality, said in opinions.items()}
-            results.append(FindingResult(finding, probability, probability >= point.threshold, point, own))
+        results = self._results(logits, row, present)
+        novelty = self._novelty({part: float(values[row]) for part, values in scores.items()})
+        coverage = self.calibration.conformal.coverage
         return Diagnosis(
-            findings=tuple(results),
+            findings=results,
             exclusive=self.findings.exclusive,
             modalities=present,
             model=self.identity,
             input_digests=item.study.input_digests(),
             warnings=item.warnings,
             study_id=item.study.study_id,
+            novelty=novelty,
+            refer=refer(self.recipe.refer, Grounds(item, present, results, coverage, novelty, self.audit)),
+            audit=self.audit,
         )
+
+    def _results(self, logits: Logits, row: int, present: tuple[Modality, ...]) -> tuple[FindingResult, ...]:
+        fused, subset = _row(logits.fused, row), subset_key(present)
+        if not np.isfinite(fused).all():
+            raise ModelFailure(f"{self.identity.name} version {self.identity.version} gave no finite answer")
+        calibration = self.calibration
+        probabilities = calibration.probabilities(fused, subset)[0]
+        intervals = calibration.intervals(fused, subset)[0]
+        possible = calibration.prediction_sets(fused, subset)[0]
+        opinions = {m: calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
+        results = []
+        for position, finding in enumerate(self.findings):
+            point = calibration.operating_points[position]
+            probability = float(probabilities[position])
+            low, high = intervals[position].tolist()
+            results.append(
+                FindingResult(
+                    finding=finding,
+                    probability=probability,
+                    call=probability >= point.threshold,
+                    operating_point=point,
+                    opinions={modality: float(said[position]) for modality, said in opinions.items()},
+                    interval=(low, high),
+                    prediction_set=tuple(
+                        answer for answer, stays in zip((ABSENT, PRESENT), possible[position], strict=True) if stays
+                    ),
+                )
+            )
+        return tuple(results)
+
+    def _novelty(self, scores: dict[str, float]) -> tuple[Novelty, ...]:
+        rate = self.recipe.refer.novelty
+        return () if self.novelty is None or rate is None else self.novelty.judge(scores, rate)
 
 
 def _row(logits: torch.Tensor, row: int) -> npt.NDArray[np.float64]:

@@ -31,6 +31,7 @@ from torch import Tensor
 from consilium.collate import Batch
 from consilium.diagnosis import Novelty
 from consilium.errors import TrainingError
+from consilium.model import FUSED
 from consilium.study import Modality
 from consilium.wordpiece import LEAST_PATIENTS
 
@@ -351,7 +352,7 @@ def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
         raise ValueError("every part must have mean, whitening and scale")
     table = under("bigrams/")
     return NoveltyDetector(
-        {part: Gaussian(mean, whitenings[part]) for part, mean in means.items()},
+        {part: Gaussian(means[part], whitenings[part]) for part in (*Modality, FUSED) if part in means},
         Bigrams(*(table[name] for name in _BIGRAMS)) if table else None,
         scales,
         under("ordinary/"),

@@ -7,7 +7,9 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,19 +17,25 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from consilium import __version__, artifact
-from consilium.artifact import load_artifact, save_artifact, verify
+from consilium.artifact import Artifact, load_artifact, save_artifact, verify
 from consilium.collate import Preprocessing
+from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
 from consilium.study import Modality, nonempty_subsets, subset_key
 from consilium.wordpiece import train_wordpiece
 from tests.consilium.tiny import WORDS, tiny_model, tiny_recipe, tiny_study
-from tests.consilium.tiny_artifact import tiny_artifact
+from tests.consilium.tiny_artifact import tiny_artifact, tiny_inputs, tiny_novelty
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained() -> Artifact:
+    return tiny_artifact()
+
+
+@pytest.fixture(scope="module")
+def saved(trained: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artifacts") / "tiny"
-    save_artifact(folder, tiny_artifact())
+    save_artifact(folder, trained)
     return folder
 
 
@@ -54,8 +62,8 @@ def _write_manifest(folder: Path, **keys: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
 
 
-def test_what_is_loaded_answers_like_what_was_saved(saved: Path) -> None:
-    trained, loaded = tiny_artifact(), load_artifact(saved)
+def test_what_is_loaded_answers_like_what_was_saved(trained: Artifact, saved: Path) -> None:
+    loaded = load_artifact(saved)
     assert loaded.recipe == trained.recipe
     assert loaded.findings == trained.findings
     assert loaded.calibration == trained.calibration
@@ -70,6 +78,54 @@ def test_what_is_loaded_answers_like_what_was_saved(saved: Path) -> None:
         assert torch.equal(before, after)
         key = subset_key(subset)
         assert (trained.calibration.probabilities(before, key) == loaded.calibration.probabilities(after, key)).all()
+
+
+def test_what_the_answer_needs_besides_comes_back(trained: Artifact, saved: Path) -> None:
+    loaded = load_artifact(saved)
+    assert trained.novelty is not None
+    assert loaded.novelty is not None
+    inputs = tiny_inputs(trained.preprocessing, trained.model, 2000, 4)
+    for part, scores in trained.novelty.score(inputs).items():
+        assert torch.equal(scores, loaded.novelty.score(inputs)[part])
+        assert torch.equal(trained.novelty.ordinary[part], loaded.novelty.ordinary[part])
+    assert trained.neighbours is not None
+    assert loaded.neighbours is not None
+    assert loaded.neighbours.pseudonyms == trained.neighbours.pseudonyms
+    assert loaded.audit == AuditVerdict("sound")
+    assert loaded.card == trained.card
+    assert set(loaded.card) == {"card.md", "card.html"}
+
+
+def test_an_artifact_without_what_a_recipe_can_do_without(trained: Artifact, tmp_path: Path) -> None:
+    bare = replace(
+        trained,
+        recipe=tiny_recipe(refer={"novelty": None}),
+        novelty=None,
+        neighbours=None,
+        audit=AuditVerdict(),
+        card={},
+    )
+    save_artifact(tmp_path / "bare", bare)
+    loaded = load_artifact(tmp_path / "bare")
+    assert loaded.novelty is loaded.neighbours is None
+    assert loaded.card == {}
+    assert loaded.audit.verdict == "not audited"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"novelty": None}, "must be there where"),
+        ({"recipe": tiny_recipe(refer={"novelty": None})}, "and only where"),
+        ({"recipe": tiny_recipe(modalities=["image", "text"])}, "must know fused, image, text"),
+        ({"card": {"card.pdf": ""}}, "card.pdf"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(
+    trained: Artifact, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        replace(trained, **changes)
 
 
 def test_details_come_back_with_the_versions_that_wrote_them(saved: Path) -> None:
@@ -137,7 +193,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "leaves by ..": (lambda f: _listing(f, "../tiny/details.json"), "plain path of a file inside"),
     "leaves by root": (lambda f: _listing(f, "/etc/hostname"), "plain path of a file inside"),
     "odd path": (lambda f: _listing(f, "./details.json"), "plain path of a file inside"),
-    "newer format": (lambda f: _write_manifest(f, format=2, shape="new"), "got format 2, .* reads up to 1"),
+    "newer format": (lambda f: _write_manifest(f, format=3, shape="new"), "got format 3, .* reads format 2 alone"),
+    "older format": (lambda f: _write_manifest(f, format=1), "got format 1, .* reads format 2 alone"),
+    "novelty left out": (lambda f: _without(f, "novelty.safetensors"), "novelty.safetensors: must be there where"),
+    "no audit": (lambda f: _without(f, "audit.json"), "must list audit.json"),
     "newer consilium": (lambda f: _write_manifest(f, consilium="9.0.0"), "got consilium '9.0.0'"),
     "no version": (lambda f: _write_manifest(f, consilium="latest"), "got consilium 'latest'"),
     "unknown key": (lambda f: _write_manifest(f, run="rm"), "run: extra inputs are not permitted"),
@@ -209,6 +268,9 @@ def test_a_pickle_in_place_of_the_weights_is_never_opened(copied: Path, tmp_path
         ("findings.json", '{"findings": [], "exclusive": false}'),
         ("calibration.json", "{}"),
         ("details.json", "1"),
+        ("audit.json", "{}"),
+        ("novelty.safetensors", "not a tensor"),
+        ("neighbours/neighbours.json", "{}"),
         ("preprocessing/preprocessing.json", "{}"),
     ],
 )
@@ -219,26 +281,26 @@ def test_nonsense_with_a_right_digest_is_refused_by_name(copied: Path, name: str
         load_artifact(copied)
 
 
-def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_nothing(trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(artifact, "_describe", full)
     with pytest.raises(OSError, match="no space"):
-        save_artifact(tmp_path / "model", tiny_artifact())
+        save_artifact(tmp_path / "model", trained)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_never_written_over(copied: Path) -> None:
+def test_an_existing_folder_is_never_written_over(trained: Artifact, copied: Path) -> None:
     before = verify(copied)
     with pytest.raises(ArtifactError, match="does not exist yet"):
-        save_artifact(copied, tiny_artifact(seed=1))
+        save_artifact(copied, trained)
     assert verify(copied) == before
 
 
-def test_no_note_and_no_pixel_is_inside(saved: Path) -> None:
+def test_no_note_and_no_pixel_is_inside(trained: Artifact, saved: Path) -> None:
     inside = b"\n".join(path.read_bytes() for path in saved.rglob("*") if path.is_file())
-    preprocessing = tiny_artifact().preprocessing
+    preprocessing = trained.preprocessing
     for study in (tiny_study(number) for number in range(30)):
         for record in (study.notes[0].text, f'"{study.study_id}"', f'"{study.patient_id}"'):
             assert record.encode() not in inside
@@ -258,9 +320,8 @@ def test_a_word_of_one_patient_is_not_in_the_vocabulary(tmp_path: Path) -> None:
     assert b"zaphod" not in inside
 
 
-def test_a_hugging_face_model_travels_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_model_travels_whole(trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once saved, neither the hub nor the local folder that the text model came from is needed."""
-    trained = tiny_artifact()
     tokenizer = trained.preprocessing.tokenizer
     assert tokenizer is not None
     config = BertConfig(
@@ -271,8 +332,9 @@ def test_a_hugging_face_model_travels_whole(tmp_path: Path, monkeypatch: pytest.
     recipe = tiny_recipe(text={"model": str(tmp_path / "bert"), "max_tokens": 32})
     preprocessing = Preprocessing.fit(recipe, [tiny_study(n) for n in range(30)])
     model = tiny_model(recipe, preprocessing)
-    parts = (recipe, trained.findings, preprocessing, model, trained.calibration, {})
-    save_artifact(tmp_path / "model", artifact.Artifact(*parts))
+    novelty = tiny_novelty(preprocessing, model, tiny_inputs(preprocessing, model, 0))
+    parts = (recipe, trained.findings, preprocessing, model, trained.calibration, {}, novelty)
+    save_artifact(tmp_path / "model", Artifact(*parts))
     shutil.rmtree(tmp_path / "bert")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     loaded = load_artifact(tmp_path / "model")

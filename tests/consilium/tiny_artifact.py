@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from consilium.artifact import Artifact
 from consilium.calibration import Calibration, fit_calibration
+from consilium.collate import Preprocessing
+from consilium.diagnosis import AuditVerdict
+from consilium.explain.neighbours import Neighbours
+from consilium.model import FUSED, DiagnosisModel
+from consilium.novelty import Inputs, NoveltyDetector
 from consilium.recipe import Recipe
 from consilium.study import Modality, nonempty_subsets, subset_key
-from tests.consilium.tiny import FINDINGS, tiny_model, tiny_preprocessing, tiny_recipe
+from tests.consilium.tiny import FINDINGS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
+
+STUDIES = 30
 
 
 def tiny_calibration(recipe: Recipe, seed: int = 0) -> Calibration:
@@ -28,10 +36,27 @@ def tiny_calibration(recipe: Recipe, seed: int = 0) -> Calibration:
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
         present=np.array([[modality in recipe.modalities for modality in Modality]] * 80),
-        target_sensitivity=0.9,
+        recipe=recipe.calibration,
         seed=seed,
         bootstrap=20,
     )
+
+
+@torch.no_grad()
+def tiny_inputs(preprocessing: Preprocessing, model: DiagnosisModel, first: int, studies: int = STUDIES) -> Inputs:
+    """What the novelty of `tiny_study` number `first` and the following is judged by."""
+    numbers = range(first, first + studies)
+    batch = preprocessing.collate([preprocessing.prepare(tiny_study(number)) for number in numbers])
+    return Inputs.of(batch, model(batch).features)
+
+
+def tiny_novelty(preprocessing: Preprocessing, model: DiagnosisModel, inputs: Inputs) -> NoveltyDetector:
+    """Fitted on `inputs`, of studies of as many patients, and calibrated on others."""
+    patients = np.array([f"p{n}" for n in range(len(inputs.extreme))])
+    vocabulary = 0 if preprocessing.tokenizer is None else len(preprocessing.tokenizer)
+    detector = NoveltyDetector.fit(inputs, patients, vocabulary, seed=0)
+    scores = detector.score(tiny_inputs(preprocessing, model, 1000))
+    return detector.calibrated({part: values.numpy().astype(np.float64) for part, values in scores.items()})
 
 
 def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
@@ -39,4 +64,24 @@ def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
     recipe = tiny_recipe(**sections)
     preprocessing = tiny_preprocessing(recipe)
     model = tiny_model(recipe, preprocessing, seed)
-    return Artifact(recipe, FINDINGS, preprocessing, model, tiny_calibration(recipe), {"studies": 30})
+    inputs = tiny_inputs(preprocessing, model, 0)
+    neighbours = Neighbours.fit(
+        inputs.features[FUSED].numpy(),
+        np.array([[number % 2, np.nan] for number in range(STUDIES)]),
+        np.array([[modality in recipe.modalities for modality in Modality]] * STUDIES),
+        [f"s{number}" for number in range(STUDIES)],
+        "0" * 64,
+        FINDINGS,
+    )
+    return Artifact(
+        recipe,
+        FINDINGS,
+        preprocessing,
+        model,
+        tiny_calibration(recipe),
+        {"studies": STUDIES},
+        novelty=tiny_novelty(preprocessing, model, inputs),
+        audit=AuditVerdict("sound"),
+        neighbours=neighbours,
+        card={"card.md": "# Tiny\n", "card.html": "<!doctype html><title>Tiny</title>"},
+    )

@@ -1,0 +1,141 @@
+"""Referral: when a human must judge a study instead of the model. One rule, in the recipe's section ``refer``.
+
+Its parts are the prediction sets, the novelty, the modalities that are required, the quality of the images, and the
+audit of the cohort that the model learned from. Each gives its reasons; a study without any may be answered for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.collate import Prepared
+from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, FindingResult, Novelty
+from consilium.letterbox import Letterbox
+from consilium.model import FUSED
+from consilium.recipe import ReferRecipe
+from consilium.study import Modality
+
+PARTS = ("both", "novelty", "required", "image_quality", "audit")
+"""The parts of the rule, as the recipe calls them."""
+
+FLAT = 0.95
+"""An image is blank where one of its 256 grey levels holds this share of its pixels."""
+WHITE, BLACK = 0.25, 0.75
+"""An image is saturated where this share of its pixels is purely white, or purely black.
+
+Of 247 public radiographs the most had 3 % white, 46 % black and 49 % of one grey level.
+"""
+LEAST_SCALE = 0.5
+"""An image is too small where its longer side has less than this share of the pixels of the model's square."""
+
+_SUSPICIOUS = ("suspect", "unusable")
+_RECORDS = {Modality.IMAGE: "image", Modality.TEXT: "note", Modality.OBSERVATIONS: "observation"}
+_PARTS_OF_A_STUDY: dict[str, str] = {
+    Modality.IMAGE: "The image is",
+    Modality.TEXT: "The text of the notes is",
+    Modality.OBSERVATIONS: "What was observed is",
+    FUSED: "The study as a whole is",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grounds:
+    """Everything that the rule looks at, of one study.
+
+    Attributes
+    ----------
+    item : Prepared
+    modalities : tuple of Modality
+        What the model had to go by.
+    findings : tuple of FindingResult
+    coverage : float
+        At which the prediction sets hold.
+    novelty : tuple of Novelty
+    audit : AuditVerdict
+    """
+
+    item: Prepared
+    modalities: tuple[Modality, ...]
+    findings: tuple[FindingResult, ...]
+    coverage: float
+    novelty: tuple[Novelty, ...]
+    audit: AuditVerdict
+
+
+def refer(rule: ReferRecipe, grounds: Grounds) -> tuple[str, ...]:
+    """Why a human must judge this study, a sentence each; empty where the model may be heard."""
+    return tuple(reason for part in refer_by_part(rule, grounds).values() for reason in part)
+
+
+def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, ...]]:
+    """The same by part of the rule, one of `PARTS`; a part that the recipe switches off has no reasons."""
+    return {
+        "both": _undecided(grounds) if rule.both else (),
+        "novelty": _novel(grounds.novelty) if rule.novelty is not None else (),
+        "required": tuple(
+            f"There is no {_RECORDS[modality]}, and this model must not answer without."
+            for modality in rule.required
+            if modality not in grounds.modalities
+        ),
+        "image_quality": image_faults(grounds.item) if rule.image_quality else (),
+        "audit": _audited(grounds.audit) if rule.audit else (),
+    }
+
+
+def image_faults(item: Prepared) -> tuple[str, ...]:
+    """What is wrong with the images of a study, judged on the model's squares without their margins."""
+    faults = []
+    for number, (square, box) in enumerate(zip(item.images, item.letterboxes, strict=True), start=1):
+        which = "The image" if len(item.images) == 1 else f"Image {number}"
+        fault = _fault(square, box)
+        if fault:
+            faults.append(f"{which} {fault}.")
+    return tuple(faults)
+
+
+def _fault(square: npt.NDArray[np.uint16], box: Letterbox) -> str:
+    (top, left), (height, width) = box.offset, box.inner
+    levels = np.bincount((square[top : top + height, left : left + width] >> 8).ravel(), minlength=256)
+    shares = levels / levels.sum()
+    if shares.max() >= FLAT:
+        return "is blank"
+    if shares[-1] >= WHITE or shares[0] >= BLACK:
+        return f"is saturated: {'white' if shares[-1] >= WHITE else 'black'} where it should show something"
+    if max(box.rows, box.columns) < LEAST_SCALE * box.side:
+        return f"is too small: {box.rows} by {box.columns} pixels, the model looks at {box.side}"
+    return ""
+
+
+def _undecided(grounds: Grounds) -> tuple[str, ...]:
+    both = [r.finding.display for r in grounds.findings if {ABSENT, PRESENT} <= set(r.prediction_set)]
+    none = [r.finding.display for r in grounds.findings if not r.prediction_set]
+    at = f"at {grounds.coverage:.0%} coverage"
+    reasons = []
+    if both:
+        reasons.append(f"The model cannot tell, {at}, whether there is {_listed(both)}.")
+    if none:
+        reasons.append(f"Neither answer fits what the model knows, {at}, of {_listed(none)}.")
+    return tuple(reasons)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _novel(novelty: Sequence[Novelty]) -> tuple[str, ...]:
+    return tuple(
+        f"{_PARTS_OF_A_STUDY[part.part]} unlike the training data (p = {part.p_value:.2g})."
+        for part in novelty
+        if part.novel
+    )
+
+
+def _audited(audit: AuditVerdict) -> tuple[str, ...]:
+    if audit.verdict not in _SUSPICIOUS:
+        return ()
+    return (f"The audit calls the cohort that this model learned from {audit.verdict}.",)

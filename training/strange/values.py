@@ -1,0 +1,71 @@
+"""Values that no patient has, and values whose unit was mistaken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from consilium.ingest.observations import read_observations
+from consilium.study import Observation
+
+MISTAKEN: Mapping[str, float] = MappingProxyType(
+    {
+        "albumin": 10.0,  # g/dL and g/L
+        "bilirubin": 17.1,  # mg/dL and umol/L
+        "bnp": 3.46,  # pmol/L and pg/mL
+        "creatinine": 88.4,  # mg/dL and umol/L
+        "crp": 10.0,  # mg/dL and mg/L
+        "d_dimer": 1000.0,  # ug/mL and ng/mL
+        "glucose": 18.0,  # mmol/L and mg/dL
+        "hemoglobin": 10.0,  # g/dL and g/L
+        "ldh": 60.0,  # ukat/L and U/L
+        "lymphocytes": 1000.0,  # per nL and per uL
+        "neutrophils": 1000.0,
+        "nt_probnp": 8.46,  # pmol/L and pg/mL
+        "platelets": 1000.0,
+        "po2": 7.5,  # kPa and mm[Hg]
+        "pco2": 7.5,
+        "procalcitonin": 1000.0,  # ng/mL and pg/mL
+        "troponin_t": 1000.0,  # ng/mL and ng/L
+        "urea": 2.8,  # mmol/L and mg/dL of urea nitrogen
+        "wbc": 1000.0,
+    }
+)
+"""By what a value is too high or too low where one of two usual units is taken for the other."""
+
+
+def impossible(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+    """Every value a thousand times too high, or below zero."""
+    return _read(observations, [float(rng.choice((1000.0, -1.0, -1000.0))) for _ in observations])
+
+
+def mixed_units(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+    """Every value that has two usual units, given in the other one: all too high or all too low."""
+    power = 1 if rng.random() < 0.5 else -1
+    return _read(observations, [MISTAKEN.get(o.analyte, 1.0) ** power for o in observations])
+
+
+def one_mixed_unit(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+    """One value of those that have two usual units, given in the other one."""
+    able = [position for position, o in enumerate(observations) if o.analyte in MISTAKEN]
+    factors = [1.0] * len(observations)
+    if able:
+        chosen = int(rng.choice(able))
+        factors[chosen] = MISTAKEN[observations[chosen].analyte] ** (1 if rng.random() < 0.5 else -1)
+    return _read(observations, factors)
+
+
+def _read(observations: Sequence[Observation], factors: Sequence[float]) -> tuple[Observation, ...]:
+    """The observations with their values multiplied, read again as a caller would send them."""
+    sent = [
+        {
+            "code": o.code,
+            "value": o.given_value * factor,
+            "unit": o.given_unit,
+            "time": None if o.time is None else o.time.isoformat(),
+        }
+        for o, factor in zip(observations, factors, strict=True)
+    ]
+    return read_observations(sent)[0]
