@@ -207,11 +207,15 @@ def _possible(bench: Bench, oracle: Floats, answer: Floats) -> dict[str, dict[st
 
 
 def _shares(figures: Mapping[str, Replicates], best: Mapping[str, Replicates]) -> dict[str, Replicates]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "auroc_share": (figures["auroc"] - 0.5) / (best["auroc"] - 0.5),
-            "information_share": (best["entropy"] - figures["nll"]) / (best["entropy"] - best["nll"]),
-        }
+    return {
+        "auroc_share": _ratio(figures["auroc"] - 0.5, best["auroc"] - 0.5),
+        "information_share": _ratio(best["entropy"] - figures["nll"], best["entropy"] - best["nll"]),
+    }
+
+
+def _ratio(reached: Replicates, possible: Replicates) -> Replicates:
+    """NaN where nothing was possible: in a replicate of very few studies."""
+    return np.divide(reached, possible, out=np.full_like(reached, np.nan), where=possible != 0)
 
 
 def _nll(
