@@ -1,4 +1,4 @@
-"""The pipeline, top-down: load → cache → split → fit → calibrate → evaluate → register.
+"""The pipeline, top-down: load → cache → split → fit → calibrate → evaluate → audit → card → register.
 
 `train` is what the command calls. Each stage can be cut off at any moment: what it finished lies in the run's folder
 (`training.run_state`), and `resume` walks the same stages again over what is there.
@@ -6,49 +6,43 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image as Pillow
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from consilium import registry
+from consilium import __version__, registry
 from consilium.artifact import Artifact, save_artifact, verify
-from consilium.calibration import Calibration
+from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
 from consilium.recipe import Recipe
 from consilium.threads import limit_threads
-from training.baselines import baseline_predictions
+from training.audit.report import REMARK, AuditReport
+from training.card import Facts, card
 from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.oracle import Oracle, load_oracle
+from training.cohorts.phantom.oracle import load_oracle
+from training.compare import ANSWERS, Answers
 from training.datamodule import CachedCohort, cache_cohort
-from training.evaluate import calibrate, evaluate, evaluate_folds, require_no_leak
-from training.evaluation import Evaluation
-from training.fit import Fit, fit
-from training.predict import predict
-from training.predictions import Predictions
+from training.evaluate import require_no_leak
+from training.evaluation import AS_PRESENT, Evaluation
+from training.protocols import PROTOCOLS, Outcome
 from training.run_state import RunState, home_folder
-from training.splits import Fold, folds, split_cohort, stratified_parts
+from training.stage import Stage
 from training.tracking import TrackedRun, git_commit
-
-Indices = npt.NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 
 _ARTIFACT = "artifact"
-_BASELINE_SIDE = 64
-"""Pixels a side of the image that the baselines look at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,36 +72,6 @@ class TrainedModel:
     def uri(self) -> str:
         """``models:/consilium-phantom-demo/3``."""
         return f"models:/{self.name}/{self.version}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What a protocol ends in: the model to ship, how it is calibrated and how it did.
-
-    `studies` counts those of each part, under the part's name.
-    """
-
-    fit: Fit
-    calibration: Calibration
-    evaluation: Evaluation
-    steps: int
-    studies: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stage:
-    """What every stage of one training shares."""
-
-    recipe: Recipe
-    cached: CachedCohort
-    oracle: Oracle | None
-    folder: Path
-    run: TrackedRun
-    progress: bool
-
-    @property
-    def cohort(self) -> Cohort:
-        return self.cached.cohort
 
 
 def train(
@@ -140,11 +104,12 @@ def train(
     with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:
         cached = cache_images(cohort, recipe, progress)
         stage = Stage(recipe, cached, oracle, state.folder, run, progress)
-        outcome = _PROTOCOLS[recipe.evaluation.protocol](stage)
-        _log_outcome(stage, outcome)
+        outcome = PROTOCOLS[recipe.evaluation.protocol](stage)
+        audit = _audit(stage, outcome.evaluation)
+        _log_outcome(stage, outcome, audit)
         require_no_leak(outcome.evaluation)
-        folder = _save(stage, outcome)
-        version = registry.register(folder, recipe, run.run_id, _tags(cohort))
+        folder = _save(stage, outcome, audit)
+        version = registry.register(folder, recipe, run.run_id, _tags(cohort, audit))
         state.registered(version)
         if promote:
             _promote(recipe.registered_name, version)
@@ -191,129 +156,25 @@ def _bar(what: str, total: int, drawn: bool) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-# --- protocols -------------------------------------------------------------------------------------------------------
+# --- audit -----------------------------------------------------------------------------------------------------------
 
 
-def _held_out_split(stage: Stage) -> Outcome:
-    """One model, judged on studies that nothing of it has seen."""
-    recipe, cohort = stage.recipe, stage.cohort
-    parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
-    names = np.empty(len(cohort), dtype=object)
-    for name, rows in parts.items():
-        names[rows] = name
-    stage.run.log_cohort(cohort, names)
-    trained = _fit(stage, parts["train"], parts["validation"], "fit")
-    held_out = _predict(stage, trained, parts["calibration"])
-    tested = _predict(stage, trained, parts["test"])
-    calibration = calibrate(held_out, cohort.findings, **_judging(recipe, with_target=True))
-    seen = np.sort(np.concatenate([parts["train"], parts["validation"]]))
-    evaluation = evaluate(
-        tested,
-        calibration,
-        cohort.findings,
-        oracle=stage.oracle,
-        baselines=_baselines(stage, [(seen, parts["test"])], tested),
-        **_judging(recipe),
-    )
-    return Outcome(trained, calibration, evaluation, trained.steps, {name: len(rows) for name, rows in parts.items()})
-
-
-def _cross_validation(stage: Stage) -> Outcome:
-    """Out-of-fold predictions of patient-grouped folds, then one model of all studies, calibrated on them.
-
-    Each fold's training part gives up a share of its patients to find the number of epochs; the last model takes the
-    folds' mean. A recipe with no share for validation trains all of its epochs instead: of a small cohort, the few
-    patients that could be spared say too little about when to stop.
-    """
-    recipe, cohort = stage.recipe, stage.cohort
-    pairs = folds(cohort, recipe.evaluation.folds, recipe.seed)
-    names = np.empty(len(cohort), dtype=object)
-    for number, (_, test) in enumerate(pairs, start=1):
-        names[test] = f"fold {number}"
-    stage.run.log_cohort(cohort, names)
-    fits, out_of_fold = [], []
-    for number, (train_rows, test) in enumerate(pairs, start=1):
-        _log.info("fold %d of %d", number, len(pairs))
-        inner, validation = _inner_split(cohort, train_rows, recipe)
-        fits.append(_fit(stage, inner, validation, f"fold_{number}"))
-        out_of_fold.append(_predict(stage, fits[-1], test))
-    pooled = Predictions.concatenate(out_of_fold)
-    evaluation, calibration = evaluate_folds(
-        out_of_fold,
-        cohort.findings,
-        oracle=stage.oracle,
-        baselines=_baselines(stage, pairs, pooled),
-        **_judging(recipe, with_target=True),
-    )
-    epochs = max(1, round(float(np.mean([one.epochs for one in fits]))))
-    _log.info("the model of all studies: %d epochs", epochs)
-    final = _fit(stage, np.arange(len(cohort)), None, "final", epochs)
-    steps = sum(one.steps for one in [*fits, final])
-    return Outcome(final, calibration, evaluation, steps, {"train": len(cohort), "out_of_fold": len(pooled)})
-
-
-_PROTOCOLS: dict[str, Callable[[Stage], Outcome]] = {
-    "split": _held_out_split,
-    "cross_validation": _cross_validation,
-}
-
-
-def _inner_split(cohort: Cohort, rows: Indices, recipe: Recipe) -> tuple[Indices, Indices | None]:
-    """Training and validation rows of a fold's training part, in the recipe's proportion, by patient."""
-    if recipe.splits.validation == 0:
-        return rows, None
-    wanted = np.array([recipe.splits.train, recipe.splits.validation])
-    generator = np.random.default_rng(recipe.seed)
-    part = stratified_parts(cohort.labels[rows], cohort.patient_ids[rows], wanted / wanted.sum(), generator)
-    return rows[part == 0], rows[part == 1]
-
-
-def _fit(stage: Stage, rows: Indices, validation: Indices | None, name: str, epochs: int | None = None) -> Fit:
-    sink = stage.run.prefixed("" if name == "fit" else name)
-    return fit(
-        stage.cached,
-        stage.recipe,
-        rows,
-        validation,
-        stage.folder / name,
-        sink,
-        epochs=epochs,
-        progress=stage.progress,
-    )
-
-
-def _predict(stage: Stage, trained: Fit, rows: Indices) -> Predictions:
-    return predict(trained.model, trained.preprocessing, stage.cached, rows, stage.recipe)
-
-
-def _judging(recipe: Recipe, *, with_target: bool = False) -> dict[str, Any]:
-    target = {"target_sensitivity": recipe.calibration.target_sensitivity} if with_target else {}
-    return {"bootstrap": recipe.evaluation.bootstrap, "seed": recipe.seed, **target}
-
-
-def _baselines(stage: Stage, pairs: Sequence[Fold], predictions: Predictions) -> dict[str, npt.NDArray] | None:
-    """Simple methods on the same folds, in the order of `predictions`."""
-    if not stage.recipe.evaluation.baselines:
+def _audit(stage: Stage, evaluation: Evaluation) -> AuditReport | None:
+    """What is too good to be true in the cohort, beside what the model reaches; None where the recipe wants none."""
+    if not stage.recipe.evaluation.audit:
         return None
-    _log.info("baselines")
-    images, has_image = _small_images(stage.cached)
-    found = baseline_predictions(
-        stage.cohort, images, has_image, pairs, inputs=stage.recipe.inputs, seed=stage.recipe.seed
-    )
-    place = {record.study_id: row for row, record in enumerate(stage.cohort.records)}
-    order = [place[study] for study in predictions.study_ids.tolist()]
-    return {name: probabilities[order] for name, probabilities in found.items()}
+    from training.audit.audit import audit_cohort
 
-
-def _small_images(cached: CachedCohort) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """The first image of each study, float32 [N, 64, 64] in [0, 1], and which studies have one."""
-    images = np.zeros((len(cached.studies), _BASELINE_SIDE, _BASELINE_SIDE), np.float32)
-    has_image = np.array([len(study.images) > 0 for study in cached.studies])
-    for row in np.flatnonzero(has_image):
-        square = cached.cache.square(cached.studies[row].images[0].digest)
-        small = Pillow.fromarray(square.astype(np.float32)).resize(images.shape[1:], Pillow.Resampling.BOX)
-        images[row] = np.asarray(small) / np.iinfo(np.uint16).max
-    return images, has_image
+    _log.info("audit")
+    reached = {
+        name: evaluation.value("metrics", "auroc", row=AS_PRESENT, finding=name) for name in evaluation.findings.names
+    }
+    report = audit_cohort(stage.cached, stage.recipe.inputs, model_auroc=reached, seed=stage.recipe.seed)
+    _log.info("audit: the cohort is %s", report.verdict)
+    for concern in report.concerns:
+        if concern.grade != REMARK:
+            _log.warning("audit: %s", concern.text)
+    return report
 
 
 # --- the record ------------------------------------------------------------------------------------------------------
@@ -341,18 +202,23 @@ def tracked(recipe: Recipe, state: RunState) -> Iterator[TrackedRun]:
     run.end("FINISHED")
 
 
-def _log_outcome(stage: Stage, outcome: Outcome) -> None:
+def _log_outcome(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> None:
     metrics = outcome.evaluation.metrics | {
         "steps": float(outcome.steps),
         "epochs": float(outcome.fit.epochs),
         "images_refused": float(len(stage.cached.refused)),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        outcome.evaluation.save(Path(folder))
-        stage.run.log_evaluation(metrics, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        outcome.evaluation.save(folder)
+        Answers.of(outcome.evaluation).save(folder / ANSWERS)
+        if audit is not None:
+            (folder / "audit.json").write_text(json.dumps(audit.to_json(), indent=1), encoding="utf-8")
+            stage.run.tag("audit", audit.verdict)
+        stage.run.log_evaluation(metrics, folder)
 
 
-def _save(stage: Stage, outcome: Outcome) -> Path:
+def _save(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> Path:
     """The artifact; one that an interrupted run has saved whole is taken as it is."""
     folder = stage.folder / _ARTIFACT
     if folder.exists():
@@ -362,6 +228,7 @@ def _save(stage: Stage, outcome: Outcome) -> Path:
             shutil.rmtree(folder)
         else:
             return folder
+    verdict = AuditVerdict() if audit is None else audit.summary
     artifact = Artifact(
         stage.recipe,
         stage.cohort.findings,
@@ -369,9 +236,43 @@ def _save(stage: Stage, outcome: Outcome) -> Path:
         outcome.fit.model,
         outcome.calibration,
         _details(stage, outcome),
+        novelty=outcome.novelty,
+        audit=verdict,
+        neighbours=outcome.neighbours,
+        card=_card(stage, outcome, verdict),
     )
     save_artifact(folder, artifact)
     return folder
+
+
+def _card(stage: Stage, outcome: Outcome, verdict: AuditVerdict) -> dict[str, str]:
+    """The model's card, also logged with the run."""
+    cohort, calibration = stage.cohort, outcome.calibration
+    files = card(
+        Facts(
+            recipe=stage.recipe,
+            evaluation=outcome.evaluation,
+            audit=verdict,
+            cohort={
+                "name": cohort.name,
+                "task": cohort.task,
+                "studies": str(len(cohort)),
+                "patients": str(len(set(cohort.patient_ids.tolist()))),
+                "digest": cohort.digest,
+            },
+            studies=outcome.studies,
+            calibration={
+                "method": calibration.method,
+                "fitted on": f"{calibration.fitted_on} studies",
+                "sets and intervals from": f"{calibration.judged_on} other studies",
+                "coverage of the sets": f"{calibration.conformal.coverage:.0%} of the studies of each class",
+                "sensitivity asked for": f"{stage.recipe.calibration.target_sensitivity:.0%}",
+            },
+            origin={"commit": git_commit() or "", "MLflow run": stage.run.run_id, "consilium": __version__},
+        )
+    )
+    stage.run.log_texts("card", files)
+    return files
 
 
 def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
@@ -389,8 +290,9 @@ def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tags(cohort: Cohort) -> dict[str, str]:
+def _tags(cohort: Cohort, audit: AuditReport | None) -> dict[str, str]:
     tags = {"cohort": cohort.name, "cohort_digest": cohort.digest, "git_commit": git_commit()}
+    tags["audit"] = AuditVerdict().verdict if audit is None else audit.verdict
     return {name: value for name, value in tags.items() if value}
 
 

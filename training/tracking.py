@@ -180,6 +180,11 @@ class TrackedRun:
             self._client.log_batch(self.run_id, metrics=entries[start : start + _METRICS_AT_ONCE])
         self._client.log_artifacts(self.run_id, str(folder), "evaluation")
 
+    def log_texts(self, folder: str, files: Mapping[str, str]) -> None:
+        """Every text of `files`, by name, under `folder`."""
+        for name, text in files.items():
+            self._client.log_text(self.run_id, text, f"{folder}/{name}")
+
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.run_id, name, value)
 

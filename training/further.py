@@ -1,0 +1,62 @@
+"""What an evaluation holds beside the metrics: strange inputs, explanations, referral, subgroups."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from consilium.calibration import Calibration
+from consilium.novelty import NoveltyDetector
+from training.evaluation import Evaluation
+from training.fit import Fit
+from training.predictions import Predictions
+from training.stage import Stage
+from training.strange.evaluation import evaluate_novelty
+from training.subgroups import study_groups, subgroup_tables
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A model with all that ships with it, and studies that none of it has learned from.
+
+    Attributes
+    ----------
+    novelty : NoveltyDetector or None
+        Calibrated.
+    rows : int [n]
+        Positions in the cohort of those studies.
+    predictions : Predictions
+        Of the studies that the evaluation is about.
+    """
+
+    fit: Fit
+    calibration: Calibration
+    novelty: NoveltyDetector | None
+    rows: npt.NDArray[np.int64]
+    predictions: Predictions
+
+
+def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+    """Every further table that the recipe asks for, by name."""
+    recipe = stage.recipe
+    tables = _subgroups(stage, evaluation)
+    if judged.novelty is not None and recipe.evaluation.novelty:
+        _log.info("strange inputs")
+        tables["novelty"] = evaluate_novelty(
+            judged.fit.model, judged.fit.preprocessing, judged.novelty, stage.cached, judged.rows, recipe
+        )
+    return tables
+
+
+def _subgroups(stage: Stage, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+    place = {record.study_id: row for row, record in enumerate(stage.cohort.records)}
+    rows = [place[study] for study in evaluation.study_ids.tolist()]
+    groups = study_groups([stage.cohort.records[row] for row in rows], [stage.cached.studies[row] for row in rows])
+    tables = subgroup_tables(evaluation, groups, bootstrap=stage.recipe.evaluation.bootstrap, seed=stage.recipe.seed)
+    return {name: table for name, table in tables.items() if len(table)}
