@@ -76,7 +76,7 @@ def _calibration(recipe: Recipe) -> Calibration:
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
         present=np.array([[modality in recipe.modalities for modality in Modality]] * len(labels)),
-        target_sensitivity=0.9,
+        recipe=recipe.calibration,
         seed=recipe.seed,
         bootstrap=20,
     )

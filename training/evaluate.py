@@ -25,6 +25,7 @@ from consilium.calibration import Calibration, fit_calibration, patient_bootstra
 from consilium.diagnosis import OperatingPoint
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet
+from consilium.recipe import CalibrationRecipe
 from training.comparisons import (
     MACRO,
     estimate_columns,
@@ -51,7 +52,7 @@ class Oracle(Protocol):
 
 
 def calibrate(
-    predictions: Predictions, findings: FindingSet, *, target_sensitivity: float, bootstrap: int, seed: int
+    predictions: Predictions, findings: FindingSet, recipe: CalibrationRecipe, *, bootstrap: int, seed: int
 ) -> Calibration:
     """`consilium.calibration.fit_calibration` on `predictions`."""
     return fit_calibration(
@@ -61,7 +62,7 @@ def calibrate(
         predictions.fused,
         predictions.opinions,
         present=predictions.present,
-        target_sensitivity=target_sensitivity,
+        recipe=recipe,
         seed=seed,
         bootstrap=bootstrap,
     )
@@ -114,8 +115,8 @@ def evaluate(
 def evaluate_folds(
     folds: Sequence[Predictions],
     findings: FindingSet,
+    recipe: CalibrationRecipe,
     *,
-    target_sensitivity: float,
     oracle: Oracle | None = None,
     baselines: Mapping[str, npt.NDArray] | None = None,
     bootstrap: int,
@@ -143,12 +144,12 @@ def evaluate_folds(
     rows, thresholds = [], []
     for number, fold in enumerate(folds):
         others = Predictions.concatenate([other for k, other in enumerate(folds) if k != number])
-        calibration = calibrate(others, findings, target_sensitivity=target_sensitivity, bootstrap=bootstrap, seed=seed)
+        calibration = calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
         rows.append(_model_rows(fold, calibration))
         thresholds.append(np.broadcast_to(calibration.thresholds, fold.labels.shape))
     pooled = Predictions.concatenate(folds)
     joined = {name: np.concatenate([fold_rows[name] for fold_rows in rows]) for name in rows[0]}
-    final = calibrate(pooled, findings, target_sensitivity=target_sensitivity, bootstrap=bootstrap, seed=seed)
+    final = calibrate(pooled, findings, recipe, bootstrap=bootstrap, seed=seed)
     joined |= _baseline_rows(pooled, baselines or {})
     bounds = {} if oracle is None else _oracle_rows(pooled, oracle)
     weights = patient_bootstrap(pooled.patient_ids, bootstrap, seed)

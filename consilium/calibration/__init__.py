@@ -1,21 +1,33 @@
-"""Logits become probabilities here and nowhere else.
+"""Logits become probabilities, intervals, sets and calls here and nowhere else.
 
-Fitted on studies that the model has not learned from: `probabilities` holds `Calibration` (open it first) and its fit,
-`scaling` the map from logits to log-odds, `operating_points` the thresholds from which a finding is called.
+Fitted on studies that the model has not learned from. Open `probabilities` first: `Calibration`, what every caller
+asks. `fitting` makes one: `patients` deals out who fits and who judges, `calibrator` chooses and fits the method
+(`scaling`, and the `curves` of isotonic regression and Venn-Abers above it), `conformal` makes sets and intervals
+(`venn_abers` the latter), `operating_points` the thresholds from which a finding is called.
 """
 
+from consilium.calibration.calibrator import METHODS, Calibrator, choose_method, fit_calibrator
+from consilium.calibration.conformal import Conformal, Judges, quantile_rank
+from consilium.calibration.fitting import fit_calibration, heard_subsets
 from consilium.calibration.operating_points import operating_point, patient_bootstrap, percentile_interval
-from consilium.calibration.probabilities import NO_MODALITY, Calibration, fit_calibration, heard_subsets
+from consilium.calibration.probabilities import NO_MODALITY, Calibration
 from consilium.calibration.scaling import Scaling, fit_scaling
 
 __all__ = [
+    "METHODS",
     "NO_MODALITY",
     "Calibration",
+    "Calibrator",
+    "Conformal",
+    "Judges",
     "Scaling",
+    "choose_method",
     "fit_calibration",
+    "fit_calibrator",
     "fit_scaling",
     "heard_subsets",
     "operating_point",
     "patient_bootstrap",
     "percentile_interval",
+    "quantile_rank",
 ]

@@ -1,27 +1,31 @@
-"""Calibration: what turns a model's logits into probabilities and calls."""
+"""Calibration: what turns a model's logits into probabilities, intervals, sets and calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit, logsumexp, softmax
+from scipy.special import expit, log_expit, logit, softmax
 
-from consilium.calibration.operating_points import operating_point, patient_bootstrap
-from consilium.calibration.scaling import Floats, Scaling, fit_scaling
+from consilium.calibration.calibrator import METHODS, SCALING, Calibrator, log_odds
+from consilium.calibration.conformal import Conformal, nobody_judges
+from consilium.calibration.scaling import Scaling
 from consilium.diagnosis import OperatingPoint
-from consilium.errors import InputError, TrainingError
+from consilium.errors import InputError
 from consilium.findings import FindingSet
 from consilium.study import Modality, subset_key
+
+Floats = npt.NDArray[np.float64]
 
 NO_MODALITY = subset_key([])
 """The empty subset, for which the answer is the prior."""
 
-_KIND = "scale-bias-offset"
-_MOST_LOG_ODDS = 30.0  # beyond it 1 - p has lost half of its digits
+_KIND = "calibration-2"
+_FIRST_KIND = "scale-bias-offset"
+_FIRST_COVERAGE = 0.9  # a name for what a calibration of the first kind cannot promise: its sets hold both answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +34,41 @@ class Calibration:
 
     Attributes
     ----------
-    fused : Scaling
+    method : str
+        ``scaling``, ``vector``, ``isotonic`` or ``venn_abers``.
+    fused : Calibrator
         For the fused logits, any modality subset.
     alone : dict
         For each modality's own head.
     prior_log_odds : tuple of float, [F]
-        Log-odds of the prevalence in the calibration split: the answer before any modality is heard.
+        Log-odds of the prevalence: the answer before any modality is heard.
     operating_points : tuple of OperatingPoint, [F]
-    studies : int
-        Size of the calibration split.
+    conformal : Conformal
+        Sets and intervals of the fused answers.
+    fitted_on, judged_on : int
+        Studies of the calibration split that the probabilities were fitted on, and the others, that judge them.
+    points_held_out : tuple of bool, [F]
+        The operating point was chosen on the judging studies alone; False where these lacked a class, so that it is
+        judged on all, the fitting ones among them.
+    cross_validated_nll : dict of str to float
+        NLL in nats of each method, on the fitting studies, out of fold; empty where none was compared.
+    shift : tuple of float, [F]
+        What `at_prevalence` adds to each log-odds (of exclusive findings: to each log-probability, before they are
+        brought to a sum of 1).
     """
 
     findings: FindingSet
-    fused: Scaling
-    alone: dict[Modality, Scaling]
+    method: str
+    fused: Calibrator
+    alone: dict[Modality, Calibrator]
     prior_log_odds: tuple[float, ...]
     operating_points: tuple[OperatingPoint, ...]
-    studies: int
+    conformal: Conformal
+    fitted_on: int
+    judged_on: int
+    points_held_out: tuple[bool, ...]
+    cross_validated_nll: dict[str, float] = field(default_factory=dict)
+    shift: tuple[float, ...] = ()
 
     @property
     def thresholds(self) -> Floats:
@@ -69,156 +91,221 @@ class Calibration:
         """
         if subset == NO_MODALITY:
             return np.broadcast_to(expit(self.prior_log_odds), np.shape(logits)).copy()
-        return self._probabilities(self.fused(logits, subset))
+        return self._probabilities(self._scores(self.fused, logits, subset))
 
     def log_odds(self, logits: npt.ArrayLike, subset: str) -> Floats:
-        """Log-odds of `probabilities`, [..., F], within ±30; for ``none`` `prior_log_odds`."""
+        """Log-odds of `probabilities`, [..., F], within ±30; for ``none`` `prior_log_odds`.
+
+        With every method they change continuously with the logits, so that differences of them say what a logit is
+        worth to an answer.
+        """
         if subset == NO_MODALITY:
             return np.broadcast_to(self.prior_log_odds, np.shape(logits)).copy()
-        return self._log_odds(self.fused(logits, subset))
+        return log_odds(self._scores(self.fused, logits, subset), exclusive=self.findings.exclusive)
 
     def opinion(self, logits: npt.ArrayLike, modality: Modality) -> Floats:
         """Calibrated probabilities, [..., F], of one modality's own head; rows of NaN stay NaN."""
         if modality not in self.alone:
             raise InputError("modality", str(modality), f"must be one of {', '.join(self.alone)}")
-        return self._probabilities(self.alone[modality](logits, modality.value))
+        return self._probabilities(self._scores(self.alone[modality], logits, modality.value))
 
-    def _log_odds(self, scaled: Floats) -> Floats:
+    def intervals(self, logits: npt.ArrayLike, subset: str) -> Floats:
+        """Lower and upper end of each probability's interval, [..., F, 2]; rows of NaN stay NaN.
+
+        Venn-Abers' (p0, p1) on the judging studies: what the probability would be had this very study been among them,
+        with the finding absent and with it present. One of the two is a calibrated probability, whatever the model;
+        their distance says how much one study could change, and is no confidence interval. Where the reported
+        probability, which rests on other studies, lies outside, the interval is widened to hold it.
+        """
+        probabilities = self.probabilities(logits, subset)[..., None]
+        plain = self._plain_log_odds(logits, subset)
+        moved = self.log_odds(logits, subset) - plain
+        with np.errstate(divide="ignore"):
+            bounds = expit(logit(self.conformal.bounds(plain, subset)) + moved[..., None])
+        return np.concatenate(
+            [np.minimum(bounds[..., :1], probabilities), np.maximum(bounds[..., 1:], probabilities)], axis=-1
+        )
+
+    def prediction_sets(self, logits: npt.ArrayLike, subset: str) -> npt.NDArray[np.bool_]:
+        """Which of (absent, present) cannot be ruled out, [..., F, 2], at `conformal.coverage`.
+
+        Of the studies with a finding that share holds ``present``, of those without it ``absent``. Findings that
+        exclude each other have one set of classes: ``present`` says that the class is in it, ``absent`` that another
+        one is. A set of both answers, or of none, leaves the finding open; rows of NaN have both. Prevalence changes no
+        set.
+        """
+        ruled_in = self.conformal.ruled_in(self._plain_log_odds(logits, subset), subset)
         if self.findings.exclusive:
-            others = [logsumexp(np.delete(scaled, k, axis=-1), axis=-1) for k in range(len(self.findings))]
-            scaled = scaled - np.stack(others, axis=-1)
-        return np.clip(scaled, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+            classes = ruled_in[..., 1]
+            ruled_in[..., 0] = classes.sum(axis=-1, keepdims=True) > classes
+        return ruled_in
 
-    def _probabilities(self, scaled: Floats) -> Floats:
-        return softmax(scaled, axis=-1) if self.findings.exclusive else expit(self._log_odds(scaled))
+    def at_prevalence(self, prevalence: Mapping[str, float]) -> Calibration:
+        """The calibration for a place where findings are as frequent as `prevalence` says (Saerens et al., 2002).
+
+        Supposes that studies with a finding look there as they do here, and likewise those without (label shift). All
+        probabilities, opinions, intervals and the prior move with the prevalence; thresholds move along, so that the
+        same studies are called, and sensitivity and specificity hold as they stand; prediction sets stay as they are,
+        since their coverage is that of each class. A finding that is not named keeps its prevalence; of findings that
+        exclude each other those not named share what is left as they do here. Of these a call stays the same where the
+        other classes keep their proportions; elsewhere sensitivity and specificity hold nearly.
+
+        Parameters
+        ----------
+        prevalence : mapping of finding's name to float
+            Above 0 and below 1.
+
+        Raises
+        ------
+        InputError
+            For an unknown finding or a prevalence that cannot be.
+        """
+        own_prior, own_shift = np.asarray(self.prior_log_odds), self._shift
+        if self.findings.exclusive:
+            here = softmax(log_expit(own_prior) - own_shift)
+            there = _class_prevalence(self.findings, here, prevalence)
+            shift, prior = np.log(there) - np.log(here), logit(there)
+        else:
+            prior = own_prior - own_shift
+            for name, value in prevalence.items():
+                prior[_position(self.findings, name, value)] = logit(value)
+            shift = prior - (own_prior - own_shift)
+        with np.errstate(divide="ignore"):
+            thresholds = expit(logit(self.thresholds) + prior - own_prior)
+        points = [replace(p, threshold=t) for p, t in zip(self.operating_points, thresholds.tolist(), strict=True)]
+        return replace(
+            self,
+            prior_log_odds=tuple(prior.tolist()),
+            operating_points=tuple(points),
+            shift=tuple(shift.tolist()),
+        )
+
+    @property
+    def _shift(self) -> Floats:
+        return np.array(self.shift or [0.0] * len(self.findings))
+
+    def _scores(self, calibrator: Calibrator, logits: npt.ArrayLike, subset: str) -> Floats:
+        return calibrator(logits, subset, exclusive=self.findings.exclusive) + self._shift
+
+    def _plain_log_odds(self, logits: npt.ArrayLike, subset: str) -> Floats:
+        """At the prevalence of the calibration split."""
+        if subset == NO_MODALITY:
+            return self.log_odds(logits, subset)
+        scores = self.fused(logits, subset, exclusive=self.findings.exclusive)
+        return log_odds(scores, exclusive=self.findings.exclusive)
+
+    def _probabilities(self, scores: Floats) -> Floats:
+        if self.findings.exclusive:
+            return softmax(scores, axis=-1)
+        return expit(log_odds(scores, exclusive=False))
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for `json.dumps`: floats come back to the bit."""
         return {
             "kind": _KIND,
             "findings": self.findings.to_json(),
+            "method": self.method,
             "fused": self.fused.to_json(),
-            "alone": {modality.value: scaling.to_json() for modality, scaling in self.alone.items()},
+            "alone": {modality.value: calibrator.to_json() for modality, calibrator in self.alone.items()},
             "prior_log_odds": list(self.prior_log_odds),
             "operating_points": [point.to_json() for point in self.operating_points],
-            "studies": self.studies,
+            "conformal": self.conformal.to_json(),
+            "fitted_on": self.fitted_on,
+            "judged_on": self.judged_on,
+            "points_held_out": list(self.points_held_out),
+            "cross_validated_nll": dict(self.cross_validated_nll),
+            "shift": list(self.shift),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Calibration:
-        """The calibration that `to_json` described; `InputError` where `data` is none."""
-        if not isinstance(data, dict) or data.get("kind") != _KIND:
-            kind = data.get("kind") if isinstance(data, dict) else data
-            raise InputError("calibration.kind", kind, f"must be {_KIND}")
+        """The calibration that `to_json` described; `InputError` where `data` is none.
+
+        One of the first kind (``scale-bias-offset``) is read too. It held nothing out: its intervals are [0, 1] and its
+        sets hold both answers.
+        """
+        kind = data.get("kind") if isinstance(data, dict) else data
+        readers = {_KIND: cls._from_json, _FIRST_KIND: cls._from_first_kind}
+        if not isinstance(kind, str) or kind not in readers:
+            raise InputError("calibration.kind", kind, f"must be {' or '.join(readers)}")
         try:
-            calibration = cls(
-                FindingSet.from_json(data["findings"]),
-                Scaling.from_json(data["fused"]),
-                {Modality(name): Scaling.from_json(scaling) for name, scaling in data["alone"].items()},
-                tuple(data["prior_log_odds"]),
-                tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
-                data["studies"],
-            )
+            calibration = readers[kind](data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError("calibration", type(error).__name__, "must be what a calibration was saved as") from None
         calibration._require_sound()
         return calibration
 
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> Calibration:
+        return cls(
+            findings=FindingSet.from_json(data["findings"]),
+            method=data["method"],
+            fused=Calibrator.from_json(data["fused"]),
+            alone={Modality(name): Calibrator.from_json(one) for name, one in data["alone"].items()},
+            prior_log_odds=tuple(data["prior_log_odds"]),
+            operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
+            conformal=Conformal.from_json(data["conformal"]),
+            fitted_on=data["fitted_on"],
+            judged_on=data["judged_on"],
+            points_held_out=tuple(data["points_held_out"]),
+            cross_validated_nll=dict(data["cross_validated_nll"]),
+            shift=tuple(data["shift"]),
+        )
+
+    @classmethod
+    def _from_first_kind(cls, data: dict[str, Any]) -> Calibration:
+        findings = FindingSet.from_json(data["findings"])
+        return cls(
+            findings=findings,
+            method=SCALING,
+            fused=_first_calibrator(data["fused"]),
+            alone={Modality(name): _first_calibrator(one) for name, one in data["alone"].items()},
+            prior_log_odds=tuple(data["prior_log_odds"]),
+            operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
+            conformal=nobody_judges(findings, _FIRST_COVERAGE),
+            fitted_on=data["studies"],
+            judged_on=0,
+            points_held_out=(False,) * len(findings),
+        )
+
     def _require_sound(self) -> None:
-        for name, scaling in {"fused": self.fused, **{m.value: s for m, s in self.alone.items()}}.items():
-            rows = np.array([scaling.scale, scaling.bias, *scaling.offsets.values()], np.float64)
-            if rows.shape[1] != len(self.findings) or not np.isfinite(rows).all() or rows[0].min() <= 0:
-                raise InputError(f"calibration.{name}", rows.shape, "must be finite, per finding, with scales above 0")
-        if not len(self.prior_log_odds) == len(self.operating_points) == len(self.findings):
-            raise InputError("calibration", len(self.prior_log_odds), f"must be of {len(self.findings)} findings")
+        count = len(self.findings)
+        if self.method not in METHODS:
+            raise InputError("calibration.method", self.method, f"must be one of {', '.join(METHODS)}")
+        for name, calibrator in {"fused": self.fused, **{m.value: c for m, c in self.alone.items()}}.items():
+            calibrator.require_sound(f"calibration.{name}", count)
+        self.conformal.require_sound("calibration.conformal", count)
+        for field_name in ("prior_log_odds", "operating_points", "points_held_out"):
+            values = getattr(self, field_name)
+            if len(values) != count:
+                raise InputError(f"calibration.{field_name}", len(values), f"must be of {count} findings")
+        if len(self.shift) not in {0, count} or not np.isfinite([*self.prior_log_odds, *self.shift]).all():
+            raise InputError("calibration.shift", len(self.shift), "must be finite, of all findings or of none")
 
 
-def fit_calibration(
-    findings: FindingSet,
-    labels: npt.NDArray,
-    patient_ids: npt.NDArray,
-    fused: Mapping[str, npt.NDArray],
-    opinions: Mapping[Modality, npt.NDArray],
-    *,
-    present: npt.NDArray[np.bool_],
-    target_sensitivity: float,
-    seed: int,
-    bootstrap: int,
-) -> Calibration:
-    """Fit on the calibration split, in which each study speaks through every subset of the modalities it has.
-
-    Parameters
-    ----------
-    labels : float [N, F]
-        1 present, 0 absent, NaN unknown.
-    patient_ids : [N]
-    fused : mapping of subset_key to float [N, F]
-        Logits; rows of NaN where the study lacks a modality of the subset.
-    opinions : mapping of Modality to float [N, F]
-        Logits of each modality's own head; rows of NaN where the study lacks it.
-    present : bool [N, M]
-        In the order of `Modality`.
-    target_sensitivity : float
-        Of the operating points, on the predictions from what each study has.
-    bootstrap : int
-        Replicates over patients, for the operating points' intervals.
-
-    Raises
-    ------
-    TrainingError
-        Where a finding has no positive or no negative study, a modality no study with a known label, or a logit is
-        infinite.
-    """
-    labels = np.asarray(labels, np.float64)
-    _require_both_classes(findings, labels)
-    prior = _prior_log_odds(findings, labels)
-    rows = {subset: np.asarray(values, np.float64) for subset, values in fused.items()}
-    alone = {
-        modality: fit_scaling(findings, labels, {modality.value: np.asarray(values, np.float64)}, prior)
-        for modality, values in opinions.items()
-    }
-    # The operating points need probabilities, so they are made by the calibration without them.
-    bare = Calibration(findings, fit_scaling(findings, labels, rows, prior), alone, tuple(prior.tolist()), (), 0)
-    heard = np.stack([bare.probabilities(values, subset) for subset, values in rows.items()])
-    chosen = np.array([list(rows).index(subset) if subset in rows else -1 for subset in heard_subsets(rows, present)])
-    probabilities = np.where((chosen >= 0)[:, None], heard[chosen, np.arange(len(labels))], np.nan)
-    weights = patient_bootstrap(patient_ids, bootstrap, seed)
-    points = tuple(
-        operating_point(labels[:, f], probabilities[:, f], target_sensitivity, weights) for f in range(len(findings))
-    )
-    return Calibration(findings, bare.fused, alone, bare.prior_log_odds, points, len(labels))
+def _first_calibrator(data: dict[str, Any]) -> Calibrator:
+    """From one scale and bias of all subsets and an offset for each."""
+    scale = {subset: tuple(data["scale"]) for subset in data["offsets"]}
+    bias = {subset: tuple(np.add(data["bias"], row).tolist()) for subset, row in data["offsets"].items()}
+    return Calibrator(Scaling(scale, bias))
 
 
-def heard_subsets(fused: Mapping[str, npt.NDArray], present: npt.NDArray[np.bool_]) -> list[str]:
-    """Key of what each study has, [N], of the modalities that occur in `fused`; ``none`` where it has nothing.
-
-    Parameters
-    ----------
-    fused : mapping of subset_key to array
-    present : bool [N, M]
-        In the order of `Modality`.
-    """
-    known = {name for subset in fused for name in subset.split("+")}
-    return [subset_key(m for m, there in zip(Modality, row, strict=True) if there and m in known) for row in present]
+def _position(findings: FindingSet, name: str, prevalence: float) -> int:
+    if name not in findings.names:
+        raise InputError("prevalence", name, f"must be of one of {', '.join(findings.names)}")
+    if not 0 < prevalence < 1:
+        raise InputError(f"prevalence.{name}", prevalence, "must lie above 0 and below 1")
+    return findings.index(name)
 
 
-def _require_both_classes(findings: FindingSet, labels: Floats) -> None:
-    if labels.ndim != 2 or labels.shape[1] != len(findings):
-        raise TrainingError(f"calibration labels must be [N, {len(findings)}], got {list(labels.shape)}")
-    if findings.exclusive and ((np.nansum(labels, axis=1) > 1) | (labels == 0).all(axis=1)).any():
-        raise TrainingError("findings exclude each other, but a calibration study has none or several of them")
-    for finding, column in zip(findings, labels.T, strict=True):
-        positive, negative = int((column == 1).sum()), int((column == 0).sum())
-        if not positive or not negative:
-            raise TrainingError(
-                f"the calibration split has {positive} positive and {negative} negative studies of {finding.name}; "
-                "calibration needs both"
-            )
-
-
-def _prior_log_odds(findings: FindingSet, labels: Floats) -> Floats:
-    """Log-odds of the prevalence among known labels; half a study is added to each class (Jeffreys)."""
-    positive = (labels == 1).sum(axis=0) + 0.5
-    if findings.exclusive:
-        return logit(positive / positive.sum())
-    return np.log(positive) - np.log((labels == 0).sum(axis=0) + 0.5)
+def _class_prevalence(findings: FindingSet, here: Floats, prevalence: Mapping[str, float]) -> Floats:
+    """Prevalence of every class, [F], adding up to 1."""
+    given = np.full(len(findings), np.nan)
+    for name, value in prevalence.items():
+        given[_position(findings, name, value)] = value
+    open_, total = np.isnan(given), float(np.nansum(given))
+    if open_.any() and total >= 1:
+        raise InputError("prevalence", total, "must leave something for the classes that are not named")
+    if not open_.any() and abs(total - 1) > 1e-6:
+        raise InputError("prevalence", total, "must add up to 1 over classes that exclude each other")
+    return np.where(open_, here / max(here[open_].sum(), 1e-300) * (1 - total), given / max(total, 1.0))

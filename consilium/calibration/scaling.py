@@ -1,14 +1,16 @@
-"""Scaling: scale and bias per finding, offset per modality subset, fitted by penalised maximum likelihood.
+"""Scaling: a slope and a bias per finding and modality subset, fitted by penalised maximum likelihood.
 
-A logit z of finding f, heard through the modality subset S, becomes the log-odds
-``scale_f · z + bias_f + offset_{f,S}``; findings that exclude each other share one scale and one softmax. The fit is
-convex. Shrinkage makes small splits safe:
+A logit z of finding f, heard through the modality subset S, becomes the log-odds ``scale_{f,S} · z + bias_{f,S}``
+(Platt 1999, per subset). Findings that exclude each other share one slope within a softmax (temperature and bias), or
+have one each: vector scaling (Guo et al., ICML 2017). Independent findings have one each in either case, so that for
+them the two are the same. The fit is convex. Shrinkage makes small splits safe:
 
-- offsets shrink to 0 (prior sd 0.5): a subset that few studies have is calibrated like the others;
-- the log-odds at the mean logit shrink to those of the prevalence (prior sd 5), the slope per standard deviation of the
-  logits to 0 (prior sd 5): logits that separate a handful of studies perfectly do not become certainties.
+- a subset's slope and bias shrink to those of all subsets together (prior sd 0.3 per standard deviation of the logits,
+  and 0.5): a subset that few studies have is calibrated like the others;
+- the log-odds at the mean logit shrink to those of the prevalence (prior sd 5), the common slope per standard deviation
+  to 0 (prior sd 5): logits that separate a handful of studies perfectly do not become certainties.
 
-The scale stays above 0: logits that rank worse than chance are flattened, never turned around.
+Slopes stay above 0: logits that rank worse than chance are flattened, never turned around.
 """
 
 from __future__ import annotations
@@ -26,55 +28,67 @@ from consilium.errors import InputError, TrainingError
 from consilium.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 _MOST_LOGIT = 1e100  # keeps scale · logit finite, so that a softmax of it is
-_OFFSET_SD, _SLOPE_SD, _BIAS_SD = 0.5, 5.0, 5.0
+_COMMON_SD, _SUBSET_SLOPE_SD, _SUBSET_BIAS_SD = 5.0, 0.3, 0.5
 _LEAST_SLOPE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Scale and bias per finding, and an offset per finding and modality subset.
+    """Slope and bias per modality subset and finding.
 
     Attributes
     ----------
-    scale : tuple of float, [F]
-        Above 0; exclusive findings share one value.
-    bias : tuple of float, [F]
-    offsets : dict
-        Per modality subset, [F].
+    scale : dict of str to tuple of float, [F]
+        Above 0.
+    bias : dict of str to tuple of float, [F]
+        Of the same subsets.
     """
 
-    scale: tuple[float, ...]
-    bias: tuple[float, ...]
-    offsets: dict[str, tuple[float, ...]]
+    scale: dict[str, tuple[float, ...]]
+    bias: dict[str, tuple[float, ...]]
 
     def __call__(self, logits: npt.ArrayLike, subset: str) -> Floats:
         """Scaled logits, [..., F]."""
-        if subset not in self.offsets:
-            raise InputError("modalities", subset, f"must be one of {', '.join(self.offsets)}")
+        if subset not in self.scale:
+            raise InputError("modalities", subset, f"must be one of {', '.join(self.scale)}")
         bounded = np.clip(np.asarray(logits, np.float64), -_MOST_LOGIT, _MOST_LOGIT)
-        return np.asarray(self.scale) * bounded + np.asarray(self.bias) + np.asarray(self.offsets[subset])
+        return np.asarray(self.scale[subset]) * bounded + np.asarray(self.bias[subset])
 
     def to_json(self) -> dict[str, Any]:
-        offsets = {subset: list(values) for subset, values in self.offsets.items()}
-        return {"scale": list(self.scale), "bias": list(self.bias), "offsets": offsets}
+        parts = {"scale": self.scale, "bias": self.bias}
+        return {name: {subset: list(row) for subset, row in part.items()} for name, part in parts.items()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Scaling:
-        offsets = {subset: tuple(values) for subset, values in data["offsets"].items()}
-        return cls(tuple(data["scale"]), tuple(data["bias"]), offsets)
+        scale, bias = ({s: tuple(row) for s, row in data[name].items()} for name in ("scale", "bias"))
+        return cls(scale, bias)
+
+    def require_sound(self, name: str, findings: int) -> None:
+        """`InputError` unless all is finite, of `findings` findings and rising; `name` is how the error calls it."""
+        if not self.scale or self.scale.keys() != self.bias.keys():
+            raise InputError(f"{name}.bias", ", ".join(self.bias), "must be of the same subsets as scale, at least one")
+        rows = [*self.scale.values(), *self.bias.values()]
+        sizes = {len(row) for row in rows}
+        if sizes != {findings} or not np.isfinite(rows).all() or min(map(min, self.scale.values())) <= 0:
+            raise InputError(name, sorted(sizes), "must be finite, per finding, with scales above 0")
 
 
-def fit_scaling(findings: FindingSet, labels: Floats, logits: Mapping[str, Floats], prior: Floats) -> Scaling:
+def fit_scaling(
+    findings: FindingSet, labels: Floats, logits: Mapping[str, Floats], prior: Floats, *, per_class: bool = False
+) -> Scaling:
     """Fit to `labels` [N, F] (NaN unknown) the `logits` [N, F] per subset (rows of NaN: not heard).
 
-    Every row of every subset counts one, so that a subset's offset is judged by as many studies as have that subset.
+    Every row of every subset counts one, so that a subset's slope is judged by as many studies as have that subset.
 
     Parameters
     ----------
     prior : float [F]
         Log-odds of the prevalence.
+    per_class : bool
+        Findings that exclude each other have a slope each.
 
     Raises
     ------
@@ -83,28 +97,25 @@ def fit_scaling(findings: FindingSet, labels: Floats, logits: Mapping[str, Float
     """
     if findings.exclusive:
         known = labels.max(axis=1, initial=0, where=~np.isnan(labels)) == 1
-        rows, group, truth = _gathered(logits, labels, known)
+        rows, group, truth = gathered(logits, labels, known)
         _require_rows(findings.names[0], list(logits), rows)
-        truth = np.argmax(np.where(np.isnan(truth), 0, truth), axis=1)
-        scale, bias, offsets = _fit_softmax(rows, truth, group, len(logits), np.log(expit(prior)))
+        one_hot = np.where(np.isnan(truth), 0, truth)
+        scale, bias = _fit_softmax(rows, one_hot, group, len(logits), np.log(expit(prior)), per_class=per_class)
     else:
-        parts = []
+        columns = []
         for f, finding in enumerate(findings):
             column = {subset: values[:, [f]] for subset, values in logits.items()}
-            rows, group, truth = _gathered(column, labels[:, [f]], ~np.isnan(labels[:, f]))
+            rows, group, truth = gathered(column, labels[:, [f]], ~np.isnan(labels[:, f]))
             _require_rows(finding.name, list(logits), rows)
-            parts.append(_fit_sigmoid(rows[:, 0], truth[:, 0], group, len(logits), float(prior[f])))
-        scale, bias, offsets = (np.stack(part, axis=-1) for part in zip(*parts, strict=True))
-    if len(logits) == 1:
-        # One subset alone: its offset would only share the bias's work.
-        bias, offsets = bias + offsets[0], np.zeros_like(offsets)
-    named = {subset: tuple(row) for subset, row in zip(logits, offsets.tolist(), strict=True)}
-    return Scaling(tuple(scale.tolist()), tuple(bias.tolist()), named)
+            columns.append(_fit_sigmoid(rows[:, 0], truth[:, 0], group, len(logits), float(prior[f])))
+        scale, bias = (np.stack(column, axis=-1) for column in zip(*columns, strict=True))
+    named = [{subset: tuple(row) for subset, row in zip(logits, part.tolist(), strict=True)} for part in (scale, bias)]
+    return Scaling(*named)
 
 
-def _gathered(
+def gathered(
     logits: Mapping[str, Floats], labels: Floats, known: npt.NDArray[np.bool_]
-) -> tuple[Floats, npt.NDArray[np.intp], Floats]:
+) -> tuple[Floats, Indices, Floats]:
     """All rows with a label and a logit, below each other: logits, which subset, labels."""
     kept = [known & ~np.isnan(values).any(axis=1) for values in logits.values()]
     rows = np.concatenate([values[keep] for values, keep in zip(logits.values(), kept, strict=True)])
@@ -119,71 +130,89 @@ def _require_rows(finding: str, subsets: list[str], rows: Floats) -> None:
         raise TrainingError(f"the model's logits of {finding} are not finite")
 
 
-def _fit_sigmoid(
-    rows: Floats, truth: Floats, group: npt.NDArray[np.intp], groups: int, prior: float
-) -> tuple[Floats, Floats, Floats]:
-    centre, spread = _location(rows)
+def _fit_sigmoid(rows: Floats, truth: Floats, group: Indices, groups: int, prior: float) -> tuple[Floats, Floats]:
+    """Slope and bias per subset, [G] each."""
+    centre, spread = float(rows.mean()), _spread(rows)
     x = (rows - centre) / spread
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        eta = theta[0] * x + prior + theta[1] + theta[2:][group]
+        slopes, offsets = theta[2 : 2 + groups], theta[2 + groups :]
+        eta = slopes[group] * x + prior + theta[1] + offsets[group]
         residual = expit(eta) - truth
         value = np.logaddexp(0, eta).sum() - truth @ eta
-        by_group = np.bincount(group, residual, minlength=groups)
-        return float(value), np.concatenate([[residual @ x, residual.sum()], by_group])
+        by_slope, by_group = (np.bincount(group, part, minlength=groups) for part in (residual * x, residual))
+        return float(value), np.concatenate([[0.0, residual.sum()], by_slope, by_group])
 
-    theta = _minimise(loss, np.array([_SLOPE_SD, _BIAS_SD, *[_OFFSET_SD] * groups]), len(rows))
-    scale = theta[0] / spread
-    return np.asarray(scale), np.asarray(prior + theta[1] - scale * centre), theta[2:]
+    theta = _minimise(loss, slopes=1, biases=1, groups=groups, rows=len(rows))
+    scale = theta[2 : 2 + groups] / spread
+    return scale, prior + theta[1] + theta[2 + groups :] - scale * centre
 
 
 def _fit_softmax(
-    rows: Floats, truth: npt.NDArray[np.intp], group: npt.NDArray[np.intp], groups: int, prior: Floats
-) -> tuple[Floats, Floats, Floats]:
+    rows: Floats, one_hot: Floats, group: Indices, groups: int, prior: Floats, *, per_class: bool
+) -> tuple[Floats, Floats]:
+    """Slope and bias per subset and class, [G, K] each; the classes' slopes are one unless `per_class`."""
     classes = rows.shape[1]
-    rows = rows - rows.mean(axis=1, keepdims=True)  # a softmax does not see it, the standard deviation would
+    if not per_class:
+        rows = rows - rows.mean(axis=1, keepdims=True)  # a softmax does not see it, the standard deviation would
     centre = rows.mean(axis=0)
-    spread = _location(rows - centre)[1]
+    spread = _spread(rows - centre)
     x = (rows - centre) / spread
-    one_hot = np.eye(classes)[truth]
     member = np.eye(groups)[group]
+    slopes = classes if per_class else 1
+    ends = np.cumsum([slopes, classes, groups * slopes])
 
     def loss(theta: Floats) -> tuple[float, Floats]:
-        offsets = theta[1 + classes :].reshape(groups, classes)
-        log_p = log_softmax(theta[0] * x + prior + theta[1 : 1 + classes] + offsets[group], axis=1)
+        _, bias, scale, offsets = np.split(theta, ends)
+        scaled = scale.reshape(groups, slopes)[group] * x
+        log_p = log_softmax(scaled + prior + bias + offsets.reshape(groups, classes)[group], axis=1)
         residual = np.exp(log_p) - one_hot
-        gradient = [[(residual * x).sum()], residual.sum(axis=0), (member.T @ residual).ravel()]
-        return float(-log_p[np.arange(len(truth)), truth].sum()), np.concatenate(gradient)
+        by_slope = member.T @ (residual * x)
+        if not per_class:
+            by_slope = by_slope.sum(axis=1)
+        gradient = [np.zeros(slopes), residual.sum(axis=0), by_slope.ravel(), (member.T @ residual).ravel()]
+        return float(-(log_p * one_hot).sum()), np.concatenate(gradient)
 
-    spreads = np.array([_SLOPE_SD, *[_BIAS_SD] * classes, *[_OFFSET_SD] * groups * classes])
-    theta = _minimise(loss, spreads, len(rows))
-    scale = theta[0] / spread
-    bias = prior + theta[1 : 1 + classes] - scale * centre
-    return np.full(classes, scale), bias, theta[1 + classes :].reshape(groups, classes)
+    theta = _minimise(loss, slopes=slopes, biases=classes, groups=groups, rows=len(rows))
+    _, bias, scale, offsets = np.split(theta, ends)
+    scales = np.broadcast_to(scale.reshape(groups, slopes) / spread, (groups, classes))
+    return scales, prior + bias + offsets.reshape(groups, classes) - scales * centre
 
 
-def _location(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation, in which the slope is measured; 1 for logits that do not vary."""
+def _spread(values: Floats) -> float:
+    """Standard deviation, in which slopes are measured; 1 for logits that do not vary."""
     spread = float(values.std())
-    return float(values.mean()), spread if spread > 0 else 1.0
+    return spread if spread > 0 else 1.0
 
 
-def _minimise(loss: Callable[[Floats], tuple[float, Floats]], prior_sd: Floats, rows: int) -> Floats:
-    """Minimum of `loss` plus the penalty of a Gaussian prior with `prior_sd`; the first parameter stays above 0."""
-    precision = prior_sd**-2.0
+def _minimise(
+    loss: Callable[[Floats], tuple[float, Floats]], *, slopes: int, biases: int, groups: int, rows: int
+) -> Floats:
+    """Minimum of `loss` plus the penalty of the Gaussian priors; every slope stays above 0.
+
+    The parameters are the common slopes and biases, then every subset's slopes, then its offsets from the biases.
+    """
+    common = slopes + biases
+    size = common + groups * common
+    # The penalty is half the squared length of `prior @ theta`.
+    spreads = [_COMMON_SD] * common + [_SUBSET_SLOPE_SD] * groups * slopes + [_SUBSET_BIAS_SD] * groups * biases
+    prior = np.diag(1 / np.array(spreads))
+    subset_slopes = common + np.arange(groups * slopes)
+    prior[subset_slopes, np.tile(np.arange(slopes), groups)] = -1 / _SUBSET_SLOPE_SD
+    is_slope = np.zeros(size, bool)
+    is_slope[:slopes] = is_slope[subset_slopes] = True
 
     def penalised(theta: Floats) -> tuple[float, Floats]:
         value, gradient = loss(theta)
-        return (value + 0.5 * float(precision @ theta**2)) / rows, (gradient + precision * theta) / rows
+        pull = prior @ theta
+        return (value + 0.5 * float(pull @ pull)) / rows, (gradient + prior.T @ pull) / rows
 
-    start = np.zeros(len(prior_sd))
-    start[0] = 1.0
-    bounds = [(_LEAST_SLOPE, None)] + [(None, None)] * (len(start) - 1)
-    options = {"maxiter": 2000, "maxfun": 20000, "ftol": 1e-14, "gtol": 1e-9}
-    result = minimize(penalised, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    bounds = [(_LEAST_SLOPE, None) if slope else (None, None) for slope in is_slope]
+    options = {"maxiter": 2000, "maxfun": 20000, "ftol": 1e-12, "gtol": 1e-8}
+    result = minimize(penalised, is_slope.astype(float), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     gradient = penalised(result.x)[1]
-    if result.x[0] <= _LEAST_SLOPE:
-        gradient[0] = min(gradient[0], 0.0)
+    held = is_slope & (result.x <= _LEAST_SLOPE)
+    gradient[held] = np.minimum(gradient[held], 0.0)
     if not np.isfinite(result.x).all() or np.abs(gradient).max() > 1e-5:
         raise TrainingError(f"the calibration did not converge on {rows} predictions: {result.message}")
     return result.x

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from consilium.calibration import Calibration, patient_bootstrap
 from consilium.errors import TrainingError
+from consilium.recipe import CalibrationRecipe
 from training.comparisons import find_leaks, leave_one_out_pairs
 from training.evaluate import calibrate, evaluate, evaluate_folds, require_no_leak
 from training.evaluation import AS_PRESENT, Evaluation, terminal_tables
@@ -21,12 +22,13 @@ from training.predictions import Predictions
 
 from .simulated import FINDINGS, KnownOracle, simulate
 
+LOWER = CalibrationRecipe(target_sensitivity=0.8)
 ALL = "fused/image+text+observations"
 
 
 @cache
 def calibration_of(seed: int = 100, **model: float) -> Calibration:
-    return calibrate(simulate(800, seed, **model)[0], FINDINGS, target_sensitivity=0.9, bootstrap=50, seed=1)
+    return calibrate(simulate(800, seed, **model)[0], FINDINGS, CalibrationRecipe(), bootstrap=50, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -297,11 +299,11 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     whole, oracle = simulate(500, 11)
     # Every fold's model speaks in a scale of its own.
     folds = [whole.select(np.arange(500) // 2 % 5 == k) for k in range(5)]
-    evaluation, final = evaluate_folds(folds, FINDINGS, target_sensitivity=0.8, oracle=oracle, bootstrap=100, seed=3)
+    evaluation, final = evaluate_folds(folds, FINDINGS, LOWER, oracle=oracle, bootstrap=100, seed=3)
     pooled = Predictions.concatenate(folds)
     assert np.array_equal(evaluation.study_ids, pooled.study_ids)
-    assert final == calibrate(pooled, FINDINGS, target_sensitivity=0.8, bootstrap=100, seed=3)
-    others = calibrate(Predictions.concatenate(folds[1:]), FINDINGS, target_sensitivity=0.8, bootstrap=100, seed=3)
+    assert final == calibrate(pooled, FINDINGS, LOWER, bootstrap=100, seed=3)
+    others = calibrate(Predictions.concatenate(folds[1:]), FINDINGS, LOWER, bootstrap=100, seed=3)
     first = slice(0, len(folds[0]))
     expected = others.probabilities(folds[0].fused["text"], "text")
     assert np.array_equal(evaluation.probabilities["fused/text"][first], expected, equal_nan=True)
@@ -314,7 +316,7 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     assert evaluation.leaks == []
     # A fold's own labels do not move its probabilities.
     turned = Predictions(**{**{n: getattr(folds[0], n) for n in folds[0].__slots__}, "labels": 1 - folds[0].labels})
-    again, _ = evaluate_folds([turned, *folds[1:]], FINDINGS, target_sensitivity=0.8, bootstrap=10, seed=3)
+    again, _ = evaluate_folds([turned, *folds[1:]], FINDINGS, LOWER, bootstrap=10, seed=3)
     assert np.array_equal(again.probabilities["fused/text"][first], expected, equal_nan=True)
 
 
@@ -323,7 +325,7 @@ def test_a_single_modality_model_is_evaluated_without_comparisons_of_subsets() -
     only = Predictions(
         whole.study_ids, whole.patient_ids, whole.labels, whole.present, {"image": whole.fused["image"]}, {}
     )
-    calibration = calibrate(only, FINDINGS, target_sensitivity=0.9, bootstrap=20, seed=1)
+    calibration = calibrate(only, FINDINGS, CalibrationRecipe(), bootstrap=20, seed=1)
     evaluation = evaluate(only, calibration, FINDINGS, bootstrap=20, seed=1)
     assert "comparisons" not in evaluation.tables
     assert "oracle_shares" not in evaluation.tables
@@ -345,7 +347,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(TrainingError, match="no study"):
         evaluate(predictions.select(np.array([], int)), calibration, FINDINGS, bootstrap=10, seed=1)
     with pytest.raises(TrainingError, match="at least 2 folds"):
-        evaluate_folds([predictions], FINDINGS, target_sensitivity=0.9, bootstrap=10, seed=1)
+        evaluate_folds([predictions], FINDINGS, CalibrationRecipe(), bootstrap=10, seed=1)
 
 
 def test_leave_one_out_pairs() -> None:

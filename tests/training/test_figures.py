@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from consilium.findings import Finding, FindingSet
+from consilium.recipe import CalibrationRecipe
 from training.evaluate import calibrate, evaluate
 from training.evaluation import Evaluation
 from training.figures import reliability_figure, roc_figure
@@ -17,7 +18,7 @@ from .simulated import FINDINGS, simulate
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     predictions, oracle = simulate(300, 21)
-    calibration = calibrate(simulate(300, 22)[0], FINDINGS, target_sensitivity=0.9, bootstrap=20, seed=1)
+    calibration = calibrate(simulate(300, 22)[0], FINDINGS, CalibrationRecipe(), bootstrap=20, seed=1)
     coin = np.random.default_rng(1).random(predictions.labels.shape)
     return evaluate(predictions, calibration, FINDINGS, oracle=oracle, baselines={"coin": coin}, bootstrap=20, seed=1)
 
@@ -63,7 +64,7 @@ def test_figures_become_pictures(evaluation: Evaluation, draw) -> None:
 
 def test_a_finding_without_negatives_leaves_its_panel_empty() -> None:
     predictions, _ = simulate(120, 23)
-    calibration = calibrate(predictions, FINDINGS, target_sensitivity=0.9, bootstrap=10, seed=1)
+    calibration = calibrate(predictions, FINDINGS, CalibrationRecipe(), bootstrap=10, seed=1)
     predictions.labels[:, 1] = 1
     evaluation = evaluate(predictions, calibration, FINDINGS, bootstrap=10, seed=1)
     panels = roc_figure(evaluation).axes
@@ -81,7 +82,7 @@ def test_six_classes_fill_two_rows() -> None:
     truth = np.eye(6)[np.arange(240) % 6]
     wide = {subset: 2 * truth + rng.normal(size=truth.shape) for subset in predictions.fused}
     six = type(predictions)(predictions.study_ids, predictions.patient_ids, truth, predictions.present, wide, {})
-    calibration = calibrate(six, findings, target_sensitivity=0.9, bootstrap=10, seed=1)
+    calibration = calibrate(six, findings, CalibrationRecipe(), bootstrap=10, seed=1)
     evaluation = evaluate(six, calibration, findings, bootstrap=10, seed=1)
     assert np.allclose(evaluation.probabilities["fused/as_present"].sum(axis=1), 1)
     shown = [axes.get_visible() for axes in roc_figure(evaluation).axes]

@@ -1,0 +1,194 @@
+"""The fit: a calibration from what a model said of studies that it has not learned from.
+
+The calibration split's patients are dealt out in two. One part chooses the method and fits the probabilities; the other
+judges them: sets, intervals and operating points rest on studies whose probabilities are as new to the calibration as
+any later study's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, logit
+
+from consilium.calibration.calibrator import choose_method, fit_calibrator, log_odds
+from consilium.calibration.conformal import fit_conformal
+from consilium.calibration.operating_points import operating_point, patient_bootstrap
+from consilium.calibration.patients import held_out_patients
+from consilium.calibration.probabilities import Calibration
+from consilium.diagnosis import OperatingPoint
+from consilium.errors import TrainingError
+from consilium.findings import FindingSet
+from consilium.recipe import CalibrationRecipe
+from consilium.study import Modality, subset_key
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_log = logging.getLogger(__name__)
+
+
+def fit_calibration(
+    findings: FindingSet,
+    labels: npt.NDArray,
+    patient_ids: npt.NDArray,
+    fused: Mapping[str, npt.NDArray],
+    opinions: Mapping[Modality, npt.NDArray],
+    *,
+    present: npt.NDArray[np.bool_],
+    recipe: CalibrationRecipe,
+    seed: int,
+    bootstrap: int,
+) -> Calibration:
+    """Fit on the calibration split, in which each study speaks through every subset of the modalities it has.
+
+    Parameters
+    ----------
+    labels : float [N, F]
+        1 present, 0 absent, NaN unknown.
+    patient_ids : [N]
+    fused : mapping of subset_key to float [N, F]
+        Logits; rows of NaN where the study lacks a modality of the subset.
+    opinions : mapping of Modality to float [N, F]
+        Logits of each modality's own head; rows of NaN where the study lacks it.
+    present : bool [N, M]
+        In the order of `Modality`.
+    recipe : CalibrationRecipe
+        Method, coverage, target sensitivity, and the share of the patients that judge.
+    bootstrap : int
+        Replicates over patients, for the operating points' intervals.
+
+    Raises
+    ------
+    TrainingError
+        Where a finding has no positive or no negative study, a modality no study with a known label, or a logit is
+        infinite.
+    """
+    labels, patient_ids = np.asarray(labels, np.float64), np.asarray(patient_ids)
+    _require_both_classes(findings, labels)
+    rows = {subset: np.asarray(values, np.float64) for subset, values in fused.items()}
+    own = {modality: {modality.value: np.asarray(values, np.float64)} for modality, values in opinions.items()}
+    came_with = np.array(heard_subsets(rows, present))
+    judging = held_out_patients(
+        labels, present, patient_ids, recipe.conformal_share, _needed(labels, came_with, own), seed
+    )
+    fitting = ~judging
+    prior = _prior_log_odds(findings, labels)
+    learned = labels[fitting], patient_ids[fitting], _select(rows, fitting), prior
+    method, nll = choose_method(findings, *learned, seed) if recipe.method == "auto" else (recipe.method, {})
+    _log_choice(method, nll)
+    calibrator = fit_calibrator(method, findings, labels[fitting], _select(rows, fitting), prior)
+    alone = {
+        modality: fit_calibrator(method, findings, labels[fitting], _select(said, fitting), prior)
+        for modality, said in own.items()
+    }
+    scores = {subset: calibrator(values, subset, exclusive=findings.exclusive) for subset, values in rows.items()}
+    answers = {subset: log_odds(values, exclusive=findings.exclusive) for subset, values in scores.items()}
+    points, held_out = _operating_points(
+        labels, _as_it_came(answers, came_with), judging, patient_ids, recipe.target_sensitivity, seed, bootstrap
+    )
+    return Calibration(
+        findings=findings,
+        method=method,
+        fused=calibrator,
+        alone=alone,
+        prior_log_odds=tuple(prior.tolist()),
+        operating_points=points,
+        conformal=fit_conformal(labels, answers, came_with, judging, recipe.coverage),
+        fitted_on=int(fitting.sum()),
+        judged_on=int(judging.sum()),
+        points_held_out=held_out,
+        cross_validated_nll=nll,
+    )
+
+
+def heard_subsets(fused: Mapping[str, npt.NDArray], present: npt.NDArray[np.bool_]) -> list[str]:
+    """Key of what each study has, [N], of the modalities that occur in `fused`; ``none`` where it has nothing.
+
+    Parameters
+    ----------
+    fused : mapping of subset_key to array
+    present : bool [N, M]
+        In the order of `Modality`.
+    """
+    known = {name for subset in fused for name in subset.split("+")}
+    return [subset_key(m for m, there in zip(Modality, row, strict=True) if there and m in known) for row in present]
+
+
+def _operating_points(
+    labels: Floats,
+    answers: Floats,
+    judging: Bools,
+    patient_ids: npt.NDArray,
+    target_sensitivity: float,
+    seed: int,
+    bootstrap: int,
+) -> tuple[tuple[OperatingPoint, ...], tuple[bool, ...]]:
+    """A point per finding, and whether the judging studies alone sufficed for it."""
+    probabilities = expit(answers)
+    known = ~np.isnan(labels) & ~np.isnan(probabilities)
+    held_out = [
+        bool(
+            ((labels[:, f] == 1) & known[:, f] & judging).any() and ((labels[:, f] == 0) & known[:, f] & judging).any()
+        )
+        for f in range(labels.shape[1])
+    ]
+    everyone = np.ones(len(labels), bool)
+    points = []
+    for f, alone in enumerate(held_out):
+        among = judging if alone else everyone
+        weights = patient_bootstrap(patient_ids[among], bootstrap, seed)
+        points.append(operating_point(labels[among, f], probabilities[among, f], target_sensitivity, weights))
+    return tuple(points), tuple(held_out)
+
+
+def _as_it_came(answers: Mapping[str, Floats], came_with: npt.NDArray[np.str_]) -> Floats:
+    """Log-odds [N, F] given what each study has; NaN where it has nothing."""
+    chosen = np.full_like(next(iter(answers.values())), np.nan)
+    for subset, values in answers.items():
+        here = came_with == subset
+        chosen[here] = values[here]
+    return chosen
+
+
+def _select(rows: Mapping[str, Floats], kept: Bools) -> dict[str, Floats]:
+    return {subset: values[kept] for subset, values in rows.items()}
+
+
+def _needed(labels: Floats, came_with: npt.NDArray[np.str_], own: Mapping[Modality, Mapping[str, Floats]]) -> Bools:
+    """What the fit cannot do without, bool [N, C]: both classes of each finding, labels for each modality's head."""
+    heard = (came_with != subset_key([]))[:, None]
+    known = ~np.isnan(labels)
+    columns = [heard & (labels == 1), heard & (labels == 0)]
+    columns += [known & ~np.isnan(said[modality.value]) for modality, said in own.items()]
+    return np.column_stack(columns)
+
+
+def _log_choice(method: str, nll: Mapping[str, float]) -> None:
+    compared = ", ".join(f"{name} {value:.4f}" for name, value in nll.items())
+    _log.info("calibration by %s%s", method, f" (cross-validated NLL: {compared})" if compared else "")
+
+
+def _require_both_classes(findings: FindingSet, labels: Floats) -> None:
+    if labels.ndim != 2 or labels.shape[1] != len(findings):
+        raise TrainingError(f"calibration labels must be [N, {len(findings)}], got {list(labels.shape)}")
+    if findings.exclusive and ((np.nansum(labels, axis=1) > 1) | (labels == 0).all(axis=1)).any():
+        raise TrainingError("findings exclude each other, but a calibration study has none or several of them")
+    for finding, column in zip(findings, labels.T, strict=True):
+        positive, negative = int((column == 1).sum()), int((column == 0).sum())
+        if not positive or not negative:
+            raise TrainingError(
+                f"the calibration split has {positive} positive and {negative} negative studies of {finding.name}; "
+                "calibration needs both"
+            )
+
+
+def _prior_log_odds(findings: FindingSet, labels: Floats) -> Floats:
+    """Log-odds of the prevalence among known labels; half a study is added to each class (Jeffreys)."""
+    positive = (labels == 1).sum(axis=0) + 0.5
+    if findings.exclusive:
+        return logit(positive / positive.sum())
+    return np.log(positive) - np.log((labels == 0).sum(axis=0) + 0.5)

@@ -1,0 +1,79 @@
+"""Logits of simulated models, of which the best answer is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from consilium.calibration import Calibration, fit_calibration
+from consilium.findings import Finding, FindingSet
+from consilium.recipe import CalibrationRecipe
+from consilium.study import Modality, nonempty_subsets, subset_key
+
+FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
+CLASSES = FindingSet((Finding("viral", "Viral"), Finding("bacterial", "Bacterial"), Finding("none", "None")), True)
+SUBSETS = [subset_key(subset) for subset in nonempty_subsets(Modality)]
+SHIFT = {subset: 0.8 * (subset.count("+") - 1) for subset in SUBSETS}
+"""What the simulated model adds to the true log-odds of each subset, before it stretches them."""
+STRETCH = {subset: 1 + subset.count("+") / 2 for subset in SUBSETS}
+
+
+def simulate(
+    findings: FindingSet,
+    studies: int,
+    seed: int,
+    missing: float = 0.2,
+    bent: float = 1.0,
+    prevalence: tuple[float, ...] | None = None,
+) -> dict[str, Any]:
+    """Labels and logits of a model that stretches and shifts the true log-odds by subset and finding.
+
+    `bent` is an exponent besides: no scaling undoes it.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(findings)
+    if findings.exclusive:
+        chances = np.array(prevalence or (0.5, 0.3, 0.2))
+        labels = np.eye(count)[rng.choice(count, size=studies, p=chances)]
+        prior = np.log([0.5, 0.3, 0.2])
+    else:
+        chances = np.array(prevalence or (0.4, 0.2))
+        labels = (rng.random((studies, count)) < chances).astype(float)
+        prior = logit([0.4, 0.2])
+    # Evidence e ~ N(label, 1) carries the log-likelihood ratio e - 1/2, for a softmax e alone.
+    evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in Modality}
+    present = rng.random((studies, 3)) > missing
+    fused = {}
+    for subset in nonempty_subsets(Modality):
+        have = present[:, [list(Modality).index(m) for m in subset]].all(axis=1)
+        truth = prior + sum(evidence[m] for m in subset)
+        key = subset_key(subset)
+        told = STRETCH[key] * (truth + SHIFT[key] * np.linspace(1, -1, count))
+        fused[key] = np.where(have[:, None], np.sign(told) * np.abs(told) ** bent, np.nan)
+    opinions = {m: np.where(present[:, [i]], 3 * (prior + evidence[m]) + 1, np.nan) for i, m in enumerate(Modality)}
+    return {"labels": labels, "fused": fused, "opinions": opinions, "present": present, "prevalence": chances}
+
+
+def fit(findings: FindingSet, case: dict[str, Any], **changes: Any) -> Calibration:
+    """A calibration of `case`; `changes` are of the arguments or, by name, of the recipe."""
+    arguments = {
+        "labels": case["labels"],
+        "patient_ids": np.arange(len(case["labels"])),
+        "fused": case["fused"],
+        "opinions": case["opinions"],
+        "present": case["present"],
+        "seed": 1,
+        "bootstrap": 50,
+    }
+    recipe = {name: changes.pop(name) for name in list(changes) if name in CalibrationRecipe.model_fields}
+    return fit_calibration(findings, **(arguments | changes), recipe=CalibrationRecipe(**recipe))
+
+
+def calibration_gap(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean distance of frequency and probability over ten bins of equal mass; rows of NaN are left out."""
+    known = ~np.isnan(probabilities)
+    p, y = probabilities[known], labels[known]
+    bins = np.array_split(np.argsort(p), 10)
+    return float(np.mean([abs(p[b].mean() - y[b].mean()) for b in bins]))
