@@ -59,10 +59,11 @@ class SelfAttentionLayer(nn.Module):
         self.feed = feed_forward(width, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, keep: int | None = None) -> Tensor:
+        """`keep`: give the first so many tokens only, which is cheaper where no more are read."""
         first, second = self.norms
-        asked = first(tokens)
-        tokens = tokens + self.dropout(self.attention(asked, asked, mask))
+        seen = first(tokens)
+        tokens = tokens[:, :keep] + self.dropout(self.attention(seen[:, :keep], seen, mask))
         return tokens + self.dropout(self.feed(second(tokens)))
 
 

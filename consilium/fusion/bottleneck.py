@@ -43,7 +43,8 @@ class BottleneckFusion(Fusion):
         streams = {m: _with_summary(self.summaries[m.value], tokens[m].values) for m in self.modalities}
         # The class token and the bottleneck tokens can always be seen.
         masks = {m: nn.functional.pad(tokens[m].mask, (1, shared.shape[1]), value=True) for m in self.modalities}
-        for layer in cast(Iterable[nn.ModuleDict], self.layers):
+        *exchanges, last = cast(Iterable[nn.ModuleDict], self.layers)
+        for layer in exchanges:
             returned = []
             for modality, stream in streams.items():
                 # [z_i, z_fsn,i] = Transformer_i([z_i, z_fsn]), each modality with its own weights.
@@ -52,9 +53,9 @@ class BottleneckFusion(Fusion):
                 returned.append(own)
             # z_fsn = mean over i of z_fsn,i.
             shared = mean_present(torch.stack(returned, dim=1), present)
+        read = [last[m.value](torch.cat([streams[m], shared], dim=1), masks[m], keep=1) for m in self.modalities]
         # Section 3.4: one linear classifier for every class token, its logits averaged; it may as well come after.
-        summaries = torch.stack([streams[modality][:, 0] for modality in self.modalities], dim=1)
-        return mean_present(self.norm(summaries), present)
+        return mean_present(self.norm(torch.cat(read, dim=1)), present)
 
 
 def _with_summary(summary: Tensor, values: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ class EarlyFusion(Fusion):
         values, mask = joined([tokens[modality] for modality in self.modalities], self.modality)
         values = torch.cat([self.summary.expand(len(values), -1, -1), values], dim=1)
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             values = layer(values, mask)
-        return self.norm(values[:, 0])
+        return self.norm(last(values, mask, keep=1)[:, 0])

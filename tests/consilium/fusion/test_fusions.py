@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from consilium.encoders import Tokens
 from consilium.fusion import FUSIONS, FindingHead, Fusion
+from consilium.fusion.attention import SelfAttentionLayer
 from consilium.recipe import FusionRecipe
 from consilium.study import Modality, nonempty_subsets
 
@@ -238,3 +239,13 @@ def test_a_bottleneck_token_is_the_mean_over_the_modalities_that_are_there() -> 
     for stream in second.values():
         torch.testing.assert_close(stream[:, -4:], (returned[0] + returned[1]) / 2)
     torch.testing.assert_close(joint, (summaries[0][:, 0] + summaries[0][:, 2]) / 2)
+
+
+def test_a_layer_that_keeps_fewer_tokens_makes_the_same_of_them() -> None:
+    torch.manual_seed(0)
+    layer = SelfAttentionLayer(WIDTH, 2, 0.0)
+    tokens = said()[Modality.TEXT]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            layer(tokens.values, tokens.mask, keep=2), layer(tokens.values, tokens.mask)[:, :2], rtol=0, atol=1e-6
+        )
