@@ -2,52 +2,52 @@
 
 Markdown for a repository, one self-contained HTML page for a reader. Everything in it comes from the run that made the
 model; nothing is written by hand but the recipe's description and the sentences below.
+No patient and no study is named.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from consilium.artifact import CARD_FILES
 from consilium.diagnosis import AuditVerdict
+from consilium.model import FUSED
 from consilium.recipe import Recipe
+from consilium.study import NoteKind
+from consilium.wording import MODALITY_NAMES, audit_in_words
+from training.card_writing import (
+    CardTable,
+    Section,
+    Words,
+    crossed_table,
+    frame_table,
+    markdown,
+    page,
+    picture,
+    write_cell,
+)
 from training.comparisons import MACRO
-from training.evaluation import AS_PRESENT, Evaluation, row_title
+from training.evaluation import AS_PRESENT, Evaluation
 from training.figures import reliability_figure, roc_figure
+from training.subgroups import LEAST_OF_EACH_CLASS
 
-_MOST_ROWS = 60
-"""Of a table on the card; the whole one is in the run."""
+_SOUND = "sound"
+_MOST_GAPS = 10
 
-Cell = str
-
-
-@dataclass(frozen=True, slots=True)
-class CardTable:
-    """A table of the card, its cells already written out."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One part of the card."""
-
-    title: str
-    text: tuple[str, ...] = ()
-    tables: tuple[CardTable, ...] = ()
-    figures: tuple[tuple[str, str], ...] = ()
-    """Caption and PNG as base64."""
+_AUDIT_TITLES = {
+    "shortcuts": "What tells a finding without looking at the patient",
+    "sources": "Sources left out of training",
+    "duplicates": "Records that stand in the cohort more than once",
+    "label_words": "Words that give a label away",
+    "support": "Studies of each class",
+    "subgroups": "Studies of each group",
+    "missingness": "What is missing, by label",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +56,9 @@ class Facts:
 
     Attributes
     ----------
+    evaluation : Evaluation
+        Of its tables, the card shows also those that not every run has: ``coverage``, ``novelty``, ``selective``,
+        ``net_benefit``, ``faithfulness``, ``subgroups``, ``gaps`` and ``shifts``.
     cohort : dict of str to str
         What the model learned from: name, task, digest, number of studies and patients.
     studies : dict of str to int
@@ -64,6 +67,8 @@ class Facts:
         How probabilities are made.
     origin : dict of str to str
         Commit, run, versions: what it takes to make it again.
+    audit_tables : dict of str to DataFrame
+        Tables of the audit's report.
     """
 
     recipe: Recipe
@@ -75,13 +80,26 @@ class Facts:
     origin: Mapping[str, str]
     audit_tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
+    @property
+    def words(self) -> Words:
+        return Words(self.evaluation.findings)
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """The evaluation's tables that have a row."""
+        return {name: table for name, table in self.evaluation.tables.items() if len(table)}
+
 
 def card(facts: Facts) -> dict[str, str]:
-    """The card's files by name, see `consilium.artifact.CARD_FILES`."""
-    sections = [make(facts) for make in _SECTIONS]
-    sections = [section for section in sections if section.text or section.tables or section.figures]
-    title = facts.recipe.registered_name
-    files = {"card.md": _markdown(title, sections), "card.html": _html(title, facts, sections)}
+    """The card's files by name, see `consilium.artifact.CARD_FILES`; the same facts give the same files."""
+    sections = [section for make in _SECTIONS if not (section := make(facts)).empty]
+    title = f"Model card: {facts.recipe.registered_name}"
+    sentence = audit_in_words(facts.audit.verdict) or "The audit of the cohort behind this model found it sound"
+    banner = f"{sentence}. Not a certified medical device."
+    files = {
+        "card.md": markdown(title, banner, sections),
+        "card.html": page(title, banner, sections, warned=facts.audit.verdict != _SOUND),
+    }
     assert set(files) == set(CARD_FILES)
     return files
 
@@ -91,213 +109,262 @@ def card(facts: Facts) -> dict[str, str]:
 
 def _purpose(facts: Facts) -> Section:
     recipe = facts.recipe
-    reads = ", ".join(modality.value for modality in recipe.modalities)
-    kinds = ", ".join(kind.value for kind in recipe.inputs.note_kinds)
     findings = ", ".join(finding.display for finding in facts.evaluation.findings)
+    reads = ", ".join(MODALITY_NAMES[modality].lower() for modality in recipe.modalities)
+    kinds = " and ".join(NoteKind(kind).value for kind in recipe.inputs.note_kinds)
     window = f"{recipe.inputs.before_hours:g} hours before to {recipe.inputs.after_hours:g} hours after the image"
     return Section(
         "What it is for",
         (
             recipe.description,
+            f"A second opinion for radiologists. Findings: {findings}.",
+            f"It reads: {reads}; of the notes {kinds} alone; nothing but what was recorded from {window}.",
             (
-                f"A second opinion for radiologists on: {findings}. It reads {reads}; of the notes {kinds}; of "
-                f"everything what was recorded from {window}."
-            ),
-            (
-                "Decision support under development, no certified medical device. It must not decide alone, it was "
-                "not tried on patients unlike its cohort, and a study that it refers must be judged without it."
+                "It must not decide alone, and a study that it refers must be judged without it. It was not tried on "
+                "patients unlike its cohort."
             ),
         ),
     )
 
 
+def _summary(facts: Facts) -> Section:
+    evaluation, words = facts.evaluation, facts.words
+    own = _own_lines(evaluation)
+    mean, each = own[MACRO], [own[name] for name in evaluation.findings.names]
+    patients = len(set(evaluation.patient_ids.tolist()))
+    judged = f"{len(evaluation.study_ids):,} studies of {patients:,} patients"
+    points = [
+        f"Judged on {judged} that it had not learned from: mean AUROC {write_cell(mean, 'auroc', words)}.",
+    ]
+    known = [line for line in each if not math.isnan(line["auroc"])]
+    if len(known) > 1:
+        weakest = min(known, key=lambda line: line["auroc"])
+        points.append(
+            f"Weakest finding: {write_cell(weakest, 'finding', words)}, AUROC {write_cell(weakest, 'auroc', words)}."
+        )
+    if "oracle_shares" in facts.tables:
+        shares = facts.tables["oracle_shares"]
+        [line] = shares[(shares["row"] == AS_PRESENT) & (shares["finding"] == MACRO)].to_dict("records")
+        points.append(
+            f"Of what the best possible answer reaches it has {write_cell(line, 'auroc_share', words)} of the AUROC "
+            f"above chance and {write_cell(line, 'information_share', words)} of the information."
+        )
+    if "gaps" in facts.tables:
+        points.append(_widest_gap(facts))
+    points += [f"A leak: {leak}." for leak in evaluation.leaks]
+    return Section("In short", points=tuple(points))
+
+
+def _widest_gap(facts: Facts) -> str:
+    gaps = facts.tables["gaps"]
+    line: dict[Any, Any] = gaps.loc[gaps["gap"].idxmax()].to_dict()
+    name = {column: write_cell(line, column, facts.words) for column in line}
+    return (
+        f"Widest gap between two groups: the {name['metric']} for {name['finding']} is {name['gap']} lower for "
+        f"{name['kind']} {name['worst']} than for {name['kind']} {name['best']}."
+    )
+
+
 def _cohort(facts: Facts) -> Section:
-    what = [(name, value) for name, value in facts.cohort.items() if value]
-    parts = [(name.replace("_", " "), str(count)) for name, count in facts.studies.items()]
+    what = tuple((name.replace("_", " "), value) for name, value in facts.cohort.items() if value)
+    parts = tuple((name.replace("_", " "), f"{count:,}") for name, count in facts.studies.items())
     return Section(
         "What it learned from",
         tables=(
-            CardTable("Cohort", ("fact", "value"), tuple(what)),
-            CardTable("Studies, split by patient", ("part", "studies"), tuple(parts)),
+            CardTable("Cohort", ("what", "which"), what),
+            CardTable("Studies; no patient is in two parts", ("part", "studies"), parts),
         ),
     )
 
 
 def _audit(facts: Facts) -> Section:
-    verdict = f"The audit of the cohort says: {facts.audit.verdict}."
-    shown = tuple(_frame_table(name.replace("_", " "), table) for name, table in facts.audit_tables.items())
-    return Section("Can the cohort be trusted", (verdict, *facts.audit.reasons), shown)
+    verdict = f"The audit looks for what is too good to be true. Its verdict: {facts.audit.verdict}."
+    shown = tuple(
+        frame_table(_AUDIT_TITLES.get(name, name.replace("_", " ").capitalize()), table, facts.words)
+        for name, table in facts.audit_tables.items()
+        if len(table)
+    )
+    return Section("Can the cohort be trusted", (verdict,), facts.audit.reasons, shown)
 
 
 def _performance(facts: Facts) -> Section:
-    evaluation = facts.evaluation
-    metrics = evaluation.tables["metrics"]
-    answers = metrics[(metrics["finding"] == MACRO) | (len(evaluation.findings) == 1)].copy()
-    answers["row"] = [
-        row_title(row) if not row.startswith("oracle/") else f"possible, {row[7:]}" for row in answers["row"]
-    ]
-    own = metrics[metrics["row"] == AS_PRESENT]
+    words, metrics = facts.words, facts.tables["metrics"]
+    points = facts.tables["operating_points"][["finding", "threshold"]]
+    own = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] != MACRO)].merge(points, on="finding")
+    answers = metrics[(metrics["finding"] == MACRO) & ~metrics["row"].str.startswith("oracle/")]
+    at_point = ("finding", "n", "positives", "auroc", "threshold", "sensitivity", "specificity", "precision")
     tables = [
-        _frame_table(
-            "Every way of answering, mean over findings", answers, ("row", "n", "auroc", "auprc", "nll", "ece")
-        ),
-        _frame_table(
-            "Each finding, from what each study has",
-            own,
-            ("finding", "n", "positives", "auroc", "sensitivity", "specificity", "precision", "ece"),
+        frame_table("Each finding, from all that a study has", own, words, at_point),
+        frame_table(
+            "Every way of answering, mean over findings", answers, words, ("row", "n", "auroc", "auprc", "nll")
         ),
     ]
-    for name, title in (
-        ("comparisons", "Paired differences on the same studies"),
-        ("oracle_shares", "Share of what is possible"),
-    ):
-        if name in evaluation.tables:
-            tables.append(_frame_table(title, evaluation.tables[name]))
+    differences = ("row", "against", "n", "auroc_difference", "nll_difference")
+    shares = ("n", "auroc", "oracle_auroc", "auroc_share", "information_share")
+    if "comparisons" in facts.tables:
+        table = _where(facts, "comparisons", finding=MACRO)
+        tables.append(
+            frame_table("Paired differences on the same studies, mean over findings", table, words, differences)
+        )
+    if "oracle_shares" in facts.tables:
+        each = _where(facts, "oracle_shares", row=AS_PRESENT)
+        mean = _where(facts, "oracle_shares", finding=MACRO)
+        tables += [
+            frame_table("Share of the best possible answer, each finding", each, words, ("finding", *shares)),
+            frame_table("Share of the best possible answer, mean over findings", mean, words, ("row", *shares)),
+        ]
     text = (
-        "Judged on studies of patients that neither training nor calibration has seen. Intervals are 95 %, by "
-        "bootstrap over patients."
+        "Figures in brackets are 95 % intervals by bootstrap over patients. AUROC: the chance that a study with the "
+        "finding is ranked above one without it, 0.5 by guessing. NLL: the price of a probability, less is better."
     )
-    return Section("What it reaches", (text,), tuple(tables), (("ROC curves", _png(roc_figure(evaluation))),))
+    return Section(
+        "What it reaches", (text,), (), tuple(tables), (picture("ROC curves", roc_figure(facts.evaluation)),)
+    )
 
 
 def _calibration(facts: Facts) -> Section:
-    evaluation = facts.evaluation
-    metrics = evaluation.tables["metrics"]
-    heard = metrics[metrics["row"].str.startswith("fused/")].copy()
-    heard["row"] = [row_title(row) for row in heard["row"]]
+    words, metrics = facts.words, facts.tables["metrics"]
+    heard = metrics[metrics["row"].str.startswith("fused/")]
+    made = tuple((name.replace("_", " "), value) for name, value in facts.calibration.items() if value)
     tables = [
-        CardTable("How probabilities are made", ("part", "way"), tuple(facts.calibration.items())),
-        _frame_table("Calibration error by modality subset", heard, ("row", "finding", "n", "ece")),
+        CardTable("How probabilities are made", ("what", "which"), made),
+        crossed_table(
+            "Calibration error, by what was read", heard, words, index=("row", "n"), across="finding", figure="ece"
+        ),
     ]
-    if "coverage" in evaluation.tables:
-        tables.append(_frame_table("Coverage of the prediction sets", evaluation.tables["coverage"]))
-    reliability = ("Predicted against observed frequency", _png(reliability_figure(evaluation)))
-    return Section("How sure it is", tables=tuple(tables), figures=(reliability,))
+    if "coverage" in facts.tables:
+        tables.append(frame_table("Coverage of the prediction sets", facts.tables["coverage"], words))
+    text = "Calibration error: the mean distance of predicted from observed frequency, in ten groups of equal size."
+    caption = "Predicted against observed frequency"
+    drawn = picture(caption, reliability_figure(facts.evaluation))
+    return Section("How far its probabilities can be trusted", (text,), (), tuple(tables), (drawn,))
 
 
-def _named_tables(title: str, text: str, names: Mapping[str, str]) -> Callable[[Facts], Section]:
-    """A section of those of the evaluation's tables that are there."""
+def _doubt(facts: Facts) -> Section:
+    title = "When it does not know"
+    text = "Inputs unlike the training data, and what is gained by referring studies to a human."
+    tables = _novelty_tables(facts) if "novelty" in facts.tables else []
+    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit of calling by it"}
+    tables += [
+        frame_table(title, facts.tables[name], facts.words) for name, title in titles.items() if name in facts.tables
+    ]
+    return Section(title, (text,), (), tuple(tables)) if tables else Section(title)
+
+
+def _novelty_tables(facts: Facts) -> list[CardTable]:
+    """Every kind of strange input by the score of what was changed, then by that of all together."""
+    table, words = facts.tables["novelty"], facts.words
+    strange, usual = table[table["distance"] != "ordinary"], table[table["distance"] == "ordinary"]
+    columns = ("kind", "part", "distance", "n", "auroc", "fpr95", "flagged", "absent")
+    alone, together = strange[strange["part"] != FUSED], strange[strange["part"] == FUSED]
+    return [
+        frame_table("Strange inputs, by what was changed", alone, words, columns),
+        frame_table("Strange inputs, by all together", together, words, columns[:1] + columns[2:]),
+        frame_table("Ordinary studies that are called strange", usual, words, ("part", "n", "flagged")),
+    ]
+
+
+def _groups(facts: Facts) -> Section:
+    if "subgroups" not in facts.tables:
+        return Section("Whom it serves worse")
+    table, words = facts.tables["subgroups"], facts.words
+    judged = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
+    small = len(table.loc[~judged, ["kind", "group"]].drop_duplicates())
+    text = [
+        "The widest of many gaps is wide by chance alone: the intervals of both groups say whether to believe it.",
+        f"A group needs {LEAST_OF_EACH_CLASS} studies with the finding and as many without it to be judged.",
+    ]
+    if small:
+        text.append(f"Groups that are too small for every finding and not listed: {small}.")
+    tables = []
+    if "gaps" in facts.tables:
+        gaps = facts.tables["gaps"].sort_values("gap", ascending=False, kind="stable").head(_MOST_GAPS)
+        tables.append(frame_table("The widest gaps between two groups", gaps, words))
+    counted = table[judged].assign(count=table["positives"].astype(str) + " of " + table["n"].astype(str))
+    figures = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity", "count": "Studies with it"}
+    if judged.any():
+        tables += [
+            crossed_table(title, counted, words, index=("kind", "group"), across="finding", figure=figure)
+            for figure, title in figures.items()
+        ]
+    return Section("Whom it serves worse", tuple(text), (), tuple(tables))
+
+
+def _limits(facts: Facts) -> Section:
+    own = _own_lines(facts.evaluation)
+    limits = [_precision(own[finding.name], finding.display) for finding in facts.evaluation.findings]
+    missing = {
+        "novelty": "Whether it notices strange inputs was not measured.",
+        "faithfulness": "Whether its explanations are faithful was not measured.",
+        "subgroups": "Whether it serves some patients worse was not measured.",
+        "coverage": "Whether its prediction sets hold the truth as often as they say was not measured.",
+    }
+    limits += [sentence for name, sentence in missing.items() if name not in facts.tables]
+    if facts.recipe.evaluation.protocol == "cross_validation":
+        limits.append("The figures are those of the folds' models; the model itself has learned from every study.")
+    if facts.audit.verdict != _SOUND:
+        limits.append(f"The cohort is {facts.audit.verdict}: read what the audit says before any figure is believed.")
+    return Section("Limits", points=tuple(limits))
+
+
+def _precision(line: Mapping[str, Any], display: str) -> str:
+    counted = f"{display}: {line['positives']:,} of {line['n']:,} studies have it"
+    half = (line["auroc_high"] - line["auroc_low"]) / 2
+    if math.isnan(half):
+        return f"{counted}, too few to say how well it is told."
+    return f"{counted}; its AUROC is known to within {half:.2f}."
+
+
+def _origin(facts: Facts) -> Section:
+    lines = tuple((name.replace("_", " "), value) for name, value in facts.origin.items() if value)
+    return Section("How to make it again", tables=(CardTable("Origin", ("what", "which"), lines),))
+
+
+def _table_section(name: str, heading: str, title: str, text: str) -> Callable[[Facts], Section]:
+    """A section of one of the evaluation's tables, where it is there."""
 
     def section(facts: Facts) -> Section:
-        found = facts.evaluation.tables
-        tables = tuple(
-            _frame_table(heading, found[name]) for name, heading in names.items() if name in found and len(found[name])
-        )
-        return Section(title, (text,), tables) if tables else Section(title)
+        if name not in facts.tables:
+            return Section(title)
+        return Section(title, (text,), (), (frame_table(heading, facts.tables[name], facts.words),))
 
     return section
 
 
-def _limits(facts: Facts) -> Section:
-    evaluation, recipe = facts.evaluation, facts.recipe
-    own = evaluation.tables["metrics"]
-    own = own[(own["row"] == AS_PRESENT) & (own["finding"] != MACRO)]
-    limits = [
-        f"{line['finding']}: {line['positives']} positive studies of {line['n']}, so its AUROC is known to within "
-        f"{(line['auroc_high'] - line['auroc_low']) / 2:.2f}."
-        for line in own.to_dict("records")
-    ]
-    missing = {
-        "novelty": "Whether it notices strange inputs was not measured.",
-        "faithfulness": "Whether its explanations are faithful was not measured.",
-        "subgroups": "Figures by subgroup were not measured.",
-    }
-    limits += [sentence for name, sentence in missing.items() if name not in evaluation.tables]
-    if recipe.evaluation.protocol == "cross_validation":
-        limits.append("The figures are those of the folds' models; the model itself has learned from every study.")
-    if facts.audit.verdict != "sound":
-        limits.append(f"The cohort is {facts.audit.verdict}: see above before any figure is believed.")
-    return Section("Limits", tuple(limits))
+def _own_lines(evaluation: Evaluation) -> dict[str, dict[Any, Any]]:
+    """By finding, what was measured of the model's answers from all that is present."""
+    metrics = evaluation.tables["metrics"]
+    return {line["finding"]: line for line in metrics[metrics["row"] == AS_PRESENT].to_dict("records")}
 
 
-def _origin(facts: Facts) -> Section:
-    lines = tuple((name, value) for name, value in facts.origin.items() if value)
-    return Section("How to make it again", tables=(CardTable("Origin", ("what", "which"), lines),))
+def _where(facts: Facts, table: str, **wanted: str) -> pd.DataFrame:
+    lines = facts.tables[table]
+    for name, value in wanted.items():
+        lines = lines[lines[name] == value]
+    return lines
 
 
 _SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     _purpose,
+    _summary,
     _cohort,
     _audit,
     _performance,
     _calibration,
-    _named_tables(
-        "When it does not know",
-        "Inputs unlike the training data, and what is gained by referring studies to a human.",
-        {
-            "novelty": "Strange inputs noticed",
-            "selective": "Errors among the studies that it answers",
-            "net_benefit": "Net benefit",
-        },
-    ),
-    _named_tables(
+    _doubt,
+    _table_section(
+        "faithfulness",
+        "Methods",
         "Whether its explanations are faithful",
         "Every method against the truth that the cohort knows, or against the model itself.",
-        {"faithfulness": "Methods"},
     ),
-    _named_tables(
-        "Whom it serves worse",
-        "Groups with fewer than ten studies of either class are counted and not judged.",
-        {"gaps": "Widest gap between two groups", "subgroups": "Figures by group"},
+    _groups,
+    _table_section(
+        "shifts",
+        "Shifts",
+        "What breaks first",
+        "The same model on cohorts that depart from its own in one way each.",
     ),
     _limits,
     _origin,
 )
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _frame_table(title: str, frame: pd.DataFrame, columns: Sequence[str] | None = None) -> CardTable:
-    """`frame` with every figure's interval beside it, cut off where it is long."""
-    names = [str(name) for name in frame.columns if not str(name).endswith(("_low", "_high"))]
-    shown = [name for name in columns or names if name in names]
-    lines = frame.head(_MOST_ROWS).to_dict("records")
-    rows = tuple(tuple(_cell(line, name) for name in shown) for line in lines)
-    if len(frame) > _MOST_ROWS:
-        title += f" (the first {_MOST_ROWS} of {len(frame)} rows)"
-    return CardTable(title, tuple(name.replace("_", " ") for name in shown), rows)
-
-
-def _cell(line: Mapping[Any, Any], name: str) -> Cell:
-    value, low, high = (line.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    if math.isnan(value):
-        return "–"
-    if isinstance(low, float) and isinstance(high, float) and not math.isnan(low):
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _markdown(title: str, sections: Sequence[Section]) -> str:
-    parts = [f"# Model card: {title}"]
-    for section in sections:
-        parts.append(f"## {section.title}")
-        parts += section.text
-        for table in section.tables:
-            parts.append(f"**{table.title}**")
-            lines = [_pipe(table.columns), _pipe(["---"] * len(table.columns)), *(_pipe(row) for row in table.rows)]
-            parts.append("\n".join(lines))
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _pipe(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _html(title: str, facts: Facts, sections: Sequence[Section]) -> str:
-    environment = Environment(
-        loader=PackageLoader("training"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("card.html.j2").render(title=title, verdict=facts.audit.verdict, sections=sections)

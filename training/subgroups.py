@@ -14,7 +14,7 @@ from fairlearn.metrics import MetricFrame
 from sklearn.metrics import roc_auc_score
 
 from consilium.calibration import patient_bootstrap
-from consilium.study import Study
+from consilium.study import Study, ViewPosition
 from training.cohorts.cohort import StudyRecord
 from training.comparisons import estimate_columns
 from training.evaluation import AS_PRESENT, Evaluation
@@ -24,6 +24,7 @@ LEAST_OF_EACH_CLASS = 10
 """Positives and negatives; a smaller group is counted, and its figures are left out."""
 
 _BANDS = ((0, 18), (18, 40), (40, 65), (65, 80), (80, 200))
+_VIEWS = {ViewPosition.AP_SUPINE: "AP supine", ViewPosition.LATERAL: "lateral", ViewPosition.UNKNOWN: "unknown"}
 _METRICS = ("auroc", "sensitivity", "specificity")
 
 
@@ -37,11 +38,19 @@ def study_groups(records: Sequence[StudyRecord], studies: Sequence[Study]) -> di
         The same studies with their images.
     """
     return {
-        "sex": np.array([record.patient.sex.value or "unknown" for record in records]),
+        "sex": np.array([record.patient.sex.name.lower() for record in records]),
         "age": np.array([_band(record.patient.age) for record in records]),
-        "view": np.array([study.images[0].view.value if study.images else "no image" for study in studies]),
+        "view": np.array([_view(study) for study in studies]),
         "source": np.array([record.source or "unknown" for record in records]),
     }
+
+
+def _view(study: Study) -> str:
+    """Of the first image."""
+    if not study.images:
+        return "no image"
+    view = study.images[0].view
+    return _VIEWS.get(view, view.value)
 
 
 def _band(age: float | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from consilium.findings import Finding, FindingSet
-from consilium.study import Patient, Sex
+from consilium.study import Patient, Sex, Study, ViewPosition
 from tests.consilium.tiny import tiny_study
 from training.cohorts.cohort import StudyRecord
 from training.evaluation import AS_PRESENT, Evaluation
@@ -75,9 +77,16 @@ def test_groups_are_read_from_records():
         StudyRecord(str(n), str(n), np.zeros(1, np.float32), patient=Patient(age=age, sex=Sex.FEMALE), source="here")
         for n, age in enumerate(ages)
     ]
-    groups = study_groups(records, [tiny_study(n) for n in range(len(ages))])
+    views = [ViewPosition.PA, ViewPosition.LATERAL, ViewPosition.AP_SUPINE, *[ViewPosition.UNKNOWN] * 4, None]
+    studies = [_seen_from(tiny_study(n), view) for n, view in enumerate(views)]
+    groups = study_groups(records, studies)
     expected = ["unknown", "0 to 17", "0 to 17", "18 to 39", "40 to 64", "65 to 79", "80 and older", "80 and older"]
     assert groups["age"].tolist() == expected
-    assert set(groups["sex"]) == {"F"}
+    assert set(groups["sex"]) == {"female"}
     assert set(groups["source"]) == {"here"}
-    assert groups["view"].tolist() == ["unknown"] * len(ages) or len(set(groups["view"])) == 1
+    assert groups["view"].tolist() == ["PA", "lateral", "AP supine", *["unknown"] * 4, "no image"]
+
+
+def _seen_from(study: Study, view: ViewPosition | None) -> Study:
+    images = () if view is None else tuple(replace(image, view=view) for image in study.images)
+    return replace(study, images=images)
