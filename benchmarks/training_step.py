@@ -34,8 +34,8 @@ from consilium.recipe import Recipe
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
 from training.datamodule import StudyDataModule, StudyDataset, cache_cohort
-from training.fit import SinkLogger
 from training.lightning_module import TrainingModule, build_model
+from training.loop import SinkLogger
 from training.recipes import find_recipe
 from training.schedule import optimizer
 from training.tracking import MetricSink, TrackedRun
@@ -55,7 +55,7 @@ def bare(module: TrainingModule, recipe: Recipe, batches: Iterable[Batch]) -> No
         for batch in batches:
             loss = module.training_step(batch, 0)
             adamw.zero_grad()
-            loss.backward()
+            module.backward(loss)
             torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.training.gradient_clip)
             adamw.step()
 
@@ -127,19 +127,22 @@ def measure(recipe: Recipe, folder: Path, studies: int, rounds: int) -> dict[str
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--recipe", default="phantom-demo")
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments.add_argument("--studies", type=int, default=320)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    recipe = find_recipe(given.recipe)
+    recipe = find_recipe(given.recipe, given.set)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # A store of its own: a benchmark is no training.
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         seconds = measure(recipe, Path(folder), given.studies, given.rounds)
-    title = f"{given.recipe}, batches of {recipe.training.batch_size}, {given.threads} thread(s)"
+    title = (
+        f"{' '.join([given.recipe, *given.set])}, batches of {recipe.training.batch_size}, {given.threads} thread(s)"
+    )
     table = Table("one step", "ms", "× tensors in memory", title=title)
     for name, taken in seconds.items():
         table.add_row(name, f"{1000 * taken:.1f}", f"{taken / seconds['tensors in memory']:.3f}")

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from consilium.errors import InputError
 from consilium.recipe import AugmentationRecipe
+from training.distributed import Share
 
 
 class Augmentation:
@@ -30,7 +31,9 @@ class Augmentation:
         self.recipe = recipe
         self._warp = AffineTransform(normalized=True, mode="bilinear", padding_mode="zeros", align_corners=False)
 
-    def __call__(self, images: Tensor, image_mask: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, images: Tensor, image_mask: Tensor, generator: torch.Generator, share: Share | None = None
+    ) -> Tensor:
         """Augment the images that are there.
 
         Parameters
@@ -40,21 +43,33 @@ class Augmentation:
         image_mask : bool [B, V]
         generator : torch.Generator
             On the images' device.
+        share : Share or None
+            Which part of the global batch the B studies are; None: all of it.
         """
         if not image_mask.any():
             return images
-        real = images[image_mask]
-        real = self._warp(real, self._affine(len(real), images.device, generator), tuple(real.shape[-2:]))
-        real = self._contrast(real, generator)
-        if self.recipe.noise > 0:
-            real = real + self.recipe.noise * torch.randn(real.shape, generator=generator, device=real.device)
+        share = share or Share(len(images), 0, len(images))
         out = images.clone()
-        out[image_mask] = real.clamp(0, 1)
+        # View by view, and for absent views too: what is drawn for a study depends on no other study.
+        for view, there in enumerate(image_mask.unbind(dim=1)):
+            draws = share.take(torch.rand(share.studies, 5, generator=generator, device=images.device))[there]
+            changed = self._warped(images[there, view], 2 * draws - 1)
+            if self.recipe.noise > 0:
+                shape = (share.studies, *images.shape[2:])
+                noise = share.take(torch.randn(shape, generator=generator, device=images.device))[there]
+                changed = changed + self.recipe.noise * noise
+            out[there, view] = changed.clamp(0, 1)
         return out
 
-    def _affine(self, count: int, device: torch.device, generator: torch.Generator) -> Tensor:
-        """Maps from output to input in normalised coordinates [-1, 1], float [count, 2, 3]."""
-        draws = 2 * torch.rand(count, 4, generator=generator, device=device) - 1
+    def _warped(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Geometry and contrast of images [n, 1, S, S] by `draws` [n, 5] in [-1, 1]."""
+        warped = self._warp(images, self._affine(draws[:, :4]), tuple(images.shape[-2:]))
+        # Gamma, evenly spread on the logarithm, so that darker is as likely as brighter.
+        gamma = torch.exp(draws[:, 4] * math.log1p(self.recipe.contrast))
+        return warped.clamp(min=0).pow(gamma[:, None, None, None])
+
+    def _affine(self, draws: Tensor) -> Tensor:
+        """Maps from output to input in normalised coordinates [-1, 1], float [n, 2, 3]."""
         angle = draws[:, 0] * math.radians(self.recipe.rotate_degrees)
         zoom = 1 + draws[:, 1] * self.recipe.scale
         # The square spans 2 in these coordinates.
@@ -63,12 +78,6 @@ class Augmentation:
         first = torch.stack([cosine, -sine, shift[:, 0]], dim=1)
         second = torch.stack([sine, cosine, shift[:, 1]], dim=1)
         return torch.stack([first, second], dim=1)
-
-    def _contrast(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Gamma, evenly spread on the logarithm, so that darker is as likely as brighter."""
-        draws = 2 * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) - 1
-        gamma = torch.exp(draws * math.log1p(self.recipe.contrast))
-        return images.clamp(min=0).pow(gamma)
 
 
 class WordDropout:
@@ -100,7 +109,9 @@ class WordDropout:
         self._markers = torch.tensor(tokenizer.all_special_ids)
         self._longest = longest
 
-    def __call__(self, input_ids: Tensor, text_mask: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, input_ids: Tensor, text_mask: Tensor, generator: torch.Generator, share: Share | None = None
+    ) -> Tensor:
         """Blank pieces of the notes that are there.
 
         Parameters
@@ -109,8 +120,12 @@ class WordDropout:
         text_mask : bool [B, L]
         generator : torch.Generator
             On the CPU, whatever the device of `input_ids`: the same draws everywhere.
+        share : Share or None
+            Which part of the global batch the B studies are; None: all of it.
         """
-        draws = torch.rand(len(input_ids), self._longest, generator=generator)[:, : input_ids.shape[1]]
+        share = share or Share(len(input_ids), 0, len(input_ids))
+        drawn = share.take(torch.rand(share.studies, self._longest, generator=generator))
+        draws = drawn[:, : input_ids.shape[1]]
         blanked = (draws < self._rate).to(input_ids.device) & text_mask
         blanked &= ~torch.isin(input_ids, self._markers.to(input_ids.device))
         return input_ids.masked_fill(blanked, self._blank)

@@ -7,7 +7,7 @@ pixels from the memory-mapped cache; `StudyDataModule` is what the trainer reads
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import lightning
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from consilium.collate import Batch, Prepared, Preprocessing
@@ -24,6 +25,7 @@ from consilium.ingest.decode_pool import DecodePool
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Study
 from training.cohorts.cohort import Cohort, StudyRecord
+from training.distributed import rank, world
 from training.image_cache import Filling, ImageCache, as_listed
 
 _log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def cache_cohort(
     paths = [image.path for record in cohort.records for image in record.images]
     filling = Filling({}, {})
     if Modality.IMAGE in recipe.modalities and paths:
-        with DecodePool() as pool:
+        with DecodePool(start=False) as pool:
             filling = cache.fill(paths, pool, advance)
     studies, problems = [], []
     for row, record in enumerate(cohort.records, start=2):
@@ -160,12 +162,73 @@ class _Collate:
         return self._preprocessing.collate([item[0] for item in items], np.stack([item[1] for item in items]))
 
 
-class EpochSampler(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed run sees the batches it would have seen."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TaughtBatch:
+    """A batch with what teachers say of its studies: logits [B, F] for each modality, NaN where one says nothing."""
 
-    def __init__(self, size: int, seed: int) -> None:
+    batch: Batch
+    teachers: dict[Modality, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TaughtBatch:
+        moved = {modality: said.to(device, non_blocking=non_blocking) for modality, said in self.teachers.items()}
+        return TaughtBatch(self.batch.to(device, non_blocking=non_blocking), moved)
+
+    def pin_memory(self) -> TaughtBatch:
+        pinned = {modality: said.pin_memory() for modality, said in self.teachers.items()}
+        return TaughtBatch(self.batch.pin_memory(), pinned)
+
+
+class _TaughtDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]]):
+    """Items of a `StudyDataset`, each with what the teachers say of it, [teachers, F]."""
+
+    def __init__(self, dataset: StudyDataset, teachers: npt.NDArray[np.float32]) -> None:
+        self._dataset = dataset
+        self._teachers = teachers
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, position: int) -> tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        return (*self._dataset[position], self._teachers[self._dataset.rows[position]])
+
+
+class _TaughtCollate:
+    """As `_Collate`, over items of a `_TaughtDataset`."""
+
+    def __init__(self, preprocessing: Preprocessing, modalities: Sequence[Modality]) -> None:
+        self._collate = _Collate(preprocessing)
+        self._modalities = tuple(modalities)
+
+    def __call__(
+        self, items: Sequence[tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+    ) -> TaughtBatch:
+        said = torch.from_numpy(np.stack([item[2] for item in items], axis=1))
+        teachers = dict(zip(self._modalities, said.unbind(), strict=True))
+        return TaughtBatch(self._collate([item[:2] for item in items]), teachers)
+
+
+class EpochSampler(Sampler[int]):
+    """A permutation that depends on seed and epoch alone, so that a resumed run sees the batches it would have seen.
+
+    Parameters
+    ----------
+    size : int
+    seed : int
+    batch_size : int
+        Of the global batch.
+    rank, world : int
+        This process and how many share each batch: it takes the `rank`-th part of every whole batch.
+    """
+
+    def __init__(self, size: int, seed: int, batch_size: int = 1, rank: int = 0, world: int = 1) -> None:
         self._size = size
         self._seed = seed
+        self._batch_size = batch_size
+        self._rank = rank
+        self._world = world
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -173,14 +236,18 @@ class EpochSampler(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._size
+        return self._size if self._world == 1 else self._size // self._batch_size * self._batch_size // self._world
 
     def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng((self._seed, self._epoch)).permutation(self._size).tolist()
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._size)
+        if self._world > 1:
+            batches = order[: self._size // self._batch_size * self._batch_size].reshape(-1, self._batch_size)
+            order = np.split(batches, self._world, axis=1)[self._rank].ravel()
+        yield from order.tolist()
 
 
 class StudyDataModule(lightning.LightningDataModule):
-    """Training and validation batches.
+    """Training and validation batches, of which each of several processes gets its share.
 
     Parameters
     ----------
@@ -189,16 +256,24 @@ class StudyDataModule(lightning.LightningDataModule):
     validation : StudyDataset or None
         None: there is no validation.
     recipe : Recipe
+    teachers : mapping of Modality to float32 [N, F]
+        Logits of teachers for every study of the cohort; where there are some, training batches are `TaughtBatch`.
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, train: StudyDataset, validation: StudyDataset | None, recipe: Recipe
+        self,
+        preprocessing: Preprocessing,
+        train: StudyDataset,
+        validation: StudyDataset | None,
+        recipe: Recipe,
+        teachers: Mapping[Modality, npt.NDArray[np.float32]] | None = None,
     ) -> None:
         super().__init__()
         self._preprocessing = preprocessing
         self._train = train
         self._validation = validation
         self._recipe = recipe
+        self._teachers = dict(teachers or {})
 
     @property
     def validated(self) -> bool:
@@ -206,31 +281,44 @@ class StudyDataModule(lightning.LightningDataModule):
         return self._validation is not None
 
     def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(len(self._train), self._recipe.seed)
-        # The odd rest of an epoch would be a batch with poor statistics for batch normalisation.
-        drop_last = len(self._train) > self._recipe.training.batch_size
-        return study_loader(self._train, self._preprocessing, self._recipe, sampler=sampler, drop_last=drop_last)
+        batch = self._recipe.training.batch_size
+        options: dict[str, Any] = {
+            "sampler": EpochSampler(len(self._train), self._recipe.seed, batch, rank(), world()),
+            "batch_size": batch // world(),
+            # The odd rest of an epoch would be a batch with poor statistics for batch normalisation.
+            "drop_last": len(self._train) > batch,
+        }
+        if not self._teachers:
+            return study_loader(self._train, self._preprocessing, self._recipe, **options)
+        options["collate_fn"] = _TaughtCollate(self._preprocessing, list(self._teachers))
+        taught = _TaughtDataset(self._train, np.stack(list(self._teachers.values()), axis=1))
+        return study_loader(taught, self._preprocessing, self._recipe, **options)
 
     def val_dataloader(self) -> DataLoader:
         assert self._validation is not None
-        return study_loader(self._validation, self._preprocessing, self._recipe)
+        # Shares may differ by one study: validation adds up sums, and no batch of it waits for another process.
+        options: dict[str, Any] = {}
+        if world() > 1:
+            options = {"sampler": range(rank(), len(self._validation), world())}
+        return study_loader(self._validation, self._preprocessing, self._recipe, **options)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch | TaughtBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch | TaughtBatch:
         del dataloader_idx
         return batch.to(device, non_blocking=True)
 
 
-def study_loader(dataset: StudyDataset, preprocessing: Preprocessing, recipe: Recipe, **options: Any) -> DataLoader:
+def study_loader(dataset: Dataset, preprocessing: Preprocessing, recipe: Recipe, **options: Any) -> DataLoader:
     """Batches of `dataset`, in its order unless `options` has a sampler; pinned where there is a GPU to pin for."""
     workers = recipe.training.workers
-    return DataLoader(
-        dataset,
-        batch_size=recipe.training.batch_size,
-        collate_fn=_Collate(preprocessing),
-        num_workers=workers,
-        persistent_workers=workers > 0,
+    settings: dict[str, Any] = {
+        "batch_size": recipe.training.batch_size,
+        "collate_fn": _Collate(preprocessing),
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
         # Forking a process with threads (logging, decoding) may deadlock in the child.
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-        **options,
-    )
+        "multiprocessing_context": "spawn" if workers else None,
+        "pin_memory": torch.cuda.is_available(),
+    }
+    return DataLoader(dataset, **(settings | options))

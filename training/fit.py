@@ -1,44 +1,49 @@
 """One training: from prepared studies to the weights of the best epoch, resumable at any moment.
 
-Lightning runs the loop. Its folder holds ``last.ckpt`` after every epoch, ``best.ckpt`` of the epoch with the lowest
-validation loss, and ``fit.json`` once the training has ended.
+Lightning runs the loop, in as many processes as the recipe says. The folder holds ``last.ckpt`` after every epoch,
+``best.ckpt`` of the epoch with the lowest validation loss, and ``fit.json`` once the training has ended.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
-import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 
 from consilium.collate import Preprocessing
 from consilium.errors import TrainingError
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
+from consilium.study import Modality
 from training.averaging import MovingAverage
 from training.datamodule import CachedCohort, StudyDataModule, StudyDataset
-from training.durable import replace_file, replace_json
+from training.distributed import company, together, world
+from training.durable import replace_json
 from training.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
+from training.loop import (
+    DurableCheckpoints,
+    EpochLog,
+    LastingEarlyStopping,
+    Replicas,
+    SinkLogger,
+    interruptible,
+    quiet,
+)
 from training.tracking import MetricSink
 
-_log = logging.getLogger(__name__)
-
 _LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
+
+Teachers = Mapping[Modality, npt.NDArray[np.float32]]
+"""What a model of each modality alone says of every study of a cohort, logits [N, F]; NaN where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +79,44 @@ class _Ended:
     validation_loss: float | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """What every process of a training must know."""
+
+    cached: CachedCohort
+    recipe: Recipe
+    preprocessing: Preprocessing
+    train: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64] | None
+    folder: Path
+    epochs: int
+    teachers: Teachers
+
+    def module(self) -> TrainingModule:
+        findings = self.cached.cohort.findings
+        model = build_model(self.recipe, findings, self.preprocessing)
+        return TrainingModule(model, self.recipe, findings, self.key(), self.preprocessing.tokenizer)
+
+    def data(self) -> StudyDataModule:
+        train = self._dataset(self.train, "training")
+        validation = None if self.validation is None else self._dataset(self.validation, "validation")
+        _require_shares(self.recipe, train, validation)
+        return StudyDataModule(self.preprocessing, train, validation, self.recipe, self.teachers)
+
+    def _dataset(self, rows: npt.NDArray[np.int64], name: str) -> StudyDataset:
+        dataset = StudyDataset(self.cached, self.preprocessing, rows)
+        if not np.isfinite(dataset.labels).any():
+            raise TrainingError(f"the {name} split has no readable study with a known label")
+        return dataset
+
+    def key(self) -> str:
+        """Names everything that the weights depend on."""
+        parts = [self.recipe.to_yaml(), self.cached.cohort.digest, self.preprocessing.digest, self.train.tolist()]
+        parts += [self.epochs, None if self.validation is None else self.validation.tolist()]
+        parts += [[m.value, hashlib.sha256(said.tobytes()).hexdigest()] for m, said in sorted(self.teachers.items())]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 def fit(
     cached: CachedCohort,
     recipe: Recipe,
@@ -84,6 +127,7 @@ def fit(
     *,
     epochs: int | None = None,
     progress: bool = False,
+    teachers: Teachers | None = None,
 ) -> Fit:
     """Train on the studies at `train`, watching those at `validation`.
 
@@ -101,33 +145,36 @@ def fit(
         Stop after so many, on the schedule of the recipe's own number; None: the recipe's.
     progress : bool
         Draw a progress bar; otherwise log a line per epoch.
+    teachers : Teachers or None
+        Needed where the recipe distils; see `training.teachers`.
 
     Raises
     ------
     TrainingError
-        `folder` holds another training, the loss is not finite, or a split has nothing to learn from.
+        `folder` holds another training, the loss is not finite, a split has nothing to learn from or cannot be shared
+        by the recipe's processes, or a teacher is missing.
     KeyboardInterrupt
         After a clean shutdown.
     """
     preprocessing = Preprocessing.fit(recipe, (cached.studies[row] for row in train.tolist()))
-    epochs = epochs or recipe.training.epochs
-    key = _key(recipe, cached, preprocessing, train, validation, epochs)
-    ended = _ended(folder, key)
-    model = build_model(recipe, cached.cohort.findings, preprocessing)
-    module = TrainingModule(model, recipe, cached.cohort.findings, key, preprocessing.tokenizer)
+    taught = _taught(cached, recipe, teachers)
+    task = _Task(cached, recipe, preprocessing, train, validation, folder, epochs or recipe.training.epochs, taught)
+    module = task.module()
+    ended = _ended(folder, module.key)
     if ended is None:
-        data = StudyDataModule(
-            preprocessing,
-            _dataset(cached, preprocessing, train, "training"),
-            None if validation is None else _dataset(cached, preprocessing, validation, "validation"),
-            recipe,
-        )
-        ended = _train(module, data, recipe, folder, sink, epochs, progress)
+        data = task.data()
+        with company(recipe.training.devices) as leads:
+            if leads:
+                with together(_train_along, task):
+                    ended = _train(task, module, data, sink, progress=progress)
+                replace_json(folder / _ENDED, asdict(ended))
+        ended = _ended(folder, module.key)
+        assert ended is not None
     weights = folder / (_LAST if ended.validation_loss is None else _BEST)
     module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["state_dict"])
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+    if not all(torch.isfinite(parameter).all() for parameter in module.model.parameters()):
         raise TrainingError("the trained weights are not finite; take a lower learning rate")
-    return Fit(model.cpu().eval(), preprocessing, ended.epochs, ended.steps, ended.validation_loss)
+    return Fit(module.model.cpu().eval(), preprocessing, ended.epochs, ended.steps, ended.validation_loss)
 
 
 def precision(recipe: Recipe) -> str:
@@ -137,50 +184,56 @@ def precision(recipe: Recipe) -> str:
     return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and has_units) else "32-true"
 
 
+def _train_along(task: _Task) -> None:
+    """What the other processes do: the same, but nothing is recorded."""
+    _train(task, task.module(), task.data(), None, progress=False)
+
+
 def _train(
-    module: TrainingModule,
-    data: StudyDataModule,
-    recipe: Recipe,
-    folder: Path,
-    sink: MetricSink,
-    epochs: int,
-    progress: bool,
+    task: _Task, module: TrainingModule, data: StudyDataModule, sink: MetricSink | None, *, progress: bool
 ) -> _Ended:
-    last = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False, every_n_epochs=1)
-    callbacks: list[Callback] = [_EpochLog(), RichProgressBar()] if progress else [_EpochLog()]
-    if recipe.training.ema > 0:
-        callbacks.append(MovingAverage(recipe.training.ema))
+    last = ModelCheckpoint(task.folder, filename="last", save_top_k=1, enable_version_counter=False, every_n_epochs=1)
+    callbacks: list[Callback] = [EpochLog(), RichProgressBar()] if progress else [EpochLog()]
+    if task.recipe.training.ema > 0:
+        callbacks.append(MovingAverage(task.recipe.training.ema))
     best: ModelCheckpoint | None = None
     if data.validated:
-        best = ModelCheckpoint(folder, filename="best", monitor=VALIDATION_LOSS, enable_version_counter=False)
-        callbacks += [_LastingEarlyStopping(VALIDATION_LOSS, patience=recipe.training.patience), best]
-    with _quiet():
-        trainer = _trainer(recipe, epochs, [*callbacks, last], sink, progress=progress, validated=data.validated)
-    start = folder / _LAST
-    with _interruptible(trainer), _quiet():
+        best = ModelCheckpoint(task.folder, filename="best", monitor=VALIDATION_LOSS, enable_version_counter=False)
+        callbacks += [LastingEarlyStopping(VALIDATION_LOSS, patience=task.recipe.training.patience), best]
+    if task.recipe.training.compile:
+        module.compile_networks()
+    with quiet():
+        trainer = _trainer(task, [*callbacks, last], sink, progress=progress, validated=data.validated)
+    start = task.folder / _LAST
+    with interruptible(trainer), quiet():
         trainer.fit(module, data, ckpt_path=start if start.exists() else None, weights_only=True)
-    sink.flush()
+    if sink is not None:
+        sink.flush()
     loss = float(best.best_model_score) if best is not None and best.best_model_score is not None else None
-    found = _epoch_of(folder / _BEST) if data.validated else int(trainer.current_epoch)
-    ended = _Ended(module.key, found, int(trainer.global_step), loss)
-    replace_json(folder / _ENDED, asdict(ended))
-    return ended
+    found = _epoch_of(task.folder / _BEST) if data.validated else int(trainer.current_epoch)
+    return _Ended(module.key, found, int(trainer.global_step), loss)
 
 
 def _trainer(
-    recipe: Recipe, epochs: int, callbacks: list[Callback], sink: MetricSink, *, progress: bool, validated: bool
+    task: _Task, callbacks: list[Callback], sink: MetricSink | None, *, progress: bool, validated: bool
 ) -> lightning.Trainer:
+    recipe = task.recipe
+    # Which encoders a share of a batch leaves unused differs from process to process, so DDP must look; parameters that
+    # no process has used keep no gradient, as in one process. Statistics of batch normalisation are averaged by the
+    # step: to broadcast them, as DDP does, would make validation wait for as many batches everywhere.
+    several = DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
     return lightning.Trainer(
         accelerator="auto",
-        devices=1,
+        devices=recipe.training.devices,
+        strategy=several if world() > 1 else "auto",
         precision=precision(recipe),
-        max_epochs=epochs,
+        max_epochs=task.epochs,
         gradient_clip_val=recipe.training.gradient_clip,
         # cuBLAS and cuDNN have deterministic ways for all but a few operations; those few warn.
         deterministic="warn" if torch.cuda.is_available() else None,
         callbacks=callbacks,
-        plugins=[DurableCheckpoints()],
-        logger=SinkLogger(sink),
+        plugins=[DurableCheckpoints(), Replicas()] if world() > 1 else [DurableCheckpoints()],
+        logger=False if sink is None else SinkLogger(sink),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         limit_val_batches=None if validated else 0,
@@ -194,26 +247,31 @@ def _epoch_of(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
-def _dataset(
-    cached: CachedCohort, preprocessing: Preprocessing, rows: npt.NDArray[np.int64], name: str
-) -> StudyDataset:
-    dataset = StudyDataset(cached, preprocessing, rows)
-    if not np.isfinite(dataset.labels).any():
-        raise TrainingError(f"the {name} split has no readable study with a known label")
-    return dataset
+def _require_shares(recipe: Recipe, train: StudyDataset, validation: StudyDataset | None) -> None:
+    """Every process must have as many studies of each batch, and some to validate on."""
+    devices, batch = recipe.training.devices, recipe.training.batch_size
+    if devices == 1:
+        return
+    if batch % devices:
+        raise TrainingError(f"training.batch_size ({batch}) must be a multiple of training.devices ({devices})")
+    if len(train) < batch:
+        raise TrainingError(f"{devices} processes need a whole batch of {batch} studies, and there are {len(train)}")
+    if validation is not None and len(validation) < devices:
+        raise TrainingError(f"{devices} processes cannot share {len(validation)} studies to validate on")
 
 
-def _key(
-    recipe: Recipe,
-    cached: CachedCohort,
-    preprocessing: Preprocessing,
-    train: npt.NDArray[np.int64],
-    validation: npt.NDArray[np.int64] | None,
-    epochs: int,
-) -> str:
-    parts = [recipe.to_yaml(), cached.cohort.digest, preprocessing.digest, train.tolist(), epochs]
-    parts.append(None if validation is None else validation.tolist())
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+def _taught(cached: CachedCohort, recipe: Recipe, teachers: Teachers | None) -> Teachers:
+    """The teachers of the recipe's modalities; none where it does not distil."""
+    if recipe.objectives.distillation == 0:
+        return {}
+    shape = cached.cohort.labels.shape
+    for modality in recipe.modalities:
+        said = (teachers or {}).get(modality)
+        if said is None or said.shape != shape:
+            given = "none" if said is None else str(list(said.shape))
+            raise TrainingError(f"distillation needs the {modality.value} teacher's logits, {list(shape)}; got {given}")
+    assert teachers is not None
+    return {modality: np.asarray(teachers[modality], np.float32) for modality in recipe.modalities}
 
 
 def _ended(folder: Path, key: str) -> _Ended | None:
@@ -224,103 +282,3 @@ def _ended(folder: Path, key: str) -> _Ended | None:
     if ended.key != key:
         raise TrainingError("the finished training found belongs to another recipe, cohort or split")
     return ended
-
-
-class DurableCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there.
-
-    Lightning's own way writes into the system's temporary folder and moves the file, which is a copy where that folder
-    is on another file system: a kill in the middle leaves half a checkpoint under the final name.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        del storage_options
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        replace_file(Path(path), buffer.getvalue())
-
-
-class SinkLogger(Logger):
-    """Hands Lightning's metrics to a `MetricSink`."""
-
-    def __init__(self, sink: MetricSink) -> None:
-        super().__init__()
-        self._sink = sink
-
-    @property
-    def name(self) -> str:
-        return "consilium"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._sink.log({name: value for name, value in metrics.items() if name != "epoch"}, step or 0)
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The recipe is logged whole, once, when the run starts."""
-
-    def finalize(self, status: str) -> None:
-        del status
-        self._sink.flush()
-
-
-class _LastingEarlyStopping(EarlyStopping):
-    """Early stopping that is still in force where a run was cut off between its last epoch and its end."""
-
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
-
-
-class _EpochLog(Callback):
-    """A line per epoch, and a stop where the loss is no number."""
-
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
-        loss = float(trainer.callback_metrics[VALIDATION_LOSS])
-        if not np.isfinite(loss):
-            raise TrainingError(f"the validation loss is {loss} in epoch {trainer.current_epoch + 1}")
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        del pl_module
-        seen = trainer.callback_metrics
-        losses = [f"{name} {float(seen[name]):.4f}" for name in ("train_total", VALIDATION_LOSS) if name in seen]
-        epoch = f"epoch {trainer.current_epoch + 1} of at most {trainer.max_epochs}"
-        _log.info("%s, step %d: %s", epoch, trainer.global_step, ", ".join(losses))
-
-
-@contextmanager
-def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Lightning ends the process on Ctrl+C and leaves the signal ignored; here the caller decides."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if trainer.interrupted:
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt from None
-        raise
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the advice that does not apply here."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # Batches come out of memory; `benchmarks/training_step.py` measures what loading costs.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # A small cohort has few batches an epoch; every step is logged all the same.
-            warnings.filterwarnings("ignore", message=".*number of training batches.*")
-            # Continuing in a folder with checkpoints is what resuming means.
-            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-            # Lightning's own use of what torch is about to change.
-            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated.*")
-            yield
-    finally:
-        logger.setLevel(level)

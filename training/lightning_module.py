@@ -1,19 +1,19 @@
 """The training step and what is watched of it. No medical knowledge: that is in the model and the objectives.
 
 Every random draw of a step comes from a generator seeded by the recipe's seed and the step, so that a run resumed from
-a checkpoint walks exactly as one that was never interrupted.
+a checkpoint walks exactly as one that was never interrupted. Several processes that share a batch make the step that
+one would make, but for what dropout layers draw and batch normalisation sees, which is each process's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 from transformers import PreTrainedTokenizerBase
 
 from consilium.collate import Batch
@@ -21,9 +21,12 @@ from consilium.errors import TrainingError
 from consilium.findings import FindingSet
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.study import Modality
 from training.augmentation import Augmentation, WordDropout
-from training.objectives import log_likelihood_sum, modality_dropout, training_losses
+from training.datamodule import TaughtBatch
+from training.distributed import Share, average_statistics, mean_over_processes, rank
+from training.objectives import Losses, log_likelihood_sum, modality_dropout, training_losses
+from training.pareto import pareto_backward
 from training.schedule import optimizer, scheduler
 
 VALIDATION_LOSS = "validation_loss"
@@ -74,27 +77,23 @@ class TrainingModule(lightning.LightningModule):
         self.key = key
         self.augmentation = Augmentation(recipe.training.augmentation)
         self.word_dropout = _word_dropout(recipe, tokenizer)
-        self.subset_losses = torch.nn.ModuleDict(
-            {subset_key(subset): MeanMetric() for subset in nonempty_subsets(recipe.modalities)}
-        )
+        self._losses: Losses | None = None
+        self._validated: dict[str, Tensor] = {}
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch | TaughtBatch, _: int) -> Tensor:
+        batch, teachers = (batch.batch, batch.teachers) if isinstance(batch, TaughtBatch) else (batch, {})
         assert batch.labels is not None
-        seed = stream_seed(self.recipe.seed, _STEP, self.global_step)
+        share = Share.of_batch(len(batch))
         # For the dropout layers. Once an epoch would not do: the loader draws from the same generator when an epoch
         # begins, before the module's hooks where a run is resumed and after them where it goes on.
-        torch.manual_seed(seed)
-        on_device = torch.Generator(self.device).manual_seed(seed)
+        torch.manual_seed(stream_seed(self.recipe.seed, _STEP + rank(), self.global_step))
+        seed = stream_seed(self.recipe.seed, _STEP, self.global_step)
         on_cpu = torch.Generator().manual_seed(seed)
-        images = self.augmentation(batch.images, batch.image_mask, on_device)
-        input_ids = batch.input_ids
-        if self.word_dropout is not None:
-            input_ids = self.word_dropout(input_ids, batch.text_mask, on_cpu)
-        tokens = self.model.encode(replace(batch, images=images, input_ids=input_ids))
+        tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: said.present for modality, said in tokens.items()}
-        kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu)
+        kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu, share)
         losses = training_losses(
             self.recipe.objectives,
             batch.labels,
@@ -103,9 +102,38 @@ class TrainingModule(lightning.LightningModule):
             subset=self.model.fuse(self.model.without(tokens, kept)),
             opinions=self.model.opinions(tokens),
             present=present,
+            teachers=teachers,
         )
-        self.log_dict({f"train_{name}": loss.detach() for name, loss in losses.items()}, batch_size=len(batch))
-        return losses["total"]
+        self._losses = losses
+        values = mean_over_processes(torch.stack([*losses.terms.values(), losses.total]).detach())
+        names = [f"train_{name}" for name in (*losses.terms, "total")]
+        self.log_dict(dict(zip(names, values.unbind(), strict=True)), batch_size=len(batch))
+        return losses.total
+
+    def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
+        on_device = torch.Generator(self.device).manual_seed(seed)
+        images = self.augmentation(batch.images, batch.image_mask, on_device, share)
+        if self.word_dropout is None:
+            return replace(batch, images=images)
+        return replace(
+            batch, images=images, input_ids=self.word_dropout(batch.input_ids, batch.text_mask, on_cpu, share)
+        )
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        losses, self._losses = self._losses, None
+        if self.recipe.objectives.gradient == "sum":
+            super().backward(loss, *args, **kwargs)
+        else:
+            assert losses is not None
+            pareto_backward(losses.multimodal, losses.unimodal, list(self.model.encoders.values()), self.model)
+
+    def on_after_backward(self) -> None:
+        average_statistics(self.model)
+
+    def compile_networks(self) -> None:
+        """Compile the encoders and the fusion, for batches of any size."""
+        for network in (*self.model.encoders.values(), self.model.fusion):
+            network.compile(dynamic=True)
 
     def configure_optimizers(self) -> Any:
         adamw = optimizer(self.model, self.recipe.training)
@@ -120,25 +148,25 @@ class TrainingModule(lightning.LightningModule):
         tokens = self.model.encode(batch)
         for key, logits in self.model.subsets(tokens).items():
             rows = torch.stack([said.present for m, said in tokens.items() if m in _members(key)]).all(dim=0)
-            total, count = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
-            if count > 0:
-                self._metric(key).update(total / count, weight=count)
+            sums = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
+            now = torch.stack(sums).double()
+            self._validated[key] = self._validated[key] + now if key in self._validated else now
 
     def on_validation_epoch_end(self) -> None:
-        losses: dict[str, Tensor] = {}
-        for key in self.subset_losses:
-            metric = self._metric(key)
-            if metric.update_called:
-                # MLflow takes no plus sign in a name.
-                losses[f"{VALIDATION_LOSS}_{key.replace('+', '_')}"] = metric.compute()
-            metric.reset()
+        # Every batch has a sum for every subset, so all processes have the same keys.
+        sums = mean_over_processes(torch.stack(list(self._validated.values())))
+        losses = {
+            # MLflow takes no plus sign in a name.
+            f"{VALIDATION_LOSS}_{key.replace('+', '_')}": (total / count).float()
+            for key, (total, count) in zip(self._validated, sums, strict=True)
+            if count > 0
+        }
+        self._validated = {}
         if not losses:
             raise TrainingError("the validation split has no study with a known label")
         losses[VALIDATION_LOSS] = torch.stack(list(losses.values())).mean()
-        self.log_dict(losses)
-
-    def _metric(self, key: str) -> MeanMetric:
-        return cast(MeanMetric, self.subset_losses[key])
+        # The same in every process already; Lightning would warn of one that is not told so.
+        self.log_dict(losses, sync_dist=True)
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 """What training minimises: a weighted sum of negative log-likelihoods.
 
 The fused head on everything a study has, the fused head on what modality dropout left of it, and each modality's own
-head. Labels that are not known take no part, and no class is weighted: weights would tear the probabilities from the
-frequencies (Van den Goorbergh et al., JAMIA 2022).
+head, which may have a teacher besides. Labels that are not known take no part, and no class is weighted: weights would
+tear the probabilities from the frequencies (Van den Goorbergh et al., JAMIA 2022).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,30 @@ from torch import Tensor
 
 from consilium.recipe import ObjectivesRecipe
 from consilium.study import Modality
+from training.distributed import Share, mean_over_processes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Losses:
+    """The terms of a step by name, unweighted, and their weighted sums.
+
+    Attributes
+    ----------
+    terms : dict of float []
+    multimodal : float []
+        Of the fused head.
+    unimodal : float []
+        Of the modalities' own heads.
+    """
+
+    terms: dict[str, Tensor]
+    multimodal: Tensor
+    unimodal: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.multimodal + self.unimodal
 
 
 def log_likelihood_sum(
@@ -51,7 +78,36 @@ def log_likelihood_sum(
 def negative_log_likelihood(logits: Tensor, labels: Tensor, *, exclusive: bool, rows: Tensor | None = None) -> Tensor:
     """Mean of `log_likelihood_sum` over the known labels; 0 where there are none."""
     total, count = log_likelihood_sum(logits, labels, exclusive=exclusive, rows=rows)
-    return total / count.clamp(min=1)
+    return _mean(total, count)
+
+
+def divergence_sum(logits: Tensor, teacher: Tensor, *, exclusive: bool, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed Kullback-Leibler divergence from a teacher's distribution, and the number of distributions.
+
+    The teacher is a model of one modality alone (uni-modal teacher, Du et al., ICML 2023), heard through its
+    probabilities (Hinton et al. 2015, at temperature 1) and not its features: the student may see otherwise.
+
+    Parameters
+    ----------
+    logits : float [B, F]
+    teacher : float [B, F]
+        Logits; NaN where the teacher says nothing.
+    exclusive : bool
+        One distribution over the findings for each study; otherwise one for each finding.
+    rows : bool [B]
+        Studies that take part.
+    """
+    known = torch.isfinite(teacher) & rows[:, None]
+    teacher = torch.where(known, teacher, 0).to(logits.dtype)
+    if exclusive:
+        known = known.all(dim=1)
+        said, heard = F.log_softmax(teacher, dim=1), F.log_softmax(logits, dim=1)
+        each = F.kl_div(heard, said, reduction="none", log_target=True).sum(dim=1)
+    else:
+        probabilities = torch.sigmoid(teacher)
+        cross = F.binary_cross_entropy_with_logits(logits, probabilities, reduction="none")
+        each = cross - F.binary_cross_entropy_with_logits(teacher, probabilities, reduction="none")
+    return torch.where(known, each, 0).sum(), known.sum().to(logits.dtype)
 
 
 def training_losses(
@@ -63,8 +119,12 @@ def training_losses(
     subset: Tensor,
     opinions: dict[Modality, Tensor],
     present: dict[Modality, Tensor],
-) -> dict[str, Tensor]:
-    """Each term by its name, and their weighted sum as ``total``.
+    teachers: Mapping[Modality, Tensor] | None = None,
+) -> Losses:
+    """Each term, a mean over the known labels of the global batch.
+
+    A process that holds a share of the batch divides its own sum by the mean count of all processes, so that the mean
+    of the processes' losses, and of their gradients, is that of the whole batch.
 
     Parameters
     ----------
@@ -73,20 +133,41 @@ def training_losses(
     opinions : dict of float [B, F]
     present : dict of bool [B]
         A modality's own head learns from the studies that have the modality.
+    teachers : mapping of float [B, F]
+        Logits of each modality's teacher, for its own head.
     """
-    terms = {
-        "fused": negative_log_likelihood(fused, labels, exclusive=exclusive),
-        "subset": negative_log_likelihood(subset, labels, exclusive=exclusive),
+    sums = {
+        "fused": log_likelihood_sum(fused, labels, exclusive=exclusive),
+        "subset": log_likelihood_sum(subset, labels, exclusive=exclusive),
     }
     for modality, logits in opinions.items():
-        terms[modality.value] = negative_log_likelihood(logits, labels, exclusive=exclusive, rows=present[modality])
+        sums[modality.value] = log_likelihood_sum(logits, labels, exclusive=exclusive, rows=present[modality])
+    for modality, said in (teachers or {}).items():
+        of_own = divergence_sum(opinions[modality], said, exclusive=exclusive, rows=present[modality])
+        sums[_teacher(modality)] = of_own
+    counts = mean_over_processes(torch.stack([count for _, count in sums.values()]))
+    terms = {name: _mean(total, count) for (name, (total, _)), count in zip(sums.items(), counts, strict=True)}
     own = torch.stack([terms[modality.value] for modality in opinions]).sum()
-    terms["total"] = weights.fused * terms["fused"] + weights.subset * terms["subset"] + weights.modality * own
-    return terms
+    unimodal = weights.modality * own
+    if teachers:
+        unimodal = unimodal + weights.distillation * torch.stack([terms[_teacher(m)] for m in teachers]).sum()
+    return Losses(terms, weights.fused * terms["fused"] + weights.subset * terms["subset"], unimodal)
+
+
+def _teacher(modality: Modality) -> str:
+    return f"{modality.value}_teacher"
+
+
+def _mean(total: Tensor, count: Tensor) -> Tensor:
+    """`total` over `count`, which may be less than 1 where it is a mean itself; 0 where nothing is known."""
+    return total / torch.where(count > 0, count, 1)
 
 
 def modality_dropout(
-    present: dict[Modality, Tensor], rates: dict[Modality, float], generator: torch.Generator
+    present: dict[Modality, Tensor],
+    rates: dict[Modality, float],
+    generator: torch.Generator,
+    share: Share | None = None,
 ) -> dict[Modality, Tensor]:
     """Which modalities each study keeps, bool [B] per modality: every study keeps at least one that it has.
 
@@ -97,12 +178,16 @@ def modality_dropout(
         Probability that a modality is dropped; one that is not named is never dropped.
     generator : torch.Generator
         On the CPU, whatever the device of `present`: the same draws everywhere.
+    share : Share or None
+        Which part of the global batch the B studies are; None: all of it.
     """
     modalities = list(present)
     has = torch.stack([present[modality] for modality in modalities], dim=1)
+    share = share or Share(len(has), 0, len(has))
     chances = torch.tensor([rates.get(modality, 0.0) for modality in modalities])
-    draws = torch.rand(has.shape, generator=generator)
-    spared = torch.rand(has.shape, generator=generator).to(has.device)
+    shape = (share.studies, len(modalities))
+    draws = share.take(torch.rand(shape, generator=generator))
+    spared = share.take(torch.rand(shape, generator=generator)).to(has.device)
     kept = has & (draws >= chances).to(has.device)
     # Where all would go, one stays: the study's modality with the highest second draw.
     chosen = torch.where(has, spared, -1.0).argmax(dim=1, keepdim=True)

@@ -8,6 +8,7 @@ from consilium.recipe import AugmentationRecipe
 from tests.consilium.tiny import tiny_preprocessing
 from tests.training.cohorts_made import tiny_training_recipe
 from training.augmentation import Augmentation, WordDropout
+from training.distributed import Share
 
 NOTHING = {"rotate_degrees": 0.0, "translate": 0.0, "scale": 0.0, "contrast": 0.0, "noise": 0.0}
 
@@ -83,6 +84,19 @@ def test_same_seed_same_images(images: torch.Tensor):
     assert not torch.equal(_apply(images, 5, **strengths), _apply(images, 6, **strengths))
 
 
+def test_a_share_of_a_batch_is_changed_as_in_the_whole(images: torch.Tensor):
+    augmentation = Augmentation(AugmentationRecipe())
+    mask = torch.ones(16, 2, dtype=torch.bool)
+    mask[3, 0] = mask[5:, 1] = False
+    whole = augmentation(images, mask, torch.Generator().manual_seed(2))
+    for first, views in ((0, 2), (8, 1)):  # the second share is not padded to two views
+        part = slice(first, first + 8)
+        share = Share(16, first, 8)
+        there = augmentation(images[part, :views], mask[part, :views], torch.Generator().manual_seed(2), share)
+        seen = mask[part, :views]
+        assert torch.equal(there[seen], whole[part, :views][seen])
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return tiny_preprocessing(tiny_training_recipe()).tokenizer
@@ -113,6 +127,14 @@ def test_words_are_drawn_alike_whatever_the_padding(tokenizer):
     dropout = WordDropout(0.5, tokenizer, 32)
     narrow, wide = (dropout(ids[:, :end], mask[:, :end], torch.Generator().manual_seed(3)) for end in (12, 14))
     assert torch.equal(narrow, wide[:, :12])
+
+
+def test_words_of_a_share_are_blanked_as_in_the_whole(tokenizer):
+    ids, mask = _notes(tokenizer, 8)
+    dropout = WordDropout(0.5, tokenizer, 32)
+    whole = dropout(ids, mask, torch.Generator().manual_seed(3))
+    share = dropout(ids[4:, :12], mask[4:, :12], torch.Generator().manual_seed(3), Share(8, 4, 4))
+    assert torch.equal(share, whole[4:, :12])
 
 
 def test_without_a_mask_the_unknown_piece_stands_in(tokenizer):

@@ -125,6 +125,36 @@ def test_epochs_are_shuffled_by_seed_and_epoch_alone():
     assert list(one) == first
 
 
+def test_several_processes_share_the_batches_of_one():
+    one = list(EpochSampler(21, seed=1))
+    shares = [EpochSampler(21, 1, 8, rank, 2) for rank in range(2)]
+    assert [len(share) for share in shares] == [8, 8]
+    dealt = [list(share) for share in shares]
+    for start in (0, 4):
+        batch = dealt[0][start : start + 4] + dealt[1][start : start + 4]
+        assert batch == one[2 * start : 2 * start + 8]
+    shares[0].set_epoch(1)
+    assert list(shares[0]) != dealt[0]
+
+
+def test_teachers_travel_with_their_studies(cached: CachedCohort, preprocessing: Preprocessing):
+    train = StudyDataset(cached, preprocessing, np.arange(3, 19))
+    studies, findings = cached.cohort.labels.shape
+    said = {
+        Modality.TEXT: np.arange(studies * findings, dtype=np.float32).reshape(studies, findings),
+        Modality.IMAGE: np.full((studies, findings), np.nan, np.float32),
+    }
+    module = StudyDataModule(preprocessing, train, None, RECIPE, said)
+    plain = StudyDataModule(preprocessing, train, None, RECIPE)
+    order = [train.rows[position] for position in EpochSampler(len(train), RECIPE.seed)]
+    for number, (taught, batch) in enumerate(zip(module.train_dataloader(), plain.train_dataloader(), strict=True)):
+        assert len(taught) == len(batch) == 8
+        assert torch.equal(taught.batch.images, batch.images)
+        moved = taught.to("cpu").teachers
+        assert moved[Modality.TEXT].tolist() == said[Modality.TEXT][order[8 * number : 8 * number + 8]].tolist()
+        assert moved[Modality.IMAGE].isnan().all()
+
+
 def test_the_odd_rest_of_an_epoch_is_dropped_in_training_only(cached: CachedCohort, preprocessing: Preprocessing):
     train = StudyDataset(cached, preprocessing, np.arange(20))
     module = StudyDataModule(preprocessing, train, StudyDataset(cached, preprocessing, np.arange(20)), RECIPE)

@@ -4,10 +4,18 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from consilium.recipe import ObjectivesRecipe
 from consilium.study import Modality
-from training.objectives import log_likelihood_sum, modality_dropout, negative_log_likelihood, training_losses
+from training.distributed import Share
+from training.objectives import (
+    divergence_sum,
+    log_likelihood_sum,
+    modality_dropout,
+    negative_log_likelihood,
+    training_losses,
+)
 
 NAN = math.nan
 IMAGE, TEXT, OBSERVATIONS = Modality
@@ -66,9 +74,69 @@ def test_total_is_the_sum_weighted_by_the_recipe():
         present=present,
     )
     # The image's own head hears the first study alone, which is positive.
-    assert losses["image"].item() == pytest.approx(math.log1p(math.exp(-3)))
-    own = losses["image"] + losses["text"]
-    assert losses["total"].item() == pytest.approx((losses["fused"] + 10 * losses["subset"] + 100 * own).item())
+    terms = losses.terms
+    assert terms["image"].item() == pytest.approx(math.log1p(math.exp(-3)))
+    assert losses.multimodal.item() == pytest.approx((terms["fused"] + 10 * terms["subset"]).item())
+    assert losses.unimodal.item() == pytest.approx(100 * (terms["image"] + terms["text"]).item())
+    assert losses.total.item() == pytest.approx((losses.multimodal + losses.unimodal).item())
+
+
+def _pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(5, 3, generator=generator), 2 * torch.randn(5, 3, generator=generator)
+
+
+def test_a_teacher_of_independent_findings_is_followed_by_each():
+    logits, teacher = _pair()
+    teacher[2, 1] = NAN
+    rows = torch.tensor([True, True, True, True, False])
+    total, count = divergence_sum(logits, teacher, exclusive=False, rows=rows)
+    each = kl_divergence(Bernoulli(logits=teacher.nan_to_num()), Bernoulli(logits=logits))
+    each[2, 1] = 0
+    assert total.item() == pytest.approx(each[:4].sum().item(), rel=1e-5)
+    assert count.item() == 11
+
+
+def test_a_teacher_of_exclusive_findings_is_one_distribution():
+    logits, teacher = _pair()
+    teacher[3] = NAN
+    total, count = divergence_sum(logits, teacher, exclusive=True, rows=torch.ones(5, dtype=torch.bool))
+    each = kl_divergence(Categorical(logits=teacher.nan_to_num()), Categorical(logits=logits))
+    assert total.item() == pytest.approx(each[[0, 1, 2, 4]].sum().item(), rel=1e-5)
+    assert count.item() == 4
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_who_says_what_the_teacher_says_has_nothing_to_learn(exclusive: bool):
+    logits, teacher = _pair()
+    logits = teacher.clone().requires_grad_()
+    total, _ = divergence_sum(logits, teacher, exclusive=exclusive, rows=torch.ones(5, dtype=torch.bool))
+    total.backward()
+    assert total.item() == pytest.approx(0, abs=1e-5)
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_a_teacher_adds_to_the_own_head_s_loss():
+    labels = torch.tensor([[1.0], [0.0]])
+    logits, teacher = torch.zeros(2, 1), torch.tensor([[2.0], [NAN]])
+    present = {IMAGE: torch.tensor([True, True]), TEXT: torch.tensor([True, True])}
+    both = []
+    for teachers in ({}, {IMAGE: teacher}):
+        losses = training_losses(
+            ObjectivesRecipe(modality=1.0, distillation=3.0),
+            labels,
+            exclusive=False,
+            fused=logits,
+            subset=logits,
+            opinions={IMAGE: logits, TEXT: logits},
+            present=present,
+            teachers=teachers,
+        )
+        both.append(losses)
+    divergence = kl_divergence(Bernoulli(logits=teacher[0]), Bernoulli(logits=logits[0])).item()
+    assert both[1].terms["image_teacher"].item() == pytest.approx(divergence)
+    assert (both[1].unimodal - both[0].unimodal).item() == pytest.approx(3 * divergence)
+    assert torch.equal(both[0].multimodal, both[1].multimodal)
 
 
 def _present(studies: int) -> dict[Modality, torch.Tensor]:
@@ -105,3 +173,12 @@ def test_modality_dropout_is_the_same_for_the_same_seed():
     ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_a_share_of_a_batch_drops_what_the_whole_would():
+    present, rates = _present(8), dict.fromkeys(Modality, 0.5)
+    whole = modality_dropout(present, rates, torch.Generator().manual_seed(1))
+    second = {modality: there[4:] for modality, there in present.items()}
+    share = modality_dropout(second, rates, torch.Generator().manual_seed(1), Share(8, 4, 4))
+    assert all(torch.equal(share[modality], whole[modality][4:]) for modality in Modality)
+    assert not torch.equal(whole[IMAGE][:4], whole[IMAGE][4:])

@@ -1,0 +1,219 @@
+"""What helps against a strong modality that starves a weak one: ``python benchmarks/starving.py COHORT --out FOLDER``.
+
+The same recipe is trained with more and more of what is said to help, and judged on the cohort's test split:
+
+- ``plain``: the fused loss alone;
+- ``modality_dropout``: also the fused loss on what modality dropout left;
+- ``own_heads``: also a head for each modality alone; the weights are the recipe's;
+- ``distillation``: these heads learn from teachers of one modality each (Du et al. 2023);
+- ``mmpareto``: without teachers, conflicting gradients are integrated (Wei & Hu 2024);
+- ``ensemble``: mean probability of three ``own_heads`` of different seeds (Lakshminarayanan et al. 2017).
+
+Intervals are 95 %, by patient of the test split; with one seed they say nothing of how another training would end, so
+take several (``--seeds``). Each training ends in a folder of its own under the given one: interrupted, the same command
+goes on. The tables are printed and stand there as ``shares.csv`` and ``differences.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from consilium.calibration import Calibration, patient_bootstrap
+from consilium.recipe import Recipe
+from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.threads import limit_threads
+from training.cohorts import load_cohort
+from training.cohorts.phantom.oracle import Oracle, load_oracle
+from training.compare_fusions.judging import (
+    AS_PRESENT,
+    Answers,
+    Bench,
+    Contender,
+    difference_table,
+    measure,
+    share_table,
+)
+from training.compare_fusions.rules import mean_answer
+from training.compare_fusions.trained import Trained, kept
+from training.comparisons import MACRO
+from training.datamodule import CachedCohort, cache_cohort
+from training.evaluate import calibrate
+from training.fit import fit
+from training.metrics import Sample
+from training.predict import predict
+from training.predictions import Predictions
+from training.recipes import find_recipe
+from training.splits import split_cohort
+from training.teachers import train_teachers
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {"subset": 0.0, "modality": 0.0},
+    "modality_dropout": {"modality": 0.0},
+    "own_heads": {},
+    "distillation": {"distillation": 1.0},
+    "mmpareto": {"gradient": "mmpareto"},
+}
+REFERENCE, ENSEMBLED, MEMBERS = "plain", "own_heads", 3
+
+
+class Nowhere:
+    """A sink that keeps nothing."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """What all trainings of the study share."""
+
+    recipe: Recipe
+    cached: CachedCohort
+    parts: dict[str, npt.NDArray[np.int64]]
+    folder: Path
+
+    def variant(self, name: str, seed: int) -> Recipe:
+        objectives = self.recipe.objectives.model_copy(update=VARIANTS[name])
+        return self.recipe.model_copy(update={"objectives": objectives, "seed": self.recipe.seed + seed})
+
+    def trained(self, name: str, seed: int) -> Trained:
+        """The training of a variant, as it was kept or made now."""
+        recipe, folder = self.variant(name, seed), self.folder / f"seed_{seed}" / name
+        return kept(folder, f"{recipe.to_yaml()}\n{self.cached.cohort.digest}", lambda: self._train(recipe, folder))
+
+    def _train(self, recipe: Recipe, folder: Path) -> Trained:
+        train, validation = self.parts["train"], self.parts["validation"]
+        begun = time.process_time()
+        teachers = None
+        if recipe.objectives.distillation > 0:
+            sinks = dict.fromkeys(Modality, Nowhere()).__getitem__
+            teachers = train_teachers(self.cached, recipe, train, validation, folder / "teachers", sinks)
+        found = fit(self.cached, recipe, train, validation, folder / "fit", Nowhere(), teachers=teachers)
+        seconds = time.process_time() - begun
+        heard = [
+            predict(found.model, found.preprocessing, self.cached, self.parts[split], recipe)
+            for split in ("calibration", "test")
+        ]
+        size = sum(parameter.numel() for parameter in found.model.parameters())
+        assert found.validation_loss is not None
+        return Trained(found.epochs, found.validation_loss, seconds, size, *heard)
+
+
+def contenders(study: Study, seeds: int) -> list[Contender]:
+    """Every variant at every seed, and the ensemble."""
+    made = {name: [study.trained(name, seed) for seed in range(seeds)] for name in VARIANTS}
+    members = made[ENSEMBLED][:MEMBERS]
+    members += [study.trained(ENSEMBLED, seed) for seed in range(len(members), MEMBERS)]
+    found = [
+        Contender(
+            name,
+            tuple(answers(one.test, calibration(study, one.calibration)) for one in ones),
+            float(np.mean([one.seconds for one in ones])),
+            ones[0].parameters,
+        )
+        for name, ones in made.items()
+    ]
+    mean = {split: mean_of(study, members, split) for split in ("calibration", "test")}
+    joint = answers(mean["test"], calibration(study, mean["calibration"]))
+    cost = (float(sum(one.seconds for one in members)), sum(one.parameters for one in members))
+    return [*found, Contender("ensemble", (joint,), *cost)]
+
+
+def calibration(study: Study, predictions: Predictions) -> Calibration:
+    recipe = study.recipe
+    return calibrate(predictions, study.cached.cohort.findings, recipe.calibration, bootstrap=1, seed=recipe.seed)
+
+
+def answers(predictions: Predictions, calibrated: Calibration) -> Answers:
+    rows = predictions.probabilities(calibrated)
+    return {AS_PRESENT: predictions.as_present(rows)} | rows
+
+
+def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions:
+    said = [getattr(one, split) for one in members]
+    fitted = [calibration(study, one.calibration) for one in members]
+    probabilities = [one.probabilities(c) for one, c in zip(said, fitted, strict=True)]
+    return mean_answer(said[0], probabilities, exclusive=study.cached.cohort.findings.exclusive)
+
+
+def bench(study: Study, test: Predictions, oracle: Oracle | None) -> Bench:
+    best = None
+    if oracle is not None:
+        members = {subset_key(subset): subset for subset in nonempty_subsets(study.recipe.modalities)}
+        rows = {
+            key: np.where(np.isnan(logits), np.nan, oracle.of(test.study_ids.tolist(), members[key]))
+            for key, logits in test.fused.items()
+        }
+        best = {AS_PRESENT: test.as_present(rows)} | rows
+    weights = patient_bootstrap(test.patient_ids, study.recipe.evaluation.bootstrap, study.recipe.seed)
+    return Bench(study.cached.cohort.findings, Sample(test.labels, weights), best, None)
+
+
+def show(tables: dict[str, pd.DataFrame]) -> list[Table]:
+    """Shares by what was heard, and what each variant gained on ``plain``, mean over findings."""
+    shares = tables["shares"][tables["shares"]["finding"] == MACRO]
+    figures = [name for name in ("auroc_share", "information_share") if name in shares] or ["auroc", "nll"]
+    shown = [cross(shares, figure, f"{figure.replace('_', ' ')}, by what was heard") for figure in figures]
+    gained = tables["differences"][tables["differences"]["finding"] == MACRO]
+    for figure, better in (("auroc", "above 0 is better"), ("nll", "below 0 is better")):
+        shown.append(cross(gained, f"{figure}_difference", f"{figure} minus that of {REFERENCE}: {better}", sign="+"))
+    return shown
+
+
+def cross(lines: pd.DataFrame, figure: str, title: str, sign: str = "") -> Table:
+    table = Table("variant", title=title, title_justify="left", box=SIMPLE_HEAD)
+    subsets = list(dict.fromkeys(lines["subset"]))
+    for subset in subsets:
+        table.add_column(subset.replace("+", "\n"), justify="right")
+    for name, rows in lines.groupby("contender", sort=False):
+        cells = {line["subset"]: line for line in rows.to_dict(orient="records")}
+        ends = (figure, f"{figure}_low", f"{figure}_high")
+        texts = [[f"{cells[subset][end]:{sign}.3f}" for end in ends] for subset in subsets]
+        table.add_row(str(name), *(f"{value}\n\\[{low}, {high}]" for value, low, high in texts))
+    return table
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("cohort", type=Path)
+    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("--recipe", default="phantom-demo")
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments.add_argument("--seeds", type=int, default=1)
+    given = arguments.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    recipe = find_recipe(given.recipe, given.set)
+    limit_threads(recipe.training.threads)
+    chosen = recipe.cohort
+    cohort = load_cohort(chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict)
+    cached = cache_cohort(cohort, recipe, given.out / "cache")
+    study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), given.out)
+    found = contenders(study, given.seeds)
+    oracle = load_oracle(given.cohort) if chosen.kind == "phantom" else None
+    judged = bench(study, study.trained(REFERENCE, 0).test, oracle)
+    measurements = measure(judged, found)
+    tables = {
+        "shares": share_table(judged, found, measurements),
+        "differences": difference_table(measurements, [REFERENCE]),
+    }
+    for name, table in tables.items():
+        table.to_csv(given.out / f"{name}.csv", index=False)
+    Console().print(*show(tables), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
