@@ -68,7 +68,9 @@ class Inputs:
     def of(cls, batch: Batch, features: Mapping[str, Tensor]) -> Inputs:
         """Those of `batch`, of which the model made `features`."""
         pieces = batch.input_ids.masked_fill(~batch.text_mask, _NO_PIECE)
-        extreme = batch.observations.abs().masked_fill(~batch.observation_mask, 0).amax(dim=1)
+        known = batch.observations.abs().masked_fill(~batch.observation_mask, 0)
+        # A model that reads no observations has no column; one of zeros changes no maximum.
+        extreme = torch.nn.functional.pad(known, (0, 1)).amax(dim=1)
         return cls(dict(features), pieces, extreme)
 
     @classmethod
