@@ -9,9 +9,11 @@ import pytest
 from consilium.errors import InputError, TrainingError
 from consilium.recipe import CohortRecipe
 from training.cohorts.phantom.write import write_phantom
+from training.compare import compare_models
 from training.evaluate_model import evaluate_model
 from training.recipes import find_recipe
 from training.run import TrainedModel, train
+from training.shifts import measure_shifts
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +62,35 @@ def test_another_cohort_without_splits_is_judged_whole(model: TrainedModel, tmp_
     assert "oracle_shares" not in without_truth.tables
     both = [e.probabilities["fused/as_present"] for e in (other, without_truth)]
     assert np.allclose(*both)
+
+
+def test_under_a_shift_it_is_judged_against_that_cohorts_own_best_answer(model: TrainedModel):
+    shifts = {"none": (), "prevalence": ("prevalence:pneumonia=20", "prevalence:pneumothorax=20")}
+    seen: list[str] = []
+    arguments = {"studies": 120, "size": 64, "seed": 21, "shifts": shifts, "bootstrap": 10}
+    table = measure_shifts(str(model.folder), **arguments, progress=seen.append).set_index("shift")
+    assert table.index.tolist() == seen == ["none", "prevalence"]
+    assert table["n"].tolist() == [120, 120]
+    # The model goes by the prevalence at home, so that its probabilities no longer fit.
+    assert table.loc["prevalence", "ece"] > table.loc["none", "ece"] + 0.1
+    assert (table["auroc_share_low"] <= table["auroc_share"]).all()
+    again = measure_shifts(str(model.folder), **arguments).set_index("shift")
+    assert again.equals(table)
+
+
+def test_two_models_are_compared_on_what_neither_has_learned_from(model: TrainedModel, phantom: Path):
+    table = compare_models(model.uri, str(model.folder), phantom, margin=0.05, bootstrap=20, seed=1)
+    assert (table["n"] == len(model.evaluation.study_ids)).all()
+    assert (table["auroc_difference"] == 0).all()
+    assert set(table["verdict"]) == {"not inferior"}
+
+
+def test_a_cross_validated_model_answers_for_its_own_cohort_out_of_fold(phantom: Path):
+    folded = trained(phantom, "tiny-compared", "evaluation.protocol=cross_validation", "evaluation.folds=2")
+    table = compare_models(folded.uri, folded.uri, phantom, margin=0.05, bootstrap=20, seed=1)
+    assert table["n"].max() == 160
+    auroc = folded.evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro")
+    assert table.set_index("finding").loc["macro", "auroc"] == pytest.approx(auroc)
 
 
 def _without_truth(root: Path) -> Path:
