@@ -54,6 +54,6 @@ def integrate(fused: Tensor, own: Tensor) -> Tensor:
     weight = (gap @ own / gap.square().sum()).clamp(0, 1)
     nearest = weight * fused + (1 - weight) * own
     # Gradients that cancel out have no common direction, and rounding is not made into one.
-    least = 1e-6 * (fused.norm() + own.norm())
+    least = 1e-3 * (fused.norm() + own.norm())
     stretched = nearest * (total.norm() / nearest.norm().clamp(min=least))
     return torch.where(fused @ own < 0, stretched, total)
