@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from rich.console import RenderableType
+from rich.text import Text
 
 from consilium.diagnosis import AuditVerdict
+from training.terminal import frame_table
 
 REMARK, SUSPECT, UNUSABLE = "remark", "suspect", "unusable"
 """How grave a concern is. A remark changes no verdict."""
+GRADES = (REMARK, SUSPECT, UNUSABLE)
+"""The least grave first."""
 SOUND = "sound"
+_STYLES = {SOUND: "green", REMARK: "", SUSPECT: "yellow", UNUSABLE: "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,8 @@ class Concern:
     Attributes
     ----------
     kind : str
-        ``split``, ``duplicate_image``, ``duplicate_note``, ``label_words``, ``shortcut``, ``support``, ``missingness``.
+        ``split``, ``duplicate_image``, ``duplicate_note``, ``label_words``, ``shortcut``, ``source``, ``support``,
+        ``missingness``.
     grade : str
         `REMARK`, `SUSPECT` or `UNUSABLE`.
     text : str
@@ -48,7 +56,8 @@ class AuditReport:
     concerns : tuple of Concern
         Gravest first.
     tables : dict of str to DataFrame
-        ``shortcuts``, ``duplicates``, ``label_words``, ``support``, ``subgroups``, ``missingness``; no patient in them.
+        ``shortcuts``, ``sources``, ``duplicates``, ``label_words``, ``support``, ``subgroups``, ``missingness``; no
+        patient in them.
     false_alarm_rate : float
         Chance that a sound cohort is called suspect, over all of the audit's tests together.
     """
@@ -73,5 +82,33 @@ class AuditReport:
             "verdict": self.verdict,
             "false_alarm_rate": self.false_alarm_rate,
             "concerns": [concern.to_json() for concern in self.concerns],
-            **{name: table.to_dict("records") for name, table in self.tables.items()},
+            **{name: _records(table) for name, table in self.tables.items()},
         }
+
+    def terminal_tables(self) -> list[RenderableType]:
+        """What the terminal shows: verdict, concerns, and every table."""
+        shown: list[RenderableType] = [frame_table(_title(name), _short(table)) for name, table in self.tables.items()]
+        shown += [Text(f"{concern.grade}: {concern.text}", style=_STYLES[concern.grade]) for concern in self.concerns]
+        verdict = Text(f"audit: {self.verdict}", style=f"bold {_STYLES[self.verdict]}")
+        verdict.append(f" (a sound cohort is called suspect with a chance of at most {self.false_alarm_rate:.0%})")
+        return [*shown, verdict]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of `table`; None in place of what JSON has no word for."""
+    return [
+        {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _short(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a table with a row a finding and group, one row a finding with the AUROC of each group."""
+    if not {"finding", "group", "auroc"} <= set(table.columns):
+        return table
+    wide = table.pivot_table(index="finding", columns="group", values="auroc", sort=False)
+    return wide.reset_index()

@@ -8,7 +8,7 @@ of the two the model has learned (Zech et al., PLOS Medicine 2018; DeGrave et al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -53,11 +53,6 @@ class Stand:
     name: str
     auroc: Mapping[str, float]
 
-    @property
-    def column(self) -> str:
-        """Its column in the table: ``model``."""
-        return self.name.removeprefix("the ").replace(" ", "_")
-
     def of(self, finding: str) -> float:
         return self.auroc.get(finding, float("nan"))
 
@@ -70,7 +65,6 @@ def find_shortcuts(
     *,
     error_rate: float,
     seed: int,
-    advance: Callable[[], None] | None = None,
 ) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
     """Probe each finding with each group of `features`, and with all of them.
 
@@ -85,14 +79,13 @@ def find_shortcuts(
         The model, or what stands in for it. Where its AUROC is not known, the lower bound decides alone.
     error_rate : float
         Chance that any probe's lower bound exceeds `LOWEST` where none of them truly does (Bonferroni over all).
-    advance : callable, optional
-        Called after each probe.
 
     Returns
     -------
     tables : dict
         ``shortcuts``: one row a finding and group. `low` is the ordinary one-sided 95 % bound, `lower_bound` the one
-        that all tests together leave, `suspect` rests on it; `contributes` names what a suspicion comes from.
+        that all tests together leave, `reference` what `stand` reaches. `suspect` rests on `lower_bound`;
+        `contributes`, on `low`, names what a suspicion comes from.
     concerns : list of Concern
         For a suspect finding, one for what is no medicine and one for what may be.
     """
@@ -106,13 +99,11 @@ def find_shortcuts(
     for f, (group, table) in product(able, probes.items()):
         scores = _out_of_fold(table, cohort.labels[:, f], folds, seed)
         name = cohort.findings.names[f]
-        measured = _bounded(cohort.labels[:, f], scores, weights, levels[group])
-        lines.append({"finding": name, "group": group, **measured, stand.column: stand.of(name)})
-        if advance is not None:
-            advance()
+        measured = bounded_auroc(cohort.labels[:, f], scores, weights, levels[group])
+        lines.append({"finding": name, "group": group, **measured, "reference": stand.of(name)})
     table = pd.DataFrame(lines)
     if lines:
-        half = (table[stand.column] - _CHANCE).clip(lower=0).fillna(0) / 2
+        half = (table.reference - _CHANCE).clip(lower=0).fillna(0) / 2
         weighty = table.auroc - _CHANCE >= half
         table["suspect"] = weighty & (table.lower_bound > LOWEST)
         table["contributes"] = weighty & (table.low > LOWEST)
@@ -163,7 +154,7 @@ def _fit_predict(
     return np.asarray(boosting.predict_proba(table.iloc[test][told])[:, 1])
 
 
-def _bounded(labels: npt.NDArray[np.float32], scores: Floats, weights: Floats, level: float) -> dict[str, object]:
+def bounded_auroc(labels: npt.NDArray[np.float32], scores: Floats, weights: Floats, level: float) -> dict[str, object]:
     """AUROC with one-sided lower bounds: the ordinary one of 95 %, and one that is wrong with the chance `level`.
 
     The bootstrap gives the standard error of the AUROC's logit: its own quantiles would not reach so far into the tail.
@@ -172,12 +163,12 @@ def _bounded(labels: npt.NDArray[np.float32], scores: Floats, weights: Floats, l
     positive = labels[known] == 1
     figures = ranking(positive, scores[known], weights[:, known])["auroc"]
     pairs = int(positive.sum()) * int((~positive).sum())
-    figures = logit(figures[~np.isnan(figures)].clip(0.5 / pairs, 1 - 0.5 / pairs))
-    low, lower_bound = (expit(figures[0] - norm.isf(rate) * figures[1:].std(ddof=1)) for rate in (_ORDINARY, level))
+    logits = logit(figures[~np.isnan(figures)].clip(0.5 / pairs, 1 - 0.5 / pairs))
+    low, lower_bound = (expit(logits[0] - norm.isf(rate) * logits[1:].std(ddof=1)) for rate in (_ORDINARY, level))
     return {
         "studies": len(positive),
         "positives": int(positive.sum()),
-        "auroc": float(expit(figures[0])),
+        "auroc": float(figures[0]),
         "low": float(low),
         "lower_bound": float(lower_bound),
     }
@@ -192,6 +183,9 @@ def _concerns(cohort: Cohort, table: pd.DataFrame, stand: Stand) -> list[Concern
             continue
         against = f"; {stand.name} reaches {stand.of(finding.name):.2f}"
         doubtful = own.group.isin(AMBIGUOUS)
+        if doubtful.any() and own.group.isin([*AMBIGUOUS, EVERYTHING]).all():
+            # All together tell no more than what may be medicine does.
+            doubtful[:] = True
         kinds = [("can be told without looking at the patient", own[~doubtful])]
         kinds += [("can be told from what may be medicine or may be habit", own[doubtful])]
         concerns += [

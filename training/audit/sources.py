@@ -22,7 +22,7 @@ from training.splits import Indices
 
 Floats = npt.NDArray[np.float64]
 
-LEAST_STUDIES = 5
+LEAST_PATIENTS = 5
 """Of each class: a source with fewer is not judged for that finding."""
 LARGEST_DROP = 0.05
 """Of AUROC; beyond it, beyond doubt, a finding is suspect."""
@@ -39,7 +39,7 @@ class SourceFold:
 
 
 def source_folds(cohort: Cohort) -> list[SourceFold]:
-    """A fold for each source that has `LEAST_STUDIES` with and without some finding, as the others together do.
+    """A fold for each source that has `LEAST_PATIENTS` with and without some finding, as the others together do.
 
     Studies of an unknown source stand in no fold: they may come from the one that is left out.
     """
@@ -49,8 +49,7 @@ def source_folds(cohort: Cohort) -> list[SourceFold]:
         test = np.flatnonzero(sources == source)
         own = np.isin(cohort.patient_ids, cohort.patient_ids[test])
         train = np.flatnonzero((sources != source) & (sources != "") & ~own)
-        judged = _enough(cohort.labels[test]) & _enough(cohort.labels[train])
-        if judged.any():
+        if any(_enough(cohort, test, f) and _enough(cohort, train, f) for f in range(len(cohort.findings))):
             folds.append(SourceFold(source, train, test))
     return folds
 
@@ -59,8 +58,9 @@ def _sources(cohort: Cohort) -> npt.NDArray[np.str_]:
     return np.array([record.source or "" for record in cohort.records])
 
 
-def _enough(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    return np.minimum((labels == 1).sum(axis=0), (labels == 0).sum(axis=0)) >= LEAST_STUDIES
+def _enough(cohort: Cohort, rows: Indices, f: int) -> bool:
+    labels, patients = cohort.labels[rows, f], cohort.patient_ids[rows]
+    return min(len(np.unique(patients[labels == value])) for value in (0, 1)) >= LEAST_PATIENTS
 
 
 def compare_sources(
@@ -120,10 +120,11 @@ def compare_sources(
 
 
 def _judged(cohort: Cohort, folds: Sequence[SourceFold], f: int, ordinary: Floats, left_out: Floats) -> list[Indices]:
-    """The studies of each source that has enough of both classes with a label and both scores."""
-    known = ~np.isnan(cohort.labels[:, f]) & ~np.isnan(ordinary) & ~np.isnan(left_out)
-    kept = [fold.test[known[fold.test]] for fold in folds]
-    return [rows for rows in kept if _enough(cohort.labels[rows, f])]
+    """The studies with both scores of each source that has enough of both classes among them, to learn from as well."""
+    scored = ~np.isnan(ordinary) & ~np.isnan(left_out)
+    kept = [fold.test[scored[fold.test]] for fold in folds if _enough(cohort, fold.train, f)]
+    kept = [rows[~np.isnan(cohort.labels[rows, f])] for rows in kept]
+    return [rows for rows in kept if _enough(cohort, rows, f)]
 
 
 def _compared(

@@ -1,0 +1,60 @@
+"""Cohorts in memory for tests of the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.findings import Finding, FindingSet
+from consilium.study import Study
+from training.cohorts.cohort import Cohort, StudyRecord
+from training.datamodule import CachedCohort
+
+
+def made_cohort(
+    labels: npt.ArrayLike,
+    *,
+    patients: Sequence[Any] | None = None,
+    root: Path = Path(),
+    exclusive: bool = False,
+    **columns: Sequence[Any],
+) -> Cohort:
+    """A cohort of these labels [N] or [N, F]; `columns` are fields of its records, a value each."""
+    table = np.asarray(labels, np.float32)
+    table = table.reshape(len(table), -1)
+    findings = FindingSet(tuple(Finding(f"finding_{f}", f"Finding {f}") for f in range(table.shape[1])), exclusive)
+    records = tuple(
+        StudyRecord(
+            f"study-{row}",
+            f"patient-{row if patients is None else patients[row]}",
+            own,
+            **{name: values[row] for name, values in columns.items()},
+        )
+        for row, own in enumerate(table)
+    )
+    return Cohort("made", findings, records, root, "digest")
+
+
+class MadeCache:
+    """Squares by digest."""
+
+    def __init__(self, squares: Mapping[str, npt.NDArray[np.uint16]]) -> None:
+        self._squares = dict(squares)
+
+    def square(self, digest: str) -> npt.NDArray[np.uint16]:
+        return self._squares[digest]
+
+
+def made_cached(
+    cohort: Cohort,
+    studies: Sequence[Study] | None = None,
+    squares: Mapping[str, npt.NDArray[np.uint16]] | None = None,
+    refused: Mapping[str, str] | None = None,
+) -> CachedCohort:
+    """`cohort` as cached; without `studies`, none has an image."""
+    seen = tuple(studies) if studies is not None else tuple(record.study(()) for record in cohort.records)
+    return CachedCohort(cohort, MadeCache(squares or {}), seen, dict(refused or {}))  # type: ignore[arg-type]
