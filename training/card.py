@@ -16,28 +16,17 @@ import pandas as pd
 
 from consilium.artifact import CARD_FILES
 from consilium.diagnosis import AuditVerdict
-from consilium.model import FUSED
 from consilium.recipe import Recipe
 from consilium.study import NoteKind
 from consilium.wording import MODALITY_NAMES, audit_in_words
-from training.card_writing import (
-    CardTable,
-    Section,
-    Words,
-    crossed_table,
-    frame_table,
-    markdown,
-    page,
-    picture,
-    write_cell,
-)
+from training.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables
+from training.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
 from training.comparisons import MACRO
 from training.evaluation import AS_PRESENT, Evaluation
 from training.figures import reliability_figure, roc_figure
 from training.subgroups import LEAST_OF_EACH_CLASS
 
 _SOUND = "sound"
-_MOST_GAPS = 10
 
 _AUDIT_TITLES = {
     "shortcuts": "What tells a finding without looking at the patient",
@@ -112,13 +101,14 @@ def _purpose(facts: Facts) -> Section:
     findings = ", ".join(finding.display for finding in facts.evaluation.findings)
     reads = ", ".join(MODALITY_NAMES[modality].lower() for modality in recipe.modalities)
     kinds = " and ".join(NoteKind(kind).value for kind in recipe.inputs.note_kinds)
-    window = f"{recipe.inputs.before_hours:g} hours before to {recipe.inputs.after_hours:g} hours after the image"
+    before, after = recipe.inputs.before_hours, recipe.inputs.after_hours
+    window = f"from {before:g} hours before the image " + (f"to {after:g} hours after it" if after else "until it")
     return Section(
         "What it is for",
         (
             recipe.description,
             f"A second opinion for radiologists. Findings: {findings}.",
-            f"It reads: {reads}; of the notes {kinds} alone; nothing but what was recorded from {window}.",
+            f"It reads: {reads}; of the notes {kinds} alone; nothing but what was recorded {window}.",
             (
                 "It must not decide alone, and a study that it refers must be judged without it. It was not tried on "
                 "patients unlike its cohort."
@@ -166,12 +156,11 @@ def _widest_gap(facts: Facts) -> str:
 
 
 def _cohort(facts: Facts) -> Section:
-    what = tuple((name.replace("_", " "), value) for name, value in facts.cohort.items() if value)
-    parts = tuple((name.replace("_", " "), f"{count:,}") for name, count in facts.studies.items())
+    parts = _pairs({name: f"{count:,}" for name, count in facts.studies.items()})
     return Section(
         "What it learned from",
         tables=(
-            CardTable("Cohort", ("what", "which"), what),
+            CardTable("Cohort", ("what", "which"), _pairs(facts.cohort)),
             CardTable("Studies; no patient is in two parts", ("part", "studies"), parts),
         ),
     )
@@ -188,106 +177,44 @@ def _audit(facts: Facts) -> Section:
 
 
 def _performance(facts: Facts) -> Section:
-    words, metrics = facts.words, facts.tables["metrics"]
-    points = facts.tables["operating_points"][["finding", "threshold"]]
-    own = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] != MACRO)].merge(points, on="finding")
-    answers = metrics[(metrics["finding"] == MACRO) & ~metrics["row"].str.startswith("oracle/")]
-    at_point = ("finding", "n", "positives", "auroc", "threshold", "sensitivity", "specificity", "precision")
-    tables = [
-        frame_table("Each finding, from all that a study has", own, words, at_point),
-        frame_table(
-            "Every way of answering, mean over findings", answers, words, ("row", "n", "auroc", "auprc", "nll")
-        ),
-    ]
-    differences = ("row", "against", "n", "auroc_difference", "nll_difference")
-    shares = ("n", "auroc", "oracle_auroc", "auroc_share", "information_share")
-    if "comparisons" in facts.tables:
-        table = _where(facts, "comparisons", finding=MACRO)
-        tables.append(
-            frame_table("Paired differences on the same studies, mean over findings", table, words, differences)
-        )
-    if "oracle_shares" in facts.tables:
-        each = _where(facts, "oracle_shares", row=AS_PRESENT)
-        mean = _where(facts, "oracle_shares", finding=MACRO)
-        tables += [
-            frame_table("Share of the best possible answer, each finding", each, words, ("finding", *shares)),
-            frame_table("Share of the best possible answer, mean over findings", mean, words, ("row", *shares)),
-        ]
     text = (
-        "Figures in brackets are 95 % intervals by bootstrap over patients. AUROC: the chance that a study with the "
-        "finding is ranked above one without it, 0.5 by guessing. NLL: the price of a probability, less is better."
+        "In brackets: 95 % intervals by bootstrap over patients. AUROC: the chance that a study with the finding is "
+        "ranked above one without it, 0.5 by guessing. NLL: the price of a probability, less is better."
     )
-    return Section(
-        "What it reaches", (text,), (), tuple(tables), (picture("ROC curves", roc_figure(facts.evaluation)),)
-    )
+    tables = tuple(performance_tables(facts.tables, facts.words))
+    return Section("What it reaches", (text,), (), tables, (picture("ROC curves", roc_figure(facts.evaluation)),))
 
 
 def _calibration(facts: Facts) -> Section:
-    words, metrics = facts.words, facts.tables["metrics"]
-    heard = metrics[metrics["row"].str.startswith("fused/")]
-    made = tuple((name.replace("_", " "), value) for name, value in facts.calibration.items() if value)
-    tables = [
-        CardTable("How probabilities are made", ("what", "which"), made),
-        crossed_table(
-            "Calibration error, by what was read", heard, words, index=("row", "n"), across="finding", figure="ece"
-        ),
-    ]
-    if "coverage" in facts.tables:
-        tables.append(frame_table("Coverage of the prediction sets", facts.tables["coverage"], words))
+    made = CardTable("How probabilities are made", ("what", "which"), _pairs(facts.calibration))
     text = "Calibration error: the mean distance of predicted from observed frequency, in ten groups of equal size."
-    caption = "Predicted against observed frequency"
-    drawn = picture(caption, reliability_figure(facts.evaluation))
-    return Section("How far its probabilities can be trusted", (text,), (), tuple(tables), (drawn,))
+    drawn = picture("Predicted against observed frequency", reliability_figure(facts.evaluation))
+    tables = (made, *calibration_tables(facts.tables, facts.words))
+    return Section("How far its probabilities can be trusted", (text,), (), tables, (drawn,))
 
 
 def _doubt(facts: Facts) -> Section:
     title = "When it does not know"
-    text = "Inputs unlike the training data, and what is gained by referring studies to a human."
-    tables = _novelty_tables(facts) if "novelty" in facts.tables else []
-    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit of calling by it"}
-    tables += [
-        frame_table(title, facts.tables[name], facts.words) for name, title in titles.items() if name in facts.tables
-    ]
-    return Section(title, (text,), (), tuple(tables)) if tables else Section(title)
-
-
-def _novelty_tables(facts: Facts) -> list[CardTable]:
-    """Every kind of strange input by the score of what was changed, then by that of all together."""
-    table, words = facts.tables["novelty"], facts.words
-    strange, usual = table[table["distance"] != "ordinary"], table[table["distance"] == "ordinary"]
-    columns = ("kind", "part", "distance", "n", "auroc", "fpr95", "flagged", "absent")
-    alone, together = strange[strange["part"] != FUSED], strange[strange["part"] == FUSED]
-    return [
-        frame_table("Strange inputs, by what was changed", alone, words, columns),
-        frame_table("Strange inputs, by all together", together, words, columns[:1] + columns[2:]),
-        frame_table("Ordinary studies that are called strange", usual, words, ("part", "n", "flagged")),
-    ]
+    tables = tuple(doubt_tables(facts.tables, facts.words))
+    if not tables:
+        return Section(title)
+    return Section(
+        title, ("Inputs unlike the training data, and what referring studies to a human gains.",), (), tables
+    )
 
 
 def _groups(facts: Facts) -> Section:
+    title = "Whom it serves worse"
     if "subgroups" not in facts.tables:
-        return Section("Whom it serves worse")
-    table, words = facts.tables["subgroups"], facts.words
-    judged = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
-    small = len(table.loc[~judged, ["kind", "group"]].drop_duplicates())
+        return Section(title)
+    tables, small = group_tables(facts.tables, facts.words)
     text = [
         "The widest of many gaps is wide by chance alone: the intervals of both groups say whether to believe it.",
         f"A group needs {LEAST_OF_EACH_CLASS} studies with the finding and as many without it to be judged.",
     ]
     if small:
         text.append(f"Groups that are too small for every finding and not listed: {small}.")
-    tables = []
-    if "gaps" in facts.tables:
-        gaps = facts.tables["gaps"].sort_values("gap", ascending=False, kind="stable").head(_MOST_GAPS)
-        tables.append(frame_table("The widest gaps between two groups", gaps, words))
-    counted = table[judged].assign(count=table["positives"].astype(str) + " of " + table["n"].astype(str))
-    figures = {"auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity", "count": "Studies with it"}
-    if judged.any():
-        tables += [
-            crossed_table(title, counted, words, index=("kind", "group"), across="finding", figure=figure)
-            for figure, title in figures.items()
-        ]
-    return Section("Whom it serves worse", tuple(text), (), tuple(tables))
+    return Section(title, tuple(text), (), tuple(tables))
 
 
 def _limits(facts: Facts) -> Section:
@@ -316,8 +243,7 @@ def _precision(line: Mapping[str, Any], display: str) -> str:
 
 
 def _origin(facts: Facts) -> Section:
-    lines = tuple((name.replace("_", " "), value) for name, value in facts.origin.items() if value)
-    return Section("How to make it again", tables=(CardTable("Origin", ("what", "which"), lines),))
+    return Section("How to make it again", tables=(CardTable("Origin", ("what", "which"), _pairs(facts.origin)),))
 
 
 def _table_section(name: str, heading: str, title: str, text: str) -> Callable[[Facts], Section]:
@@ -337,11 +263,8 @@ def _own_lines(evaluation: Evaluation) -> dict[str, dict[Any, Any]]:
     return {line["finding"]: line for line in metrics[metrics["row"] == AS_PRESENT].to_dict("records")}
 
 
-def _where(facts: Facts, table: str, **wanted: str) -> pd.DataFrame:
-    lines = facts.tables[table]
-    for name, value in wanted.items():
-        lines = lines[lines[name] == value]
-    return lines
+def _pairs(facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.replace("_", " "), value) for name, value in facts.items() if value)
 
 
 _SECTIONS: tuple[Callable[[Facts], Section], ...] = (

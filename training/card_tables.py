@@ -1,0 +1,98 @@
+"""Tables of a model card out of an evaluation's: what a reader needs of each, in the reader's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from consilium.model import FUSED
+from training.card_writing import CardTable, Words, crossed_table, frame_table
+from training.comparisons import MACRO
+from training.evaluation import AS_PRESENT
+from training.strange import ORDINARY
+
+Tables = Mapping[str, pd.DataFrame]
+
+_MOST_GAPS = 10
+_POSSIBLE = ("oracle_auroc", "auroc_share", "information_share")
+_COUNTED = "counted"
+_GROUP_FIGURES = {
+    "auroc": "AUROC of each group",
+    "sensitivity": "Sensitivity of each group",
+    "specificity": "Specificity of each group",
+    _COUNTED: "Studies with the finding, of each group's",
+}
+
+
+def performance_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Findings at their operating points, every way of answering, differences, shares of the possible."""
+    metrics = tables["metrics"]
+    points = tables["operating_points"][["finding", "threshold"]]
+    own = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] != MACRO)].merge(points, on="finding")
+    answers = metrics[(metrics["finding"] == MACRO) & ~metrics["row"].str.startswith("oracle/")]
+    shares = tables.get("oracle_shares")
+    if shares is not None:
+        possible = [name for name in shares.columns if str(name).startswith(_POSSIBLE)]
+        answers = answers.merge(shares.loc[shares["finding"] == MACRO, ["row", *possible]], on="row", how="left")
+    at_point = ("finding", "n", "positives", "auroc", "threshold", "sensitivity", "specificity", "precision")
+    answered = ("row", "n", "auroc", *_POSSIBLE, "auprc", "nll")
+    found = [
+        frame_table("Each finding, from all that a study has", own, words, at_point),
+        frame_table("Every way of answering, mean over findings", answers, words, answered),
+    ]
+    if "comparisons" in tables:
+        mean = tables["comparisons"][tables["comparisons"]["finding"] == MACRO]
+        columns = ("row", "against", "n", "auroc_difference", "nll_difference")
+        found.append(frame_table("Differences on the same studies, mean over findings", mean, words, columns))
+    if shares is not None:
+        each = shares[(shares["row"] == AS_PRESENT) & (shares["finding"] != MACRO)]
+        title = "Each finding beside the best possible answer"
+        found.append(frame_table(title, each, words, ("finding", "n", "auroc", *_POSSIBLE)))
+    return found
+
+
+def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Calibration error of every modality subset, coverage."""
+    heard = tables["metrics"][tables["metrics"]["row"].str.startswith("fused/")]
+    title = "Calibration error, by what was read"
+    found = [crossed_table(title, heard, words, index=("row",), across="finding", figure="ece")]
+    if "coverage" in tables:
+        found.append(frame_table("Coverage of the prediction sets", tables["coverage"], words))
+    return found
+
+
+def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Strange inputs by the score of what was changed and by that of all together; what referring gains."""
+    found = []
+    if "novelty" in tables:
+        table = tables["novelty"]
+        usual = table["distance"] == ORDINARY
+        changed, together = table[~usual & (table["part"] != FUSED)], table[~usual & (table["part"] == FUSED)]
+        columns = ("distance", "n", "auroc", "fpr95", "flagged", "absent")
+        found = [
+            frame_table("Strange inputs, as the changed part shows them", changed, words, ("kind", "part", *columns)),
+            frame_table("Strange inputs, as all parts together show them", together, words, ("kind", *columns)),
+            frame_table("Ordinary studies that are called strange", table[usual], words, ("part", "n", "flagged")),
+        ]
+    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit"}
+    return found + [frame_table(title, tables[name], words) for name, title in titles.items() if name in tables]
+
+
+def group_tables(tables: Tables, words: Words) -> tuple[list[CardTable], int]:
+    """The widest gaps, and each figure by group and finding; how many groups are too small for any figure."""
+    table = tables["subgroups"]
+    judged = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
+    small = len(table.loc[~judged, ["kind", "group"]].drop_duplicates())
+    found = []
+    if "gaps" in tables:
+        gaps = tables["gaps"].sort_values("gap", ascending=False, kind="stable").head(_MOST_GAPS)
+        found.append(frame_table("The widest gaps between two groups", gaps, words))
+    if judged.any():
+        counts = {_COUNTED: table["positives"].astype(str) + " of " + table["n"].astype(str)}
+        shown = table.assign(**counts)[judged]
+        found += [
+            crossed_table(title, shown, words, index=("kind", "group"), across="finding", figure=figure)
+            for figure, title in _GROUP_FIGURES.items()
+        ]
+    return found, small
