@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.calibration import Calibration, fit_calibration, patient_bootstrap, percentile_interval
-from consilium.diagnosis import OperatingPoint
+from consilium.calibration import Calibration, fit_calibration, patient_bootstrap
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet
 from consilium.recipe import CalibrationRecipe
@@ -34,9 +33,11 @@ from training.comparisons import (
     oracle_shares,
     paired_differences,
 )
+from training.coverage import SetAnswers, coverage_table
 from training.evaluation import AS_PRESENT, Evaluation
-from training.metrics import METRICS, Sample, equal_mass_bins, interval, macro
+from training.metrics import BY_CHANCE, METRICS, Sample, interval, macro
 from training.predictions import Predictions
+from training.reliability import reliability_table
 
 Rows = dict[str, npt.NDArray]
 
@@ -108,7 +109,8 @@ def evaluate(
         bounds=bounds,
         weights=weights,
         thresholds=thresholds,
-        points=calibration.operating_points,
+        calibration=calibration,
+        sets=SetAnswers.of(predictions, calibration),
     )
 
 
@@ -141,12 +143,13 @@ def evaluate_folds(
     """
     if len(folds) < 2:
         raise TrainingError(f"a cross-validation needs at least 2 folds, got {len(folds)}")
-    rows, thresholds = [], []
+    rows, thresholds, sets = [], [], []
     for number, fold in enumerate(folds):
         others = Predictions.concatenate([other for k, other in enumerate(folds) if k != number])
         calibration = calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
         rows.append(_model_rows(fold, calibration))
         thresholds.append(np.broadcast_to(calibration.thresholds, fold.labels.shape))
+        sets.append(SetAnswers.of(fold, calibration))
     pooled = Predictions.concatenate(folds)
     joined = {name: np.concatenate([fold_rows[name] for fold_rows in rows]) for name in rows[0]}
     final = calibrate(pooled, findings, recipe, bootstrap=bootstrap, seed=seed)
@@ -160,7 +163,9 @@ def evaluate_folds(
         bounds=bounds,
         weights=weights,
         thresholds=np.concatenate(thresholds),
-        points=final.operating_points,
+        calibration=final,
+        sets=SetAnswers.concatenate(sets),
+        out_of_fold=True,
     )
     return evaluation, final
 
@@ -191,7 +196,9 @@ def _judge(
     bounds: Rows,
     weights: npt.NDArray,
     thresholds: npt.NDArray,
-    points: Sequence[OperatingPoint],
+    calibration: Calibration,
+    sets: SetAnswers,
+    out_of_fold: bool = False,
 ) -> Evaluation:
     """Tables of `rows`; `bounds` are the oracle's answers to those of them that it bounds."""
     sample = Sample(predictions.labels, weights)
@@ -201,8 +208,9 @@ def _judge(
     metrics = _metrics_table(findings, sample, rows | oracle, thresholds)
     tables = {
         "metrics": metrics,
-        "operating_points": _operating_points_table(findings, points, metrics),
-        "reliability": _reliability_table(findings, sample, rows[AS_PRESENT]),
+        "operating_points": _operating_points_table(calibration, metrics),
+        "reliability": reliability_table(findings, sample, _fused(rows)),
+        "coverage": coverage_table(findings, predictions.labels, sets, out_of_fold=out_of_fold),
     }
     if pairs:
         tables["comparisons"] = paired_differences(findings, sample, rows, pairs)
@@ -217,7 +225,13 @@ def _judge(
         thresholds=thresholds,
         tables=tables,
         leaks=find_leaks(findings, sample, bounded, bounds),
+        sets=sets,
     )
+
+
+def _fused(rows: Rows) -> Rows:
+    """The model's own rows: from what each study has, then from every subset."""
+    return {row: values for row, values in rows.items() if row.startswith("fused/")}
 
 
 def _baseline_rows(predictions: Predictions, baselines: Mapping[str, npt.NDArray]) -> Rows:
@@ -266,39 +280,25 @@ def _metrics_table(
             for metric in METRICS:
                 values = one.figures.get(metric, np.full(2, np.nan))
                 line |= estimate_columns(metric, interval(metric, values))
-            lines.append(line)
+            lines.append(line | {BY_CHANCE: float(one.figures[BY_CHANCE][0])})
     return pd.DataFrame(lines)
 
 
-def _operating_points_table(
-    findings: FindingSet, points: Sequence[OperatingPoint], metrics: pd.DataFrame
-) -> pd.DataFrame:
-    """Threshold, what it promised on the calibration split, and what it gave here."""
+def _operating_points_table(calibration: Calibration, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Threshold, what it promised on the calibration split, and what it gave here.
+
+    ``held_out``: the promise rests on studies that the probabilities were not fitted on.
+    """
     judged = metrics[metrics["row"] == AS_PRESENT].set_index("finding")
     lines = []
-    for finding, point in zip(findings, points, strict=True):
+    points = zip(calibration.findings, calibration.operating_points, calibration.points_held_out, strict=True)
+    for finding, point, held_out in points:
         line: dict[str, object] = {"finding": finding.name, "threshold": point.threshold}
-        line |= {"target_sensitivity": point.target_sensitivity}
+        line |= {"target_sensitivity": point.target_sensitivity, "held_out": held_out}
         line |= estimate_columns("calibration_sensitivity", point.sensitivity)
         line |= estimate_columns("calibration_specificity", point.specificity)
         for metric in ("sensitivity", "specificity", "precision", "f1"):
             columns = [metric, f"{metric}_low", f"{metric}_high"]
             line |= dict(zip(columns, judged.loc[[finding.name], columns].to_numpy(float)[0].tolist(), strict=True))
         lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def _reliability_table(findings: FindingSet, sample: Sample, probabilities: npt.NDArray) -> pd.DataFrame:
-    """Predicted and observed frequency in ten bins of equal mass, per finding, of ``fused/as_present``."""
-    lines = []
-    for f, finding in enumerate(findings):
-        known = ~np.isnan(sample.labels[:, f]) & ~np.isnan(probabilities[:, f])
-        p, positive, weights = probabilities[known, f], sample.labels[known, f] == 1, sample.weights[:, known]
-        bins = equal_mass_bins(p)
-        for number in np.unique(bins):
-            inside = bins == number
-            with np.errstate(invalid="ignore"):
-                observed = percentile_interval((weights @ (inside & positive)) / (weights @ inside))
-            line: dict[str, object] = {"finding": finding.name, "bin": int(number), "n": int(inside.sum())}
-            lines.append(line | {"predicted": float(p[inside].mean())} | estimate_columns("observed", observed))
     return pd.DataFrame(lines)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: ROC curves and reliability, one panel per finding.
+"""Figures of an evaluation: ROC curves and reliability, one panel per finding or per modality subset.
 
 Drawn without pyplot, so that no global state and no display is touched. Colours are Okabe and Ito's, told apart by
 colour-blind readers; lines differ in dash too.
@@ -7,7 +7,7 @@ colour-blind readers; lines differ in dash too.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from training.evaluation import Evaluation
 
 _BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
+_LINES = (_BLUE, _VERMILION, _GREEN, _ORANGE, "#CC79A7", "#56B4E9")
 _MODALITY_STYLES: dict[Modality, dict] = {
     Modality.IMAGE: {"color": _ORANGE},
     Modality.TEXT: {"color": _GREEN, "dashes": (6, 1)},
@@ -60,6 +61,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     """Observed against predicted frequency, ten bins of equal mass with 95 % intervals, over all probabilities."""
     figure, panels = _panels(evaluation)
     reliability = evaluation.tables["reliability"]
+    reliability = reliability[reliability["row"] == "fused/as_present"]
     for f, (finding, panel) in enumerate(zip(evaluation.findings, panels, strict=True)):
         panel.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
         probabilities = evaluation.probabilities["fused/as_present"][:, f]
@@ -74,6 +76,41 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
         panel.plot(predicted, observed, "o-", color=_BLUE, markersize=4, linewidth=1.2)
         ece = evaluation.value("metrics", "ece", row="fused/as_present", finding=finding.name)
         panel.set_title(f"{finding.display}, ECE {f'{ece:.3f}'.removeprefix('0')}", fontsize=10, loc="left")
+        _label_outer(panel, "predicted probability", "observed frequency")
+    return figure
+
+
+def subset_reliability_figure(evaluation: Evaluation) -> Figure:
+    """Observed against predicted frequency given each modality subset alone, a panel each, a line per finding."""
+    rows = [row for row in evaluation.probabilities if row.startswith("fused/") and row != "fused/as_present"]
+    figure, panels = _grid(len(rows))
+    table = evaluation.tables["reliability"].set_index(["row", "finding"]).sort_index()
+    for row, panel in zip(rows, panels, strict=True):
+        panel.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
+        for f, finding in enumerate(evaluation.findings):
+            if (row, finding.name) not in table.index:
+                continue
+            bins = table.loc[[(row, finding.name)]].sort_values("bin")
+            color, dashes = _LINES[f % len(_LINES)], _DASHES[f // len(_LINES) % len(_DASHES)]
+            predicted, observed, low, high = (
+                bins[column].to_numpy(float) for column in ("predicted", "observed", "observed_low", "observed_high")
+            )
+            panel.vlines(predicted, low, high, color=color, linewidth=0.8, alpha=0.6)
+            ece = f"{evaluation.value('metrics', 'ece', row=row, finding=finding.name):.3f}".removeprefix("0")
+            style: dict[str, Any] = {} if f < len(_LINES) else {"dashes": dashes}
+            panel.plot(
+                predicted,
+                observed,
+                "o-",
+                color=color,
+                markersize=3,
+                linewidth=1.1,
+                label=f"{finding.display}  {ece}",
+                **style,
+            )
+        title = row.removeprefix("fused/").replace("+", " + ")
+        panel.set_title(title, fontsize=10, loc="left")
+        panel.legend(title="ECE", loc="upper left", fontsize=7, title_fontsize=7, frameon=False)
         _label_outer(panel, "predicted probability", "observed frequency")
     return figure
 
@@ -103,7 +140,11 @@ def _roc(labels: npt.NDArray, probabilities: npt.NDArray) -> tuple[npt.NDArray, 
 
 
 def _panels(evaluation: Evaluation) -> tuple[Figure, list[Axes]]:
-    count = len(evaluation.findings)
+    """A panel per finding."""
+    return _grid(len(evaluation.findings))
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
     # Four findings stand better as two by two than as a strip.
     columns = min(count, _COLUMNS if count > _COLUMNS else math.ceil(math.sqrt(count)))
     lines = math.ceil(count / columns)

@@ -25,6 +25,8 @@ RANKING = ("auroc", "auprc")
 AT_OPERATING_POINT = ("sensitivity", "specificity", "precision", "f1")
 PROPER = ("brier", "ece", "nll")
 METRICS = (*RANKING, *AT_OPERATING_POINT, *PROPER)
+BY_CHANCE = "ece_by_chance"
+"""What the ECE of perfectly calibrated probabilities would be on as many studies."""
 
 _BINS = 10
 _CHUNK = 32  # replicates at a time: their cumulative sums stay in the processor's cache
@@ -95,7 +97,7 @@ def macro(measured: Sequence[Measured]) -> Measured:
 def finding_metrics(
     labels: npt.NDArray, probabilities: npt.NDArray, called: npt.NDArray[np.bool_] | None, weights: npt.NDArray
 ) -> dict[str, Replicates]:
-    """Every metric of `METRICS`, each [1 + R]; those at the operating point only where `called` is given.
+    """Every metric of `METRICS` and `BY_CHANCE`, each [1 + R]; at the operating point only where `called` is given.
 
     Parameters
     ----------
@@ -110,7 +112,9 @@ def finding_metrics(
     -----
     Agrees with scikit-learn's ``roc_auc_score``, ``average_precision_score``, ``brier_score_loss`` and ``log_loss``
     under the same sample weights. ECE: mean absolute difference of frequency and mean probability over ten bins of
-    equal mass, weighted by mass (Naeini et al., AAAI 2015); the bins are those of the sample in every replicate.
+    equal mass, weighted by mass (Naeini et al., AAAI 2015); the bins are those of the sample in every replicate. It is
+    not debiased: chance keeps it above 0 even where every probability is right. How far is `BY_CHANCE`, the same for
+    the sample and every replicate; an ECE that does not exceed it shows nothing.
     """
     positive = labels == 1
     figures = ranking(positive, probabilities, weights)
@@ -119,10 +123,17 @@ def finding_metrics(
     total = weights.sum(axis=1)
     with np.errstate(invalid="ignore"):
         figures["brier"] = weights @ (probabilities - positive) ** 2 / total
-        gaps = weights @ (np.eye(_BINS)[equal_mass_bins(probabilities)] * (positive - probabilities)[:, None])
-        figures["ece"] = np.abs(gaps).sum(axis=1) / total
+        bins = np.eye(_BINS)[equal_mass_bins(probabilities)]
+        figures["ece"] = np.abs(weights @ (bins * (positive - probabilities)[:, None])).sum(axis=1) / total
+        figures[BY_CHANCE] = np.full(len(total), _expected_gaps(bins, probabilities)) / len(labels)
         figures["nll"] = weights @ surprise(positive, probabilities) / total
     return figures
+
+
+def _expected_gaps(bins: Floats, probabilities: npt.NDArray) -> float:
+    """Expected sum of the bins' absolute gaps if labels were drawn from `probabilities`; normal approximation."""
+    variance = bins.T @ (probabilities * (1 - probabilities))
+    return float(np.sqrt(2 / np.pi * variance).sum())
 
 
 def ranking(positive: npt.NDArray[np.bool_], scores: npt.NDArray, weights: npt.NDArray) -> dict[str, Replicates]:

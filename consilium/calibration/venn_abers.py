@@ -39,9 +39,8 @@ class Ordered:
     def of(cls, scores: Floats, positive: npt.NDArray[np.bool_]) -> Ordered:
         """From scores [N], finite, and labels [N]."""
         distinct, place = np.unique(scores, return_inverse=True)
-        counts, positives = (
-            np.bincount(place, part, minlength=len(distinct)) for part in (np.ones(len(scores)), positive)
-        )
+        counts = np.bincount(place, minlength=len(distinct)).astype(np.float64)
+        positives = np.bincount(place, positive, len(distinct)).astype(np.float64)
         return cls(distinct, counts, positives)
 
 

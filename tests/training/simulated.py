@@ -23,7 +23,14 @@ class KnownOracle:
 
 
 def simulate(
-    studies: int, seed: int, *, noise: float = 0.7, missing: float = 0.2, unknown: float = 0.05, told: float = 0.0
+    studies: int,
+    seed: int,
+    *,
+    noise: float = 0.7,
+    missing: float = 0.2,
+    unknown: float = 0.05,
+    told: float = 0.0,
+    prevalence: np.ndarray = PREVALENCE,
 ) -> tuple[Predictions, KnownOracle]:
     """Independent Gaussian evidence per modality; the model sees it through `noise` and is `told` the label besides.
 
@@ -31,7 +38,7 @@ def simulate(
     """
     rng = np.random.default_rng(seed)
     shape = (studies, len(FINDINGS))
-    truth = (rng.random(shape) < PREVALENCE).astype(float)
+    truth = (rng.random(shape) < prevalence).astype(float)
     ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in Modality}
     seen = {m: ratio + noise * rng.normal(size=shape) + told * truth for m, ratio in ratios.items()}
     present = rng.random((studies, 3)) >= missing
@@ -39,7 +46,7 @@ def simulate(
     for subset in nonempty_subsets(Modality):
         have = present[:, [list(Modality).index(m) for m in subset]].all(axis=1)[:, None]
         fused[subset_key(subset)] = np.where(have, 1.7 * sum(seen[m] for m in subset) - 1, np.nan)
-        posteriors[subset_key(subset)] = expit(logit(PREVALENCE) + sum(ratios[m] for m in subset))
+        posteriors[subset_key(subset)] = expit(logit(prevalence) + sum(ratios[m] for m in subset))
     opinions = {m: np.where(present[:, [i]], 2 * seen[m], np.nan) for i, m in enumerate(Modality)}
     names = np.array([f"{seed}-{i}" for i in range(studies)])
     order = rng.permutation(studies)

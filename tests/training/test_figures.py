@@ -10,7 +10,7 @@ from consilium.findings import Finding, FindingSet
 from consilium.recipe import CalibrationRecipe
 from training.evaluate import calibrate, evaluate
 from training.evaluation import Evaluation
-from training.figures import reliability_figure, roc_figure
+from training.figures import reliability_figure, roc_figure, subset_reliability_figure
 
 from .simulated import FINDINGS, simulate
 
@@ -46,14 +46,34 @@ def test_roc_panels_show_every_witness_and_the_operating_point(evaluation: Evalu
 
 def test_reliability_panels_show_the_table(evaluation: Evaluation) -> None:
     panel = reliability_figure(evaluation).axes[0]
-    bins = evaluation.tables["reliability"].query("finding == 'pneumonia'")
+    bins = evaluation.tables["reliability"].query("finding == 'pneumonia' and row == 'fused/as_present'")
     drawn = next(line for line in panel.lines if line.get_marker() == "o")
     assert np.array_equal(drawn.get_xdata(), bins["predicted"])
     assert np.array_equal(drawn.get_ydata(), bins["observed"])
     assert "Pneumonia" in panel.get_title(loc="left")
 
 
-@pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
+def test_reliability_by_subset_has_a_panel_each_and_a_line_per_finding(evaluation: Evaluation) -> None:
+    panels = [axes for axes in subset_reliability_figure(evaluation).axes if axes.get_visible()]
+    assert [panel.get_title(loc="left") for panel in panels] == [
+        "image",
+        "text",
+        "observations",
+        "image + text",
+        "image + observations",
+        "text + observations",
+        "image + text + observations",
+    ]
+    labels = panels[4].get_legend_handles_labels()[1]
+    ece = evaluation.value("metrics", "ece", row="fused/image+observations", finding="effusion")
+    assert labels[1] == f"Pleural effusion  {ece:.3f}".replace("0.", ".")
+    bins = evaluation.tables["reliability"].query("finding == 'effusion' and row == 'fused/image+observations'")
+    drawn = next(line for line in panels[4].lines if line.get_label() == labels[1])
+    assert np.array_equal(drawn.get_xdata(), bins["predicted"])
+    assert np.array_equal(drawn.get_ydata(), bins["observed"])
+
+
+@pytest.mark.parametrize("draw", [roc_figure, reliability_figure, subset_reliability_figure])
 def test_figures_become_pictures(evaluation: Evaluation, draw) -> None:
     buffer = io.BytesIO()
     draw(evaluation).savefig(buffer, dpi=60)
@@ -70,6 +90,7 @@ def test_a_finding_without_negatives_leaves_its_panel_empty() -> None:
     panels = roc_figure(evaluation).axes
     assert panels[1].get_legend() is None
     assert panels[0].get_legend() is not None
+    assert len(subset_reliability_figure(evaluation).axes[0].get_legend_handles_labels()[1]) == 2
     assert evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro") == evaluation.value(
         "metrics", "auroc", row="fused/as_present", finding="pneumonia"
     )
@@ -87,3 +108,5 @@ def test_six_classes_fill_two_rows() -> None:
     assert np.allclose(evaluation.probabilities["fused/as_present"].sum(axis=1), 1)
     shown = [axes.get_visible() for axes in roc_figure(evaluation).axes]
     assert shown == [True] * 6 + [False] * 2
+    colours = [line.get_color() for line in subset_reliability_figure(evaluation).axes[0].lines]
+    assert len(set(colours)) == 7  # six classes and the diagonal

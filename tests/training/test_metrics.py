@@ -8,7 +8,17 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
 from consilium.calibration import patient_bootstrap
-from training.metrics import METRICS, Sample, entropy, equal_mass_bins, finding_metrics, interval, macro, ranking
+from training.metrics import (
+    BY_CHANCE,
+    METRICS,
+    Sample,
+    entropy,
+    equal_mass_bins,
+    finding_metrics,
+    interval,
+    macro,
+    ranking,
+)
 
 
 def draw(studies: int, seed: int, digits: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +34,7 @@ def test_every_replicate_agrees_with_scikit_learn(digits: int) -> None:
     called = scores >= 0.3
     weights = patient_bootstrap(np.arange(300) // 3, 40, 1)
     figures = finding_metrics(labels, scores, called, weights)
-    assert set(figures) == set(METRICS)
+    assert set(figures) == {*METRICS, BY_CHANCE}
     for r, w in enumerate(weights):
         expected = {
             "auroc": sk.roc_auc_score(labels, scores, sample_weight=w),
@@ -58,6 +68,20 @@ def test_calibration_error_of_honest_and_of_boastful_probabilities() -> None:
     ones = np.ones((1, 20000))
     assert finding_metrics(labels, p, None, ones)["ece"][0] < 0.012
     assert finding_metrics(labels, boast, None, ones)["ece"][0] == pytest.approx(np.abs(boast - p).mean(), abs=0.012)
+
+
+@pytest.mark.parametrize(("studies", "sharpness"), [(200, 1.0), (5000, 1.0), (5000, 3.0)])
+def test_calibration_error_by_chance_is_what_perfect_probabilities_show(studies: int, sharpness: float) -> None:
+    rng = np.random.default_rng(0)
+    shown, expected = [], []
+    for _ in range(60):
+        p = 1 / (1 + np.exp(-sharpness * rng.normal(size=studies) + 1))
+        figures = finding_metrics((rng.random(studies) < p).astype(float), p, None, np.ones((2, studies)))
+        shown.append(figures["ece"][0])
+        expected.append(figures[BY_CHANCE][0])
+    assert np.mean(expected) == pytest.approx(np.mean(shown), rel=0.07)
+    assert 0.003 < np.mean(expected) < 0.1
+    assert np.array_equal(figures[BY_CHANCE], np.full(2, expected[-1]))
 
 
 def test_the_interval_of_the_calibration_error_holds_the_figure() -> None:
