@@ -256,8 +256,7 @@ def _started(devices: int) -> Iterator[_Company]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="consilium-training-") as folder:
         meeting = Path(folder) / "store"
-        threads = torch.get_num_threads()
-        others = [context.Process(target=_follow, args=(n, devices, meeting, threads)) for n in range(1, devices)]
+        others = [context.Process(target=_follow, args=(number, devices, meeting)) for number in range(1, devices)]
         for process in others:
             process.start()
         try:
@@ -270,11 +269,10 @@ def _started(devices: int) -> Iterator[_Company]:
                 process.join()
 
 
-def _follow(number: int, size: int, meeting: Path, threads: int) -> None:
+def _follow(number: int, size: int, meeting: Path) -> None:
     """The life of a process that `_started` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches all; the leading process decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     store = FileStore(str(meeting))
     store.set(_ready(number), "")
     try:

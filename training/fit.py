@@ -24,6 +24,7 @@ from consilium.errors import TrainingError
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
 from consilium.study import Modality
+from consilium.threads import limit_threads
 from training.averaging import MovingAverage
 from training.datamodule import CachedCohort, StudyDataModule, StudyDataset
 from training.distributed import company, together, world
@@ -186,6 +187,7 @@ def precision(recipe: Recipe) -> str:
 
 def _train_along(task: _Task) -> None:
     """What the other processes do: the same, but nothing is recorded."""
+    limit_threads(task.recipe.training.threads)
     _train(task, task.module(), task.data(), None, progress=False)
 
 

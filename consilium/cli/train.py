@@ -38,6 +38,7 @@ def train(
     """
     log_to_terminal()
     from consilium.store import tracking_uri
+    from training.distributed import company
     from training.recipes import find_recipe
     from training.run import train as train_recipe
 
@@ -46,7 +47,10 @@ def train(
         # Another task has other findings, so it is another registered model.
         changes = [f"cohort.task={task}", f"name={chosen.name}-{task}"]
         chosen = find_recipe(recipe, [*(settings or []), *changes])
-    trained = train_recipe(chosen, cohort, promote=promote, resume=resume)
+    with company(chosen.training.devices) as leads:
+        if not leads:  # torchrun started this process to train along, and all is done
+            return
+        trained = train_recipe(chosen, cohort, promote=promote, resume=resume)
     if as_json:
         document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}
         show_json(document | {"evaluation": trained.evaluation.to_json()})
