@@ -126,7 +126,7 @@ class Gaussian:
         # Features that do not vary at all would have no inverse.
         eigenvalues, directions = torch.linalg.eigh(shrunk)
         whitening = directions / eigenvalues.clamp(min=max(float(size), 1.0) * 1e-9).sqrt()
-        return cls(mean.float(), whitening.float())
+        return cls(mean.float(), whitening.float().contiguous())
 
     def distance(self, features: Tensor) -> Tensor:
         """Mahalanobis distance of each row of `features` [B, D], [B]."""

@@ -6,7 +6,7 @@ audit of the cohort that the model learned from. Each gives its reasons; a study
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,19 +81,18 @@ def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, .
             for modality in rule.required
             if modality not in grounds.modalities
         ),
-        "image_quality": image_faults(grounds.item) if rule.image_quality else (),
+        "image_quality": image_faults(grounds.item.images, grounds.item.letterboxes) if rule.image_quality else (),
         "audit": _audited(grounds.audit) if rule.audit else (),
     }
 
 
-def image_faults(item: Prepared) -> tuple[str, ...]:
-    """What is wrong with the images of a study, judged on the model's squares without their margins."""
+def image_faults(squares: Iterable[npt.NDArray[np.uint16]], boxes: Sequence[Letterbox]) -> tuple[str, ...]:
+    """What is wrong with the images of a study, judged on the model's squares [S, S] without their margins."""
     faults = []
-    for number, (square, box) in enumerate(zip(item.images, item.letterboxes, strict=True), start=1):
-        which = "The image" if len(item.images) == 1 else f"Image {number}"
+    for number, (square, box) in enumerate(zip(squares, boxes, strict=True), start=1):
         fault = _fault(square, box)
         if fault:
-            faults.append(f"{which} {fault}.")
+            faults.append(f"{'The image' if len(boxes) == 1 else f'Image {number}'} {fault}.")
     return tuple(faults)
 
 
