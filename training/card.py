@@ -24,6 +24,7 @@ from training.card_writing import CardTable, Section, Words, frame_table, markdo
 from training.comparisons import MACRO
 from training.evaluation import AS_PRESENT, Evaluation
 from training.figures import reliability_figure, roc_figure
+from training.selective_figures import decision_figure, risk_coverage_figure
 from training.subgroups import LEAST_OF_EACH_CLASS
 
 _SOUND = "sound"
@@ -46,8 +47,8 @@ class Facts:
     Attributes
     ----------
     evaluation : Evaluation
-        Of its tables, the card shows also those that not every run has: ``coverage``, ``novelty``, ``selective``,
-        ``net_benefit``, ``faithfulness``, ``subgroups``, ``gaps`` and ``shifts``.
+        Of its tables, the card shows also those that not every run has: ``novelty``, ``faithfulness``, those of
+        `training.selective`, ``subgroups``, ``gaps`` and ``shifts``.
     cohort : dict of str to str
         What the model learned from: name, task, digest, number of studies and patients.
     studies : dict of str to int
@@ -187,7 +188,10 @@ def _performance(facts: Facts) -> Section:
 
 def _calibration(facts: Facts) -> Section:
     made = CardTable("How probabilities are made", ("what", "which"), _pairs(facts.calibration))
-    text = "Calibration error: the mean distance of predicted from observed frequency, in ten groups of equal size."
+    text = (
+        "Calibration error: the mean distance of predicted from observed frequency, in ten groups of equal size. The "
+        "band of a coverage is where 95 % of sound ones lie."
+    )
     drawn = picture("Predicted against observed frequency", reliability_figure(facts.evaluation))
     tables = (made, *calibration_tables(facts.tables, facts.words))
     return Section("How far its probabilities can be trusted", (text,), (), tables, (drawn,))
@@ -198,9 +202,16 @@ def _doubt(facts: Facts) -> Section:
     tables = tuple(doubt_tables(facts.tables, facts.words))
     if not tables:
         return Section(title)
-    return Section(
-        title, ("Inputs unlike the training data, and what referring studies to a human gains.",), (), tables
+    drawn, findings, found = [], facts.evaluation.findings, dict(facts.tables)
+    if {"risk_coverage", "aurc", "selective"} <= set(found):
+        drawn.append(picture("Errors against the share answered", risk_coverage_figure(findings, found)))
+    if "decision_curve" in found:
+        drawn.append(picture("Net benefit", decision_figure(findings, found["decision_curve"])))
+    text = (
+        "Inputs unlike the training data, and what referring studies to a human gains. Net benefit: true positives "
+        "less false positives at the rate of exchange that the threshold means."
     )
+    return Section(title, (text,), (), tables, tuple(drawn))
 
 
 def _groups(facts: Facts) -> Section:

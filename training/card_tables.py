@@ -9,6 +9,7 @@ import pandas as pd
 from consilium.model import FUSED
 from training.card_writing import CardTable, Words, crossed_table, frame_table
 from training.comparisons import MACRO
+from training.coverage import AS_IT_CAME
 from training.evaluation import AS_PRESENT
 from training.strange import ORDINARY
 
@@ -58,7 +59,20 @@ def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
     title = "Calibration error, by what was read"
     found = [crossed_table(title, heard, words, index=("row",), across="finding", figure="ece")]
     if "coverage" in tables:
-        found.append(frame_table("Coverage of the prediction sets", tables["coverage"], words))
+        found += _coverage_tables(tables["coverage"], words)
+    return found
+
+
+def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
+    """All studies with the band of each class, then the share covered by what was read."""
+    whole = coverage["subset"] == AS_IT_CAME
+    columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
+    found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
+    heard = coverage[~whole & ~coverage["subset"].str.endswith("together")]
+    for name in heard["class"].unique().tolist():
+        title = f"Coverage where the finding is {name}, by what was read"
+        own = heard[heard["class"] == name]
+        found.append(crossed_table(title, own, words, index=("subset",), across="finding", figure="coverage"))
     return found
 
 
@@ -75,7 +89,7 @@ def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
             frame_table("Strange inputs, as all parts together show them", together, words, ("kind", *columns)),
             frame_table("Ordinary studies that are called strange", table[usual], words, ("part", "n", "flagged")),
         ]
-    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit"}
+    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit of acting by it"}
     return found + [frame_table(title, tables[name], words) for name, title in titles.items() if name in tables]
 
 

@@ -10,7 +10,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,18 +32,25 @@ _UNKNOWN = "–"
 _COLUMN_TITLES = {
     "absent": "nothing left to read",
     "against": "compared with",
+    "answered": "share answered",
     "auprc": "AUPRC",
     "auroc": "AUROC",
     "auroc_difference": "AUROC difference",
     "auroc_share": "share of possible AUROC",
+    "band_high": "band to",
+    "band_low": "band from",
     "best": "highest in",
+    "both": "sets of both",
     "brier": "Brier score",
     "distance": "how strange",
     "ece": "calibration error",
+    "empty": "empty sets",
+    "error": "errors among them",
+    "error_referred": "errors among the referred",
     "f1": "F1",
     "flagged": "called strange",
     "fpr95": "false alarms where 95 % are noticed",
-    "gap": "gap",
+    "gain": "gain over all or none",
     "information_share": "share of possible information",
     "low": "AUROC at least",
     "lower_bound": "at least, over all tests",
@@ -53,14 +60,24 @@ _COLUMN_TITLES = {
     "nll_difference": "NLL difference",
     "oracle_auroc": "possible AUROC",
     "oracle_nll": "possible NLL",
+    "policy": "answers",
     "positives": "with the finding",
     "precision": "positive predictive value",
     "row": "answer from",
+    "subset": "read",
     "threshold": "called from",
     "worst": "lowest in",
 }
-_NAMED_COLUMNS = frozenset({"kind", "metric", "method", "shift", "distance", "label_kind"})
+_NAMED_COLUMNS = frozenset({"kind", "method", "shift", "distance"})
 """Columns whose cells are names of ours, not a cohort's."""
+_POLICIES = {
+    "everything": "every study",
+    "rule": "what no part refers",
+    "both": "sets of one answer",
+    "novelty": "nothing strange",
+    "required": "nothing required absent",
+    "image_quality": "no faulty image",
+}
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|#~&$]|(?<!\w)_|_(?!\w)")
 _LIST_MARK = re.compile(r"^(\d*)([-+=.)])(?=[\s=-]|$)")
@@ -109,16 +126,23 @@ class Words:
 
     def cell(self, column: str, value: str) -> str:
         """The text of a cell; names that are not ours stay as they are."""
-        if column == "finding":
-            known = {finding.name: finding.display for finding in self.findings} | {MACRO: "mean over findings"}
-            return known.get(value, value)
-        if column in {"row", "against"}:
-            return _answer_title(value)
+        if column in _NAMED_COLUMNS:
+            return value.replace("_", " ")
         if column == "part" and value in {FUSED, *Modality}:
             return part_in_words(value)
-        if column == "metric":
-            return self.column(value)
-        return value.replace("_", " ") if column in _NAMED_COLUMNS else value
+        rules: dict[str, Callable[[str], str]] = {
+            "finding": self._finding,
+            "row": _answer_title,
+            "against": _answer_title,
+            "subset": lambda subset: _answer_title(f"fused/{subset}"),
+            "metric": self.column,
+            "policy": lambda policy: _POLICIES.get(policy, policy),
+        }
+        return rules[column](value) if column in rules else value
+
+    def _finding(self, name: str) -> str:
+        known = {finding.name: finding.display for finding in self.findings} | {MACRO: "mean over findings"}
+        return known.get(name, name)
 
 
 def _answer_title(row: str) -> str:
