@@ -14,6 +14,7 @@ from consilium.novelty import NoveltyDetector
 from training.evaluation import Evaluation
 from training.fit import Fit
 from training.predictions import Predictions
+from training.selective import Doubts, faulty_images, prediction_sets, selective_tables
 from training.stage import Stage
 from training.strange.evaluation import evaluate_novelty
 from training.subgroups import study_groups, subgroup_tables
@@ -45,7 +46,7 @@ class Judged:
 def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     """Every further table that the recipe asks for, by name."""
     recipe = stage.recipe
-    tables = _subgroups(stage, evaluation)
+    tables = _subgroups(stage, evaluation) | _selective(stage, judged, evaluation)
     if judged.novelty is not None and recipe.evaluation.novelty:
         _log.info("strange inputs")
         tables["novelty"] = evaluate_novelty(
@@ -60,3 +61,14 @@ def _subgroups(stage: Stage, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     groups = study_groups([stage.cohort.records[row] for row in rows], [stage.cached.studies[row] for row in rows])
     tables = subgroup_tables(evaluation, groups, bootstrap=stage.recipe.evaluation.bootstrap, seed=stage.recipe.seed)
     return {name: table for name, table in tables.items() if len(table)}
+
+
+def _selective(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+    said = judged.predictions
+    doubts = Doubts(
+        prediction_sets(said, judged.calibration),
+        {} if judged.novelty is None else judged.novelty.p_values(said.novelty),
+        faulty_images(stage.cached, judged.fit.preprocessing, said.study_ids),
+    )
+    bootstrap, seed = stage.recipe.evaluation.bootstrap, stage.recipe.seed
+    return selective_tables(evaluation, stage.recipe.refer, doubts, said.present, bootstrap=bootstrap, seed=seed)
