@@ -26,6 +26,7 @@ from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
 from consilium.recipe import Recipe
 from consilium.threads import limit_threads
+from training.audit.audit import audit_cohort
 from training.audit.report import REMARK, AuditReport
 from training.card import Facts, card
 from training.cohorts import load_cohort
@@ -163,8 +164,6 @@ def _audit(stage: Stage, evaluation: Evaluation) -> AuditReport | None:
     """What is too good to be true in the cohort, beside what the model reaches; None where the recipe wants none."""
     if not stage.recipe.evaluation.audit:
         return None
-    from training.audit.audit import audit_cohort
-
     _log.info("audit")
     reached = {
         name: evaluation.value("metrics", "auroc", row=AS_PRESENT, finding=name) for name in evaluation.findings.names

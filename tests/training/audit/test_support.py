@@ -18,7 +18,7 @@ def test_the_half_width_is_that_of_repeated_samples():
     labels = np.repeat([1, 0], [40, 80])
     found = [roc_auc_score(labels, rng.normal(shift * labels)) for _ in range(2000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.01)
-    assert auroc_half_width(40, 80) == pytest.approx(1.96 * np.std(found), rel=0.1)
+    assert auroc_half_width(40, 80) == pytest.approx(1.96 * np.std(found), rel=0.15)
     assert np.isnan(auroc_half_width(0, 5))
 
 
