@@ -148,7 +148,7 @@ def _summary(facts: Facts) -> Section:
 
 def _widest_gap(facts: Facts) -> str:
     gaps = facts.tables["gaps"]
-    line: dict[Any, Any] = gaps.loc[gaps["gap"].idxmax()].to_dict()
+    line: dict[Any, Any] = gaps.iloc[int(gaps["gap"].to_numpy(float).argmax())].to_dict()
     name = {column: write_cell(line, column, facts.words) for column in line}
     return (
         f"Widest gap between two groups: the {name['metric']} for {name['finding']} is {name['gap']} lower for "

@@ -77,8 +77,8 @@ def find_duplicates(
     cached : CachedCohort or None
         With the pixels; None: images are not compared.
     parts : sequence of str or None
-        Split or fold of each record. None: the splits that the cohort fixes; where it fixes none any two patients may be
-        put apart, so each counts as a part.
+        Split or fold of each record. None: the splits that the cohort fixes; where it fixes none any two patients may
+        be put apart, so each counts as a part.
     inputs : InputRecipe or None
         Which notes are compared: those that a model reads.
     seed : int

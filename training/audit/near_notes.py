@@ -70,7 +70,10 @@ def near_texts(texts: Sequence[Text], seed: int = 0) -> tuple[Pairs, Floats]:
     keys = np.stack([_folded(band) for band in np.split(signatures, _BANDS, axis=1)], axis=1)
     sizes = np.diff(shingles.indptr)
     candidates = unique_pairs(
-        [pairs[(signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1) > 0.7] for pairs in bucketed_pairs(keys)],
+        [
+            pairs[(signatures[pairs[:, 0]] == signatures[pairs[:, 1]]).mean(axis=1) > 0.7]
+            for pairs in bucketed_pairs(keys)
+        ],
         len(texts),
     )
     likeness = np.zeros(len(candidates))

@@ -97,7 +97,7 @@ class AuditReport:
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of `table`; None in place of what JSON has no word for."""
     return [
-        {name: None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
+        {str(name): None if isinstance(cell, float) and not math.isfinite(cell) else cell for name, cell in row.items()}
         for row in table.to_dict("records")
     ]
 

@@ -169,7 +169,7 @@ def _concerns(cohort: Cohort, table: pd.DataFrame) -> list[Concern]:
     for finding in cohort.findings:
         own = table[(table.finding == finding.name) & table.suspect]
         if len(own):
-            worst = own.loc[own["drop"].idxmax()]
+            worst = own.iloc[int(own["drop"].to_numpy(float).argmax())]
             text = (
                 f"{finding.display} is not known where the source is not: {worst.method.replace('_', ' ')} falls from"
                 f" AUROC {worst.cross_validated:.2f} to {worst.left_out:.2f} in sources that it has not learned from"
