@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 import torch
 
 from consilium.artifact import save_artifact
-from consilium.diagnosis import ModelIdentity
+from consilium.diagnosis import AuditVerdict, ModelIdentity
 from consilium.diagnostician import Diagnostician, choose_device
 from consilium.errors import InputError, ModelFailure
 from consilium.ingest.records import study_from_records
 from consilium.study import Modality, Study, nonempty_subsets, subset_key
-from tests.consilium.tiny import ALL, FINDINGS, tiny_study
+from tests.consilium.tiny import ALL, FINDINGS, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 
 IDENTITY = ModelIdentity("tiny", "1", "0" * 64)
@@ -40,6 +41,78 @@ def test_probabilities_are_the_calibration_of_the_logits(diagnostician: Diagnost
         logits = diagnostician.model(diagnostician.preprocessing.collate([diagnostician.prepare(study)]))
     expected = diagnostician.calibration.probabilities(logits.fused.numpy(), subset_key(ALL))[0]
     assert [r.probability for r in diagnosis.findings] == pytest.approx(list(expected), abs=1e-7)
+
+
+def test_intervals_and_sets_are_the_calibrations(diagnostician: Diagnostician) -> None:
+    for number in range(8):
+        study = tiny_study(number)
+        (diagnosis,) = diagnostician.diagnose([study])
+        with torch.no_grad():
+            batch = diagnostician.preprocessing.collate([diagnostician.prepare(study)])
+            logits = diagnostician.model(batch).fused.double().numpy()
+        key, calibration = subset_key(ALL), diagnostician.calibration
+        for position, result in enumerate(diagnosis.findings):
+            assert result.interval == pytest.approx(calibration.intervals(logits, key)[0, position], abs=1e-9)
+            absent, present = calibration.prediction_sets(logits, key)[0, position]
+            assert result.prediction_set == (("absent",) if absent else ()) + (("present",) if present else ())
+            assert result.interval[0] <= result.probability <= result.interval[1]
+
+
+def test_a_foreign_image_is_novel_and_referred(diagnostician: Diagnostician) -> None:
+    study = tiny_study(5)
+    blank = replace(study.images[0], pixels=np.full((96, 128), 7, np.uint16))
+    rate = diagnostician.recipe.refer.novelty
+    assert rate is not None
+    usual, strange = diagnostician.diagnose([study, replace(study, images=(blank,))])
+    assert [part.part for part in usual.novelty] == ["image", "text", "observations", "fused"]
+    scores = {part.part: part.score for part in usual.novelty}
+    for part in strange.novelty:
+        assert part.novel == (part.p_value < rate)
+        if part.part in ("text", "observations"):
+            assert part.score == pytest.approx(scores[part.part], rel=1e-4)
+    assert strange.novelty[0].p_value == pytest.approx(1 / 31), "stranger than all of 30 calibration studies"
+    assert strange.novelty[0].p_value < usual.novelty[0].p_value
+    assert "The image is blank." in strange.refer
+    assert "The image is blank." not in usual.refer
+
+
+def test_an_absent_modality_has_no_novelty(diagnostician: Diagnostician) -> None:
+    with_note, alone = diagnostician.diagnose([tiny_study(6), tiny_study(7, frozenset({Modality.TEXT}))])
+    assert len(with_note.novelty) == 4
+    assert [part.part for part in alone.novelty] == ["text", "fused"]
+
+
+def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
+    artifact = tiny_artifact(refer={"both": False, "required": ["image"], "audit": True})
+    suspect = replace(artifact, audit=AuditVerdict("suspect", ("The marker tells.",)))
+    (diagnosis,) = Diagnostician(suspect, IDENTITY).diagnose([tiny_study(1, frozenset({Modality.TEXT}))])
+    assert diagnosis.audit == suspect.audit
+    assert diagnosis.refer == (
+        "There is no image, and this model must not answer without.",
+        "The audit calls the cohort that this model learned from suspect.",
+    )
+
+
+def test_without_a_detector_nothing_is_said_of_novelty() -> None:
+    artifact = replace(tiny_artifact(), recipe=tiny_recipe(refer={"novelty": None}), novelty=None)
+    (diagnosis,) = Diagnostician(artifact, IDENTITY).diagnose([tiny_study(1)])
+    assert diagnosis.novelty == ()
+
+
+def test_an_explanation_has_the_diagnosis_and_the_nearest_cases(diagnostician: Diagnostician) -> None:
+    study = tiny_study(3)
+    (diagnosis,) = diagnostician.diagnose([study])
+    explanation = diagnostician.explain(study, [])
+    said = explanation.diagnosis
+    assert said.refer == diagnosis.refer
+    assert [part.part for part in said.novelty] == [part.part for part in diagnosis.novelty]
+    for first, second in zip(said.novelty, diagnosis.novelty, strict=True):
+        assert first.score == pytest.approx(second.score, rel=1e-4)
+    assert len(explanation.neighbours) == 5
+    assert explanation.neighbours[0].similarity == pytest.approx(1, abs=1e-3), "this study was among them"
+    assert explanation.neighbours[0].labels == {"pneumonia": True, "effusion": None}
+    bare = Diagnostician(replace(tiny_artifact(), neighbours=None), IDENTITY)
+    assert bare.explain(study, []).neighbours == ()
 
 
 def test_mixed_studies_in_one_batch_are_answered_as_alone(diagnostician: Diagnostician) -> None:
