@@ -1,30 +1,36 @@
-"""What is in a cohort: counts, labels, missingness, and every file that cannot be used."""
+"""What is in a cohort: counts, labels, missingness, every file that cannot be used, and the audit's verdict."""
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from consilium.analytes import ANALYTES
 from consilium.errors import InputError, TrainingError
 from consilium.ingest.decode_pool import DecodePool
+from consilium.letterbox import Letterbox
 from consilium.recipe import SplitRecipe
-from consilium.study import Image, Modality, ViewPosition
-from training.cohorts.cohort import Cohort, StudyRecord
+from consilium.study import Image, Modality, Study, ViewPosition
+from training.audit.report import AuditReport
+from training.cohorts.cohort import Cohort, ImageFile, StudyRecord
+from training.image_cache import Filling, ImageCache, Square, as_listed
 from training.splits import split_cohort
+from training.terminal import frame_table
 
 _MOST_PROBLEMS = 50
 """More are counted, but not listed on a terminal."""
 _UNSPLIT = "not fixed"
+_SIDE = 64
+"""Pixels a side of the squares that the audit looks at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +51,8 @@ class CohortReport:
         What training goes on with, and how often: views unknown, blank images, implausible values.
     problems : tuple of str
         What should be mended.
+    audit : AuditReport or None
+        None: it was not asked for.
     """
 
     cohort: Cohort
@@ -54,6 +62,7 @@ class CohortReport:
     observations: pd.DataFrame
     remarks: dict[str, int]
     problems: tuple[str, ...]
+    audit: AuditReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         tables = {"labels": self.labels, "modalities": self.modalities, "observations": self.observations}
@@ -65,6 +74,7 @@ class CohortReport:
             **{name: table.to_dict("records") for name, table in tables.items()},
             "remarks": self.remarks,
             "problems": list(self.problems),
+            **({} if self.audit is None else {"audit": self.audit.to_json()}),
         }
 
     def terminal_tables(self) -> list[RenderableType]:
@@ -72,12 +82,14 @@ class CohortReport:
         name = f"{self.cohort.name}, {self.cohort.task}" if self.cohort.task else self.cohort.name
         shown: list[RenderableType] = [
             f"{name}: " + ", ".join(f"{count} {what}" for what, count in self.counts.items()),
-            _table("Labels", self.labels),
-            _table("Studies with each modality", self.modalities),
-            _table("Studies with each value", self.observations),
+            frame_table("Labels", self.labels),
+            frame_table("Studies with each modality", self.modalities),
+            frame_table("Studies with each value", self.observations),
         ]
+        if self.audit is not None:
+            shown += self.audit.terminal_tables()
         if self.remarks:
-            shown.append(_table("To know", pd.DataFrame(list(self.remarks.items()), columns=["what", "times"])))
+            shown.append(frame_table("To know", pd.DataFrame(list(self.remarks.items()), columns=["what", "times"])))
         shown += [Text(f"problem: {problem}", style="red") for problem in self.problems[:_MOST_PROBLEMS]]
         if len(self.problems) > _MOST_PROBLEMS:
             shown.append(f"and {len(self.problems) - _MOST_PROBLEMS} more; --json lists all")
@@ -85,36 +97,31 @@ class CohortReport:
         return shown
 
 
-def check_cohort(cohort: Cohort, progress: Callable[[int], None] | None = None) -> CohortReport:
-    """Decode every image of `cohort` and count what it holds.
+def check_cohort(
+    cohort: Cohort, *, audited: bool = True, seed: int = 0, progress: Callable[[int], None] | None = None
+) -> CohortReport:
+    """Decode every image of `cohort`, count what it holds, and audit it.
 
     Parameters
     ----------
     cohort : Cohort
+    audited : bool
+        Also look for what is too good to be true (`training.audit.audit`).
+    seed : int
+        Of the audit.
     progress : callable, optional
         Called with the number of images seen so far.
     """
-    remarks: Counter[str] = Counter()
-    problems: list[str] = []
-    usable: Counter[str] = Counter()
-    owners: dict[str, set[str]] = defaultdict(set)
-    for record, outcomes in _decoded(cohort, progress or (lambda _: None)):
-        images = []
-        for file, outcome in zip(record.images, outcomes, strict=True):
-            if isinstance(outcome, InputError):
-                problems.append(f"{file.path.relative_to(cohort.root).as_posix()}: {outcome.rule}")
-                continue
-            images.append(outcome)
-            owners[outcome.digest].add(record.patient_id)
-            remarks["images of unknown view"] += (file.view or outcome.view) is ViewPosition.UNKNOWN
-        usable[record.study_id] = len(images)
-        problems += _contradictions(record, images)
-    shared = sum(len(patients) > 1 for patients in owners.values())
-    if shared:
-        problems.append(f"{shared} image file(s) stand in studies of several patients")
+    with tempfile.TemporaryDirectory(prefix="consilium-check-") as folder:
+        cache = ImageCache(Path(folder), "squares", _square, _SIDE)
+        filling = _decode(cohort, cache, progress or (lambda _: None))
+        seen = _seen(cohort, cache, filling)
+        audit = _audit(cohort, cache, seen, seed) if audited else None
+    remarks = Counter(seen.remarks)
     remarks["implausible values, not read"] = sum(o.implausible for r in cohort.records for o in r.observations)
     for record in cohort.records:
         remarks.update(record.warnings)
+    usable = Counter({study.study_id: len(study.images) for study in seen.studies})
     return CohortReport(
         cohort=cohort,
         counts=_counts(cohort, sum(usable.values())),
@@ -122,42 +129,93 @@ def check_cohort(cohort: Cohort, progress: Callable[[int], None] | None = None) 
         modalities=_modalities(cohort, usable),
         observations=_observations(cohort),
         remarks={what: times for what, times in remarks.most_common() if times},
-        problems=(*problems, *_split_problems(cohort)),
+        problems=(*seen.problems, *_split_problems(cohort)),
+        audit=audit,
     )
 
 
-def _decoded(cohort: Cohort, progress: Callable[[int], None]) -> Iterator[tuple[StudyRecord, list[Image | InputError]]]:
-    """Each record with its images, whose pixels are put away as soon as they were looked at."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What became of the images: each record's study with those that can be used, and what is to be said of the rest.
+
+    `unusable` holds the files that cannot be used, as the cohort names them, with the reason.
+    """
+
+    studies: tuple[Study, ...]
+    unusable: dict[str, str]
+    remarks: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def _square(image: Image) -> Square:
+    return Letterbox(*image.shape, _SIDE).forward(image.pixels)
+
+
+def _decode(cohort: Cohort, cache: ImageCache, progress: Callable[[int], None]) -> Filling:
     files = [image.path for record in cohort.records for image in record.images]
-    done = 0
     if not files:
-        yield from ((record, []) for record in cohort.records)
-        return
+        return Filling({}, {})
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress(done)
+
     with DecodePool() as pool:
-        outcomes = pool.map(files)
-        for record in cohort.records:
-            own: list[Image | InputError] = []
-            for _ in record.images:
-                own.append(_looked_at(next(outcomes)))
-                done += 1
-                progress(done)
-            yield record, own
+        return cache.fill(files, pool, advance)
 
 
-def _looked_at(outcome: Image | InputError) -> Image | InputError:
-    if isinstance(outcome, InputError):
-        return outcome
-    if outcome.pixels.min() == outcome.pixels.max():
-        return InputError("pixels", "one value", "must show something, the image is blank")
-    return replace(outcome, pixels=np.zeros((1, 1), np.uint16))
+def _seen(cohort: Cohort, cache: ImageCache, filling: Filling) -> _Seen:
+    studies: list[Study] = []
+    unusable: dict[str, str] = {}
+    unknown_views = 0
+    problems: list[str] = []
+    owners: dict[str, set[str]] = defaultdict(set)
+    for record in cohort.records:
+        images = []
+        for file in record.images:
+            name = file.path.relative_to(cohort.root).as_posix()
+            rule = _rule(file, cache, filling)
+            if rule:
+                unusable[name] = rule
+                problems.append(f"{name}: {rule}")
+                continue
+            images.append(as_listed(cache.image(filling.digests[file.path]), file.view, file.acquired))
+            owners[images[-1].digest].add(record.patient_id)
+            unknown_views += images[-1].view is ViewPosition.UNKNOWN
+        study, contradictions = _study(record, images)
+        studies.append(study)
+        problems += contradictions
+    shared = sum(len(patients) > 1 for patients in owners.values())
+    if shared:
+        problems.append(f"{shared} image file(s) stand in studies of several patients")
+    return _Seen(tuple(studies), unusable, {"images of unknown view": unknown_views}, tuple(problems))
 
 
-def _contradictions(record: StudyRecord, images: list[Image]) -> list[str]:
+def _rule(file: ImageFile, cache: ImageCache, filling: Filling) -> str:
+    """Why `file` cannot be used; empty where it can."""
+    if file.path in filling.refused:
+        return filling.refused[file.path].rule
+    if not cache.square(filling.digests[file.path]).any():
+        return "must show something, the image is blank"
+    return ""
+
+
+def _study(record: StudyRecord, images: list[Image]) -> tuple[Study, list[str]]:
+    """The record's study; without images where these contradict each other, with what they contradict in."""
     try:
-        record.study(images)
+        return record.study(images), []
     except InputError as error:
-        return [f"study {record.study_id}: {error}"]
-    return []
+        return record.study(()), [f"study {record.study_id}: {error}"]
+
+
+def _audit(cohort: Cohort, cache: ImageCache, seen: _Seen, seed: int) -> AuditReport:
+    # The rest of the check needs no torch.
+    from training.audit.audit import audit_cohort
+    from training.datamodule import CachedCohort
+
+    return audit_cohort(CachedCohort(cohort, cache, seen.studies, seen.unusable), seed=seed)
 
 
 def _counts(cohort: Cohort, images: int) -> dict[str, int]:
@@ -210,10 +268,3 @@ def _split_problems(cohort: Cohort) -> list[str]:
     except TrainingError as error:
         return [str(error)]
     return []
-
-
-def _table(title: str, frame: pd.DataFrame) -> Table:
-    table = Table(*frame.columns, title=title, title_justify="left")
-    for line in frame.to_dict("records"):
-        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell)) for cell in line.values()))
-    return table
