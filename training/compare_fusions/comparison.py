@@ -18,6 +18,12 @@ from training.comparisons import MACRO
 
 _NOT_IN_MLFLOW = re.compile(r"[^\w\-. /]")
 _SHARES = ("auroc_share", "information_share")
+_HEADINGS = {
+    "auroc_share": "AUROC\nshare",
+    "information_share": "information\nshare",
+    "auroc": "AUROC",
+    "nll": "NLL",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +35,7 @@ class Comparison:
     everything : str
         Key of the largest subset.
     reference : str
-        Contender that the others are set against: the calibrated sum of log-odds.
+        Contender that the others are set against: the product of the modalities' own experts.
     best : str
         Contender whose fusion had the lowest validation loss.
     tables : dict of str to DataFrame
@@ -86,28 +92,34 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
 
 
 def _contender_table(comparison: Comparison) -> Table:
-    shared = "information_share" in comparison.tables["shares"]
-    names = [*_SHARES, "nll"] if shared else ["auroc", "nll"]
-    title = "All modalities, mean over findings (mean over seeds, 95 % interval of the test sample, ± sd over seeds)"
-    columns = [name.replace("_", " ") for name in names]
-    table = _table(title, "contender", *columns, "NLL against\nthe sum", "with a\nconfounder", "CPU s", "parameters")
+    """AUROC and information as shares where the cohort knows what is possible, else AUROC and NLL."""
+    ranking, proper = _SHARES if _SHARES[0] in comparison.tables["shares"] else ("auroc", "nll")
+    title = "All modalities, mean over findings: mean over seeds, ± sd over seeds, 95 % interval of the test sample"
+    named = [_HEADINGS[name] for name in (ranking, proper)]
+    table = _table(title, "contender", *named, "NLL minus\nexperts'", "the same with\na confounder", "CPU s", "weights")
     everything = {"subset": comparison.everything, "finding": MACRO}
-    against = {"against": comparison.reference}
-    lines = {line["contender"]: line for line in _lines(comparison.tables["shares"], **everything)}
-    gained = {line["contender"]: line for line in _lines(comparison.tables["differences"], **everything, **against)}
-    explained = comparison.tables.get("explaining_away", pd.DataFrame())
-    group = {"studies": "with_confounder", **everything, **against}
-    told = {line["contender"]: line for line in _lines(explained, **group)} if len(explained) else {}
+    against = everything | {"against": comparison.reference}
+    lines = _by_contender(comparison.tables["shares"], **everything)
+    gained = _by_contender(comparison.tables["differences"], **against)
+    told = _by_contender(comparison.tables.get("explaining_away"), **against, studies="with_confounder")
     for cost in _lines(comparison.tables["contenders"]):
         name = str(cost["contender"])
         if name not in lines:
             continue
-        cells = [f"{_with_interval(lines[name], figure)}{_spread(lines[name][f'{figure}_sd'])}" for figure in names]
-        for found, figure in ((gained, "nll_difference"), (told, "nll_difference")):
-            cells.append(_with_interval(found[name], figure, "+") if name in found else "")
-        cells += [_whole(cost["seconds"]), _whole(cost["parameters"])]
+        line = lines[name]
+        cells = [_number(line[ranking]) + _spread(line[f"{ranking}_sd"])]
+        cells.append(f"{_number(line[proper])}{_spread(line[f'{proper}_sd'])}{_interval(line, proper)}")
+        for found in (gained, told):
+            difference = found.get(name)
+            column = "nll_difference"
+            cells.append(_number(difference[column], "+") + _interval(difference, column) if difference else "")
+        cells += [_whole(cost["seconds"]), _compact(cost["parameters"])]
         table.add_row(name, *cells, style="bold" if name == comparison.best else "")
     return table
+
+
+def _by_contender(table: pd.DataFrame | None, **where: str) -> dict[str, dict[str, Any]]:
+    return {} if table is None else {line["contender"]: line for line in _lines(table, **where)}
 
 
 def _cross_table(title: str, column: str, lines: list[dict[str, Any]], figure: str) -> Table:
@@ -121,9 +133,9 @@ def _cross_table(title: str, column: str, lines: list[dict[str, Any]], figure: s
 
 def _table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
@@ -133,9 +145,9 @@ def _lines(table: pd.DataFrame, **where: str) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in line.items()} for line in table.to_dict(orient="records")]
 
 
-def _with_interval(line: dict[str, Any], name: str, sign: str = "") -> str:
-    low, high = (_number(line[f"{name}_{end}"], sign) for end in ("low", "high"))
-    return f"{_number(line[name], sign)} \\[{low}, {high}]"
+def _interval(line: dict[str, Any], name: str) -> str:
+    low, high = (_number(line[f"{name}_{end}"]) for end in ("low", "high"))
+    return f" \\[{low}, {high}]"
 
 
 def _spread(sd: float) -> str:
@@ -148,7 +160,11 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _whole(value: float) -> str:
-    return "" if math.isnan(value) or value == 0 else f"{value:,.0f}"
+    return "" if math.isnan(value) else f"{value:,.0f}"
+
+
+def _compact(count: float) -> str:
+    return "" if count == 0 else f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
 
 
 def _jsonable(line: dict[str, Any]) -> dict[str, Any]:

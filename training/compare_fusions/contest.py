@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from training.compare_fusions.judging import (
     measure,
     share_table,
 )
-from training.compare_fusions.rules import mean_answer, product_of_experts, summed_scores
+from training.compare_fusions.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.compare_fusions.trained import Trained
 from training.evaluate import calibrate
 from training.metrics import Sample
@@ -36,9 +37,12 @@ from training.predictions import Predictions
 
 _log = logging.getLogger(__name__)
 
-SUM, PRODUCT = "rule/sum_of_log_odds", "rule/product_of_experts"
-BOUND = "bound/product_of_experts"
-"""Experts who know all that their modality can tell: what no sum of log-odds can exceed."""
+SUM, PRODUCT, CALIBRATED = "rule/sum_of_log_odds", "rule/product_of_experts", "rule/product_calibrated"
+BEST, BOUND = "bound/best_possible", "bound/product_of_experts"
+"""Whoever knows all that a study tells, and experts each of whom knows all that one modality tells."""
+
+Rule = Callable[..., npt.NDArray]
+"""`training.compare_fusions.rules`: opinions, subset, exclusive → probabilities [N, F]."""
 
 _STATES_FILE = "truth/states.csv"
 _POINT_REPLICATES = 1  # operating points take no part here, nor do their intervals
@@ -71,12 +75,13 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
             [{"contender": c.name, "seconds": c.seconds, "parameters": c.parameters} for c in contenders]
         ),
         "shares": share_table(bench, contenders, measurements),
-        "differences": difference_table(measurements, [SUM, PRODUCT, best]),
+        "differences": difference_table(measurements, [PRODUCT, CALIBRATED, best]),
     }
     if bench.confounded is not None:
+        references = [PRODUCT, CALIBRATED] if bench.oracle is None else [PRODUCT, CALIBRATED, BOUND]
         subsets = [everything, AS_PRESENT]
-        tables["explaining_away"] = explaining_away_table(bench, contenders, [SUM, PRODUCT], subsets)
-    return Comparison(everything, SUM, best, tables)
+        tables["explaining_away"] = explaining_away_table(bench, contenders, references, subsets)
+    return Comparison(everything, PRODUCT, best, tables)
 
 
 class _Judge:
@@ -104,38 +109,46 @@ class _Judge:
 
     def rules(self, teachers: Sequence[Trained]) -> list[Contender]:
         """What follows from the modalities' own heads."""
-        sums, products = [], []
+        exclusive = self.findings.exclusive
+        found: dict[str, list[Answers]] = {SUM: [], PRODUCT: [], CALIBRATED: []}
         for teacher in teachers:
             alone = self._calibration(teacher.calibration)
-            summed = self._calibration(summed_scores(teacher.calibration, alone))
-            sums.append(self._answers(summed, summed_scores(teacher.test, alone)))
-            opinions = {m: alone.opinion(values, m) for m, values in teacher.test.opinions.items()}
-            products.append(self._product(opinions, expit(alone.prior_log_odds)))
-        return [Contender(SUM, tuple(sums)), Contender(PRODUCT, tuple(products))]
+            product = partial(product_of_experts, prior=expit(alone.prior_log_odds))
+            held_out, tested = (
+                {modality: alone.opinion(logits, modality) for modality, logits in said.opinions.items()}
+                for said in (teacher.calibration, teacher.test)
+            )
+            products = self._combined(tested, product)
+            found[SUM].append(self._with_as_present(self._combined(tested, sum_of_log_odds)))
+            found[PRODUCT].append(self._with_as_present(products))
+            logits = with_answers(teacher.calibration, self._combined(held_out, product), exclusive=exclusive)
+            again = with_answers(teacher.test, products, exclusive=exclusive)
+            found[CALIBRATED].append(self._answers(self._calibration(logits), again))
+        return [Contender(name, tuple(answers)) for name, answers in found.items()]
 
     def ensemble(self, name: str, trained: Sequence[Trained]) -> Contender:
-        """The mean probability of all seeds, calibrated again."""
+        """The mean probability of all seeds, calibrated once more."""
         calibrations = [self._calibration(one.calibration) for one in trained]
 
-        def mean(split: str) -> Predictions:
-            said = [getattr(one, split) for one in trained]
-            answers = [one.probabilities(c) for one, c in zip(said, calibrations, strict=True)]
-            return mean_answer(said[0], answers, exclusive=self.findings.exclusive)
+        def mean(said: Sequence[Predictions]) -> Predictions:
+            answers = mean_answer([one.probabilities(c) for one, c in zip(said, calibrations, strict=True)])
+            return with_answers(said[0], answers, exclusive=self.findings.exclusive)
 
-        answers = self._answers(self._calibration(mean("calibration")), mean("test"))
-        seconds, size = (float(sum(getattr(one, name) for one in trained)) for name in ("seconds", "parameters"))
-        return Contender(name, (answers,), seconds, int(size))
+        held_out = mean([one.calibration for one in trained])
+        answers = self._answers(self._calibration(held_out), mean([one.test for one in trained]))
+        size = sum(one.parameters for one in trained)
+        return Contender(name, (answers,), float(sum(one.seconds for one in trained)), size)
 
     def bounds(self) -> list[Contender]:
-        """The best that experts of one modality each can do, where the cohort knows it."""
-        if self.oracle is None:
-            return []
+        """The best that is possible, from all at once and from one modality each, where the cohort knows it."""
         best = self.bench.oracle
-        assert best is not None
+        if self.oracle is None or best is None:
+            return []
         opinions = {modality: best[modality.value] for modality in self.recipe.modalities}
         # The mean posterior is the prior; over the whole cohort it is as good as exact.
         prior = np.mean([self.oracle.posteriors[modality.value].mean(axis=0) for modality in opinions], axis=0)
-        return [Contender(BOUND, (self._product(opinions, prior),))]
+        experts = self._with_as_present(self._combined(opinions, partial(product_of_experts, prior=prior)))
+        return [Contender(BEST, (best,)), Contender(BOUND, (experts,))]
 
     def _calibration(self, predictions: Predictions) -> Calibration:
         options = {"bootstrap": _POINT_REPLICATES, "seed": self.recipe.seed}
@@ -143,13 +156,13 @@ class _Judge:
 
     def _answers(self, calibration: Calibration, test: Predictions) -> Answers:
         rows = self._in_line(test, test.probabilities(calibration))
-        # Who cannot be heard without one modality has nothing to say of what each study has.
-        whole = len(test.fused) == len(self.test.fused)
-        return ({AS_PRESENT: self.test.as_present(rows)} if whole else {}) | rows
+        # Whoever cannot do without a modality has nothing to say of what each study has.
+        return self._with_as_present(rows) if set(rows) == set(self.test.fused) else rows
 
-    def _product(self, opinions: Mapping[Modality, npt.NDArray], prior: npt.NDArray) -> Answers:
-        exclusive = self.findings.exclusive
-        rows = {key: product_of_experts(opinions, prior, key, exclusive=exclusive) for key in self.test.fused}
+    def _combined(self, opinions: Mapping[Modality, npt.NDArray], rule: Rule) -> dict[str, npt.NDArray]:
+        return {key: rule(opinions, subset=key, exclusive=self.findings.exclusive) for key in self.test.fused}
+
+    def _with_as_present(self, rows: dict[str, npt.NDArray]) -> Answers:
         return {AS_PRESENT: self.test.as_present(rows)} | rows
 
     def _in_line(self, said: Predictions, rows: Mapping[str, npt.NDArray]) -> dict[str, npt.NDArray]:
@@ -165,7 +178,7 @@ class _Judge:
             key: np.where(np.isnan(logits), np.nan, self.oracle.of(self.test.study_ids.tolist(), _members(key)))
             for key, logits in self.test.fused.items()
         }
-        return {AS_PRESENT: self.test.as_present(rows)} | rows
+        return self._with_as_present(rows)
 
 
 def _members(key: str) -> list[Modality]:

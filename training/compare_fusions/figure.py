@@ -47,7 +47,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
         }
         for column, value in wanted.items():
             away = away[away[column] == value]
-        panels.append(("NLL against the sum of log-odds,\nstudies with a confounder", "nll_difference", away))
+        panels.append(("NLL against the product of experts,\nstudies with a confounder", "nll_difference", away))
     contenders = here["contender"].tolist()
     figure = Figure(figsize=(3.4 * len(panels) + 1.6, 0.32 * len(contenders) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)

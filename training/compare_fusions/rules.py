@@ -14,13 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_softmax, logit, softmax
 
-from consilium.calibration import Calibration
 from consilium.study import Modality
 from training.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
 
 _LEAST = 1e-9  # a probability of 0 or 1 would outvote all others
+
+
+def sum_of_log_odds(opinions: Mapping[Modality, Floats], subset: str, *, exclusive: bool) -> Floats:
+    """Probabilities [N, F] where log-odds are simply added, the prior with each of them."""
+    scores = sum(_scores(opinions[modality], exclusive) for modality in _members(subset))
+    return softmax(scores, axis=-1) if exclusive else expit(scores)
 
 
 def product_of_experts(opinions: Mapping[Modality, Floats], prior: Floats, subset: str, *, exclusive: bool) -> Floats:
@@ -35,36 +40,28 @@ def product_of_experts(opinions: Mapping[Modality, Floats], prior: Floats, subse
     subset : str
         `subset_key` of the modalities to combine.
     """
-    heard = [Modality(name) for name in subset.split("+")]
+    heard = _members(subset)
     scores = sum(_scores(opinions[modality], exclusive) for modality in heard)
     scores = scores - (len(heard) - 1) * _scores(prior, exclusive)
     return softmax(scores, axis=-1) if exclusive else expit(scores)
 
 
-def summed_scores(predictions: Predictions, calibration: Calibration) -> Predictions:
-    """`predictions` whose fused logits are plain sums of the modalities' own calibrated log-odds.
-
-    To be calibrated like a model's logits: the scale that it gets there makes it the best answer that a sum can give.
-    """
-    exclusive = calibration.findings.exclusive
-    said = {m: _scores(calibration.opinion(v, m), exclusive) for m, v in predictions.opinions.items()}
-    sums = {key: np.sum([said[Modality(name)] for name in key.split("+")], axis=0) for key in predictions.fused}
-    return replace(predictions, fused=sums, opinions={}, features={})
-
-
-def mean_answer(predictions: Predictions, answers: Sequence[Mapping[str, Floats]], *, exclusive: bool) -> Predictions:
-    """`predictions` whose fused logits are those of the mean of several models' probabilities.
-
-    To be calibrated like one model's logits: the mean of calibrated probabilities is too timid (Rahaman & Thiery 2021).
-
-    Parameters
-    ----------
-    answers : sequence of mapping of subset_key to float [N, F]
-        Each model's calibrated probabilities for the studies of `predictions`.
-    """
-    means = {key: np.mean([answer[key] for answer in answers], axis=0) for key in predictions.fused}
-    logits = {key: _scores(mean, exclusive) for key, mean in means.items()}
+def with_answers(predictions: Predictions, answers: Mapping[str, Floats], *, exclusive: bool) -> Predictions:
+    """`predictions` whose fused logits are those of `answers`, probabilities by subset: to be calibrated once more."""
+    logits = {key: _scores(answers[key], exclusive) for key in predictions.fused}
     return replace(predictions, fused=logits, opinions={}, features={})
+
+
+def mean_answer(answers: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Mean of several models' probabilities, by subset.
+
+    Of calibrated probabilities it is too timid (Rahaman & Thiery 2021), so it wants to be calibrated once more.
+    """
+    return {key: np.mean([answer[key] for answer in answers], axis=0) for key in answers[0]}
+
+
+def _members(subset: str) -> list[Modality]:
+    return [Modality(name) for name in subset.split("+")]
 
 
 def _scores(probabilities: Floats, exclusive: bool) -> Floats:

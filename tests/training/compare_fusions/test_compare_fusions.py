@@ -28,6 +28,7 @@ from training.compare_fusions.transchex import Peer
 from training.recipes import find_recipe
 
 EVERYTHING = "image+text+observations"
+BOUNDS = ("bound/best_possible", "bound/product_of_experts")
 SMALL = ["name=fight", "training.epochs=1", "evaluation.bootstrap=20", "calibration.method=scaling"]
 PLAN = Plan(seeds=2, end_to_end=1, peer=True)
 
@@ -64,8 +65,9 @@ def test_every_fusion_rule_ensemble_and_peer_has_its_rows(comparison: Comparison
     once = {name for name, n in seeds.items() if n == 1}
     (whole,) = (name for name in once if name.startswith("end_to_end/"))
     best = comparison.best.removeprefix("fusion/")
-    assert once == {f"ensemble/{best}", whole, "peer/transchex", "bound/product_of_experts"}
-    assert seeds["end_to_end/late"] == seeds["rule/sum_of_log_odds"] == seeds["rule/product_of_experts"] == 2
+    assert once == {f"ensemble/{best}", whole, "peer/transchex", *BOUNDS}
+    twice = {"end_to_end/late", "rule/sum_of_log_odds", "rule/product_of_experts", "rule/product_calibrated"}
+    assert twice < set(seeds) - once
     studies = pd.read_csv(phantom / "studies.csv", dtype=str)
     tested = shares[(shares["subset"] == "as_present") & (shares["finding"] == "pneumonia")]
     assert set(tested["n"]) == {int((studies["split"] == "test").sum())}
@@ -79,6 +81,8 @@ def test_the_bound_of_experts_is_high_and_below_the_possible(comparison: Compari
     by_subset = bound.set_index("subset")["information_share"]
     assert by_subset[["image", "text", "observations"]].tolist() == pytest.approx([1.0] * 3)
     assert 0.5 < by_subset[EVERYTHING] < 1.0
+    best = shares[shares["contender"] == "bound/best_possible"]
+    assert best["information_share"].dropna().to_numpy() == pytest.approx(1.0)
 
 
 def test_cost_is_counted(comparison: Comparison) -> None:
@@ -97,7 +101,7 @@ def test_explaining_away_is_told_on_the_studies_with_a_confounder(comparison: Co
     away = comparison.tables["explaining_away"]
     away = away[(away["subset"] == "as_present") & (away["studies"] == "with_confounder")]
     assert set(away["n"]) == {expected}
-    assert set(away["against"]) == {"rule/sum_of_log_odds", "rule/product_of_experts"}
+    assert set(away["against"]) == {"rule/product_calibrated", "rule/product_of_experts", "bound/product_of_experts"}
 
 
 def test_it_is_saved_shown_and_in_the_record(comparison: Comparison, tmp_path: Path) -> None:

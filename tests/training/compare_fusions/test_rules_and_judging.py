@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from consilium.calibration import patient_bootstrap
-from consilium.recipe import CalibrationRecipe
 from consilium.study import Modality
 from tests.training.simulated import FINDINGS, PREVALENCE, simulate
 from training.compare_fusions.judging import (
@@ -22,10 +21,9 @@ from training.compare_fusions.judging import (
     measure,
     share_table,
 )
-from training.compare_fusions.rules import mean_answer, product_of_experts, summed_scores
+from training.compare_fusions.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.compare_fusions.trained import Trained, kept
 from training.comparisons import oracle_shares, paired_differences
-from training.evaluate import calibrate
 from training.metrics import Sample
 
 IMAGE, TEXT, OBSERVATIONS = Modality
@@ -73,22 +71,20 @@ def test_an_expert_who_is_sure_does_not_end_in_nan_and_one_who_is_absent_does() 
     assert np.isnan(product_of_experts(opinions, np.array([0.5]), "image+observations", exclusive=False)).all()
 
 
-def test_a_sum_is_of_the_calibrated_opinions_and_keeps_who_was_heard() -> None:
-    predictions, _ = simulate(400, 1)
-    calibration = calibrate(predictions, FINDINGS, CalibrationRecipe(method="scaling"), bootstrap=10, seed=0)
-    summed = summed_scores(predictions, calibration)
-    both = predictions.present[:, 0] & predictions.present[:, 1]
-    expected = sum(logit(calibration.opinion(predictions.opinions[m], m)) for m in (IMAGE, TEXT))
-    np.testing.assert_allclose(summed.fused["image+text"][both], expected[both])
-    for key, values in predictions.fused.items():
-        np.testing.assert_array_equal(np.isnan(summed.fused[key]), np.isnan(values))
+def test_a_plain_sum_counts_the_prior_with_every_expert() -> None:
+    opinions = {IMAGE: of([0.8]), TEXT: of([0.6]), OBSERVATIONS: of([0.2])}
+    found = sum_of_log_odds(opinions, EVERYTHING, exclusive=False)
+    assert found[0, 0] == pytest.approx(4 * 1.5 * 0.25 / (1 + 4 * 1.5 * 0.25))
 
 
-def test_a_mean_answer_is_the_logit_of_the_mean_probability() -> None:
-    predictions, _ = simulate(6, 0, missing=0.0)
+def test_answers_go_back_to_logits_and_their_mean_is_of_probabilities() -> None:
+    predictions, _ = simulate(6, 0)
     first, second = ({key: expit(v + move) for key, v in predictions.fused.items()} for move in (0.0, 1.0))
-    mean = mean_answer(predictions, [first, second], exclusive=False)
-    np.testing.assert_allclose(expit(mean.fused["text"]), (first["text"] + second["text"]) / 2)
+    np.testing.assert_allclose(mean_answer([first, second])["text"], (first["text"] + second["text"]) / 2)
+    back = with_answers(predictions, second, exclusive=False)
+    for key, values in predictions.fused.items():
+        np.testing.assert_allclose(back.fused[key], values + 1, atol=1e-6)
+    assert back.study_ids.tolist() == predictions.study_ids.tolist()
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
