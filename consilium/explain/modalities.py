@@ -7,9 +7,26 @@ alone, and v(∅) the prior (Shapley 1953). Encoding happens once, fusion 2^M - 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import factorial
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
 
 from consilium.study import Modality, nonempty_subsets
+
+
+def shapley_weights(subsets: npt.NDArray[np.bool_], player: int) -> npt.NDArray[np.float64]:
+    """What the worth of each subset counts in the Shapley value of `player`, [2^n].
+
+    Parameters
+    ----------
+    subsets : bool [2^n, n]
+        All subsets of n players.
+    """
+    players = subsets.shape[1]
+    others = subsets.sum(axis=1) - subsets[:, player]
+    share = 1 / (players * np.array([comb(players - 1, int(size)) for size in others]))
+    return np.where(subsets[:, player], share, -share)
 
 
 def shapley(values: Mapping[frozenset[Modality], float]) -> dict[Modality, float]:
@@ -25,17 +42,16 @@ def shapley(values: Mapping[frozenset[Modality], float]) -> dict[Modality, float
     dict of Modality to float
         Adds up to v(all) - v(∅).
     """
-    players = max(values, key=len)
-    count = len(players)
+    players = sorted(max(values, key=lambda subset: len(subset)), key=list(Modality).index)
     everyone = [frozenset[Modality](), *nonempty_subsets(players)]
+    subsets = np.array([[player in subset for player in players] for subset in everyone]).reshape(len(everyone), -1)
+    worth = np.array([values[subset] for subset in everyone])
+    return {player: float(shapley_weights(subsets, k) @ worth) for k, player in enumerate(players)}
+
+
+def leave_one_out(values: Mapping[frozenset[Modality], float]) -> dict[Modality, float]:
+    """What the answer from all modalities loses without each one; parameters as `shapley`."""
+    players = max(values, key=len)
     return {
-        player: sum(
-            factorial(len(others))
-            * factorial(count - len(others) - 1)
-            / factorial(count)
-            * (values[others | {player}] - values[others])
-            for others in everyone
-            if player not in others
-        )
-        for player in sorted(players, key=list(Modality).index)
+        player: values[players] - values[players - {player}] for player in sorted(players, key=list(Modality).index)
     }

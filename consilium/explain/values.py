@@ -1,19 +1,28 @@
-"""What each observation spoke for."""
+"""What each observation spoke for. Every method gives float [P, K]: P findings, the K features that the case knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from consilium.analytes import ANALYTES
 from consilium.collate import Prepared
 from consilium.diagnosis import ObservationWeight
+from consilium.encoders.observations import ObservationsEncoder
+from consilium.explain.case import VALUES, Case, Floats
+from consilium.explain.modalities import shapley_weights
 from consilium.features import Feature
+from consilium.study import Modality
 
-GRADIENT = "gradient_x_value"
-LEAVE_ONE_OUT = "leave_one_out"
+MOST_EXACT = 8
+"""Values up to which Shapley values are exact; beyond, they are sampled."""
+
+_PERMUTATIONS = 32
+_SEED = 0
 
 
 def observation_weights(
@@ -23,9 +32,60 @@ def observation_weights(
     return tuple(_named(prepared, position, features[position].name, weight) for position, weight in weights.items())
 
 
-def known_features(observations: npt.NDArray[np.float32]) -> list[int]:
-    """Positions of the features that the study has."""
-    return [int(position) for position in np.flatnonzero(np.isfinite(observations))]
+def gradient_x_value(case: Case, positions: Sequence[int]) -> Floats:
+    """Gradient × (value's vector - that of the average patient), both as they enter the value's token."""
+    encoder = case.model.encoders[Modality.OBSERVATIONS.value]
+    assert isinstance(encoder, ObservationsEncoder)
+    typical = encoder.values(torch.zeros_like(case.batch.observations)).detach()
+    apart = case.traced[VALUES].detach() - typical
+    weights = [(apart * case.gradients(p)[VALUES]).sum(-1)[0].float().cpu().numpy() for p in positions]
+    return np.stack(weights).astype(np.float64)[:, list(case.known)]
+
+
+def leave_one_out(case: Case, positions: Sequence[int]) -> Floats:
+    """What the log-odds lose when one value is not known."""
+    heard = ~np.eye(len(case.known), dtype=bool)
+    return (case.log_odds(case.fused) - _values_of(case, heard))[:, list(positions)].T
+
+
+def shapley(case: Case, positions: Sequence[int]) -> Floats:
+    """Shapley value of each value: its mean contribution over all orders in which the values could have come.
+
+    The players are the values that the study has; v(S) is the log-odds when those of S are known, whatever the other
+    modalities say besides. The weights add up to what the values brought together. Exact for up to `MOST_EXACT` values;
+    beyond, the mean over sampled permutations (Castro et al. 2009), each with its reverse, which lowers the variance
+    (Mitchell et al. 2022, antithetic sampling). The sample is the same for every study of that many values.
+    """
+    players = len(case.known)
+    return (_exact(case) if players <= MOST_EXACT else _sampled(case))[list(positions)]
+
+
+def _exact(case: Case) -> Floats:
+    players = len(case.known)
+    subsets = np.array(list(product([False, True], repeat=players)))
+    worth = _values_of(case, subsets)
+    return np.stack([shapley_weights(subsets, player) @ worth for player in range(players)], axis=1)
+
+
+def _sampled(case: Case) -> Floats:
+    players = len(case.known)
+    generator = np.random.default_rng((_SEED, players))
+    drawn = np.stack([generator.permutation(players) for _ in range(_PERMUTATIONS // 2)])
+    orders = np.concatenate([drawn, drawn[:, ::-1]])
+    rank = np.argsort(orders, axis=1)
+    heard = rank[:, None] < np.arange(players + 1)[None, :, None]
+    unique, row = np.unique(heard.reshape(-1, players), axis=0, return_inverse=True)
+    worth = _values_of(case, unique)[row].reshape(*heard.shape[:2], -1)
+    gained = np.diff(worth, axis=1)
+    # Step k of an order is the gain of the player who came as number k.
+    return np.take_along_axis(gained, rank[..., None], axis=1).mean(axis=0).T
+
+
+def _values_of(case: Case, heard: npt.NDArray[np.bool_]) -> Floats:
+    """Log-odds [N, F] where of the known values only those of `heard` (bool [N, K]) are known."""
+    mask = np.zeros((len(heard), len(case.prepared.observations)), bool)
+    mask[:, list(case.known)] = heard
+    return case.log_odds_with_values(torch.from_numpy(mask).to(case.batch.observation_mask.device))
 
 
 def _named(prepared: Prepared, position: int, name: str, weight: float) -> ObservationWeight:

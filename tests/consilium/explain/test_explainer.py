@@ -21,10 +21,10 @@ def artifact() -> Artifact:
     return tiny_artifact()
 
 
-def _explain(artifact: Artifact, study: Study, level: str = "fast", names: tuple[str, ...] = FINDINGS.names):
+def _explain(artifact: Artifact, study: Study, level: str = "fast", names: tuple[str, ...] = FINDINGS.names, **methods):
     prepared = artifact.preprocessing.prepare(study)
     return explain(
-        artifact.model.eval(), artifact.preprocessing, artifact.calibration, prepared, FINDINGS, names, level
+        artifact.model.eval(), artifact.preprocessing, artifact.calibration, prepared, FINDINGS, names, level, methods
     )
 
 
@@ -65,7 +65,7 @@ def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
 
 def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     study = tiny_study(5)
-    (finding, *_), _ = _explain(artifact, study, "thorough")
+    (finding, *_), _ = _explain(artifact, study, words="leave_one_out", values="leave_one_out")
     assert finding.methods is not None
     assert finding.methods["words"] == "leave_one_out"
     note = study.notes[0]
@@ -117,6 +117,25 @@ def test_unknown_findings_and_levels_are_refused(artifact: Artifact) -> None:
         _explain(artifact, tiny_study(1), "deep")
     with pytest.raises(InputError, match="must be one of pneumonia, effusion"):
         _explain(artifact, tiny_study(1), names=("gout",))
+
+
+def test_the_logits_are_those_of_a_forward_pass(artifact: Artifact) -> None:
+    study = tiny_study(6)
+    _, logits = _explain(artifact, study)
+    with torch.no_grad():
+        expected = artifact.model(artifact.preprocessing.collate([artifact.preprocessing.prepare(study)]))
+    assert torch.allclose(logits.fused, expected.fused, atol=1e-6)
+    assert logits.features.keys() == expected.features.keys()
+    for name, feature in expected.features.items():
+        assert torch.allclose(logits.features[name], feature, atol=1e-6), name
+    for modality, opinion in expected.opinions.items():
+        assert torch.allclose(logits.opinions[modality], opinion, atol=1e-6)
+
+
+def test_nothing_asked_for_is_nothing_explained(artifact: Artifact) -> None:
+    explained, logits = _explain(artifact, tiny_study(6), names=())
+    assert explained == ()
+    assert logits.fused.shape == (1, 2)
 
 
 def test_explaining_leaves_no_gradient_behind(artifact: Artifact) -> None:

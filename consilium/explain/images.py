@@ -1,0 +1,145 @@
+"""Where in the images the evidence lies. Every method gives float32 [P, V, h, w]: P findings, V images of h × w cells.
+
+Values are log-odds per cell: positive speaks for the finding, negative against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from monai.networks.layers import GaussianFilter
+from torch import Tensor, nn
+
+from consilium.diagnosis import ImageSaliency
+from consilium.encoders.image import SALIENCY_CELLS, ImageEncoder
+from consilium.explain.case import Case
+from consilium.letterbox import Letterbox
+from consilium.model import DiagnosisModel
+from consilium.study import Modality
+
+Maps = npt.NDArray[np.float32]
+
+_BLUR = 1 / 10
+"""Standard deviation of the blur that takes the evidence out of an image, as a share of its side."""
+_STEPS = 8
+"""Points of the path that integrated gradients take."""
+_WINDOW = 2
+"""Cells a side of the window that occlusion blurs."""
+
+
+def image_encoder(model: DiagnosisModel) -> ImageEncoder:
+    """The image encoder of a model that has one."""
+    encoder = model.encoders[Modality.IMAGE.value]
+    assert isinstance(encoder, ImageEncoder)
+    return encoder
+
+
+def fine_stage(model: DiagnosisModel) -> nn.Module:
+    """The stage that the encoder names for saliency."""
+    encoder = image_encoder(model)
+    return encoder.backbone.stages[encoder.saliency_stage]
+
+
+def last_stage(model: DiagnosisModel) -> nn.Module:
+    """The stage whose map becomes tokens."""
+    return image_encoder(model).backbone.stages[-1]
+
+
+def image_saliency(cells: Maps, letterboxes: Sequence[Letterbox]) -> tuple[ImageSaliency, ...]:
+    """Maps [V, h, w] over the model's squares in the pixels of the V original images."""
+    return tuple(
+        ImageSaliency(number, box.backward(cells[number]), (int(cells.shape[1]), int(cells.shape[2])))
+        for number, box in enumerate(letterboxes)
+    )
+
+
+def gradient_x_activation(case: Case, positions: Sequence[int]) -> Maps:
+    """Gradient × activation of the fine stage, summed over channels: the first-order share of each cell.
+
+    For a ViT the map lies before its last block, so that the gradient has passed through the attention that gathers it.
+    """
+    stage = fine_stage(case.model)
+    maps = case.traced[stage].detach()
+    return _stacked([(maps * case.gradients(p)[stage]).sum(dim=1) for p in positions])
+
+
+def grad_cam(case: Case, positions: Sequence[int]) -> Maps:
+    """Channels of the last stage, weighted by their mean gradient (Selvaraju et al. 2017, equations 1 and 2).
+
+    The paper's last step, a rectifier, is left to the reader: the positive part is its map, the negative part what
+    speaks against the finding.
+    """
+    stage = last_stage(case.model)
+    maps = case.traced[stage].detach()
+    return _stacked([(maps * case.gradients(p)[stage].mean(dim=(2, 3), keepdim=True)).sum(dim=1) for p in positions])
+
+
+def layer_cam(case: Case, positions: Sequence[int]) -> Maps:
+    """Activation of the fine stage weighted by positive gradients, cell by cell (Jiang et al. 2021, equations 5 and 6).
+
+    Shows what speaks for the finding only.
+    """
+    stage = fine_stage(case.model)
+    maps = case.traced[stage].detach()
+    return _stacked([(maps * case.gradients(p)[stage].clamp(min=0)).sum(dim=1).clamp(min=0) for p in positions])
+
+
+def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
+    """The gradient's mean along the straight line from the blurred image to the image, times their difference.
+
+    Summed over the pixels of each cell, so that all cells together add up to what the details of the image changed
+    (Sundararajan et al. 2017). Blurred images are the line's beginning because black ones are no radiograph: dark lung
+    would never get a weight (Sturmfels et al. 2020).
+    """
+    images, mask = case.batch.images, case.batch.image_mask
+    apart = images - blurred(images)
+    share = ((torch.arange(_STEPS, device=images.device) + 0.5) / _STEPS)[:, None, None, None, None]
+    with torch.enable_grad():
+        path = (images - (1 - share) * apart).requires_grad_()
+        said = image_encoder(case.model)(path, mask.expand(_STEPS, -1), case.batch.views.expand(_STEPS, -1))
+        fused = case.fuse_with(Modality.IMAGE, said)
+    found = []
+    for position in positions:
+        target = (fused * case.direction(fused, position)).sum()
+        (slope,) = torch.autograd.grad(target, path, retain_graph=True)
+        pixels = (slope.mean(dim=0, keepdim=True) * apart)[mask]
+        size = images.shape[-1] // SALIENCY_CELLS
+        found.append(F.avg_pool2d(pixels, size)[:, 0] * size**2)
+    return _stacked(found)
+
+
+def occlusion(case: Case, positions: Sequence[int]) -> Maps:
+    """What the log-odds lose when a window is blurred (Zeiler and Fergus 2014), shared out among the window's cells."""
+    images = case.batch.images
+    cell = images.shape[-1] // SALIENCY_CELLS
+    hidden, whole = blurred(images), case.log_odds(case.fused)[0]
+    spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, SALIENCY_CELLS)]
+    maps = np.zeros((len(whole), images.shape[1], SALIENCY_CELLS, SALIENCY_CELLS), np.float32)
+    for view, rows in product(range(images.shape[1]), spans):
+        altered = images.repeat(len(spans), 1, 1, 1, 1)
+        for copy, columns in zip(altered, spans, strict=True):
+            window = (view, 0, _pixels(rows, cell), _pixels(columns, cell))
+            copy[window] = hidden[0][window]
+        lost = whole - case.log_odds_with_images(altered)
+        for change, columns in zip(lost, spans, strict=True):
+            maps[:, view, rows, columns] += change[:, None, None] / _WINDOW**4
+    return maps[list(positions)]
+
+
+def _pixels(cells: slice, size: int) -> slice:
+    return slice(cells.start * size, cells.stop * size)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """`images` [B, V, 1, S, S] without their details."""
+    smooth = GaussianFilter(2, _BLUR * images.shape[-1]).to(images.device)
+    return smooth(images.flatten(0, 1)).reshape(images.shape)
+
+
+def _stacked(maps: Sequence[Tensor]) -> Maps:
+    return torch.stack(list(maps)).float().cpu().numpy()

@@ -1,0 +1,39 @@
+"""Cases that the tests of explanations share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from consilium.artifact import Artifact
+from consilium.explain.case import Case
+from consilium.explain.methods import METHODS
+from consilium.study import Note, NoteKind, Observation, Patient, Sex, Study
+from tests.consilium.tiny import NOON, tiny_study
+
+BOTH = [0, 1]
+
+
+def case_of(artifact: Artifact, study: Study) -> Case:
+    """`study` before `artifact`'s model, with all watched that any method reads."""
+    model = artifact.model.eval()
+    suited = [m for part in METHODS.values() for m in part.values() if m.suits(model)]
+    watched = {module for method in suited for module in method.watches(model)}
+    prepared = artifact.preprocessing.prepare(study)
+    return Case.of(model, artifact.preprocessing, artifact.calibration, prepared, list(watched))
+
+
+def words_study(text: str) -> Study:
+    return Study(notes=(Note(NoteKind.HISTORY, text, NOON),))
+
+
+def values_study(number: int, *, everything: bool = True) -> Study:
+    """Age, sex and CRP; or CRP alone."""
+    rng = np.random.default_rng(number)
+    crp = float(rng.lognormal(3))
+    observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON)
+    return Study(
+        notes=tiny_study(number).notes,
+        observations=(observation,),
+        patient=Patient(70.0, Sex.MALE) if everything else Patient(),
+        reference_time=NOON,
+    )
