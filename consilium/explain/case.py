@@ -73,7 +73,7 @@ class Case:
         batch = preprocessing.collate([prepared]).to(next(model.parameters()).device)
         with torch.enable_grad(), _watching(watched) as seen:
             tokens, trace = model.trace(batch)
-        traced: dict[str | nn.Module, Tensor] = {**seen}
+        traced = dict(seen)
         if trace.embeddings is not None:
             traced[WORDS] = trace.embeddings
         if trace.values is not None:
@@ -179,9 +179,9 @@ class Case:
 
 
 @contextmanager
-def _watching(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+def _watching(modules: Sequence[nn.Module]) -> Iterator[dict[str | nn.Module, Tensor]]:
     """The output of each of `modules` while the context lasts, with a gradient even where their weights are frozen."""
-    seen: dict[nn.Module, Tensor] = {}
+    seen: dict[str | nn.Module, Tensor] = {}
 
     def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         del inputs

@@ -42,7 +42,7 @@ def shapley(values: Mapping[frozenset[Modality], float]) -> dict[Modality, float
     dict of Modality to float
         Adds up to v(all) - v(∅).
     """
-    players = sorted(max(values, key=lambda subset: len(subset)), key=list(Modality).index)
+    players = sorted(frozenset[Modality]().union(*values), key=list(Modality).index)
     everyone = [frozenset[Modality](), *nonempty_subsets(players)]
     subsets = np.array([[player in subset for player in players] for subset in everyone]).reshape(len(everyone), -1)
     worth = np.array([values[subset] for subset in everyone])
