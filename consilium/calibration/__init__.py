@@ -1,27 +1,29 @@
 """Logits become probabilities, intervals, sets and calls here and nowhere else.
 
 Fitted on studies that the model has not learned from. Open `probabilities` first: `Calibration`, what every caller
-asks. `fitting` makes one: `patients` deals out who fits and who judges, `calibrator` chooses and fits the method
-(`scaling`, and the `curves` of isotonic regression and Venn-Abers above it), `conformal` makes sets and intervals
-(`venn_abers` the latter), `operating_points` the thresholds from which a finding is called.
+asks. `fitting` makes one: `patients` deals out who fits and who judges, `selection` chooses the method, `calibrator`
+fits it (`scaling`, and the `curves` of isotonic regression and Venn-Abers above it), `conformal` makes sets and
+intervals (`venn_abers` the latter), `operating_points` the thresholds from which a finding is called.
 """
 
-from consilium.calibration.calibrator import METHODS, Calibrator, choose_method, fit_calibrator
+from consilium.calibration.calibrator import METHODS, Calibrator, fit_calibrator
 from consilium.calibration.conformal import Conformal, Judges, quantile_rank
 from consilium.calibration.fitting import fit_calibration, heard_subsets
 from consilium.calibration.operating_points import operating_point, patient_bootstrap, percentile_interval
 from consilium.calibration.probabilities import NO_MODALITY, Calibration
 from consilium.calibration.scaling import Scaling, fit_scaling
+from consilium.calibration.selection import Choice, choose
 
 __all__ = [
     "METHODS",
     "NO_MODALITY",
     "Calibration",
     "Calibrator",
+    "Choice",
     "Conformal",
     "Judges",
     "Scaling",
-    "choose_method",
+    "choose",
     "fit_calibration",
     "fit_calibrator",
     "fit_scaling",

@@ -1,4 +1,4 @@
-"""Calibrator: from logits to log-odds by one of the methods, and the choice between them.
+"""Calibrator: from logits to log-odds by one of the methods.
 
 Every method begins with the scaling, which brings the modality subsets onto one scale; isotonic regression and
 Venn-Abers bend the scaled log-odds of all subsets by one curve per finding.
@@ -15,8 +15,7 @@ import numpy.typing as npt
 from scipy.special import log_expit, logsumexp
 
 from consilium.calibration.curves import Curve, isotonic_curve, venn_abers_curve
-from consilium.calibration.patients import patient_folds
-from consilium.calibration.scaling import Scaling, fit_scaling, gathered
+from consilium.calibration.scaling import SUBSET_SD, Scaling, fit_scaling, gathered
 from consilium.errors import InputError
 from consilium.findings import FindingSet
 
@@ -25,9 +24,7 @@ Floats = npt.NDArray[np.float64]
 SCALING, VECTOR, ISOTONIC, VENN_ABERS = METHODS = ("scaling", "vector", "isotonic", "venn_abers")
 MOST_LOG_ODDS = 30.0  # beyond it 1 - p has lost half of its digits
 
-_CURVES = {ISOTONIC: isotonic_curve, VENN_ABERS: venn_abers_curve}
-_FOLDS = 5
-_FEWEST = 10  # patients of each class, so that every fold leaves and holds some
+CURVES = {ISOTONIC: isotonic_curve, VENN_ABERS: venn_abers_curve}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +75,30 @@ def log_odds(scores: Floats, *, exclusive: bool) -> Floats:
 
 
 def fit_calibrator(
-    method: str, findings: FindingSet, labels: Floats, logits: Mapping[str, Floats], prior: Floats
+    method: str,
+    findings: FindingSet,
+    labels: Floats,
+    logits: Mapping[str, Floats],
+    prior: Floats,
+    subset_sd: float = SUBSET_SD,
 ) -> Calibrator:
     """Fit `method`, one of `METHODS`, to `labels` [N, F] (NaN unknown) and `logits` [N, F] per subset.
+
+    `subset_sd` and the rest as `fit_scaling`.
 
     Raises
     ------
     TrainingError
         As `fit_scaling`.
     """
-    scaling = fit_scaling(findings, labels, logits, prior, per_class=method == VECTOR)
-    return _bent(method, scaling, findings, labels, logits) if method in _CURVES else Calibrator(scaling)
+    scaling = fit_scaling(findings, labels, logits, prior, per_class=method == VECTOR, subset_sd=subset_sd)
+    return bend(method, scaling, findings, labels, logits) if method in CURVES else Calibrator(scaling)
 
 
-def _bent(
+def bend(
     method: str, scaling: Scaling, findings: FindingSet, labels: Floats, logits: Mapping[str, Floats]
 ) -> Calibrator:
-    """`scaling` with a curve per finding, of the same studies."""
+    """`scaling` with a curve per finding by `method`, one of `CURVES`, of the same studies."""
     scaled = {s: log_odds(scaling(values, s), exclusive=findings.exclusive) for s, values in logits.items()}
     heard = np.any([~np.isnan(values[:, 0]) for values in scaled.values()], axis=0)
     curves = []
@@ -103,87 +107,5 @@ def _bent(
         column = {subset: values[:, [f]] for subset, values in scaled.items()}
         scores, _, truth = gathered(column, labels[:, [f]], known)
         rows_a_study = len(scores) / max(int((heard & known).sum()), 1)
-        curves.append(_CURVES[method](scores[:, 0], truth[:, 0] == 1, rows_a_study))
+        curves.append(CURVES[method](scores[:, 0], truth[:, 0] == 1, rows_a_study))
     return Calibrator(scaling, tuple(curves))
-
-
-def choose_method(
-    findings: FindingSet,
-    labels: Floats,
-    patient_ids: npt.NDArray,
-    logits: Mapping[str, Floats],
-    prior: Floats,
-    seed: int,
-) -> tuple[str, dict[str, float]]:
-    """The method with the lowest cross-validated NLL, and that of each, in nats; the folds share no patient.
-
-    Scaling has the fewest parameters, so another method must beat it by a standard error of the patients' differences
-    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3). Scaling, and nothing to compare it by,
-    where a finding has positives or negatives of fewer than ten patients. Of independent findings vector scaling is not
-    tried: it is the scaling.
-    """
-    if _fewest_patients(labels, patient_ids) < _FEWEST:
-        return SCALING, {}
-    surprise = _cross_validated(findings, labels, patient_ids, logits, prior, seed)
-    simplest = surprise[SCALING]
-    able = {SCALING: 0.0}
-    for method, by_patient in surprise.items():
-        gained = by_patient - simplest
-        if gained.mean() < -gained.std(ddof=1) / np.sqrt(len(gained)):
-            able[method] = float(gained.mean())
-    return min(able, key=able.__getitem__), {method: float(values.mean()) for method, values in surprise.items()}
-
-
-def _cross_validated(
-    findings: FindingSet,
-    labels: Floats,
-    patient_ids: npt.NDArray,
-    logits: Mapping[str, Floats],
-    prior: Floats,
-    seed: int,
-) -> dict[str, Floats]:
-    """NLL of each patient's answers under each method, [P], over findings, subsets and studies."""
-    fold_of = patient_folds(labels, patient_ids, _FOLDS, seed)
-    surprise: dict[str, Floats] = {}
-    for fold in range(_FOLDS):
-        others, held = fold_of != fold, fold_of == fold
-        learned = {subset: values[others] for subset, values in logits.items()}
-        for method, fitted in _every_method(findings, labels[others], learned, prior).items():
-            for number, (subset, values) in enumerate(logits.items()):
-                scores = fitted(values[held], subset, exclusive=findings.exclusive)
-                of_all = surprise.setdefault(method, np.full((len(logits), *labels.shape), np.nan))
-                of_all[number, held] = _surprise(labels[held], scores, exclusive=findings.exclusive)
-    patient = np.unique(patient_ids, return_inverse=True)[1]
-    by_patient = {}
-    for method, answers in surprise.items():
-        known = ~np.isnan(answers)
-        total, count = (np.bincount(patient, part.sum(axis=(0, 2))) for part in (np.where(known, answers, 0.0), known))
-        by_patient[method] = total[count > 0] / count[count > 0]
-    return by_patient
-
-
-def _every_method(
-    findings: FindingSet, labels: Floats, logits: Mapping[str, Floats], prior: Floats
-) -> dict[str, Calibrator]:
-    scaled = fit_calibrator(SCALING, findings, labels, logits, prior)
-    fitted = {SCALING: scaled}
-    if findings.exclusive:
-        fitted[VECTOR] = fit_calibrator(VECTOR, findings, labels, logits, prior)
-    return fitted | {method: _bent(method, scaled.scaling, findings, labels, logits) for method in _CURVES}
-
-
-def _fewest_patients(labels: Floats, patient_ids: npt.NDArray) -> int:
-    """Patients who have a study of the rarest class of any finding."""
-    sides = [labels[:, f] == value for f in range(labels.shape[1]) for value in (0.0, 1.0)]
-    return min(len(np.unique(patient_ids[side])) for side in sides)
-
-
-def _surprise(labels: Floats, scores: Floats, *, exclusive: bool) -> Floats:
-    """NLL of each answer in nats, [N, F], F times the same of exclusive findings; NaN where it cannot be known."""
-    if not exclusive:
-        bounded = log_odds(scores, exclusive=False)
-        return np.where(np.isnan(labels), np.nan, -np.where(labels == 1, log_expit(bounded), log_expit(-bounded)))
-    log_p = scores - logsumexp(scores, axis=1, keepdims=True)
-    known = (labels == 1).any(axis=1)
-    nll = np.where(known, -np.where(labels == 1, log_p, 0.0).sum(axis=1), np.nan)
-    return np.broadcast_to(nll[:, None], labels.shape)

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from consilium.calibration.calibrator import choose_method, fit_calibrator, log_odds
+from consilium.calibration.calibrator import fit_calibrator, log_odds
 from consilium.calibration.conformal import fit_conformal
 from consilium.calibration.operating_points import operating_point, patient_bootstrap
 from consilium.calibration.patients import held_out_patients
 from consilium.calibration.probabilities import Calibration
+from consilium.calibration.selection import Choice, choose
 from consilium.diagnosis import OperatingPoint
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet
@@ -77,12 +78,12 @@ def fit_calibration(
     )
     fitting = ~judging
     prior = _prior_log_odds(findings, labels)
-    learned = labels[fitting], patient_ids[fitting], _select(rows, fitting), prior
-    method, nll = choose_method(findings, *learned, seed) if recipe.method == "auto" else (recipe.method, {})
-    _log_choice(method, nll)
-    calibrator = fit_calibrator(method, findings, labels[fitting], _select(rows, fitting), prior)
+    learned = _select(rows, fitting)
+    choice = choose(recipe.method, findings, labels[fitting], patient_ids[fitting], learned, prior, seed)
+    _log_choice(choice)
+    calibrator = fit_calibrator(choice.method, findings, labels[fitting], learned, prior, choice.subset_sd)
     alone = {
-        modality: fit_calibrator(method, findings, labels[fitting], _select(said, fitting), prior)
+        modality: fit_calibrator(choice.method, findings, labels[fitting], _select(said, fitting), prior)
         for modality, said in own.items()
     }
     scores = {subset: calibrator(values, subset, exclusive=findings.exclusive) for subset, values in rows.items()}
@@ -92,7 +93,7 @@ def fit_calibration(
     )
     return Calibration(
         findings=findings,
-        method=method,
+        method=choice.method,
         fused=calibrator,
         alone=alone,
         prior_log_odds=tuple(prior.tolist()),
@@ -101,7 +102,7 @@ def fit_calibration(
         fitted_on=int(fitting.sum()),
         judged_on=int(judging.sum()),
         points_held_out=held_out,
-        cross_validated_nll=nll,
+        cross_validated_nll=choice.nll,
     )
 
 
@@ -167,9 +168,9 @@ def _needed(labels: Floats, came_with: npt.NDArray[np.str_], own: Mapping[Modali
     return np.column_stack(columns)
 
 
-def _log_choice(method: str, nll: Mapping[str, float]) -> None:
-    compared = ", ".join(f"{name} {value:.4f}" for name, value in nll.items())
-    _log.info("calibration by %s%s", method, f" (cross-validated NLL: {compared})" if compared else "")
+def _log_choice(choice: Choice) -> None:
+    compared = ", ".join(f"{name} {value:.4f}" for name, value in choice.nll.items())
+    _log.info("calibration by %s%s", choice.method, f" (cross-validated NLL: {compared})" if compared else "")
 
 
 def _require_both_classes(findings: FindingSet, labels: Floats) -> None:

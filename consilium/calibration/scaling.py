@@ -5,8 +5,8 @@ A logit z of finding f, heard through the modality subset S, becomes the log-odd
 have one each: vector scaling (Guo et al., ICML 2017). Independent findings have one each in either case, so that for
 them the two are the same. The fit is convex. Shrinkage makes small splits safe:
 
-- a subset's slope and bias shrink to those of all subsets together (prior sd 0.3 per standard deviation of the logits,
-  and 0.5): a subset that few studies have is calibrated like the others;
+- a subset's slope, per standard deviation of the logits, and bias shrink to those of all subsets together (prior sd
+  `subset_sd`): a subset that few studies have is calibrated like the others;
 - the log-odds at the mean logit shrink to those of the prevalence (prior sd 5), the common slope per standard deviation
   to 0 (prior sd 5): logits that separate a handful of studies perfectly do not become certainties.
 
@@ -30,8 +30,11 @@ from consilium.findings import FindingSet
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+SUBSET_SD = 0.3
+"""How far a subset is thought to be from the others where nothing tells."""
+
 _MOST_LOGIT = 1e100  # keeps scale · logit finite, so that a softmax of it is
-_COMMON_SD, _SUBSET_SLOPE_SD, _SUBSET_BIAS_SD = 5.0, 0.3, 0.5
+_COMMON_SD = 5.0
 _LEAST_SLOPE = 1e-3
 
 
@@ -77,7 +80,13 @@ class Scaling:
 
 
 def fit_scaling(
-    findings: FindingSet, labels: Floats, logits: Mapping[str, Floats], prior: Floats, *, per_class: bool = False
+    findings: FindingSet,
+    labels: Floats,
+    logits: Mapping[str, Floats],
+    prior: Floats,
+    *,
+    per_class: bool = False,
+    subset_sd: float = SUBSET_SD,
 ) -> Scaling:
     """Fit to `labels` [N, F] (NaN unknown) the `logits` [N, F] per subset (rows of NaN: not heard).
 
@@ -89,6 +98,8 @@ def fit_scaling(
         Log-odds of the prevalence.
     per_class : bool
         Findings that exclude each other have a slope each.
+    subset_sd : float
+        How far slopes and biases of a subset are thought to be from those of the others.
 
     Raises
     ------
@@ -100,14 +111,16 @@ def fit_scaling(
         rows, group, truth = gathered(logits, labels, known)
         _require_rows(findings.names[0], list(logits), rows)
         one_hot = np.where(np.isnan(truth), 0, truth)
-        scale, bias = _fit_softmax(rows, one_hot, group, len(logits), np.log(expit(prior)), per_class=per_class)
+        subsets = _Subsets(group, len(logits), subset_sd)
+        scale, bias = _fit_softmax(rows, one_hot, subsets, np.log(expit(prior)), per_class=per_class)
     else:
         columns = []
         for f, finding in enumerate(findings):
             column = {subset: values[:, [f]] for subset, values in logits.items()}
             rows, group, truth = gathered(column, labels[:, [f]], ~np.isnan(labels[:, f]))
             _require_rows(finding.name, list(logits), rows)
-            columns.append(_fit_sigmoid(rows[:, 0], truth[:, 0], group, len(logits), float(prior[f])))
+            subsets = _Subsets(group, len(logits), subset_sd)
+            columns.append(_fit_sigmoid(rows[:, 0], truth[:, 0], subsets, float(prior[f])))
         scale, bias = (np.stack(column, axis=-1) for column in zip(*columns, strict=True))
     named = [{subset: tuple(row) for subset, row in zip(logits, part.tolist(), strict=True)} for part in (scale, bias)]
     return Scaling(*named)
@@ -130,8 +143,18 @@ def _require_rows(finding: str, subsets: list[str], rows: Floats) -> None:
         raise TrainingError(f"the model's logits of {finding} are not finite")
 
 
-def _fit_sigmoid(rows: Floats, truth: Floats, group: Indices, groups: int, prior: float) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subsets:
+    """Which of `groups` subsets each row was heard through, int [N], and the prior sd between them."""
+
+    group: Indices
+    groups: int
+    sd: float
+
+
+def _fit_sigmoid(rows: Floats, truth: Floats, subsets: _Subsets, prior: float) -> tuple[Floats, Floats]:
     """Slope and bias per subset, [G] each."""
+    group, groups = subsets.group, subsets.groups
     centre, spread = float(rows.mean()), _spread(rows)
     x = (rows - centre) / spread
 
@@ -143,16 +166,16 @@ def _fit_sigmoid(rows: Floats, truth: Floats, group: Indices, groups: int, prior
         by_slope, by_group = (np.bincount(group, part, minlength=groups) for part in (residual * x, residual))
         return float(value), np.concatenate([[0.0, residual.sum()], by_slope, by_group])
 
-    theta = _minimise(loss, slopes=1, biases=1, groups=groups, rows=len(rows))
+    theta = _minimise(loss, subsets, slopes=1, biases=1)
     scale = theta[2 : 2 + groups] / spread
     return scale, prior + theta[1] + theta[2 + groups :] - scale * centre
 
 
 def _fit_softmax(
-    rows: Floats, one_hot: Floats, group: Indices, groups: int, prior: Floats, *, per_class: bool
+    rows: Floats, one_hot: Floats, subsets: _Subsets, prior: Floats, *, per_class: bool
 ) -> tuple[Floats, Floats]:
     """Slope and bias per subset and class, [G, K] each; the classes' slopes are one unless `per_class`."""
-    classes = rows.shape[1]
+    group, groups, classes = subsets.group, subsets.groups, rows.shape[1]
     if not per_class:
         rows = rows - rows.mean(axis=1, keepdims=True)  # a softmax does not see it, the standard deviation would
     centre = rows.mean(axis=0)
@@ -173,7 +196,7 @@ def _fit_softmax(
         gradient = [np.zeros(slopes), residual.sum(axis=0), by_slope.ravel(), (member.T @ residual).ravel()]
         return float(-(log_p * one_hot).sum()), np.concatenate(gradient)
 
-    theta = _minimise(loss, slopes=slopes, biases=classes, groups=groups, rows=len(rows))
+    theta = _minimise(loss, subsets, slopes=slopes, biases=classes)
     _, bias, scale, offsets = np.split(theta, ends)
     scales = np.broadcast_to(scale.reshape(groups, slopes) / spread, (groups, classes))
     return scales, prior + bias + offsets.reshape(groups, classes) - scales * centre
@@ -185,20 +208,17 @@ def _spread(values: Floats) -> float:
     return spread if spread > 0 else 1.0
 
 
-def _minimise(
-    loss: Callable[[Floats], tuple[float, Floats]], *, slopes: int, biases: int, groups: int, rows: int
-) -> Floats:
+def _minimise(loss: Callable[[Floats], tuple[float, Floats]], subsets: _Subsets, *, slopes: int, biases: int) -> Floats:
     """Minimum of `loss` plus the penalty of the Gaussian priors; every slope stays above 0.
 
     The parameters are the common slopes and biases, then every subset's slopes, then its offsets from the biases.
     """
-    common = slopes + biases
+    groups, rows, common = subsets.groups, len(subsets.group), slopes + biases
     size = common + groups * common
     # The penalty is half the squared length of `prior @ theta`.
-    spreads = [_COMMON_SD] * common + [_SUBSET_SLOPE_SD] * groups * slopes + [_SUBSET_BIAS_SD] * groups * biases
-    prior = np.diag(1 / np.array(spreads))
+    prior = np.diag(1 / np.array([_COMMON_SD] * common + [subsets.sd] * groups * common))
     subset_slopes = common + np.arange(groups * slopes)
-    prior[subset_slopes, np.tile(np.arange(slopes), groups)] = -1 / _SUBSET_SLOPE_SD
+    prior[subset_slopes, np.tile(np.arange(slopes), groups)] = -1 / subsets.sd
     is_slope = np.zeros(size, bool)
     is_slope[:slopes] = is_slope[subset_slopes] = True
 

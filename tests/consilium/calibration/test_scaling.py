@@ -51,7 +51,7 @@ def test_exclusive_findings_share_a_slope_unless_it_is_vector_scaling() -> None:
 def test_vector_scaling_is_the_maximum_of_the_penalised_likelihood() -> None:
     case = simulate(CLASSES, 400, 2, missing=0)
     rows, labels, prior = case["fused"]["image"], case["labels"], np.log([0.5, 0.3, 0.2])
-    fitted = fit_scaling(CLASSES, labels, {"image": rows}, logit([0.5, 0.3, 0.2]), per_class=True)
+    fitted = fit_scaling(CLASSES, labels, {"image": rows}, logit([0.5, 0.3, 0.2]), per_class=True, subset_sd=0.5)
     centre = rows.mean(axis=0)
     spread = (rows - centre).std()
 
@@ -59,7 +59,7 @@ def test_vector_scaling_is_the_maximum_of_the_penalised_likelihood() -> None:
         common, bias, slopes, offsets = theta.reshape(4, 3)
         log_p = log_softmax(slopes * (rows - centre) / spread + prior + bias + offsets, axis=1)
         penalty = (common**2).sum() / 25 + (bias**2).sum() / 25
-        penalty += ((slopes - common) ** 2).sum() / 0.09 + (offsets**2).sum() / 0.25
+        penalty += ((slopes - common) ** 2).sum() / 0.25 + (offsets**2).sum() / 0.25
         return float(-(log_p * labels).sum() + penalty / 2)
 
     best = minimize(loss, np.repeat([1.0, 0, 1, 0], 3), method="BFGS").x.reshape(4, 3)
