@@ -27,6 +27,7 @@ from consilium.diagnosis import (
 )
 from consilium.errors import InputError, ModelFailure
 from consilium.explain import explain
+from consilium.explain.methods import chosen_methods
 from consilium.findings import FindingSet
 from consilium.model import FUSED, Logits
 from consilium.novelty import Inputs
@@ -74,6 +75,7 @@ class Diagnostician:
         self.novelty = None if artifact.novelty is None else artifact.novelty.to(self.device)
         self.neighbours = artifact.neighbours
         self.calibration = artifact.calibration
+        self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
 
@@ -125,7 +127,14 @@ class Diagnostician:
         names = self.findings.names if findings is None else tuple(findings)
         with self._autocast():
             explained, logits = explain(
-                self.model, self.preprocessing, self.calibration, item, self.findings, names, level
+                self.model,
+                self.preprocessing,
+                self.calibration,
+                item,
+                self.findings,
+                names,
+                level,
+                chosen_methods(self.recipe.explain, self._measured, level),
             )
         scores = self._scores(self.preprocessing.collate([item]).to(self.device), logits)
         return Explanation(self._diagnosis(item, logits, scores, 0), explained, self._nearest(logits))

@@ -218,8 +218,6 @@ class EvaluationRecipe(_Section):
     """Put simple baselines on the same folds beside the model."""
     audit: bool = True
     """Look for what is too good to be true in the cohort, and let the model carry what was found."""
-    sources: bool = False
-    """Also train on all sources but one and judge on that one, for every source; in a cross-validation."""
     novelty: int = Field(default=200, ge=0)
     """Test studies that are made strange in every known way, to see whether the model notices; 0: none."""
     faithfulness: int = Field(default=0, ge=0)

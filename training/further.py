@@ -14,6 +14,7 @@ from consilium.novelty import NoveltyDetector
 from training.evaluation import Evaluation
 from training.fit import Fit
 from training.predictions import Predictions
+from training.progress import progress_of
 from training.selective import Doubts, faulty_images, prediction_sets, selective_tables
 from training.stage import Stage
 from training.strange.evaluation import evaluate_novelty
@@ -52,7 +53,28 @@ def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict
         tables["novelty"] = evaluate_novelty(
             judged.fit.model, judged.fit.preprocessing, judged.novelty, stage.cached, judged.rows, recipe
         )
+    if recipe.evaluation.faithfulness:
+        tables["faithfulness"] = _faithfulness(stage, judged)
     return tables
+
+
+def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
+    from training.faithfulness import measure_faithfulness
+
+    recipe, studies = stage.recipe, min(stage.recipe.evaluation.faithfulness, len(judged.rows))
+    with progress_of("explanations", studies, drawn=stage.progress) as advance:
+        return measure_faithfulness(
+            judged.fit.model,
+            judged.fit.preprocessing,
+            judged.calibration,
+            stage.cached,
+            judged.rows,
+            stage.cohort.findings,
+            studies=studies,
+            seed=recipe.seed,
+            cohort_root=stage.cohort.root if recipe.cohort.kind == "phantom" else None,
+            advance=advance,
+        )
 
 
 def _subgroups(stage: Stage, evaluation: Evaluation) -> dict[str, pd.DataFrame]:

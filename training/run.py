@@ -11,14 +11,13 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import pandas as pd
 
 from consilium import __version__, registry
 from consilium.artifact import Artifact, save_artifact, verify
@@ -36,6 +35,7 @@ from training.compare import ANSWERS, Answers
 from training.datamodule import CachedCohort, cache_cohort
 from training.evaluate import require_no_leak
 from training.evaluation import AS_PRESENT, Evaluation
+from training.progress import progress_of
 from training.protocols import PROTOCOLS, Outcome
 from training.run_state import RunState, home_folder
 from training.stage import Stage
@@ -131,30 +131,10 @@ def _load(recipe: Recipe, root: Path) -> Cohort:
 def cache_images(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort:
     """`cache_cohort` in the home folder, with its progress."""
     images = sum(len(record.images) for record in cohort.records)
-    with _bar("images", images, progress) as advance:
+    with progress_of("images", images, drawn=progress) as advance:
         cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images", advance)
     _log.info("images: %d prepared, %d refused", images - len(cached.refused), len(cached.refused))
     return cached
-
-
-@contextmanager
-def _bar(what: str, total: int, drawn: bool) -> Iterator[Callable[[], None]]:
-    """Something to call after each of `total` items: moves a bar, or logs a line every tenth of the way."""
-    if not drawn:
-        done = 0
-
-        def count() -> None:
-            nonlocal done
-            done += 1
-            if done == total or done % max(1, total // 10) == 0:
-                _log.info("%s: %d of %d", what, done, total)
-
-        yield count
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------
@@ -275,8 +255,9 @@ def _card(stage: Stage, outcome: Outcome, verdict: AuditVerdict) -> dict[str, st
 
 
 def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
-    cohort = stage.cohort
+    cohort, tables = stage.cohort, outcome.evaluation.tables
     return {
+        "explanations": _best_explanations(tables.get("faithfulness")),
         "cohort": {"name": cohort.name, "task": cohort.task, "digest": cohort.digest, "studies": len(cohort)},
         "protocol": stage.recipe.evaluation.protocol,
         "studies": outcome.studies,
@@ -287,6 +268,14 @@ def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
         "git_commit": git_commit(),
         "run_id": stage.run.run_id,
     }
+
+
+def _best_explanations(faithfulness: pd.DataFrame | None) -> dict[str, dict[str, str]]:
+    if faithfulness is None:
+        return {}
+    from training.faithfulness import measured_defaults
+
+    return measured_defaults(faithfulness)
 
 
 def _tags(cohort: Cohort, audit: AuditReport | None) -> dict[str, str]:

@@ -143,6 +143,13 @@ def chosen_methods(
     ----------
     measured : mapping of level to mapping of part to method, optional
         What `training.faithfulness.best_methods` found for this model.
+
+    Raises
+    ------
+    InputError
+        For an unknown level.
     """
+    if level not in LEVELS:
+        raise InputError("level", level, f"must be one of {', '.join(LEVELS)}")
     named = {part: name for part, name in recipe.model_dump().items() if name is not None}
     return dict(DEFAULTS[level]) | dict((measured or {}).get(level, {})) | named
