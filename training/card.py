@@ -162,7 +162,7 @@ def _cohort(facts: Facts) -> Section:
         "What it learned from",
         tables=(
             CardTable("Cohort", ("what", "which"), _pairs(facts.cohort)),
-            CardTable("Studies; no patient is in two parts", ("part", "studies"), parts),
+            CardTable("Studies of each part", ("part", "studies"), parts),
         ),
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from consilium.model import FUSED
+from consilium.study import Modality, nonempty_subsets, subset_key
 from training.card_writing import CardTable, Words, crossed_table, frame_table
 from training.comparisons import MACRO
 from training.coverage import AS_IT_CAME
@@ -17,6 +18,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 _MOST_GAPS = 10
 _POSSIBLE = ("oracle_auroc", "auroc_share", "information_share")
+_SUBSETS = [subset_key(subset) for subset in nonempty_subsets(Modality)]
 _COUNTED = "counted"
 _GROUP_FIGURES = {
     "auroc": "AUROC of each group",
@@ -68,7 +70,8 @@ def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
     whole = coverage["subset"] == AS_IT_CAME
     columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
     found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
-    heard = coverage[~whole & ~coverage["subset"].str.endswith("together")]
+    heard = coverage[coverage["subset"].isin(_SUBSETS)]
+    heard = heard.sort_values("subset", key=lambda names: names.map(_SUBSETS.index), kind="stable")
     for name in heard["class"].unique().tolist():
         title = f"Coverage where the finding is {name}, by what was read"
         own = heard[heard["class"] == name]

@@ -251,6 +251,9 @@ def test_errors_among_the_answered_and_coverage_are_shown(full, cards) -> None:
     own = {"finding": "effusion", "class": "present", "subset": "as_present"}
     [row] = [row for row in sets if row[:2] == ["Pleural effusion", "present"]]
     assert row[sets[0].index("coverage")] == f"{full.evaluation.value('coverage', 'coverage', **own):.3f}"
+    first, second = [table for table in tables if table[0][0] == "read"]
+    assert [row[0] for row in first] == [row[0] for row in second]
+    assert first[1][0] == "image"
     assert "Coverage where the finding is absent, by what was read" in cards["full"]["card.md"]
     assert cards["full"]["card.html"].count("<img") == 4
 
