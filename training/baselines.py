@@ -107,7 +107,9 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
 
 def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
     column = {name: number for number, name in enumerate(ANALYTES)}
-    features = np.full((len(studies), len(column) + 2), np.nan)
+    features = np.full((len(studies), len(column) + 3), np.nan)
+    # A constant, which tells nothing, for studies of which nothing was measured.
+    features[:, -3] = 0
     for row, study in enumerate(studies):
         features[row, -2] = np.nan if study.patient.age is None else study.patient.age
         features[row, -1] = {Sex.FEMALE: 0.0, Sex.MALE: 1.0}.get(study.patient.sex, np.nan)

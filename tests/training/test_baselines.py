@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def test_noise_stays_noise_when_patients_are_kept_together():
     images = rng.random((40, 32, 32))[patients].astype(np.float32)
     predicted = baseline_predictions(cohort, images, np.ones(160, bool), folds(cohort, 5, 0))
     assert auroc(cohort, predicted["image_hog"]) < 0.72
+
+
+def test_a_cohort_without_any_value_is_told_by_its_notes_alone():
+    labels = np.tile([0, 1, 1], 20)
+    cohort = make_cohort(labels, notes=[(Note(HISTORY, "fever" if label else "pain"),) for label in labels])
+    bare = replace(cohort, records=tuple(replace(record, patient=Patient()) for record in cohort.records))
+    predicted = baseline_predictions(bare, np.zeros((60, 32, 32), np.float32), np.zeros(60, bool), folds(bare, 4, 0))
+    assert np.allclose(predicted["values_gradient_boosting"], 2 / 3, atol=0.05)
+    assert auroc(bare, predicted["note_tfidf"]) == 1
 
 
 def test_exclusive_findings_share_one_distribution():

@@ -74,7 +74,7 @@ def audit_cohort(
     with _timed("duplicates"):
         found = [find_duplicates(cohort, cached, parts, inputs=inputs, seed=seed)]
     with _timed("support"):
-        found.append(support(cohort))
+        found.append(support(cached, parts, inputs=inputs))
     if len(np.unique(cohort.patient_ids)) >= FOLDS:
         folds = patient_folds(cohort.labels, cohort.patient_ids, FOLDS, seed)
         with _timed("label words"):
