@@ -1,7 +1,8 @@
 """Images → tokens, with MONAI's two-dimensional backbones.
 
-Every cell of the last feature map (or every patch of a ViT) is a token. Beside it the encoder hands out the deepest map
-with at least `SALIENCY_CELLS` cells a side: that is where explanations look.
+Every cell of the last feature map (or every patch of a ViT) is a token. For explanations the encoder hands out the
+deepest map that is fine enough, and it remembers the average training image: what a map weighs is how an image differs
+from that one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from consilium.study import ViewPosition
 
 SALIENCY_CELLS = 16
 """Least number of cells a side of a saliency map."""
+_WANTED_CELLS = 32
+"""Of a convolutional network the deepest map with so many is read, or the deepest of its finest ones."""
+_LEAST_RATE = 0.01
+"""The average image follows the last hundred or so training batches."""
 
 _MEAN, _SD = 0.5, 0.25  # of a percentile-scaled radiograph, roughly; the first layer learns the rest
 
@@ -123,7 +128,17 @@ class ImageEncoder(nn.Module):
         D.
     pretrained : bool
         Read `recipe.weights`; False where the weights come from an artifact.
+
+    Attributes
+    ----------
+    typical : float [1, S, S]
+        The average training image, grey until there was one.
+    batches : int []
+        Training batches seen.
     """
+
+    typical: Tensor
+    batches: Tensor
 
     def __init__(self, recipe: ImageRecipe, width: int, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -134,17 +149,24 @@ class ImageEncoder(nn.Module):
             self.backbone.requires_grad_(requires_grad=False)
         self.width = width
         self.cells = recipe.size // self.backbone.strides[-1]
-        fine = [i for i, stride in enumerate(self.backbone.strides) if recipe.size // stride >= SALIENCY_CELLS]
-        if not fine:
+        if recipe.size // self.backbone.strides[0] < SALIENCY_CELLS:
             rule = f"gives a map of less than {SALIENCY_CELLS} cells a side; take a larger size or smaller patches"
             raise InputError("image.size", recipe.size, rule)
-        last = len(self.backbone.stages) - 1
-        self.saliency_stage = fine[-1] if recipe.encoder != "vit" else last - 1
+        self.saliency_stage = self._fine_stage(recipe)
+        self.register_buffer("typical", torch.full((1, recipe.size, recipe.size), _MEAN))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.project = nn.Linear(self.backbone.channels, width)
         self.view = nn.Embedding(len(ViewPosition), width)
         self.position = nn.Parameter(torch.randn(self.cells**2, width) * 0.02)
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.view.weight, std=0.02)
+
+    def _fine_stage(self, recipe: ImageRecipe) -> int:
+        if recipe.encoder == "vit":  # before the last block; after it, only what attention gathered is left to see
+            return len(self.backbone.stages) - 2
+        cells = [recipe.size // stride for stride in self.backbone.strides]
+        wanted = min(_WANTED_CELLS, max(cells))
+        return max(stage for stage, side in enumerate(cells) if side >= wanted)
 
     def _read_weights(self, path: Path) -> None:
         try:
@@ -161,14 +183,29 @@ class ImageEncoder(nn.Module):
         """The tokens and the map that explanations read, float [n, C, h, w] for the n images of the batch, in order."""
         return self._encode(images, image_mask, views, self.saliency_stage)
 
+    def typical_map(self) -> Tensor:
+        """The map that explanations read, [1, C, h, w], of the average training image."""
+        image = (self.typical[None] - _MEAN) / _SD
+        for stage in self.backbone.stages[: self.saliency_stage + 1]:
+            image = stage(image)
+        return image
+
     def _encode(
         self, images: Tensor, image_mask: Tensor, views: Tensor, saliency_stage: int | None
     ) -> tuple[Tokens, Tensor | None]:
         if not image_mask.any():
             return no_tokens(len(images), self.width, images.device), None
+        if self.training:
+            self._remember(images[image_mask])
         flat = ((images[image_mask] - _MEAN) / _SD).contiguous(memory_format=torch.channels_last)
         last, saliency = self.backbone(flat, saliency_stage)
         tokens = self.project(last.flatten(2).transpose(1, 2)) + self.position + self.view(views[image_mask])[:, None]
         tokens = self.norm(tokens)
         values = scatter_rows(tokens, image_mask).flatten(1, 2)
         return Tokens(values, image_mask.repeat_interleave(self.cells**2, dim=1)), saliency
+
+    @torch.no_grad()
+    def _remember(self, images: Tensor) -> None:
+        """Move `typical` towards the mean of a training batch, [n, 1, S, S]: the mean of all batches at first."""
+        self.batches += 1
+        self.typical.lerp_(images.float().mean(dim=0), (1 / self.batches).clamp(min=_LEAST_RATE))

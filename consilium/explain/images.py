@@ -1,6 +1,9 @@
 """Where in the images the evidence lies. Every method gives float32 [P, V, h, w]: P findings, V images of h × w cells.
 
-Values are log-odds per cell: positive speaks for the finding, negative against it.
+Values are log-odds per cell: positive speaks for the finding, negative against it. Most methods weigh how an image
+differs from another that says nothing. That is the average training image, as it is the average word and the average
+patient elsewhere: a finding may show as what is missing, fluid where there should be air, an outline that is lost, and
+black, zero activation or a blurred copy have no place for that.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from monai.networks.layers import GaussianFilter
 from torch import Tensor, nn
 
 from consilium.diagnosis import ImageSaliency
@@ -24,12 +26,12 @@ from consilium.study import Modality
 
 Maps = npt.NDArray[np.float32]
 
-_BLUR = 1 / 10
-"""Standard deviation of the blur that takes the evidence out of an image, as a share of its side."""
+_CELLS = 32
+"""Cells a side of the map of integrated gradients."""
 _STEPS = 8
 """Points of the path that integrated gradients take."""
 _WINDOW = 2
-"""Cells a side of the window that occlusion blurs."""
+"""Cells a side of the window that occlusion covers."""
 
 
 def image_encoder(model: DiagnosisModel) -> ImageEncoder:
@@ -59,13 +61,15 @@ def image_saliency(cells: Maps, letterboxes: Sequence[Letterbox]) -> tuple[Image
 
 
 def gradient_x_activation(case: Case, positions: Sequence[int]) -> Maps:
-    """Gradient × activation of the fine stage, summed over channels: the first-order share of each cell.
+    """Gradient × (activation - activation of the average image) at the fine stage, summed over channels.
 
-    For a ViT the map lies before its last block, so that the gradient has passed through the attention that gathers it.
+    The first-order share of each cell in what sets the image apart. For a ViT the map lies before its last block, so
+    that the gradient has passed through the attention that gathers it.
     """
     stage = fine_stage(case.model)
-    maps = case.traced[stage].detach()
-    return _stacked([(maps * case.gradients(p)[stage]).sum(dim=1) for p in positions])
+    with torch.no_grad():
+        apart = case.traced[stage] - image_encoder(case.model).typical_map()
+    return _stacked([(apart * case.gradients(p)[stage]).sum(dim=1) for p in positions])
 
 
 def grad_cam(case: Case, positions: Sequence[int]) -> Maps:
@@ -90,14 +94,13 @@ def layer_cam(case: Case, positions: Sequence[int]) -> Maps:
 
 
 def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
-    """The gradient's mean along the straight line from the blurred image to the image, times their difference.
+    """The gradient's mean along the straight line from the average image to the image, times their difference.
 
-    Summed over the pixels of each cell, so that all cells together add up to what the details of the image changed
-    (Sundararajan et al. 2017). Blurred images are the line's beginning because black ones are no radiograph: dark lung
-    would never get a weight (Sturmfels et al. 2020).
+    Summed over the pixels of each cell, so that all cells together add up to what the image changed (Sundararajan et
+    al. 2017; on the choice of the line's beginning Sturmfels et al. 2020).
     """
     images, mask = case.batch.images, case.batch.image_mask
-    apart = images - blurred(images)
+    apart = images - reference_images(case)
     share = ((torch.arange(_STEPS, device=images.device) + 0.5) / _STEPS)[:, None, None, None, None]
     with torch.enable_grad():
         path = (images - (1 - share) * apart).requires_grad_()
@@ -108,16 +111,16 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
         target = (fused * case.direction(fused, position)).sum()
         (slope,) = torch.autograd.grad(target, path, retain_graph=True)
         pixels = (slope.mean(dim=0, keepdim=True) * apart)[mask]
-        size = images.shape[-1] // SALIENCY_CELLS
+        size = images.shape[-1] // _CELLS
         found.append(F.avg_pool2d(pixels, size)[:, 0] * size**2)
     return _stacked(found)
 
 
 def occlusion(case: Case, positions: Sequence[int]) -> Maps:
-    """What the log-odds lose when a window is blurred (Zeiler and Fergus 2014), shared out among the window's cells."""
+    """What the log-odds lose when a window shows the average image, shared among its cells (Zeiler and Fergus 2014)."""
     images = case.batch.images
     cell = images.shape[-1] // SALIENCY_CELLS
-    hidden, whole = blurred(images), case.log_odds(case.fused)[0]
+    hidden, whole = reference_images(case), case.log_odds(case.fused)[0]
     spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, SALIENCY_CELLS)]
     maps = np.zeros((len(whole), images.shape[1], SALIENCY_CELLS, SALIENCY_CELLS), np.float32)
     for view, rows in product(range(images.shape[1]), spans):
@@ -135,10 +138,9 @@ def _pixels(cells: slice, size: int) -> slice:
     return slice(cells.start * size, cells.stop * size)
 
 
-def blurred(images: Tensor) -> Tensor:
-    """`images` [B, V, 1, S, S] without their details."""
-    smooth = GaussianFilter(2, _BLUR * images.shape[-1]).to(images.device)
-    return smooth(images.flatten(0, 1)).reshape(images.shape)
+def reference_images(case: Case) -> Tensor:
+    """The average training image in place of each of the study's, float [1, V, 1, S, S]."""
+    return image_encoder(case.model).typical.expand_as(case.batch.images)
 
 
 def _stacked(maps: Sequence[Tensor]) -> Maps:

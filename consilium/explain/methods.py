@@ -29,7 +29,7 @@ MODALITY = {IMAGE: Modality.IMAGE, WORDS: Modality.TEXT, VALUES: Modality.OBSERV
 DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         FAST: {IMAGE: "gradient_x_activation", WORDS: "gradient_x_embedding", VALUES: "gradient_x_value"},
-        THOROUGH: {IMAGE: "occlusion", WORDS: "leave_one_out", VALUES: "shapley"},
+        THOROUGH: {IMAGE: "integrated_gradients", WORDS: "leave_one_out", VALUES: "shapley"},
     }
 )
 """Used where neither the recipe nor the model's evaluation names a method."""

@@ -67,7 +67,7 @@ def test_every_weight_learns(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("encoder", "width", "size", "cells"),
-    [("resnet18", 8, 128, 16), ("resnet18", 8, 256, 16), ("densenet121", 8, 128, 16), ("vit", 16, 128, 16)],
+    [("resnet18", 8, 128, 32), ("resnet18", 8, 256, 32), ("densenet121", 8, 128, 32), ("vit", 16, 128, 16)],
 )
 def test_every_image_encoder_gives_a_map_fine_enough(encoder: str, width: int, size: int, cells: int) -> None:
     recipe = tiny_recipe(image={"encoder": encoder, "width": width, "size": size, "patch": 8, "depth": 2})
@@ -77,6 +77,29 @@ def test_every_image_encoder_gives_a_map_fine_enough(encoder: str, width: int, s
     assert trace.image_map is not None
     assert tuple(trace.image_map.shape[2:]) == (cells, cells)
     assert torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0].abs().sum() > 0
+
+
+def test_the_average_training_image_is_remembered() -> None:
+    recipe = tiny_recipe()
+    preprocessing = tiny_preprocessing(recipe)
+    model = tiny_model(recipe, preprocessing)
+    encoder = model.encoders["image"]
+    batches = [preprocessing.collate([preprocessing.prepare(tiny_study(n + k)) for k in range(2)]) for n in (0, 4, 8)]
+    model(batches[0])
+    assert (encoder.typical == 0.5).all()
+    model.train()
+    for batch in batches:
+        model(batch)
+    expected = torch.cat([batch.images[:, 0] for batch in batches]).mean(dim=0)
+    assert torch.allclose(encoder.typical, expected, atol=1e-6)
+    for _ in range(300):
+        encoder._remember(torch.zeros(2, 1, 128, 128))
+    assert encoder.typical.max() < 0.3 * expected.max()
+    with torch.no_grad():
+        maps = encoder.eval().with_map(
+            encoder.typical[None, None], torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1).long()
+        )
+    assert torch.allclose(encoder.typical_map(), maps[1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

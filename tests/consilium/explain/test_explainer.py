@@ -48,12 +48,13 @@ def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
     (finding, _), _ = _explain(artifact, study)
     saliency = finding.images[0]
     assert saliency.values.shape == study.images[0].shape
-    assert saliency.cells == (16, 16)
+    assert saliency.cells == (32, 32)
     prepared = artifact.preprocessing.prepare(study)
     _, trace = artifact.model.trace(artifact.preprocessing.collate([prepared]))
     assert trace.image_map is not None
     gradient = torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0]
-    cells = (gradient * trace.image_map).sum(1)[0].detach().numpy()
+    apart = trace.image_map - artifact.model.encoders["image"].typical_map()
+    cells = (gradient * apart).sum(1)[0].detach().numpy()
     step = np.array([[1e-3, 0]])
     ahead, behind = (
         artifact.calibration.log_odds(trace.fused.detach().numpy() + sign * step, "image")[0, 0] for sign in (1, -1)
