@@ -46,7 +46,7 @@ from training.compare_fusions.judging import (
     measure,
     share_table,
 )
-from training.compare_fusions.rules import mean_answer
+from training.compare_fusions.rules import mean_answer, with_answers
 from training.compare_fusions.trained import Trained, kept
 from training.comparisons import MACRO
 from training.datamodule import CachedCohort, cache_cohort
@@ -146,8 +146,8 @@ def answers(predictions: Predictions, calibrated: Calibration) -> Answers:
 def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions:
     said = [getattr(one, split) for one in members]
     fitted = [calibration(study, one.calibration) for one in members]
-    probabilities = [one.probabilities(c) for one, c in zip(said, fitted, strict=True)]
-    return mean_answer(said[0], probabilities, exclusive=study.cached.cohort.findings.exclusive)
+    mean = mean_answer([one.probabilities(c) for one, c in zip(said, fitted, strict=True)])
+    return with_answers(said[0], mean, exclusive=study.cached.cohort.findings.exclusive)
 
 
 def bench(study: Study, test: Predictions, oracle: Oracle | None) -> Bench:

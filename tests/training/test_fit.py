@@ -140,6 +140,17 @@ def test_what_another_training_left_is_refused(
         fit(cached, recipe, train, VALIDATION, tmp_path, Sink())
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_networks_are_compiled_where_the_recipe_says_so(
+    cached: CachedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+):
+    calls = []
+    monkeypatch.setattr(TrainingModule, "compile_networks", lambda self: calls.append(self.training))
+    training = {"epochs": 1, "batch_size": 8, "learning_rate": 0.01, "compile": wanted}
+    fit(cached, tiny_training_recipe(training=training), TRAIN, VALIDATION, tmp_path, Sink())
+    assert len(calls) == wanted
+
+
 def test_without_validation_the_last_weights_are_taken(cached: CachedCohort, tmp_path: Path):
     found = fit(cached, RECIPE, TRAIN, None, tmp_path, Sink(), epochs=2)
     assert (found.epochs, found.steps, found.validation_loss) == (2, 6, None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,35 @@ def test_a_step_depends_on_its_number_and_reaches_every_weight(module: TrainingM
     assert untouched == []
     assert loss.item() == pytest.approx(module.logged["train_total"].item())
     assert {"train_fused", "train_subset", *(f"train_{m.value}" for m in Modality)} <= set(module.logged)
+
+
+def test_compiled_networks_make_the_same_step(
+    module: TrainingModule, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+):
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: list) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: compile_module(self, backend=count, **options)
+    )
+    names = list(module.state_dict())
+    batches = [
+        batch_of(preprocessing, STUDIES[start:end], np.random.default_rng(0).integers(0, 2, (end - start, 2)))
+        for start, end in ((0, 8), (8, 14))
+    ]
+    module.model.train()
+    plain = [module.training_step(batch, 0).item() for batch in batches]
+    module.compile_networks()
+    compiled = [module.training_step(batch, 0) for batch in batches]
+    assert graphs
+    assert [loss.item() for loss in compiled] == pytest.approx(plain, rel=1e-5)
+    compiled[0].backward()
+    assert all(parameter.grad is not None for parameter in module.model.parameters())
+    assert list(module.state_dict()) == names
 
 
 def test_blanked_words_reach_the_text_encoder_and_change_with_the_step(
