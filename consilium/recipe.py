@@ -178,7 +178,7 @@ class CalibrationRecipe(_Section):
     """How logits become probabilities, intervals and sets."""
 
     method: Literal["auto", "scaling", "vector", "isotonic", "venn_abers"] = "auto"
-    """auto: the one with the lowest cross-validated NLL on the calibration split."""
+    """auto: the one with the lowest cross-validated NLL; scaling, unless that is beaten by a standard error."""
     target_sensitivity: float = Field(default=0.9, gt=0, lt=1)
     coverage: float = Field(default=0.9, gt=0.5, lt=1)
     """Share of the studies of each class whose prediction set holds the truth."""

@@ -49,6 +49,13 @@ def test_venn_abers_points_lie_between_its_two_probabilities(studies) -> None:
     assert np.average(np.abs(bent - regular), weights=ordered.counts) < 0.02
 
 
+def test_venn_abers_by_hand() -> None:
+    """At the scores of two negative and two positive studies: (p0, p1) = (0, 1/3), (0, 1/2), (1/2, 1), (2/3, 1)."""
+    scores = np.arange(4.0)
+    curve = venn_abers_curve(scores, scores > 1)
+    assert np.allclose(expit(curve(scores)), [1 / 4, 1 / 3, 2 / 3, 3 / 4])
+
+
 @pytest.mark.parametrize("make", [isotonic_curve, venn_abers_curve])
 def test_curves_rise_everywhere_and_have_no_cliff(studies, make) -> None:
     scores, positive = studies
