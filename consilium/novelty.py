@@ -342,6 +342,7 @@ class NoveltyDetector:
         return tensors
 
 
+_PARTS = (*(modality.value for modality in Modality), FUSED)
 _BIGRAMS = ("alone", "after", "pairs", "together")
 
 
@@ -354,7 +355,7 @@ def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
         raise ValueError("every part must have mean, whitening and scale")
     table = under("bigrams/")
     return NoveltyDetector(
-        {part: Gaussian(means[part], whitenings[part]) for part in (*Modality, FUSED) if part in means},
+        {part: Gaussian(means[part], whitenings[part]) for part in _PARTS if part in means},
         Bigrams(*(table[name] for name in _BIGRAMS)) if table else None,
         scales,
         under("ordinary/"),

@@ -245,8 +245,8 @@ def _led(opened: _Company) -> Iterator[None]:
     _open = opened
     try:
         yield
-        opened.call(_END)
     finally:
+        opened.call(_END)
         _open = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from training.datamodule import cache_cohort
 from training.evaluate import evaluate
 from training.evaluation import Evaluation
 from training.predict import predict
+from training.prevalence import prevalence_table
 from training.run_state import home_folder
 from training.splits import split_cohort
 
@@ -33,6 +34,7 @@ def evaluate_model(
     *,
     cohort: CohortRecipe | None = None,
     bootstrap: int | None = None,
+    prevalence: Mapping[str, float] | None = None,
     advance: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Judge the model `source` on the studies in `cohort_root` that it has not learned from.
@@ -48,13 +50,16 @@ def evaluate_model(
         Kind and task of the cohort; None: those of the model's recipe.
     bootstrap : int or None
         Replicates; None: the recipe's.
+    prevalence : mapping of finding's name to float, or None
+        What is known of the cohort's place; the model is told before it is judged, and the table ``prevalence`` has its
+        answers beside those of a model that was not.
     advance : callable or None
         Called after each image.
 
     Raises
     ------
     InputError
-        The cohort has other findings than the model.
+        The cohort has other findings than the model, or a prevalence cannot be.
     TrainingError
         The model has learned from every study of the cohort, can read none of it, or no study is left to judge.
     """
@@ -71,14 +76,20 @@ def evaluate_model(
     _log.info("judged on %d of %d studies", len(rows), len(found))
     cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
     predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe)
-    return evaluate(
+    replicates = bootstrap or recipe.evaluation.bootstrap
+    evaluation = evaluate(
         predictions,
-        artifact.calibration,
+        artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration,
         artifact.findings,
         oracle=load_oracle(cohort_root) if (cohort_root / POSTERIORS_FILE).is_file() else None,
-        bootstrap=bootstrap or recipe.evaluation.bootstrap,
+        bootstrap=replicates,
         seed=recipe.seed,
     )
+    if prevalence:
+        evaluation.tables["prevalence"] = prevalence_table(
+            predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
+        )
+    return evaluation
 
 
 def _load(chosen: CohortRecipe, root: Path) -> Cohort:

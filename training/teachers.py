@@ -7,8 +7,10 @@ Teachers are trained on the very training studies and heard on them once, so tha
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,14 @@ import numpy.typing as npt
 from consilium.recipe import Recipe
 from consilium.study import Modality
 from training.datamodule import CachedCohort
-from training.fit import fit
+from training.durable import replace_file
+from training.fit import Fit, fit
 from training.predict import predict
 from training.tracking import MetricSink
 
 _log = logging.getLogger(__name__)
+
+_LOGITS = "logits.npy"
 
 
 def teacher_recipe(recipe: Recipe, modality: Modality) -> Recipe:
@@ -57,7 +62,6 @@ def train_teachers(
     TrainingError
         As `fit`.
     """
-    place = {cached.cohort.records[row].study_id: row for row in train.tolist()}
     teachers = {}
     for modality in recipe.modalities:
         _log.info("teacher: %s alone", modality.value)
@@ -65,8 +69,23 @@ def train_teachers(
         found = fit(
             cached, alone, train, validation, folder / modality.value, sink(modality), epochs=epochs, progress=progress
         )
-        said = predict(found.model, found.preprocessing, cached, train, alone)
-        logits = np.full(cached.cohort.labels.shape, np.nan, np.float32)
-        logits[[place[study] for study in said.study_ids.tolist()]] = said.fused[modality.value]
-        teachers[modality] = logits
+        teachers[modality] = _kept(folder / modality.value / _LOGITS, partial(_heard, found, cached, train, alone))
     return teachers
+
+
+def _heard(teacher: Fit, cached: CachedCohort, rows: npt.NDArray[np.int64], recipe: Recipe) -> npt.NDArray[np.float32]:
+    """What `teacher` says of the studies at `rows`, in the order of the cohort."""
+    said = predict(teacher.model, teacher.preprocessing, cached, rows, recipe)
+    place = {cached.cohort.records[row].study_id: row for row in rows.tolist()}
+    logits = np.full(cached.cohort.labels.shape, np.nan, np.float32)
+    logits[[place[study] for study in said.study_ids.tolist()]] = said.fused[recipe.modalities[0].value]
+    return logits
+
+
+def _kept(path: Path, make: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """What `make` made the first time: a student that is resumed must hear the same to the bit, on a GPU too."""
+    if not path.exists():
+        content = io.BytesIO()
+        np.save(content, make(), allow_pickle=False)
+        replace_file(path, content.getvalue())
+    return np.load(path, allow_pickle=False)

@@ -99,6 +99,19 @@ def _without_truth(root: Path) -> Path:
     return root
 
 
+def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: TrainedModel, phantom: Path):
+    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in ({"effusion": 0.9}, None))
+    effusion = told.findings.index("effusion")
+    first, second = (one.probabilities["fused/as_present"] for one in (told, untold))
+    assert (first[:, effusion] > second[:, effusion]).all()
+    assert np.allclose(np.delete(first, effusion, axis=1), np.delete(second, effusion, axis=1))
+    where = {"row": "fused/as_present", "finding": "effusion"}
+    for column, evaluation in (("nll", untold), ("nll_told", told)):
+        value = told.value("prevalence", column, finding="effusion")
+        assert value == pytest.approx(evaluation.value("metrics", "nll", **where))
+    assert "prevalence" not in untold.tables
+
+
 def test_other_findings_are_refused(model: TrainedModel, tmp_path: Path):
     (tmp_path / "studies.csv").write_text("study,patient,note_history,label:gout\ns1,p1,a swollen toe,1\n")
     with pytest.raises(InputError, match="gout"):

@@ -44,7 +44,9 @@ def test_a_teacher_knows_its_modality_alone_and_has_no_teacher():
     assert alone.training == DISTILLING.training
 
 
-def test_teachers_speak_of_training_studies_that_have_their_modality(cached: CachedCohort, tmp_path: Path):
+def test_teachers_speak_of_training_studies_that_have_their_modality(
+    cached: CachedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     sinks = {modality: Sink() for modality in Modality}
     teachers = train_teachers(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, sinks.__getitem__)
     assert list(teachers) == [Modality.TEXT, Modality.OBSERVATIONS]
@@ -60,6 +62,10 @@ def test_teachers_speak_of_training_studies_that_have_their_modality(cached: Cac
         assert teachers[Modality.TEXT][row] == pytest.approx(one.fused["text"][0], abs=1e-5)
     assert "train_text" in sinks[Modality.TEXT].seen
     assert "train_text" not in sinks[Modality.OBSERVATIONS].seen
+    # They are asked once.
+    monkeypatch.setattr("training.teachers.predict", None)
+    again = train_teachers(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, sinks.__getitem__)
+    assert all(np.array_equal(again[modality], said, equal_nan=True) for modality, said in teachers.items())
 
 
 def test_own_heads_follow_their_teachers(cached: CachedCohort, tmp_path: Path):

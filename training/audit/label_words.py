@@ -42,6 +42,7 @@ LEAST_PATIENTS = 10
 """Whose notes hold a word; and of each class, with a note: below it nothing is tested."""
 
 _OTHERS_LISTED = 10
+_NAMED = 5
 _REPLICATES = 500
 _STEM, _LEAST_STEM = 0.75, 4
 _UNSPECIFIC = frozenset({"other", "the", "of", "with", "unspecified", "unstated"})
@@ -110,16 +111,11 @@ def label_words(
     if notes is None or not able:
         empty = {"label_words": _WORD_COLUMNS, "label_words_auroc": _AUROC_COLUMNS}
         return {name: pd.DataFrame(columns=list(columns)) for name, columns in empty.items()}, []
-    everyone = np.arange(len(notes.rows))
-    words = _associations(cohort, notes, able, everyone, error_rate)
-    found = _told(cohort, notes, able, folds, error_rate, seed)
-    aurocs = pd.DataFrame(
-        [
-            (name, studies, int((words.revealing & (words.finding == name)).sum()), *figures)
-            for name, studies, *figures in found
-        ],
-        columns=list(_AUROC_COLUMNS),
-    )
+    words = _associations(cohort, notes, able, np.arange(len(notes.rows)), error_rate)
+    scores = _out_of_fold(cohort, notes, able, folds, error_rate)
+    aurocs = _aurocs(cohort, notes, able, scores, error_rate / len(able), seed)
+    counted = words.finding[words.revealing].value_counts()
+    aurocs.insert(2, "words", aurocs.finding.map(counted).fillna(0).astype(int))
     listed = words[words.revealing | (words.p < error_rate)].sort_values(["revealing", "p"], ascending=[False, True])
     listed = listed[listed.revealing | (listed.groupby(["finding", "revealing"]).cumcount() < _OTHERS_LISTED)]
     listed = listed.sort_values("finding", key=lambda names: names.map(cohort.findings.index), kind="stable")
@@ -165,7 +161,7 @@ def _association(cohort: Cohort, notes: _Notes, f: int, rows: Indices) -> pd.Dat
     k, others = everything.holding_present[chosen], everything.holding_absent[chosen]
     found = Association(everything.present, everything.absent, k, others)
     # Half a patient more, as for odds ratios: none of 40 is not never.
-    balanced = _purity((k + 0.5) / found.present, (others + 0.5) / found.absent)
+    balanced = _purity((k + 0.5) / (found.present + 1), (others + 0.5) / (found.absent + 1))
     phrases = set(_phrases(list(cohort.findings)[f]))
     return pd.DataFrame(
         {
@@ -212,13 +208,13 @@ def _same_stem(first: str, second: str) -> bool:
 # --- what they carry -------------------------------------------------------------------------------------------------
 
 
-def _told(
-    cohort: Cohort, notes: _Notes, able: Sequence[int], folds: Sequence[Fold], error_rate: float, seed: int
-) -> list[tuple[object, ...]]:
-    """Of each finding: its name, studies, and the AUROC of all words, of the others than the revealing, and of these.
+def _out_of_fold(
+    cohort: Cohort, notes: _Notes, able: Sequence[int], folds: Sequence[Fold], error_rate: float
+) -> Floats:
+    """Scores by all words, by all but the revealing ones, and by these alone, [3, n, findings].
 
-    Which words are revealing is decided on each fold's training side alone: chosen with the test side's labels, they
-    would tell these too well.
+    Which words are revealing is decided on each fold's training side: chosen with the test side's labels, they would
+    tell these too well.
     """
     labels = cohort.labels[notes.rows][:, able]
     scores = np.zeros((3, *labels.shape))
@@ -231,26 +227,39 @@ def _told(
             revealing = words.word[words.revealing & (words.finding == cohort.findings.names[f])]
             held = notes.part(revealing.to_numpy(np.str_))
             for row, chosen in enumerate((held | True, ~held, held)):
-                scores[row, test, column] = _evidence(
-                    notes.weights[:, np.flatnonzero(chosen)], labels[:, column], train, test
-                )
+                read = notes.weights[:, np.flatnonzero(chosen)]
+                scores[row, test, column] = _evidence(read, labels[:, column], train, test)
+    return scores
+
+
+def _aurocs(
+    cohort: Cohort, notes: _Notes, able: Sequence[int], scores: Floats, level: float, seed: int
+) -> pd.DataFrame:
+    """``label_words_auroc``, but for the number of words; the lower bound is wrong with the chance `level`.
+
+    The bootstrap over patients gives the standard error of the AUROC's logit.
+    """
     weights = patient_bootstrap(cohort.patient_ids[notes.rows], _REPLICATES, seed)
-    lines: list[tuple[object, ...]] = []
+    lines: list[dict[str, object]] = []
     for column, f in enumerate(able):
-        known = ~np.isnan(labels[:, column])
-        positive = labels[known, column] == 1
-        everything, without, alone = (ranking(positive, s[known, column], weights[:, known])["auroc"] for s in scores)
-        figures = logit(alone[~np.isnan(alone)].clip(1e-6, 1 - 1e-6))
-        bound = expit(figures[0] - norm.isf(error_rate / len(able)) * figures[1:].std(ddof=1))
-        lines.append((cohort.findings.names[f], int(known.sum()), everything[0], without[0], alone[0], float(bound)))
-    return lines
+        labels = cohort.labels[notes.rows, f]
+        known = ~np.isnan(labels)
+        everything, without, alone = (
+            ranking(labels[known] == 1, row[known, column], weights[:, known])["auroc"] for row in scores
+        )
+        logits = logit(alone[~np.isnan(alone)].clip(1e-6, 1 - 1e-6))
+        bound = expit(logits[0] - norm.isf(level) * logits[1:].std(ddof=1))
+        counts = {"finding": cohort.findings.names[f], "studies": int(known.sum())}
+        figures = {"auroc": everything[0], "auroc_without": without[0], "auroc_alone": alone[0]}
+        lines.append({**counts, **figures, "alone_lower_bound": float(bound)})
+    return pd.DataFrame(lines)
 
 
 def _evidence(read: csr_array, labels: npt.NDArray[np.float32], train: Indices, test: Indices) -> Floats:
     """What a logistic regression of the words `read` [n, w] says of the test side, without its intercept.
 
-    The intercept follows the training side's prevalence, and so goes against the test side's: pooled over folds it would
-    pull the AUROC below one half.
+    The intercept follows the training side's prevalence, and so goes against the test side's: pooled over folds it
+    would pull the AUROC below one half.
     """
     learned = train[~np.isnan(labels[train])]
     if not read.shape[1] or len(np.unique(labels[learned])) < 2:
@@ -261,14 +270,15 @@ def _evidence(read: csr_array, labels: npt.NDArray[np.float32], train: Indices, 
 
 def _concerns(findings: FindingSet, words: pd.DataFrame, aurocs: pd.DataFrame) -> list[Concern]:
     concerns = []
-    for line in aurocs[aurocs.words > 0].itertuples():
-        finding = list(findings)[findings.index(str(line.finding))]
+    for line in aurocs[aurocs.words > 0].to_dict("records"):
+        finding = list(findings)[findings.index(line["finding"])]
         own = words[words.revealing & (words.finding == finding.name)].sort_values("p")
         text = (
-            f"{finding.display}: {line.words} word(s) of the notes name it or nearly determine it"
-            f" ({', '.join(own.word.head(5))}); alone they tell it with AUROC {line.auroc_alone:.2f} (at least"
-            f" {line.alone_lower_bound:.2f}), all words with {line.auroc:.2f}, the others with {line.auroc_without:.2f}"
+            f"{finding.display}: {line['words']} word(s) of the notes name it or nearly determine it"
+            f" ({', '.join(own.word.head(_NAMED))}); alone they tell it with AUROC {line['auroc_alone']:.2f} (at least"
+            f" {line['alone_lower_bound']:.2f}), all words with {line['auroc']:.2f}, the others with"
+            f" {line['auroc_without']:.2f}"
         )
-        grade = SUSPECT if float(line.alone_lower_bound) > GIVEN_AWAY else REMARK
+        grade = SUSPECT if line["alone_lower_bound"] > GIVEN_AWAY else REMARK
         concerns.append(Concern("label_words", grade, text, finding.name))
     return concerns

@@ -1,174 +1,220 @@
-"""Whether a cohort can support what is asked of it: classes, subgroups, and what is missing under which label."""
+"""How much a cohort can support: classes, subgroups, and what is missing of whom."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import fisher_exact
+from scipy.stats import norm
 
 from consilium.analytes import ANALYTES
-from consilium.study import Modality
+from consilium.findings import Finding
+from consilium.recipe import InputRecipe
+from consilium.study import Modality, Sex
+from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
-from training.cohorts.cohort import Cohort, StudyRecord
+from training.baselines import readable_study
+from training.cohorts.cohort import SPLITS, Cohort
+from training.datamodule import CachedCohort
+from training.subgroups import study_groups
+
+Mask = npt.NDArray[np.bool_]
 
 LEAST_PATIENTS = 10
-"""Of each class: with fewer a finding cannot be judged at all."""
-WIDE = 0.10
-"""Half-width of an AUROC's interval from which on it says little."""
+"""Of each class: with fewer a finding, or a subgroup of it, cannot be judged."""
+SUPPOSED_AUROC = 0.8
+WIDEST = 0.1
+"""Half-width of a 95 % interval of the AUROC beyond which there is a remark."""
+ALL = "all"
+"""The row of ``support`` that counts every split."""
 
-_TYPICAL_AUROC = 0.8
-_ERROR_RATE = 0.05
-_BANDS = ((0, 18), (18, 40), (40, 65), (65, 200))
+_NAMED = 3
+_TESTED = ("missing_present", "missing_absent", "odds_ratio", "p")
 
 
-def support(cohort: Cohort) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
-    """Count what each finding can be learned from and judged on.
+def support(
+    cached: CachedCohort,
+    parts: Sequence[str | None] | None = None,
+    *,
+    inputs: InputRecipe | None = None,
+    error_rate: float = 0.05,
+) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
+    """Count what a cohort has of each class, where and in whom, and test whether what is missing goes with a finding.
+
+    Parameters
+    ----------
+    cached : CachedCohort
+    parts : sequence of str or None
+        Split of each record; None: the splits that the cohort fixes.
+    inputs : InputRecipe or None
+        Which notes and values a model reads; others count as missing.
+    error_rate : float
+        Chance of any remark on missing values where none of them goes with any finding (Holm).
 
     Returns
     -------
-    tables : dict of DataFrame
-        ``support``: per finding and split studies and patients of each class, and the half-width of the 95 % interval
-        of an AUROC of .8 that so many patients give; ``subgroups``: studies by sex, age and source; ``missingness``:
-        share of positives and of negatives that lack a modality or value, with Holm's adjusted p.
+    tables : dict
+        ``support``: studies and patients of each class by finding and split, and the half-width of the 95 % interval
+        that an AUROC of `SUPPOSED_AUROC` would have of so many patients. ``subgroups``: studies and patients by sex,
+        age, view and source. ``missingness``: how many patients lack each modality, value, age and sex with the finding
+        and without it.
     concerns : list of Concern
-        `UNUSABLE` with fewer than `LEAST_PATIENTS` patients of a class; a remark where the interval is wider than
-        `WIDE`, and where what is missing depends on the label.
+        Unusable is a finding with fewer than `LEAST_PATIENTS` patients of a class.
     """
-    counted = _support(cohort)
-    missing = _missingness(cohort)
-    tables = {"support": counted, "subgroups": _subgroups(cohort), "missingness": missing}
-    return tables, [*_too_few(counted), *_telling(missing)]
+    cohort = cached.cohort
+    given = [record.split for record in cohort.records] if parts is None else list(parts)
+    if len(given) != len(cohort):
+        raise ValueError(f"parts must name one for each of {len(cohort)} records, got {len(given)}")
+    classes = _classes(cohort, given)
+    subgroups = _subgroups(cached)
+    missing = _missingness(cached, inputs or InputRecipe())
+    concerns: list[Concern] = []
+    for finding in cohort.findings:
+        own = [table[table.finding == finding.name] for table in (classes, subgroups, missing)]
+        concerns += _concerns(finding, own[0], own[1], own[2], error_rate)
+    return {"support": classes, "subgroups": subgroups, "missingness": missing}, concerns
 
 
-def auroc_half_width(positives: int, negatives: int, auroc: float = _TYPICAL_AUROC) -> float:
-    """Half-width of the 95 % interval of an AUROC (Hanley and McNeil, Radiology 1982); NaN without both classes."""
-    if not positives or not negatives:
+def auroc_half_width(present: int, absent: int, auroc: float = SUPPOSED_AUROC) -> float:
+    """Half-width of an AUROC's 95 % interval, given patients of each class (Hanley and McNeil, Radiology 1982).
+
+    NaN where a class is empty.
+    """
+    if min(present, absent) == 0:
         return math.nan
-    one, two = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
-    variance = auroc * (1 - auroc) + (positives - 1) * (one - auroc**2) + (negatives - 1) * (two - auroc**2)
-    return 1.96 * math.sqrt(variance / (positives * negatives))
+    one_absent, one_present = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    variance = auroc * (1 - auroc)
+    variance += (present - 1) * (one_absent - auroc**2) + (absent - 1) * (one_present - auroc**2)
+    return float(norm.isf(0.025) * math.sqrt(variance / (present * absent)))
 
 
-def _support(cohort: Cohort) -> pd.DataFrame:
-    splits = np.array([record.split or "" for record in cohort.records])
-    parts: dict[str, npt.NDArray[np.bool_]] = {"all": np.ones(len(cohort), bool)}
-    parts |= {name: splits == name for name in dict.fromkeys(splits.tolist()) if name}
-    lines = []
-    for f, finding in enumerate(cohort.findings.names):
-        for name, rows in parts.items():
-            positive, negative = (_patients(cohort, rows & (cohort.labels[:, f] == value)) for value in (1, 0))
-            line: dict[str, object] = {"finding": finding, "split": name}
-            line |= {"positive_studies": int((rows & (cohort.labels[:, f] == 1)).sum())}
-            line |= {"negative_studies": int((rows & (cohort.labels[:, f] == 0)).sum())}
-            line |= {"positive_patients": positive, "negative_patients": negative}
-            lines.append(line | {"auroc_half_width": auroc_half_width(positive, negative)})
-    return pd.DataFrame(lines)
+# --- counts ----------------------------------------------------------------------------------------------------------
 
 
-def _patients(cohort: Cohort, rows: npt.NDArray[np.bool_]) -> int:
-    return len(np.unique(cohort.patient_ids[rows]))
-
-
-def _subgroups(cohort: Cohort) -> pd.DataFrame:
-    kinds = {
-        "sex": [record.patient.sex.value or "unknown" for record in cohort.records],
-        "age": [_band(record.patient.age) for record in cohort.records],
-        "source": [record.source or "unknown" for record in cohort.records],
+def _counts(cohort: Cohort, f: int, rows: Mask) -> dict[str, int]:
+    """Studies of each class at `rows`, and patients with such a study."""
+    labels, patients = cohort.labels[rows, f], cohort.patient_ids[rows]
+    present, absent = labels == 1, labels == 0
+    return {
+        "present": int(present.sum()),
+        "absent": int(absent.sum()),
+        "unknown": int(np.isnan(labels).sum()),
+        "patients_present": len(np.unique(patients[present])),
+        "patients_absent": len(np.unique(patients[absent])),
     }
-    lines = []
-    for kind, values in kinds.items():
-        members = np.array(values)
-        for group in sorted(set(values)):
-            rows = members == group
-            for f, finding in enumerate(cohort.findings.names):
-                labels = cohort.labels[rows, f]
-                counts = {"present": int((labels == 1).sum()), "absent": int((labels == 0).sum())}
-                lines.append({"kind": kind, "group": group, "finding": finding, **counts})
+
+
+def _classes(cohort: Cohort, parts: Sequence[str | None]) -> pd.DataFrame:
+    named = np.array([part or "" for part in parts])
+    splits = [ALL, *sorted(set(named) - {""}, key=lambda name: (SPLITS.index(name) if name in SPLITS else 9, name))]
+    lines: list[dict[str, object]] = []
+    for (f, finding), split in product(enumerate(cohort.findings), splits):
+        counts = _counts(cohort, f, (named == split) | (split == ALL))
+        width = auroc_half_width(counts["patients_present"], counts["patients_absent"])
+        lines.append({"finding": finding.name, "split": split, **counts, "half_width": width})
     return pd.DataFrame(lines)
 
 
-def _band(age: float | None) -> str:
-    if age is None:
-        return "unknown"
-    low, high = next(band for band in _BANDS if band[0] <= age < band[1])
-    return f"{low} and older" if high == _BANDS[-1][1] else f"{low} to {high - 1}"
+def _subgroups(cached: CachedCohort) -> pd.DataFrame:
+    cohort = cached.cohort
+    lines: list[dict[str, object]] = []
+    for kind, members in study_groups(cohort.records, cached.studies).items():
+        for group, (f, finding) in product(np.unique(members).tolist(), enumerate(cohort.findings)):
+            counts = _counts(cohort, f, members == group)
+            lines.append({"kind": kind, "group": group, "finding": finding.name, **counts})
+    return pd.DataFrame(lines)
 
 
-def _missingness(cohort: Cohort) -> pd.DataFrame:
-    lacking = _lacking(cohort)
-    lines = []
-    for f, finding in enumerate(cohort.findings.names):
-        known = ~np.isnan(cohort.labels[:, f])
-        positive = cohort.labels[known, f] == 1
-        if not positive.any() or positive.all():
-            continue
-        for what, absent in lacking.items():
-            gone = absent[known]
-            cells = [[int((gone & side).sum()), int((~gone & side).sum())] for side in (positive, ~positive)]
-            shares = [cell[0] / sum(cell) for cell in cells]
-            line = {"finding": finding, "missing": what, "share_of_present": shares[0], "share_of_absent": shares[1]}
-            lines.append(line | {"p": float(fisher_exact(cells)[1])})
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["adjusted_p"] = _holm(table["p"].to_numpy(float))
-        table = table.sort_values("adjusted_p", kind="stable", ignore_index=True)
+def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
+    cohort = cached.cohort
+    filled = _filled(cached, inputs)
+    # What every study has, or none has, cannot go with anything.
+    varied = [name for name, column in filled.items() if column.any() and not column.all()]
+    lines: list[dict[str, object]] = []
+    for f, finding in enumerate(cohort.findings):
+        if not varied:
+            break
+        lacks = np.stack([~filled[name] for name in varied], axis=1)
+        found = associate(lacks, cohort.labels[:, f], cohort.patient_ids)
+        counts = {"patients_present": found.present, "patients_absent": found.absent}
+        tested = zip(varied, found.holding_present, found.holding_absent, found.odds_ratio, found.p, strict=True)
+        lines += [
+            {"finding": finding.name, "missing": name, **counts, **dict(zip(_TESTED, figures, strict=True))}
+            for name, *figures in tested
+        ]
+    table = pd.DataFrame(lines, columns=["finding", "missing", "patients_present", "patients_absent", *_TESTED])
+    table["p"] = holm(table.p.to_numpy(np.float64))
     return table
 
 
-def _lacking(cohort: Cohort) -> Mapping[str, npt.NDArray[np.bool_]]:
-    """What each study lacks, of all that some studies have and others have not."""
-
-    def column(has: list[bool]) -> npt.NDArray[np.bool_]:
-        return ~np.array(has, bool)
-
-    records = cohort.records
-    found = {
-        Modality.IMAGE.value: column([bool(record.images) for record in records]),
-        Modality.TEXT.value: column([bool(record.notes) for record in records]),
-        "age": column([record.patient.age is not None for record in records]),
-        "sex": column([record.patient.sex.value in ("F", "M") for record in records]),
+def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
+    """Which studies have each modality, age, sex and each analyte, as a model would see them."""
+    studies = [readable_study(record, inputs) for record in cached.cohort.records]
+    analytes = [{o.analyte for o in study.observations if not o.implausible} for study in studies]
+    filled = {
+        Modality.IMAGE.value: [bool(study.images) for study in cached.studies],
+        Modality.TEXT.value: [bool(study.notes) for study in studies],
+        Modality.OBSERVATIONS.value: [bool(own) for own in analytes],
+        "age": [study.patient.age is not None for study in studies],
+        "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
-    names = sorted({o.analyte for record in records for o in record.observations})
-    found |= {ANALYTES[name].display: column([_measured(record, name) for record in records]) for name in names}
-    return {what: absent for what, absent in found.items() if absent.any() and not absent.all()}
+    filled |= {analyte.display: [name in own for own in analytes] for name, analyte in ANALYTES.items()}
+    return {name: np.array(column, bool) for name, column in filled.items()}
 
 
-def _measured(record: StudyRecord, analyte: str) -> bool:
-    return any(o.analyte == analyte and not o.implausible for o in record.observations)
+# --- what is said of them --------------------------------------------------------------------------------------------
 
 
-def _holm(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Adjusted p-values (Holm, Scandinavian Journal of Statistics 1979)."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))), 1.0)
-    return adjusted
+def _concerns(
+    finding: Finding, classes: pd.DataFrame, subgroups: pd.DataFrame, missing: pd.DataFrame, error_rate: float
+) -> list[Concern]:
+    """Of the rows of each table that are about `finding`."""
+    whole = classes[classes.split == ALL].iloc[0]
+    if min(whole.patients_present, whole.patients_absent) < LEAST_PATIENTS:
+        text = f"{finding.display} cannot be judged: {_patients(whole)}, and {LEAST_PATIENTS} of each are the least"
+        return [Concern("support", UNUSABLE, text, finding.name)]
+    remarks = [("support", _of_width(classes)), ("support", _of_subgroups(subgroups))]
+    remarks.append(("missingness", _of_missing(missing[missing.p < error_rate].sort_values("p"))))
+    return [Concern(kind, REMARK, f"{finding.display}: {text}", finding.name) for kind, text in remarks if text]
 
 
-def _too_few(counted: pd.DataFrame) -> list[Concern]:
-    concerns = []
-    for line in counted[counted["split"] == "all"].to_dict("records"):
-        positive, negative, width = line["positive_patients"], line["negative_patients"], line["auroc_half_width"]
-        said = f"{line['finding']}: {positive} patients with it and {negative} without"
-        if min(positive, negative) < LEAST_PATIENTS:
-            text = f"{said}; it cannot be judged with fewer than {LEAST_PATIENTS} of each."
-            concerns.append(Concern("support", UNUSABLE, text, line["finding"]))
-        elif width > WIDE:
-            text = f"{said}; an AUROC of .8 would be known to within {width:.2f} only."
-            concerns.append(Concern("support", REMARK, text, line["finding"]))
-    return concerns
+def _of_width(classes: pd.DataFrame) -> str:
+    """Of what the finding is judged on: the test split, or all studies where there is none."""
+    judged = classes[classes.split == ("test" if (classes.split == "test").any() else ALL)].iloc[0]
+    if judged.half_width <= WIDEST:
+        return ""
+    where = "" if judged.split == ALL else " in the test split"
+    width = "unknown" if math.isnan(judged.half_width) else f"known to ± {judged.half_width:.2f} at best"
+    return f"with {_patients(judged)}{where} an AUROC of {SUPPOSED_AUROC} is {width}"
 
 
-def _telling(missing: pd.DataFrame) -> list[Concern]:
+def _patients(counts: pd.Series) -> str:
+    return f"{counts.patients_present} patient(s) with it and {counts.patients_absent} without"
+
+
+def _of_subgroups(subgroups: pd.DataFrame) -> str:
+    few = subgroups[subgroups[["patients_present", "patients_absent"]].min(axis=1) < LEAST_PATIENTS]
+    if few.empty:
+        return ""
+    named = _first([f"{line.kind} {line.group}" for line in few.itertuples()])
+    return (
+        f"{len(few)} of {len(subgroups)} subgroups have fewer than {LEAST_PATIENTS} patients with it or without and"
+        f" cannot be judged apart: {named}"
+    )
+
+
+def _of_missing(missing: pd.DataFrame) -> str:
     if missing.empty:
-        return []
-    concerns = []
-    for finding, table in missing[missing["adjusted_p"] < _ERROR_RATE].groupby("finding", sort=False):
-        names = ", ".join(table["missing"].head(5))
-        text = f"{finding}: whether it is recorded depends on the label for {len(table)} of the inputs ({names})."
-        concerns.append(Concern("missingness", REMARK, text, str(finding)))
-    return concerns
+        return ""
+    with_it, without = (missing[f"missing_{c}"] / missing[f"patients_{c}"] for c in ("present", "absent"))
+    named = [f"{what} ({a:.0%} and {b:.0%})" for what, a, b in zip(missing.missing, with_it, without, strict=True)]
+    return f"what is missing goes with it, of patients with it and without: {_first(named)}"
+
+
+def _first(named: Sequence[str]) -> str:
+    rest = len(named) - _NAMED
+    return ", ".join(named[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

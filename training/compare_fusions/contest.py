@@ -58,12 +58,12 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
     """
     judge = _Judge(recipe, cohort, trained["end_to_end/late"][0].test)
     _log.info("judging on %d test studies", len(judge.test))
-    teachers = trained["end_to_end/late"]
+    encoders = trained["end_to_end/late"]
     best = min(
         (name for name in trained if name.startswith("fusion/")),
         key=lambda name: np.mean([one.validation_loss for one in trained[name]]),
     )
-    contenders = [*judge.rules(teachers), *(judge.contender(name, ones) for name, ones in trained.items())]
+    contenders = [*judge.rules(encoders), *(judge.contender(name, ones) for name, ones in trained.items())]
     if len(trained[best]) > 1:
         contenders.append(judge.ensemble(f"ensemble/{best.partition('/')[2]}", trained[best]))
     contenders += judge.bounds()
@@ -107,22 +107,22 @@ class _Judge:
         answers = tuple(self._answers(self._calibration(one.calibration), one.test) for one in trained)
         return Contender(name, answers, float(np.mean([one.seconds for one in trained])), trained[0].parameters)
 
-    def rules(self, teachers: Sequence[Trained]) -> list[Contender]:
+    def rules(self, encoders: Sequence[Trained]) -> list[Contender]:
         """What follows from the modalities' own heads."""
         exclusive = self.findings.exclusive
         found: dict[str, list[Answers]] = {SUM: [], PRODUCT: [], CALIBRATED: []}
-        for teacher in teachers:
-            alone = self._calibration(teacher.calibration)
+        for one in encoders:
+            alone = self._calibration(one.calibration)
             product = partial(product_of_experts, prior=expit(alone.prior_log_odds))
             held_out, tested = (
                 {modality: alone.opinion(logits, modality) for modality, logits in said.opinions.items()}
-                for said in (teacher.calibration, teacher.test)
+                for said in (one.calibration, one.test)
             )
             products = self._combined(tested, product)
             found[SUM].append(self._with_as_present(self._combined(tested, sum_of_log_odds)))
             found[PRODUCT].append(self._with_as_present(products))
-            logits = with_answers(teacher.calibration, self._combined(held_out, product), exclusive=exclusive)
-            again = with_answers(teacher.test, products, exclusive=exclusive)
+            logits = with_answers(one.calibration, self._combined(held_out, product), exclusive=exclusive)
+            again = with_answers(one.test, products, exclusive=exclusive)
             found[CALIBRATED].append(self._answers(self._calibration(logits), again))
         return [Contender(name, tuple(answers)) for name, answers in found.items()]
 

@@ -24,14 +24,17 @@ _COLOURS = {
     "ensemble": "#D55E00",
     "rule": "#8C8C8C",
     "peer": "#E69F00",
-    "bound": "black",
 }
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """One line a contender; one panel each for AUROC, information and the studies with a confounder."""
+    """One line a contender; one panel each for AUROC, information and the studies with a confounder.
+
+    Bounds, and the plain sum that counts the prior many times, are so far away that nothing else could be told apart.
+    """
     shares = comparison.tables["shares"]
-    here = shares[(shares["subset"] == comparison.everything) & (shares["finding"] == MACRO)]
+    near = ~(shares["contender"].str.startswith("bound/") | (shares["contender"] == "rule/sum_of_log_odds"))
+    here = shares[(shares["subset"] == comparison.everything) & (shares["finding"] == MACRO) & near]
     possible = "information_share" in shares
     panels: list[tuple[str, str, pd.DataFrame]] = [
         ("share of the possible AUROC", "auroc_share", here) if possible else ("AUROC", "auroc", here),

@@ -45,8 +45,8 @@ from training.tracking import TrackedRun
 
 _log = logging.getLogger(__name__)
 
-TEACHER = "late"
-"""The fusion that the encoders are trained with: it favours none of the others, for none of its tokens meet."""
+NEUTRAL = "late"
+"""The fusion that the encoders are trained with: in it no modality hears another, so it favours none of the rest."""
 
 TOKEN_BATCH = 128
 """Studies a step where only a fusion learns."""
@@ -147,16 +147,16 @@ def _train(recipe: Recipe, plan: Plan, work: _Work) -> dict[str, list[Trained]]:
     """Every trained contender by name, one a seed: ``fusion/early``, ``end_to_end/late``, ``peer/transchex``."""
     seeds = [_Seed(recipe.model_copy(update={"seed": recipe.seed + k}), plan, work) for k in range(plan.seeds)]
     found: dict[str, list[Trained]] = {
-        name: [] for name in (*(f"fusion/{n}" for n in FUSIONS), f"end_to_end/{TEACHER}")
+        name: [] for name in (*(f"fusion/{n}" for n in FUSIONS), f"end_to_end/{NEUTRAL}")
     }
     for number, seed in enumerate(seeds, start=1):
         _log.info("seed %d of %d", number, len(seeds))
-        found[f"end_to_end/{TEACHER}"].append(seed.whole(TEACHER))
+        found[f"end_to_end/{NEUTRAL}"].append(seed.whole(NEUTRAL))
         for name in FUSIONS:
             found[f"fusion/{name}"].append(seed.fusion(name))
         seed.forget()
     ranked = sorted(FUSIONS, key=lambda name: np.mean([one.validation_loss for one in found[f"fusion/{name}"]]))
-    for name in [name for name in ranked if name != TEACHER][: plan.end_to_end]:
+    for name in [name for name in ranked if name != NEUTRAL][: plan.end_to_end]:
         found[f"end_to_end/{name}"] = [seed.whole(name) for seed in seeds[: plan.end_to_end_seeds]]
     if plan.peer:
         found["peer/transchex"] = [seed.peer() for seed in seeds[: plan.end_to_end_seeds]]
@@ -187,13 +187,13 @@ class _Seed:
         return kept(self._folder / "fusion" / name, recipe.to_yaml(), make)
 
     def whole(self, name: str) -> Trained:
-        """A model with the fusion `name`, trained end to end; that with the `TEACHER` is the encoders' own."""
+        """A model with the fusion `name`, trained end to end; that with the `NEUTRAL` is the encoders' own."""
         recipe = self._with(name)
 
         def make() -> Trained:
             fresh = not self._model_folder(name).exists()
             started = time.process_time()
-            fitted = self._encoders if name == TEACHER else self._fit(recipe)
+            fitted = self._encoders if name == NEUTRAL else self._fit(recipe)
             seconds = time.process_time() - started if fresh else float("nan")
             answers = [self._predict(fitted, recipe, split) for split in ("calibration", "test")]
             assert fitted.validation_loss is not None
@@ -204,7 +204,7 @@ class _Seed:
 
     def peer(self) -> Trained:
         """MONAI's Transchex."""
-        cached, parts, recipe = self._work.cached, self._work.parts, self._with(TEACHER)
+        cached, parts, recipe = self._work.cached, self._work.parts, self._with(NEUTRAL)
 
         def make() -> Trained:
             fitted, preprocessing = fit_peer(cached, recipe, parts["train"], parts["validation"])
@@ -239,12 +239,12 @@ class _Seed:
 
     @cached_property
     def _encoders(self) -> Fit:
-        return self._fit(self._with(TEACHER))
+        return self._fit(self._with(NEUTRAL))
 
     @cached_property
     def _tokens(self) -> dict[str, TokenSet]:
         """By split."""
-        recipe, cached = self._with(TEACHER), self._work.cached
+        recipe, cached = self._with(NEUTRAL), self._work.cached
 
         def tokens(split: str) -> TokenSet:
             folder = self._folder / "tokens" / split

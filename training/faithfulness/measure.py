@@ -180,7 +180,7 @@ def _patient(case: Case) -> str:
 def _random(case: Case, bench: _Bench, number: int) -> Weights:
     """Weights that know nothing: what every method must beat."""
     generator = np.random.default_rng((bench.seed, number))
-    shapes = {WORDS: (len(case.words),), VALUES: (len(case.known),)}
+    shapes: dict[str, tuple[int, ...]] = {WORDS: (len(case.words),), VALUES: (len(case.known),)}
     if Modality.IMAGE in case.prepared.present:
         shapes[IMAGE] = (len(case.prepared.images), 16, 16)
     count = len(bench.findings)
@@ -317,9 +317,9 @@ def _attributed(
         where = _said(case, [twin.passage])
     else:
         where = np.array([feature == twin.feature for feature in case.known])
-    for (part, method), by_finding in weights.items():
+    for (part, method), weighed in weights.items():
         if part == twin.part:
-            yield method, float(by_finding[position][where].sum())
+            yield method, float(weighed[position][where].sum())
 
 
 def _modalities(bench: _Bench, truth: Truth, case: Case) -> None:

@@ -72,8 +72,8 @@ def summarise(ledger: Ledger, findings: Sequence[str], *, bootstrap: int, seed: 
     replicates |= _gains(replicates)
     replicates |= _macro(replicates, findings)
     lines = []
-    for key, (values, n) in replicates.items():
-        estimate = percentile_interval(values)
+    for key, (replicate, n) in replicates.items():
+        estimate = percentile_interval(replicate)
         lines.append((*key, estimate.value, estimate.low, estimate.high, n))
     table = pd.DataFrame(lines, columns=list(COLUMNS[:-1]))
     table["rank"] = _ranks(table)

@@ -104,11 +104,8 @@ class Truth:
         if rows is None:
             return []
         said = rows[rows["channel"] == channel]
-        return [
-            (notes[NoteKind(row.kind)], int(row.start), int(row.stop))
-            for row in said.itertuples()
-            if NoteKind(row.kind) in notes
-        ]
+        places = zip(map(NoteKind, said["kind"]), said["start"].tolist(), said["stop"].tolist(), strict=True)
+        return [(notes[kind], start, stop) for kind, start, stop in places if kind in notes]
 
     def confounders(self, finding: str) -> list[str]:
         """Channels of the note that explain the image evidence of `finding` away."""

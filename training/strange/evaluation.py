@@ -144,7 +144,7 @@ def _kind_lines(
             "n": len(changed),
             "absent": float(np.mean([item is None for item in changed])),
         }
-        line |= _measured(ordinary[part][able], scores[part], weights)
+        line |= separation(ordinary[part][able], scores[part], weights)
         lines.append(line | {"flagged": _flagged(bench.novelty, part, scores[part], rate)})
     return lines
 
@@ -170,8 +170,8 @@ def _ordinary_lines(novelty: NoveltyDetector, ordinary: Scores, rate: float) -> 
     return lines
 
 
-def _measured(ordinary: Floats, strange: Floats, weights: Floats) -> dict[str, float]:
-    """AUROC and false positive rate at 95 % sensitivity of `strange` [n] against `ordinary` [n]."""
+def separation(ordinary: Floats, strange: Floats, weights: Floats) -> dict[str, float]:
+    """AUROC with its interval, and FPR95, of `strange` [n] against `ordinary` [n] under `weights` [1 + R, 2 n]."""
     positive = np.repeat([False, True], len(ordinary))
     found = ranking(positive, np.concatenate([ordinary, strange]), weights)["auroc"]
     threshold = np.quantile(strange, 1 - _SENSITIVITY, method="lower")
