@@ -11,7 +11,9 @@ from rich.table import Table
 
 def frame_table(title: str, frame: pd.DataFrame) -> Table:
     """`frame` as a table; numbers with three decimals, nothing where one is not known."""
-    table = Table(*(escape(str(name)) for name in frame.columns), title=escape(title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
+    for name in frame.columns:
+        table.add_column(escape(str(name)), overflow="fold")
     for line in frame.to_dict("records"):
         table.add_row(*(_cell(cell) for cell in line.values()))
     return table

@@ -20,6 +20,7 @@ from consilium.diagnostician import Diagnostician
 from consilium.errors import TrainingError
 from consilium.recipe import Recipe
 from consilium.store import open_store
+from training import protocols
 from training import run as pipeline
 from training.cohorts.phantom.write import write_phantom
 from training.datamodule import cache_cohort
@@ -144,7 +145,7 @@ def test_cut_off_at_any_stage_and_resumed(
     phantom: Path, monkeypatch: pytest.MonkeyPatch, trained: TrainedModel, stage: str
 ):
     name = f"tiny-cut-{stage.replace('_', '-').strip('-')}"
-    place = pipeline.registry if stage == "register" else pipeline
+    place = {"register": pipeline.registry, "predict": protocols}.get(stage, pipeline)
 
     def cut(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
@@ -182,7 +183,7 @@ def test_half_an_artifact_is_made_again(phantom: Path, monkeypatch: pytest.Monke
 
 def test_resume_refuses_another_recipe(phantom: Path, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "predict", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(protocols, "predict", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(recipe("tiny-other"), phantom, progress=False)
     with pytest.raises(TrainingError, match="another recipe or cohort"):

@@ -18,6 +18,9 @@ REMARK, SUSPECT, UNUSABLE = "remark", "suspect", "unusable"
 GRADES = (REMARK, SUSPECT, UNUSABLE)
 """The least grave first."""
 SOUND = "sound"
+_MOST_ROWS = 40
+"""Of a table on a terminal."""
+_LEFT_TO_JSON = {"sources": ("sources", "studies", "positives", "lower_bound")}
 _STYLES = {SOUND: "green", REMARK: "", SUSPECT: "yellow", UNUSABLE: "red"}
 
 
@@ -87,7 +90,11 @@ class AuditReport:
 
     def terminal_tables(self) -> list[RenderableType]:
         """What the terminal shows: verdict, concerns, and every table."""
-        shown: list[RenderableType] = [frame_table(_title(name), _short(table)) for name, table in self.tables.items()]
+        shown: list[RenderableType] = []
+        for name, table in self.tables.items():
+            shown.append(frame_table(_title(name), _short(name, table)))
+            if len(table) > _MOST_ROWS and name != "shortcuts":
+                shown.append(f"and {len(table) - _MOST_ROWS} more rows; --json has all")
         shown += [Text(f"{concern.grade}: {concern.text}", style=_STYLES[concern.grade]) for concern in self.concerns]
         verdict = Text(f"audit: {self.verdict}", style=f"bold {_STYLES[self.verdict]}")
         verdict.append(f" (a sound cohort is called suspect with a chance of at most {self.false_alarm_rate:.0%})")
@@ -106,9 +113,9 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _short(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table with a row a finding and group, one row a finding with the AUROC of each group."""
-    if not {"finding", "group", "auroc"} <= set(table.columns):
-        return table
-    wide = table.pivot_table(index="finding", columns="group", values="auroc", sort=False)
-    return wide.reset_index()
+def _short(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """What of a table fits on a terminal: of the probes, the AUROC of each group of facts for each finding."""
+    if name == "shortcuts":
+        wide = table.pivot_table(index="group", columns="finding", values="auroc", sort=False)
+        return wide.reset_index().rename(columns={"group": "AUROC from"})
+    return table.drop(columns=list(_LEFT_TO_JSON.get(name, ()))).head(_MOST_ROWS)
