@@ -294,7 +294,7 @@ def test_from_training_to_a_diagnosis_by_alias(
     assert judged["evaluation"]["studies"] == trained["evaluation"]["studies"], "the test split, judged anew"
     assert {"metrics", "comparisons", "coverage", "oracle_shares"} <= set(anew)
     assert anew == {name: before[name] for name in anew}
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == trained["evaluation"]
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == judged["evaluation"]
     assert "cohort.kind: got 'phantoms'" in _last_line(capsys, [*evaluate, "--kind", "phantoms"])
 
     assert main(["models", "promote", "consilium-cli", "@challenger", "--reason", "good [enough]"]) == 0
