@@ -1,0 +1,125 @@
+"""Which distance of an encoder's features tells strange inputs best: ``python benchmarks/novelty.py MODEL COHORT``.
+
+AUROC of test studies made strange in every way against the same studies as they are, by the encoder's features alone:
+the Mahalanobis distance that ships, the relative one (Ren et al. 2021; a class is a combination of findings), and the
+distance to the k-th nearest training study of features at length 1 (Sun et al., ICML 2022). The last column is the
+score that ships, with the statistics of words and values beside the features.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from consilium.artifact import load_artifact
+from consilium.collate import Prepared
+from consilium.novelty import Gaussian, Inputs
+from consilium.registry import resolve
+from consilium.threads import limit_threads
+from training.cohorts import load_cohort
+from training.datamodule import StudyDataset, cache_cohort
+from training.predict import predict
+from training.run_state import home_folder
+from training.splits import split_cohort
+from training.strange import KINDS, Case
+from training.strange.evaluation import make_strange
+from training.strange.renderer import PhantomRenderer
+
+Distance = Callable[[np.ndarray], np.ndarray]
+LEAST_OF_A_CLASS = 30
+
+
+def mahalanobis(features: np.ndarray) -> Distance:
+    gaussian = Gaussian.fit(torch.from_numpy(features))
+    return lambda asked: gaussian.distance(torch.from_numpy(asked)).numpy()
+
+
+def relative_mahalanobis(features: np.ndarray, labels: np.ndarray) -> Distance:
+    classes = np.nan_to_num(labels) @ (2 ** np.arange(labels.shape[1]))
+    kept = [name for name in np.unique(classes) if (classes == name).sum() >= LEAST_OF_A_CLASS]
+    means = {name: features[classes == name].mean(axis=0) for name in kept}
+    within = np.concatenate([features[classes == name] - means[name] for name in kept])
+    shared, everything = Gaussian.fit(torch.from_numpy(within)), mahalanobis(features)
+
+    def distance(asked: np.ndarray) -> np.ndarray:
+        own = [shared.distance(torch.from_numpy(asked - mean) + shared.mean).numpy() ** 2 for mean in means.values()]
+        return np.min(own, axis=0) - everything(asked) ** 2
+
+    return distance
+
+
+def nearest(features: np.ndarray, k: int) -> Distance:
+    reference = features / np.linalg.norm(features, axis=1, keepdims=True)
+
+    def distance(asked: np.ndarray) -> np.ndarray:
+        cosine = asked / np.linalg.norm(asked, axis=1, keepdims=True) @ reference.T
+        return -np.sort(cosine, axis=1)[:, -k]
+
+    return distance
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("model", help="a model folder or models:/ URI, with a detector")
+    arguments.add_argument("cohort", type=Path, help="the cohort that it was trained on, with a test split")
+    arguments.add_argument("--studies", type=int, default=200)
+    arguments.add_argument("--k", type=int, default=10)
+    given = arguments.parse_args()
+    limit_threads()
+    artifact = load_artifact(resolve(given.model).folder)
+    model, preprocessing, recipe, detector = artifact.model, artifact.preprocessing, artifact.recipe, artifact.novelty
+    assert detector is not None, "this model was trained without novelty"
+    chosen = recipe.cohort
+    cohort = load_cohort(chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict)
+    cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images")
+    parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
+    seen = predict(model, preprocessing, cached, parts["train"], recipe)
+    dataset = StudyDataset(cached, preprocessing, parts["test"][: given.studies])
+    items = [dataset[position][0] for position in range(len(dataset))]
+    renderer = PhantomRenderer.of(cohort.root) if chosen.kind == "phantom" else None
+    cases = [Case(cohort.records[row], cached.studies[row], renderer) for row in dataset.rows]
+
+    def inputs(studies: list[Prepared]) -> Inputs:
+        found = []
+        for start in range(0, len(studies), recipe.training.batch_size):
+            batch = preprocessing.collate(studies[start : start + recipe.training.batch_size])
+            with torch.inference_mode():
+                found.append(Inputs.of(batch, model(batch).features))
+        return Inputs.concatenate(found)
+
+    ways: dict[str, dict[str, Distance]] = {}
+    for modality in recipe.modalities:
+        features = seen.features[modality.value]
+        known = ~np.isnan(features).any(axis=1)
+        ways[modality.value] = {
+            "Mahalanobis": mahalanobis(features[known]),
+            "relative": relative_mahalanobis(features[known], seen.labels[known]),
+            f"{given.k} nearest": nearest(features[known], given.k),
+        }
+    columns = ("Mahalanobis", "relative", f"{given.k} nearest", "as shipped")
+    table = Table("kind", "distance", "n", *columns, title=f"{recipe.name}: AUROC")
+    rng = np.random.default_rng(recipe.seed)
+    for kind in KINDS:
+        rows = [row for row, item in enumerate(items) if kind.modality in item.present]
+        if not rows or kind.modality not in recipe.modalities or (kind.phantom and renderer is None):
+            continue
+        part = kind.modality.value
+        changed = [make_strange(preprocessing, kind, cases[row], items[row], rng) for row in rows]
+        pairs = inputs([items[row] for row in rows]), inputs([item for item in changed if item is not None])
+        truth = np.repeat([0, 1], [len(one.extreme) for one in pairs])
+        scores = [np.concatenate([way(one.features[part].numpy()) for one in pairs]) for way in ways[part].values()]
+        scores.append(np.concatenate([detector.score(one)[part].numpy() for one in pairs]))
+        figures = [f"{roc_auc_score(truth, score):.3f}" for score in scores]
+        table.add_row(kind.name, "far" if kind.far else "near", str(len(rows)), *figures)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
