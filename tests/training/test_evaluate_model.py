@@ -100,14 +100,14 @@ def _without_truth(root: Path) -> Path:
 
 
 def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: TrainedModel, phantom: Path):
-    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in ({"effusion": 0.9}, None))
-    effusion = told.findings.index("effusion")
+    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in ({"pleural_effusion": 0.9}, None))
+    effusion = told.findings.index("pleural_effusion")
     first, second = (one.probabilities["fused/as_present"] for one in (told, untold))
     assert (first[:, effusion] > second[:, effusion]).all()
     assert np.allclose(np.delete(first, effusion, axis=1), np.delete(second, effusion, axis=1))
-    where = {"row": "fused/as_present", "finding": "effusion"}
+    where = {"row": "fused/as_present", "finding": "pleural_effusion"}
     for column, evaluation in (("nll", untold), ("nll_told", told)):
-        value = told.value("prevalence", column, finding="effusion")
+        value = told.value("prevalence", column, finding="pleural_effusion")
         assert value == pytest.approx(evaluation.value("metrics", "nll", **where))
     assert "prevalence" not in untold.tables
 

@@ -195,6 +195,8 @@ class Truth:
             notes = tuple(replace(n, text=written.get(n.kind, n.text)) for n in prepared.study.notes)
             fall = self._fall(before, replace(witness, grades=grades), prepared, finding)
             twin = preprocessing.prepare(replace(prepared.study, notes=notes), images=list(prepared.images))
+            if twin.text.pieces == prepared.text.pieces:
+                continue  # said beyond the length that the model reads
             yield Twin(WORDS, finding, twin, fall, passage=passages[0])
 
     def _notes(self, drawn: Drawn, text: npt.NDArray) -> dict[NoteKind, str]:
