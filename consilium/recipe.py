@@ -210,8 +210,9 @@ class ExplainRecipe(_Section):
 
 
 class EvaluationRecipe(_Section):
-    protocol: Literal["split", "cross_validation"] = "split"
-    """split: one held-out test split. cross_validation: patient-grouped folds out of fold, then one model of all."""
+    protocol: Literal["split", "cross_validation", "leave_one_source_out"] = "split"
+    """split: one held-out test split. cross_validation: patient-grouped folds, out of fold, then one model of all.
+    leave_one_source_out: the same with the sources of the studies as folds."""
     folds: int = Field(default=5, ge=2, le=20)
     bootstrap: Positive = 1000
     baselines: bool = False

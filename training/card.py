@@ -238,7 +238,7 @@ def _limits(facts: Facts) -> Section:
         "coverage": "Whether its prediction sets hold the truth as often as they say was not measured.",
     }
     limits += [sentence for name, sentence in missing.items() if name not in facts.tables]
-    if facts.recipe.evaluation.protocol == "cross_validation":
+    if facts.recipe.evaluation.protocol != "split":
         limits.append("The figures are those of the folds' models; the model itself has learned from every study.")
     if facts.audit.verdict != _SOUND:
         limits.append(f"The cohort is {facts.audit.verdict}: read what the audit says before any figure is believed.")

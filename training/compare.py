@@ -134,7 +134,7 @@ def _answers(
 
 def _out_of_fold(artifact: Artifact, chosen: CohortRecipe, root: Path) -> bool:
     """The model was cross-validated on this very cohort."""
-    if artifact.recipe.evaluation.protocol != "cross_validation":
+    if artifact.recipe.evaluation.protocol == "split":
         return False
     found = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
     return found.digest == artifact.details["cohort"]["digest"]

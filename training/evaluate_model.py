@@ -99,7 +99,7 @@ def _load(chosen: CohortRecipe, root: Path) -> Cohort:
 def _unseen(artifact: Artifact, cohort: Cohort) -> npt.NDArray[np.int64]:
     recipe: Recipe = artifact.recipe
     if artifact.details["cohort"]["digest"] == cohort.digest:
-        if recipe.evaluation.protocol == "cross_validation":
+        if recipe.evaluation.protocol != "split":
             raise TrainingError(
                 "this model was trained on every study of this cohort; its out-of-fold evaluation is in the MLflow run "
                 f"{artifact.details['run_id']}"

@@ -1,4 +1,4 @@
-"""How a model is judged: on a held-out split, or out of fold in a cross-validation. Both end in an `Outcome`.
+"""How a model is judged: on a held-out split, or out of fold, by patient or by source. All end in an `Outcome`.
 
 Whatever a model is judged by, thresholds, sets, p-values, was fitted on patients that neither it nor the judgement has
 seen: the calibration split, or the other folds.
@@ -7,7 +7,7 @@ seen: the calibration split, or the other folds.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.calibration import Calibration
+from consilium.errors import TrainingError
 from consilium.explain.neighbours import Neighbours
 from consilium.model import FUSED
 from consilium.novelty import NoveltyDetector, Scores
 from consilium.recipe import Recipe
+from training.audit.sources import LEAST_PATIENTS, source_folds
 from training.baselines import baseline_predictions
 from training.cohorts.cohort import Cohort
 from training.evaluate import calibrate, evaluate, evaluate_folds
@@ -98,22 +100,41 @@ def held_out_split(stage: Stage) -> Outcome:
 
 
 def cross_validation(stage: Stage) -> Outcome:
-    """Out-of-fold predictions of patient-grouped folds, then one model of all studies, calibrated on them.
+    """`_out_of_fold` over patient-grouped, stratified folds."""
+    recipe = stage.recipe
+    pairs = folds(stage.cohort, recipe.evaluation.folds, recipe.seed)
+    return _out_of_fold(stage, {f"fold {number}": pair for number, pair in enumerate(pairs, start=1)})
+
+
+def leave_one_source_out(stage: Stage) -> Outcome:
+    """`_out_of_fold` with a fold for each source, judged by a model that has seen nothing of it, nor of its patients.
+
+    Sources with too few patients of a class, and studies of an unknown one, are not judged.
+    """
+    left_out = source_folds(stage.cohort)
+    if len(left_out) < 2:
+        raise TrainingError(
+            f"leave_one_source_out needs two sources with {LEAST_PATIENTS} patients of each class, got {len(left_out)}"
+        )
+    return _out_of_fold(stage, {f"source {fold.source}": (fold.train, fold.test) for fold in left_out})
+
+
+def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
+    """Out-of-fold predictions, then one model of all studies, calibrated on them.
 
     Each fold's training part gives up a share of its patients to find the number of epochs; the last model takes the
     folds' mean. A recipe with no share for validation trains all of its epochs instead: of a small cohort, the few
     patients that could be spared say too little about when to stop. What is measured on a single model, strange inputs
     and explanations, is measured on that of the first fold.
     """
-    recipe, cohort = stage.recipe, stage.cohort
-    pairs = folds(cohort, recipe.evaluation.folds, recipe.seed)
-    names = np.empty(len(cohort), dtype=object)
-    for number, (_, test) in enumerate(pairs, start=1):
-        names[test] = f"fold {number}"
+    recipe, cohort, pairs = stage.recipe, stage.cohort, list(parts.values())
+    names = np.full(len(cohort), "never judged", dtype=object)
+    for name, (_, test) in parts.items():
+        names[test] = name
     stage.run.log_cohort(cohort, names)
     fits, detectors, out_of_fold = [], [], []
-    for number, (train_rows, test) in enumerate(pairs, start=1):
-        _log.info("fold %d of %d", number, len(pairs))
+    for number, (name, (train_rows, test)) in enumerate(parts.items(), start=1):
+        _log.info("%s (%d of %d)", name, number, len(pairs))
         inner, validation = inner_split(cohort, train_rows, recipe)
         fits.append(_fit(stage, inner, validation, f"fold_{number}"))
         detectors.append(_learned(stage, fits[-1], inner)[1])
@@ -149,6 +170,7 @@ def cross_validation(stage: Stage) -> Outcome:
 PROTOCOLS: dict[str, Callable[[Stage], Outcome]] = {
     "split": held_out_split,
     "cross_validation": cross_validation,
+    "leave_one_source_out": leave_one_source_out,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from consilium.cli.output import AsJson, log_to_terminal, progress_bar, show, show_json
+from consilium.errors import InputError
 
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder of the cohort.")]
 
@@ -71,12 +72,16 @@ def evaluate(
     kind: Annotated[str | None, typer.Option(help="Kind of the cohort; the one trained on unless given.")] = None,
     task: Annotated[str, typer.Option(help="With --kind: task of the cohort.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for tables (CSV), evaluation.json and plots.")] = None,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FINDING=SHARE", help="Tell the model how frequent a finding is there; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a model on studies that it has not learned from.
 
     Of the very cohort that it was trained on, and of one that fixes its splits, that is the test split; of another
-    one, every study.
+    one, every study. Told a prevalence, the model is judged with it and without.
     """
     log_to_terminal()
     from consilium.recipe import Recipe
@@ -89,7 +94,9 @@ def evaluate(
     if kind is not None:
         chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort
     with progress_bar("images") as done:
-        evaluation = evaluate_model(model, cohort, cohort=chosen, advance=counted(done))
+        evaluation = evaluate_model(
+            model, cohort, cohort=chosen, prevalence=_prevalences(prevalence or []), advance=counted(done)
+        )
     if out is not None:
         evaluation.save(out)
     identity = resolve(model).identity
@@ -99,6 +106,17 @@ def evaluate(
         show(*terminal_tables(evaluation))
         show(f"{identity.name} version {identity.version} on {len(evaluation.study_ids)} studies of {cohort}")
     require_no_leak(evaluation)
+
+
+def _prevalences(given: list[str]) -> dict[str, float]:
+    found = {}
+    for one in given:
+        finding, _, share = one.partition("=")
+        try:
+            found[finding] = float(share)
+        except ValueError:
+            raise InputError("prevalence", one, "must be FINDING=SHARE, such as pneumonia=0.2") from None
+    return found
 
 
 def counted(done: Callable[[int], None]) -> Callable[[], None]:

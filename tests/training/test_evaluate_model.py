@@ -100,7 +100,8 @@ def _without_truth(root: Path) -> Path:
 
 
 def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: TrainedModel, phantom: Path):
-    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in ({"pleural_effusion": 0.9}, None))
+    given = {"pleural_effusion": 0.9}
+    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in (given, None))
     effusion = told.findings.index("pleural_effusion")
     first, second = (one.probabilities["fused/as_present"] for one in (told, untold))
     assert (first[:, effusion] > second[:, effusion]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,6 +239,22 @@ def test_cross_validation_judges_every_study_out_of_fold(phantom: Path):
     resumed = train(chosen, phantom, resume=True, progress=False)
     assert resumed.version == made.version
     assert resumed.evaluation.metrics == made.evaluation.metrics
+
+
+def test_each_source_is_judged_by_a_model_that_has_not_seen_it(phantom: Path, tmp_path: Path):
+    root = shutil.copytree(phantom, tmp_path / "cohort")
+    studies = pd.read_csv(root / "studies.csv", dtype=str)
+    studies["source"] = ["", "", *np.where(np.arange(len(studies) - 2) % 3 == 0, "north", "south")]
+    studies.to_csv(root / "studies.csv", index=False)
+    made = train(recipe("tiny-sources", "evaluation.protocol=leave_one_source_out", "cohort.kind=manifest"), root)
+    judged = studies["study"][studies["source"] != ""]
+    assert sorted(made.evaluation.study_ids) == sorted(judged)
+    split = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=made.run_id, artifact_path="split.csv"))
+    assert split["part"].value_counts().to_dict() == {"source south": 105, "source north": 53, "never judged": 2}
+    studies["source"] = "north"
+    studies.to_csv(root / "studies.csv", index=False)
+    with pytest.raises(TrainingError, match="needs two sources"):
+        train(recipe("tiny-source", "evaluation.protocol=leave_one_source_out", "cohort.kind=manifest"), root)
 
 
 def test_folds_without_validation_train_all_their_studies_for_all_epochs(phantom: Path):

@@ -25,7 +25,8 @@ def test_the_half_width_is_that_of_repeated_samples():
 def test_patients_count_and_not_their_studies():
     labels = np.r_[np.ones(30), np.zeros(30)]
     patients = [f"a{n % 5}" for n in range(30)] + [f"b{n}" for n in range(30)]
-    tables, concerns = support(made_cached(made_cohort(labels, patients=patients, split=["train"] * 30 + ["test"] * 30)))
+    cohort = made_cohort(labels, patients=patients, split=["train"] * 30 + ["test"] * 30)
+    tables, concerns = support(made_cached(cohort))
     whole, train, test = tables["support"].to_dict("records")
     assert (whole["present"], whole["patients_present"], whole["patients_absent"]) == (30, 5, 30)
     assert (train["split"], train["absent"]) == ("train", 0)
@@ -66,7 +67,8 @@ def test_holms_correction_keeps_chance_out_of_a_wide_table():
     for _ in range(40):
         labels = rng.integers(0, 2, (200, 6))
         notes = [(Note(NoteKind.HISTORY, "Cough.", None),) if rng.random() < 0.5 else () for _ in labels]
-        alarms += any(concern.kind == "missingness" for concern in support(made_cached(made_cohort(labels, notes=notes)))[1])
+        concerns = support(made_cached(made_cohort(labels, notes=notes)))[1]
+        alarms += any(concern.kind == "missingness" for concern in concerns)
     assert alarms <= 6
 
 
