@@ -110,15 +110,18 @@ def test_blank_images_are_no_copies():
 def test_a_note_under_two_patients_is_found_and_stock_phrases_are_not():
     cohort = phantom_notes(400, seed=2)
     assert find_duplicates(cohort)[1] == []
-    told = (
-        Note(NoteKind.HISTORY, "Fell from the third rung of a ladder while picking Bramley apples on Tuesday, sore."),
+    story = (
+        "Fell from the third rung of a ladder while picking Bramley apples, landed on the left flank, walked home over"
+        " the orchard, slept badly, and noticed at breakfast that laughing hurt more than bending down to the dog. Takes"
+        " nothing but cod liver oil, has never been in hospital, and would rather be at the village fair than here."
     )
-    # Rows 5 and 10 are of the test split, row 1 of the training's.
+    told = (Note(NoteKind.HISTORY, story),)
+    # Row 5 is of the test split, row 1 of the training's.
     records = [replace(r, notes=told) if row in (1, 5) else r for row, r in enumerate(cohort.records)]
     tables, [concern] = find_duplicates(replace(cohort, records=tuple(records)))
     assert _line(tables["duplicates"], "note", "the same", ACROSS)[:3] == (1, 2, 2)
     assert (concern.kind, concern.grade) == ("duplicate_note", SUSPECT)
-    nearly = (Note(NoteKind.HISTORY, told[0].text.replace("Tuesday", "Wednesday")),)
+    nearly = (Note(NoteKind.HISTORY, story.replace("Bramley", "Cox")),)
     records[5] = replace(records[5], notes=nearly)
     tables, [concern] = find_duplicates(replace(cohort, records=tuple(records)))
     assert _line(tables["duplicates"], "note", "nearly the same", ACROSS)[:3] == (1, 2, 2)
