@@ -12,6 +12,7 @@ import pandas as pd
 from consilium.calibration import Calibration
 from consilium.novelty import NoveltyDetector
 from training.evaluation import Evaluation
+from training.faithfulness import measure_faithfulness
 from training.fit import Fit
 from training.predictions import Predictions
 from training.progress import progress_of
@@ -59,8 +60,6 @@ def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict
 
 
 def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
-    from training.faithfulness import measure_faithfulness
-
     recipe, studies = stage.recipe, min(stage.recipe.evaluation.faithfulness, len(judged.rows))
     with progress_of("explanations", studies, drawn=stage.progress) as advance:
         return measure_faithfulness(

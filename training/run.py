@@ -35,6 +35,7 @@ from training.compare import ANSWERS, Answers
 from training.datamodule import CachedCohort, cache_cohort
 from training.evaluate import require_no_leak
 from training.evaluation import AS_PRESENT, Evaluation
+from training.faithfulness import measured_defaults
 from training.progress import progress_of
 from training.protocols import PROTOCOLS, Outcome
 from training.run_state import RunState, home_folder
@@ -271,11 +272,7 @@ def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
 
 
 def _best_explanations(faithfulness: pd.DataFrame | None) -> dict[str, dict[str, str]]:
-    if faithfulness is None:
-        return {}
-    from training.faithfulness import measured_defaults
-
-    return measured_defaults(faithfulness)
+    return {} if faithfulness is None else measured_defaults(faithfulness)
 
 
 def _tags(cohort: Cohort, audit: AuditReport | None) -> dict[str, str]:

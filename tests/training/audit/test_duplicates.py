@@ -112,7 +112,7 @@ def test_a_note_under_two_patients_is_found_and_stock_phrases_are_not():
     assert find_duplicates(cohort)[1] == []
     story = (
         "Fell from the third rung of a ladder while picking Bramley apples, landed on the left flank, walked home over"
-        " the orchard, slept badly, and noticed at breakfast that laughing hurt more than bending down to the dog. Takes"
+        " the orchard, slept badly, noticed at breakfast that laughing hurt more than bending down to the dog. Takes"
         " nothing but cod liver oil, has never been in hospital, and would rather be at the village fair than here."
     )
     told = (Note(NoteKind.HISTORY, story),)
