@@ -43,7 +43,7 @@ from consilium import __version__
 from consilium.calibration import Calibration
 from consilium.collate import Preprocessing
 from consilium.diagnosis import AuditVerdict
-from consilium.errors import ArtifactError, InputError
+from consilium.errors import ArtifactError, InputError, UnsupportedArtifact
 from consilium.explain.neighbours import Neighbours
 from consilium.findings import FindingSet
 from consilium.model import FUSED, DiagnosisModel
@@ -296,7 +296,8 @@ def _parse_manifest(data: bytes) -> _Manifest:
         raise ArtifactError(f"{MANIFEST}: must be JSON with a format") from None
     # A newer manifest may have other keys, so its format comes before everything else.
     if number != FORMAT:
-        raise ArtifactError(f"{MANIFEST}: got format {number!r}, this version of consilium reads format {FORMAT} alone")
+        rule = f"this version of consilium reads format {FORMAT} alone"
+        raise UnsupportedArtifact(f"{MANIFEST}: got format {number!r}, {rule}")
     try:
         manifest = _Manifest.model_validate(raw)
     except ValidationError as error:
@@ -307,7 +308,8 @@ def _parse_manifest(data: bytes) -> _Manifest:
     except InvalidVersion:
         known = False
     if not known:
-        raise ArtifactError(f"{MANIFEST}: got consilium {manifest.consilium!r}, {__version__} reads models of {READS}")
+        rule = f"{__version__} reads models of {READS}"
+        raise UnsupportedArtifact(f"{MANIFEST}: got consilium {manifest.consilium!r}, {rule}")
     for name in manifest.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name or name in ("", ".", MANIFEST):

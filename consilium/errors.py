@@ -129,8 +129,20 @@ class ArtifactError(ConsiliumError):
     """A model folder that is incomplete, altered, or of a format this version does not know."""
 
 
+class UnsupportedArtifact(ArtifactError):
+    """A model folder of a format, or written by a version of this project, that this version does not read."""
+
+
 class RegistryError(ConsiliumError):
     """The model registry has no such model, version or alias, or cannot be reached."""
+
+
+class RegistryUnreachable(RegistryError):
+    """The registry or its store of artifacts gives no answer; it may give one later."""
+
+
+class AlteredArtifact(RegistryError):
+    """A registered artifact is not what was registered, or nothing can vouch for it."""
 
 
 class ModelFailure(ConsiliumError):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from consilium import __version__
 from consilium.artifact import read_recipe, verify
 from consilium.diagnosis import ModelIdentity
-from consilium.errors import ArtifactError, InputError, RegistryError
+from consilium.errors import AlteredArtifact, ArtifactError, InputError, RegistryError, UnsupportedArtifact
 from consilium.recipe import Recipe
 from consilium.store import open_store, store_errors, tracking_uri
 
@@ -120,15 +120,43 @@ def resolve(source: str) -> ResolvedModel:
             raise InputError("model", source, _SOURCE_RULE)
         digest = verify(folder)
         return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
-    parts = _SOURCE.fullmatch(source)
-    if parts is None:
-        raise InputError("model", source, _SOURCE_RULE)
+    parts = _parts(source)
     client = open_store()
-    found = _version(client, parts["name"], parts["version"] or f"@{parts['alias']}")
-    digest = found.tags.get(DIGEST_TAG, "")
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise RegistryError(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
-    return ResolvedModel(_local_copy(client, found, digest), ModelIdentity(found.name, str(found.version), digest))
+    found, identity = _looked_up(client, parts)
+    if not re.fullmatch(r"[0-9a-f]{64}", identity.manifest_digest):
+        raise AlteredArtifact(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
+    return ResolvedModel(_local_copy(client, found, identity.manifest_digest), identity)
+
+
+def follows_alias(source: str) -> bool:
+    """Whether `source` is ``models:/name@alias``: a model that may become another one while it is served."""
+    parts = _SOURCE.fullmatch(source)
+    return parts is not None and parts["alias"] is not None
+
+
+def look_up(source: str) -> ModelIdentity:
+    """What ``models:/name@alias`` stands for now, as the registry says; nothing is fetched and nothing verified.
+
+    Raises
+    ------
+    InputError, RegistryError
+        As `resolve`.
+    """
+    parts = _parts(source)
+    return _looked_up(open_store(), parts)[1]
+
+
+def local_copy(identity: ModelIdentity) -> ResolvedModel:
+    """The verified copy of `identity` on this machine; the registry is not asked.
+
+    Raises
+    ------
+    ArtifactError
+        Where there is none, or it was altered.
+    """
+    folder = models_folder() / identity.manifest_digest
+    _require_digest(folder, identity.manifest_digest)
+    return ResolvedModel(folder, identity)
 
 
 def models_folder() -> Path:
@@ -251,6 +279,18 @@ def rollback(name: str, reason: str) -> RegisteredVersion:
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
+
+
+def _parts(source: str) -> re.Match[str]:
+    parts = _SOURCE.fullmatch(source)
+    if parts is None:
+        raise InputError("model", source, _SOURCE_RULE)
+    return parts
+
+
+def _looked_up(client: MlflowClient, parts: re.Match[str]) -> tuple[MlflowVersion, ModelIdentity]:
+    found = _version(client, parts["name"], parts["version"] or f"@{parts['alias']}")
+    return found, ModelIdentity(found.name, str(found.version), found.tags.get(DIGEST_TAG, ""))
 
 
 def _require_reason(reason: str) -> None:
@@ -382,8 +422,10 @@ def _local_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> Pa
         fetched = _download(client, version, Path(partial))
         try:
             _require_digest(fetched, digest)
+        except UnsupportedArtifact:
+            raise
         except ArtifactError as error:
-            raise RegistryError(
+            raise AlteredArtifact(
                 f"{version.name} version {version.version}: its artifact was altered: {error}"
             ) from error
         try:
@@ -409,5 +451,6 @@ def _download(client: MlflowClient, version: MlflowVersion, folder: Path) -> Pat
     # The artifact is named after the folder that it was logged from.
     inside = [entry for entry in fetched.iterdir() if entry.is_dir() and not entry.is_symlink()]
     if len(inside) != 1:
-        raise RegistryError(f"{version.name} version {version.version}: must hold one model folder, has {len(inside)}")
+        called = f"{version.name} version {version.version}"
+        raise AlteredArtifact(f"{called}: must hold one model folder, has {len(inside)}")
     return inside[0]

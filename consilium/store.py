@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consilium.errors import RegistryError
+from consilium.errors import RegistryError, RegistryUnreachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,14 +40,16 @@ def open_store(*, create: bool = False) -> MlflowClient:
 
     Raises
     ------
+    RegistryUnreachable
+        Where there is no store, or it cannot be reached.
     RegistryError
-        Where there is no store, it cannot be reached, or it was moved.
+        Where it was moved.
     """
     uri = tracking_uri()
     database = _database(uri)
     if database is not None and not database.exists():
         if not create:
-            raise RegistryError(f"model store: got {uri!r}, there is none yet; `consilium train` makes it")
+            raise RegistryUnreachable(f"model store: got {uri!r}, there is none yet; `consilium train` makes it")
         database.parent.mkdir(parents=True, exist_ok=True)
     # A bar for every folder that is fetched or stored, and addresses on standard output, would stand across ours.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -75,7 +77,7 @@ def experiment_id(name: str) -> str:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """What MLflow, its database or its network raise inside ends in a `RegistryError`."""
+    """What MLflow, its database or its network raise inside ends in a `RegistryUnreachable`."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -83,7 +85,7 @@ def store_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         first = str(error).strip().partition("\n")[0]
-        raise RegistryError(f"model store: {first}") from error
+        raise RegistryUnreachable(f"model store: {first}") from error
 
 
 def _database(uri: str) -> Path | None:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from consilium import registry
 from consilium.artifact import save_artifact, verify
-from consilium.errors import ArtifactError, InputError, RegistryError
+from consilium.errors import AlteredArtifact, ArtifactError, InputError, RegistryError, RegistryUnreachable
 from consilium.recipe import Recipe
 from consilium.store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -148,7 +148,7 @@ def test_a_whole_other_artifact_in_the_store_is_refused(artifacts: list[Path]) -
     stored = _stored("consilium-swapped")
     shutil.rmtree(stored)
     shutil.copytree(artifacts[1], stored)
-    with pytest.raises(RegistryError, match="consilium-swapped version 1: its artifact was altered"):
+    with pytest.raises(AlteredArtifact, match="consilium-swapped version 1: its artifact was altered"):
         registry.resolve("models:/consilium-swapped/1")
     folder = registry.models_folder()
     assert list(folder.iterdir()) == [], "nothing of it may stay in the cache"
@@ -177,10 +177,37 @@ def test_a_sound_local_copy_needs_no_store_artifacts(artifacts: list[Path]) -> N
     assert registry.resolve("models:/consilium-kept/1") == before
 
 
+def test_an_alias_is_looked_up_without_fetching_anything(artifacts: list[Path]) -> None:
+    version = _register(artifacts[0], "looked")
+    identity = registry.look_up("models:/consilium-looked@challenger")
+    assert identity.to_json() == {
+        "name": "consilium-looked",
+        "version": version,
+        "manifest_digest": verify(artifacts[0]),
+    }
+    assert not registry.models_folder().exists()
+    with pytest.raises(ArtifactError, match="must be a model folder"):
+        registry.local_copy(identity)
+    resolved = registry.resolve("models:/consilium-looked@challenger")
+    shutil.rmtree(_stored("consilium-looked"))
+    assert registry.local_copy(identity) == resolved
+    (resolved.folder / "details.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"details\.json"):
+        registry.local_copy(identity)
+
+
+@pytest.mark.parametrize(
+    ("source", "follows"),
+    [("models:/consilium-x@champion", True), ("models:/consilium-x/3", False), ("var/x", False), ("models:/", False)],
+)
+def test_only_an_alias_may_move(source: str, follows: bool) -> None:
+    assert registry.follows_alias(source) is follows
+
+
 def test_a_version_without_a_digest_is_refused(artifacts: list[Path]) -> None:
     _register(artifacts[0], "untagged")
     open_store().delete_model_version_tag("consilium-untagged", "1", registry.DIGEST_TAG)
-    with pytest.raises(RegistryError, match="has no manifest_digest"):
+    with pytest.raises(AlteredArtifact, match="has no manifest_digest"):
         registry.resolve("models:/consilium-untagged/1")
 
 
@@ -216,9 +243,9 @@ def test_the_embedded_store_is_below_the_working_directory(tmp_path: Path, monke
 def test_an_unreachable_store_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, but it is long enough to be looked at" * 10)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    with pytest.raises(RegistryError, match="model store"):
+    with pytest.raises(RegistryUnreachable, match="model store"):
         registry.list_models()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match="model store"):
+    with pytest.raises(RegistryUnreachable, match="model store"):
         registry.resolve("models:/consilium-tiny@champion")
