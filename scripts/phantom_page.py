@@ -1,0 +1,247 @@
+"""``python scripts/phantom_page.py MODEL --head HEAD.md --out docs/phantom.md``: what was measured of a phantom model.
+
+The tables are those that the model's run has logged; with ``--fusions`` also those of `consilium compare-fusions`, with
+``--starving`` those of `benchmarks/starving.py`, with ``--shifts`` that of `consilium shifts`, each as its ``--out``
+left it. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from consilium.artifact import load_artifact
+from consilium.registry import resolve
+from training.comparisons import MACRO
+from training.tracking import download_evaluation
+
+Line = dict[Any, Any]
+Column = Callable[[Line], object]
+
+AS_PRESENT = "fused/as_present"
+
+
+def paragraph(text: str) -> Iterator[str]:
+    yield from (" ".join(text.split()), "")
+
+
+def table(lines: pd.DataFrame, columns: Mapping[str, Column]) -> Iterator[str]:
+    """A Markdown table of `lines`, with a cell for each of `columns`."""
+    yield "| " + " | ".join(columns) + " |"
+    yield "| " + " | ".join("---" for _ in columns) + " |"
+    for line in lines.to_dict("records"):
+        yield "| " + " | ".join(str(cell(line)) for cell in columns.values()) + " |"
+    yield ""
+
+
+def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    if value is None or pd.isna(value):
+        return "–"
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def just(name: str, digits: int = 3) -> Column:
+    """The number in the column `name`."""
+    return lambda line: number(line[name], digits)
+
+
+def words(name: str) -> Column:
+    return lambda line: str(line[name]).replace("_", " ").replace("+", " + ")
+
+
+def interval(name: str, *, signed: bool = False) -> Column:
+    """``.76 [.67, .85]``."""
+
+    def cell(line: Line) -> str:
+        if pd.isna(line[name]):
+            return "–"
+        low, high = (line.get(f"{name}_{end}", line.get(end)) for end in ("low", "high"))
+        value, low, high = (number(x, signed=signed) for x in (line[name], low, high))
+        return f"{value} [{low}, {high}]"
+
+    return cell
+
+
+def performance(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    yield from ("## What it reaches of what is possible", "")
+    yield from paragraph("""
+        Means over the four findings, 95 % intervals by bootstrap over patients. A share is (AUROC − .5) / (possible −
+        .5), or the same of the information about the finding; *possible* is the oracle's own, on the same studies.""")
+    shares, metrics = tables["oracle_shares"], tables["metrics"]
+    measured = metrics[["row", "finding", "ece", "ece_low", "ece_high"]]
+    lines = shares.merge(measured, on=["row", "finding"])
+    reached: dict[str, Column] = {
+        "AUROC": just("auroc"),
+        "possible": just("oracle_auroc"),
+        "share": interval("auroc_share"),
+        "share of information": interval("information_share"),
+        "ECE": interval("ece"),
+    }
+    rows = lines[(lines["finding"] == MACRO) & lines["row"].str.startswith("fused/")]
+    rows = rows.assign(row=rows["row"].str.removeprefix("fused/").replace("as_present", "what each study has"))
+    yield from table(rows, {"the model hears": words("row"), "studies": lambda line: line["n"]} | reached)
+    own = lines[(lines["row"] == AS_PRESENT) & (lines["finding"] != MACRO)]
+    yield from table(own, {"finding": words("finding"), "with it": lambda line: line["positives"]} | reached)
+
+
+def coverage(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    yield from ("## Prediction sets", "")
+    yield from paragraph("""
+        Share of the studies of each class whose set holds the truth, beside the band in which 95 % of all test sets of
+        this size would lie.""")
+    every = tables["coverage"]
+    columns: dict[str, Column] = {
+        "finding": words("finding"),
+        "class": words("class"),
+        "studies": lambda line: line["n"],
+        "covered": just("coverage"),
+        "band": lambda line: f"{number(line['band_low'])} to {number(line['band_high'])}",
+        "within": lambda line: "yes" if line["in_band"] else "no",
+        "both": just("both"),
+        "neither": just("empty"),
+    }
+    yield from table(every[every["subset"] == "as_present"], columns)
+    banded = every["in_band"].dropna().astype(bool)
+    yield from paragraph(
+        f"Of all findings, classes and subsets judged apart, {banded.sum()} of {len(banded)} lie within."
+    )
+
+
+def referral(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    yield from ("## Referral", "")
+    yield from paragraph("Wrong calls at the operating points, where each part of the rule refers what it would.")
+    policies = tables["selective"]
+    columns: dict[str, Column] = {
+        "referred by": words("policy"),
+        "answered": just("answered"),
+        "errors of the answered": interval("error"),
+        "errors of the referred": just("error_referred"),
+        "sensitivity": just("sensitivity"),
+        "specificity": just("specificity"),
+    }
+    yield from table(policies[policies["finding"] == MACRO], columns)
+
+
+def novelty(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    yield from ("## Strange inputs", "")
+    yield from paragraph("""
+        Test studies against the same ones made strange. *Flagged* is the share below the refer rule's p-value, *nothing
+        left* that of which nothing could be read, which counts as noticed. Far kinds must be noticed; near ones are
+        reported.""")
+    columns: dict[str, Column] = {
+        "kind": words("kind"),
+        "distance": words("distance"),
+        "score of": words("part"),
+        "studies": lambda line: line["n"],
+        "nothing left": just("absent", 2),
+        "AUROC": interval("auroc"),
+        "FPR95": just("fpr95", 2),
+        "flagged": just("flagged", 2),
+    }
+    yield from table(tables["novelty"].sort_values(["distance", "kind", "part"], kind="stable"), columns)
+
+
+_MEASURED = {
+    "image": ("twin_correlation", "twin_sign", "mass_gain", "pointing_gain", "deletion", "insertion"),
+    "words": ("twin_correlation", "twin_sign", "auprc", "deletion", "insertion"),
+    "values": ("twin_correlation", "twin_sign", "auprc", "deletion", "insertion"),
+    "modalities": ("oracle_correlation", "oracle_sign"),
+}
+
+
+def faithfulness(tables: Mapping[str, pd.DataFrame], chosen: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    yield from ("## Explanations", "")
+    defaults = "; ".join(f"{level}: {', '.join(methods.values())}" for level, methods in chosen.items())
+    yield from paragraph(
+        f"""
+        Every method against the truth. *Twin*: counterfactual twins, what was attributed to a piece of evidence against
+        what the model's log-odds lost when it was made neutral. *Mass gain*, *pointing gain*: the map where the
+        evidence lies, above the better of two maps that have not seen the study (the whole image, its middle). *AUPRC*:
+        decisive words or values among the others. *Sanity*: agreement with an untrained model's explanation; above .5 a
+        method cannot be a default. Chosen by mean rank: {defaults}.""".replace("_", " ")
+    )
+    every = tables["faithfulness"]
+    for part, metrics in _MEASURED.items():
+        own = every[(every["part"] == part) & (every["finding"] == MACRO)]
+        shown = own.pivot_table(index="method", columns="metric", values="value")
+        names = [name for name in (*metrics, "stability", "sanity") if name in shown]
+        lines = shown.sort_values(names[0], ascending=False).reset_index()
+        columns = {part: words("method")} | {name.replace("_", " "): just(name, 2) for name in names}
+        yield from table(lines, columns)
+    default = chosen.get("thorough", {}).get("image")
+    yield from paragraph(f"The chosen map ({default}) above the better baseline, finding by finding:".replace("_", " "))
+    gains = every[(every["method"] == default) & every["metric"].isin(["mass_gain", "pointing_gain"])]
+    columns = {"finding": words("finding"), "metric": words("metric"), "gain": interval("value")}
+    yield from table(gains, columns | {"images": lambda line: line["n"]})
+
+
+def fusions(folder: Path) -> Iterator[str]:
+    yield from ("## Fusions", "")
+    shares, costs, away = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "contenders", "explaining_away"))
+    for title, column in (("AUROC", "auroc_share"), ("information", "information_share")):
+        yield from paragraph(f"Share of the possible {title}, mean over findings and seeds:")
+        shown = shares[shares["finding"] == MACRO].pivot_table(index="contender", columns="subset", values=column)
+        subsets = sorted(shown.columns, key=lambda name: (name != "as_present", name.count("+"), name))
+        lines = shown.reset_index().merge(costs[["contender", "seconds", "parameters"]], on="contender")
+        lines = lines.sort_values("as_present", ascending=False, na_position="last")
+        columns: dict[str, Column] = {"contender": words("contender")}
+        columns |= {name.replace("_", " ").replace("+", " + "): just(name) for name in subsets}
+        columns |= {"seconds": just("seconds", 0), "parameters": lambda line: f"{line['parameters']:,}"}
+        yield from table(lines, columns)
+    yield from paragraph("""
+        Explaining away: NLL less that of the sum of log-odds (below 0 is better), mean over findings, on studies with a
+        hidden confounder and on those without.""")
+    own = away[(away["finding"] == MACRO) & away["against"].str.endswith("sum_of_log_odds")]
+    columns = {"contender": words("contender"), "studies": words("studies"), "n": lambda line: line["n"]}
+    columns |= {"NLL": just("nll"), "difference": interval("nll_difference", signed=True)}
+    yield from table(own[own["subset"] == "as_present"], columns)
+
+
+def starving(folder: Path) -> Iterator[str]:
+    yield from ("## Against the strong modality that starves the weak", "")
+    shares = pd.read_csv(folder / "shares.csv")
+    for title in ("auroc_share", "information_share"):
+        yield from paragraph(f"{title.replace('_', ' ').capitalize()}, by what the model hears:")
+        macro = shares[shares["finding"] == MACRO]
+        shown = macro.pivot_table(index="contender", columns="subset", values=title, sort=False)
+        columns = {"trained with": words("contender")}
+        columns |= {name.replace("_", " ").replace("+", " + "): just(name) for name in shown.columns}
+        yield from table(shown.reset_index(), columns)
+
+
+def shifted(file: Path) -> Iterator[str]:
+    yield from ("## Away from home", "")
+    lines = pd.read_csv(file)
+    columns: dict[str, Column] = {
+        name.replace("_", " "): just(name) if lines[name].dtype.kind == "f" else words(name) for name in lines.columns
+    }
+    yield from table(lines, columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--head", type=Path, required=True, help="what the page begins with")
+    for name in ("fusions", "starving", "shifts"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    details = load_artifact(resolve(options.model).folder).details
+    saved = json.loads(download_evaluation(details["run_id"], "evaluation.json").read_text(encoding="utf-8"))
+    tables = {name: pd.DataFrame(lines) for name, lines in saved["tables"].items()}
+    lines = [options.head.read_text(encoding="utf-8").strip(), ""]
+    lines += [*performance(tables), *coverage(tables), *referral(tables), *novelty(tables)]
+    lines += faithfulness(tables, details["explanations"])
+    for section, given in ((fusions, options.fusions), (starving, options.starving), (shifted, options.shifts)):
+        lines += section(given) if given is not None else ()
+    options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
