@@ -23,6 +23,8 @@ from service import openapi
 from service.batching import Batcher, Closed, Place, QueueFull
 from service.engine import CARD_PATH, Engine
 from service.form import Form, read_form
+from service.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
+from service.metrics import Metrics
 from service.problems import Overdue, Unavailable, problem_response
 from service.settings import Settings
 
@@ -47,10 +49,12 @@ def create_app() -> FastAPI:
         title="Consilium", version=__version__, description=openapi.DESCRIPTION, openapi_url=None, docs_url=None
     )
     app.state.engine = None
+    app.state.metrics = Metrics()
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
     app.add_api_route(CARD_PATH, _card, methods=["GET"], **openapi.CARD)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     # These come before BentoML's own, whose index page lets the reader's browser call a tracker.
     for path in ("/openapi.json", "/docs.json"):
         app.add_api_route(path, _openapi, methods=["GET"], include_in_schema=False)
@@ -82,6 +86,11 @@ async def _card(request: Request) -> Response:
         return HTMLResponse(engine.card, headers=PAGE_HEADERS)
 
     return await _guarded(request, answer)
+
+
+async def _metrics(request: Request) -> Response:
+    exposition = await asyncio.to_thread(request.app.state.metrics.exposition)
+    return Response(exposition, media_type=METRICS_MEDIA_TYPE)
 
 
 async def _openapi(request: Request) -> Response:
@@ -134,7 +143,8 @@ async def _multipart(
     explaining = batcher is engine.explanations
     seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
     with _admit(batcher, settings) as place:
-        form = await _receive(request, settings)
+        with engine.metrics.stage("receive"):
+            form = await _receive(request, settings)
         try:
             async with asyncio.timeout(seconds) as limit:
                 return _json(await _while_connected(request, answer(form, place)))

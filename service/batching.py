@@ -56,6 +56,16 @@ class Batcher(Generic[Item, Answer]):
         self._closing = False
         self._gathering: asyncio.Task[None] | None = None
 
+    @property
+    def admitted(self) -> int:
+        """How many requests hold a place."""
+        return self._admitted
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a batch."""
+        return len(self._queued)
+
     def start(self) -> None:
         """Begin to run batches. Call within the event loop."""
         self._gathering = asyncio.create_task(self._gather_forever())

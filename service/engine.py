@@ -8,17 +8,13 @@ batches of diagnoses on that thread, one at a time.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
-from consilium.findings import FindingSet
-from consilium.recipe import Recipe
+from consilium.diagnosis import Diagnosis, Explanation
 from consilium.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
@@ -27,112 +23,135 @@ from consilium.schemas import (
     ModelInformation,
     parse_request,
 )
-from consilium.study import Image, Note, NoteKind, Patient, Sex, Study
+from consilium.study import Image
 from service.batching import Batcher, BatchLimits, Place
 from service.form import Form
 from service.intake import Intake
+from service.live_model import LiveModel
+from service.metrics import Metrics
+from service.model import Case, Model, diagnose, load_version, warm_up
 from service.overlays import overlay
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from consilium.collate import Prepared
-
-logger = logging.getLogger("consilium.service")
+    from consilium.registry import ResolvedModel
+    from service.alias import Alias
 
 CARD_PATH = "/v1/model/card"
 CARD_PAGE = "card.html"
 """Of a model's card, the file that people read."""
-
-
-class Model(Protocol):
-    """What the engine asks of a `consilium.diagnostician.Diagnostician`."""
-
-    identity: ModelIdentity
-    recipe: Recipe
-    findings: FindingSet
-
-    @property
-    def audit(self) -> AuditVerdict: ...
-
-    @property
-    def card(self) -> Mapping[str, str]: ...
-
-    def prepare(self, study: Study) -> Prepared: ...
-
-    def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]: ...
-
-    def explain_prepared(
-        self, item: Prepared, findings: Sequence[str] | None = None, level: str = "fast"
-    ) -> Explanation: ...
+SERVING = "serving"
+"""The role of the model whose answers callers get."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplanationOrder:
     """What is asked of the model's thread for one explanation."""
 
-    prepared: Prepared
+    case: Case
     findings: tuple[str, ...] | None
     level: str
 
 
-DiagnosisPlace: TypeAlias = "Place[Prepared, Diagnosis]"
+DiagnosisPlace: TypeAlias = "Place[Case, Diagnosis]"
 ExplanationPlace: TypeAlias = "Place[ExplanationOrder, Explanation]"
 
 
 class Engine:
-    """Answers forms with a model. `start` before anything else, `stop` at the end, both within the event loop."""
+    """Answers forms with a model. `start` before anything else, `stop` at the end, both within the event loop.
 
-    def __init__(self, settings: Settings, load: Callable[[Settings], Model]) -> None:
+    Parameters
+    ----------
+    load : callable
+        Gives the model of a folder or of a fixed version.
+    load_followed : callable
+        Gives the model of a verified artifact, where the settings name an alias, which may move.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[Settings], Model],
+        metrics: Metrics | None = None,
+        load_followed: Callable[[Settings, ResolvedModel], Model] = load_version,
+    ) -> None:
         self.settings = settings
+        self.metrics = metrics or Metrics()
         self._load = load
-        self._model: Model | None = None
+        self._load_followed = load_followed
+        self._alias: Alias | None = None
+        self._live: LiveModel | None = None
         self._intake = Intake(settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
         wait = settings.batch_wait_ms / 1000
-        self.diagnoses: Batcher[Prepared, Diagnosis] = Batcher(
+        self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
             self._diagnose, self._model_thread, BatchLimits(settings.batch_size, wait, settings.diagnosis_queue)
         )
         self.explanations: Batcher[ExplanationOrder, Explanation] = Batcher(
             self._explain, self._model_thread, BatchLimits(1, 0.0, settings.explanation_queue)
         )
+        for name, batcher in (("diagnose", self.diagnoses), ("explain", self.explanations)):
+            self.metrics.watch_queue(name, partial(_admitted, batcher), partial(_waiting, batcher))
 
     @property
     def ready(self) -> bool:
         """The model is loaded and has answered once."""
-        return self._model is not None
+        return self._live is not None
 
     @property
     def model(self) -> Model:
         """The model that answers; none before `start` has ended."""
-        if self._model is None:
+        if self._live is None or self._live.current is None:
             raise RuntimeError("the engine was not started")
-        return self._model
+        return self._live.current
 
     async def start(self) -> None:
         """Load the model, start the decode pool, let the model answer once, open the queues."""
         loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(self._model_thread, self._load, self.settings)
+        model = await loop.run_in_executor(self._model_thread, self._first)
         await self._intake.start()
-        await loop.run_in_executor(self._model_thread, _warm_up, model)
+        newer = None if self._alias is None else self._alias.newer
+        live = LiveModel(SERVING, newer, self._model_thread, self.metrics, self.settings.poll_s)
         self.diagnoses.start()
         self.explanations.start()
-        self._model = model
-        logger.info("ready: %s version %s", model.identity.name, model.identity.version)
+        live.begin(model)
+        self._live = live
 
     async def stop(self) -> None:
         """Answer what was admitted, then end the threads and the decode pool."""
-        if self._model is not None:
+        if self._live is not None:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
-        self._model = None
+            await self._live.stop()
+        self._live = None
         self._preparation_thread.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
         await self._intake.stop()
+
+    async def poll(self) -> None:
+        """Ask the registry now whether the alias has moved, and go on with the model it moved to."""
+        if self._live is not None:
+            await self._live.poll()
+
+    def _first(self) -> Model:
+        """The model to begin with. On the model's thread: torch keeps its thread count per thread."""
+        from consilium.registry import follows_alias
+        from consilium.threads import limit_threads
+        from service.alias import Alias
+
+        limit_threads(self.settings.model_threads)
+        if follows_alias(self.settings.model):
+            self._alias = Alias(self.settings.model, SERVING, partial(self._load_followed, self.settings), self.metrics)
+            return self._alias.first()
+        model = self._load(self.settings)
+        warm_up(model)
+        return model
 
     async def diagnose(self, form: Form, place: DiagnosisPlace) -> DiagnosisAnswer:
         """The answer of `POST /v1/diagnose`."""
         request = parse_request(DiagnoseRequest, form.request)
         diagnosis = await place.submit(await self._prepare(form, request))
+        self.metrics.answered(SERVING, diagnosis)
         return DiagnosisAnswer.model_validate(diagnosis.to_json() | {"caller_reference": request.caller_reference})
 
     async def explain(self, form: Form, place: ExplanationPlace) -> ExplanationAnswer:
@@ -142,6 +161,7 @@ class Engine:
             self.model.findings.index(name)
         order = ExplanationOrder(await self._prepare(form, request), request.findings, request.level)
         explanation = await place.submit(order)
+        self.metrics.answered(SERVING, explanation.diagnosis)
         return await asyncio.to_thread(_explanation_answer, explanation, request.caller_reference)
 
     @property
@@ -177,41 +197,32 @@ class Engine:
             | model.findings.to_json()
         )
 
-    async def _prepare(self, form: Form, request: DiagnoseRequest) -> Prepared:
-        images = await self._intake.decode(form.images)
+    async def _prepare(self, form: Form, request: DiagnoseRequest) -> Case:
+        with self.metrics.stage("decode"):
+            images = await self._intake.decode(form.images)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
+        with self.metrics.stage("prepare"):
+            return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
 
-    def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Prepared:
-        return self.model.prepare(self._intake.study(images, request))
+    def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
+        return Case.of(self.model, self._intake.study(images, request))
 
-    def _diagnose(self, items: Sequence[Prepared]) -> Sequence[Diagnosis]:
-        return self.model.diagnose_prepared(items)
+    def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
+        self.metrics.batch_size.labels("diagnose").observe(len(cases))
+        with self.metrics.stage("diagnose"):
+            return diagnose(cases)
 
     def _explain(self, orders: Sequence[ExplanationOrder]) -> Sequence[Explanation]:
-        return [self.model.explain_prepared(order.prepared, order.findings, order.level) for order in orders]
+        with self.metrics.stage("explain"):
+            return [order.case.explain(order.findings, order.level) for order in orders]
 
 
-def load_diagnostician(settings: Settings) -> Model:
-    """The model that `settings` name. Runs on the model's thread: torch keeps its thread count per thread."""
-    from consilium.diagnostician import Diagnostician
-    from consilium.threads import limit_threads
-
-    limit_threads(settings.model_threads)
-    return Diagnostician.load(settings.model, settings.device)
+def _admitted(batcher: Batcher[Any, Any]) -> int:
+    return batcher.admitted
 
 
-def _warm_up(model: Model) -> None:
-    """Answer and explain a made-up study, so that the first caller does not wait for what is done once."""
-    ramp = np.linspace(0, 65535, 256, dtype=np.uint16)
-    study = Study(
-        images=(Image(np.tile(ramp, (256, 1)), digest="", source="png"),),
-        notes=tuple(Note(kind, "Cough and fever for three days.") for kind in NoteKind),
-        patient=Patient(60.0, Sex.FEMALE),
-    )
-    prepared = model.prepare(study)
-    model.diagnose_prepared([prepared])
-    model.explain_prepared(prepared)
+def _waiting(batcher: Batcher[Any, Any]) -> int:
+    return batcher.waiting
 
 
 def _explanation_answer(explanation: Explanation, caller_reference: str | None) -> ExplanationAnswer:

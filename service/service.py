@@ -62,9 +62,10 @@ class Consilium:
         self._starting = asyncio.create_task(self._start())
 
     async def _start(self) -> None:
-        from service.engine import Engine, load_diagnostician
+        from service.engine import Engine
+        from service.model import load_diagnostician
 
-        engine = Engine(load_settings(), load_diagnostician)
+        engine = Engine(load_settings(), load_diagnostician, app.state.metrics)
         try:
             await engine.start()
         except ConsiliumError as error:

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     model_threads: Count | None = None
     """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.threads`."""
+    poll_s: Seconds = 30.0
+    """How often the registry is asked whether the model's alias has moved, on average."""
 
     batch_size: Count = 8
     """Most studies in one batch."""

@@ -1,0 +1,76 @@
+"""The last version that an alias stood for and that was good: what a service starts from when the registry is away.
+
+One small file per alias, ``$CONSILIUM_HOME/live/<name>@<alias>.json``. It holds names and digests; the artifact itself
+lies among the registry's local copies and is verified again whenever it is read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from consilium.diagnosis import ModelIdentity
+from consilium.registry import models_folder
+from service.contract import Contract
+
+logger = logging.getLogger("consilium.service")
+
+
+class LastVerified(BaseModel):
+    """A version that served, and what its answers were about."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    name: str
+    version: str
+    manifest_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    contract: Contract
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return ModelIdentity(self.name, self.version, self.manifest_digest)
+
+
+def state_file(source: str) -> Path:
+    """Where the last verified version of `source`, ``models:/name@alias``, is noted."""
+    return models_folder().parent / "live" / f"{source.removeprefix('models:/')}.json"
+
+
+def read(source: str) -> LastVerified | None:
+    """What was noted of `source`; None where nothing was, or where it cannot be read."""
+    path = state_file(source)
+    try:
+        noted = LastVerified.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        logger.warning("%s cannot be read (%s): as if there were none", path, type(error).__name__)
+        return None
+    return noted if noted.source == source else None
+
+
+def note(source: str, identity: ModelIdentity, contract: Contract) -> None:
+    """Note that `identity` is good. The file appears whole or not at all.
+
+    Raises
+    ------
+    OSError
+    """
+    path = state_file(source)
+    noted = LastVerified(source=source, contract=contract, **identity.to_json())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(noted.model_dump_json(indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

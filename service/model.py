@@ -1,0 +1,117 @@
+"""What the service asks of a model, and a study as one model reads it.
+
+A model may be replaced while requests are under way. What was prepared with one model's preprocessing means nothing to
+another, so a `Case` carries the model that must answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
+from consilium.errors import ModelFailure
+from consilium.findings import FindingSet
+from consilium.recipe import Recipe
+from consilium.study import Image, Note, NoteKind, Patient, Sex, Study
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from consilium.collate import Prepared
+    from consilium.registry import ResolvedModel
+
+
+class Model(Protocol):
+    """What the service asks of a `consilium.diagnostician.Diagnostician`."""
+
+    identity: ModelIdentity
+    recipe: Recipe
+    findings: FindingSet
+
+    @property
+    def audit(self) -> AuditVerdict: ...
+
+    @property
+    def card(self) -> Mapping[str, str]: ...
+
+    def prepare(self, study: Study) -> Prepared: ...
+
+    def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]: ...
+
+    def explain_prepared(
+        self, item: Prepared, findings: Sequence[str] | None = None, level: str = "fast"
+    ) -> Explanation: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A study as `model` reads it."""
+
+    model: Model
+    prepared: Prepared
+
+    @classmethod
+    def of(cls, model: Model, study: Study) -> Case:
+        """`study` prepared for `model`; `InputError` where the model reads nothing of it."""
+        return cls(model, model.prepare(study))
+
+    def explain(self, findings: Sequence[str] | None, level: str) -> Explanation:
+        return self.model.explain_prepared(self.prepared, findings, level)
+
+
+def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
+    """One diagnosis per case, in their order; a batch of several models' cases is split by model."""
+    groups: dict[int, list[int]] = {}
+    for position, case in enumerate(cases):
+        groups.setdefault(id(case.model), []).append(position)
+    found: dict[int, Diagnosis] = {}
+    for positions in groups.values():
+        model = cases[positions[0]].model
+        answers = model.diagnose_prepared([cases[position].prepared for position in positions])
+        found.update(zip(positions, answers, strict=True))
+    return [found[position] for position in range(len(cases))]
+
+
+def load_diagnostician(settings: Settings) -> Model:
+    """The model that `settings` name, a folder or a version of a registered model."""
+    from consilium.registry import resolve
+
+    return load_version(settings, resolve(settings.model))
+
+
+def load_version(settings: Settings, found: ResolvedModel) -> Model:
+    """The model of one verified artifact on this machine, under the name that the registry gives it."""
+    from consilium.artifact import load_artifact
+    from consilium.diagnostician import Diagnostician, choose_device
+
+    return Diagnostician(load_artifact(found.folder), found.identity, choose_device(settings.device))
+
+
+def warm_up(model: Model) -> None:
+    """Answer and explain a made-up study, so that the first caller does not wait for what is done once.
+
+    Raises
+    ------
+    ModelFailure
+        Where the answer is none: a finding missing, or a probability that is not one.
+    """
+    ramp = np.linspace(0, 65535, 256, dtype=np.uint16)
+    study = Study(
+        images=(Image(np.tile(ramp, (256, 1)), digest="", source="png"),),
+        notes=tuple(Note(kind, "Cough and fever for three days.") for kind in NoteKind),
+        patient=Patient(60.0, Sex.FEMALE),
+    )
+    prepared = model.prepare(study)
+    (diagnosis,) = model.diagnose_prepared([prepared])
+    if tuple(result.finding.name for result in diagnosis.findings) != model.findings.names:
+        raise ModelFailure(f"{_called(model)} answered other findings than it names")
+    if not all(0 <= result.probability <= 1 for result in diagnosis.findings):
+        raise ModelFailure(f"{_called(model)} gave a probability outside 0 to 1")
+    model.explain_prepared(prepared)
+
+
+def _called(model: Model) -> str:
+    return f"{model.identity.name} version {model.identity.version}"
