@@ -24,8 +24,8 @@ INSIDE := mkdir -p "$(TEMPORARY)" && env PATH="$(abspath $(BIN)):$$PATH" TMPDIR=
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 BENTOML_DO_NOT_TRACK=True MLFLOW_DISABLE_TELEMETRY=true \
 	TOKENIZERS_PARALLELISM=false
 
-# What the integration tests run beside Python: a browser, and validators of DICOM objects.
-DEBIAN := chromium dicom3tools dcmtk
+# What the tests run beside Python: a browser, validators of DICOM objects, a database server.
+DEBIAN := chromium dicom3tools dcmtk postgresql
 
 WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
 SOURCES = $(shell find consilium training service -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md

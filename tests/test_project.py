@@ -27,6 +27,7 @@ LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encod
 # Named by no import: what uses each of them.
 NEVER_IMPORTED = {
     "einops": "MONAI's ViT",
+    "psycopg": "SQLAlchemy's PostgreSQL",
     "pyjpegls": "pydicom's JPEG-LS decoder",
     "pylibjpeg": "pydicom's decoders",
     "pylibjpeg-libjpeg": "pydicom's JPEG Extended decoder",

@@ -177,8 +177,8 @@ def _image(data: bytes, limits: Limits) -> Image:
         laterality=_laterality(dataset),
         pixel_spacing=_spacing(dataset),
         acquired=_acquired(dataset),
-        patient_digest=_digest(_said(dataset, "PatientID")),
-        study_digest=_digest(_said(dataset, "StudyInstanceUID")),
+        patient_digest=identifier_digest(_said(dataset, "PatientID")),
+        study_digest=identifier_digest(_said(dataset, "StudyInstanceUID")),
         burned_in={"YES": True, "NO": False}.get(_said(dataset, "BurnedInAnnotation")),
     )
 
@@ -238,8 +238,10 @@ def _said(dataset: Dataset, keyword: str) -> str:
         return ""
 
 
-def _digest(identifier: str) -> str | None:
-    return hashlib.sha256(identifier.encode("utf-8", "surrogateescape")).hexdigest() if identifier else None
+def identifier_digest(identifier: str) -> str | None:
+    """SHA-256 of a Patient ID or a Study Instance UID, without the blanks around it; None of an empty one."""
+    said = identifier.strip()
+    return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest() if said else None
 
 
 _quiet_lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The wire types: what is sent to the service (`requests.py`) and what it answers (`answers.py`).
+"""The wire types: what is sent to the service (`requests.py`) and what it answers (`answers.py`, `record.py`).
 
 Every key is known. Of other libraries only pydantic is imported.
 """
@@ -25,6 +25,12 @@ from consilium.schemas.answers import (
     SaliencyAnswer,
     WordAnswer,
 )
+from consilium.schemas.record import (
+    FEEDBACK_EXAMPLE,
+    FeedbackAnswer,
+    FeedbackRequest,
+    ResultAnswer,
+)
 from consilium.schemas.requests import (
     DIAGNOSE_EXAMPLE,
     EXPLAIN_EXAMPLE,
@@ -41,6 +47,7 @@ from consilium.schemas.requests import (
 __all__ = [
     "DIAGNOSE_EXAMPLE",
     "EXPLAIN_EXAMPLE",
+    "FEEDBACK_EXAMPLE",
     "MAX_CALLER_REFERENCE",
     "AuditAnswer",
     "DiagnoseRequest",
@@ -48,6 +55,8 @@ __all__ = [
     "EstimateAnswer",
     "ExplainRequest",
     "ExplanationAnswer",
+    "FeedbackAnswer",
+    "FeedbackRequest",
     "FindingAnswer",
     "FindingExplanationAnswer",
     "FindingInformation",
@@ -65,6 +74,7 @@ __all__ = [
     "PatientRecord",
     "Peak",
     "ProblemAnswer",
+    "ResultAnswer",
     "SaliencyAnswer",
     "WordAnswer",
     "nearest_key",

@@ -1,11 +1,13 @@
 """What the service answers.
 
-`DiagnosisAnswer` and `ExplanationAnswer` mirror `Diagnosis.to_json` and `Explanation.to_json` key by key.
+`DiagnosisAnswer` and `ExplanationAnswer` mirror `Diagnosis.to_json` and `Explanation.to_json` key by key, and hold what
+only the service knows.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -79,6 +81,11 @@ class AuditAnswer(Wire):
 class DiagnosisAnswer(Wire):
     """The answer of `POST /v1/diagnose`."""
 
+    result_id: UUID | None = Field(
+        default=None,
+        description="Of this answer in the record, see `/v1/results/{result_id}`; null where the record was down and "
+        "the service is set to answer all the same.",
+    )
     findings: tuple[FindingAnswer, ...]
     exclusive: bool = Field(description="The findings exclude each other; their probabilities add up to 1.")
     modalities: tuple[str, ...] = Field(description="What the model had to go by.")

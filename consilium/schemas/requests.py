@@ -98,7 +98,8 @@ class DiagnoseRequest(Wire):
         default=None, description="The moment for which the question is asked; the earliest image's unless given."
     )
     caller_reference: Annotated[str, StringConstraints(max_length=MAX_CALLER_REFERENCE)] | None = Field(
-        default=None, description="Echoed in the answer, never stored. Must not identify the patient."
+        default=None,
+        description="Echoed in the answer, kept as a keyed digest only. Must not identify the patient.",
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [DIAGNOSE_EXAMPLE]})

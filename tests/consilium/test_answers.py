@@ -113,8 +113,8 @@ def test_every_field_is_on_the_wire(inside: type, wire: type[BaseModel], kept: s
 
 def test_an_explanation_is_its_diagnosis_and_more() -> None:
     said = eventful_explanation()
-    assert set(ExplanationAnswer.model_fields) == {*said.to_json(), "caller_reference"}
-    assert set(DiagnosisAnswer.model_fields) == {*said.diagnosis.to_json(), "caller_reference"}
+    assert set(ExplanationAnswer.model_fields) == {*said.to_json(), "caller_reference", "result_id"}
+    assert set(DiagnosisAnswer.model_fields) == {*said.diagnosis.to_json(), "caller_reference", "result_id"}
 
 
 def test_saliency_comes_back_in_the_steps_of_its_picture() -> None:

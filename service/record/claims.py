@@ -1,0 +1,149 @@
+"""Idempotency keys: of several requests with one key, one is answered, and the others get the very same answer.
+
+A claim lies in the record, so that all processes agree. Key and body stand there as pseudonyms. The answer stands there
+encrypted, because it holds what its caller wrote (a reference, a code in a warning) and must come back byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from uuid import uuid4
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from consilium.errors import ConsiliumError, InputError
+from service.record.database import Database, RecordUnavailable
+from service.record.entries import Claim, Entry
+from service.record.keys import Kind, RecordKeys
+from service.record.tables import ClaimRow
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+_LONGEST_KEY = 255
+_ATTEMPTS = 5
+
+
+class IdempotencyMismatch(InputError):
+    """A key that came before, with another body."""
+
+    def __init__(self) -> None:
+        super().__init__(HEADER, "a key that was used before", "must come with the same body as before")
+
+
+class InFlight(ConsiliumError):
+    """Another request with the same key is being answered."""
+
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self) -> None:
+        super().__init__("Another request with this idempotency key is being answered.")
+
+
+def check_key(given: str | None) -> str | None:
+    """The header's value.
+
+    Raises
+    ------
+    InputError
+        Where it is empty, too long, or not of printable ASCII.
+    """
+    if given is None or (0 < len(given) <= _LONGEST_KEY and given.isascii() and given.isprintable()):
+        return given
+    raise InputError(HEADER, given, f"must have 1 to {_LONGEST_KEY} printable ASCII characters")
+
+
+def body_digest(parts: Iterable[bytes]) -> str:
+    """SHA-256 of a body's parts, as they are and in their order; boundaries of a multipart body are no part of it."""
+    digests = (hashlib.sha256(part).digest() for part in parts)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def claim(
+    database: Database, keys: RecordKeys, caller: str, idempotency_key: str, body: str, lease_s: float
+) -> Claim | bytes:
+    """The claim, or the answer that was given before.
+
+    Parameters
+    ----------
+    body : str
+        From `body_digest`.
+    lease_s : float
+        After how long a process that neither answered nor gave the claim back must have crashed.
+
+    Raises
+    ------
+    IdempotencyMismatch, InFlight, RecordUnavailable
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            with database.writing() as session:
+                return _claim(session, keys, f"{caller}\0{idempotency_key}", body, lease_s)
+        except IntegrityError:
+            continue  # Another process claimed it between our look and our insert.
+    raise RecordUnavailable("record: an idempotency key could not be claimed")
+
+
+def _claim(session: Session, keys: RecordKeys, name: str, body: str, lease_s: float) -> Claim | bytes:
+    now = datetime.now(UTC)
+    names = keys.pseudonyms(Kind.IDEMPOTENCY_KEY, name)
+    for row in session.scalars(select(ClaimRow).where(ClaimRow.key.in_(names)).with_for_update()):
+        if row.expires <= now:
+            session.delete(row)
+            session.flush()
+        elif row.body != keys[row.key_id].pseudonym(Kind.BODY, body):
+            raise IdempotencyMismatch
+        elif row.answer is None:
+            raise InFlight
+        else:
+            return keys[row.key_id].decrypt(row.answer)
+    newest = keys.newest
+    made = Claim(newest.pseudonym(Kind.IDEMPOTENCY_KEY, name), newest.id, uuid4())
+    session.add(
+        ClaimRow(
+            key=made.key,
+            key_id=made.key_id,
+            body=newest.pseudonym(Kind.BODY, body),
+            owner=made.owner,
+            expires=now + timedelta(seconds=lease_s),
+        )
+    )
+    session.flush()
+    return made
+
+
+def held(session: Session, entry: Entry) -> ClaimRow | InFlight | None:
+    """The claim of `entry`, locked; `InFlight` where another request took it over; None where it has none."""
+    if entry.claim is None:
+        return None
+    row = session.get(ClaimRow, entry.claim.key, with_for_update=True)
+    return row if row is not None and row.owner == entry.claim.owner else InFlight()
+
+
+def keep(row: ClaimRow, keys: RecordKeys, entry: Entry, replay_s: float) -> None:
+    """Keep the answer of `entry`, which `row` claims, for replay."""
+    row.answer = keys[row.key_id].encrypt(entry.body)
+    row.result_id = entry.result_id
+    row.expires = entry.time + timedelta(seconds=replay_s)
+
+
+def release(database: Database, given: Claim) -> None:
+    """Give a claim back that was not answered, so that the caller can try again at once."""
+    mine = (ClaimRow.key == given.key, ClaimRow.owner == given.owner, ClaimRow.answer.is_(None))
+    with database.writing() as session:
+        session.execute(delete(ClaimRow).where(*mine))
+
+
+def expire(database: Database) -> int:
+    """Delete claims and answers whose time is over; how many there were."""
+    with database.writing() as session:
+        # Of several processes each takes those that no other one is deleting.
+        over = select(ClaimRow).where(ClaimRow.expires <= datetime.now(UTC)).with_for_update(skip_locked=True)
+        rows = session.scalars(over).all()
+        for row in rows:
+            session.delete(row)
+    return len(rows)

@@ -1,0 +1,72 @@
+"""The doors of the record: `GET /v1/results/{result_id}` and `POST /v1/feedback`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from consilium.errors import InputError, TooLarge, UnsupportedMedia
+from consilium.schemas import FeedbackRequest, parse_request
+from service.record.claims import HEADER, check_key
+from service.record.entries import Origin
+
+if TYPE_CHECKING:
+    from service.record.recorder import Recorder
+
+ANONYMOUS = "anonymous"
+_MOST_FEEDBACK_BYTES = 1 << 16
+
+
+def origin_of(request: Request) -> Origin:
+    """Who sent `request`, and under which names.
+
+    Raises
+    ------
+    InputError
+        For an idempotency key that is none.
+    """
+    request_id = getattr(request.state, "request_id", None) or str(uuid4())
+    return Origin(caller_of(request), request_id, check_key(request.headers.get(HEADER)))
+
+
+def caller_of(request: Request) -> str:
+    """The name by which the caller was authenticated."""
+    caller = getattr(request.state, "caller", None)
+    return str(getattr(caller, "name", caller or ANONYMOUS))
+
+
+async def result(request: Request, recorder: Recorder) -> Response:
+    """What was recorded of one answer."""
+    given = request.path_params["result_id"]
+    try:
+        result_id = UUID(given)
+    except ValueError:
+        raise InputError("result_id", given, "must be a UUID") from None
+    return _json((await recorder.result(result_id)).model_dump_json())
+
+
+async def feedback(request: Request, recorder: Recorder) -> Response:
+    """Keep what was confirmed of an answer."""
+    asked = parse_request(FeedbackRequest, await _body(request))
+    kept = await recorder.add_feedback(asked, caller_of(request))
+    return _json(kept.model_dump_json(), 201)
+
+
+async def _body(request: Request) -> bytes:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise UnsupportedMedia("Content-Type", content_type, "must be application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_FEEDBACK_BYTES:
+            rule = f"must hold at most {_MOST_FEEDBACK_BYTES} bytes"
+            raise TooLarge("body", f"more than {_MOST_FEEDBACK_BYTES} bytes", rule)
+    return bytes(body)
+
+
+def _json(body: str, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")

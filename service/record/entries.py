@@ -1,0 +1,126 @@
+"""What is recorded of one answer, and how it becomes a row without anything that names a patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from consilium.diagnosis import Diagnosis, FindingResult
+from consilium.study import Study
+from service.record.keys import Kind, RecordKey
+from service.record.tables import ResultRow
+
+SERVING = "serving"
+"""The role of the model whose answers callers get."""
+
+
+class Endpoint(StrEnum):
+    """Where an answer was asked for."""
+
+    DIAGNOSE = "diagnose"
+    EXPLAIN = "explain"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked, and how the request is called."""
+
+    caller: str
+    request_id: str
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key that this request holds: nobody else answers it meanwhile."""
+
+    key: str
+    key_id: str
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One answer, as it is about to be sent.
+
+    Attributes
+    ----------
+    latencies_ms : dict of str to float
+        How long each stage before the commit took.
+    body : bytes
+        The answer itself; kept, encrypted, where `claim` says that it may have to be replayed.
+    role : str
+        Of the model that answered: whether callers get its answers, or it only listens.
+    """
+
+    result_id: UUID
+    time: datetime
+    endpoint: Endpoint
+    origin: Origin
+    diagnosis: Diagnosis
+    study: Study
+    caller_reference: str | None
+    latencies_ms: dict[str, float]
+    body: bytes
+    claim: Claim | None = None
+    role: str = SERVING
+
+    def row(self, key: RecordKey) -> ResultRow:
+        """The row, its pseudonyms signed with `key`."""
+        model = self.diagnosis.model
+        patients = {image.patient_digest for image in self.study.images} - {None}
+        studies = {image.study_digest for image in self.study.images} - {None}
+        return ResultRow(
+            result_id=self.result_id,
+            time=self.time,
+            endpoint=self.endpoint.value,
+            role=self.role,
+            request_id=_request_id(key, self.origin.request_id),
+            caller=self.origin.caller,
+            model_name=model.name,
+            model_version=model.version,
+            manifest_digest=model.manifest_digest,
+            key_id=key.id,
+            patient=_pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
+            study=_pseudonym(key, Kind.STUDY, next(iter(studies), None)),
+            reference=_pseudonym(key, Kind.REFERENCE, self.caller_reference),
+            input_digests=_input_digests(key, self.diagnosis),
+            findings=[_finding(result) for result in self.diagnosis.findings],
+            refer=list(self.diagnosis.refer),
+            latencies_ms=self.latencies_ms,
+        )
+
+
+def _request_id(key: RecordKey, given: str) -> str:
+    """Our own names of requests are UUIDs; what a caller thought up may name anybody."""
+    try:
+        return str(UUID(given))
+    except ValueError:
+        return f"hmac-sha256:{key.id}:{key.pseudonym(Kind.REQUEST, given)}"
+
+
+def _pseudonym(key: RecordKey, kind: Kind, value: str | None) -> str | None:
+    return None if value is None else key.pseudonym(kind, value)
+
+
+def _input_digests(key: RecordKey, diagnosis: Diagnosis) -> dict[str, str]:
+    """An image's digest as it is; the others keyed: a short note or a few values could be guessed from theirs."""
+    return {
+        place: f"sha256:{digest}"
+        if place.startswith("images[")
+        else f"hmac-sha256:{key.id}:{key.pseudonym(Kind.INPUT, digest)}"
+        for place, digest in diagnosis.input_digests.items()
+    }
+
+
+def _finding(result: FindingResult) -> dict[str, object]:
+    return {
+        "finding": result.finding.name,
+        "probability": result.probability,
+        "interval": list(result.interval),
+        "call": result.call,
+        "threshold": result.operating_point.threshold,
+        "prediction_set": list(result.prediction_set),
+    }

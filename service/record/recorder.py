@@ -1,0 +1,177 @@
+"""The record as the service uses it: commits beside the event loop, on one thread, several answers in one transaction.
+
+The diagnoses of one batch become answers together, so they are committed together; what arrives during a commit is the
+next one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from uuid import UUID
+
+from consilium.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer
+from service.batching import Batcher, BatchLimits
+from service.problems import Unavailable
+from service.record import claims
+from service.record.database import Database, RecordUnavailable, read_url
+from service.record.entries import Claim, Entry, Origin
+from service.record.keys import read_keys
+from service.record.store import Store
+from service.settings import Settings
+
+logger = logging.getLogger("consilium.service")
+
+Result = TypeVar("Result")
+Outcome = Exception | None
+
+_MOST_IN_ONE_COMMIT = 64
+_EXPIRE_EVERY_S = 60.0
+_LEASE_MARGIN_S = 5.0
+
+
+class Recorder:
+    """Records answers. `start` before anything else, `stop` after the last answer, both within the event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store: Store | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
+        limits = BatchLimits(_MOST_IN_ONE_COMMIT, 0.0, places=sys.maxsize)
+        self._commits: Batcher[Entry, Outcome] = Batcher(self._commit, self._thread, limits)
+        self._expiring: asyncio.Task[None] | None = None
+        # Longer than any request lasts once its body is read.
+        self._lease_s = settings.answer_timeout_s + 2 * settings.record_timeout_s + _LEASE_MARGIN_S
+
+    async def start(self) -> None:
+        """Read the keys, make or migrate the tables, open the queue.
+
+        A record that cannot be reached does not keep the service from starting: it is tried again at every answer.
+
+        Raises
+        ------
+        InputError
+            Where keys or URL cannot be right.
+        """
+        try:
+            await self._run(self._open)
+        except RecordUnavailable as error:
+            logger.warning("%s", error)
+        self._commits.start()
+        self._expiring = asyncio.create_task(self._expire_forever())
+
+    async def stop(self) -> None:
+        """Commit what waits, then end the thread."""
+        if self._expiring is not None:
+            self._expiring.cancel()
+            await self._commits.drain()
+        if self._store is not None:
+            await self._run(self._store.database.close)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def record(self, entry: Entry) -> bool:
+        """Commit `entry`. It may be sent once this returns: True where it is recorded, False where it need not be.
+
+        Raises
+        ------
+        Unavailable
+            Where the record is down, and answers must be recorded.
+        InFlight
+            Where another request took the idempotency key over.
+        """
+        with self._commits.place() as place:
+            outcome = await place.submit(entry)
+        if isinstance(outcome, RecordUnavailable) and not self._settings.record_required and entry.claim is None:
+            return False
+        if outcome is not None:
+            raise self._told(outcome)
+        return True
+
+    @asynccontextmanager
+    async def claimed(self, origin: Origin, body: str) -> AsyncIterator[Claim | bytes | None]:
+        """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.
+
+        A claim that the block leaves unanswered, by an error or because the caller went away, is given back.
+
+        Raises
+        ------
+        IdempotencyMismatch, InFlight, Unavailable
+        """
+        if origin.idempotency_key is None:
+            yield None
+            return
+        given = await self._ask(
+            lambda store: claims.claim(
+                store.database, store.keys, origin.caller, str(origin.idempotency_key), body, self._lease_s
+            )
+        )
+        try:
+            yield given
+        except BaseException:
+            if isinstance(given, Claim):
+                # Not waited for: this task may be cancelled already. The thread does it after any commit under way.
+                self._thread.submit(self._release, given)
+            raise
+
+    async def result(self, result_id: UUID) -> ResultAnswer:
+        """What was recorded of one answer; see `Store.result`."""
+        return await self._ask(lambda store: store.result(result_id))
+
+    async def add_feedback(self, feedback: FeedbackRequest, caller: str) -> FeedbackAnswer:
+        """Keep what was confirmed of an answer; see `Store.add_feedback`."""
+        return await self._ask(lambda store: store.add_feedback(feedback, caller))
+
+    def _open(self) -> None:
+        settings = self._settings
+        database = Database(read_url(settings.record_place), settings.record_timeout_s)
+        self._store = Store(database, read_keys(settings.record_key_file))
+        database.open()
+
+    @property
+    def _opened(self) -> Store:
+        if self._store is None:
+            raise RuntimeError("the recorder was not started")
+        return self._store
+
+    def _commit(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
+        """Runs on the thread. A record that is down fails all entries at once; the batcher would try each alone."""
+        try:
+            return self._opened.commit(entries, self._settings.idempotency_s)
+        except RecordUnavailable as error:
+            logger.error("%d answers not recorded: %s", len(entries), error)
+            return [error] * len(entries)
+
+    def _release(self, claim: Claim) -> None:
+        try:
+            claims.release(self._opened.database, claim)
+        except RecordUnavailable as error:
+            logger.warning("a claim stays until it expires: %s", error)
+
+    async def _expire_forever(self) -> None:
+        while True:
+            try:
+                await self._run(lambda: claims.expire(self._opened.database))
+            except RecordUnavailable as error:
+                logger.warning("%s", error)
+            await asyncio.sleep(_EXPIRE_EVERY_S)
+
+    async def _ask(self, question: Callable[[Store], Result]) -> Result:
+        try:
+            return await self._run(lambda: question(self._opened))
+        except RecordUnavailable as error:
+            logger.error("%s", error)
+            raise self._told(error) from None
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _told(self, error: Exception) -> Exception:
+        """What the caller gets to know of `error`."""
+        if isinstance(error, RecordUnavailable):
+            return Unavailable("The record of answers cannot be reached.", self._settings.retry_after_s)
+        return error

@@ -1,0 +1,141 @@
+"""How long the record keeps what it holds, and how it is copied: purge, backup, restore."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import delete, func, select
+
+from consilium.errors import ConsiliumError, InputError
+from service.record import claims
+from service.record.database import SETTING, Database
+from service.record.tables import FeedbackRow, ResultRow
+
+_UNITS = {"d": "days", "h": "hours", "w": "weeks"}
+
+
+class BrokenBackup(ConsiliumError):
+    """A file that is no whole record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How much was deleted; `replays`: answers kept for idempotency keys whose time was over."""
+
+    results: int
+    feedback: int
+    replays: int
+
+
+def read_age(field: str, given: str) -> timedelta:
+    """``365d``, ``12h`` or ``8w``.
+
+    Raises
+    ------
+    InputError
+    """
+    found = re.fullmatch(r"(\d{1,6})([dhw])", given)
+    if found is None or int(found[1]) == 0:
+        raise InputError(field, given, "must read like 365d, 8w or 12h")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def purge(database: Database, older_than: timedelta) -> Purged:
+    """Delete answers older than that, with their feedback and what was kept of them for replay.
+
+    SQLite overwrites what it deletes.
+    """
+    try:
+        before = datetime.now(UTC) - older_than
+    except OverflowError:
+        before = datetime.min.replace(tzinfo=UTC)
+    old = ResultRow.time < before
+    with database.writing() as session:
+        confirmed = select(func.count()).select_from(FeedbackRow).join(ResultRow).where(old)
+        feedback = session.scalar(confirmed) or 0
+        results = session.scalar(select(func.count()).select_from(ResultRow).where(old)) or 0
+        session.execute(delete(ResultRow).where(old))
+    replays = claims.expire(database)
+    database.shrink()
+    return Purged(results, feedback, replays)
+
+
+def backup(database: Database, target: Path) -> None:
+    """Write a whole, consistent copy to `target` while the service goes on.
+
+    Raises
+    ------
+    InputError
+        For a PostgreSQL record, which `pg_dump` backs up, or where `target` exists.
+    """
+    source = _file(database, "pg_dump")
+    if not source.exists():
+        raise InputError(SETTING, str(source), "must be a record: there is none yet")
+    _copy(source, target)
+
+
+def restore(database: Database, source: Path) -> None:
+    """Make the record from a backup. There must be none: what was recorded since would be lost.
+
+    Raises
+    ------
+    InputError, BrokenBackup
+    """
+    target = _file(database, "pg_restore")
+    if not source.is_file():
+        raise InputError("FILE", str(source), "must be a backup of the record")
+    log = target.with_name(f"{target.name}-wal")
+    if log.exists():
+        # SQLite would take it for the log of the restored file.
+        raise InputError("file", str(log), "must be moved away together with the record that it belongs to")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _copy(source, target)
+
+
+def _file(database: Database, instead: str) -> Path:
+    if database.path is None:
+        raise InputError(SETTING, "postgresql", f"must be an SQLite record: PostgreSQL has {instead}")
+    return database.path
+
+
+def _copy(source: Path, target: Path) -> None:
+    """SQLite's online backup into a file that appears whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    os.close(descriptor)
+    try:
+        read_only = f"{source.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(read_only, uri=True)) as original, closing(sqlite3.connect(name)) as copy:
+            original.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            _check(copy, source)
+        # Unlike a rename this does not take the place of a file that is there.
+        os.link(name, target)
+        _sync(target.parent)
+    except FileExistsError:
+        raise InputError("file", str(target), "must not exist yet: move it away first") from None
+    except sqlite3.Error as error:
+        raise BrokenBackup(f"{source}: {error}") from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _check(copy: sqlite3.Connection, source: Path) -> None:
+    (said,) = copy.execute("PRAGMA integrity_check").fetchone()
+    tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if said != "ok" or not {"alembic_version", ResultRow.__tablename__} <= tables:
+        raise BrokenBackup(f"{source}: got {said if said != 'ok' else 'other tables'}, must be a whole record")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
