@@ -1,0 +1,79 @@
+"""Versions of a tiny model in this worker's registry, good and bad ones, and the alias that moves among them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow import MlflowClient
+from safetensors.torch import load_file, save_file
+
+from consilium import artifact, registry
+from consilium.artifact import MANIFEST, save_artifact
+from consilium.store import experiment_id, open_store, tracking_uri
+from tests.consilium.tiny import tiny_recipe
+from tests.consilium.tiny_artifact import tiny_artifact
+
+ALIAS = "champion"
+
+
+def save_tiny(folder: Path, seed: int = 0, **sections: object) -> Path:
+    save_artifact(folder, tiny_artifact(seed, **sections))
+    return folder
+
+
+def rewritten(original: Path, folder: Path, file: str, change: Callable[[str], str]) -> Path:
+    """A copy of an artifact of which one file says something else, with the manifest that fits it."""
+    shutil.copytree(original, folder)
+    text = (folder / file).read_text()
+    assert change(text) != text
+    (folder / file).write_text(change(text))
+    return _sealed(folder)
+
+
+def overflowing(original: Path, folder: Path) -> Path:
+    """A copy of an artifact whose weights are finite, and whose answers are not."""
+    shutil.copytree(original, folder)
+    path = folder / "model.safetensors"
+    weights = {
+        name: tensor * 1e30 if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
+    }
+    save_file(weights, path)
+    return _sealed(folder)
+
+
+def _sealed(folder: Path) -> Path:
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).write_bytes(artifact._describe(folder))
+    return folder
+
+
+def register(folder: Path, name: str) -> str:
+    """The version under which `folder` is now registered as ``consilium-<name>``."""
+    run_id = open_store(create=True).create_run(experiment_id("tests")).info.run_id
+    recipe = tiny_recipe(name=name)
+    return registry.register(folder, recipe, run_id, {})
+
+
+def stored(name: str, version: str) -> Path:
+    """The artifact inside the store, where a tamperer would find it."""
+    client = MlflowClient(tracking_uri=tracking_uri())
+    (folder,) = (Path(client.get_model_version_download_uri(f"consilium-{name}", version)) / "artifacts").iterdir()
+    return folder
+
+
+def of_another_format(name: str, version: str) -> None:
+    """Make a registered version one that a later version of this project wrote."""
+    manifest = stored(name, version) / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": artifact.FORMAT + 1}))
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    open_store().set_model_version_tag(f"consilium-{name}", version, registry.DIGEST_TAG, digest)
+
+
+def point(name: str, version: str, alias: str = ALIAS) -> str:
+    """Let the alias stand for `version`, and give the URI to follow."""
+    open_store().set_registered_model_alias(f"consilium-{name}", alias, version)
+    return f"models:/consilium-{name}@{alias}"

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from consilium import registry
+from consilium.errors import ArtifactError, RegistryUnreachable
+from consilium.registry import ResolvedModel
+from service import last_verified
+from service.alias import Alias, Reason
+from service.contract import Contract
+from service.metrics import Metrics
+from service.model import Model, load_version
+from service.settings import Settings
+from tests.consilium.tiny import tiny_study
+from tests.service import registered
+from tests.service.registered import point, register
+
+NAME = "followed"
+GOOD = ("first", "second")
+BAD = {
+    "tampered": Reason.DIGEST,
+    "vouched for by nobody": Reason.DIGEST,
+    "of another format": Reason.FORMAT,
+    "of another shape": Reason.LOAD,
+    "overflowing": Reason.ANSWERS,
+    "of other findings": Reason.FINDINGS,
+    "of other modalities": Reason.MODALITIES,
+}
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Registered versions by what they are."""
+    place = tmp_path_factory.mktemp("versions")
+    first = registered.save_tiny(place / "first")
+    folders = {
+        "first": first,
+        "second": registered.save_tiny(place / "second", seed=1),
+        "tampered": registered.save_tiny(place / "tampered", seed=2),
+        "vouched for by nobody": first,
+        "of another format": first,
+        "of another shape": registered.rewritten(
+            first, place / "shape", "recipe.yaml", lambda text: text.replace("width: 16", "width: 32")
+        ),
+        "overflowing": registered.overflowing(first, place / "overflowing"),
+        "of other modalities": registered.save_tiny(place / "modalities", modalities=["image", "text"]),
+    }
+    other = registered.rewritten(first, place / "findings", "findings.json", _renamed)
+    folders["of other findings"] = registered.rewritten(other, place / "both", "calibration.json", _renamed)
+    found = {what: register(folder, NAME) for what, folder in folders.items()}
+    weights = registered.stored(NAME, found["tampered"]) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    registered.of_another_format(NAME, found["of another format"])
+    registered.open_store().delete_model_version_tag(
+        f"consilium-{NAME}", found["vouched for by nobody"], registry.DIGEST_TAG
+    )
+    return found
+
+
+def _renamed(text: str) -> str:
+    return text.replace("effusion", "oedema").replace("Effusion", "Oedema")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Make the registry unreachable by ``away.setenv(*NOWHERE)``."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+NOWHERE = ("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
+
+
+class Loads:
+    """Counts what is loaded, and can be made to fail."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.error: Exception | None = None
+
+    def __call__(self, found: ResolvedModel) -> Model:
+        self.seen.append(found.identity.version)
+        if self.error is not None:
+            raise self.error
+        return load_version(Settings(model="unused", device="cpu"), found)
+
+
+def following(source: str, **options: Any) -> tuple[Alias, Loads, Metrics]:
+    loads, metrics = Loads(), Metrics()
+    return Alias(source, "serving", loads, metrics, **options), loads, metrics
+
+
+def refusals(metrics: Metrics, reason: Reason) -> float:
+    labels = {"role": "serving", "reason": reason.value}
+    return metrics.registry.get_sample_value("consilium_model_refusals_total", labels) or 0.0
+
+
+def test_an_alias_is_followed_through_good_moves(versions: dict[str, str]) -> None:
+    source = point(NAME, versions["first"])
+    alias, loads, metrics = following(source)
+    first = alias.first()
+    assert first.identity == registry.resolve(source).identity
+    assert alias.newer(first) is None, "it has not moved"
+    point(NAME, versions["second"])
+    second = alias.newer(first)
+    assert second is not None
+    assert second.identity.version == versions["second"]
+    studies = [tiny_study(1)]
+    answers = [model.diagnose_prepared([model.prepare(study) for study in studies]) for model in (first, second)]
+    assert answers[0][0].findings[0].probability != answers[1][0].findings[0].probability
+    point(NAME, versions["first"])
+    back = alias.newer(second)
+    assert back is not None
+    assert back.identity == first.identity
+    assert loads.seen == [versions["first"], versions["second"], versions["first"]]
+    assert alias.last_refusal is None
+    assert metrics.registry.get_sample_value("consilium_registry_reachable", {"role": "serving"}) == 1
+
+
+@pytest.mark.parametrize(("what", "reason"), BAD.items())
+def test_a_bad_version_is_refused_once_and_the_old_one_stays(
+    versions: dict[str, str], what: str, reason: Reason, caplog: pytest.LogCaptureFixture
+) -> None:
+    alias, loads, metrics = following(point(NAME, versions["first"]))
+    first = alias.first()
+    point(NAME, versions[what])
+    with caplog.at_level(logging.ERROR, "consilium.service"):
+        assert alias.newer(first) is None
+        assert alias.newer(first) is None, "and not tried again"
+    assert len(caplog.records) == 1
+    assert f"version {versions[what]} is refused ({reason.value})" in caplog.text
+    refusal = alias.last_refusal
+    assert refusal is not None
+    assert (refusal.identity.version, refusal.reason) == (versions[what], reason)
+    assert refusal.detail
+    assert refusals(metrics, reason) == 1
+    assert loads.seen.count(versions[what]) <= 1
+    noted = last_verified.read(alias.source)
+    assert noted is not None
+    assert noted.version == versions["first"]
+
+    point(NAME, versions["second"])
+    second = alias.newer(first)
+    assert second is not None, "a later good version is taken"
+    point(NAME, versions[what])
+    assert alias.newer(second) is None
+    assert refusals(metrics, reason) == 2, "the alias has moved meanwhile, so it was tried once more"
+
+
+def test_refusals_say_what_is_wrong_and_how_to_change_findings(versions: dict[str, str]) -> None:
+    alias, _, _ = following(point(NAME, versions["first"]))
+    first = alias.first()
+    point(NAME, versions["of other findings"])
+    alias.newer(first)
+    assert alias.last_refusal is not None
+    assert "got pneumonia, oedema, the service answers pneumonia, effusion" in alias.last_refusal.detail
+    file = last_verified.state_file(alias.source)
+    assert file.name in alias.last_refusal.detail
+    file.unlink()
+    assert following(alias.source)[0].first().findings.names == ("pneumonia", "oedema")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
+def test_a_version_that_does_not_fit_beside_the_serving_one_is_refused(
+    versions: dict[str, str], error: Exception
+) -> None:
+    alias, loads, metrics = following(point(NAME, versions["first"]))
+    first = alias.first()
+    point(NAME, versions["second"])
+    loads.error = error
+    assert alias.newer(first) is None
+    assert refusals(metrics, Reason.MEMORY) == 1
+    wrapped = ArtifactError("model.safetensors: cannot be read")
+    wrapped.__cause__ = error
+    loads.error = wrapped
+    point(NAME, versions["tampered"])
+    alias.newer(first)
+    point(NAME, versions["second"])
+    assert alias.newer(first) is None
+    assert refusals(metrics, Reason.MEMORY) == 2
+
+
+def test_an_outage_is_waited_out(
+    versions: dict[str, str], away: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = point(NAME, versions["first"])
+    alias, loads, metrics = following(source)
+    first = alias.first()
+    point(NAME, versions["second"])
+    away.setenv(*NOWHERE)
+    with caplog.at_level(logging.INFO, "consilium.service"):
+        assert alias.newer(first) is None
+        assert alias.newer(first) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+    assert not alias.reachable
+    assert metrics.registry.get_sample_value("consilium_registry_reachable", {"role": "serving"}) == 0
+    assert alias.last_refusal is None
+    away.undo()
+    second = alias.newer(first)
+    assert second is not None
+    assert alias.reachable
+    assert loads.seen == [versions["first"], versions["second"]]
+
+
+def test_a_version_whose_files_cannot_be_fetched_now_is_asked_for_again(
+    versions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alias, _, _ = following(point(NAME, versions["first"]))
+    first = alias.first()
+    point(NAME, versions["second"])
+
+    def fails(*_: object, **__: object) -> ResolvedModel:
+        raise RegistryUnreachable("model store: connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.alias.resolve", fails)
+        assert alias.newer(first) is None
+    assert alias.last_refusal is None
+    assert alias.newer(first) is not None
+
+
+def test_a_restart_without_a_registry_serves_the_last_verified_copy(
+    versions: dict[str, str], away: pytest.MonkeyPatch
+) -> None:
+    source = point(NAME, versions["first"])
+    first = following(source)[0].first()
+    away.setenv(*NOWHERE)
+    alias, _, _ = following(source)
+    again = alias.first()
+    assert again.identity == first.identity
+    assert not alias.reachable
+    away.undo()
+    assert alias.newer(again) is None, "it is the champion still"
+
+
+def test_a_restart_while_the_alias_stands_for_a_bad_version_serves_the_last_good_one(
+    versions: dict[str, str],
+) -> None:
+    source = point(NAME, versions["first"])
+    following(source)[0].first()
+    for what in ("tampered", "of other findings"):
+        point(NAME, versions[what])
+        alias, _, metrics = following(source)
+        assert alias.first().identity.version == versions["first"]
+        assert alias.last_refusal is not None
+        assert refusals(metrics, BAD[what]) == 1
+
+
+def test_without_a_last_verified_copy_a_start_says_why_it_fails(
+    versions: dict[str, str], away: pytest.MonkeyPatch, home: Path
+) -> None:
+    source = point(NAME, versions["of another shape"])
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        following(source)[0].first()
+    away.setenv(*NOWHERE)
+    with pytest.raises(RegistryUnreachable, match="there is none yet"):
+        following(source)[0].first()
+    assert not (home / "live").exists()
+
+
+def test_an_altered_last_verified_copy_is_not_served(versions: dict[str, str], away: pytest.MonkeyPatch) -> None:
+    source = point(NAME, versions["first"])
+    found = registry.resolve(source)
+    following(source)[0].first()
+    (found.folder / "details.json").write_text("{}")
+    away.setenv(*NOWHERE)
+    with pytest.raises(ArtifactError, match=r"details\.json"):
+        following(source)[0].first()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"source": 1}', "\x00"])
+def test_a_damaged_note_is_as_good_as_none(versions: dict[str, str], text: str) -> None:
+    source = point(NAME, versions["first"])
+    alias, _, _ = following(source)
+    file = last_verified.state_file(source)
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    assert last_verified.read(source) is None
+    first = alias.first()
+    noted = last_verified.read(source)
+    assert noted is not None
+    assert (noted.identity, noted.contract) == (first.identity, Contract.of(first))
+    assert list(file.parent.iterdir()) == [file]
+    other = json.loads(file.read_text()) | {"source": "models:/consilium-other@champion"}
+    file.write_text(json.dumps(other))
+    assert last_verified.read(source) is None, "of another alias"
+
+
+def test_a_shadow_may_be_of_other_findings_and_a_canary_may_not(versions: dict[str, str]) -> None:
+    serving = following(point(NAME, versions["first"]))[0].first()
+    challenger = point(NAME, versions["of other findings"], "challenger")
+    shadow, _, _ = following(challenger, free=True)
+    assert shadow.first().findings.names == ("pneumonia", "oedema")
+    canary, _, metrics = following(challenger, expected=lambda: Contract.of(serving))
+    with pytest.raises(Exception, match="the service answers pneumonia, effusion"):
+        canary.first()
+    assert refusals(metrics, Reason.FINDINGS) == 1
