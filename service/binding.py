@@ -1,4 +1,4 @@
-"""Where the service may be reached from, and how its worker ends: this machine alone, until callers are authenticated.
+"""Where a service that answers everybody may be reached from, this machine alone; and how its worker ends.
 
 BentoML binds every interface unless told otherwise, before any code of a service runs. So the host asked for is checked
 before a socket is made (`refuse_open_host`, in the supervisor), and the sockets that a worker was in fact given are
@@ -22,7 +22,7 @@ from consilium.errors import InputError
 logger = logging.getLogger("consilium.service")
 
 LOOPBACK = "127.0.0.1"
-_RULE = f"must be {LOOPBACK}: the service does not authenticate its callers (bentoml serve --host {LOOPBACK})"
+RULE = f"must be {LOOPBACK} while nobody is authenticated (bentoml serve --host {LOOPBACK})"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -37,15 +37,15 @@ def refuse_open_host() -> None:
     if context is None or "host" not in context.params:
         return
     host = context.params["host"]
-    if host is None or not _is_loopback(host):
-        raise InputError("host", host, _RULE)
+    if host is None or not is_loopback(host):
+        raise InputError("host", host, RULE)
 
 
 def refuse_open_sockets() -> None:
     """Raise `InputError` where this process listens on anything but the loopback interface."""
     for connection in psutil.Process().net_connections("inet"):
-        if connection.status == psutil.CONN_LISTEN and not _is_loopback(connection.laddr.ip):
-            raise InputError("host", connection.laddr.ip, _RULE)
+        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip):
+            raise InputError("host", connection.laddr.ip, RULE)
 
 
 def is_supervised() -> bool:
@@ -70,7 +70,8 @@ def give_up(reason: str) -> None:
     os.kill(os.getppid() if is_supervised() else os.getpid(), signal.SIGTERM)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

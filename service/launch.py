@@ -1,4 +1,4 @@
-"""Start the service as its users do: `bentoml serve` in a process of its own, on the loopback interface.
+"""Start the service as its users do: `bentoml serve` in a process of its own.
 
 `serve` is `consilium serve`: it runs in the foreground. `RunningService` runs in the background for as long as a `with`
 block lasts: the demo, benchmarks and tests use it.
@@ -20,15 +20,20 @@ from typing import IO, NoReturn
 
 import httpx
 
-from consilium.errors import ConsiliumError
+from consilium.errors import ConsiliumError, InputError
 from consilium.store import tracking_uri
-from service.binding import LOOPBACK, die_with_supervisor
+from service.auth.keyring import KeyRing
+from service.auth.keys import keys_path
+from service.binding import LOOPBACK, die_with_supervisor, is_loopback
+from service.record.keys import make_keys
+from service.record.settings import embedded_keys, embedded_url
 from service.settings import PREFIX
 
 SERVICE = "service.service:Consilium"
 _FOLDER = Path(__file__).resolve().parents[1]
 """BentoML imports from its working folder first, and another folder may have a package called `service`, too."""
 _SQLITE = "sqlite:///"
+_WHO_MAY_ASK = {"keys", "oidc_issuer", "insecure"}
 GRACE_S = 10
 """How long open requests may last once the service was told to stop."""
 
@@ -37,16 +42,16 @@ class ServiceFailed(ConsiliumError):
     """The service ended, or did not become ready in time."""
 
 
-def command(port: int, bento: str = SERVICE) -> list[str]:
+def command(port: int, bento: str = SERVICE, host: str = LOOPBACK) -> list[str]:
     """The command that serves `bento` on `port`."""
     python = [sys.executable, "-m", "bentoml", "serve", bento]
-    return [*python, "--host", LOOPBACK, "--port", str(port), "--timeout-graceful-shutdown", str(GRACE_S)]
+    return [*python, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(GRACE_S)]
 
 
 def environment(model: str | Path, settings: Mapping[str, object] | None = None) -> dict[str, str]:
     """The environment of the caller, with the model and the `settings` (``{"batch_size": 4}``) of the service.
 
-    Every path becomes absolute: the service runs in `_FOLDER`.
+    Every path becomes absolute: the service runs in `_FOLDER`. A record that nothing is said of gets its keys here.
     """
     source = str(model)
     places = {
@@ -55,15 +60,47 @@ def environment(model: str | Path, settings: Mapping[str, object] | None = None)
         "MLFLOW_TRACKING_URI": _absolute(tracking_uri()),
     }
     given = {f"{PREFIX}{name.upper()}": str(value) for name, value in (settings or {}).items()}
+    places |= _record(os.environ | given)
+    places[f"{PREFIX}KEYS"] = str(Path(given.get(f"{PREFIX}KEYS") or keys_path()).resolve())
     return os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | given | places
 
 
-def serve(model: str | Path, port: int, settings: Mapping[str, object] | None = None) -> NoReturn:
-    """Become the service: this process's program is replaced, so that signals reach it as they are."""
-    given = environment(model, settings)
+def _record(given: Mapping[str, str]) -> dict[str, str]:
+    """Where the record and its keys lie, with keys for an embedded one: another's must be the same on every machine."""
+    url, keys = given.get(f"{PREFIX}RECORD_URL"), given.get(f"{PREFIX}RECORD_KEYS")
+    if not url and not keys:
+        make_keys(embedded_keys())
+    return {
+        f"{PREFIX}RECORD_URL": _absolute(url or embedded_url().get_secret_value()),
+        f"{PREFIX}RECORD_KEYS": str(Path(keys or embedded_keys()).resolve()),
+    }
+
+
+def refuse_open_host(host: str) -> None:
+    """Raise `InputError` where `host` is more than this machine and there is nobody to be authenticated."""
+    if not is_loopback(host) and not _is_guarded():
+        raise InputError("--host", host, f"must be {LOOPBACK} until there is an API key (consilium keys create)")
+
+
+def serve(model: str | Path, port: int, host: str = LOOPBACK) -> NoReturn:
+    """Become the service: this process's program is replaced, so that signals reach it as they are.
+
+    Where there is nobody to be authenticated it answers everybody, on the loopback interface only.
+
+    Raises
+    ------
+    InputError
+        Where another interface was asked for, and there is nobody to be authenticated.
+    """
+    refuse_open_host(host)
+    given = environment(model, {} if _is_guarded() else {"insecure": True})
     os.chdir(_FOLDER)
-    arguments = command(port)
+    arguments = command(port, host=host)
     os.execve(arguments[0], arguments, given)  # noqa: S606 - the command is ours
+
+
+def _is_guarded() -> bool:
+    return bool(os.environ.get(f"{PREFIX}OIDC_ISSUER")) or bool(KeyRing(keys_path()))
 
 
 def _absolute(uri: str) -> str:
@@ -85,7 +122,7 @@ class RunningService:
     model : str or Path
         A model folder, or a ``models:/`` URI.
     settings : mapping, optional
-        Settings of `service.settings.Settings`, by field name.
+        Settings of `service.settings.Settings`, by field name. Unless they say who may ask, everybody may.
     bento : str
         What to serve: the import path of the service, or a built bento's tag.
     ready_within_s : float
@@ -104,7 +141,8 @@ class RunningService:
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._command = command(self.port, bento)
-        self._environment = environment(model, settings)
+        open_to_all = {} if settings and _WHO_MAY_ASK & settings.keys() else {"insecure": True}
+        self._environment = environment(model, {**open_to_all, **(settings or {})})
         self._ready_within_s = ready_within_s
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None

@@ -16,7 +16,10 @@ from bentoml.exceptions import BentoMLConfigException
 from consilium.errors import ConsiliumError
 from service import binding
 from service.application import create_app
-from service.settings import load_settings
+from service.auth.door import Door
+from service.auth.guard import Guard, refuse_unguarded
+from service.record.keys import read_keys
+from service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from service.engine import Engine
@@ -27,6 +30,7 @@ _BACKSTOP_S = 600
 """BentoML's own time limit. The settings' limits end a request before it and answer with a problem document."""
 
 app = create_app()
+guard = Guard()
 
 
 @bentoml.service(name="consilium", workers=1, traffic={"timeout": _BACKSTOP_S})
@@ -43,8 +47,11 @@ class Consilium:
     def check() -> None:
         """In the supervisor, before a port is taken: refuse to start where that would be wrong."""
         try:
-            binding.refuse_open_host()
-            load_settings()
+            settings = load_settings()
+            refuse_unguarded(settings)
+            read_keys(settings.record_keys)
+            if settings.insecure:
+                binding.refuse_open_host()
         except ConsiliumError as error:
             raise BentoMLConfigException(str(error)) from None
 
@@ -55,17 +62,20 @@ class Consilium:
         if binding.is_supervised():
             binding.die_with_supervisor()
         try:
-            binding.refuse_open_sockets()
+            settings = load_settings()
+            if settings.insecure:
+                binding.refuse_open_sockets()
+            guard.start(settings)
         except ConsiliumError as error:
             binding.give_up(str(error))
             raise
-        self._starting = asyncio.create_task(self._start())
+        self._starting = asyncio.create_task(self._start(settings))
 
-    async def _start(self) -> None:
+    async def _start(self, settings: Settings) -> None:
         from service.engine import Engine
         from service.model import load_diagnostician
 
-        engine = Engine(load_settings(), load_diagnostician, app.state.metrics)
+        engine = Engine(settings, load_diagnostician, app.state.metrics)
         try:
             await engine.start()
         except ConsiliumError as error:
@@ -89,3 +99,8 @@ class Consilium:
         if self._engine is not None:
             await self._engine.stop()
             self._engine = None
+        await guard.stop()
+
+
+# BentoML's decorator has made a `bentoml.Service` of the class, and says nothing of it in its types.
+Consilium.add_asgi_middleware(Door, guard=guard)  # type: ignore[attr-defined]

@@ -1,29 +1,46 @@
 """Settings of the service: environment variables that begin with ``CONSILIUM_``.
 
-``CONSILIUM_MODEL`` is the one that must be given. There is no setting for the host: until callers are authenticated the
-service answers on the loopback interface only, and `service.binding` refuses to start it on another one.
+``CONSILIUM_MODEL`` must be given, and somebody who may ask: an API key in the file ``CONSILIUM_KEYS``,
+``CONSILIUM_OIDC_ISSUER``, or ``CONSILIUM_INSECURE``, with which `service.binding` allows the loopback interface only.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import httpx
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
 
 from consilium.errors import InputError
+from service.auth.caller import Scope
+from service.auth.keys import keys_path
+from service.record.settings import RecordSettings
 
 PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20
 
+Kind = TypeVar("Kind", bound=RecordSettings)
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Settings(BaseSettings):
-    """What one service process may use, and what one request may ask of it."""
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError("must be JSON") from None
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", protected_namespaces=())
+
+Granted = Annotated[dict[str, frozenset[Scope]], NoDecode, BeforeValidator(_from_json)]
+
+
+class Settings(RecordSettings):
+    """What one service process may use, and what one request may ask of it."""
 
     model: str = Field(min_length=1)
     """A model folder, or ``models:/consilium-<name>@champion``."""
@@ -64,6 +81,50 @@ class Settings(BaseSettings):
     max_notes: Count = 32
     max_note_characters: Count = 20_000
     max_observations: Count = 500
+    requests_per_minute: Count = 3000
+    """Of one caller, in one process. Over it: 429."""
+
+    keys: Path = Field(default_factory=keys_path)
+    """File of API keys, see `consilium keys`; read again when it changes."""
+    insecure: bool = False
+    """Answer everybody, whatever keys there are; on the loopback interface only."""
+    oidc_issuer: str | None = None
+    """OpenID Connect issuer whose bearer tokens are taken."""
+    oidc_audience: str | None = Field(default=None, validate_default=True)
+    """What its tokens must name as their audience."""
+    oidc_jwks_url: str | None = None
+    """Where its keys are; found by its discovery document unless given."""
+    oidc_scope_claim: str = "scope"
+    """Claim of its scopes or roles, or a path to it: ``realm_access.roles``."""
+    oidc_scopes: Granted = Field(default_factory=dict)
+    """What each of its scopes or roles allows, as JSON: ``{"radiology": ["read", "diagnose"]}``."""
+    oidc_refresh_s: Seconds = 300.0
+    """Age from which its keys are read again."""
+    oidc_retry_s: Seconds = 10.0
+    """Least time between two attempts to read its keys, an unknown key's included."""
+    oidc_most_age_s: Seconds = 86_400.0
+    """How old its keys may become while it cannot be reached. Over it: 503."""
+
+    @field_validator("oidc_issuer", "oidc_jwks_url")
+    @classmethod
+    def _is_safe(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise ValueError("must be an address") from None
+        here = parts.host in ("127.0.0.1", "::1", "localhost")
+        if not parts.host or parts.scheme not in (("https", "http") if here else ("https",)):
+            raise ValueError("must be an https address")
+        return url
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _comes_with_issuer(cls, audience: str | None, others: ValidationInfo) -> str | None:
+        if not audience and others.data.get("oidc_issuer"):
+            raise ValueError("must be given with CONSILIUM_OIDC_ISSUER")
+        return audience
 
 
 def load_settings() -> Settings:
@@ -74,11 +135,21 @@ def load_settings() -> Settings:
     InputError
         Names the variable, its value and the rule.
     """
+    return _load(Settings)
+
+
+def load_record_settings() -> RecordSettings:
+    """Read of the environment what the record needs; see `load_settings`."""
+    return _load(RecordSettings)
+
+
+def _load(kind: type[Kind]) -> Kind:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        variable = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        variable = PREFIX + str(first["loc"][0]).upper()
         if first["type"] == "missing":
             raise InputError(variable, None, "must name a model folder or a models:/ URI") from None
-        raise InputError(variable, first["input"], first["msg"][:1].lower() + first["msg"][1:]) from None
+        rule = first["msg"].removeprefix("Value error, ")
+        raise InputError(variable, first["input"], rule[:1].lower() + rule[1:]) from None

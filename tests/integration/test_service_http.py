@@ -37,6 +37,7 @@ RECORDS: dict[str, Any] = {
     "patient": {"age": 67, "sex": "F"},
     "reference_time": "2024-05-01T12:00:00",
 }
+OPEN = {"insecure": True}
 LIMITS = {"max_body_bytes": 4_000_000, "max_images": 4, "decode_timeout_s": 10, "answer_timeout_s": 20}
 
 
@@ -234,7 +235,7 @@ def test_an_open_host_is_refused_before_a_port_is_taken(model_folder: Path) -> N
     arguments = command(port)
     arguments[arguments.index("--host") + 1] = "0.0.0.0"
     ended = subprocess.run(
-        arguments, check=False, env=environment(model_folder), capture_output=True, text=True, timeout=60
+        arguments, check=False, env=environment(model_folder, OPEN), capture_output=True, text=True, timeout=60
     )
     assert ended.returncode != 0
     assert "host: got '0.0.0.0', must be 127.0.0.1" in ended.stdout + ended.stderr
@@ -250,7 +251,7 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(model_folder: Path) -> 
     ended = subprocess.run(
         [sys.executable, "-c", start],
         check=False,
-        env=environment(model_folder),
+        env=environment(model_folder, OPEN),
         capture_output=True,
         text=True,
         timeout=90,

@@ -15,6 +15,7 @@ from consilium.schemas import (
     parse_request,
 )
 from service.application import create_app
+from service.auth.door import OPEN
 from service.openapi import document
 
 DOORS = {"/v1/diagnose": "post", "/v1/explain": "post", "/v1/model": "get"}
@@ -65,17 +66,27 @@ def test_the_example_of_every_request_is_one(described: dict[str, Any], path: st
 @pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain"])
 def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
     answers = described["paths"][path]["post"]["responses"]
-    assert set(answers) == {"200", "400", "408", "413", "415", "422", "503", "504"}
+    assert set(answers) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
     for status, answer in answers.items():
         if status != "200":
             example = ProblemAnswer.model_validate(answer["content"]["application/problem+json"]["example"])
             assert example.status == int(status)
     assert "Retry-After" in answers["503"]["headers"]
+    assert "Retry-After" in answers["429"]["headers"]
+
+
+def test_everything_but_health_asks_for_a_token(described: dict[str, Any]) -> None:
+    (scheme,) = (name for asked in described["security"] for name in asked)
+    assert described["components"]["securitySchemes"][scheme] == {"type": "http", "scheme": "bearer"}
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            assert (operation.get("security") == []) == (path in OPEN), path
+            assert path in OPEN or {"401", "403", "429"} <= set(operation["responses"])
 
 
 def test_the_card_is_described_as_a_page(described: dict[str, Any]) -> None:
     answers = described["paths"]["/v1/model/card"]["get"]["responses"]
-    assert set(answers) == {"200", "404", "503"}
+    assert set(answers) == {"200", "401", "403", "404", "429", "503"}
     assert set(answers["200"]["content"]) == {"text/html"}
     said = ProblemAnswer.model_validate(answers["404"]["content"]["application/problem+json"]["example"])
     assert (said.status, said.type) == (404, "urn:consilium:problem:not-found")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from consilium.errors import InputError
+from service.auth.caller import Scope
 from service.settings import load_settings
 
 
@@ -29,3 +30,39 @@ def test_a_model_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONSILIUM_MODEL", raising=False)
     with pytest.raises(InputError, match="CONSILIUM_MODEL: got None, must name a model folder"):
         load_settings()
+
+
+OIDC = {"OIDC_ISSUER": "https://login.example.org", "OIDC_AUDIENCE": "consilium"}
+
+
+def test_an_issuer_comes_with_what_its_roles_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = OIDC | {"OIDC_SCOPES": '{"radiologists": ["read", "diagnose"], "nobody": []}'}
+    for name, value in (given | {"MODEL": "m"}).items():
+        monkeypatch.setenv(f"CONSILIUM_{name}", value)
+    settings = load_settings()
+    assert settings.oidc_scopes == {"radiologists": {Scope.READ, Scope.DIAGNOSE}, "nobody": frozenset()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "rule"),
+    [
+        ({"OIDC_AUDIENCE": None}, "OIDC_AUDIENCE", "must be given with CONSILIUM_OIDC_ISSUER"),
+        ({"OIDC_AUDIENCE": ""}, "OIDC_AUDIENCE", "must be given with CONSILIUM_OIDC_ISSUER"),
+        ({"OIDC_ISSUER": "http://login.example.org"}, "OIDC_ISSUER", "must be an https address"),
+        ({"OIDC_ISSUER": "login.example.org"}, "OIDC_ISSUER", "must be an https address"),
+        ({"OIDC_ISSUER": "https://h:port"}, "OIDC_ISSUER", "must be an address"),
+        ({"OIDC_JWKS_URL": "file:///etc/keys"}, "OIDC_JWKS_URL", "must be an https address"),
+        ({"OIDC_SCOPES": "{"}, "OIDC_SCOPES", "must be JSON"),
+        ({"OIDC_SCOPES": '{"a": ["root"]}'}, "OIDC_SCOPES", "input should be 'read', 'diagnose', 'admin' or 'metrics'"),
+        ({"REQUESTS_PER_MINUTE": "0"}, "REQUESTS_PER_MINUTE", "input should be greater than 0"),
+    ],
+)
+def test_settings_of_who_may_ask_are_checked(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str | None], field: str, rule: str
+) -> None:
+    for name, value in ({"MODEL": "m"} | OIDC | changed).items():
+        if value is not None:
+            monkeypatch.setenv(f"CONSILIUM_{name}", value)
+    with pytest.raises(InputError) as caught:
+        load_settings()
+    assert (caught.value.field, caught.value.rule) == (f"CONSILIUM_{field}", rule)

@@ -1,0 +1,124 @@
+"""`consilium keys`: who may ask the service, by API key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from consilium.cli.output import AsJson, show, show_json
+from consilium.errors import InputError
+
+if TYPE_CHECKING:
+    from service.auth.caller import Scope
+    from service.auth.keys import Key
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `consilium keys list` shows it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    keys = typer.Typer(
+        no_args_is_help=True,
+        help="API keys of the service. They lie in CONSILIUM_KEYS (CONSILIUM_HOME/keys.json unless set), without their "
+        "secrets; a running service notices every change.",
+    )
+    keys.command(epilog="Example: consilium keys create pacs-router --scope read --scope diagnose")(create)
+    keys.command("list", epilog="Example: consilium keys list --json")(list_keys)
+    keys.command(epilog="Example: consilium keys rotate 3f09a1c27b54 --overlap-hours 24")(rotate)
+    keys.command(epilog="Example: consilium keys revoke 3f09a1c27b54")(revoke)
+    app.add_typer(keys, name="keys")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="Whose key it is; no secret, shown in lists.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="read, diagnose, admin or metrics; repeatable; read and diagnose unless given."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print its token, once."""
+    from service.auth.keys import create_key, keys_path
+
+    _tell_token(*create_key(keys_path(), name, _scopes(scope or ("read", "diagnose"))), as_json=as_json)
+
+
+def list_keys(as_json: AsJson = False) -> None:
+    """List every key: whose it is, what it allows, whether it still opens."""
+    from service.auth.keys import keys_path, read_keys
+
+    keys = read_keys(keys_path())
+    if as_json:
+        show_json([_line(key) for key in keys])
+        return
+    table = Table("id", "name", "scopes", "created", "opens", "state")
+    for key in keys:
+        ends = ["always" if end is None else f"until {end}" for end in _ends(key)]
+        scopes = ", ".join(sorted(key.scopes))
+        table.add_row(key.id, escape(key.name), scopes, f"{key.created:%Y-%m-%d %H:%M}", ", ".join(ends), _state(key))
+    show(table)
+
+
+def rotate(
+    key_id: KeyId,
+    overlap_hours: Annotated[float, typer.Option(min=0, help="How long the secret so far still opens.")] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret beside the old one, and print its token, once."""
+    from service.auth.keys import keys_path, rotate_key
+
+    _tell_token(*rotate_key(keys_path(), key_id, timedelta(hours=overlap_hours)), as_json=as_json)
+
+
+def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
+    """End a key, all its secrets included, now and for good."""
+    from service.auth.keys import keys_path, revoke_key
+
+    line = _line(revoke_key(keys_path(), key_id))
+    if as_json:
+        show_json(line)
+    else:
+        show(f"{key_id} ({line['name']}): revoked")
+
+
+def _scopes(names: list[str] | tuple[str, ...]) -> list[Scope]:
+    from service.auth.caller import Scope
+
+    for name in names:
+        if name not in Scope.__members__.values():
+            raise InputError("--scope", name, f"must be one of {', '.join(Scope)}")
+    return [Scope(name) for name in names]
+
+
+def _tell_token(key: Key, token: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json(_line(key) | {"token": token})
+    else:
+        show(f"{key.id} ({key.name}): {', '.join(sorted(key.scopes))}", f"the token, shown this once: {token}")
+
+
+def _line(key: Key) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "created": key.created.isoformat(),
+        "ends": _ends(key),
+        "state": _state(key),
+    }
+
+
+def _ends(key: Key) -> list[str | None]:
+    """Until when each secret that still opens does so; None: until it is rotated."""
+    now = datetime.now(UTC)
+    held = [secret for secret in key.secrets if secret.holds(now)]
+    return [None if secret.ends is None else secret.ends.isoformat() for secret in held]
+
+
+def _state(key: Key) -> str:
+    if key.revoked is not None:
+        return "revoked"
+    return "active" if key.active(datetime.now(UTC)) else "ended"

@@ -1,0 +1,65 @@
+"""A caller, what it may do, and how it is told that it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+
+
+class Scope(StrEnum):
+    """What a token allows. None implies another."""
+
+    READ = "read"
+    """The model, its card, the description of the service, records of earlier answers."""
+    DIAGNOSE = "diagnose"
+    """Diagnoses and explanations."""
+    ADMIN = "admin"
+    """What changes the service or its records."""
+    METRICS = "metrics"
+    """``/metrics``, for whoever scrapes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `name` is ``key:<id>`` of an API key, ``oidc:<subject>`` of an issuer's token."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+ANONYMOUS = Caller("anonymous", frozenset(Scope))
+"""Whoever asks a service that authenticates nobody."""
+
+
+class Unauthenticated(HTTPException):
+    """No token, or none that holds. Which of its parts is wrong is not said: it would help only who guesses.
+
+    Source: RFC 6750, section 3.
+    """
+
+    def __init__(self, *, given: bool) -> None:
+        challenge = 'Bearer realm="consilium"' + (', error="invalid_token"' if given else "")
+        detail = "This token is not valid." if given else "An API key or a token is needed: Authorization: Bearer ..."
+        super().__init__(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": challenge})
+
+
+class Forbidden(HTTPException):
+    """A good token that does not allow what was asked."""
+
+    def __init__(self, missing: Scope, held: Iterable[Scope]) -> None:
+        challenge = f'Bearer realm="consilium", error="insufficient_scope", scope="{missing}"'
+        carried = ", ".join(sorted(held)) or "none"
+        detail = f"This needs the scope {missing}; the token carries {carried}."
+        super().__init__(HTTPStatus.FORBIDDEN, detail, {"WWW-Authenticate": challenge})
+
+
+class TooManyRequests(HTTPException):
+    """The caller asks more often than it may."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        detail = "This caller sends more requests per minute than it may."
+        super().__init__(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})
