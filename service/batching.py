@@ -54,6 +54,7 @@ class Batcher(Generic[Item, Answer]):
         self._admitted = 0
         self._undecided = 0
         self._closing = False
+        self._left = asyncio.Event()
         self._gathering: asyncio.Task[None] | None = None
 
     @property
@@ -71,11 +72,14 @@ class Batcher(Generic[Item, Answer]):
         self._gathering = asyncio.create_task(self._gather_forever())
 
     async def drain(self) -> None:
-        """Admit no more requests, answer those that were, then stop."""
+        """Admit no more requests, answer those that were, then stop; done when every place was given back."""
         self._closing = True
         self._arrival.set()
         if self._gathering is not None:
             await self._gathering
+        while self._admitted:
+            self._left.clear()
+            await self._left.wait()
 
     def place(self) -> Place[Item, Answer]:
         """Admit one request.
@@ -159,6 +163,7 @@ class Place(Generic[Item, Answer]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._batcher._admitted -= 1
+        self._batcher._left.set()
         self._decide()
 
     async def submit(self, item: Item) -> Answer:

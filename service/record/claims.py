@@ -16,7 +16,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from consilium.errors import ConsiliumError, InputError
+from consilium.errors import InputError
+from service.problems import Unavailable
 from service.record.database import Database, RecordUnavailable
 from service.record.entries import Claim, Entry
 from service.record.keys import Kind, RecordKeys
@@ -35,13 +36,13 @@ class IdempotencyMismatch(InputError):
         super().__init__(HEADER, "a key that was used before", "must come with the same body as before")
 
 
-class InFlight(ConsiliumError):
+class InFlight(Unavailable):
     """Another request with the same key is being answered."""
 
     status = HTTPStatus.CONFLICT
 
     def __init__(self) -> None:
-        super().__init__("Another request with this idempotency key is being answered.")
+        super().__init__("Another request with this idempotency key is being answered.", retry_after_s=1)
 
 
 def check_key(given: str | None) -> str | None:
@@ -57,21 +58,22 @@ def check_key(given: str | None) -> str | None:
     raise InputError(HEADER, given, f"must have 1 to {_LONGEST_KEY} printable ASCII characters")
 
 
-def body_digest(parts: Iterable[bytes]) -> str:
-    """SHA-256 of a body's parts, as they are and in their order; boundaries of a multipart body are no part of it."""
-    digests = (hashlib.sha256(part).digest() for part in parts)
+def _digest(body: Iterable[bytes]) -> str:
+    """SHA-256 of the SHA-256 of each part: no two bodies whose parts differ share one."""
+    digests = (hashlib.sha256(part).digest() for part in body)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def claim(
-    database: Database, keys: RecordKeys, caller: str, idempotency_key: str, body: str, lease_s: float
+    database: Database, keys: RecordKeys, caller: str, idempotency_key: str, body: Iterable[bytes], lease_s: float
 ) -> Claim | bytes:
     """The claim, or the answer that was given before.
 
     Parameters
     ----------
-    body : str
-        From `body_digest`.
+    body : iterable of bytes
+        Its parts as they came. The boundaries of a multipart body are no part of it: a client that tries again draws
+        new ones.
     lease_s : float
         After how long a process that neither answered nor gave the claim back must have crashed.
 
@@ -79,10 +81,11 @@ def claim(
     ------
     IdempotencyMismatch, InFlight, RecordUnavailable
     """
+    name, digest = f"{caller}\0{idempotency_key}", _digest(body)
     for _ in range(_ATTEMPTS):
         try:
             with database.writing() as session:
-                return _claim(session, keys, f"{caller}\0{idempotency_key}", body, lease_s)
+                return _claim(session, keys, name, digest, lease_s)
         except IntegrityError:
             continue  # Another process claimed it between our look and our insert.
     raise RecordUnavailable("record: an idempotency key could not be claimed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from consilium.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.schemas import FeedbackRequest, parse_request
+from service.problems import Overdue
 from service.record.claims import HEADER, check_key
 from service.record.entries import Origin
 
@@ -48,11 +51,17 @@ async def result(request: Request, recorder: Recorder) -> Response:
     return _json((await recorder.result(result_id)).model_dump_json())
 
 
-async def feedback(request: Request, recorder: Recorder) -> Response:
+async def feedback(request: Request, recorder: Recorder, receive_timeout_s: float) -> Response:
     """Keep what was confirmed of an answer."""
-    asked = parse_request(FeedbackRequest, await _body(request))
+    try:
+        async with asyncio.timeout(receive_timeout_s):
+            body = await _body(request)
+    except TimeoutError:
+        reason = f"The body took longer than {receive_timeout_s:g} s to arrive."
+        raise Overdue(reason, HTTPStatus.REQUEST_TIMEOUT) from None
+    asked = parse_request(FeedbackRequest, body)
     kept = await recorder.add_feedback(asked, caller_of(request))
-    return _json(kept.model_dump_json(), 201)
+    return _json(kept.model_dump_json(), HTTPStatus.CREATED)
 
 
 async def _body(request: Request) -> bytes:

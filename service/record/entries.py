@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from uuid import UUID
+from time import perf_counter
+from uuid import UUID, uuid4
 
 from consilium.diagnosis import Diagnosis, FindingResult
 from consilium.study import Study
@@ -39,6 +42,45 @@ class Claim:
     key: str
     key_id: str
     owner: UUID
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """What is known of an answer before it is made."""
+
+    endpoint: Endpoint
+    origin: Origin
+    caller_reference: str | None
+    claim: Claim | None = None
+    result_id: UUID = field(default_factory=uuid4)
+    latencies_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures what happens inside as stage `name`."""
+        begun = perf_counter()
+        yield
+        self.latencies_ms[name] = round(1000 * (perf_counter() - begun), 3)
+
+    def to_json(self) -> dict[str, object]:
+        """What the answer says beside the diagnosis."""
+        return {"result_id": self.result_id, "caller_reference": self.caller_reference}
+
+    def entry(self, study: Study, diagnosis: Diagnosis, body: bytes, role: str = SERVING) -> Entry:
+        """The answer, as it is about to be sent."""
+        return Entry(
+            result_id=self.result_id,
+            time=datetime.now(UTC),
+            endpoint=self.endpoint,
+            origin=self.origin,
+            diagnosis=diagnosis,
+            study=study,
+            caller_reference=self.caller_reference,
+            latencies_ms=self.latencies_ms,
+            body=body,
+            claim=self.claim,
+            role=role,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,15 +12,18 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from consilium.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer
+from consilium.diagnosis import Diagnosis
+from consilium.schemas import DiagnosisAnswer, FeedbackAnswer, FeedbackRequest, ResultAnswer
+from consilium.study import Study
 from service.batching import Batcher, BatchLimits
 from service.problems import Unavailable
 from service.record import claims
 from service.record.database import Database, RecordUnavailable, read_url
-from service.record.entries import Claim, Entry, Origin
+from service.record.entries import Claim, Draft, Entry, Origin
 from service.record.keys import read_keys
 from service.record.store import Store
 from service.settings import Settings
@@ -33,6 +36,14 @@ Outcome = Exception | None
 _MOST_IN_ONE_COMMIT = 64
 _EXPIRE_EVERY_S = 60.0
 _LEASE_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is sent: an answer that was recorded just now, or one that was before."""
+
+    body: bytes
+    replayed: bool = False
 
 
 class Recorder:
@@ -74,8 +85,8 @@ class Recorder:
             await self._run(self._store.database.close)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def record(self, entry: Entry) -> bool:
-        """Commit `entry`. It may be sent once this returns: True where it is recorded, False where it need not be.
+    async def record(self, draft: Draft, study: Study, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
+        """Commit `answer`; what this returns may be sent. It loses its result id where it need not be recorded.
 
         Raises
         ------
@@ -84,17 +95,21 @@ class Recorder:
         InFlight
             Where another request took the idempotency key over.
         """
+        body = answer.model_dump_json().encode()
         with self._commits.place() as place:
-            outcome = await place.submit(entry)
-        if isinstance(outcome, RecordUnavailable) and not self._settings.record_required and entry.claim is None:
-            return False
-        if outcome is not None:
-            raise self._told(outcome)
-        return True
+            outcome = await place.submit(draft.entry(study, diagnosis, body))
+        if outcome is None:
+            return Answered(body)
+        # Who sends an idempotency key is promised the same answer again, which only the record can give.
+        if isinstance(outcome, RecordUnavailable) and not self._settings.record_required and draft.claim is None:
+            return Answered(answer.model_copy(update={"result_id": None}).model_dump_json().encode())
+        raise self._told(outcome)
 
     @asynccontextmanager
-    async def claimed(self, origin: Origin, body: str) -> AsyncIterator[Claim | bytes | None]:
+    async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | bytes | None]:
         """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.
+
+        `body` is what was received, in parts.
 
         A claim that the block leaves unanswered, by an error or because the caller went away, is given back.
 
@@ -102,13 +117,12 @@ class Recorder:
         ------
         IdempotencyMismatch, InFlight, Unavailable
         """
-        if origin.idempotency_key is None:
+        key = origin.idempotency_key
+        if key is None:
             yield None
             return
         given = await self._ask(
-            lambda store: claims.claim(
-                store.database, store.keys, origin.caller, str(origin.idempotency_key), body, self._lease_s
-            )
+            lambda store: claims.claim(store.database, store.keys, origin.caller, key, body, self._lease_s)
         )
         try:
             yield given
@@ -128,8 +142,8 @@ class Recorder:
 
     def _open(self) -> None:
         settings = self._settings
-        database = Database(read_url(settings.record_place), settings.record_timeout_s)
-        self._store = Store(database, read_keys(settings.record_key_file))
+        database = Database(read_url(settings.record_url.get_secret_value()), settings.record_timeout_s)
+        self._store = Store(database, read_keys(settings.record_keys))
         database.open()
 
     @property

@@ -75,9 +75,8 @@ class Cluster:
         if os.geteuid() == 0:
             command = ["runuser", "-u", _USER, "--", *command]
         # The server keeps the standard streams that it is given: pipes would never end.
-        done = subprocess.run(
-            command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        )
+        none = subprocess.DEVNULL
+        done = subprocess.run(command, cwd="/", stdin=none, stdout=none, stderr=none, check=False)
         if done.returncode:
             log = self._folder / "log"
             raise RuntimeError(f"{program} ended with {done.returncode}: {log.read_text() if log.exists() else ''}")

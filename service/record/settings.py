@@ -1,0 +1,43 @@
+"""Settings of the record, which its command reads without a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def embedded_keys() -> Path:
+    """The keys of a record below ``CONSILIUM_HOME``."""
+    return _home() / "record.keys"
+
+
+def embedded_url() -> SecretStr:
+    """The SQLite file below ``CONSILIUM_HOME``."""
+    return SecretStr(f"sqlite:///{_home() / 'record.db'}")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("CONSILIUM_HOME") or "var")
+
+
+class RecordSettings(BaseSettings):
+    """Where the record lies, and what happens while it is down."""
+
+    model_config = SettingsConfigDict(env_prefix="CONSILIUM_", frozen=True, extra="ignore", protected_namespaces=())
+
+    record_url: SecretStr = Field(default_factory=embedded_url)
+    """``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``."""
+    record_keys: Path = Field(default_factory=embedded_keys)
+    """File of the keys that pseudonyms are made with, see `consilium record new-key`; read when the service starts."""
+    record_required: bool = True
+    """Answer nothing that cannot be recorded (503). Else such an answer is given without a result id."""
+    record_timeout_s: Seconds = 5.0
+    """How long the record may take to connect, to let go of a lock, or to run a statement."""
+    idempotency_s: Seconds = 86_400.0
+    """How long the answer to an idempotency key is kept for replay, encrypted."""
