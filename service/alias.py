@@ -26,7 +26,7 @@ from consilium.registry import ResolvedModel, local_copy, look_up, resolve
 from service import last_verified
 from service.contract import Contract
 from service.metrics import Metrics
-from service.model import Model, warm_up
+from service.model import Model, Role, warm_up
 
 logger = logging.getLogger("consilium.service")
 
@@ -73,19 +73,17 @@ class Alias:
     load : callable
         Gives the model of a verified artifact.
     expected : callable, optional
-        The contract that a version must keep, where it is somebody else's. By default it is that of the version that
-        served last; a shadow, whose answers reach nobody, needs none: ``free=True``.
+        The contract that a version must keep. By default that of the version before it; a shadow, whose answers reach
+        nobody, keeps none.
     """
 
     def __init__(
         self,
         source: str,
-        role: str,
+        role: Role,
         load: Callable[[ResolvedModel], Model],
         metrics: Metrics,
-        *,
         expected: Callable[[], Contract] | None = None,
-        free: bool = False,
     ) -> None:
         self.source = source
         self.role = role
@@ -95,7 +93,6 @@ class Alias:
         self._load = load
         self._metrics = metrics
         self._expected = expected
-        self._free = free
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
 
@@ -108,37 +105,50 @@ class Alias:
             Where neither is to be had.
         """
         kept = last_verified.read(self.source)
-        model, problem = self._offered(None, None if kept is None else kept.contract)
-        if model is not None:
-            return model
-        if kept is None:
-            raise problem or RegistryError(f"{self.source}: no version of it can be taken")
+        try:
+            return self._accepted(self._looked_up(), None if kept is None else kept.contract)
+        except (RegistryError, Refused):
+            if kept is None:
+                raise
         logger.warning("%s: starting from the last verified copy, version %s", self.source, kept.version)
         return self._loaded(local_copy(kept.identity), kept.contract)
 
-    def newer(self, serving: Model) -> Model | None:
-        """The model that the alias has moved to, ready to answer; None where it has not, or not to a good one."""
-        return self._offered(serving.identity, Contract.of(serving))[0]
+    def follow(self, loaded: Model | None) -> Model | None:
+        """The model to go on with: `loaded`, or the one that the alias has moved to, ready to answer.
 
-    def _offered(
-        self, serving: ModelIdentity | None, contract: Contract | None
-    ) -> tuple[Model | None, ConsiliumError | None]:
+        None where there is no such alias any more, in a role that need not be filled.
+        """
+        try:
+            identity = self._looked_up()
+            if identity == self._refused or (loaded is not None and identity == loaded.identity):
+                return loaded
+            return self._accepted(identity, None if loaded is None else Contract.of(loaded))
+        except (Refused, RegistryUnreachable):
+            return loaded
+        except RegistryError:
+            return loaded if self.role is Role.SERVING else None
+
+    def _looked_up(self) -> ModelIdentity:
         try:
             identity = look_up(self.source)
         except RegistryError as error:
             self._note_outage(error)
-            return None, error
-        self._note_answer()
-        if identity in (serving, self._refused):
-            return None, None
-        self._refused = None
+            raise
+        if not self.reachable:
+            logger.info("%s: the registry answers again", self.source)
+        self._set_reachable(reachable=True)
+        if identity != self._refused:
+            self._refused = None
+        return identity
+
+    def _accepted(self, identity: ModelIdentity, contract: Contract | None) -> Model:
         try:
-            return self._taken(identity, contract), None
+            return self._taken(identity, contract)
         except RegistryUnreachable as error:
             self._note_outage(error)
-            return None, error
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a bad version breaks, the serving one stays
-            return None, self._refuse(identity, error)
+            raise self._refusal(identity, error) from None
 
     def _taken(self, identity: ModelIdentity, contract: Contract | None) -> Model:
         # By number: the alias may move again meanwhile.
@@ -152,7 +162,7 @@ class Alias:
 
     def _loaded(self, found: ResolvedModel, contract: Contract | None) -> Model:
         model = self._load(found)
-        if not self._free:
+        if self.role is not Role.SHADOW:
             self._require(Contract.of(model), contract if self._expected is None else self._expected())
         try:
             warm_up(model)
@@ -175,28 +185,21 @@ class Alias:
     def _way_out(self) -> str:
         return f"to change that, stop the service and remove {last_verified.state_file(self.source).name}"
 
-    def _refuse(self, identity: ModelIdentity, error: Exception) -> ConsiliumError:
-        refusal = Refusal(identity, _reason(error), _first_line(error), datetime.now(UTC))
-        self.last_refusal, self._refused = refusal, identity
-        self._metrics.refusals.labels(self.role, refusal.reason.value).inc()
-        logger.error(
-            "%s: version %s is refused (%s): %s", self.source, identity.version, refusal.reason, refusal.detail
-        )
-        return error if isinstance(error, ConsiliumError) else Refused(refusal.reason, refusal.detail)
+    def _refusal(self, identity: ModelIdentity, error: Exception) -> Refused:
+        reason, detail = _reason(error), _first_line(error)
+        self.last_refusal, self._refused = Refusal(identity, reason, detail, datetime.now(UTC)), identity
+        self._metrics.refusals.labels(self.role.value, reason.value).inc()
+        logger.error("%s: version %s is refused (%s): %s", self.source, identity.version, reason, detail)
+        return Refused(reason, detail)
 
     def _note_outage(self, error: RegistryError) -> None:
         if self.reachable:
             logger.warning("%s: the registry does not tell; serving goes on: %s", self.source, _first_line(error))
         self._set_reachable(reachable=False)
 
-    def _note_answer(self) -> None:
-        if not self.reachable:
-            logger.info("%s: the registry answers again", self.source)
-        self._set_reachable(reachable=True)
-
     def _set_reachable(self, *, reachable: bool) -> None:
         self.reachable = reachable
-        self._metrics.registry_reachable.labels(self.role).set(reachable)
+        self._metrics.registry_reachable.labels(self.role.value).set(reachable)
 
 
 def _reason(error: Exception) -> Reason:

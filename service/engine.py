@@ -25,23 +25,20 @@ from consilium.schemas import (
 )
 from consilium.study import Image
 from service.batching import Batcher, BatchLimits, Place
+from service.deployment import Deployment
 from service.form import Form
 from service.intake import Intake
-from service.live_model import LiveModel
 from service.metrics import Metrics
-from service.model import Case, Model, diagnose, load_version, warm_up
+from service.model import Case, Model, diagnose, load_version
 from service.overlays import overlay
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from consilium.registry import ResolvedModel
-    from service.alias import Alias
 
 CARD_PATH = "/v1/model/card"
 CARD_PAGE = "card.html"
 """Of a model's card, the file that people read."""
-SERVING = "serving"
-"""The role of the model whose answers callers get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +57,7 @@ ExplanationPlace: TypeAlias = "Place[ExplanationOrder, Explanation]"
 class Engine:
     """Answers forms with a model. `start` before anything else, `stop` at the end, both within the event loop.
 
-    Parameters
-    ----------
-    load : callable
-        Gives the model of a folder or of a fixed version.
-    load_followed : callable
-        Gives the model of a verified artifact, where the settings name an alias, which may move.
+    `load` and `load_followed` are those of `service.deployment.Deployment`.
     """
 
     def __init__(
@@ -77,13 +69,11 @@ class Engine:
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
-        self._load = load
-        self._load_followed = load_followed
-        self._alias: Alias | None = None
-        self._live: LiveModel | None = None
+        self._ready = False
         self._intake = Intake(settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
+        self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
         wait = settings.batch_wait_ms / 1000
         self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
             self._diagnose, self._model_thread, BatchLimits(settings.batch_size, wait, settings.diagnosis_queue)
@@ -97,61 +87,41 @@ class Engine:
     @property
     def ready(self) -> bool:
         """The model is loaded and has answered once."""
-        return self._live is not None
+        return self._ready
 
     @property
     def model(self) -> Model:
         """The model that answers; none before `start` has ended."""
-        if self._live is None or self._live.current is None:
-            raise RuntimeError("the engine was not started")
-        return self._live.current
+        return self._deployment.serving
 
     async def start(self) -> None:
         """Load the model, start the decode pool, let the model answer once, open the queues."""
-        loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(self._model_thread, self._first)
+        await self._deployment.start()
         await self._intake.start()
-        newer = None if self._alias is None else self._alias.newer
-        live = LiveModel(SERVING, newer, self._model_thread, self.metrics, self.settings.poll_s)
         self.diagnoses.start()
         self.explanations.start()
-        live.begin(model)
-        self._live = live
+        self._ready = True
 
     async def stop(self) -> None:
         """Answer what was admitted, then end the threads and the decode pool."""
-        if self._live is not None:
+        if self._ready:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
-            await self._live.stop()
-        self._live = None
+        self._ready = False
+        await self._deployment.stop()
         self._preparation_thread.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
         await self._intake.stop()
 
     async def poll(self) -> None:
-        """Ask the registry now whether the alias has moved, and go on with the model it moved to."""
-        if self._live is not None:
-            await self._live.poll()
-
-    def _first(self) -> Model:
-        """The model to begin with. On the model's thread: torch keeps its thread count per thread."""
-        from consilium.registry import follows_alias
-        from consilium.threads import limit_threads
-        from service.alias import Alias
-
-        limit_threads(self.settings.model_threads)
-        if follows_alias(self.settings.model):
-            self._alias = Alias(self.settings.model, SERVING, partial(self._load_followed, self.settings), self.metrics)
-            return self._alias.first()
-        model = self._load(self.settings)
-        warm_up(model)
-        return model
+        """Ask the registry now whether an alias has moved, and go on with the model it moved to."""
+        await self._deployment.poll()
 
     async def diagnose(self, form: Form, place: DiagnosisPlace) -> DiagnosisAnswer:
         """The answer of `POST /v1/diagnose`."""
         request = parse_request(DiagnoseRequest, form.request)
-        diagnosis = await place.submit(await self._prepare(form, request))
-        self.metrics.answered(SERVING, diagnosis)
+        case = await self._prepare(form, request)
+        diagnosis = await place.submit(case)
+        self.metrics.answered(case.role, diagnosis)
         return DiagnosisAnswer.model_validate(diagnosis.to_json() | {"caller_reference": request.caller_reference})
 
     async def explain(self, form: Form, place: ExplanationPlace) -> ExplanationAnswer:
@@ -159,9 +129,9 @@ class Engine:
         request = parse_request(ExplainRequest, form.request)
         for name in request.findings or ():
             self.model.findings.index(name)
-        order = ExplanationOrder(await self._prepare(form, request), request.findings, request.level)
-        explanation = await place.submit(order)
-        self.metrics.answered(SERVING, explanation.diagnosis)
+        case = await self._prepare(form, request)
+        explanation = await place.submit(ExplanationOrder(case, request.findings, request.level))
+        self.metrics.answered(case.role, explanation.diagnosis)
         return await asyncio.to_thread(_explanation_answer, explanation, request.caller_reference)
 
     @property
@@ -193,6 +163,7 @@ class Engine:
                 },
                 "audit": model.audit.to_json(),
                 "card": None if self.card is None else CARD_PATH,
+                "deployment": self._deployment.information(),
             }
             | model.findings.to_json()
         )
@@ -205,7 +176,7 @@ class Engine:
             return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
 
     def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
-        return Case.of(self.model, self._intake.study(images, request))
+        return self._deployment.case(self._intake.study(images, request))
 
     def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
         self.metrics.batch_size.labels("diagnose").observe(len(cases))

@@ -124,12 +124,14 @@ class Metrics:
         """Measures what happens inside as stage `name`."""
         return self.stage_seconds.labels(name).time()
 
-    def loaded(self, role: str, new: ModelIdentity, old: ModelIdentity | None) -> None:
-        """`new` answers in `role`, instead of `old`."""
+    def loaded(self, role: str, new: ModelIdentity | None, old: ModelIdentity | None) -> None:
+        """`new` is loaded in `role`, instead of `old`."""
         if old is not None:
             self.model_info.remove(role, old.name, old.version, old.manifest_digest)
+        if new is not None:
+            self.model_info.labels(role, new.name, new.version, new.manifest_digest).set(1)
+        if old is not None and new is not None:
             self.swaps.labels(role).inc()
-        self.model_info.labels(role, new.name, new.version, new.manifest_digest).set(1)
 
     def answered(self, role: str, diagnosis: Diagnosis) -> None:
         """Count one answer: what it says, never whom it is about."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,6 +23,17 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from consilium.collate import Prepared
     from consilium.registry import ResolvedModel
+
+
+class Role(StrEnum):
+    """What a model is loaded for."""
+
+    SERVING = "serving"
+    """Callers get its answers."""
+    CANARY = "canary"
+    """A share of the callers get its answers, those of some patients."""
+    SHADOW = "shadow"
+    """Nobody gets its answers: they are recorded."""
 
 
 class Model(Protocol):
@@ -48,15 +60,16 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A study as `model` reads it."""
+    """A study as `model` reads it, and as what the model answers it."""
 
     model: Model
     prepared: Prepared
+    role: Role = Role.SERVING
 
     @classmethod
-    def of(cls, model: Model, study: Study) -> Case:
+    def of(cls, model: Model, study: Study, role: Role = Role.SERVING) -> Case:
         """`study` prepared for `model`; `InputError` where the model reads nothing of it."""
-        return cls(model, model.prepare(study))
+        return cls(model, model.prepare(study), role)
 
     def explain(self, findings: Sequence[str] | None, level: str) -> Explanation:
         return self.model.explain_prepared(self.prepared, findings, level)

@@ -170,6 +170,20 @@ _MODEL_EXAMPLE: dict[str, Any] = {
     },
     "audit": {"verdict": "sound", "reasons": []},
     "card": "/v1/model/card",
+    "deployment": {
+        "follows": "models:/consilium-phantom@champion",
+        "since": "2024-03-05T08:59:12Z",
+        "registry": "reachable",
+        "last_refusal": {
+            "model": {"name": "consilium-phantom", "version": "2", "manifest_digest": "77c0" * 16},
+            "reason": "digest",
+            "detail": "consilium-phantom version 2: its artifact was altered: model.safetensors: was altered, "
+            "its SHA-256 must be that of the manifest",
+            "time": "2024-03-04T17:20:41Z",
+        },
+        "canary": {"name": "consilium-phantom", "version": "4", "manifest_digest": "c3a8" * 16},
+        "canary_share": 0.1,
+    },
 }
 _NO_MODEL = (
     "No model is loaded yet, too many requests are waiting, or the record cannot be reached: come again after "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
@@ -25,6 +25,7 @@ MEBIBYTE = 1 << 20
 Kind = TypeVar("Kind", bound=RecordSettings)
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Alias = Annotated[str, Field(pattern=r"^models:/[^/@]+@[^/@]+$")]
 
 
 def _from_json(value: Any) -> Any:
@@ -50,6 +51,16 @@ class Settings(RecordSettings):
     """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.threads`."""
     poll_s: Seconds = 30.0
     """How often the registry is asked whether the model's alias has moved, on average."""
+    canary: Alias | None = None
+    """``models:/consilium-<name>@challenger``: a model that answers a share of the patients' studies."""
+    canary_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the patients, which share the canary answers; a patient's studies all go one way."""
+    shadow: Alias | None = None
+    """``models:/consilium-<name>@shadow``: a model that hears what is answered, and whose answers nobody gets."""
+    shadow_queue: Count = 16
+    """Studies that may wait for the shadow. Over it they are dropped."""
+    log_format: Literal["json", "console"] = "json"
+    """JSON lines, or lines for people."""
 
     batch_size: Count = 8
     """Most studies in one batch."""

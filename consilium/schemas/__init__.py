@@ -5,6 +5,7 @@ Every key is known. Of other libraries only pydantic is imported.
 
 from consilium.schemas.answers import (
     AuditAnswer,
+    DeploymentInformation,
     DiagnosisAnswer,
     EstimateAnswer,
     ExplanationAnswer,
@@ -22,6 +23,7 @@ from consilium.schemas.answers import (
     Overlay,
     Peak,
     ProblemAnswer,
+    RefusalAnswer,
     SaliencyAnswer,
     WordAnswer,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "FEEDBACK_EXAMPLE",
     "MAX_CALLER_REFERENCE",
     "AuditAnswer",
+    "DeploymentInformation",
     "DiagnoseRequest",
     "DiagnosisAnswer",
     "EstimateAnswer",
@@ -74,6 +77,7 @@ __all__ = [
     "PatientRecord",
     "Peak",
     "ProblemAnswer",
+    "RefusalAnswer",
     "ResultAnswer",
     "SaliencyAnswer",
     "WordAnswer",

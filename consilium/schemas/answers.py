@@ -6,6 +6,7 @@ only the service knows.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -215,6 +216,28 @@ class LimitInformation(Wire):
     observations: int
 
 
+class RefusalAnswer(Wire):
+    """A version that the alias stood for, and that the service did not take."""
+
+    model: ModelIdentityAnswer
+    reason: Literal["digest", "format", "load", "memory", "findings", "modalities", "answers"]
+    detail: str
+    time: datetime
+
+
+class DeploymentInformation(Wire):
+    """Which model answers whom, and how it may change."""
+
+    follows: str | None = Field(description="The alias whose moves the service follows; null: the model is fixed.")
+    since: datetime = Field(description="When the model began to serve, UTC.")
+    registry: Literal["reachable", "unreachable"] | None = Field(
+        description="Whether the registry answered when last asked; null: it is not asked."
+    )
+    last_refusal: RefusalAnswer | None
+    canary: ModelIdentityAnswer | None = Field(description="The model that answers a share of the patients' studies.")
+    canary_share: Share
+
+
 class ModelInformation(Wire):
     """The answer of `GET /v1/model`."""
 
@@ -228,6 +251,7 @@ class ModelInformation(Wire):
     card: str | None = Field(
         description="Path of the model's card, a page for people: intended use, cohort, evaluation, limits."
     )
+    deployment: DeploymentInformation
 
 
 class ProblemAnswer(BaseModel):

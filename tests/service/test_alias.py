@@ -13,10 +13,10 @@ from consilium import registry
 from consilium.errors import ArtifactError, RegistryUnreachable
 from consilium.registry import ResolvedModel
 from service import last_verified
-from service.alias import Alias, Reason
+from service.alias import Alias, Reason, Refused
 from service.contract import Contract
 from service.metrics import Metrics
-from service.model import Model, load_version
+from service.model import Model, Role, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
 from tests.service import registered
@@ -100,7 +100,7 @@ class Loads:
 
 def following(source: str, **options: Any) -> tuple[Alias, Loads, Metrics]:
     loads, metrics = Loads(), Metrics()
-    return Alias(source, "serving", loads, metrics, **options), loads, metrics
+    return Alias(source, options.pop("role", Role.SERVING), loads, metrics, **options), loads, metrics
 
 
 def refusals(metrics: Metrics, reason: Reason) -> float:
@@ -113,16 +113,16 @@ def test_an_alias_is_followed_through_good_moves(versions: dict[str, str]) -> No
     alias, loads, metrics = following(source)
     first = alias.first()
     assert first.identity == registry.resolve(source).identity
-    assert alias.newer(first) is None, "it has not moved"
+    assert alias.follow(first) is first, "it has not moved"
     point(NAME, versions["second"])
-    second = alias.newer(first)
+    second = alias.follow(first)
     assert second is not None
     assert second.identity.version == versions["second"]
     studies = [tiny_study(1)]
     answers = [model.diagnose_prepared([model.prepare(study) for study in studies]) for model in (first, second)]
     assert answers[0][0].findings[0].probability != answers[1][0].findings[0].probability
     point(NAME, versions["first"])
-    back = alias.newer(second)
+    back = alias.follow(second)
     assert back is not None
     assert back.identity == first.identity
     assert loads.seen == [versions["first"], versions["second"], versions["first"]]
@@ -138,8 +138,8 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(
     first = alias.first()
     point(NAME, versions[what])
     with caplog.at_level(logging.ERROR, "consilium.service"):
-        assert alias.newer(first) is None
-        assert alias.newer(first) is None, "and not tried again"
+        assert alias.follow(first) is first
+        assert alias.follow(first) is first, "and not tried again"
     assert len(caplog.records) == 1
     assert f"version {versions[what]} is refused ({reason.value})" in caplog.text
     refusal = alias.last_refusal
@@ -153,10 +153,10 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(
     assert noted.version == versions["first"]
 
     point(NAME, versions["second"])
-    second = alias.newer(first)
+    second = alias.follow(first)
     assert second is not None, "a later good version is taken"
     point(NAME, versions[what])
-    assert alias.newer(second) is None
+    assert alias.follow(second) is second
     assert refusals(metrics, reason) == 2, "the alias has moved meanwhile, so it was tried once more"
 
 
@@ -164,7 +164,7 @@ def test_refusals_say_what_is_wrong_and_how_to_change_findings(versions: dict[st
     alias, _, _ = following(point(NAME, versions["first"]))
     first = alias.first()
     point(NAME, versions["of other findings"])
-    alias.newer(first)
+    alias.follow(first)
     assert alias.last_refusal is not None
     assert "got pneumonia, oedema, the service answers pneumonia, effusion" in alias.last_refusal.detail
     file = last_verified.state_file(alias.source)
@@ -189,15 +189,15 @@ def test_a_version_that_does_not_fit_beside_the_serving_one_is_refused(
     first = alias.first()
     point(NAME, versions["second"])
     loads.error = error
-    assert alias.newer(first) is None
+    assert alias.follow(first) is first
     assert refusals(metrics, Reason.MEMORY) == 1
     wrapped = ArtifactError("model.safetensors: cannot be read")
     wrapped.__cause__ = error
     loads.error = wrapped
     point(NAME, versions["tampered"])
-    alias.newer(first)
+    alias.follow(first)
     point(NAME, versions["second"])
-    assert alias.newer(first) is None
+    assert alias.follow(first) is first
     assert refusals(metrics, Reason.MEMORY) == 2
 
 
@@ -210,14 +210,14 @@ def test_an_outage_is_waited_out(
     point(NAME, versions["second"])
     away.setenv(*NOWHERE)
     with caplog.at_level(logging.INFO, "consilium.service"):
-        assert alias.newer(first) is None
-        assert alias.newer(first) is None
+        assert alias.follow(first) is first
+        assert alias.follow(first) is first
     assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
     assert not alias.reachable
     assert metrics.registry.get_sample_value("consilium_registry_reachable", {"role": "serving"}) == 0
     assert alias.last_refusal is None
     away.undo()
-    second = alias.newer(first)
+    second = alias.follow(first)
     assert second is not None
     assert alias.reachable
     assert loads.seen == [versions["first"], versions["second"]]
@@ -235,9 +235,9 @@ def test_a_version_whose_files_cannot_be_fetched_now_is_asked_for_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("service.alias.resolve", fails)
-        assert alias.newer(first) is None
+        assert alias.follow(first) is first
     assert alias.last_refusal is None
-    assert alias.newer(first) is not None
+    assert alias.follow(first) is not None
 
 
 def test_a_restart_without_a_registry_serves_the_last_verified_copy(
@@ -251,7 +251,7 @@ def test_a_restart_without_a_registry_serves_the_last_verified_copy(
     assert again.identity == first.identity
     assert not alias.reachable
     away.undo()
-    assert alias.newer(again) is None, "it is the champion still"
+    assert alias.follow(again) is again, "it is the champion still"
 
 
 def test_a_restart_while_the_alias_stands_for_a_bad_version_serves_the_last_good_one(
@@ -271,7 +271,7 @@ def test_without_a_last_verified_copy_a_start_says_why_it_fails(
     versions: dict[str, str], away: pytest.MonkeyPatch, home: Path
 ) -> None:
     source = point(NAME, versions["of another shape"])
-    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+    with pytest.raises(Refused, match=r"model\.safetensors"):
         following(source)[0].first()
     away.setenv(*NOWHERE)
     with pytest.raises(RegistryUnreachable, match="there is none yet"):
@@ -310,9 +310,24 @@ def test_a_damaged_note_is_as_good_as_none(versions: dict[str, str], text: str) 
 def test_a_shadow_may_be_of_other_findings_and_a_canary_may_not(versions: dict[str, str]) -> None:
     serving = following(point(NAME, versions["first"]))[0].first()
     challenger = point(NAME, versions["of other findings"], "challenger")
-    shadow, _, _ = following(challenger, free=True)
-    assert shadow.first().findings.names == ("pneumonia", "oedema")
-    canary, _, metrics = following(challenger, expected=lambda: Contract.of(serving))
-    with pytest.raises(Exception, match="the service answers pneumonia, effusion"):
-        canary.first()
-    assert refusals(metrics, Reason.FINDINGS) == 1
+    shadow = following(challenger, role=Role.SHADOW)[0].follow(None)
+    assert shadow is not None
+    assert shadow.findings.names == ("pneumonia", "oedema")
+    canary, _, metrics = following(challenger, role=Role.CANARY, expected=lambda: Contract.of(serving))
+    assert canary.follow(None) is None
+    assert canary.last_refusal is not None
+    assert "the service answers pneumonia, effusion" in canary.last_refusal.detail
+    assert metrics.registry.get_sample_value("consilium_model_refusals_total", {"role": "canary", "reason": "findings"})
+
+
+def test_a_role_is_left_when_its_alias_is_taken_away(versions: dict[str, str], away: pytest.MonkeyPatch) -> None:
+    source = point(NAME, versions["first"], "candidate")
+    (canary, _, _), (serving, _, _) = (following(source, role=role) for role in (Role.CANARY, Role.SERVING))
+    loaded = canary.follow(None)
+    assert loaded is not None
+    away.setenv(*NOWHERE)
+    assert canary.follow(loaded) is loaded, "an outage says nothing of the alias"
+    away.undo()
+    registered.open_store().delete_registered_model_alias(f"consilium-{NAME}", "candidate")
+    assert canary.follow(loaded) is None
+    assert serving.follow(loaded) is loaded, "somebody must answer"
