@@ -10,16 +10,31 @@ from consilium.schemas import (
     DiagnosisAnswer,
     ExplainRequest,
     ExplanationAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
     ModelInformation,
     ProblemAnswer,
+    ResultAnswer,
     parse_request,
 )
 from service.application import create_app
 from service.auth.door import OPEN
 from service.openapi import document
 
-DOORS = {"/v1/diagnose": "post", "/v1/explain": "post", "/v1/model": "get"}
-ANSWERS = {"/v1/diagnose": DiagnosisAnswer, "/v1/explain": ExplanationAnswer, "/v1/model": ModelInformation}
+DOORS = {
+    "/v1/diagnose": "post",
+    "/v1/explain": "post",
+    "/v1/results/{result_id}": "get",
+    "/v1/feedback": "post",
+    "/v1/model": "get",
+}
+ANSWERS = {
+    "/v1/diagnose": DiagnosisAnswer,
+    "/v1/explain": ExplanationAnswer,
+    "/v1/results/{result_id}": ResultAnswer,
+    "/v1/feedback": FeedbackAnswer,
+    "/v1/model": ModelInformation,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +63,8 @@ def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("path", "method"), DOORS.items())
 def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str, method: str) -> None:
-    media = described["paths"][path][method]["responses"]["200"]["content"]["application/json"]
+    answers = described["paths"][path][method]["responses"]
+    media = answers["201" if path == "/v1/feedback" else "200"]["content"]["application/json"]
     ANSWERS[path].model_validate(media["example"])
     assert media["schema"]["$ref"].endswith(f"/{ANSWERS[path].__name__}")
 
@@ -63,10 +79,31 @@ def test_the_example_of_every_request_is_one(described: dict[str, Any], path: st
     assert set(schema["properties"]["request"]["properties"]) == set(model.model_fields)
 
 
+def test_the_doors_of_the_record_are_described(described: dict[str, Any]) -> None:
+    feedback = described["paths"]["/v1/feedback"]["post"]
+    media = feedback["requestBody"]["content"]["application/json"]
+    parse_request(FeedbackRequest, json.dumps(media["example"]).encode())
+    assert set(resolved(media["schema"], described)["properties"]) == {"result_id", "findings"}
+    result = described["paths"]["/v1/results/{result_id}"]["get"]
+    assert [(one["name"], one["in"]) for one in result["parameters"]] == [("result_id", "path")]
+    for answers in (feedback["responses"], result["responses"]):
+        for status in ("404", "422", "503"):
+            ProblemAnswer.model_validate(answers[status]["content"]["application/problem+json"]["example"])
+    assert "200" not in feedback["responses"]
+
+
+def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, Any]) -> None:
+    (parameter,) = described["paths"]["/v1/diagnose"]["post"]["parameters"]
+    assert (parameter["name"], parameter["in"]) == ("Idempotency-Key", "header")
+    assert "parameters" not in described["paths"]["/v1/explain"]["post"]
+
+
 @pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain"])
 def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
     answers = described["paths"][path]["post"]["responses"]
-    assert set(answers) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
+    in_flight = {"409"} if path == "/v1/diagnose" else set()
+    known = {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
+    assert set(answers) == known | in_flight
     for status, answer in answers.items():
         if status != "200":
             example = ProblemAnswer.model_validate(answer["content"]["application/problem+json"]["example"])
