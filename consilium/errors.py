@@ -149,5 +149,60 @@ class ModelFailure(ConsiliumError):
     """A model gave no finite answer: broken weights or an overflow, never an answer to pass on."""
 
 
+class ServiceUnreachable(ConsiliumError):
+    """No answer of the service arrived: it is not there, the connection broke, or it took too long."""
+
+
+class UnreadableAnswer(ConsiliumError):
+    """What the service answered is nothing that this version knows."""
+
+
+class ServiceProblem(ConsiliumError):
+    """The service answered with a problem (RFC 9457).
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    detail : str
+        What is wrong, in a sentence.
+    title, instance : str
+        The problem's kind, and this occurrence's name in the service's log; empty where the answer has none.
+    field, value, rule : str, optional
+        Where the input broke a rule: where, what was received, what is required; see `InputError`.
+    retry_after_s : float, optional
+        How long the service asks to wait.
+    request_id : str, optional
+        The name under which the service logged the request.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        title: str = "",
+        instance: str = "",
+        field: str | None = None,
+        value: str | None = None,
+        rule: str | None = None,
+        retry_after_s: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.title = title
+        self.instance = instance
+        self.field = field
+        self.value = value
+        self.rule = rule
+        self.retry_after_s = retry_after_s
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"the service answered {self.status}: {self.detail}"
+
+
 class TrainingError(ConsiliumError):
     """A training run that must not go on: too few labels, a leak, a checkpoint of another recipe."""

@@ -43,7 +43,7 @@ def needed_scope(path: str) -> Scope | None:
 
 
 class Door:
-    """Lets through who may ask, and writes who it is into the request's state: ``caller``, and ``request_id``.
+    """Lets through who may ask, and writes who it is into the request's state: ``caller``, its name, and ``request_id``.
 
     Parameters
     ----------
@@ -76,10 +76,11 @@ class Door:
         state = connection.setdefault("state", {})
         state["request_id"] = request_id
         try:
-            state["caller"] = await self._admitted(connection["path"], headers)
+            caller = await self._admitted(connection["path"], headers)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here, nobody passes
             await problem_response(error)(connection, receive, answer)
             return
+        state["caller"] = None if caller is None else caller.name
         await self._app(connection, receive, answer)
 
     async def _admitted(self, path: str, headers: Headers) -> Caller | None:

@@ -29,8 +29,7 @@ Client = httpx.AsyncClient
 
 
 async def _who(request: Request) -> Response:
-    caller = request.state.caller
-    return JSONResponse({"caller": caller and caller.name, "request_id": request.state.request_id})
+    return JSONResponse({"caller": request.state.caller, "request_id": request.state.request_id})
 
 
 def serve(scenario: Callable[[Client], Awaitable[None]], path: Path | None = None, **settings: Any) -> None:

@@ -1,0 +1,27 @@
+"""A client of the service: typed requests and answers over HTTP, with retries; sync and async. No torch.
+
+    from consilium.client import Client
+
+    with Client("https://consilium.hospital.example", token="csl_...") as client:
+        answer = client.diagnose(["film.dcm"], notes=[{"kind": "history", "text": "Fever and cough."}])
+        for finding in answer.findings:
+            print(finding.display, finding.probability, answer.refer)
+
+`clients.py` holds both clients, `exchange.py` what they share: when to try again, and how an answer becomes a type or
+an error of `consilium.errors`.
+"""
+
+from consilium.client.clients import AsyncClient, Client
+from consilium.client.parts import ExplainRecords, ImageFile, Records
+from consilium.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ExplainRecords",
+    "ImageFile",
+    "Records",
+    "ServiceProblem",
+    "ServiceUnreachable",
+    "UnreadableAnswer",
+]

@@ -1,0 +1,304 @@
+"""`Client` and `AsyncClient`: the same calls, blocking or awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, TypeVar, Unpack, cast
+
+import httpx
+
+from consilium.client.exchange import Attempt, Exchange, Outcome, Patience, Pause, Step, exchange, once, reader
+from consilium.client.parts import ExplainRecords, ImageFile, Records, checked, form, read_images
+from consilium.errors import InputError, ServiceProblem
+from consilium.schemas import (
+    DiagnoseRequest,
+    DiagnosisAnswer,
+    ExplainRequest,
+    ExplanationAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
+    ModelInformation,
+    ResultAnswer,
+)
+
+Answer = TypeVar("Answer")
+Token = str | Callable[[], str] | None
+"""A token, or what gives one before every attempt, where tokens end."""
+
+_CONNECT_S = 10.0
+
+
+class _Calls:
+    """Every call as an exchange; what both clients share."""
+
+    def __init__(
+        self, url: str, token: Token, timeout: float, retries: int, patience: float, verify: ssl.SSLContext | bool
+    ) -> None:
+        if retries < 0:
+            raise InputError("retries", retries, "must be 0 or more")
+        self._token = token
+        self._patience = Patience(retries, patience)
+        self._http: dict[str, Any] = {
+            "base_url": _base(url),
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
+            "verify": verify,
+        }
+
+    def _arguments(self, attempt: Attempt) -> dict[str, Any]:
+        """Of httpx's `request`."""
+        token = self._token() if callable(self._token) else self._token
+        headers = dict(attempt.headers) | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        return {"method": attempt.method, "url": attempt.path, "headers": headers, **attempt.body}
+
+    def _diagnose(self, images: Sequence[bytes], request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
+        return exchange(_post_form("/v1/diagnose", images, request), reader(DiagnosisAnswer), self._patience)
+
+    def _explain(self, images: Sequence[bytes], request: ExplainRequest) -> Exchange[ExplanationAnswer]:
+        return exchange(_post_form("/v1/explain", images, request), reader(ExplanationAnswer), self._patience)
+
+    def _model(self) -> Exchange[ModelInformation]:
+        return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
+
+    def _result(self, result_id: uuid.UUID | str) -> Exchange[ResultAnswer]:
+        try:
+            path = f"/v1/results/{uuid.UUID(str(result_id))}"
+        except ValueError:
+            raise InputError("result_id", result_id, "must be a UUID") from None
+        return exchange(Attempt("GET", path), reader(ResultAnswer), self._patience)
+
+    def _feedback(self, request: FeedbackRequest) -> Exchange[FeedbackAnswer]:
+        body = {"content": request.model_dump_json().encode()}
+        headers = {"Content-Type": "application/json"}
+        attempt = Attempt("POST", "/v1/feedback", headers, body, repeatable=False)
+        return exchange(attempt, reader(FeedbackAnswer), self._patience)
+
+    def _card(self) -> Exchange[str | None]:
+        try:
+            return (yield from exchange(Attempt("GET", "/v1/model/card"), lambda said: said.text, self._patience))
+        except ServiceProblem as problem:
+            if problem.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+    def _ready(self) -> Exchange[bool]:
+        outcome = yield from once(Attempt("GET", "/readyz"))
+        return isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK
+
+
+class Client(_Calls):
+    """A blocking client; a context manager, or closed by `close`. Threads may share it.
+
+    Parameters
+    ----------
+    url : str
+        Where the service answers: ``https://consilium.hospital.example``, with a path where a proxy gives it one.
+    token : str or callable, optional
+        API key or token of an issuer; a callable is asked before every attempt.
+    timeout : float
+        Seconds without a byte after which an attempt is given up.
+    retries : int
+        Attempts after the first, where the connection broke or the service answered 429, 503 or 504.
+    patience : float
+        Most seconds spent waiting between attempts.
+    verify : ssl.SSLContext or bool
+        How the service's certificate is checked.
+    transport : httpx.BaseTransport, optional
+        What carries the requests; the network unless given.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        timeout: float = 120.0,
+        retries: int = 4,
+        patience: float = 60.0,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, token, timeout, retries, patience, verify)
+        self._client = httpx.Client(**self._http, transport=transport)
+
+    def diagnose(
+        self, images: Sequence[ImageFile] = (), request: DiagnoseRequest | None = None, **records: Unpack[Records]
+    ) -> DiagnosisAnswer:
+        """A calibrated probability per finding.
+
+        Parameters
+        ----------
+        images : sequence of path or bytes
+            DICOM, PNG, JPEG or TIFF files.
+        request : DiagnoseRequest, optional
+            The records beside them.
+        **records
+            The same by keyword: ``notes``, ``observations``, ``patient``, ``reference_time``, ``caller_reference``.
+
+        Raises
+        ------
+        InputError
+            Where the records break a rule, or an image cannot be read; nothing was sent.
+        ServiceProblem, ServiceUnreachable, UnreadableAnswer
+        """
+        return self._run(self._diagnose(read_images(images), checked(DiagnoseRequest, request, records)))
+
+    def explain(
+        self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
+    ) -> ExplanationAnswer:
+        """As `diagnose`, and what spoke for each finding; by keyword also ``findings`` and ``level``."""
+        return self._run(self._explain(read_images(images), checked(ExplainRequest, request, records)))
+
+    def model(self) -> ModelInformation:
+        """Which model answers, what it reads, and what a request may hold."""
+        return self._run(self._model())
+
+    def card(self) -> str | None:
+        """The model's card, an HTML page; None where it has none."""
+        return self._run(self._card())
+
+    def result(self, result_id: uuid.UUID | str) -> ResultAnswer:
+        """What was recorded of an earlier answer."""
+        return self._run(self._result(result_id))
+
+    def feedback(self, request: FeedbackRequest) -> FeedbackAnswer:
+        """Keep what was confirmed after an earlier answer. Not sent again where it may have arrived."""
+        return self._run(self._feedback(request))
+
+    def ready(self) -> bool:
+        """Whether the service can be reached and has a model. Never raises for it, and never waits."""
+        return self._run(self._ready())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, calls: Exchange[Answer]) -> Answer:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = calls.send(outcome)
+            except StopIteration as end:
+                return cast(Answer, end.value)
+            outcome = self._outcome(step)
+
+    def _outcome(self, step: Step) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            return self._client.request(**self._arguments(step))
+        except httpx.TransportError as error:
+            return error
+
+
+class AsyncClient(_Calls):
+    """`Client` for asyncio; an asynchronous context manager, or closed by `aclose`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        timeout: float = 120.0,
+        retries: int = 4,
+        patience: float = 60.0,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, token, timeout, retries, patience, verify)
+        self._client = httpx.AsyncClient(**self._http, transport=transport)
+
+    async def diagnose(
+        self, images: Sequence[ImageFile] = (), request: DiagnoseRequest | None = None, **records: Unpack[Records]
+    ) -> DiagnosisAnswer:
+        """See `Client.diagnose`."""
+        asked = checked(DiagnoseRequest, request, records)
+        return await self._run(self._diagnose(await asyncio.to_thread(read_images, images), asked))
+
+    async def explain(
+        self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
+    ) -> ExplanationAnswer:
+        """See `Client.explain`."""
+        asked = checked(ExplainRequest, request, records)
+        return await self._run(self._explain(await asyncio.to_thread(read_images, images), asked))
+
+    async def model(self) -> ModelInformation:
+        """See `Client.model`."""
+        return await self._run(self._model())
+
+    async def card(self) -> str | None:
+        """See `Client.card`."""
+        return await self._run(self._card())
+
+    async def result(self, result_id: uuid.UUID | str) -> ResultAnswer:
+        """See `Client.result`."""
+        return await self._run(self._result(result_id))
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackAnswer:
+        """See `Client.feedback`."""
+        return await self._run(self._feedback(request))
+
+    async def ready(self) -> bool:
+        """See `Client.ready`."""
+        return await self._run(self._ready())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, calls: Exchange[Answer]) -> Answer:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = calls.send(outcome)
+            except StopIteration as end:
+                return cast(Answer, end.value)
+            outcome = await self._outcome(step)
+
+    async def _outcome(self, step: Step) -> Outcome:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            return await self._client.request(**self._arguments(step))
+        except httpx.TransportError as error:
+            return error
+
+
+def _base(url: str) -> httpx.URL:
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise InputError("url", url, "must be an address") from None
+    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
+        raise InputError("url", url, "must be an http or https address without a query")
+    if base.userinfo:
+        raise InputError("url", f"{base.scheme}://...@{base.host}", "must hold no name and password; give a token")
+    return base
+
+
+def _post_form(path: str, images: Sequence[bytes], request: DiagnoseRequest) -> Attempt:
+    """With a key of its own, by which the service knows the next attempt for the same request."""
+    return Attempt("POST", path, {"Idempotency-Key": str(uuid.uuid4())}, {"files": form(images, request)})

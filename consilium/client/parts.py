@@ -1,0 +1,84 @@
+"""What is sent: image files, and the records beside them as a checked request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+from pydantic import TypeAdapter
+
+from consilium.errors import InputError
+from consilium.schemas import DiagnoseRequest, NoteRecord, ObservationRecord, PatientRecord, parse_request
+
+ImageFile: TypeAlias = str | os.PathLike[str] | bytes
+"""A path, or the bytes of the file."""
+
+Request = TypeVar("Request", bound=DiagnoseRequest)
+_RECORDS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+
+
+class Records(TypedDict, total=False):
+    """What a `DiagnoseRequest` holds, where it is given by keyword."""
+
+    notes: Sequence[NoteRecord | Mapping[str, object]]
+    observations: Sequence[ObservationRecord | Mapping[str, object]]
+    patient: PatientRecord | Mapping[str, object] | None
+    reference_time: str | datetime | None
+    caller_reference: str | None
+
+
+class ExplainRecords(Records, total=False):
+    """What an `ExplainRequest` holds, where it is given by keyword."""
+
+    findings: Sequence[str] | None
+    level: Literal["fast", "thorough"]
+
+
+def checked(kind: type[Request], request: Request | None, records: Mapping[str, object]) -> Request:
+    """The request, given whole or by keyword.
+
+    Raises
+    ------
+    InputError
+        Where both ways are used, or a record breaks a rule.
+    """
+    if request is None:
+        return parse_request(kind, _RECORDS.dump_json(dict(records)))
+    if records:
+        raise InputError("request", ", ".join(sorted(records)), "must be given whole or by keyword, not both ways")
+    return request
+
+
+def read_images(images: Sequence[ImageFile]) -> list[bytes]:
+    """The bytes of every image.
+
+    Raises
+    ------
+    InputError
+        Where one cannot be read.
+    """
+    if isinstance(images, str | bytes | os.PathLike):
+        raise InputError("images", type(images).__name__, "must be a list of paths or bytes")
+    return [_read(image, number) for number, image in enumerate(images)]
+
+
+def _read(image: ImageFile, number: int) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise InputError(f"images[{number}]", str(image), f"must be a readable file ({why})") from None
+    except TypeError:
+        raise InputError(f"images[{number}]", type(image).__name__, "must be a path or the bytes of a file") from None
+
+
+def form(images: Sequence[bytes], request: DiagnoseRequest) -> list[tuple[str, tuple[str | None, bytes, str]]]:
+    """The parts of a multipart body. A file's own name is not sent: it may name the patient."""
+    files = [("images", (f"image-{number}", data, "application/octet-stream")) for number, data in enumerate(images)]
+    text = request.model_dump_json(exclude_none=True).encode()
+    return [*files, ("request", (None, text, "application/json"))]
