@@ -18,7 +18,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
 from consilium.cli import cohorts, demo, diagnose, fusions, keys, models, serve, shifts, sweep, train
-from consilium.errors import CohortError, ConsiliumError, InputError
+from consilium.errors import CohortError, ConsiliumError, InputError, ServiceProblem
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, CohortError) as error:
         return _fail(str(error), BAD_INPUT)
     except ConsiliumError as error:
-        return _fail(str(error), FAILED)
+        ours = isinstance(error, ServiceProblem) and error.field is not None
+        return _fail(str(error), BAD_INPUT if ours else FAILED)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain of it once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from consilium.cli.output import log_to_terminal, progress_bar, show
-from consilium.errors import ConsiliumError, InputError
+from consilium.errors import InputError
 
 if TYPE_CHECKING:
     from consilium.diagnosis import Explanation
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 RECIPE = "phantom-demo"
 STUDIES, SEED, SIZE = 4000, 1, 128
 _FOLDER = Path("var") / "demo"
-_ANSWER_SECONDS = 120.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -151,25 +150,17 @@ def _iso(time: Any) -> str | None:
 
 
 def _ask(model: str, request: Request) -> Explanation:
-    import httpx
-
     from consilium.answers import read_explanation
-    from consilium.schemas import ExplanationAnswer
+    from consilium.client import Client
+    from consilium.schemas import ExplainRequest
     from service.launch import RunningService
 
-    images = [("images", (f"{n}.dcm", data, "application/dicom")) for n, data in enumerate(request.images)]
-    with RunningService(model) as service:
+    with RunningService(model) as service, Client(service.url) as client:
         show(f"{model} answers at {service.url}; sending {request.study_id}: {_contents(request)}")
-        answer = httpx.post(
-            f"{service.url}/v1/explain",
-            data={"request": json.dumps(request.request)},
-            files=images,
-            timeout=_ANSWER_SECONDS,
-        )
-    if answer.status_code != httpx.codes.OK:
-        raise ConsiliumError(f"the service answered {answer.status_code}: {answer.text}")
-    show(f"answered in {answer.elapsed.total_seconds():.1f} s")
-    return read_explanation(ExplanationAnswer.model_validate_json(answer.content))
+        begun = time.monotonic()
+        answer = client.explain(request.images, ExplainRequest.model_validate(request.request))
+        show(f"answered in {time.monotonic() - begun:.1f} s")
+    return read_explanation(answer)
 
 
 def _contents(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""`consilium diagnose`: one study, answered and explained in this process."""
+"""`consilium diagnose`: one study, answered and explained in this process or by a running service."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -31,7 +31,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def diagnose(
-    model: Annotated[str, typer.Argument(help="Model folder, models:/NAME@ALIAS or models:/NAME/VERSION.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Model folder, models:/NAME@ALIAS or models:/NAME/VERSION; none with --url.")
+    ] = None,
     image: Annotated[list[Path] | None, typer.Option(help="DICOM, PNG, JPEG or TIFF file; repeatable.")] = None,
     note: Annotated[
         list[str] | None,
@@ -48,17 +50,27 @@ def diagnose(
     finding: Annotated[list[str] | None, typer.Option(help="Explain this finding; repeatable; all if none.")] = None,
     level: Annotated[str, typer.Option(help="How much an explanation may cost: fast or thorough.")] = "thorough",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of a model here.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="CONSILIUM_TOKEN", help="For --url; an option can be seen by others on this machine."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Diagnose one study and say what spoke for it. Any part of it may be missing."""
-    study = read_study(image or (), note or (), observations, age, sex, reference_time)
-    from consilium.diagnostician import Diagnostician
-    from consilium.threads import limit_threads
-
-    limit_threads()
-    explanation = Diagnostician.load(model, device).explain(study, finding or None, level)
-    if report is not None:
+    images = image or []
+    records = read_records(note or (), observations, age, sex, reference_time)
+    if url is not None and model is None:
+        explanation = _ask(url, token, images, records, {"findings": finding or None, "level": level})
+        # Only the page shows what was sent.
+        study = None if report is None else read_study(images, records)
+    elif url is None and model is not None:
+        study = read_study(images, records)
+        explanation = _explain(model, device, study, finding or None, level)
+    else:
+        raise InputError("model", model, "must be given, or --url instead of it")
+    if report is not None and study is not None:
         write_report(report, study, explanation)
     if as_json:
         show_json(explanation.to_json())
@@ -73,15 +85,35 @@ def diagnose(
         show(f"report: {report}")
 
 
-def read_study(
-    images: Sequence[Path],
-    notes: Sequence[str],
-    observations: Path | None,
-    age: float | None,
-    sex: str | None,
-    reference_time: str | None,
-) -> Study:
-    """The study that the options describe.
+class Records(TypedDict):
+    """What lies beside the images, as `consilium.ingest` and the service read it."""
+
+    notes: list[dict[str, object]]
+    observations: list[dict[str, object]]
+    patient: dict[str, object]
+    reference_time: str | None
+
+
+def read_records(
+    notes: Sequence[str], observations: Path | None, age: float | None, sex: str | None, reference_time: str | None
+) -> Records:
+    """The records that the options describe.
+
+    Raises
+    ------
+    InputError
+        Names the option or the record.
+    """
+    return {
+        "notes": [_note(text, number) for number, text in enumerate(notes)],
+        "observations": [] if observations is None else _observations(observations),
+        "patient": {"age": age, "sex": sex},
+        "reference_time": reference_time,
+    }
+
+
+def read_study(images: Sequence[Path], records: Records) -> Study:
+    """The study that images and records make.
 
     Raises
     ------
@@ -91,14 +123,27 @@ def read_study(
     from consilium.ingest.decode_pool import DecodePool
     from consilium.ingest.records import study_from_records
 
-    texts = [_note(text, number) for number, text in enumerate(notes)]
-    values = [] if observations is None else _observations(observations)
-    patient: dict[str, object] = {"age": age, "sex": sex}
     decoded = []
     if images:
         with DecodePool(1) as pool:
             decoded = [pool.decode(path, f"images[{number}]") for number, path in enumerate(images)]
-    return study_from_records(decoded, texts, values, patient, reference_time)
+    return study_from_records(decoded, **records)
+
+
+def _explain(model: str, device: str, study: Study, findings: Sequence[str] | None, level: str) -> Explanation:
+    from consilium.diagnostician import Diagnostician
+    from consilium.threads import limit_threads
+
+    limit_threads()
+    return Diagnostician.load(model, device).explain(study, findings, level)
+
+
+def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, asked: dict[str, Any]) -> Explanation:
+    from consilium.answers import read_explanation
+    from consilium.client import Client
+
+    with Client(url, token=token) as client:
+        return read_explanation(client.explain(images, **records, **asked))
 
 
 def write_report(path: Path, study: Study, explanation: Explanation) -> None:

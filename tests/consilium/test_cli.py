@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image as Pillow
@@ -32,6 +33,10 @@ COMMANDS = [
     ["shifts"],
     ["diagnose"],
     ["serve"],
+    ["keys", "create"],
+    ["keys", "list"],
+    ["keys", "rotate"],
+    ["keys", "revoke"],
     ["models", "list"],
     ["models", "show"],
     ["models", "promote"],
@@ -204,7 +209,60 @@ def test_no_model_is_refused_in_one_line(model: str, capsys: pytest.CaptureFixtu
     assert "consilium-none" in _refused(capsys, ["diagnose", "models:/consilium-none@champion", *note], code=1)
     assert "consilium-none" in _refused(capsys, ["serve", "models:/consilium-none@champion"], code=1)
     assert "manifest.json: is missing" in _refused(capsys, ["diagnose", str(Path(model).parent), *note], code=1)
+
+
+def test_another_host_needs_somebody_who_can_be_authenticated(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
     assert "--host: got '0.0.0.0'" in _refused(capsys, ["serve", model, "--host", "0.0.0.0"])
+
+
+def test_a_key_s_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
+
+    def said(*arguments: str) -> Any:
+        assert main(["keys", *arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said("list") == []
+    made = said("create", "pacs [router]", "--scope", "metrics")
+    assert (made["name"], made["scopes"], made["state"]) == ("pacs [router]", ["metrics"], "active")
+    assert said("create", "worklist")["scopes"] == ["diagnose", "read"]
+    turned = said("rotate", made["id"], "--overlap-hours", "2")
+    assert turned["id"] == made["id"]
+    assert turned["token"] != made["token"]
+    assert len(turned["ends"]) == 2
+    assert turned["ends"][1] is None
+    assert said("revoke", made["id"])["state"] == "revoked"
+    assert [line["state"] for line in said("list")] == ["revoked", "active"]
+    assert main(["keys", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "pacs [router]" in shown
+    assert made["token"].rpartition("_")[2] not in shown
+    assert "--scope: got 'root', must be one of read, diagnose" in _refused(
+        capsys, ["keys", "create", "a", "--scope", "root"]
+    )
+    assert "id: got 'x', must be the id of a key" in _refused(capsys, ["keys", "revoke", "x"])
+    (tmp_path / "keys.json").write_text("{")
+    assert "is no file of API keys" in _refused(capsys, ["keys", "list"], code=1)
+
+
+def test_a_new_key_s_token_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
+    assert main(["keys", "create", "pacs"]) == 0
+    key, token = capsys.readouterr().out.splitlines()
+    assert key.endswith("(pacs): diagnose, read")
+    assert token.startswith(f"the token, shown this once: csl_{key.partition(' ')[0]}_")
+
+
+def test_a_model_or_a_service_is_asked_and_not_both(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    note = ["--note", "history=fever"]
+    assert "model: got None, must be given, or --url" in _refused(capsys, ["diagnose", *note])
+    assert "must be given, or --url instead" in _refused(capsys, ["diagnose", model, "--url", "http://h", *note])
+    assert "url: got 'localhost'" in _refused(capsys, ["diagnose", "--url", "localhost", *note])
 
 
 def test_a_sound_cohort_has_no_problems(cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
