@@ -14,12 +14,13 @@ import bentoml
 from bentoml.exceptions import BentoMLConfigException
 
 from consilium.errors import ConsiliumError
-from service import binding
+from service import binding, logs
 from service.application import create_app
 from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
 from service.record.keys import read_keys
 from service.settings import Settings, load_settings
+from service.traffic import Traffic
 
 if TYPE_CHECKING:
     from service.engine import Engine
@@ -33,7 +34,14 @@ app = create_app()
 guard = Guard()
 
 
-@bentoml.service(name="consilium", workers=1, traffic={"timeout": _BACKSTOP_S})
+@bentoml.service(
+    name="consilium",
+    workers=1,
+    traffic={"timeout": _BACKSTOP_S},
+    # BentoML's own show each path as the caller wrote it; `service.traffic` and `service.metrics` stand for them.
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
 @bentoml.asgi_app(app, path="/")
 class Consilium:
     """A calibrated, explained diagnosis from radiographs, clinical notes and observations. No certified device."""
@@ -48,6 +56,7 @@ class Consilium:
         """In the supervisor, before a port is taken: refuse to start where that would be wrong."""
         try:
             settings = load_settings()
+            logs.configure(settings.log_format)
             refuse_unguarded(settings)
             read_keys(settings.record_keys)
             if settings.insecure:
@@ -58,11 +67,11 @@ class Consilium:
     @bentoml.on_startup
     async def start(self) -> None:
         """In the worker: begin to load the model. Until it is there, liveness answers and readiness does not."""
-        logging.getLogger("consilium").setLevel(logging.INFO)
         if binding.is_supervised():
             binding.die_with_supervisor()
         try:
             settings = load_settings()
+            logs.configure(settings.log_format)
             if settings.insecure:
                 binding.refuse_open_sockets()
             guard.start(settings)
@@ -80,9 +89,10 @@ class Consilium:
             await engine.start()
         except ConsiliumError as error:
             binding.give_up(str(error))
-        except Exception:
+        except Exception as error:
+            # Nobody has sent anything yet, so the message quotes nobody.
             logger.exception("the model could not be made ready")
-            binding.give_up("see above")
+            binding.give_up(f"{type(error).__name__}: {error}")
         else:
             self._engine = app.state.engine = engine
 
@@ -103,4 +113,6 @@ class Consilium:
 
 
 # BentoML's decorator has made a `bentoml.Service` of the class, and says nothing of it in its types.
+# The first middleware is the outermost.
+Consilium.add_asgi_middleware(Traffic, routes=app.routes, metrics=app.state.metrics)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Door, guard=guard)  # type: ignore[attr-defined]
