@@ -26,6 +26,10 @@ from service.form import Form, read_form
 from service.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.metrics import Metrics
 from service.problems import Overdue, Unavailable, problem_response
+from service.record import doors
+from service.record.claims import REPLAYED
+from service.record.entries import Origin
+from service.record.recorder import Answered
 from service.settings import Settings
 
 Item = TypeVar("Item")
@@ -52,6 +56,8 @@ def create_app() -> FastAPI:
     app.state.metrics = Metrics()
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
+    app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
+    app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
     app.add_api_route(CARD_PATH, _card, methods=["GET"], **openapi.CARD)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
@@ -70,6 +76,16 @@ async def _diagnose(request: Request) -> Response:
 
 async def _explain(request: Request) -> Response:
     return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.explain))
+
+
+async def _result(request: Request) -> Response:
+    return await _guarded(request, lambda engine: doors.result(request, engine.recorder))
+
+
+async def _feedback(request: Request) -> Response:
+    return await _guarded(
+        request, lambda engine: doors.feedback(request, engine.recorder, engine.settings.receive_timeout_s)
+    )
 
 
 async def _model(request: Request) -> Response:
@@ -117,6 +133,11 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
+def _sent(answered: Answered) -> Response:
+    headers = {REPLAYED: "true"} if answered.replayed else None
+    return Response(answered.body, media_type="application/json", headers=headers)
+
+
 async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
     """The answer, or the problem that kept it from being made. No error passes."""
     try:
@@ -136,10 +157,10 @@ async def _multipart(
     request: Request,
     engine: Engine,
     batcher: Batcher[Item, Answer],
-    answer: Callable[[Form, Place[Item, Answer]], Awaitable[BaseModel]],
+    answer: Callable[[Form, Place[Item, Answer], Origin], Awaitable[Answered]],
 ) -> Response:
     """Admit, receive, answer; each within its time, and only while the caller is there."""
-    settings = engine.settings
+    settings, origin = engine.settings, doors.origin_of(request)
     explaining = batcher is engine.explanations
     seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
     with _admit(batcher, settings) as place:
@@ -147,7 +168,7 @@ async def _multipart(
             form = await _receive(request, settings)
         try:
             async with asyncio.timeout(seconds) as limit:
-                return _json(await _while_connected(request, answer(form, place)))
+                return _sent(await _while_connected(request, answer(form, place, origin)))
         except TimeoutError:
             if not limit.expired():
                 raise

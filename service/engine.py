@@ -31,6 +31,8 @@ from service.intake import Intake
 from service.metrics import Metrics
 from service.model import Case, Model, diagnose, load_version
 from service.overlays import overlay
+from service.record.entries import Draft, Endpoint, Origin
+from service.record.recorder import Answered, Recorder
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class Engine:
         self.metrics = metrics or Metrics()
         self._ready = False
         self._intake = Intake(settings)
+        self.recorder = Recorder(settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
         self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
@@ -95,7 +98,8 @@ class Engine:
         return self._deployment.serving
 
     async def start(self) -> None:
-        """Load the model, start the decode pool, let the model answer once, open the queues."""
+        """Open the record, load the model, start the decode pool, let the model answer once, open the queues."""
+        await self.recorder.start()
         await self._deployment.start()
         await self._intake.start()
         self.diagnoses.start()
@@ -103,11 +107,12 @@ class Engine:
         self._ready = True
 
     async def stop(self) -> None:
-        """Answer what was admitted, then end the threads and the decode pool."""
+        """Answer and record what was admitted, then end the threads and the decode pool."""
         if self._ready:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
         self._ready = False
         await self._deployment.stop()
+        await self.recorder.stop()
         self._preparation_thread.shutdown(wait=False, cancel_futures=True)
         self._model_thread.shutdown(wait=False, cancel_futures=True)
         await self._intake.stop()
@@ -116,23 +121,35 @@ class Engine:
         """Ask the registry now whether an alias has moved, and go on with the model it moved to."""
         await self._deployment.poll()
 
-    async def diagnose(self, form: Form, place: DiagnosisPlace) -> DiagnosisAnswer:
-        """The answer of `POST /v1/diagnose`."""
+    async def diagnose(self, form: Form, place: DiagnosisPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/diagnose`, recorded; one that was given before to the same idempotency key."""
         request = parse_request(DiagnoseRequest, form.request)
-        case = await self._prepare(form, request)
-        diagnosis = await place.submit(case)
+        async with self.recorder.claimed(origin, form.request, *form.images) as claim:
+            if isinstance(claim, bytes):
+                return Answered(claim, replayed=True)
+            draft = Draft(Endpoint.DIAGNOSE, origin, request.caller_reference, claim)
+            case = await self._prepare(form, request, draft)
+            with draft.stage("diagnose"):
+                diagnosis = await place.submit(case)
+            answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
+            answered = await self.recorder.record(draft, case, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
-        return DiagnosisAnswer.model_validate(diagnosis.to_json() | {"caller_reference": request.caller_reference})
+        return answered
 
-    async def explain(self, form: Form, place: ExplanationPlace) -> ExplanationAnswer:
-        """The answer of `POST /v1/explain`."""
+    async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/explain`, recorded."""
         request = parse_request(ExplainRequest, form.request)
         for name in request.findings or ():
             self.model.findings.index(name)
-        case = await self._prepare(form, request)
-        explanation = await place.submit(ExplanationOrder(case, request.findings, request.level))
+        draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference)
+        case = await self._prepare(form, request, draft)
+        with draft.stage("explain"):
+            explanation = await place.submit(ExplanationOrder(case, request.findings, request.level))
+        with draft.stage("draw"):
+            answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
+        answered = await self.recorder.record(draft, case, explanation.diagnosis, answer)
         self.metrics.answered(case.role, explanation.diagnosis)
-        return await asyncio.to_thread(_explanation_answer, explanation, request.caller_reference)
+        return answered
 
     @property
     def card(self) -> str | None:
@@ -168,11 +185,11 @@ class Engine:
             | model.findings.to_json()
         )
 
-    async def _prepare(self, form: Form, request: DiagnoseRequest) -> Case:
-        with self.metrics.stage("decode"):
+    async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
+        with self.metrics.stage("decode"), draft.stage("decode"):
             images = await self._intake.decode(form.images)
         loop = asyncio.get_running_loop()
-        with self.metrics.stage("prepare"):
+        with self.metrics.stage("prepare"), draft.stage("prepare"):
             return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
 
     def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
@@ -196,10 +213,10 @@ def _waiting(batcher: Batcher[Any, Any]) -> int:
     return batcher.waiting
 
 
-def _explanation_answer(explanation: Explanation, caller_reference: str | None) -> ExplanationAnswer:
+def _explanation_answer(explanation: Explanation, draft: Draft) -> ExplanationAnswer:
     """The answer with its overlays; encoding pictures takes time, so not on the event loop."""
     answer = explanation.to_json()
     for finding, said in zip(explanation.findings, answer["explanations"], strict=True):
         for saliency, image in zip(finding.images, said["images"], strict=True):
             image["overlay"] = overlay(saliency).model_dump()
-    return ExplanationAnswer.model_validate(answer | {"caller_reference": caller_reference})
+    return ExplanationAnswer.model_validate(answer | draft.to_json())

@@ -26,7 +26,7 @@ from service.auth.keyring import KeyRing
 from service.auth.keys import keys_path
 from service.binding import LOOPBACK, die_with_supervisor, is_loopback
 from service.record.keys import make_keys
-from service.record.settings import embedded_keys, embedded_url
+from service.record.settings import absolute_url, embedded_keys, embedded_url
 from service.settings import PREFIX
 
 SERVICE = "service.service:Consilium"
@@ -71,7 +71,7 @@ def _record(given: Mapping[str, str]) -> dict[str, str]:
     if not url and not keys:
         make_keys(embedded_keys())
     return {
-        f"{PREFIX}RECORD_URL": _absolute(url or embedded_url().get_secret_value()),
+        f"{PREFIX}RECORD_URL": absolute_url(url or embedded_url().get_secret_value()),
         f"{PREFIX}RECORD_KEYS": str(Path(keys or embedded_keys()).resolve()),
     }
 

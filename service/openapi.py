@@ -239,9 +239,8 @@ def _health(path: str) -> dict[str, Any]:
     return answers | ({"503": {"description": "Not yet."}} if path == "/readyz" else {})
 
 
-def _problem(status: int, told: str | None = None) -> dict[str, Any]:
-    description, kind = _PROBLEMS[status]
-    description = told or description
+def _problem(status: int, described: tuple[str, str] | None = None) -> dict[str, Any]:
+    description, kind = described or _PROBLEMS[status]
     example: dict[str, Any] = {
         "type": f"urn:consilium:problem:{kind}",
         "title": HTTPStatus(status).phrase,
@@ -309,7 +308,7 @@ EXPLAIN: dict[str, Any] = {
     "responses": _answers(ExplanationAnswer, _EXPLANATION_EXAMPLE, _OF_A_STUDY),
     "openapi_extra": _multipart(ExplainRequest, EXPLAIN_EXAMPLE),
 }
-_NO_RESULT = _problem(404, "The record holds no answer of this id.")
+_NO_RESULT = _problem(404, ("The record holds no answer of this id.", "no-such-result"))
 _RESULT_ID = {
     "name": "result_id",
     "in": "path",

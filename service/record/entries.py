@@ -15,9 +15,6 @@ from consilium.study import Study
 from service.record.keys import Kind, RecordKey
 from service.record.tables import ResultRow
 
-SERVING = "serving"
-"""The role of the model whose answers callers get."""
-
 
 class Endpoint(StrEnum):
     """Where an answer was asked for."""
@@ -66,7 +63,7 @@ class Draft:
         """What the answer says beside the diagnosis."""
         return {"result_id": self.result_id, "caller_reference": self.caller_reference}
 
-    def entry(self, study: Study, diagnosis: Diagnosis, body: bytes, role: str = SERVING) -> Entry:
+    def entry(self, study: Study, diagnosis: Diagnosis, body: bytes, role: str) -> Entry:
         """The answer, as it is about to be sent."""
         return Entry(
             result_id=self.result_id,
@@ -106,8 +103,8 @@ class Entry:
     caller_reference: str | None
     latencies_ms: dict[str, float]
     body: bytes
+    role: str
     claim: Claim | None = None
-    role: str = SERVING
 
     def row(self, key: RecordKey) -> ResultRow:
         """The row, its pseudonyms signed with `key`."""
@@ -118,7 +115,7 @@ class Entry:
             result_id=self.result_id,
             time=self.time,
             endpoint=self.endpoint.value,
-            role=self.role,
+            role=str(self.role),
             request_id=_request_id(key, self.origin.request_id),
             caller=self.origin.caller,
             model_name=model.name,

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from consilium.diagnosis import Diagnosis
 from consilium.schemas import DiagnosisAnswer, FeedbackAnswer, FeedbackRequest, ResultAnswer
-from consilium.study import Study
 from service.batching import Batcher, BatchLimits
+from service.model import Case
 from service.problems import Unavailable
 from service.record import claims
 from service.record.database import Database, RecordUnavailable, read_url
@@ -85,7 +85,7 @@ class Recorder:
             await self._run(self._store.database.close)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def record(self, draft: Draft, study: Study, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
+    async def record(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
         """Commit `answer`; what this returns may be sent. It loses its result id where it need not be recorded.
 
         Raises
@@ -97,7 +97,7 @@ class Recorder:
         """
         body = answer.model_dump_json().encode()
         with self._commits.place() as place:
-            outcome = await place.submit(draft.entry(study, diagnosis, body))
+            outcome = await place.submit(draft.entry(case.prepared.study, diagnosis, body, case.role))
         if outcome is None:
             return Answered(body)
         # Who sends an idempotency key is promised the same answer again, which only the record can give.

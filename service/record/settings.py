@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote, unquote
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_SQLITE = "sqlite:///"
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -19,7 +21,20 @@ def embedded_keys() -> Path:
 
 def embedded_url() -> SecretStr:
     """The SQLite file below ``CONSILIUM_HOME``."""
-    return SecretStr(f"sqlite:///{_home() / 'record.db'}")
+    return SecretStr(_file_url(_home() / "record.db"))
+
+
+def absolute_url(url: str) -> str:
+    """`url`, which means the same file from any folder where it names one."""
+    place = url.removeprefix(_SQLITE)
+    if place == url or place in ("", ":memory:"):
+        return url
+    path, mark, options = place.partition("?")
+    return _file_url(Path(unquote(path)).resolve()) + mark + options
+
+
+def _file_url(path: Path) -> str:
+    return _SQLITE + quote(str(path))
 
 
 def _home() -> Path:

@@ -32,6 +32,7 @@ from consilium.schemas import (
     OperatingPointAnswer,
 )
 from service.engine import _explanation_answer
+from service.record.entries import Draft, Endpoint, Origin
 from tests.consilium.tiny_answer import eventful_explanation, explanation
 
 OFF_THE_WIRE = {"study_id"}
@@ -40,7 +41,8 @@ OFF_THE_WIRE = {"study_id"}
 
 def _answered(explanation: Explanation) -> Explanation:
     """Through the service's answer, as text, and back."""
-    text = _explanation_answer(explanation, "worklist-1").model_dump_json()
+    draft = Draft(Endpoint.EXPLAIN, Origin("key:a", "request-1"), "worklist-1")
+    text = _explanation_answer(explanation, draft).model_dump_json()
     return read_explanation(ExplanationAnswer.model_validate_json(text))
 
 
@@ -97,7 +99,7 @@ WIRE: list[tuple[type, type[BaseModel], set[str], set[str]]] = [
     (FindingResult, FindingAnswer, set(), {"display", "code"}),
     (Novelty, NoveltyAnswer, set(), set()),
     (AuditVerdict, AuditAnswer, set(), set()),
-    (Diagnosis, DiagnosisAnswer, OFF_THE_WIRE, {"caller_reference"}),
+    (Diagnosis, DiagnosisAnswer, OFF_THE_WIRE, {"caller_reference", "result_id"}),
     (FindingExplanation, FindingExplanationAnswer, set(), set()),
     (Neighbour, NeighbourAnswer, set(), set()),
 ]
@@ -108,7 +110,7 @@ def test_every_field_is_on_the_wire(inside: type, wire: type[BaseModel], kept: s
     names = {field.name for field in fields(inside)}
     assert set(wire.model_fields) == names - kept | added
     optional = {name for name, field in wire.model_fields.items() if not field.is_required()}
-    assert optional <= {"caller_reference"}, "what is forgotten would go unnoticed"
+    assert optional <= {"caller_reference", "result_id"}, "what is forgotten would go unnoticed"
 
 
 def test_an_explanation_is_its_diagnosis_and_more() -> None:

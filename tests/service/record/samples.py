@@ -42,6 +42,7 @@ def entry(*, patient: str | None = PATIENT, version: str = "7", claim: Claim | N
         "study": study,
         "caller_reference": "Roe^Jane",
         "latencies_ms": {"decode": 1.5, "diagnose": 20.25},
+        "role": "serving",
         "body": b'{"answer": "of Jane Roe"}',
         "claim": claim,
     }
