@@ -58,6 +58,7 @@ class LiveModel:
         self._metrics = metrics
         self._poll_s = poll_s
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"{role}-loader", initializer=give_way)
+        self._polling = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
 
     def begin(self, model: Model | None = None) -> None:
@@ -83,9 +84,10 @@ class LiveModel:
         if self._follow is None:
             return
         loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(self._loader, self._follow, self.current)
-        if model is not self.current:
-            await loop.run_in_executor(self._thread, self._replace, model)
+        async with self._polling:
+            model = await loop.run_in_executor(self._loader, self._follow, self.current)
+            if model is not self.current:
+                await loop.run_in_executor(self._thread, self._replace, model)
 
     async def _follow_on(self) -> None:
         while True:

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,20 +14,18 @@ from consilium.diagnosis import ModelIdentity
 from consilium.diagnostician import Diagnostician
 from consilium.registry import ResolvedModel
 from consilium.schemas import ModelInformation
-from consilium.study import Study
-from service.application import create_app
 from service.engine import Engine
 from service.live_model import LiveModel
 from service.metrics import Metrics
-from service.model import Case, Model, Role, diagnose, load_diagnostician, load_version
+from service.model import Case, Model, Role, diagnose, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.fakes import FakeModel, note_study
+from tests.service.following import Numbered, asked, numbered, run
 from tests.service.registered import point, register
 
 NAME = "live"
-Scenario = Callable[[Engine, httpx.AsyncClient], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -49,64 +44,6 @@ def versions(folder: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
-
-
-class Numbered(FakeModel):
-    """A fake of a version, which refuses to answer what another one has prepared."""
-
-    def __init__(self, identity: ModelIdentity) -> None:
-        super().__init__()
-        self.identity = identity
-
-    def prepare(self, study: Study) -> Any:
-        prepared = super().prepare(study)
-        prepared.by = self
-        return prepared
-
-    def diagnose_prepared(self, items: Any) -> Any:
-        assert all(item.by is self for item in items), "prepared for another model"
-        return super().diagnose_prepared(items)
-
-    def explain_prepared(self, item: Any, findings: Any = None, level: str = "fast") -> Any:
-        assert item.by is self, "prepared for another model"
-        return super().explain_prepared(item, findings, level)
-
-
-def run(scenario: Scenario, source: str, load: Callable[[Settings, ResolvedModel], Model], **settings: Any) -> Metrics:
-    """Run `scenario` against an engine that follows `source`; it polls when the scenario says so."""
-    metrics = Metrics()
-
-    async def go() -> None:
-        engine = Engine(
-            Settings(model=source, device="cpu", **({"poll_s": 3600} | settings)), load_diagnostician, metrics, load
-        )
-        await engine.start()
-        app = create_app()
-        app.state.engine = engine
-        try:
-            transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client:
-                await scenario(engine, client)
-        finally:
-            await engine.stop()
-
-    asyncio.run(asyncio.wait_for(go(), 120))
-    return metrics
-
-
-def numbered(_: Settings, found: ResolvedModel) -> Model:
-    return Numbered(found.identity)
-
-
-def note(text: str) -> dict[str, Any]:
-    return {"request": (None, json.dumps({"notes": [{"kind": "history", "text": text}]}), "application/json")}
-
-
-async def asked(client: httpx.AsyncClient, path: str = "/v1/diagnose") -> str:
-    answer = await client.post(path, files=note("Cough."))
-    assert answer.status_code == 200, answer.text
-    version: str = answer.json()["model"]["version"]
-    return version
 
 
 def test_answers_come_from_the_version_that_the_alias_stands_for(versions: list[str]) -> None:
