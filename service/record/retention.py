@@ -92,7 +92,7 @@ def restore(database: Database, source: Path) -> None:
     if not source.is_file():
         raise InputError("FILE", str(source), "must be a backup of the record")
     log = target.with_name(f"{target.name}-wal")
-    if log.exists():
+    if log.exists() and not target.exists():
         # SQLite would take it for the log of the restored file.
         raise InputError("file", str(log), "must be moved away together with the record that it belongs to")
     target.parent.mkdir(parents=True, exist_ok=True)
