@@ -29,11 +29,12 @@ from service.deployment import Deployment
 from service.form import Form
 from service.intake import Intake
 from service.metrics import Metrics
-from service.model import Case, Model, diagnose, load_version
+from service.model import Case, Model, Role, diagnose, load_version
 from service.overlays import overlay
 from service.record.entries import Draft, Endpoint, Origin
 from service.record.recorder import Answered, Recorder
 from service.settings import Settings
+from service.shadow import Shadow
 
 if TYPE_CHECKING:
     from consilium.registry import ResolvedModel
@@ -77,6 +78,9 @@ class Engine:
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
         self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
+        self._shadow = Shadow(
+            partial(self._deployment.loaded, Role.SHADOW), self.metrics, settings.shadow_queue, self.recorder.overhear
+        )
         wait = settings.batch_wait_ms / 1000
         self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
             self._diagnose, self._model_thread, BatchLimits(settings.batch_size, wait, settings.diagnosis_queue)
@@ -104,6 +108,7 @@ class Engine:
         await self._intake.start()
         self.diagnoses.start()
         self.explanations.start()
+        self._shadow.start()
         self._ready = True
 
     async def stop(self) -> None:
@@ -111,6 +116,7 @@ class Engine:
         if self._ready:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
         self._ready = False
+        await self._shadow.stop()
         await self._deployment.stop()
         await self.recorder.stop()
         self._preparation_thread.shutdown(wait=False, cancel_futures=True)
@@ -133,7 +139,7 @@ class Engine:
                 diagnosis = await place.submit(case)
             answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
             answered = await self.recorder.record(draft, case, diagnosis, answer)
-        self.metrics.answered(case.role, diagnosis)
+        self._answered(draft, case, diagnosis)
         return answered
 
     async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
@@ -148,7 +154,7 @@ class Engine:
         with draft.stage("draw"):
             answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
         answered = await self.recorder.record(draft, case, explanation.diagnosis, answer)
-        self.metrics.answered(case.role, explanation.diagnosis)
+        self._answered(draft, case, explanation.diagnosis)
         return answered
 
     @property
@@ -184,6 +190,10 @@ class Engine:
             }
             | model.findings.to_json()
         )
+
+    def _answered(self, draft: Draft, case: Case, diagnosis: Diagnosis) -> None:
+        self.metrics.answered(case.role, diagnosis)
+        self._shadow.hear(draft, case.prepared.study)
 
     async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
         with self.metrics.stage("decode"), draft.stage("decode"):

@@ -28,7 +28,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from consilium.diagnosis import Diagnosis, ModelIdentity
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-disable_created_metrics()  # a line more for every counter, which nothing reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for every counter, which nothing reads
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PROBABILITIES = tuple(tenth / 10 for tenth in range(1, 11))

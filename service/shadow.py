@@ -34,7 +34,7 @@ class Shadow:
     most_waiting : int
         How many studies may wait for it.
     record : callable
-        Keeps one of its answers; given the draft of the answer, the study and the diagnosis.
+        Keeps one of its answers.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Shadow:
         model: Callable[[], Model | None],
         metrics: Metrics,
         most_waiting: int,
-        record: Callable[[Draft, Study, Diagnosis], Awaitable[None]],
+        record: Callable[[Draft, Case, Diagnosis], Awaitable[None]],
     ) -> None:
         self._model = model
         self._metrics = metrics
@@ -87,11 +87,11 @@ class Shadow:
         if model is None:
             return
         with draft.stage("diagnose"), self._metrics.stage("shadow"):
-            diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, study)
+            case, diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, study)
+        await self._record(draft, case, diagnosis)
         self._metrics.answered(Role.SHADOW, diagnosis)
-        await self._record(draft, study, diagnosis)
 
 
-def _diagnosed(model: Model, study: Study) -> Diagnosis:
-    (diagnosis,) = diagnose([Case.of(model, study, Role.SHADOW)])
-    return diagnosis
+def _diagnosed(model: Model, study: Study) -> tuple[Case, Diagnosis]:
+    case = Case.of(model, study, Role.SHADOW)
+    return case, diagnose([case])[0]

@@ -105,6 +105,11 @@ class Recorder:
             return Answered(answer.model_copy(update={"result_id": None}).model_dump_json().encode())
         raise self._told(outcome)
 
+    async def overhear(self, draft: Draft, case: Case, diagnosis: Diagnosis) -> None:
+        """Commit what a model said whose answers nobody gets; lost where the record is down."""
+        with self._commits.place() as place:
+            await place.submit(draft.entry(case.prepared.study, diagnosis, b"", case.role))
+
     @asynccontextmanager
     async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | bytes | None]:
         """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.

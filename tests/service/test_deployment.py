@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,3 +129,22 @@ def test_a_canary_that_answers_something_else_is_refused_and_the_service_goes_on
     )
     refused = {"role": "canary", "reason": "findings"}
     assert metrics.registry.get_sample_value("consilium_model_refusals_total", refused) == 1
+
+
+def test_what_the_shadow_says_is_recorded_and_nobody_gets_it(versions: list[str]) -> None:
+    async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
+        await _filled(engine, Role.SHADOW)
+        assert await asked(client) == await asked(client, "/v1/explain") == versions[0]
+        labels = {"role": "shadow", "version": versions[1]}
+        while engine.metrics.registry.get_sample_value("consilium_answers_total", labels) != 2:
+            await asyncio.sleep(0.005)
+
+    run(scenario, point(NAME, versions[0]), numbered, shadow=point(NAME, versions[1], "shadow"))
+    with closing(sqlite3.connect(Path(os.environ["CONSILIUM_HOME"]) / "record.db")) as record:
+        rows = record.execute("SELECT role, model_version, endpoint FROM results ORDER BY role, endpoint").fetchall()
+    assert rows == [
+        ("serving", versions[0], "diagnose"),
+        ("serving", versions[0], "explain"),
+        ("shadow", versions[1], "diagnose"),
+        ("shadow", versions[1], "explain"),
+    ]
