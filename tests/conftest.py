@@ -42,6 +42,15 @@ def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A ``CONSILIUM_HOME`` of this worker's own: no test writes into the user's record of answers."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSILIUM_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def covid_chestxray_root() -> Path:
     """The real cohort: ``$CONSILIUM_DATA/covid-chestxray``, or beside the clone under ``shared/data``."""

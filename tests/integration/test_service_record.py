@@ -1,0 +1,91 @@
+"""The record of a real service: what it acknowledged is there when it was killed, and after it was started again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psutil
+import pytest
+
+from consilium.artifact import save_artifact
+from consilium.schemas import DiagnosisAnswer, ResultAnswer
+from service.launch import RunningService
+from tests.consilium.tiny_artifact import tiny_artifact
+from tests.integration.test_service_http import RECORDS, form, png
+
+ENOUGH = 40
+"""Answers that are acknowledged before the service is killed."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("recorded")
+    save_artifact(folder / "artifact", tiny_artifact())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSILIUM_HOME", str(folder))
+        yield folder
+
+
+def service(home: Path) -> RunningService:
+    return RunningService(home / "artifact", {"model_threads": 1, "device": "cpu"})
+
+
+async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> None:
+    """Eight callers ask until nobody answers any more; the service is killed, all of it, amid their requests."""
+
+    async def ask(client: httpx.AsyncClient, caller: int) -> None:
+        for number in range(10_000):
+            name = f"{caller}-{number}"
+            try:
+                answer = await client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": name})
+            except httpx.TransportError:
+                return
+            assert answer.status_code == 200, answer.text
+            told[name] = answer.content
+
+    async def kill() -> None:
+        while len(told) < ENOUGH:
+            await asyncio.sleep(0.01)
+        family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+        for process in family:
+            process.send_signal(signal.SIGKILL)
+
+    async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        await asyncio.gather(kill(), *[ask(client, caller) for caller in range(8)])
+
+
+def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path) -> None:
+    told: dict[str, bytes] = {}
+    with service(home) as running:
+        asyncio.run(asyncio.wait_for(ask_until_killed(running, told), 120))
+    assert len(told) >= ENOUGH
+    answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in told.items()}
+    with sqlite3.connect(home / "record.db") as record:
+        assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        kept = {UUID(hex=line) for (line,) in record.execute("SELECT result_id FROM results")}
+    assert {answer.result_id for answer in answers.values()} <= kept
+
+    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+        for name, answer in list(answers.items())[-10:]:
+            again = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": name})
+            assert (again.status_code, again.content) == (200, told[name])
+            assert again.headers["Idempotent-Replayed"] == "true"
+            row = ResultAnswer.model_validate_json(client.get(f"/v1/results/{answer.result_id}").text)
+            assert row.model == answer.model
+            assert [one.probability for one in row.findings] == [one.probability for one in answer.findings]
+        _tell_and_find(client)
+
+
+def _tell_and_find(client: httpx.Client) -> None:
+    said: dict[str, Any] = client.post("/v1/explain", files=form(RECORDS, png(1))).json()
+    told = {"result_id": said["result_id"], "findings": {said["findings"][0]["finding"]: "present"}}
+    assert client.post("/v1/feedback", json=told).status_code == 201
+    row = client.get(f"/v1/results/{said['result_id']}").json()
+    assert (row["endpoint"], row["feedback"][0]["state"]) == ("explain", "present")
