@@ -13,11 +13,13 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -129,9 +131,10 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     parts = request_parts(given.side)
     measured = {callers: Measured() for callers in CONCURRENCIES}
-    with model_folder(given.model, given.encoder, given.size) as folder:
+    with model_folder(given.model, given.encoder, given.size) as folder, TemporaryDirectory() as home:
         diagnostician = Diagnostician.load(folder, "cpu")
         best = best_batch(diagnostician, given.seconds / 2)
+        os.environ["CONSILIUM_HOME"] = home  # What it answers is no part of the user's record.
         with RunningService(folder, {"model_threads": given.threads, "device": "cpu"}) as service:
             for _ in range(given.rounds):
                 for callers, m in measured.items():
