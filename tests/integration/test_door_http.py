@@ -17,6 +17,7 @@ import pytest
 from starlette.routing import BaseRoute
 
 from consilium.artifact import save_artifact
+from consilium.client import Client, ServiceProblem
 from service.auth.caller import Scope
 from service.auth.keys import create_key, revoke_key, rotate_key
 from service.launch import RunningService, command, environment, free_port
@@ -171,6 +172,25 @@ def test_a_key_is_rotated_and_revoked_while_the_service_runs(client: httpx.Clien
     revoke_key(keys, key.id)
     until(lambda: status(new) == 401)
     assert status(old) == 401
+
+
+def test_an_upload_that_is_refused_leaves_the_connection_to_the_next_request(
+    service: RunningService, tokens: dict[str, str]
+) -> None:
+    upload = [("images", ("x", bytes(3_000_000)))]
+    with httpx.Client(base_url=service.url, timeout=30, limits=httpx.Limits(max_connections=1)) as client:
+        for _ in range(5):
+            assert client.post("/v1/diagnose", files=upload).status_code == 401
+            assert client.post("/v1/diagnose", headers=bearer(tokens["read"]), files=upload).status_code == 403
+            assert client.post("/v1/diagnose", headers=bearer(tokens["diagnose"]), files=NOTE).status_code == 200
+
+
+def test_the_client_shows_its_token_and_is_told_what_it_lacks(service: RunningService, tokens: dict[str, str]) -> None:
+    with Client(service.url, token=tokens["diagnose"]) as client:
+        assert client.ready()
+        assert client.diagnose(notes=[{"kind": "history", "text": "fever cough"}]).modalities == ("text",)
+        with pytest.raises(ServiceProblem, match="needs the scope read; the token carries diagnose"):
+            client.model()
 
 
 def test_no_token_stands_in_the_log(service: RunningService, client: httpx.Client, tokens: dict[str, str]) -> None:

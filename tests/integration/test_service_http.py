@@ -23,10 +23,12 @@ import pytest
 from PIL import Image as Picture
 
 from consilium.artifact import save_artifact
+from consilium.cli import main
+from consilium.client import AsyncClient, Client, ServiceProblem
 from consilium.diagnostician import Diagnostician
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
-from consilium.schemas import DiagnosisAnswer, ExplanationAnswer
+from consilium.schemas import DiagnosisAnswer
 from service.launch import RunningService, command, environment, free_port
 from tests.consilium.tiny_artifact import tiny_artifact
 
@@ -77,16 +79,20 @@ def client(service: RunningService) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def caller(service: RunningService) -> Iterator[Client]:
+    with Client(service.url, timeout=60) as caller:
+        yield caller
+
+
 @pytest.mark.parametrize("images", [0, 1, 2])
 @pytest.mark.parametrize("without", [(), ("notes",), ("observations", "patient")])
 def test_the_same_probabilities_as_in_this_process(
-    client: httpx.Client, diagnostician: Diagnostician, images: int, without: tuple[str, ...]
+    caller: Client, diagnostician: Diagnostician, images: int, without: tuple[str, ...]
 ) -> None:
     records = {key: value for key, value in RECORDS.items() if key not in without}
     files = [png(seed) for seed in range(images)]
-    answer = client.post("/v1/diagnose", files=form(records, *files))
-    assert answer.status_code == 200, answer.text
-    said = DiagnosisAnswer.model_validate_json(answer.text)
+    said = caller.diagnose(files, **records)
     read = {key: value for key, value in records.items() if key != "reference_time"}
     study = study_from_records([read_image(file) for file in files], **read, reference_time=records["reference_time"])
     (expected,) = diagnostician.diagnose([study])
@@ -98,19 +104,55 @@ def test_the_same_probabilities_as_in_this_process(
     assert said.warnings == expected.warnings
 
 
-def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(client: httpx.Client) -> None:
-    files = form(RECORDS | {"findings": ["effusion"]}, png(1))
-    answer = client.post("/v1/explain", files=files)
-    assert answer.status_code == 200, answer.text
-    said = ExplanationAnswer.model_validate_json(answer.text)
+def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(caller: Client) -> None:
+    said = caller.explain([png(1)], findings=["effusion"], **RECORDS)
     (explained,) = said.explanations
     assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
     assert (explained.images[0].overlay.rows, explained.images[0].overlay.columns) == (200, 200)
     assert {word.text for word in explained.words} == {"fever", "cough", "dyspnoea"}
     assert "crp" in {observation.analyte for observation in explained.observations}
-    diagnosed = client.post("/v1/diagnose", files=form(RECORDS, png(1))).json()
-    for one, other in zip(said.findings, diagnosed["findings"], strict=True):
-        assert one.probability == pytest.approx(other["probability"], abs=1e-5)
+    for one, other in zip(said.findings, caller.diagnose([png(1)], **RECORDS).findings, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_the_client_reads_every_answer_and_every_problem(caller: Client, diagnostician: Diagnostician) -> None:
+    assert caller.ready()
+    assert caller.model().model.manifest_digest == diagnostician.identity.manifest_digest
+    card = caller.card()
+    assert card is None or card.startswith("<!doctype html>")
+    with pytest.raises(ServiceProblem) as caught:
+        caller.diagnose([b"%PDF-1.7"], **RECORDS)
+    assert (caught.value.status, caught.value.field, caught.value.value) == (415, "images[0]", "'PDF'")
+
+
+def test_the_asynchronous_client_is_told_the_same(service: RunningService, caller: Client) -> None:
+    async def go() -> list[DiagnosisAnswer]:
+        async with AsyncClient(service.url, timeout=60) as client:
+            assert await client.ready()
+            return await asyncio.gather(*(client.diagnose([png(seed)], **RECORDS) for seed in range(3)))
+
+    for seed, said in enumerate(asyncio.run(go())):
+        alone = caller.diagnose([png(seed)], **RECORDS)
+        assert said.input_digests == alone.input_digests
+        for one, other in zip(said.findings, alone.findings, strict=True):
+            assert one.probability == pytest.approx(other.probability, abs=1e-5)
+
+
+def test_the_command_says_the_same_of_a_model_here_and_of_a_service(
+    service: RunningService, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, labs, page = tmp_path / "film.png", tmp_path / "labs.csv", tmp_path / "report.html"
+    film.write_bytes(png(1))
+    labs.write_text("code,value,unit\n1988-5,112,mg/L\n")
+    study = ["--image", str(film), "--note", "history=fever cough", "--observations", str(labs), "--age", "67"]
+    assert main(["diagnose", str(model_folder), *study, "--device", "cpu"]) == 0
+    here = capsys.readouterr().out
+    assert main(["diagnose", "--url", service.url, *study, "--report", str(page)]) == 0
+    there = capsys.readouterr().out
+    assert there == f"{here}report: {page}\n"
+    assert page.read_text().startswith("<!doctype html>")
+    assert main(["diagnose", "--url", service.url, "--note", "history=fever", "--finding", "gout"]) == 2
+    assert "the service answered 422: finding: got 'gout'" in capsys.readouterr().err
 
 
 def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnostician: Diagnostician) -> None:
