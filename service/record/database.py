@@ -57,7 +57,7 @@ def read_url(given: str) -> URL:
 
 
 class Database:
-    """Sessions on the record. Safe to use from one thread; several processes may share the same database.
+    """Sessions on the record. Several threads may use them, and several processes the same database.
 
     Parameters
     ----------

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from consilium.errors import InputError
+from consilium.schemas import DiagnosisAnswer
+from service.model import Case
+from service.problems import Unavailable
+from service.record import recorder as recording
+from service.record.claims import InFlight
+from service.record.database import Database, read_url
+from service.record.entries import Claim, Draft, Endpoint, Origin
+from service.record.keys import read_keys
+from service.record.recorder import Answered, Recorder
+from service.record.retention import purge
+from service.record.store import OfModel, Store
+from service.settings import Settings
+from tests.service.fakes import FakeModel, note_study
+from tests.service.record.postgres import Cluster
+
+ORIGIN = Origin("key:a", "request-1", "k")
+
+
+def exercise(scenario: Callable[[Recorder], Awaitable[None]], **settings: Any) -> None:
+    async def go() -> None:
+        recorder = Recorder(Settings(model="fake", **settings))
+        await recorder.start()
+        try:
+            await scenario(recorder)
+        finally:
+            await recorder.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
+    model = cast(Any, FakeModel())
+    case = Case.of(model, note_study("Cough."))
+    (diagnosis,) = model.diagnose_prepared([case.prepared])
+    draft = Draft(Endpoint.DIAGNOSE, ORIGIN, None, claim)
+    answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
+    return await recorder.record(draft, case, diagnosis, answer)
+
+
+def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(
+    cluster: Cluster, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(recorder: Recorder) -> None:
+        with pytest.raises(Unavailable) as caught:
+            await record(recorder)
+        assert caught.value.retry_after_s == 7
+        await asyncio.to_thread(cluster.start)
+        assert DiagnosisAnswer.model_validate_json((await record(recorder)).body).result_id is not None
+
+    url = cluster.new_database()
+    cluster.stop()
+    with caplog.at_level(logging.WARNING):
+        exercise(scenario, record_url=url, record_keys=key_file, record_timeout_s=2, retry_after_s=7)
+    assert "record: OperationalError" in caplog.text
+    password = read_url(url).password
+    assert password is not None
+    assert str(password) not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"record_keys": Path("none")}, {"record_url": "mysql://root@db/record"}], ids=["keys", "url"]
+)
+def test_what_cannot_be_right_keeps_the_service_from_starting(wrong: dict[str, Any]) -> None:
+    async def scenario(_: Recorder) -> None:
+        pytest.fail("it started")
+
+    with pytest.raises(InputError, match="CONSILIUM_RECORD_"):
+        exercise(scenario, **wrong)
+
+
+def test_what_arrives_during_a_commit_is_committed_together(embedded_record: Path) -> None:
+    sizes: list[int] = []
+
+    async def scenario(recorder: Recorder) -> None:
+        store = recorder._opened
+        commit = store.commit
+
+        def counted(entries: Any, replay_s: float) -> Any:
+            sizes.append(len(entries))
+            return commit(entries, replay_s)
+
+        store.commit = counted  # type: ignore[method-assign]
+        await asyncio.gather(*[record(recorder) for _ in range(10)])
+
+    exercise(scenario)
+    assert sizes == [10]
+
+
+def test_stopping_commits_what_waits(embedded_record: Path) -> None:
+    answers: list[asyncio.Task[Answered]] = []
+
+    async def scenario(recorder: Recorder) -> None:
+        answers.extend(asyncio.create_task(record(recorder)) for _ in range(3))
+        await asyncio.sleep(0)
+
+    exercise(scenario)
+    said = {DiagnosisAnswer.model_validate_json(answer.result().body).result_id for answer in answers}
+    store = Store(
+        Database(read_url(f"sqlite:///{embedded_record / 'record.db'}")), read_keys(embedded_record / "record.keys")
+    )
+    assert {one.result_id for one in store.recall(OfModel("consilium-fake"))} == said
+    assert purge(store.database, timedelta(hours=1)).results == 0
+    store.database.close()
+
+
+def test_a_cancelled_request_gives_its_key_back() -> None:
+    async def scenario(recorder: Recorder) -> None:
+        held = asyncio.Event()
+
+        async def hold() -> None:
+            async with recorder.claimed(ORIGIN, b"body") as claim:
+                assert isinstance(claim, Claim)
+                held.set()
+                await asyncio.sleep(60)
+
+        holding = asyncio.create_task(hold())
+        await held.wait()
+        with pytest.raises(InFlight):
+            async with recorder.claimed(ORIGIN, b"body"):
+                pass
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
+        async with recorder.claimed(ORIGIN, b"body") as claim:
+            assert isinstance(claim, Claim)
+            answered = await record(recorder, claim)
+        async with recorder.claimed(ORIGIN, b"body") as again:
+            assert again == answered.body
+
+    exercise(scenario)
+
+
+def test_answers_are_forgotten_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_EXPIRE_EVERY_S", 0.01)
+
+    async def scenario(recorder: Recorder) -> None:
+        async with recorder.claimed(ORIGIN, b"body") as claim:
+            assert isinstance(claim, Claim)
+            await record(recorder, claim)
+        database = recorder._opened.database
+        while await asyncio.to_thread(_claims, database):
+            await asyncio.sleep(0.01)
+
+    exercise(scenario, idempotency_s=0.01)
+
+
+def _claims(database: Database) -> int:
+    from sqlalchemy import text
+
+    with database.reading() as session:
+        return int(session.execute(text("SELECT count(*) FROM claims")).scalar() or 0)
