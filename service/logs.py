@@ -6,13 +6,16 @@ given, and so may any error's: of the former the template is kept, of the latter
 
 from __future__ import annotations
 
+import hmac
 import logging
 import re
+import secrets
 import sys
 import traceback
 from contextvars import ContextVar
 from types import TracebackType
 from typing import IO, Any, Literal
+from uuid import UUID
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -23,6 +26,8 @@ EXTRA = ("endpoint", "method", "status", "milliseconds")
 """What a line of ours may carry beside its message."""
 
 _OURS = "consilium"
+_KEY = secrets.token_bytes(32)
+"""Of this process: its lines about one request can be put together, and nothing can be guessed."""
 _WITH_HANDLERS = ("bentoml", "uvicorn", "uvicorn.error", "circus")
 """Loggers that BentoML gives handlers of their own."""
 _WARNINGS = "py.warnings"
@@ -77,8 +82,19 @@ def _template_alone(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     state = REQUEST_STATE.get()
     if state is not None and "request_id" in state:
-        event["request_id"] = state["request_id"]
+        event["request_id"] = _shown_id(str(state["request_id"]))
     return event
+
+
+def _shown_id(given: str) -> str:
+    """Our own names of requests are UUIDs; what a caller thought up may name anybody, so a keyed digest stands for it.
+
+    The record does the same, with keys of its own.
+    """
+    try:
+        return str(UUID(given))
+    except ValueError:
+        return f"keyed:{hmac.digest(_KEY, given.encode(), 'sha256').hex()[:16]}"
 
 
 def _places(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

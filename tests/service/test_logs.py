@@ -14,6 +14,7 @@ from service import logs
 from service.logs import REQUEST_STATE
 
 SECRET = "Jane Roe 1950-01-01"
+ID = "3a4f6f0e-7d0e-4a43-8f0a-2f1de0a3c1b7"
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_an_object_with_time_level_logger_and_request(stream: io.StringIO) -> None:
-    token = REQUEST_STATE.set({"request_id": "3a4f"})
+    token = REQUEST_STATE.set({"request_id": ID})
     told = {"endpoint": "/v1/diagnose", "method": "POST", "status": 200, "milliseconds": 12.5}
     logging.getLogger("consilium.access").info("request", extra=told | {"note": SECRET})
     REQUEST_STATE.reset(token)
@@ -51,7 +52,7 @@ def test_a_line_is_an_object_with_time_level_logger_and_request(stream: io.Strin
         "event": "request",
         "level": "info",
         "logger": "consilium.access",
-        "request_id": "3a4f",
+        "request_id": ID,
         "endpoint": "/v1/diagnose",
         "method": "POST",
         "status": 200,
@@ -66,6 +67,16 @@ def test_a_request_without_an_id_is_logged_without_one(stream: io.StringIO) -> N
     logging.getLogger("consilium").info("before the door")
     REQUEST_STATE.reset(token)
     assert "request_id" not in lines(stream)[0]
+
+
+def test_a_name_that_the_caller_gave_its_request_is_not_shown(stream: io.StringIO) -> None:
+    for name in (SECRET, SECRET, "another"):
+        token = REQUEST_STATE.set({"request_id": name})
+        logging.getLogger("consilium").info("asked")
+        REQUEST_STATE.reset(token)
+    first, again, other = (line["request_id"] for line in lines(stream))
+    assert first == again != other
+    assert "Jane" not in stream.getvalue()
 
 
 def test_of_an_error_the_type_and_the_places_are_kept(stream: io.StringIO) -> None:
