@@ -20,6 +20,7 @@ class Intake:
         self._settings = settings
         self._limits = Limits(
             image_bytes=settings.max_image_bytes,
+            image_pixels=settings.max_image_pixels,
             notes=settings.max_notes,
             note_characters=settings.max_note_characters,
             observations=settings.max_observations,
@@ -31,7 +32,13 @@ class Intake:
         self._pool = await asyncio.to_thread(self._new_pool)
 
     def _new_pool(self) -> DecodePool:
-        return DecodePool(self._settings.decode_workers, seconds=self._settings.decode_timeout_s, limits=self._limits)
+        settings = self._settings
+        return DecodePool(
+            settings.decode_workers,
+            seconds=settings.decode_timeout_s,
+            memory_bytes=settings.decode_memory_bytes,
+            limits=self._limits,
+        )
 
     async def stop(self) -> None:
         """Kill the decoders."""

@@ -14,7 +14,7 @@ import bentoml
 from bentoml.exceptions import BentoMLConfigException
 
 from consilium.errors import ConsiliumError
-from service import binding, logs
+from service import binding, connections, logs
 from service.application import create_app
 from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
@@ -32,6 +32,8 @@ _BACKSTOP_S = 600
 
 app = create_app()
 guard = Guard()
+# Here, because by the start of the service uvicorn has made its choice.
+connections.install()
 
 
 @bentoml.service(
@@ -75,6 +77,7 @@ class Consilium:
             if settings.insecure:
                 binding.refuse_open_sockets()
             guard.start(settings)
+            connections.limit_headers(settings.header_timeout_s)
         except ConsiliumError as error:
             binding.give_up(str(error))
             raise

@@ -72,6 +72,8 @@ class Settings(RecordSettings):
     """Explanation requests admitted at once. Over it: 503."""
     retry_after_s: Count = 1
     """What a 503 asks the caller to wait."""
+    header_timeout_s: Seconds = 10.0
+    """How long the headers of a request may take to arrive. Over it the connection is closed."""
     receive_timeout_s: Seconds = 30.0
     """How long a body may take to arrive. Over it: 408."""
     answer_timeout_s: Seconds = 30.0
@@ -83,10 +85,14 @@ class Settings(RecordSettings):
     """Processes that decode images."""
     decode_timeout_s: Seconds = 20.0
     """How long one image may take to decode before its worker is killed."""
+    decode_memory_bytes: Count = 4096 * MEBIBYTE
+    """Address space of one decoding process, 0.3 GB of which are taken before the first image. Over it: 422."""
 
     max_body_bytes: Count = 128 * MEBIBYTE
     max_images: Count = 8
     max_image_bytes: Count = 64 * MEBIBYTE
+    max_image_pixels: Count = 64_000_000
+    """Rows times columns, as the file's headers declare them; looked at before anything is decoded."""
     max_request_bytes: Count = MEBIBYTE
     """Bytes of the form field ``request``."""
     max_notes: Count = 32

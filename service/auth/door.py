@@ -43,7 +43,7 @@ def needed_scope(path: str) -> Scope | None:
 
 
 class Door:
-    """Lets through who may ask, and writes who it is into the request's state: ``caller``, its name, and ``request_id``.
+    """Lets through who may ask, and writes into the request's state who it is: ``caller``, a name, and ``request_id``.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,7 @@ def service(model_folder: Path, keys: Path, tokens: dict[str, str], issuer: Issu
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_retry_s": 0.2,
+        "header_timeout_s": 3,
     }
     assert tokens
     with RunningService(model_folder, settings) as running:
@@ -183,6 +185,13 @@ def test_an_upload_that_is_refused_leaves_the_connection_to_the_next_request(
             assert client.post("/v1/diagnose", files=upload).status_code == 401
             assert client.post("/v1/diagnose", headers=bearer(tokens["read"]), files=upload).status_code == 403
             assert client.post("/v1/diagnose", headers=bearer(tokens["diagnose"]), files=NOTE).status_code == 200
+
+
+def test_headers_that_do_not_come_to_an_end_are_cut_off(service: RunningService) -> None:
+    for begun in (b"", b"POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+            connection.sendall(begun)
+            assert connection.recv(1) == b""
 
 
 def test_the_client_shows_its_token_and_is_told_what_it_lacks(service: RunningService, tokens: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import logging
+import pickle
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -196,6 +197,15 @@ BAD_INPUT: list[tuple[dict[str, Any], int, str]] = [
     ({"images": ("x.png", png(1)[:60], "image/png")}, 422, "images[0]"),
     ({"images": (None, "http://127.0.0.1:9/x.dcm")}, 422, "images[0]"),
     ({"image": ("x.png", png(1))}, 422, "form field"),
+    ({"images": ("x.dcm", pickle.dumps({"__reduce__": "os.system"}), "application/dicom")}, 415, "images[0]"),
+    ({"images": ("x.dcm", pickle.dumps([1], protocol=0), "application/octet-stream")}, 415, "images[0]"),
+    ({"images": ("x.npy", b"\x93NUMPY\x01\x00", "application/octet-stream")}, 415, "images[0]"),
+    ({"images": ("x.zip", b"PK\x03\x04" + bytes(100), "application/zip")}, 415, "images[0]"),
+    ({"images": ("x.gz", b"\x1f\x8b\x08" + bytes(100), "application/gzip")}, 415, "images[0]"),
+    ({"images": ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml")}, 415, "images[0]"),
+    ({"request": (None, b"{}", "application/x-python-pickle")}, 415, "request"),
+    (request(images=["http://127.0.0.1:9/x.dcm"]), 422, "request"),
+    (request(notes=[{"kind": "history", "text": "x", "url": "http://127.0.0.1:9"}]), 422, "notes[0]"),
 ]
 
 

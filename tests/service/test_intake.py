@@ -22,9 +22,9 @@ def png(grey: int) -> bytes:
     return data.getvalue()
 
 
-def exercise(scenario: Callable[[Intake], Awaitable[None]]) -> None:
+def exercise(scenario: Callable[[Intake], Awaitable[None]], **settings: int) -> None:
     async def go() -> None:
-        intake = Intake(Settings(model="m", max_notes=2))
+        intake = Intake(Settings(model="m", max_notes=2, **settings))
         await intake.start()
         try:
             await scenario(intake)
@@ -48,6 +48,28 @@ def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:
             await intake.decode((png(10), b"GIF89a", png(30)))
 
     exercise(scenario)
+
+
+def test_an_image_of_more_pixels_than_may_be_is_refused_and_one_of_just_as_many_is_not() -> None:
+    async def scenario(intake: Intake) -> None:
+        with pytest.raises(TooLarge, match=r"images\[0\].*must be at most 1199 pixels"):
+            await intake.decode((png(10),))
+
+    exercise(scenario, max_image_pixels=30 * 40 - 1)
+
+    async def taken(intake: Intake) -> None:
+        assert len(await intake.decode((png(10),))) == 1
+
+    exercise(taken, max_image_pixels=30 * 40)
+
+
+def test_a_decoder_has_the_memory_that_the_settings_give_it() -> None:
+    async def scenario(intake: Intake) -> None:
+        await intake.decode((png(10),))
+        (decoder,) = decoders()
+        assert decoder.rlimit(psutil.RLIMIT_AS)[0] == 2 << 30
+
+    exercise(scenario, decode_memory_bytes=2 << 30)
 
 
 def test_the_pool_outlives_a_decoder_that_dies_between_two_images() -> None:
