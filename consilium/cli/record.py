@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from service.record.database import Database
     from service.record.store import Criterion, Store
 
+_STATEMENT_S = 3600.0
+"""How long the database may look for answers: nobody waits for this command as callers wait for the service."""
 _WHOM = "or - to read it from standard input, where no list of processes shows it"
 File = Annotated[Path, typer.Argument(metavar="FILE")]
 
@@ -78,11 +80,11 @@ def recall(
 ) -> None:
     """List every answer of a model, or about a patient or study; pseudonyms of all keys are looked for."""
     criterion = _criterion(model, version, patient, study, reference)
-    with _store() as store:
-        found = store.recall(criterion)
     if as_json:
-        show_json([one.model_dump(mode="json") for one in found])
+        _write_json(criterion)
         return
+    with _store() as store:
+        found = list(store.recall(criterion))
     table = Table(Column("result", min_width=36), "time (UTC)", "caller", "model", "called", "referred", "confirmed")
     for one in found:
         called = ", ".join(finding.finding for finding in one.findings if finding.call) or "-"
@@ -148,7 +150,8 @@ def _database(*, there: bool = True) -> Iterator[Database]:
     from service.settings import load_record_settings
 
     settings = load_record_settings()
-    database = Database(read_url(settings.record_url.get_secret_value()), settings.record_timeout_s)
+    url = read_url(settings.record_url.get_secret_value())
+    database = Database(url, settings.record_timeout_s, _STATEMENT_S)
     if there and database.path is not None and not database.path.exists():
         raise InputError(SETTING, str(database.path), "must be a record: there is none yet, `consilium serve` makes it")
     try:
@@ -191,6 +194,15 @@ def _criterion(
     if option == "--reference":
         return OfPseudonym(Kind.REFERENCE, value)
     return OfPseudonym(Kind.PATIENT if option == "--patient" else Kind.STUDY, str(identifier_digest(value)))
+
+
+def _write_json(criterion: Criterion) -> None:
+    """One JSON list, a line an answer, written while it is read: a version may have given millions."""
+    with _store() as store:
+        sys.stdout.write("[")
+        for number, one in enumerate(store.recall(criterion)):
+            sys.stdout.write(f"{',' if number else ''}\n{one.model_dump_json()}")
+        sys.stdout.write("\n]\n")
 
 
 def _model(answer: ResultAnswer) -> str:

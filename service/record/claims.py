@@ -27,6 +27,7 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 _LONGEST_KEY = 255
 _ATTEMPTS = 5
+_DELETED_AT_ONCE = 500
 
 
 class IdempotencyMismatch(InputError):
@@ -143,10 +144,13 @@ def release(database: Database, given: Claim) -> None:
 
 def expire(database: Database) -> int:
     """Delete claims and answers whose time is over; how many there were."""
-    with database.writing() as session:
-        # Of several processes each takes those that no other one is deleting.
-        over = select(ClaimRow).where(ClaimRow.expires <= datetime.now(UTC)).with_for_update(skip_locked=True)
-        rows = session.scalars(over).all()
-        for row in rows:
-            session.delete(row)
-    return len(rows)
+    # Of several processes each takes those that no other one is deleting.
+    over = select(ClaimRow.key).where(ClaimRow.expires <= datetime.now(UTC)).with_for_update(skip_locked=True)
+    deleted = 0
+    while True:
+        with database.writing() as session:
+            keys = session.scalars(over.limit(_DELETED_AT_ONCE)).all()
+            session.execute(delete(ClaimRow).where(ClaimRow.key.in_(keys)))
+        deleted += len(keys)
+        if len(keys) < _DELETED_AT_ONCE:
+            return deleted

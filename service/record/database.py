@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from filelock import FileLock
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from consilium.errors import ConsiliumError, InputError
@@ -62,16 +62,18 @@ class Database:
     Parameters
     ----------
     timeout_s : float
-        How long a connection, a lock or a statement may take.
+        How long a connection or a lock may take.
+    statement_s : float, optional
+        How long PostgreSQL may work on one statement; `timeout_s` unless given.
     """
 
-    def __init__(self, url: URL, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: URL, timeout_s: float = 5.0, statement_s: float | None = None) -> None:
         self.url = url
         self._timeout_s = timeout_s
         self._opened = False
         self._inode: tuple[int, int] | None = None
         self._opening = threading.Lock()
-        self._engine = _sqlite(url, timeout_s) if self.path else _postgresql(url, timeout_s)
+        self._engine = _sqlite(url, timeout_s) if self.path else _postgresql(url, timeout_s, statement_s or timeout_s)
         self._writer = self._engine.execution_options(writes=True)
 
     @property
@@ -152,8 +154,8 @@ class Database:
 def _unavailable() -> Iterator[None]:
     try:
         yield
-    except IntegrityError:
-        raise
+    except (IntegrityError, DataError):
+        raise  # The database is there; it is the row that is wrong.
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0]
         raise RecordUnavailable(f"record: {type(error.orig).__name__}: {said}") from None
@@ -180,8 +182,13 @@ def _sqlite(url: URL, timeout_s: float) -> Engine:
     return engine
 
 
-def _postgresql(url: URL, timeout_s: float) -> Engine:
+def _postgresql(url: URL, timeout_s: float, statement_s: float) -> Engine:
     milliseconds = math.ceil(timeout_s * 1000)
+    limits = {
+        "statement_timeout": math.ceil(statement_s * 1000),
+        "lock_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,
+    }
     # Without these a server that vanished from the network would be waited for as long as TCP does.
     network = {"connect_timeout": max(2, math.ceil(timeout_s)), "tcp_user_timeout": milliseconds}
     engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=network)
@@ -189,8 +196,8 @@ def _postgresql(url: URL, timeout_s: float) -> Engine:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:
         with connection.cursor() as cursor:
-            for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-                cursor.execute(f"SET {name} = {milliseconds}")
+            for name, limit in limits.items():
+                cursor.execute(f"SET {name} = {limit}")
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
                 "WHERE current_setting('synchronous_commit') = 'off'"

@@ -18,6 +18,7 @@ from service.record import claims
 from service.record.database import SETTING, Database
 from service.record.tables import FeedbackRow, ResultRow
 
+_DELETED_AT_ONCE = 500
 _UNITS = {"d": "days", "h": "hours", "w": "weeks"}
 
 
@@ -56,12 +57,18 @@ def purge(database: Database, older_than: timedelta) -> Purged:
         before = datetime.now(UTC) - older_than
     except OverflowError:
         before = datetime.min.replace(tzinfo=UTC)
-    old = ResultRow.time < before
-    with database.writing() as session:
-        confirmed = select(func.count()).select_from(FeedbackRow).join(ResultRow).where(old)
-        feedback = session.scalar(confirmed) or 0
-        results = session.scalar(select(func.count()).select_from(ResultRow).where(old)) or 0
-        session.execute(delete(ResultRow).where(old))
+    old = select(ResultRow.result_id).where(ResultRow.time < before).limit(_DELETED_AT_ONCE)
+    results = feedback = 0
+    while True:
+        # A little at a time: the service waits for this lock, too.
+        with database.writing() as session:
+            ids = session.scalars(old).all()
+            confirmed = select(func.count()).where(FeedbackRow.result_id.in_(ids))
+            feedback += session.scalar(confirmed) or 0
+            session.execute(delete(ResultRow).where(ResultRow.result_id.in_(ids)))
+        results += len(ids)
+        if len(ids) < _DELETED_AT_ONCE:
+            break
     replays = claims.expire(database)
     database.shrink()
     return Purged(results, feedback, replays)

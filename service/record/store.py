@@ -5,13 +5,13 @@ Synchronous: `recorder` runs it on a thread. Idempotency keys are `claims`'s, pu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, and_, select, tuple_
 from sqlalchemy.orm import Session
 
 from consilium.errors import InputError
@@ -22,8 +22,7 @@ from service.record.entries import Entry
 from service.record.keys import Kind, RecordKeys
 from service.record.tables import ClaimRow, FeedbackRow, ResultRow
 
-_IDS_AT_ONCE = 500
-"""A statement takes only so many parameters."""
+_ROWS_AT_ONCE = 500
 
 
 class NoSuchResult(InputError):
@@ -140,11 +139,18 @@ class Store:
             )
         return given
 
-    def recall(self, criterion: Criterion) -> list[ResultAnswer]:
-        """Every answer of `criterion`, oldest first."""
-        wanted = select(ResultRow).where(criterion.where(self.keys)).order_by(ResultRow.time, ResultRow.result_id)
-        with self.database.reading() as session:
-            return _answers(session, session.scalars(wanted).all())
+    def recall(self, criterion: Criterion) -> Iterator[ResultAnswer]:
+        """Every answer of `criterion`, oldest first. There may be millions: they are read a page at a time."""
+        place = ResultRow.time, ResultRow.result_id
+        page = select(ResultRow).where(criterion.where(self.keys)).order_by(*place).limit(_ROWS_AT_ONCE)
+        wanted = page
+        while True:
+            with self.database.reading() as session:
+                found = _answers(session, session.scalars(wanted).all())
+            yield from found
+            if len(found) < _ROWS_AT_ONCE:
+                return
+            wanted = page.where(tuple_(*place) > (found[-1].time, found[-1].result_id))
 
 
 def _row(session: Session, result_id: UUID) -> ResultRow:
@@ -157,10 +163,8 @@ def _row(session: Session, result_id: UUID) -> ResultRow:
 def _answers(session: Session, rows: Sequence[ResultRow]) -> list[ResultAnswer]:
     confirmed: dict[UUID, list[FeedbackRow]] = {row.result_id: [] for row in rows}
     wanted = select(FeedbackRow).order_by(FeedbackRow.time, FeedbackRow.feedback_id, FeedbackRow.finding)
-    ids = list(confirmed)
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        for line in session.scalars(wanted.where(FeedbackRow.result_id.in_(ids[start : start + _IDS_AT_ONCE]))):
-            confirmed[line.result_id].append(line)
+    for line in session.scalars(wanted.where(FeedbackRow.result_id.in_(confirmed))):
+        confirmed[line.result_id].append(line)
     return [_answer(row, confirmed[row.result_id]) for row in rows]
 
 

@@ -40,6 +40,17 @@ def test_purge_takes_old_answers_with_all_that_hangs_on_them(store: Store) -> No
     assert retention.purge(store.database, YEAR) == Purged(0, 0, 0)
 
 
+def test_purge_goes_on_until_nothing_old_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_DELETED_AT_ONCE", 2)
+    monkeypatch.setattr(claims, "_DELETED_AT_ONCE", 2)
+    for key in "abcde":
+        claims.claim(store.database, store.keys, "a", key, [b""], -1)
+    old, young = [entry(time=ago(366)) for _ in range(4)], entry(time=ago(1))
+    store.commit([*old, young], DAY)
+    assert retention.purge(store.database, YEAR) == Purged(results=4, feedback=0, replays=5)
+    assert [one.result_id for one in store.recall(OfModel("consilium-fake"))] == [young.result_id]
+
+
 def test_purge_of_nearly_nothing_overflows_no_calendar(store: Store) -> None:
     store.commit([entry(time=ago(366))], DAY)
     assert retention.purge(store.database, retention.read_age("x", "999999w")) == Purged(0, 0, 0)
@@ -80,7 +91,7 @@ def test_a_backup_taken_while_the_record_is_open_is_the_record(tmp_path: Path, k
 
     restored = Store(Database(read_url(f"sqlite:///{tmp_path / 'elsewhere' / 'record.db'}")), keys)
     retention.restore(restored.database, copy)
-    assert restored.recall(OfModel("consilium-fake")) == [store.result(before.result_id)]
+    assert list(restored.recall(OfModel("consilium-fake"))) == [store.result(before.result_id)]
     restored.commit([after], DAY)
     assert list((tmp_path / "elsewhere").glob(".*")) == []
     restored.database.close()
@@ -97,7 +108,7 @@ def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: Reco
         with pytest.raises(InputError, match=r"must not exist yet|moved away"):
             again(store.database, copy)
     assert copy.read_bytes() == taken
-    assert len(store.recall(OfModel("consilium-fake"))) == 1
+    assert len(list(store.recall(OfModel("consilium-fake")))) == 1
     store.database.close()
 
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from consilium.errors import InputError
 from consilium.ingest.dicom import identifier_digest
 from consilium.schemas import FeedbackRequest, ResultAnswer
+from service.record import store as storing
 from service.record.database import Database, read_url
 from service.record.entries import Endpoint, Origin
 from service.record.keys import Kind, add_key
@@ -103,7 +106,7 @@ def test_feedback_on_a_finding_that_was_not_answered_is_refused_whole(store: Sto
     assert store.result(given.result_id).feedback == ()
 
 
-def ids(answers: list[ResultAnswer]) -> list[UUID]:
+def ids(answers: Iterable[ResultAnswer]) -> list[UUID]:
     return [answer.result_id for answer in answers]
 
 
@@ -112,7 +115,30 @@ def test_recall_by_model_and_by_version(store: Store) -> None:
     store.commit([old, new], DAY)
     assert set(ids(store.recall(OfModel("consilium-fake")))) == {old.result_id, new.result_id}
     assert ids(store.recall(OfModel("consilium-fake", "8"))) == [new.result_id]
-    assert store.recall(OfModel("consilium-other")) == []
+    assert ids(store.recall(OfModel("consilium-other"))) == []
+
+
+def test_recall_over_several_pages_leaves_none_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "_ROWS_AT_ONCE", 2)
+    given = [entry(time=NOW.replace(hour=hour)) for hour in (8, 7, 7, 7, 9, 7)]
+    store.commit(given, DAY)
+    for one in given:
+        store.add_feedback(feedback(one.result_id, pneumonia="absent"), "a")
+    found = list(store.recall(OfModel("consilium-fake")))
+    assert sorted(ids(found)) == sorted(one.result_id for one in given)
+    assert [one.time for one in found] == sorted(one.time for one in given)
+    assert all(len(one.feedback) == 1 for one in found)
+
+
+def test_a_row_that_the_database_does_not_take_is_no_record_that_is_down(store: Store) -> None:
+    """PostgreSQL takes no NUL in a text. The batcher tries the others of its batch again without it."""
+    impossible = entry(origin=Origin("oidc:a\0b", str(uuid4())))
+    if store.database.path is None:
+        with pytest.raises(DataError):
+            store.commit([entry(), impossible], DAY)
+        assert ids(store.recall(OfModel("consilium-fake"))) == []
+    else:
+        assert store.commit([impossible], DAY) == [None]
 
 
 def test_recall_of_a_patient_finds_what_an_older_key_signed(url: str, store: Store, key_file: Path) -> None:
@@ -124,13 +150,13 @@ def test_recall_of_a_patient_finds_what_an_older_key_signed(url: str, store: Sto
     rotated.commit([after], DAY)
     rotated.add_feedback(feedback(before.result_id, pneumonia="absent"), "a")
 
-    found = rotated.recall(OfPseudonym(Kind.PATIENT, str(identifier_digest(PATIENT))))
+    found = list(rotated.recall(OfPseudonym(Kind.PATIENT, str(identifier_digest(PATIENT)))))
     assert ids(found) == [before.result_id, after.result_id]
     assert found[0].pseudonyms.key_id != found[1].pseudonyms.key_id
     assert [line.state for line in found[0].feedback] == ["absent"]
-    assert len(rotated.recall(OfPseudonym(Kind.STUDY, str(identifier_digest(STUDY_UID))))) == 3
-    assert len(rotated.recall(OfPseudonym(Kind.REFERENCE, "Roe^Jane"))) == 3
-    assert rotated.recall(OfPseudonym(Kind.PATIENT, PATIENT)) == []
+    assert len(ids(rotated.recall(OfPseudonym(Kind.STUDY, str(identifier_digest(STUDY_UID)))))) == 3
+    assert len(ids(rotated.recall(OfPseudonym(Kind.REFERENCE, "Roe^Jane")))) == 3
+    assert ids(rotated.recall(OfPseudonym(Kind.PATIENT, PATIENT))) == []
     rotated.database.close()
 
 
