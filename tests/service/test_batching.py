@@ -157,3 +157,15 @@ def test_drain_answers_what_was_admitted_and_admits_no_more() -> None:
         await draining
 
     exercise(list, BatchLimits(size=4, wait_s=0.05, places=10), scenario)
+
+
+def test_drain_waits_until_every_answer_is_on_its_way() -> None:
+    async def scenario(batcher: Batcher[int, int]) -> None:
+        with batcher.place() as place:
+            assert await place.submit(5) == 5
+            draining = asyncio.create_task(batcher.drain())
+            await asyncio.sleep(0.01)
+            assert not draining.done(), "its caller has yet to record it"
+        await draining
+
+    exercise(list, BatchLimits(size=4, wait_s=0.05, places=10), scenario)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -8,6 +9,7 @@ from consilium.errors import InputError
 from service.auth.caller import Scope
 from service.auth.keys import create_key, revoke_key
 from service.launch import RunningService, command, environment, serve
+from service.record.keys import read_keys
 
 
 def test_only_the_loopback_interface_is_asked_for_unless_told() -> None:
@@ -78,3 +80,24 @@ def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     given = environment("models:/consilium-phantom@champion")
     assert given["CONSILIUM_MODEL"] == "models:/consilium-phantom@champion"
     assert given["MLFLOW_TRACKING_URI"] == "https://mlflow.example.org"
+
+
+def test_an_embedded_record_gets_its_keys_and_any_other_brings_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CONSILIUM_HOME", raising=False)
+    given = environment("model", {"record_url": "postgresql://u:p@db/record"})
+    assert given["CONSILIUM_RECORD_URL"] == "postgresql://u:p@db/record"
+    given = environment("model", {"record_keys": "secrets/record.keys", "record_url": "sqlite:///a%20b/record.db"})
+    assert given["CONSILIUM_RECORD_KEYS"] == str(tmp_path / "secrets" / "record.keys")
+    assert given["CONSILIUM_RECORD_URL"] == f"sqlite:///{quote(str(tmp_path))}/a%20b/record.db"
+    assert not (tmp_path / "var").exists()
+    assert not (tmp_path / "secrets").exists()
+
+    given = environment("model")
+    assert given["CONSILIUM_RECORD_URL"] == f"sqlite:///{quote(str(tmp_path))}/var/record.db"
+    assert given["CONSILIUM_RECORD_KEYS"] == str(tmp_path / "var" / "record.keys")
+    made = read_keys(tmp_path / "var" / "record.keys").newest.id
+    environment("model")
+    assert read_keys(tmp_path / "var" / "record.keys").newest.id == made

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from consilium.errors import InputError
 from service.auth.caller import Scope
-from service.settings import load_settings
+from service.settings import load_record_settings, load_settings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +68,16 @@ def test_settings_of_who_may_ask_are_checked(
     with pytest.raises(InputError) as caught:
         load_settings()
     assert (caught.value.field, caught.value.rule) == (f"CONSILIUM_{field}", rule)
+
+
+def test_the_record_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CONSILIUM_MODEL", raising=False)
+    monkeypatch.setenv("CONSILIUM_HOME", "/srv/consilium")
+    settings = load_record_settings()
+    assert settings.record_url.get_secret_value() == "sqlite:////srv/consilium/record.db"
+    assert (settings.record_keys, settings.record_required) == (Path("/srv/consilium/record.keys"), True)
+    monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@db/record")
+    assert "secret" not in repr(load_record_settings())
+    monkeypatch.setenv("CONSILIUM_RECORD_TIMEOUT_S", "0")
+    with pytest.raises(InputError, match="CONSILIUM_RECORD_TIMEOUT_S: got '0'"):
+        load_record_settings()
