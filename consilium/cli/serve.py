@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from consilium.errors import ArtifactError, RegistryError
+
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: consilium serve models:/consilium-phantom-demo@champion --port 3000")(serve)
@@ -24,9 +26,14 @@ def serve(
     Settings are environment variables that begin with CONSILIUM_ (service/settings.py).
     """
     from consilium.registry import resolve
-    from service import launch
+    from service import last_verified, launch
 
     launch.refuse_open_host(host)
     # A model that cannot be had is better said here, in one line, than by a server that goes down.
-    resolve(model)
+    try:
+        resolve(model)
+    except (ArtifactError, RegistryError):
+        # One that has served before goes on from the copy that was good, and says so.
+        if last_verified.read(model) is None:
+            raise
     launch.serve(model, port, host)
