@@ -15,6 +15,7 @@ A row of an evaluation is one way of answering:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -127,7 +128,9 @@ def evaluate_folds(
     """Judge the out-of-fold predictions of a cross-validation together.
 
     Each fold is calibrated, and called at operating points, by the other folds' out-of-fold predictions, so no study
-    has a say in its own probability. The calibration that is returned is fitted on all of them: it is the one to ship.
+    has a say in its own probability. Where no study of the other folds has a modality, as it happens where folds are
+    sources, nothing can calibrate its own head, which then says nothing of the fold. The calibration that is returned
+    is fitted on all of them: it is the one to ship.
 
     Parameters
     ----------
@@ -145,9 +148,11 @@ def evaluate_folds(
         raise TrainingError(f"a cross-validation needs at least 2 folds, got {len(folds)}")
     rows, thresholds, sets = [], [], []
     for number, fold in enumerate(folds):
-        others = Predictions.concatenate([other for k, other in enumerate(folds) if k != number])
+        others = _of_heard_modalities(Predictions.concatenate([other for k, other in enumerate(folds) if k != number]))
         calibration = calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
-        rows.append(_model_rows(fold, calibration))
+        heard = {modality: said for modality, said in fold.opinions.items() if modality in others.opinions}
+        silent = {f"alone/{m.value}": np.full(fold.labels.shape, np.nan) for m in fold.opinions if m not in heard}
+        rows.append(_model_rows(replace(fold, opinions=heard), calibration) | silent)
         thresholds.append(np.broadcast_to(calibration.thresholds, fold.labels.shape))
         sets.append(SetAnswers.of(fold, calibration))
     pooled = Predictions.concatenate(folds)
@@ -168,6 +173,13 @@ def evaluate_folds(
         out_of_fold=True,
     )
     return evaluation, final
+
+
+def _of_heard_modalities(predictions: Predictions) -> Predictions:
+    """Without the own heads of modalities that no study with a known label of some finding has."""
+    known = ~np.isnan(predictions.labels)
+    heard = {m: said for m, said in predictions.opinions.items() if (known & ~np.isnan(said)).any(axis=0).all()}
+    return replace(predictions, opinions=heard)
 
 
 def require_no_leak(evaluation: Evaluation) -> None:

@@ -390,6 +390,17 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     assert np.array_equal(again.probabilities["fused/text"][first], expected, equal_nan=True)
 
 
+def test_a_head_that_no_other_fold_can_calibrate_says_nothing() -> None:
+    whole, _ = simulate(400, 13)
+    has_text = whole.present[:, list(Modality).index(Modality.TEXT)]
+    folds = [whole.select(np.flatnonzero(has_text)), whole.select(np.flatnonzero(~has_text))]
+    evaluation, final = evaluate_folds(folds, FINDINGS, LOWER, bootstrap=10, seed=3)
+    text = evaluation.probabilities["alone/text"]
+    assert np.isnan(text).all()
+    assert np.isfinite(evaluation.probabilities["alone/image"]).any()
+    assert Modality.TEXT in final.alone
+
+
 def test_a_single_modality_model_is_evaluated_without_comparisons_of_subsets(tmp_path) -> None:
     whole, _ = simulate(300, 12, missing=0)
     only = Predictions(
