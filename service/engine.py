@@ -180,6 +180,7 @@ class Engine:
                     "body_bytes": settings.max_body_bytes,
                     "images": settings.max_images,
                     "image_bytes": settings.max_image_bytes,
+                    "image_pixels": settings.max_image_pixels,
                     "notes": settings.max_notes,
                     "note_characters": settings.max_note_characters,
                     "observations": settings.max_observations,

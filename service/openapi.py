@@ -164,6 +164,7 @@ _MODEL_EXAMPLE: dict[str, Any] = {
         "body_bytes": 134217728,
         "images": 8,
         "image_bytes": 67108864,
+        "image_pixels": 64000000,
         "notes": 32,
         "note_characters": 20000,
         "observations": 500,

@@ -211,6 +211,7 @@ class LimitInformation(Wire):
     body_bytes: int
     images: int
     image_bytes: int
+    image_pixels: int
     notes: int
     note_characters: int
     observations: int

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError, field_serializer
 
 from consilium.errors import ConsiliumError, InputError
 from service.auth.caller import Scope
@@ -62,6 +62,10 @@ class Key(_Stored):
     created: AwareDatetime
     revoked: AwareDatetime | None = None
     secrets: tuple[Secret, ...]
+
+    @field_serializer("scopes")
+    def _in_order(self, scopes: frozenset[Scope]) -> list[Scope]:
+        return sorted(scopes)
 
     def active(self, now: datetime) -> bool:
         """Whether any token of this key still opens."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from consilium.artifact import save_artifact
+from consilium.client import Client
 from service.launch import RunningService
 from tests.consilium.tiny_artifact import tiny_artifact
 
@@ -61,8 +60,6 @@ def test_a_bento_is_built_offline_holds_the_wheel_and_answers(bento: str, tmp_pa
     assert not {file for file in inside if file.endswith((".safetensors", ".db", ".dcm"))}
     model = tmp_path / "model"
     save_artifact(model, tiny_artifact())
-    request = json.dumps({"notes": [{"kind": "history", "text": "fever cough"}]})
-    with RunningService(model, {"model_threads": 1}, bento=bento) as service:
-        answer = httpx.post(f"{service.url}/v1/diagnose", files={"request": (None, request)}, timeout=60)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["modalities"] == ["text"]
+    with RunningService(model, {"model_threads": 1}, bento=bento) as service, Client(service.url) as client:
+        answer = client.diagnose(notes=[{"kind": "history", "text": "fever cough"}])
+    assert answer.modalities == ("text",)

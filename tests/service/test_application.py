@@ -148,10 +148,10 @@ def test_the_model_says_what_it_is_and_what_it_takes() -> None:
         assert said.model.name == model.identity.name
         assert [finding.name for finding in said.findings] == ["pneumonia", "pneumothorax"]
         assert said.reads.note_kinds == ("history", "indication")
-        assert said.limits.images == 3
+        assert (said.limits.images, said.limits.image_pixels) == (3, 1000)
         assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
 
-    serve(scenario, max_images=3)
+    serve(scenario, max_images=3, max_image_pixels=1000)
 
 
 def test_the_card_of_the_model_is_a_page_that_can_do_nothing() -> None:
