@@ -1,7 +1,7 @@
 """The record's database: an SQLite file, or PostgreSQL by its URL; opened and migrated on first use.
 
 A commit that returns has reached the disk: SQLite runs with WAL and ``synchronous=FULL``, PostgreSQL with synchronous
-commits. Every error of the database ends in `RecordUnavailable`, without the values that it was about.
+commits. Where the database cannot do its work, that ends in `RecordUnavailable`, without the values that it was about.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ _MIGRATION_LOCK = 0x636F6E73
 
 class RecordUnavailable(ConsiliumError):
     """The record cannot be reached, or does not take a commit now."""
+
+
+class RecordTooNew(RecordUnavailable):
+    """The record was made by a later version of this project."""
 
 
 def read_url(given: str) -> URL:
@@ -69,7 +73,6 @@ class Database:
 
     def __init__(self, url: URL, timeout_s: float = 5.0, statement_s: float | None = None) -> None:
         self.url = url
-        self._timeout_s = timeout_s
         self._opened = False
         self._inode: tuple[int, int] | None = None
         self._opening = threading.Lock()
@@ -88,8 +91,7 @@ class Database:
         Raises
         ------
         RecordUnavailable
-        InputError
-            Where it was made by a later version of this project.
+            `RecordTooNew` among them.
         """
         with self._opening, _unavailable():
             if self._opened and self._inode != self._identity():
@@ -223,4 +225,6 @@ def _migrate(engine: Engine, url: URL) -> None:
             command.upgrade(config, "head")
         except CommandError:
             shown = url.render_as_string(hide_password=True)
-            raise InputError(SETTING, shown, "must be a record of this version or an earlier one") from None
+            raise RecordTooNew(
+                f"{SETTING}: got {shown!r}, must be a record of this version or an earlier one"
+            ) from None

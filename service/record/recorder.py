@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -22,7 +22,7 @@ from service.batching import Batcher, BatchLimits
 from service.model import Case
 from service.problems import Unavailable
 from service.record import claims
-from service.record.database import Database, RecordUnavailable, read_url
+from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url
 from service.record.entries import Claim, Draft, Entry, Origin
 from service.record.keys import read_keys
 from service.record.store import Store
@@ -68,9 +68,12 @@ class Recorder:
         ------
         InputError
             Where keys or URL cannot be right.
+        RecordTooNew
         """
         try:
             await self._run(self._open)
+        except RecordTooNew:
+            raise
         except RecordUnavailable as error:
             logger.warning("%s", error)
         self._commits.start()
@@ -114,9 +117,8 @@ class Recorder:
     async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | bytes | None]:
         """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.
 
-        `body` is what was received, in parts.
-
-        A claim that the block leaves unanswered, by an error or because the caller went away, is given back.
+        `body` is what was received, in parts. A claim that the block leaves unanswered, because of an error or a
+        caller who went away, is given back.
 
         Raises
         ------
@@ -126,15 +128,13 @@ class Recorder:
         if key is None:
             yield None
             return
-        given = await self._ask(
-            lambda store: claims.claim(store.database, store.keys, origin.caller, key, body, self._lease_s)
-        )
+        asked = self._thread.submit(self._claim, origin.caller, key, body)
         try:
-            yield given
+            claiming: asyncio.Future[Claim | bytes] = asyncio.wrap_future(asked)
+            yield await self._answered(claiming)
         except BaseException:
-            if isinstance(given, Claim):
-                # Not waited for: this task may be cancelled already. The thread does it after any commit under way.
-                self._thread.submit(self._release, given)
+            # Not waited for: this task may be cancelled, even amid the claim, which the thread then finishes first.
+            self._thread.submit(self._release, asked)
             raise
 
     async def result(self, result_id: UUID) -> ResultAnswer:
@@ -165,9 +165,17 @@ class Recorder:
             logger.error("%d answers not recorded: %s", len(entries), error)
             return [error] * len(entries)
 
-    def _release(self, claim: Claim) -> None:
+    def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
+        store = self._opened
+        return claims.claim(store.database, store.keys, caller, idempotency_key, body, self._lease_s)
+
+    def _release(self, asked: Future[Claim | bytes]) -> None:
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        given = asked.result()
         try:
-            claims.release(self._opened.database, claim)
+            if isinstance(given, Claim):
+                claims.release(self._opened.database, given)
         except RecordUnavailable as error:
             logger.warning("a claim stays until it expires: %s", error)
 
@@ -180,8 +188,11 @@ class Recorder:
             await asyncio.sleep(_EXPIRE_EVERY_S)
 
     async def _ask(self, question: Callable[[Store], Result]) -> Result:
+        return await self._answered(self._run(lambda: question(self._opened)))
+
+    async def _answered(self, work: Awaitable[Result]) -> Result:
         try:
-            return await self._run(lambda: question(self._opened))
+            return await work
         except RecordUnavailable as error:
             logger.error("%s", error)
             raise self._told(error) from None

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from consilium.errors import InputError
-from service.record.database import Database, RecordUnavailable, read_url
+from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url
 from service.record.keys import RecordKeys
 from service.record.store import Store
 from service.record.tables import Base, FeedbackRow
@@ -40,7 +40,7 @@ def test_a_record_of_a_later_version_is_refused(url: str, store: Store) -> None:
     with store.database.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     later = Database(read_url(url))
-    with pytest.raises(InputError, match=r"CONSILIUM_RECORD_URL.*of this version or an earlier one") as caught:
+    with pytest.raises(RecordTooNew, match=r"CONSILIUM_RECORD_URL.*of this version or an earlier one") as caught:
         later.open()
     assert read_url(url).password is None or str(read_url(url).password) not in str(caught.value)
     later.close()

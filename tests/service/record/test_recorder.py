@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from consilium.errors import InputError
 from consilium.schemas import DiagnosisAnswer
 from service.model import Case
 from service.problems import Unavailable
+from service.record import claims
 from service.record import recorder as recording
 from service.record.claims import InFlight
 from service.record.database import Database, read_url
@@ -139,6 +141,34 @@ def test_a_cancelled_request_gives_its_key_back() -> None:
         async with recorder.claimed(ORIGIN, b"body") as again:
             assert again == answered.body
 
+    exercise(scenario)
+
+
+def test_a_request_cancelled_amid_its_claim_gives_the_key_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    claiming, go_on = threading.Event(), threading.Event()
+    claim = claims.claim
+
+    def slow(*arguments: Any) -> Claim | bytes:
+        claiming.set()
+        go_on.wait(10)
+        return claim(*arguments)
+
+    async def scenario(recorder: Recorder) -> None:
+        async def ask() -> None:
+            async with recorder.claimed(ORIGIN, b"body"):
+                pytest.fail("its caller had gone")
+
+        asking = asyncio.create_task(ask())
+        await asyncio.to_thread(claiming.wait, 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        go_on.set()
+        monkeypatch.setattr(claims, "claim", claim)
+        async with recorder.claimed(ORIGIN, b"other body") as taken:
+            assert isinstance(taken, Claim)
+
+    monkeypatch.setattr(claims, "claim", slow)
     exercise(scenario)
 
 
