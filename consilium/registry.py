@@ -1,4 +1,4 @@
-"""Registry: registered models, their versions and aliases, and verified local copies of their artifacts.
+"""Registry: registered models, their versions and aliases; `consilium.copies` keeps their artifacts on this machine.
 
 Each recipe is one registered model, ``consilium-<name>``. Three aliases say what a version is for: `CHALLENGER`
 (newest that passed its gates), `CHAMPION` (what serves), `PREVIOUS` (what served before). A version's tags hold the
@@ -8,10 +8,7 @@ digest of its artifact's manifest, by which every copy is checked, and when and 
 from __future__ import annotations
 
 import logging
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from consilium import __version__
 from consilium.artifact import read_recipe, verify
+from consilium.copies import fetched_copy
 from consilium.diagnosis import ModelIdentity
-from consilium.errors import AlteredArtifact, ArtifactError, InputError, RegistryError, UnsupportedArtifact
+from consilium.errors import AlteredArtifact, InputError, RegistryError
 from consilium.recipe import Recipe
 from consilium.store import open_store, store_errors, tracking_uri
 
@@ -125,7 +123,7 @@ def resolve(source: str) -> ResolvedModel:
     found, identity = _looked_up(client, parts)
     if not re.fullmatch(r"[0-9a-f]{64}", identity.manifest_digest):
         raise AlteredArtifact(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
-    return ResolvedModel(_local_copy(client, found, identity.manifest_digest), identity)
+    return ResolvedModel(fetched_copy(client, found, identity.manifest_digest), identity)
 
 
 def follows_alias(source: str) -> bool:
@@ -144,25 +142,6 @@ def look_up(source: str) -> ModelIdentity:
     """
     parts = _parts(source)
     return _looked_up(open_store(), parts)[1]
-
-
-def local_copy(identity: ModelIdentity) -> ResolvedModel:
-    """The verified copy of `identity` on this machine; the registry is not asked.
-
-    Raises
-    ------
-    ArtifactError
-        Where there is none, or it was altered.
-    """
-    folder = models_folder() / identity.manifest_digest
-    _require_digest(folder, identity.manifest_digest)
-    return ResolvedModel(folder, identity)
-
-
-def models_folder() -> Path:
-    """Where verified copies lie: ``$CONSILIUM_HOME/models``, or ``var/models`` below the working directory."""
-    home = os.environ.get("CONSILIUM_HOME")
-    return (Path(home) if home else Path.cwd() / "var") / "models"
 
 
 def list_models() -> list[str]:
@@ -404,53 +383,3 @@ def _active_run(run_id: str) -> AbstractContextManager[object]:
     if active is not None and active.info.run_id == run_id:
         return nullcontext()
     return mlflow.start_run(run_id=run_id, nested=active is not None)
-
-
-def _local_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> Path:
-    """The artifact of `version` on this machine, from the cache where a sound copy is there."""
-    place = models_folder() / digest
-    if place.exists():
-        try:
-            _require_digest(place, digest)
-        except ArtifactError as error:
-            logger.warning("a local copy was damaged and is fetched again: %s", error)
-            shutil.rmtree(place)
-        else:
-            return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=".partial") as partial:
-        fetched = _download(client, version, Path(partial))
-        try:
-            _require_digest(fetched, digest)
-        except UnsupportedArtifact:
-            raise
-        except ArtifactError as error:
-            raise AlteredArtifact(
-                f"{version.name} version {version.version}: its artifact was altered: {error}"
-            ) from error
-        try:
-            fetched.rename(place)
-        except OSError:  # another process was faster
-            _require_digest(place, digest)
-    return place
-
-
-def _require_digest(folder: Path, digest: str) -> None:
-    found = verify(folder)
-    if found != digest:
-        raise ArtifactError(f"manifest.json: got SHA-256 {found}, the registry says {digest}")
-
-
-def _download(client: MlflowClient, version: MlflowVersion, folder: Path) -> Path:
-    with store_errors():
-        from mlflow.artifacts import download_artifacts
-
-        # A models:/ URI would be looked up in MLflow's global store, whatever store is named beside it.
-        source = f"{client.get_model_version_download_uri(version.name, str(version.version))}/artifacts"
-        fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking_uri()))
-    # The artifact is named after the folder that it was logged from.
-    inside = [entry for entry in fetched.iterdir() if entry.is_dir() and not entry.is_symlink()]
-    if len(inside) != 1:
-        called = f"{version.name} version {version.version}"
-        raise AlteredArtifact(f"{called}: must hold one model folder, has {len(inside)}")
-    return inside[0]

@@ -1,4 +1,4 @@
-"""An alias of the registry, followed: `first` gives the model to begin with, `newer` the one to go on with.
+"""An alias of the registry, followed: `first` gives the model to begin with, `follow` the one to go on with.
 
 A version is taken when its artifact is what was registered, its model loads, keeps the contract and answers. Whatever
 else it is, it is refused once: it is not tried again until the alias stands for something else. Everything here blocks
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from consilium.copies import local_copy
 from consilium.diagnosis import ModelIdentity
 from consilium.errors import (
     AlteredArtifact,
@@ -22,7 +23,7 @@ from consilium.errors import (
     RegistryUnreachable,
     UnsupportedArtifact,
 )
-from consilium.registry import ResolvedModel, local_copy, look_up, resolve
+from consilium.registry import ResolvedModel, look_up, resolve
 from service import last_verified
 from service.contract import Contract
 from service.metrics import Metrics
@@ -111,7 +112,8 @@ class Alias:
             if kept is None:
                 raise
         logger.warning("%s: starting from the last verified copy, version %s", self.source, kept.version)
-        return self._loaded(local_copy(kept.identity), kept.contract)
+        found = ResolvedModel(local_copy(kept.manifest_digest), kept.identity)
+        return self._loaded(found, kept.contract)
 
     def follow(self, loaded: Model | None) -> Model | None:
         """The model to go on with: `loaded`, or the one that the alias has moved to, ready to answer.

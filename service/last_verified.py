@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from consilium.copies import models_folder
 from consilium.diagnosis import ModelIdentity
-from consilium.registry import models_folder
 from service.contract import Contract
 
 logger = logging.getLogger("consilium.service")

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from consilium import registry
+from consilium import copies, registry
 from consilium.artifact import save_artifact, verify
 from consilium.errors import AlteredArtifact, ArtifactError, InputError, RegistryError, RegistryUnreachable
 from consilium.recipe import Recipe
@@ -46,7 +46,7 @@ def test_what_is_registered_is_found_again_under_every_name(artifacts: list[Path
     assert by_alias == by_version
     digest = verify(artifacts[0])
     assert by_alias.identity.to_json() == {"name": "consilium-found", "version": version, "manifest_digest": digest}
-    assert by_alias.folder == registry.models_folder() / digest
+    assert by_alias.folder == copies.models_folder() / digest
     assert verify(by_alias.folder) == digest
     described = registry.describe("consilium-found", "@challenger")
     assert described.tags["cohort_digest"] == "abc"
@@ -150,7 +150,7 @@ def test_a_whole_other_artifact_in_the_store_is_refused(artifacts: list[Path]) -
     shutil.copytree(artifacts[1], stored)
     with pytest.raises(AlteredArtifact, match="consilium-swapped version 1: its artifact was altered"):
         registry.resolve("models:/consilium-swapped/1")
-    folder = registry.models_folder()
+    folder = copies.models_folder()
     assert list(folder.iterdir()) == [], "nothing of it may stay in the cache"
 
 
@@ -185,15 +185,15 @@ def test_an_alias_is_looked_up_without_fetching_anything(artifacts: list[Path]) 
         "version": version,
         "manifest_digest": verify(artifacts[0]),
     }
-    assert not registry.models_folder().exists()
+    assert not copies.models_folder().exists()
     with pytest.raises(ArtifactError, match="must be a model folder"):
-        registry.local_copy(identity)
+        copies.local_copy(identity.manifest_digest)
     resolved = registry.resolve("models:/consilium-looked@challenger")
     shutil.rmtree(_stored("consilium-looked"))
-    assert registry.local_copy(identity) == resolved
+    assert copies.local_copy(identity.manifest_digest) == resolved.folder
     (resolved.folder / "details.json").write_text("{}")
     with pytest.raises(ArtifactError, match=r"details\.json"):
-        registry.local_copy(identity)
+        copies.local_copy(identity.manifest_digest)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_the_embedded_store_is_below_the_working_directory(tmp_path: Path, monke
     experiment = open_store(create=True).get_experiment(experiment_id("consilium-tiny"))
     assert experiment.artifact_location == str(tmp_path / "here/mlruns/artifacts/consilium-tiny")
     assert experiment_id("consilium-tiny") == experiment.experiment_id
-    assert registry.models_folder() == tmp_path / "here/var/models"
+    assert copies.models_folder() == tmp_path / "here/var/models"
     assert registry.list_models() == []
 
     shutil.copytree(tmp_path / "here", tmp_path / "there")
