@@ -138,9 +138,7 @@ class Engine:
             with draft.stage("diagnose"):
                 diagnosis = await place.submit(case)
             answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
-            answered = await self.recorder.record(draft, case, diagnosis, answer)
-        self._answered(draft, case, diagnosis)
-        return answered
+            return await self._recorded(draft, case, diagnosis, answer)
 
     async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
         """The answer of `POST /v1/explain`, recorded."""
@@ -153,9 +151,7 @@ class Engine:
             explanation = await place.submit(ExplanationOrder(case, request.findings, request.level))
         with draft.stage("draw"):
             answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
-        answered = await self.recorder.record(draft, case, explanation.diagnosis, answer)
-        self._answered(draft, case, explanation.diagnosis)
-        return answered
+        return await self._recorded(draft, case, explanation.diagnosis, answer)
 
     @property
     def card(self) -> str | None:
@@ -192,9 +188,13 @@ class Engine:
             | model.findings.to_json()
         )
 
-    def _answered(self, draft: Draft, case: Case, diagnosis: Diagnosis) -> None:
+    async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
+        """What may be sent: recorded, counted, and heard by the shadow."""
+        with self.metrics.stage("record"):
+            answered = await self.recorder.record(draft, case, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
         self._shadow.hear(draft, case.prepared.study)
+        return answered
 
     async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
         with self.metrics.stage("decode"), draft.stage("decode"):

@@ -52,7 +52,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "consilium_stage_seconds",
-            "Time in one stage: receive, decode and prepare of one request, diagnose and explain of one batch.",
+            "Time in one stage: receive, decode, prepare and record of one request, diagnose and explain of one batch.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,

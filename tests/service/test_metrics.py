@@ -111,7 +111,7 @@ def test_each_stage_of_each_answer_is_measured() -> None:
         assert (await client.post("/v1/explain", files=files)).status_code == HTTPStatus.OK
 
     metrics = observed(scenario)
-    expected = {"receive": 2, "decode": 2, "prepare": 2, "diagnose": 1, "explain": 1}
+    expected = {"receive": 2, "decode": 2, "prepare": 2, "diagnose": 1, "explain": 1, "record": 2}
     assert {name: value(metrics, "consilium_stage_seconds_count", stage=name) for name in expected} == expected
     assert value(metrics, "consilium_batch_size_sum", queue="diagnose") == 1
 
