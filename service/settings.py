@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from consilium.errors import InputError
@@ -25,7 +26,15 @@ MEBIBYTE = 1 << 20
 Kind = TypeVar("Kind", bound=RecordSettings)
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
-Alias = Annotated[str, Field(pattern=r"^models:/[^/@]+@[^/@]+$")]
+
+
+def _is_alias(source: str) -> str:
+    if not re.fullmatch(r"models:/[^/@]+@[^/@]+", source):
+        raise ValueError("must be models:/NAME@ALIAS")
+    return source
+
+
+Alias = Annotated[str, AfterValidator(_is_alias)]
 
 
 def _from_json(value: Any) -> Any:

@@ -70,6 +70,26 @@ def test_settings_of_who_may_ask_are_checked(
     assert (caught.value.field, caught.value.rule) == (f"CONSILIUM_{field}", rule)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("CANARY", "models:/consilium-x/3", "must be models:/NAME@ALIAS"),
+        ("SHADOW", "var/model", "must be models:/NAME@ALIAS"),
+        ("CANARY_SHARE", "1.5", "input should be less than or equal to 1"),
+        ("POLL_S", "0", "input should be greater than 0"),
+        ("LOG_FORMAT", "xml", "input should be 'json' or 'console'"),
+    ],
+)
+def test_settings_of_deployment_and_log_are_checked(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str
+) -> None:
+    monkeypatch.setenv("CONSILIUM_MODEL", "m")
+    monkeypatch.setenv(f"CONSILIUM_{name}", value)
+    with pytest.raises(InputError) as caught:
+        load_settings()
+    assert (caught.value.field, caught.value.rule) == (f"CONSILIUM_{name}", rule)
+
+
 def test_the_record_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONSILIUM_MODEL", raising=False)
     monkeypatch.setenv("CONSILIUM_HOME", "/srv/consilium")
