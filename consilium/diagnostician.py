@@ -139,10 +139,22 @@ class Diagnostician:
         scores = self._scores(self.preprocessing.collate([item]).to(self.device), logits)
         return Explanation(self._diagnosis(item, logits, scores, 0), explained, self._nearest(logits))
 
-    def _nearest(self, logits: Logits) -> tuple[Neighbour, ...]:
+    def similar_prepared(self, item: Prepared, count: int = NEIGHBOURS) -> Explanation:
+        """Diagnose a study that `prepare` has seen, and find the `count` training cases that are most like it.
+
+        Explained by cases alone: nothing is said of single findings. Without cases where the model has none.
+        """
+        batch = self.preprocessing.collate([item]).to(self.device)
+        with torch.inference_mode(), self._autocast():
+            logits = self.model(batch)
+        return Explanation(
+            self._diagnosis(item, logits, self._scores(batch, logits), 0), (), self._nearest(logits, count)
+        )
+
+    def _nearest(self, logits: Logits, count: int = NEIGHBOURS) -> tuple[Neighbour, ...]:
         if self.neighbours is None:
             return ()
-        return self.neighbours.nearest(_row(logits.features[FUSED], 0)[0], NEIGHBOURS)
+        return self.neighbours.nearest(_row(logits.features[FUSED], 0)[0], count)
 
     def _autocast(self) -> torch.autocast:
         """bfloat16 on a GPU, float32 on the CPU."""

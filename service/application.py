@@ -1,4 +1,4 @@
-"""The doors: `/v1/diagnose`, `/v1/explain`, `/v1/model` and its card, and the OpenAPI document.
+"""The doors: `/v1/diagnose`, one study or a batch, `/v1/explain`, `/v1/similar`, `/v1/model` and its card, and OpenAPI.
 
 A FastAPI application, mounted by the BentoML service. The bodies are read by `service.form`, not by FastAPI or BentoML,
 so that every limit holds while they arrive and every error is a problem document.
@@ -7,13 +7,15 @@ so that every limit holds while they arrive and every error is a problem documen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
@@ -22,19 +24,21 @@ from consilium import __version__
 from service import openapi
 from service.batching import Batcher, Closed, Place, QueueFull
 from service.engine import CARD_PATH, Engine
-from service.form import Form, read_form
+from service.form import Form, read_form, read_worklist
 from service.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.metrics import Metrics
-from service.problems import Overdue, Unavailable, problem_response
+from service.presence import in_time, while_connected
+from service.problems import Unavailable, problem_response
 from service.record import doors
 from service.record.claims import REPLAYED
 from service.record.entries import Origin
 from service.record.recorder import Answered
 from service.settings import Settings
+from service.worklist import WorklistResponse
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Result = TypeVar("Result")
+Read = TypeVar("Read")
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -55,7 +59,9 @@ def create_app() -> FastAPI:
     app.state.engine = None
     app.state.metrics = Metrics()
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
+    app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
+    app.add_api_route("/v1/similar", _similar, methods=["POST"], **openapi.SIMILAR)
     app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
@@ -76,6 +82,22 @@ async def _diagnose(request: Request) -> Response:
 
 async def _explain(request: Request) -> Response:
     return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.explain))
+
+
+async def _similar(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.similar))
+
+
+async def _worklist(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        origin = doors.origin_of(request)
+        with ExitStack() as held:
+            held.enter_context(engine.worklists.place())
+            with engine.metrics.stage("receive"):
+                studies = await _receive(request, engine.settings, read_worklist)
+            return WorklistResponse(engine, studies, origin, held.pop_all())
+
+    return await _guarded(request, answer)
 
 
 async def _result(request: Request) -> Response:
@@ -165,15 +187,9 @@ async def _multipart(
     seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
     with _admit(batcher, settings) as place:
         with engine.metrics.stage("receive"):
-            form = await _receive(request, settings)
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return _sent(await _while_connected(request, answer(form, place, origin)))
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            reason = f"The answer took longer than {seconds:g} s."
-            raise Overdue(reason, HTTPStatus.GATEWAY_TIMEOUT) from None
+            form = await _receive(request, settings, read_form)
+        async with in_time(seconds, "The answer"):
+            return _sent(await while_connected(request, answer(form, place, origin)))
 
 
 def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, Answer]:
@@ -185,41 +201,8 @@ def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, An
         raise Unavailable("The service is shutting down.", settings.retry_after_s) from None
 
 
-async def _receive(request: Request, settings: Settings) -> Form:
-    try:
-        async with asyncio.timeout(settings.receive_timeout_s):
-            return await read_form(request.headers, request.stream(), settings)
-    except TimeoutError:
-        reason = f"The body took longer than {settings.receive_timeout_s:g} s to arrive."
-        raise Overdue(reason, HTTPStatus.REQUEST_TIMEOUT) from None
-
-
-async def _while_connected(request: Request, answer: Awaitable[Result]) -> Result:
-    """The answer; cancelled where the caller goes away first.
-
-    Raises
-    ------
-    ClientDisconnect
-    """
-    work = asyncio.ensure_future(answer)
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnect
-        return work.result()
-    finally:
-        work.add_done_callback(_unheard)
-        work.cancel()
-        gone.cancel()
-
-
-def _unheard(work: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody waits for any more: asyncio would log it whole, with what it quotes."""
-    if not work.cancelled():
-        work.exception()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _receive(
+    request: Request, settings: Settings, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
+) -> Read:
+    async with in_time(settings.receive_timeout_s, "The body", HTTPStatus.REQUEST_TIMEOUT):
+        return await read(request.headers, request.stream(), settings)

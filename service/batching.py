@@ -75,6 +75,7 @@ class Batcher(Generic[Item, Answer]):
         """Admit no more requests, answer those that were, then stop; done when every place was given back."""
         self._closing = True
         self._arrival.set()
+        self._left.set()
         if self._gathering is not None:
             await self._gathering
         while self._admitted:
@@ -93,6 +94,18 @@ class Batcher(Generic[Item, Answer]):
         if self._admitted >= self._limits.places:
             raise QueueFull
         return Place(self)
+
+    async def free_place(self) -> Place[Item, Answer]:
+        """Admit one request as soon as there is room. Who waits here has no claim before those who do not wait.
+
+        Raises
+        ------
+        Closed
+        """
+        while self._admitted >= self._limits.places and not self._closing:
+            self._left.clear()
+            await self._left.wait()
+        return self.place()
 
     async def _gather_forever(self) -> None:
         while True:

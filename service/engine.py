@@ -21,6 +21,8 @@ from consilium.schemas import (
     ExplainRequest,
     ExplanationAnswer,
     ModelInformation,
+    SimilarAnswer,
+    SimilarRequest,
     parse_request,
 )
 from consilium.study import Image
@@ -31,10 +33,12 @@ from service.intake import Intake
 from service.metrics import Metrics
 from service.model import Case, Model, Role, diagnose, load_version
 from service.overlays import overlay
+from service.problems import NotOffered
 from service.record.entries import Draft, Endpoint, Origin
 from service.record.recorder import Answered, Recorder
 from service.settings import Settings
 from service.shadow import Shadow
+from service.worklist import Worklists
 
 if TYPE_CHECKING:
     from consilium.registry import ResolvedModel
@@ -46,11 +50,13 @@ CARD_PAGE = "card.html"
 
 @dataclass(frozen=True, slots=True)
 class ExplanationOrder:
-    """What is asked of the model's thread for one explanation."""
+    """What is asked of the model's thread for one explanation, or one answer by similar cases.
 
-    case: Case
-    findings: tuple[str, ...] | None
-    level: str
+    `stage` is its name in the metrics.
+    """
+
+    stage: str
+    make: Callable[[], Explanation]
 
 
 DiagnosisPlace: TypeAlias = "Place[Case, Diagnosis]"
@@ -88,6 +94,8 @@ class Engine:
         self.explanations: Batcher[ExplanationOrder, Explanation] = Batcher(
             self._explain, self._model_thread, BatchLimits(1, 0.0, settings.explanation_queue)
         )
+        self.worklists = Worklists(settings)
+        self.metrics.admitted.labels("worklist").set_function(partial(_admitted, self.worklists))
         for name, batcher in (("diagnose", self.diagnoses), ("explain", self.explanations)):
             self.metrics.watch_queue(name, partial(_admitted, batcher), partial(_waiting, batcher))
 
@@ -148,10 +156,24 @@ class Engine:
         draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference)
         case = await self._prepare(form, request, draft)
         with draft.stage("explain"):
-            explanation = await place.submit(ExplanationOrder(case, request.findings, request.level))
+            make = partial(case.explain, request.findings, request.level)
+            explanation = await place.submit(ExplanationOrder("explain", make))
         with draft.stage("draw"):
             answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
         return await self._recorded(draft, case, explanation.diagnosis, answer)
+
+    async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/similar`, recorded: cases with their findings say what this one might have."""
+        request = parse_request(SimilarRequest, form.request)
+        draft = Draft(Endpoint.SIMILAR, origin, request.caller_reference)
+        case = await self._prepare(form, request, draft)
+        if case.model.neighbours is None:
+            raise NotOffered("This model holds no training cases.")
+        with draft.stage("similar"):
+            found = await place.submit(ExplanationOrder("similar", partial(case.similar, request.count)))
+        neighbours = [neighbour.to_json() for neighbour in found.neighbours]
+        answer = SimilarAnswer.model_validate(found.diagnosis.to_json() | draft.to_json() | {"neighbours": neighbours})
+        return await self._recorded(draft, case, found.diagnosis, answer)
 
     @property
     def card(self) -> str | None:
@@ -212,11 +234,14 @@ class Engine:
             return diagnose(cases)
 
     def _explain(self, orders: Sequence[ExplanationOrder]) -> Sequence[Explanation]:
-        with self.metrics.stage("explain"):
-            return [order.case.explain(order.findings, order.level) for order in orders]
+        explanations = []
+        for order in orders:
+            with self.metrics.stage(order.stage):
+                explanations.append(order.make())
+        return explanations
 
 
-def _admitted(batcher: Batcher[Any, Any]) -> int:
+def _admitted(batcher: Batcher[Any, Any] | Worklists) -> int:
     return batcher.admitted
 
 

@@ -1,4 +1,4 @@
-"""A multipart body becomes a `Form`: the JSON of the request and the bytes of the images.
+"""A multipart body becomes a `Form`, the JSON of the request and the bytes of the images, or one for each study.
 
 The body is parsed while it arrives and stays in memory: Starlette's own parser spools files to disk, where a killed
 process leaves them, and BentoML's takes a text value in a file field for a URL and fetches it. Every limit is checked
@@ -8,6 +8,7 @@ is, its bytes say (`consilium.ingest`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
 from consilium.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
-from consilium.schemas import nearest_key
+from consilium.schemas import nearest_key, split_worklist
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 IMAGES = "images"
 REQUEST = "request"
+REQUESTS = "requests"
 
 _JSON_TYPES = (b"", b"application/json", b"text/plain", b"application/octet-stream")
 _PLAIN_ENCODINGS = (b"", b"binary", b"8bit", b"7bit")
+_IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +55,50 @@ async def read_form(headers: Headers, body: AsyncIterator[bytes], settings: Sett
     InputError
         Where a part has an unknown name, comes twice, or an image part holds a text value.
     """
-    boundary = _boundary(headers)
-    _check_declared_length(headers, settings.max_body_bytes)
     parts = _Parts(settings)
+    await _read(headers, body, settings.max_body_bytes, parts)
+    return Form(b"{}" if parts.json is None else parts.json, tuple(parts.images.get(0, ())))
+
+
+async def read_worklist(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> list[Form]:
+    """Read one multipart body of several studies, in their order.
+
+    The form field ``requests`` is the JSON array of their requests; the images of the study at position i come as
+    ``images.i``, in their order.
+
+    Raises
+    ------
+    UnsupportedMedia, TooLarge, MalformedRequest, InputError
+        As `read_form`; and where there is no study, too many, or an image of none.
+    """
+    parts = _WorklistParts(settings)
+    await _read(headers, body, settings.max_body_bytes, parts)
+    if parts.json is None:
+        raise InputError(REQUESTS, None, "is required")
+    requests = split_worklist(parts.json, settings.max_worklist_studies)
+    for study in parts.images:
+        if study >= len(requests):
+            rule = f"must be of one of the {len(requests)} studies in {REQUESTS}, which count from 0"
+            raise InputError("form field", f"{IMAGES}.{study}", rule)
+    return [Form(request, tuple(parts.images.get(study, ()))) for study, request in enumerate(requests)]
+
+
+async def _read(headers: Headers, body: AsyncIterator[bytes], most_bytes: int, parts: _Parts) -> None:
+    boundary = _boundary(headers)
+    _check_declared_length(headers, most_bytes)
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         received = 0
         async for chunk in body:
             received += len(chunk)
-            if received > settings.max_body_bytes:
-                raise TooLarge("body", f"more than {settings.max_body_bytes} bytes", _at_most(settings.max_body_bytes))
+            if received > most_bytes:
+                raise TooLarge("body", f"more than {most_bytes} bytes", _at_most(most_bytes))
             if not parts.ended:
                 parser.write(chunk)
     except FormParserError:
         raise MalformedRequest("body", "broken framing", "must be multipart/form-data") from None
     if not parts.ended:
         raise MalformedRequest("body", "an unfinished part", "must end with the closing boundary")
-    return parts.form()
 
 
 def _boundary(headers: Headers) -> bytes:
@@ -98,19 +128,32 @@ def _at_most(limit: int) -> str:
 class _Part:
     """One part while it arrives."""
 
-    name: str = ""
+    where: str = ""
+    study: int | None = None
     limit: int = 0
     headers: dict[bytes, bytes] = field(default_factory=dict)
     data: bytearray = field(default_factory=bytearray)
 
 
 class _Parts:
-    """Collects the parts of one body, within the limits."""
+    """Collects the parts of one body, within the limits.
+
+    Attributes
+    ----------
+    json : bytes or None
+        The form field with the records.
+    images : dict of int to list of bytes
+        Of each study; there is only study 0 here.
+    """
+
+    json_field = REQUEST
+    images_field = IMAGES
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._request: bytes | None = None
-        self._images: list[bytes] = []
+        self._most_json_bytes = settings.max_request_bytes
+        self.json: bytes | None = None
+        self.images: dict[int, list[bytes]] = {}
         self._part = _Part()
         self._header_name = b""
         self._header_value = b""
@@ -127,9 +170,6 @@ class _Parts:
             "on_part_end": self._close,
             "on_end": self._end,
         }
-
-    def form(self) -> Form:
-        return Form(b"{}" if self._request is None else self._request, tuple(self._images))
 
     def _begin(self) -> None:
         self._part = _Part()
@@ -149,48 +189,72 @@ class _Parts:
         _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         encoding = self._part.headers.get(b"content-transfer-encoding", b"").strip().lower()
-        if name not in (IMAGES, REQUEST):
-            nearest = nearest_key(name, (IMAGES, REQUEST))
+        study = self._study(name)
+        if name != self.json_field and study is None:
+            nearest = nearest_key(name, (self.images_field, self.json_field))
             raise InputError("form field", name, f"is no known form field; the nearest is {nearest!r}")
-        self._part.name = name
         if encoding not in _PLAIN_ENCODINGS:
             shown = encoding.decode("latin-1")
             raise UnsupportedMedia(f"{name}.Content-Transfer-Encoding", shown, "must be absent or binary")
-        if name == REQUEST:
-            self._open_request()
+        if study is None:
+            self._open_json()
         else:
-            self._open_image(is_file=b"filename" in options)
+            self._open_image(name, study, is_file=b"filename" in options)
 
-    def _open_request(self) -> None:
-        if self._request is not None:
-            raise InputError(REQUEST, "two form fields", "must come once")
+    def _study(self, name: str) -> int | None:
+        """Whose image the part called `name` is; None where it is none."""
+        return 0 if name == IMAGES else None
+
+    def _open_json(self) -> None:
+        if self.json is not None:
+            raise InputError(self.json_field, "two form fields", "must come once")
         content_type, _ = parse_options_header(self._part.headers.get(b"content-type"))
         if content_type not in _JSON_TYPES:
             shown = content_type.decode("latin-1")
-            raise UnsupportedMedia(f"{REQUEST}.Content-Type", shown, "must be application/json")
-        self._part.limit = self._settings.max_request_bytes
+            raise UnsupportedMedia(f"{self.json_field}.Content-Type", shown, "must be application/json")
+        self._part.where, self._part.limit = self.json_field, self._most_json_bytes
 
-    def _open_image(self, *, is_file: bool) -> None:
-        where = f"{IMAGES}[{len(self._images)}]"
+    def _open_image(self, name: str, study: int, *, is_file: bool) -> None:
+        limit, images = self._settings.max_images, self.images.get(study, ())
+        where = f"{name}[{len(images)}]"
         if not is_file:
             raise InputError(where, "a text value", "must be a file with its bytes; a URL is never fetched")
-        if len(self._images) >= self._settings.max_images:
-            limit = self._settings.max_images
-            raise TooLarge(IMAGES, f"more than {limit} files", f"must be at most {limit} files")
-        self._part.limit = self._settings.max_image_bytes
+        if len(images) >= limit:
+            raise TooLarge(name, f"more than {limit} files", f"must be at most {limit} files")
+        self._part.where, self._part.study, self._part.limit = where, study, self._settings.max_image_bytes
 
     def _extend(self, data: bytes, start: int, end: int) -> None:
         part = self._part
         if len(part.data) + end - start > part.limit:
-            where = REQUEST if part.name == REQUEST else f"{IMAGES}[{len(self._images)}]"
-            raise TooLarge(where, f"more than {part.limit} bytes", _at_most(part.limit))
+            raise TooLarge(part.where, f"more than {part.limit} bytes", _at_most(part.limit))
         part.data += memoryview(data)[start:end]
 
     def _close(self) -> None:
-        if self._part.name == REQUEST:
-            self._request = bytes(self._part.data)
+        part = self._part
+        if part.study is None:
+            self.json = bytes(part.data)
         else:
-            self._images.append(bytes(self._part.data))
+            self.images.setdefault(part.study, []).append(bytes(part.data))
 
     def _end(self) -> None:
         self.ended = True
+
+
+class _WorklistParts(_Parts):
+    """The same for a body of several studies."""
+
+    json_field = REQUESTS
+    images_field = f"{IMAGES}.0"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._most_json_bytes = settings.max_requests_bytes
+
+    def _study(self, name: str) -> int | None:
+        found = _IMAGES_OF_A_STUDY.fullmatch(name)
+        if found is None:
+            return None
+        study, most = int(found[1]), self._settings.max_worklist_studies
+        if study >= most:
+            raise TooLarge("form field", name, f"must be at most {most} studies")
+        return study

@@ -52,7 +52,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "consilium_stage_seconds",
-            "Time in one stage: receive, decode, prepare and record of one request, diagnose and explain of one batch.",
+            "Time in one stage: receive, decode, prepare, record of a request, diagnose, explain, similar of a batch.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -91,6 +91,12 @@ class Metrics:
 
     def _define_answer_metrics(self, registry: CollectorRegistry) -> None:
         self.answers = Counter("consilium_answers", "Studies answered.", ["role", "version"], registry=registry)
+        self.worklist_studies = Counter(
+            "consilium_worklist_studies",
+            "Lines of worklists sent, by the status that the study would have had alone.",
+            ["status"],
+            registry=registry,
+        )
         self.referred = Counter(
             "consilium_referred_answers",
             "Answers that refer the study to a human.",

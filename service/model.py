@@ -22,6 +22,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from consilium.collate import Prepared
+    from consilium.explain import Neighbours
     from consilium.registry import ResolvedModel
 
 
@@ -49,6 +50,9 @@ class Model(Protocol):
     @property
     def card(self) -> Mapping[str, str]: ...
 
+    @property
+    def neighbours(self) -> Neighbours | None: ...
+
     def prepare(self, study: Study) -> Prepared: ...
 
     def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]: ...
@@ -56,6 +60,8 @@ class Model(Protocol):
     def explain_prepared(
         self, item: Prepared, findings: Sequence[str] | None = None, level: str = "fast"
     ) -> Explanation: ...
+
+    def similar_prepared(self, item: Prepared, count: int) -> Explanation: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +79,9 @@ class Case:
 
     def explain(self, findings: Sequence[str] | None, level: str) -> Explanation:
         return self.model.explain_prepared(self.prepared, findings, level)
+
+    def similar(self, count: int) -> Explanation:
+        return self.model.similar_prepared(self.prepared, count)
 
 
 def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:

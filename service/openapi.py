@@ -16,6 +16,8 @@ from consilium.schemas import (
     DIAGNOSE_EXAMPLE,
     EXPLAIN_EXAMPLE,
     FEEDBACK_EXAMPLE,
+    SIMILAR_EXAMPLE,
+    WORKLIST_EXAMPLE,
     DiagnoseRequest,
     DiagnosisAnswer,
     ExplainRequest,
@@ -25,8 +27,16 @@ from consilium.schemas import (
     ModelInformation,
     ProblemAnswer,
     ResultAnswer,
+    SimilarAnswer,
+    SimilarRequest,
+    WorklistAnswer,
+    WorklistCount,
+    WorklistProblem,
 )
+from service import examples
 from service.problems import MEDIA_TYPE
+from service.worklist import MEDIA_TYPE as LINES
+from service.worklist import WorklistResponse
 
 DESCRIPTION = """\
 Radiographs, clinical notes and observations of one patient become a calibrated probability per finding, and an
@@ -37,154 +47,11 @@ Records go in de-identified as far as the caller can: nothing in an answer or a 
 
 _REFS = "#/components/schemas/{model}"
 
-_DIAGNOSIS_EXAMPLE: dict[str, Any] = {
-    "result_id": FEEDBACK_EXAMPLE["result_id"],
-    "findings": [
-        {
-            "finding": "pneumonia",
-            "display": "Pneumonia",
-            "code": "233604007",
-            "probability": 0.83,
-            "call": True,
-            "operating_point": {
-                "threshold": 0.21,
-                "target_sensitivity": 0.9,
-                "sensitivity": {"value": 0.9, "low": 0.85, "high": 0.94},
-                "specificity": {"value": 0.78, "low": 0.74, "high": 0.82},
-            },
-            "opinions": {"image": 0.71, "text": 0.55, "observations": 0.6},
-            "interval": [0.78, 0.87],
-            "prediction_set": ["present"],
-        }
-    ],
-    "exclusive": False,
-    "modalities": ["image", "text", "observations"],
-    "model": {"name": "consilium-phantom", "version": "3", "manifest_digest": "9f2c" * 16},
-    "input_digests": {"images[0]": "51ab" * 16, "notes[0]": "07de" * 16, "observations": "c3f1" * 16},
-    "warnings": [],
-    "novelty": [
-        {"part": "image", "score": 11.2, "p_value": 0.003, "novel": True},
-        {"part": "text", "score": 3.1, "p_value": 0.62, "novel": False},
-        {"part": "observations", "score": 0.7, "p_value": 0.81, "novel": False},
-        {"part": "fused", "score": 5.4, "p_value": 0.09, "novel": False},
-    ],
-    "refer": ["The image is unlike the training data."],
-    "audit": {"verdict": "sound", "reasons": []},
-    "caller_reference": "worklist-4711",
-}
-_EXPLANATION_EXAMPLE: dict[str, Any] = _DIAGNOSIS_EXAMPLE | {
-    "explanations": [
-        {
-            "finding": "pneumonia",
-            "log_odds": 1.6,
-            "prior_log_odds": -1.9,
-            "modalities": {"image": 1.8, "text": 0.9, "observations": 0.8},
-            "images": [
-                {
-                    "image": 0,
-                    "cells": [16, 16],
-                    "peak": {"row": 1402, "column": 611, "value": 0.31},
-                    "overlay": {
-                        "media_type": "image/png",
-                        "rows": 2048,
-                        "columns": 2048,
-                        "scale": 0.31,
-                        "data": "iVBORw0KGgoAAAANSUhEUgAA…",
-                    },
-                }
-            ],
-            "words": [{"note": 0, "start": 24, "end": 29, "text": "cough", "weight": 0.21}],
-            "observations": [
-                {"analyte": "crp", "display": "C-reactive protein", "value": "112", "unit": "mg/L", "weight": 0.64}
-            ],
-            "methods": {"image": "gradient_x_activation", "modalities": "shapley"},
-        }
-    ],
-    "neighbours": [
-        {
-            "pseudonym": "b7d1c90f2a44",
-            "similarity": 0.94,
-            "labels": {"pneumonia": True},
-            "modalities": ["image", "text"],
-        }
-    ],
-}
-_FEEDBACK_EXAMPLE: dict[str, Any] = {
-    "feedback_id": "5b0f1a52-61a4-4a37-b5a8-0f2d4f5c9a10",
-    "result_id": FEEDBACK_EXAMPLE["result_id"],
-    "time": "2024-03-06T14:30:00Z",
-}
-_RESULT_EXAMPLE: dict[str, Any] = {
-    "result_id": FEEDBACK_EXAMPLE["result_id"],
-    "time": "2024-03-05T09:00:03.123456Z",
-    "endpoint": "diagnose",
-    "role": "serving",
-    "request_id": "3a4f6f0e-7d0e-4a43-8f0a-2f1de0a3c1b7",
-    "caller": "key:4f1c2a9be07d",
-    "model": _DIAGNOSIS_EXAMPLE["model"],
-    "pseudonyms": {"key_id": "779d2596", "patient": "81ae" * 16, "study": "6505" * 16, "caller_reference": "ae8d" * 16},
-    "input_digests": {
-        "images[0]": f"sha256:{'51ab' * 16}",
-        "notes[0]": f"hmac-sha256:779d2596:{'a837' * 16}",
-    },
-    "findings": [
-        {
-            "finding": "pneumonia",
-            "probability": 0.83,
-            "interval": [0.78, 0.87],
-            "call": True,
-            "threshold": 0.21,
-            "prediction_set": ["present"],
-        }
-    ],
-    "refer": ["The image is unlike the training data."],
-    "latencies_ms": {"decode": 31.2, "prepare": 4.1, "diagnose": 48.7},
-    "feedback": [
-        {
-            "feedback_id": _FEEDBACK_EXAMPLE["feedback_id"],
-            "finding": "pneumonia",
-            "state": "present",
-            "time": _FEEDBACK_EXAMPLE["time"],
-            "caller": "key:4f1c2a9be07d",
-        }
-    ],
-}
-_MODEL_EXAMPLE: dict[str, Any] = {
-    "model": _DIAGNOSIS_EXAMPLE["model"],
-    "description": "Four findings of the phantom cohort.",
-    "findings": [{"name": "pneumonia", "display": "Pneumonia", "code": "233604007"}],
-    "exclusive": False,
-    "reads": {
-        "modalities": ["image", "text", "observations"],
-        "note_kinds": ["history", "indication"],
-        "before_hours": 72.0,
-        "after_hours": 0.0,
-    },
-    "limits": {
-        "body_bytes": 134217728,
-        "images": 8,
-        "image_bytes": 67108864,
-        "image_pixels": 64000000,
-        "notes": 32,
-        "note_characters": 20000,
-        "observations": 500,
-    },
-    "audit": {"verdict": "sound", "reasons": []},
-    "card": "/v1/model/card",
-    "deployment": {
-        "follows": "models:/consilium-phantom@champion",
-        "since": "2024-03-05T08:59:12Z",
-        "registry": "reachable",
-        "last_refusal": {
-            "model": {"name": "consilium-phantom", "version": "2", "manifest_digest": "77c0" * 16},
-            "reason": "digest",
-            "detail": "consilium-phantom version 2: its artifact was altered: model.safetensors: was altered, "
-            "its SHA-256 must be that of the manifest",
-            "time": "2024-03-04T17:20:41Z",
-        },
-        "canary": {"name": "consilium-phantom", "version": "4", "manifest_digest": "c3a8" * 16},
-        "canary_share": 0.1,
-    },
+_LINES_OF_A_WORKLIST = (WorklistAnswer, WorklistProblem, WorklistCount)
+_IMAGES: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "string", "format": "binary"},
+    "description": "Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
 }
 _NO_MODEL = (
     "No model is loaded yet, too many requests are waiting, or the record cannot be reached: come again after "
@@ -221,8 +88,10 @@ def document(app: FastAPI) -> str:
         [
             (DiagnoseRequest, "validation"),
             (ExplainRequest, "validation"),
+            (SimilarRequest, "validation"),
             (FeedbackRequest, "validation"),
             (ProblemAnswer, "serialization"),
+            *((line, "serialization") for line in _LINES_OF_A_WORKLIST),
         ],
         ref_template=_REFS,
     )
@@ -271,20 +140,43 @@ def _answers(model: type[BaseModel], example: dict[str, Any], problems: list[int
 
 
 def _multipart(request: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    parts = {
-        "images": {
-            "type": "array",
-            "items": {"type": "string", "format": "binary"},
-            "description": "Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
-        },
-        "request": {"$ref": _REFS.format(model=request.__name__)},
-    }
+    parts = {"images": _IMAGES, "request": {"$ref": _REFS.format(model=request.__name__)}}
+    return _form({"type": "object", "properties": parts, "additionalProperties": False}, "request", example)
+
+
+def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, Any]:
     media = {
-        "schema": {"type": "object", "properties": parts, "additionalProperties": False},
-        "encoding": {"request": {"contentType": "application/json"}},
-        "example": {"request": example},
+        "schema": schema,
+        "encoding": {json_field: {"contentType": "application/json"}},
+        "example": {json_field: example},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": media}}}
+
+
+def _worklist() -> dict[str, Any]:
+    requests = {"type": "array", "items": {"$ref": _REFS.format(model=DiagnoseRequest.__name__)}, "minItems": 1}
+    schema = {
+        "type": "object",
+        "properties": {"requests": requests | {"description": "One for each study."}},
+        "patternProperties": {
+            r"^images\.(0|[1-9][0-9]*)$": _IMAGES
+            | {"description": "`images.0` are the files of the first study in `requests`, and so on; as in `diagnose`."}
+        },
+        "required": ["requests"],
+        "additionalProperties": False,
+    }
+    return _form(schema, "requests", WORKLIST_EXAMPLE)
+
+
+def _lines() -> dict[str, Any]:
+    """JSON Schema's way to say what a text holds (2020-12, validation, section 8)."""
+    line = {"anyOf": [{"$ref": _REFS.format(model=line.__name__)} for line in _LINES_OF_A_WORKLIST]}
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examples.WORKLIST)
+    schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": line}
+    return {
+        "description": "A line for each study, as they are answered, and a count. Without the count it was cut off.",
+        "content": {LINES: {"schema": schema | {"description": "Of each line."}, "example": text}},
+    }
 
 
 _IDEMPOTENCY_KEY = {
@@ -299,15 +191,37 @@ DIAGNOSE: dict[str, Any] = {
     "summary": "A calibrated probability per finding",
     "operation_id": "diagnose",
     "tags": ["diagnosis"],
-    "responses": _answers(DiagnosisAnswer, _DIAGNOSIS_EXAMPLE, [*_OF_A_STUDY, 409]),
+    "responses": _answers(DiagnosisAnswer, examples.DIAGNOSIS, [*_OF_A_STUDY, 409]),
     "openapi_extra": _multipart(DiagnoseRequest, DIAGNOSE_EXAMPLE) | {"parameters": [_IDEMPOTENCY_KEY]},
+}
+_WORKLIST_KEY = _IDEMPOTENCY_KEY | {
+    "description": "Drawn by the caller for one worklist and sent again with every new attempt, the same studies in "
+    "the same places: a study that was answered gets the same answer, byte for byte, and the others are answered now."
+}
+WORKLIST: dict[str, Any] = {
+    "summary": "The same for several studies; one that is refused is refused alone",
+    "operation_id": "diagnose_batch",
+    "tags": ["diagnosis"],
+    "response_class": WorklistResponse,
+    "status_code": 200,
+    "responses": {status: _problem(status) for status in (400, *_AT_THE_DOOR, 408, 413, 415, 422, 503)}
+    | {200: _lines()},
+    "openapi_extra": _worklist() | {"parameters": [_WORKLIST_KEY]},
 }
 EXPLAIN: dict[str, Any] = {
     "summary": "The same, and what spoke for and against each finding",
     "operation_id": "explain",
     "tags": ["diagnosis"],
-    "responses": _answers(ExplanationAnswer, _EXPLANATION_EXAMPLE, _OF_A_STUDY),
+    "responses": _answers(ExplanationAnswer, examples.EXPLANATION, _OF_A_STUDY),
     "openapi_extra": _multipart(ExplainRequest, EXPLAIN_EXAMPLE),
+}
+SIMILAR: dict[str, Any] = {
+    "summary": "The training cases that are most like this one, beside the diagnosis",
+    "operation_id": "similar",
+    "tags": ["diagnosis"],
+    "responses": _answers(SimilarAnswer, examples.SIMILAR, _OF_A_STUDY)
+    | {404: _problem(404, ("This model holds no training cases.", "not-found"))},
+    "openapi_extra": _multipart(SimilarRequest, SIMILAR_EXAMPLE),
 }
 _NO_RESULT = _problem(404, ("The record holds no answer of this id.", "no-such-result"))
 _RESULT_ID = {
@@ -321,14 +235,14 @@ RESULT: dict[str, Any] = {
     "summary": "What was recorded of an answer, and what was confirmed of it",
     "operation_id": "result",
     "tags": ["record"],
-    "responses": _answers(ResultAnswer, _RESULT_EXAMPLE, [*_AT_THE_DOOR, 422, 503]) | {404: _NO_RESULT},
+    "responses": _answers(ResultAnswer, examples.RESULT, [*_AT_THE_DOOR, 422, 503]) | {404: _NO_RESULT},
     "openapi_extra": {"parameters": [_RESULT_ID]},
 }
 _FEEDBACK_BODY = {
     "schema": {"$ref": _REFS.format(model=FeedbackRequest.__name__)},
     "example": FEEDBACK_EXAMPLE,
 }
-_FEEDBACK_RESPONSES = _answers(FeedbackAnswer, _FEEDBACK_EXAMPLE, [400, *_AT_THE_DOOR, 408, 413, 415, 422, 503])
+_FEEDBACK_RESPONSES = _answers(FeedbackAnswer, examples.FEEDBACK, [400, *_AT_THE_DOOR, 408, 413, 415, 422, 503])
 FEEDBACK: dict[str, Any] = {
     "summary": "What turned out to be true of an earlier answer",
     "operation_id": "feedback",
@@ -342,7 +256,7 @@ MODEL: dict[str, Any] = {
     "summary": "Which model answers, what it reads, and what a request may hold",
     "operation_id": "model",
     "tags": ["model"],
-    "responses": _answers(ModelInformation, _MODEL_EXAMPLE, [*_AT_THE_DOOR, 503]),
+    "responses": _answers(ModelInformation, examples.MODEL, [*_AT_THE_DOOR, 503]),
 }
 CARD: dict[str, Any] = {
     "summary": "The model's card, a page for people: intended use, cohort, evaluation, limits",

@@ -40,12 +40,25 @@ class Overdue(ConsiliumError):
         self.status = status
 
 
+class NotOffered(ConsiliumError):
+    """The model that answers has not what was asked for."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
 def problem_response(error: BaseException) -> Response:
     """The answer to a request that ended in `error`, which is logged."""
+    said, headers = problem(error)
+    body = said.model_dump_json(exclude_none=True)
+    return Response(body, status_code=said.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
+    """What is said of `error`, which is logged, and the headers that belong to it."""
     instance = uuid.uuid4().urn
     status, detail, headers = _told(error)
     broken = error if isinstance(error, InputError) else None
-    problem = ProblemAnswer(
+    said = ProblemAnswer(
         type=f"urn:consilium:problem:{_kind(error, status)}",
         title=status.phrase,
         status=status.value,
@@ -56,8 +69,7 @@ def problem_response(error: BaseException) -> Response:
         rule=_printable(broken.rule) if broken else None,
     )
     _log(error, status, instance)
-    body = problem.model_dump_json(exclude_none=True)
-    return Response(body, status_code=status.value, media_type=MEDIA_TYPE, headers=headers)
+    return said, headers
 
 
 def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
@@ -69,6 +81,8 @@ def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
         return error.status, str(error), {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Overdue):
         return error.status, str(error), {"Connection": "close"}
+    if isinstance(error, NotOffered):
+        return error.status, str(error), {}
     if isinstance(error, HTTPException):
         return HTTPStatus(error.status_code), error.detail, dict(error.headers or {})
     return HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed through no fault of its own.", {}

@@ -79,6 +79,10 @@ class Settings(RecordSettings):
     """Diagnosis requests admitted at once; each may hold a body in memory. Over it: 503."""
     explanation_queue: Count = 8
     """Explanation requests admitted at once. Over it: 503."""
+    worklist_queue: Count = 2
+    """Worklists (`POST /v1/diagnose/batch`) admitted at once, beside the above; each holds a body. Over it: 503."""
+    worklist_places: Count = 16
+    """Of `diagnosis_queue`, how many places one worklist may hold at once; the others are for single studies."""
     retry_after_s: Count = 1
     """What a 503 asks the caller to wait."""
     header_timeout_s: Seconds = 10.0
@@ -87,6 +91,8 @@ class Settings(RecordSettings):
     """How long a body may take to arrive. Over it: 408."""
     answer_timeout_s: Seconds = 30.0
     """How long decoding and diagnosis may take. Over it: 504."""
+    send_timeout_s: Seconds = 30.0
+    """How long a worklist's caller may take to read one line. Over it the connection is closed."""
     explanation_timeout_s: Seconds = 120.0
     """How long decoding and explanation may take. Over it: 504."""
 
@@ -104,6 +110,10 @@ class Settings(RecordSettings):
     """Rows times columns, as the file's headers declare them; looked at before anything is decoded."""
     max_request_bytes: Count = MEBIBYTE
     """Bytes of the form field ``request``."""
+    max_worklist_studies: Count = 32
+    """Studies of one worklist; the limits of a study hold for each, that of a body for all together."""
+    max_requests_bytes: Count = 4 * MEBIBYTE
+    """Bytes of the form field ``requests``, which a worklist has instead."""
     max_notes: Count = 32
     max_note_characters: Count = 20_000
     max_observations: Count = 500

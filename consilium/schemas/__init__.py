@@ -1,4 +1,5 @@
-"""The wire types: what is sent to the service (`requests.py`) and what it answers (`answers.py`, `record.py`).
+"""The wire types: what is sent to the service (`requests.py`), what it answers (`answers.py`, `record.py`), or both
+(`worklist.py`).
 
 Every key is known. Of other libraries only pydantic is imported.
 """
@@ -25,6 +26,7 @@ from consilium.schemas.answers import (
     ProblemAnswer,
     RefusalAnswer,
     SaliencyAnswer,
+    SimilarAnswer,
     WordAnswer,
 )
 from consilium.schemas.record import (
@@ -37,13 +39,23 @@ from consilium.schemas.requests import (
     DIAGNOSE_EXAMPLE,
     EXPLAIN_EXAMPLE,
     MAX_CALLER_REFERENCE,
+    SIMILAR_EXAMPLE,
     DiagnoseRequest,
     ExplainRequest,
     NoteRecord,
     ObservationRecord,
     PatientRecord,
+    SimilarRequest,
     nearest_key,
     parse_request,
+)
+from consilium.schemas.worklist import (
+    WORKLIST_EXAMPLE,
+    WorklistAnswer,
+    WorklistCount,
+    WorklistLine,
+    WorklistProblem,
+    split_worklist,
 )
 
 __all__ = [
@@ -51,6 +63,8 @@ __all__ = [
     "EXPLAIN_EXAMPLE",
     "FEEDBACK_EXAMPLE",
     "MAX_CALLER_REFERENCE",
+    "SIMILAR_EXAMPLE",
+    "WORKLIST_EXAMPLE",
     "AuditAnswer",
     "DeploymentInformation",
     "DiagnoseRequest",
@@ -80,7 +94,14 @@ __all__ = [
     "RefusalAnswer",
     "ResultAnswer",
     "SaliencyAnswer",
+    "SimilarAnswer",
+    "SimilarRequest",
     "WordAnswer",
+    "WorklistAnswer",
+    "WorklistCount",
+    "WorklistLine",
+    "WorklistProblem",
     "nearest_key",
     "parse_request",
+    "split_worklist",
 ]

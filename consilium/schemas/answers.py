@@ -188,6 +188,15 @@ class ExplanationAnswer(DiagnosisAnswer):
     neighbours: tuple[NeighbourAnswer, ...] = Field(description="Most alike first.")
 
 
+class SimilarAnswer(DiagnosisAnswer):
+    """The answer of `POST /v1/similar`: the nearest training cases, beside the diagnosis and its reservations.
+
+    Every study has nearest cases, one that is like none of them, too: `novelty` and `refer` tell.
+    """
+
+    neighbours: tuple[NeighbourAnswer, ...] = Field(description="Most alike first.")
+
+
 class FindingInformation(Wire):
     """One finding that the model gives a probability for."""
 

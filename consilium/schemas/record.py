@@ -74,7 +74,7 @@ class ResultAnswer(Wire):
 
     result_id: UUID
     time: datetime = Field(description="When it was made (UTC).")
-    endpoint: str = Field(description="What was asked for: `diagnose` or `explain`.")
+    endpoint: str = Field(description="What was asked for: `diagnose`, `explain` or `similar`.")
     role: str = Field(description="Of the model that answered: `serving`, or that of one whose answers nobody gets.")
     request_id: str = Field(description="A keyed digest where the caller gave the request a name of its own.")
     caller: str

@@ -27,6 +27,9 @@ from consilium.study import NoteKind
 MAX_CALLER_REFERENCE = 200
 """Characters of a caller's own reference that are echoed."""
 
+MAX_SIMILAR = 50
+"""Training cases that one answer may show."""
+
 Moment = Annotated[
     str,
     StringConstraints(min_length=1, max_length=40),
@@ -59,6 +62,7 @@ DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
     "reference_time": "2024-03-05T09:00:00",
     "caller_reference": "worklist-4711",
 }
+SIMILAR_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"count": 3}
 EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
 
 
@@ -116,6 +120,14 @@ class ExplainRequest(DiagnoseRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAIN_EXAMPLE]})
 
 
+class SimilarRequest(DiagnoseRequest):
+    """The form field `request` of `POST /v1/similar`."""
+
+    count: int = Field(default=5, ge=1, le=MAX_SIMILAR, strict=True, description="Most cases in the answer.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SIMILAR_EXAMPLE]})
+
+
 Request = TypeVar("Request", bound=BaseModel)
 
 
@@ -145,7 +157,7 @@ def _input_error(model: type[BaseModel], error: ValidationError) -> InputError:
     first = error.errors(include_url=False)[0]
     where, kind, rule = first["loc"], first["type"], first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":
-        return MalformedRequest("request", "a text that is no JSON", f"must be JSON in UTF-8 ({_place(rule)})")
+        return MalformedRequest("request", "a text that is no JSON", f"must be JSON in UTF-8 ({broken_at(rule)})")
     if kind == "extra_forbidden":
         known = _keys(model, where[:-1])
         rule = f"is no known key; the nearest is {nearest_key(str(where[-1]), known)!r}"
@@ -155,8 +167,8 @@ def _input_error(model: type[BaseModel], error: ValidationError) -> InputError:
     return InputError(_path(where), first["input"], _lower_first(rule))
 
 
-def _place(message: str) -> str:
-    """Only where the text stopped being JSON: the parser's message may quote what the caller wrote."""
+def broken_at(message: str) -> str:
+    """Where a text stopped being JSON, and nothing else: the parser's `message` may quote what the caller wrote."""
     _, found, place = message.rpartition(" at line ")
     return f"not at line {place}" if found else "it cannot be parsed"
 

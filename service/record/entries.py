@@ -21,6 +21,7 @@ class Endpoint(StrEnum):
 
     DIAGNOSE = "diagnose"
     EXPLAIN = "explain"
+    SIMILAR = "similar"
 
 
 @dataclass(frozen=True, slots=True)

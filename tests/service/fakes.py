@@ -26,12 +26,23 @@ from consilium.diagnosis import (
     WordWeight,
 )
 from consilium.errors import InputError
+from consilium.explain import Neighbours
 from consilium.findings import Finding, FindingSet
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, NoteKind, Study
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
+
+CASES = Neighbours(
+    embeddings=np.array([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], np.float32),
+    labels=np.array([[0, 0], [1, -1], [0, 1]], np.int8),
+    present=np.array([[True, False, False], [True, True, False], [False, True, False]]),
+    pseudonyms=("aa", "bb", "cc"),
+    findings=FINDINGS.names,
+    cohort_studies=3,
+)
+"""To the state (1, 0) nearest are bb, cc, aa."""
 
 
 class FakeModel:
@@ -49,6 +60,7 @@ class FakeModel:
         self.hold = threading.Event()
         self.hold.set()
         self.entered = threading.Event()
+        self.neighbours: Neighbours | None = CASES
 
     def prepare(self, study: Study) -> Any:
         if any(note.text == "unprepared" for note in study.notes):
@@ -69,6 +81,10 @@ class FakeModel:
         explained = tuple(self._explained(item.study, name, level) for name in names)
         neighbour = Neighbour("b7d1c90f", 0.75, {"pneumonia": True, "pneumothorax": None}, (Modality.TEXT,))
         return Explanation(self._diagnosis(item.study), explained, (neighbour,))
+
+    def similar_prepared(self, item: Any, count: int) -> Explanation:
+        assert self.neighbours is not None
+        return Explanation(self._diagnosis(item.study), (), self.neighbours.nearest([1.0, 0.0], count))
 
     def probability(self, study: Study) -> float:
         if study.images:

@@ -18,8 +18,9 @@ from PIL import Image as Picture
 from starlette.requests import ClientDisconnect, Request
 
 from consilium.schemas import DiagnosisAnswer, ExplanationAnswer, ModelInformation
-from service.application import _while_connected, create_app
+from service.application import create_app
 from service.engine import Engine, Model
+from service.presence import while_connected
 from service.settings import Settings
 from tests.service.fakes import POISON, FakeModel
 
@@ -395,7 +396,7 @@ def test_an_error_after_the_caller_went_away_is_not_logged(caplog: pytest.LogCap
 
     async def go() -> None:
         with pytest.raises(ClientDisconnect):
-            await _while_connected(Request({"type": "http"}, receive), answer())
+            await while_connected(Request({"type": "http"}, receive), answer())
         await asyncio.sleep(0.01)
 
     with caplog.at_level(logging.DEBUG):
