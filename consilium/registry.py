@@ -21,6 +21,7 @@ from consilium.artifact import read_recipe, verify
 from consilium.copies import fetched_copy
 from consilium.diagnosis import ModelIdentity
 from consilium.errors import AlteredArtifact, InputError, RegistryError
+from consilium.packed import is_packed, read_packed
 from consilium.recipe import Recipe
 from consilium.store import open_store, store_errors, tracking_uri
 
@@ -103,6 +104,8 @@ class RegisteredVersion:
 def resolve(source: str) -> ResolvedModel:
     """A verified local copy of the model that `source` names: a folder, or ``models:/name@alias``, ``models:/name/3``.
 
+    A folder is an artifact, which nobody has registered as far as it knows, or a packed model (`consilium.packed`).
+
     Raises
     ------
     InputError
@@ -116,6 +119,8 @@ def resolve(source: str) -> ResolvedModel:
         folder = Path(source)
         if not source or not folder.is_dir():
             raise InputError("model", source, _SOURCE_RULE)
+        if is_packed(folder):
+            return ResolvedModel(*read_packed(folder))
         digest = verify(folder)
         return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
     parts = _parts(source)

@@ -48,14 +48,16 @@ def command(port: int, bento: str = SERVICE, host: str = LOOPBACK) -> list[str]:
     return [*python, "--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(GRACE_S)]
 
 
-def environment(model: str | Path, settings: Mapping[str, object] | None = None) -> dict[str, str]:
+def environment(model: str | Path | None, settings: Mapping[str, object] | None = None) -> dict[str, str]:
     """The environment of the caller, with the model and the `settings` (``{"batch_size": 4}``) of the service.
+
+    Without a model, a bento serves what was packed with it.
 
     Every path becomes absolute: the service runs in `_FOLDER`. A record that nothing is said of gets its keys here.
     """
     source = str(model)
-    places = {
-        f"{PREFIX}MODEL": source if source.startswith("models:") else str(Path(source).resolve()),
+    named = {f"{PREFIX}MODEL": source if source.startswith("models:") else str(Path(source).resolve())}
+    places = ({} if model is None else named) | {
         f"{PREFIX}HOME": str(Path(os.environ.get(f"{PREFIX}HOME") or "var").resolve()),
         "MLFLOW_TRACKING_URI": _absolute(tracking_uri()),
     }
@@ -119,8 +121,8 @@ class RunningService:
 
     Parameters
     ----------
-    model : str or Path
-        A model folder, or a ``models:/`` URI.
+    model : str or Path or None
+        A model folder, or a ``models:/`` URI; None for what is packed in a bento.
     settings : mapping, optional
         Settings of `service.settings.Settings`, by field name. Unless they say who may ask, everybody may.
     bento : str
@@ -131,7 +133,7 @@ class RunningService:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | None,
         settings: Mapping[str, object] | None = None,
         *,
         bento: str = SERVICE,

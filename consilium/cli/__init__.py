@@ -17,7 +17,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
-from consilium.cli import cohorts, demo, diagnose, fusions, keys, models, record, serve, shifts, sweep, train
+from consilium.cli import bento, cohorts, demo, diagnose, fusions, keys, models, record, serve, shifts, sweep, train
 from consilium.errors import CohortError, ConsiliumError, InputError, ServiceProblem
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -47,7 +47,7 @@ def _consilium(
     """
 
 
-for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, serve, keys, record, models):
+for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, serve, bento, keys, record, models):
     group.add_to(app)
 
 

@@ -1,0 +1,63 @@
+"""What goes into a bento; that it is built and answers stands in `tests/integration/test_bento.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consilium.diagnosis import ModelIdentity
+from consilium.errors import ArtifactError, InputError
+from service import bento, contents
+
+IDENTITY = ModelIdentity("consilium-ward", "7", "ab" * 32)
+ALIAS = "models:/consilium-ward@champion"
+
+
+@pytest.mark.parametrize("source", ["models:/consilium-ward/7", "model-folder", ""])
+def test_only_an_alias_can_be_followed(source: str) -> None:
+    with pytest.raises(InputError, match="must be models:/NAME@ALIAS with --follow"):
+        bento.build(source, follow=True)
+
+
+def test_what_is_no_model_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is missing"):
+        bento.build(str(tmp_path))
+
+
+def test_a_failed_build_says_what_bentoml_said(tmp_path: Path) -> None:
+    with pytest.raises(bento.BuildFailed, match=r"bentoml get: .*nothing:1.* not found"):
+        bento._bentoml(tmp_path, "get", "nothing:1")
+
+
+def test_labels_say_what_is_inside_and_the_image_knows_where() -> None:
+    options = bento._options("models:/consilium-ward/7", IDENTITY)
+    assert options["labels"] == {
+        "project": "consilium",
+        "consilium": bento.__version__,
+        "model": "consilium-ward",
+        "version": "7",
+        "manifest_digest": "ab" * 32,
+    }
+    assert {"name": "CONSILIUM_MODEL", "value": "/home/bentoml/bento/src/model"} in options["envs"]  # type: ignore[operator]
+
+
+def test_a_following_bento_names_its_alias_and_no_model() -> None:
+    options = bento._options(ALIAS, None)
+    assert options["labels"] == {"project": "consilium", "consilium": bento.__version__, "follows": ALIAS}
+    assert {"name": "CONSILIUM_MODEL", "value": ALIAS} in options["envs"]  # type: ignore[operator]
+
+
+def test_what_a_bento_serves_lies_beside_its_packages(tmp_path: Path) -> None:
+    assert contents.source(tmp_path) == str(tmp_path / "model")
+    (tmp_path / contents.SOURCE).write_text(f"{ALIAS}\n")
+    assert contents.source(tmp_path) == ALIAS
+
+
+def test_bentoml_is_told_nothing_of_this_machines_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@db/record")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    code = "import os; print(sorted(n for n in os.environ if n.startswith(('CONSILIUM_', 'MLFLOW_'))))"
+    (tmp_path / "bentoml.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert bento._bentoml(tmp_path) == "['MLFLOW_DISABLE_TELEMETRY']"
