@@ -6,6 +6,7 @@ what is installed. No setting of the machine that builds it is written down, so 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -41,6 +43,11 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+_BUILD = """
+import json, bentoml
+bento = bentoml.bentos.build_bentofile()
+print(json.dumps([str(bento.tag), bento.path]))
+"""
 
 
 class BuildFailed(ConsiliumError):
@@ -98,9 +105,7 @@ def build(source: str, *, follow: bool = False) -> Built:
         (context / _REQUIREMENTS).write_text(requirements("consilium", "serve"), encoding="utf-8")
         options = yaml.safe_dump(_options(source, model), sort_keys=False)
         (context / _BENTOFILE).write_text(options, encoding="utf-8")
-        tag = _bentoml(context, "build", "--output", "tag").removeprefix("__tag__:")
-        folder = _bentoml(context, "get", tag, "--output", "path")
-    return Built(tag, Path(folder), source, model)
+        return Built(*_built(context), source, model)
 
 
 def _copy_packages(context: Path) -> None:
@@ -146,17 +151,18 @@ def _description(source: str, model: ModelIdentity | None) -> str:
     return f"# Consilium {__version__}\n\n{served}\nDecision support for research, no certified medical device.\n"
 
 
-def _bentoml(folder: Path, *arguments: str) -> str:
-    """What `bentoml` prints, run in `folder`.
+def _built(context: Path) -> tuple[str, Path]:
+    """Tag and folder of the bento that BentoML builds of the bentofile in `context`.
 
-    In a process of its own: BentoML imports the service from the copy, whose packages this process has already.
+    In a process of its own: BentoML imports the service from the copy, whose packages this process has already. Not by
+    its command, which breaks its lines at a width and colours them.
     """
     environment = _without_settings(os.environ) | _QUIET
     # BentoML calls uv by its name.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     ended = subprocess.run(  # noqa: S603 - the command is ours
-        [sys.executable, "-m", "bentoml", *arguments],
-        cwd=folder,
+        [sys.executable, "-c", _BUILD],
+        cwd=context,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -164,9 +170,16 @@ def _bentoml(folder: Path, *arguments: str) -> str:
         check=False,
     )
     if ended.returncode != 0:
-        lines = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
-        raise BuildFailed(f"bentoml {arguments[0]}: {lines[-1] if lines else f'ended with code {ended.returncode}'}")
-    return ended.stdout.strip()
+        raise BuildFailed(f"BentoML built no bento (code {ended.returncode}): {_reason(ended.stderr)}")
+    tag, folder = json.loads(ended.stdout.splitlines()[-1])
+    return tag, Path(folder)
+
+
+def _reason(errors: str) -> str:
+    """What follows the last trace: its lines are indented, the error's own are not."""
+    lines = errors.strip().splitlines()
+    said = list(takewhile(lambda line: not line.startswith(" "), reversed(lines)))
+    return " ".join(reversed(said))
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:

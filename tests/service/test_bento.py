@@ -26,8 +26,9 @@ def test_what_is_no_model_is_not_packed(tmp_path: Path) -> None:
 
 
 def test_a_failed_build_says_what_bentoml_said(tmp_path: Path) -> None:
-    with pytest.raises(bento.BuildFailed, match=r"bentoml get: .*nothing:1.* not found"):
-        bento._bentoml(tmp_path, "get", "nothing:1")
+    (tmp_path / "bentofile.yaml").write_text("service: nowhere:Nothing\n")
+    with pytest.raises(bento.BuildFailed, match=r"BentoML built no bento \(code 1\): bentoml\.exceptions.*nowhere"):
+        bento._built(tmp_path)
 
 
 def test_labels_say_what_is_inside_and_the_image_knows_where() -> None:
@@ -57,7 +58,6 @@ def test_what_a_bento_serves_lies_beside_its_packages(tmp_path: Path) -> None:
 def test_bentoml_is_told_nothing_of_this_machines_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@db/record")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
-    code = "import os; print(sorted(n for n in os.environ if n.startswith(('CONSILIUM_', 'MLFLOW_'))))"
-    (tmp_path / "bentoml.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert bento._bentoml(tmp_path) == "['MLFLOW_DISABLE_TELEMETRY']"
+    names = "[n for n in os.environ if n.startswith(('CONSILIUM_', 'MLFLOW_'))]"
+    monkeypatch.setattr(bento, "_BUILD", f"import json, os; print(json.dumps([{names}, '/']))")
+    assert bento._built(tmp_path)[0] == ["MLFLOW_DISABLE_TELEMETRY"]
