@@ -12,7 +12,7 @@ an error of `consilium.errors`.
 """
 
 from consilium.client.clients import AsyncClient, Client
-from consilium.client.parts import ExplainRecords, ImageFile, Records
+from consilium.client.parts import ExplainRecords, ImageFile, Records, SimilarRecords, StudyRecords
 from consilium.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
 
 __all__ = [
@@ -23,5 +23,7 @@ __all__ = [
     "Records",
     "ServiceProblem",
     "ServiceUnreachable",
+    "SimilarRecords",
+    "StudyRecords",
     "UnreadableAnswer",
 ]

@@ -14,7 +14,20 @@ from typing import Any, TypeVar, Unpack, cast
 import httpx
 
 from consilium.client.exchange import Attempt, Exchange, Outcome, Patience, Pause, Step, exchange, once, reader
-from consilium.client.parts import ExplainRecords, ImageFile, Records, checked, form, read_images
+from consilium.client.lines import Told, worklist_reader
+from consilium.client.parts import (
+    ExplainRecords,
+    FormParts,
+    ImageFile,
+    Records,
+    SimilarRecords,
+    StudyRecords,
+    checked,
+    form,
+    read_images,
+    read_studies,
+    worklist_form,
+)
 from consilium.errors import InputError, ServiceProblem
 from consilium.schemas import (
     DiagnoseRequest,
@@ -25,6 +38,8 @@ from consilium.schemas import (
     FeedbackRequest,
     ModelInformation,
     ResultAnswer,
+    SimilarAnswer,
+    SimilarRequest,
 )
 
 Answer = TypeVar("Answer")
@@ -57,10 +72,17 @@ class _Calls:
         return {"method": attempt.method, "url": attempt.path, "headers": headers, **attempt.body}
 
     def _diagnose(self, images: Sequence[bytes], request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
-        return exchange(_post_form("/v1/diagnose", images, request), reader(DiagnosisAnswer), self._patience)
+        return exchange(_post("/v1/diagnose", form(images, request)), reader(DiagnosisAnswer), self._patience)
+
+    def _diagnose_batch(self, studies: Sequence[tuple[list[bytes], DiagnoseRequest]]) -> Exchange[list[Told]]:
+        attempt = _post("/v1/diagnose/batch", worklist_form(studies))
+        return exchange(attempt, worklist_reader(len(studies)), self._patience)
 
     def _explain(self, images: Sequence[bytes], request: ExplainRequest) -> Exchange[ExplanationAnswer]:
-        return exchange(_post_form("/v1/explain", images, request), reader(ExplanationAnswer), self._patience)
+        return exchange(_post("/v1/explain", form(images, request)), reader(ExplanationAnswer), self._patience)
+
+    def _similar(self, images: Sequence[bytes], request: SimilarRequest) -> Exchange[SimilarAnswer]:
+        return exchange(_post("/v1/similar", form(images, request)), reader(SimilarAnswer), self._patience)
 
     def _model(self) -> Exchange[ModelInformation]:
         return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
@@ -148,11 +170,40 @@ class Client(_Calls):
         """
         return self._run(self._diagnose(read_images(images), checked(DiagnoseRequest, request, records)))
 
+    def diagnose_batch(self, studies: Sequence[StudyRecords]) -> list[DiagnosisAnswer | ServiceProblem]:
+        """For each of several studies, in their order, its diagnosis or why it has none.
+
+        All go in one body; one that is refused is refused alone. Where the connection breaks, those that were answered
+        are not answered anew: the next attempt gets the same answers.
+
+        Parameters
+        ----------
+        studies : sequence of mappings
+            Each as the keywords of `diagnose`, ``images`` included: ``{"images": ["film.dcm"], "notes": [...]}``.
+
+        Raises
+        ------
+        InputError
+            Where a study breaks a rule; nothing was sent.
+        ServiceProblem, ServiceUnreachable, UnreadableAnswer
+            Of the whole.
+        """
+        return self._run(self._diagnose_batch(read_studies(studies)))
+
     def explain(
         self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
     ) -> ExplanationAnswer:
         """As `diagnose`, and what spoke for each finding; by keyword also ``findings`` and ``level``."""
         return self._run(self._explain(read_images(images), checked(ExplainRequest, request, records)))
+
+    def similar(
+        self, images: Sequence[ImageFile] = (), request: SimilarRequest | None = None, **records: Unpack[SimilarRecords]
+    ) -> SimilarAnswer:
+        """As `diagnose`, and the training cases that are most like this one; by keyword also ``count``.
+
+        A model that holds no training cases gives a `ServiceProblem` with status 404.
+        """
+        return self._run(self._similar(read_images(images), checked(SimilarRequest, request, records)))
 
     def model(self) -> ModelInformation:
         """Which model answers, what it reads, and what a request may hold."""
@@ -229,12 +280,23 @@ class AsyncClient(_Calls):
         asked = checked(DiagnoseRequest, request, records)
         return await self._run(self._diagnose(await asyncio.to_thread(read_images, images), asked))
 
+    async def diagnose_batch(self, studies: Sequence[StudyRecords]) -> list[DiagnosisAnswer | ServiceProblem]:
+        """See `Client.diagnose_batch`."""
+        return await self._run(self._diagnose_batch(await asyncio.to_thread(read_studies, studies)))
+
     async def explain(
         self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
     ) -> ExplanationAnswer:
         """See `Client.explain`."""
         asked = checked(ExplainRequest, request, records)
         return await self._run(self._explain(await asyncio.to_thread(read_images, images), asked))
+
+    async def similar(
+        self, images: Sequence[ImageFile] = (), request: SimilarRequest | None = None, **records: Unpack[SimilarRecords]
+    ) -> SimilarAnswer:
+        """See `Client.similar`."""
+        asked = checked(SimilarRequest, request, records)
+        return await self._run(self._similar(await asyncio.to_thread(read_images, images), asked))
 
     async def model(self) -> ModelInformation:
         """See `Client.model`."""
@@ -299,6 +361,6 @@ def _base(url: str) -> httpx.URL:
     return base
 
 
-def _post_form(path: str, images: Sequence[bytes], request: DiagnoseRequest) -> Attempt:
+def _post(path: str, parts: FormParts) -> Attempt:
     """With a key of its own, by which the service knows the next attempt for the same request."""
-    return Attempt("POST", path, {"Idempotency-Key": str(uuid.uuid4())}, {"files": form(images, request)})
+    return Attempt("POST", path, {"Idempotency-Key": str(uuid.uuid4())}, {"files": parts})

@@ -139,26 +139,36 @@ def _failure(outcome: Outcome) -> ConsiliumError:
 
 
 def _problem(response: httpx.Response) -> ServiceProblem:
-    about = {
-        "retry_after_s": _seconds(response.headers.get("Retry-After")),
-        "request_id": response.headers.get("X-Request-Id"),
-    }
     try:
         said = ProblemAnswer.model_validate_json(response.content)
     except ValidationError:
         # Of a proxy in between, whose page is not ours to quote.
-        return ServiceProblem(response.status_code, response.reason_phrase or "an error", **about)
+        return ServiceProblem(
+            response.status_code, response.reason_phrase or "an error", **_about_problem(response.headers)
+        )
+    return service_problem(said.model_copy(update={"status": response.status_code}), response.headers)
+
+
+def service_problem(said: ProblemAnswer, headers: httpx.Headers) -> ServiceProblem:
+    """The error that `said` tells of, with what the headers of its response add."""
     detail = said.detail if len(said.detail) <= _LONGEST_DETAIL else said.detail[: _LONGEST_DETAIL - 1] + "…"
     return ServiceProblem(
-        response.status_code,
+        said.status,
         detail,
         title=said.title,
         instance=said.instance,
         field=said.field,
         value=said.value,
         rule=said.rule,
-        **about,
+        **_about_problem(headers),
     )
+
+
+def _about_problem(headers: httpx.Headers) -> dict[str, Any]:
+    return {
+        "retry_after_s": _seconds(headers.get("Retry-After")),
+        "request_id": headers.get("X-Request-Id"),
+    }
 
 
 def _seconds(header: str | None) -> float | None:

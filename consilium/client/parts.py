@@ -16,6 +16,9 @@ from consilium.schemas import DiagnoseRequest, NoteRecord, ObservationRecord, Pa
 ImageFile: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or the bytes of the file."""
 
+FormParts: TypeAlias = list[tuple[str, tuple[str | None, bytes, str]]]
+"""Of a multipart body, as httpx takes them."""
+
 Request = TypeVar("Request", bound=DiagnoseRequest)
 _RECORDS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
@@ -35,6 +38,18 @@ class ExplainRecords(Records, total=False):
 
     findings: Sequence[str] | None
     level: Literal["fast", "thorough"]
+
+
+class SimilarRecords(Records, total=False):
+    """What a `SimilarRequest` holds, where it is given by keyword."""
+
+    count: int
+
+
+class StudyRecords(Records, total=False):
+    """One study of several: its images, and what a `DiagnoseRequest` holds."""
+
+    images: Sequence[ImageFile]
 
 
 def checked(kind: type[Request], request: Request | None, records: Mapping[str, object]) -> Request:
@@ -77,8 +92,43 @@ def _read(image: ImageFile, number: int) -> bytes:
         raise InputError(f"images[{number}]", type(image).__name__, "must be a path or the bytes of a file") from None
 
 
-def form(images: Sequence[bytes], request: DiagnoseRequest) -> list[tuple[str, tuple[str | None, bytes, str]]]:
+def read_studies(studies: Sequence[StudyRecords]) -> list[tuple[list[bytes], DiagnoseRequest]]:
+    """The images and the checked request of every study.
+
+    Raises
+    ------
+    InputError
+        Names the study.
+    """
+    if not studies:
+        raise InputError("studies", studies, "must be at least one")
+    read = []
+    for number, study in enumerate(studies):
+        try:
+            records: dict[str, object] = dict(study)
+            images = read_images(study.get("images", ()))
+            records.pop("images", None)
+            read.append((images, checked(DiagnoseRequest, None, records)))
+        except InputError as error:
+            raise error.at(f"studies[{number}]") from None
+    return read
+
+
+def form(images: Sequence[bytes], request: DiagnoseRequest) -> FormParts:
     """The parts of a multipart body. A file's own name is not sent: it may name the patient."""
-    files = [("images", (f"image-{number}", data, "application/octet-stream")) for number, data in enumerate(images)]
-    text = request.model_dump_json(exclude_none=True).encode()
-    return [*files, ("request", (None, text, "application/json"))]
+    return [*_files("images", images), _json("request", request.model_dump_json(exclude_none=True))]
+
+
+def worklist_form(studies: Sequence[tuple[Sequence[bytes], DiagnoseRequest]]) -> FormParts:
+    """The same for several studies."""
+    files = [part for number, (images, _) in enumerate(studies) for part in _files(f"images.{number}", images)]
+    requests = ",".join(request.model_dump_json(exclude_none=True) for _, request in studies)
+    return [*files, _json("requests", f"[{requests}]")]
+
+
+def _files(field: str, images: Sequence[bytes]) -> FormParts:
+    return [(field, (f"image-{number}", data, "application/octet-stream")) for number, data in enumerate(images)]
+
+
+def _json(field: str, text: str) -> tuple[str, tuple[None, bytes, str]]:
+    return field, (None, text.encode(), "application/json")
