@@ -115,6 +115,20 @@ def test_an_explanation_has_the_diagnosis_and_the_nearest_cases(diagnostician: D
     assert bare.explain(study, []).neighbours == ()
 
 
+@pytest.mark.parametrize("count", [1, 7])
+def test_similar_cases_are_those_of_an_explanation_beside_the_same_diagnosis(
+    diagnostician: Diagnostician, count: int
+) -> None:
+    study = tiny_study(3)
+    (diagnosis,) = diagnostician.diagnose([study])
+    found = diagnostician.similar_prepared(diagnostician.prepare(study), count)
+    assert (found.diagnosis.to_json(), found.findings) == (diagnosis.to_json(), ())
+    assert len(found.neighbours) == count
+    explained = diagnostician.explain(study, []).neighbours
+    assert [case.pseudonym for case in found.neighbours[:5]] == [case.pseudonym for case in explained[:count]]
+    assert found.neighbours[0].similarity == pytest.approx(explained[0].similarity, abs=1e-5)
+
+
 def test_mixed_studies_in_one_batch_are_answered_as_alone(diagnostician: Diagnostician) -> None:
     studies = [tiny_study(n, subset) for n, subset in enumerate(nonempty_subsets(ALL))]
     together = diagnostician.diagnose(studies)

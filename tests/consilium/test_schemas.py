@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from consilium.errors import InputError, MalformedRequest
-from consilium.schemas import DiagnoseRequest, ExplainRequest, parse_request
+from consilium.errors import InputError, MalformedRequest, TooLarge
+from consilium.schemas import DIAGNOSE_EXAMPLE, DiagnoseRequest, ExplainRequest, parse_request, split_worklist
 
 
 def test_a_request_is_read_and_written_again() -> None:
@@ -69,6 +69,35 @@ def test_what_is_no_json_is_malformed_and_not_quoted(data: bytes) -> None:
     with pytest.raises(MalformedRequest) as caught:
         parse_request(DiagnoseRequest, data)
     assert caught.value.rule.startswith("must be JSON in UTF-8")
+
+
+def test_a_worklist_is_split_into_the_requests_that_each_study_would_be_alone() -> None:
+    odd = ['{"nots": 1}', "[1.5]", '"Gr\u00fc\u00dfe"', "null", '{"observations":[{"value":1e999}]}']
+    parts = split_worklist(f"[{json.dumps(DIAGNOSE_EXAMPLE)}, {', '.join(odd)}]".encode(), 6)
+    whole = parse_request(DiagnoseRequest, json.dumps(DIAGNOSE_EXAMPLE).encode())
+    assert parse_request(DiagnoseRequest, parts[0]) == whole
+    assert [json.loads(part) for part in parts[1:]] == [json.loads(text) for text in odd]
+    for part in parts[1:]:
+        with pytest.raises(InputError):
+            parse_request(DiagnoseRequest, part)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "rule"),
+    [
+        (b"[{}", MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 3)"),
+        (b'["Jane Roe]', MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 11)"),
+        (b"\xff", MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 1)"),
+        (b"[" * 100_000, MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 202)"),
+        (b"[]", InputError, "must be an array of at least one study's request"),
+        (b'{"requests": []}', InputError, "must be an array of at least one study's request"),
+        (b"[{}, {}, {}]", TooLarge, "must be at most 2 studies"),
+    ],
+)
+def test_what_is_no_worklist_is_refused_and_not_quoted(data: bytes, kind: type[InputError], rule: str) -> None:
+    with pytest.raises(InputError) as caught:
+        split_worklist(data, 2)
+    assert (type(caught.value), caught.value.field, caught.value.rule) == (kind, "requests", rule)
 
 
 def test_importing_the_schemas_stays_cheap() -> None:

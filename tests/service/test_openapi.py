@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from consilium.schemas import (
     DiagnoseRequest,
@@ -15,7 +17,11 @@ from consilium.schemas import (
     ModelInformation,
     ProblemAnswer,
     ResultAnswer,
+    SimilarAnswer,
+    SimilarRequest,
+    WorklistLine,
     parse_request,
+    split_worklist,
 )
 from service.application import create_app
 from service.auth.door import OPEN
@@ -24,6 +30,7 @@ from service.openapi import document
 DOORS = {
     "/v1/diagnose": "post",
     "/v1/explain": "post",
+    "/v1/similar": "post",
     "/v1/results/{result_id}": "get",
     "/v1/feedback": "post",
     "/v1/model": "get",
@@ -31,6 +38,7 @@ DOORS = {
 ANSWERS = {
     "/v1/diagnose": DiagnosisAnswer,
     "/v1/explain": ExplanationAnswer,
+    "/v1/similar": SimilarAnswer,
     "/v1/results/{result_id}": ResultAnswer,
     "/v1/feedback": FeedbackAnswer,
     "/v1/model": ModelInformation,
@@ -69,7 +77,10 @@ def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str
     assert media["schema"]["$ref"].endswith(f"/{ANSWERS[path].__name__}")
 
 
-@pytest.mark.parametrize(("path", "model"), [("/v1/diagnose", DiagnoseRequest), ("/v1/explain", ExplainRequest)])
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [("/v1/diagnose", DiagnoseRequest), ("/v1/explain", ExplainRequest), ("/v1/similar", SimilarRequest)],
+)
 def test_the_example_of_every_request_is_one(described: dict[str, Any], path: str, model: type[Any]) -> None:
     media = described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
     parse_request(model, json.dumps(media["example"]["request"]).encode())
@@ -77,6 +88,25 @@ def test_the_example_of_every_request_is_one(described: dict[str, Any], path: st
     assert set(schema["properties"]) == {"images", "request"}
     assert schema["additionalProperties"] is schema["properties"]["request"]["additionalProperties"] is False
     assert set(schema["properties"]["request"]["properties"]) == set(model.model_fields)
+
+
+def test_a_worklist_is_described_by_its_parts_and_its_lines(described: dict[str, Any]) -> None:
+    batch = described["paths"]["/v1/diagnose/batch"]["post"]
+    media = resolved(batch["requestBody"]["content"]["multipart/form-data"], described)
+    for part in split_worklist(json.dumps(media["example"]["requests"]).encode(), 2):
+        parse_request(DiagnoseRequest, part)
+    assert set(media["schema"]["properties"]["requests"]["items"]["properties"]) == set(DiagnoseRequest.model_fields)
+    (names,) = media["schema"]["patternProperties"]
+    assert re.search(names, "images.0")
+    assert re.search(names, "images.31")
+    assert not any(re.search(names, name) for name in ("images", "images.01", "images.x", "my-images.0"))
+    answer = resolved(batch["responses"]["200"]["content"]["application/x-ndjson"], described)
+    lines = [TypeAdapter[WorklistLine](WorklistLine).validate_json(line) for line in answer["example"].splitlines()]
+    assert [type(line).__name__ for line in lines] == ["WorklistProblem", "WorklistAnswer", "WorklistCount"]
+    told = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
+    assert told == [{"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
+    assert set(batch["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
+    assert [one["name"] for one in batch["parameters"]] == ["Idempotency-Key"]
 
 
 def test_the_doors_of_the_record_are_described(described: dict[str, Any]) -> None:
@@ -98,12 +128,12 @@ def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, 
     assert "parameters" not in described["paths"]["/v1/explain"]["post"]
 
 
-@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain"])
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar"])
 def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
     answers = described["paths"][path]["post"]["responses"]
-    in_flight = {"409"} if path == "/v1/diagnose" else set()
+    own = {"/v1/diagnose": {"409"}, "/v1/similar": {"404"}}.get(path, set())
     known = {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
-    assert set(answers) == known | in_flight
+    assert set(answers) == known | own
     for status, answer in answers.items():
         if status != "200":
             example = ProblemAnswer.model_validate(answer["content"]["application/problem+json"]["example"])
