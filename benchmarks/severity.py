@@ -143,12 +143,28 @@ def _sources_table(cohort: Cohort, ordinary: Judged, left_out: Judged) -> Iterat
             yield f"{known}| {ordinary.auroc(row, all_of == source)} | {left_out.auroc(row, own == source)} |"
 
 
+def _reading(judged: Judged) -> Iterator[str]:
+    """What the widths of the intervals allow to be said."""
+    best = judged.best_baseline()
+    rows = [row for row in judged.rows if row != best]
+    differences = [judged.difference(row, best) for row in rows]
+    seen = [row for row, (_, low, high) in zip(rows, differences, strict=True) if low > 0 or high < 0]
+    width = f"{np.median([(high - low) / 2 for _, low, high in differences]):.2f}".lstrip("0")
+    decided = sum(_verdict(low, high) != "undecided" for _, low, high in differences)
+    yield (
+        f"Half the width of a difference's interval is {width} (median); what differs by less cannot be told apart here. Of"
+        f" {len(rows)} rows {len(seen)} differ from the best baseline beyond doubt, and of non-inferiority by {MARGIN:g} "
+        f"{decided} are decided. The cohort supports telling that a method fails, not choosing among those that do not."
+    )
+
+
 def _page(cohort: Cohort, strict: Cohort, ordinary: Judged, left_out: Judged, careful: Judged) -> Iterator[str]:
     known = ~np.isnan(cohort.labels[:, 0])
     patients = len(set(cohort.patient_ids[known].tolist()))
     yield from (_HEAD.format(studies=int(known.sum()), patients=patients), "")
     yield from ("## Patient-grouped five-fold, out of fold", "")
     yield from _rows_table(ordinary)
+    yield from ("", *_reading(ordinary))
     yield from ("", "## With whole sources left out", "", _SOURCES, "")
     yield from _sources_table(cohort, ordinary, left_out)
     strictly = int((~np.isnan(strict.labels[:, 0])).sum())
