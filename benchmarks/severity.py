@@ -152,9 +152,9 @@ def _reading(judged: Judged) -> Iterator[str]:
     width = f"{np.median([(high - low) / 2 for _, low, high in differences]):.2f}".lstrip("0")
     decided = sum(_verdict(low, high) != "undecided" for _, low, high in differences)
     yield (
-        f"Half the width of a difference's interval is {width} (median); what differs by less cannot be told apart here. Of"
-        f" {len(rows)} rows {len(seen)} differ from the best baseline beyond doubt, and of non-inferiority by {MARGIN:g} "
-        f"{decided} are decided. The cohort supports telling that a method fails, not choosing among those that do not."
+        f"Half the width of a difference's interval is {width} (median); what differs by less cannot be told apart."
+        f" Of {len(rows)} rows {len(seen)} differ from the best baseline beyond doubt; non-inferiority by {MARGIN:g} "
+        f"is decided of {decided}. The cohort can tell that a method fails, but not choose among those that do not."
     )
 
 
