@@ -24,7 +24,7 @@ from PIL import Image as Picture
 
 from consilium.artifact import save_artifact
 from consilium.cli import main
-from consilium.client import AsyncClient, Client, ServiceProblem
+from consilium.client import AsyncClient, Client, ServiceProblem, StudyRecords
 from consilium.diagnostician import Diagnostician
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
@@ -123,6 +123,60 @@ def test_the_client_reads_every_answer_and_every_problem(caller: Client, diagnos
     with pytest.raises(ServiceProblem) as caught:
         caller.diagnose([b"%PDF-1.7"], **RECORDS)
     assert (caught.value.status, caught.value.field, caught.value.value) == (415, "images[0]", "'PDF'")
+
+
+def test_a_worklist_is_answered_as_its_studies_are_alone(
+    service: RunningService, caller: Client, client: httpx.Client
+) -> None:
+    films = [[png(seed) for seed in range(count)] for count in (0, 1, 2, 1)]
+    studies: list[StudyRecords] = [{**RECORDS, "images": images} for images in films]  # type: ignore[typeddict-item]
+    said = caller.diagnose_batch([*studies, {"images": [b"%PDF-1.7"]}, {}])
+    for images, told in zip(films, said, strict=False):
+        assert isinstance(told, DiagnosisAnswer)
+        assert told.result_id is not None
+        assert caller.result(told.result_id).endpoint == "diagnose"
+        alone = caller.diagnose(images, **RECORDS)
+        assert told.input_digests == alone.input_digests
+        for one, other in zip(told.findings, alone.findings, strict=True):
+            assert one.probability == pytest.approx(other.probability, abs=1e-5)
+    refused = [(told.status, told.field) for told in said[4:] if isinstance(told, ServiceProblem)]
+    assert refused == [(415, "images[0]"), (422, "study")]
+
+    async def go() -> list[Any]:
+        async with AsyncClient(service.url, timeout=60) as several:
+            return list(await several.diagnose_batch(studies[:2]))
+
+    assert [told.input_digests for told in asyncio.run(go())] == [told.input_digests for told in said[:2]]  # type: ignore[union-attr]
+    whole = client.post("/v1/diagnose/batch", files=[("requests", (None, "[]", "application/json"))])
+    assert (whole.status_code, whole.headers["content-type"]) == (422, "application/problem+json")
+
+
+def test_a_worklist_comes_line_by_line_and_a_caller_who_leaves_it_stops_it(client: httpx.Client) -> None:
+    requests = json.dumps([RECORDS] * 32)
+    body = [("requests", (None, requests, "application/json"))]
+    with client.stream("POST", "/v1/diagnose/batch", files=body) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        assert answer.headers["transfer-encoding"] == "chunked"
+        first = json.loads(next(answer.iter_lines()))
+        assert client.get(f"/v1/results/{first['answer']['result_id']}").status_code == 200, (
+            "recorded before it is sent"
+        )
+    ended = time.monotonic() + 10
+    while 'consilium_admitted_requests{queue="worklist"} 0.0' not in (said := client.get("/metrics").text):
+        assert time.monotonic() < ended, said
+    assert 'consilium_admitted_requests{queue="diagnose"} 0.0' in said
+    *_, last = client.post("/v1/diagnose/batch", files=body).text.splitlines()
+    assert json.loads(last) == {"studies": 32, "answered": 32, "refused": 0}
+
+
+def test_the_most_similar_training_cases_are_those_of_the_explanation(caller: Client) -> None:
+    said = caller.similar([png(1)], count=3, **RECORDS)
+    explained = caller.explain([png(1)], **RECORDS)
+    assert [case.pseudonym for case in said.neighbours] == [case.pseudonym for case in explained.neighbours[:3]]
+    assert said.neighbours[0].similarity == pytest.approx(explained.neighbours[0].similarity, abs=1e-5)
+    assert said.novelty[0].score == pytest.approx(explained.novelty[0].score, rel=1e-3)
+    assert said.result_id is not None
+    assert caller.result(said.result_id).endpoint == "similar"
 
 
 def test_the_asynchronous_client_is_told_the_same(service: RunningService, caller: Client) -> None:
