@@ -1,32 +1,42 @@
-"""The bento: built without a network from `bentofile.yaml`, then served with a model from a folder."""
+"""Bentos, built without a network and then served: of `bentofile.yaml` with a model from a folder; of `consilium bento`
+with the model inside, and following an alias."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from consilium.artifact import save_artifact
+from consilium.artifact import save_artifact, verify
+from consilium.cli import main
 from consilium.client import Client
 from service.launch import RunningService
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.service import registered
+from tests.test_project import shipped_files
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_NETWORK = "http://127.0.0.1:9"
+OFFLINE = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1", "HTTPS_PROXY": NO_NETWORK, "HTTP_PROXY": NO_NETWORK}
+NOTES = [{"kind": "history", "text": "fever cough"}]
+SETTINGS = {"model_threads": 1, "device": "cpu"}
+SECRET = "s3cret-7f31c0"
 
 
 def run(*arguments: str, folder: Path) -> str:
-    offline = {"UV_OFFLINE": "1", "PIP_NO_INDEX": "1", "HTTPS_PROXY": NO_NETWORK, "HTTP_PROXY": NO_NETWORK}
     beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ended = subprocess.run(
         arguments,
         check=False,
         cwd=folder,
-        env=os.environ | offline | {"PATH": beside},
+        env=os.environ | OFFLINE | {"PATH": beside},
         capture_output=True,
         text=True,
         timeout=180,
@@ -61,5 +71,85 @@ def test_a_bento_is_built_offline_holds_the_wheel_and_answers(bento: str, tmp_pa
     model = tmp_path / "model"
     save_artifact(model, tiny_artifact())
     with RunningService(model, {"model_threads": 1}, bento=bento) as service, Client(service.url) as client:
-        answer = client.diagnose(notes=[{"kind": "history", "text": "fever cough"}])
+        answer = client.diagnose(notes=NOTES)
     assert answer.modalities == ("text",)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An alias in a registry of this test's own, whose second version is the champion; secrets lie all around."""
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / SECRET / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"https://user:{SECRET}@packages.hospital.example")
+    monkeypatch.setenv("CONSILIUM_RECORD_URL", f"sqlite:///{tmp_path / 'record.db'}?token={SECRET}")
+    here = tmp_path / "here"
+    (here / "var").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    for place in (here / ".env", here / "var" / "record.keys", tmp_path / "home" / "keys.json"):
+        place.write_text(SECRET)
+    monkeypatch.chdir(here)
+    versions = [registered.register(registered.save_tiny(tmp_path / f"weights{n}", n), "packed") for n in range(2)]
+    return registered.point("packed", versions[1])
+
+
+def built(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["bento", *arguments, "--json"]) == 0
+    said: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return said
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = built(capsys, registry)
+    identity = {"name": "consilium-packed", "version": "2", "manifest_digest": verify(tmp_path / "weights1")}
+    assert (said["source"], said["model"]) == (registry, identity)
+
+    folder = Path(said["folder"])
+    files = contents_of(folder)
+    code = {name for name in shipped_files() if not name.startswith("training/")}
+    model = {f"model/artifact/{name}" for name in contents_of(tmp_path / "weights1")} | {"model/identity.json"}
+    assert {name.removeprefix("src/") for name in files if name.startswith("src/")} == (
+        code | model | {"LICENSE", "bentofile.yaml"}
+    )
+    assert [name for name, content in files.items() if SECRET.encode() in content] == []
+    labels = yaml.safe_load(files["bento.yaml"])["labels"]
+    assert (labels["model"], labels["version"], labels["manifest_digest"]) == tuple(identity.values())
+    dockerfile = Path(said["dockerfile"]).read_text()
+    assert "ARG CONSILIUM_MODEL=/home/bentoml/bento/src/model\n" in dockerfile
+    assert "torch==" in (folder / "env" / "python" / "requirements.txt").read_text()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_NETWORK)
+    monkeypatch.delenv("CONSILIUM_RECORD_URL")
+    with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
+        answer = client.diagnose(notes=NOTES)
+        assert client.model().deployment.follows is None
+    assert answer.model.model_dump() == identity
+
+
+def test_a_bento_that_follows_an_alias_holds_no_model_and_answers_as_the_registry_says(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = built(capsys, registry, "--follow")
+    assert (said["source"], said["model"]) == (registry, None)
+
+    files = contents_of(Path(said["folder"]))
+    assert not [name for name in files if name.startswith("src/model/") or name.endswith(".safetensors")]
+    assert [name for name, content in files.items() if SECRET.encode() in content] == []
+    assert f"ARG CONSILIUM_MODEL={registry}\n" in Path(said["dockerfile"]).read_text()
+
+    monkeypatch.delenv("CONSILIUM_RECORD_URL")
+    with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
+        assert client.model().deployment.follows == registry
+        assert client.diagnose(notes=NOTES).model.version == "2"
