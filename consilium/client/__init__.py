@@ -8,7 +8,7 @@
             print(finding.display, finding.probability, answer.refer)
 
 `clients.py` holds both clients, `exchange.py` what they share: when to try again, and how an answer becomes a type or
-an error of `consilium.errors`.
+an error of `consilium.errors`. `lines.py` reads the answer for several studies, one line each.
 """
 
 from consilium.client.clients import AsyncClient, Client

@@ -140,6 +140,22 @@ def whole_requests(marks: Marks) -> list[list[tuple[str, Any]]]:
     ]
 
 
+def worklist(marks: Marks) -> list[tuple[str, Any]]:
+    """Several studies in one body, good ones and broken ones."""
+    requests = [
+        {"caller_reference": marks("batchreference")},
+        {"notes": [{"kind": "history", "text": marks("batchnote")}]},
+        {marks("batchkey"): marks("batchvalue")},
+        marks("batchstudy"),
+        {},
+    ]
+    return [
+        ("images.0", (marks("batchfile"), dicom(marks), f"application/{marks('batchtype')}")),
+        ("images.4", (marks("batchcut"), dicom(marks)[:-2000], "")),
+        ("requests", (None, json.dumps(requests), "application/json")),
+    ]
+
+
 def broken_requests(marks: Marks) -> list[list[tuple[str, Any]]]:
     """Each breaks another rule, with a mark at the place."""
     return [
@@ -174,7 +190,7 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
     """Send it all, and give the statuses."""
     statuses = []
     for files in whole_requests(marks):
-        for door in ("/v1/diagnose", "/v1/explain"):
+        for door in ("/v1/diagnose", "/v1/explain", "/v1/similar"):
             answer = client.post(door, files=files, params={marks("query"): BORN[1]}, headers=headers(marks))
             assert answer.status_code == 200, answer.text
             statuses.append(answer.status_code)
@@ -191,6 +207,8 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
         client.request(marks("method")[:12].upper(), "/v1/diagnose"),
         client.post("/v1/feedback", json={"result_id": marks("feedback"), "findings": {marks("finding"): "present"}}),
         client.post("/v1/explain", files=form({"findings": [marks("asked")], "notes": []})),
+        client.post("/v1/diagnose/batch", files=worklist(marks), headers=headers(marks)),
+        client.post("/v1/diagnose/batch", files=[(marks("batchfield"), (None, "x"))], headers=headers(marks)),
         client.post("/v1/diagnose", content=marks("body").encode(), headers={"Content-Type": marks("contenttype")}),
         client.get("/v1/model", headers={"Authorization": f"Bearer {marks('token')}"}),
     ]
