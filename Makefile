@@ -30,7 +30,9 @@ DEBIAN := chromium dicom3tools dcmtk postgresql
 WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
 SOURCES = $(shell find consilium training service -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
 
-.PHONY: help install debian demo picture test lint format lock wheel bento benchmarks clean
+SBOM = dist/consilium.cdx.json
+
+.PHONY: help install debian demo picture test lint format lock audit sbom wheel bento benchmarks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -78,6 +80,17 @@ lock: $(STAMP)  ## write constraints.txt anew from the environment
 	$(BIN)/python scripts/pinned.py dev > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
 	touch $(STAMP)
+
+# A dependency that the database of vulnerabilities does not know, or cannot be asked for, fails the audit, too.
+audit: $(STAMP)  ## known vulnerabilities of every pinned dependency; needs a network
+	@echo "asking the Python Package Index for known vulnerabilities; this needs a network" >&2
+	@$(INSIDE) pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+
+sbom: $(STAMP)  ## dist/consilium.cdx.json, the bill of materials of the service (CycloneDX)
+	@mkdir -p "$(dir $(SBOM))"
+	@$(INSIDE) bash -o pipefail -c 'python scripts/pinned.py serve | cyclonedx-py requirements --pyproject pyproject.toml \
+	  --output-reproducible --output-format JSON --output-file "$(SBOM)" -'
+	@echo $(SBOM)
 
 wheel: $(WHEEL)  ## dist/consilium-*.whl
 

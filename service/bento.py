@@ -33,9 +33,11 @@ from service.settings import PREFIX
 _PACKAGES = {"consilium": Path(consilium.__file__).parent, "service": Path(__file__).parent}
 _SHIPPED = frozenset({".py", ".typed", ".csv", ".j2", ".js", ".css"})
 """Suffixes of the packages' files. Whatever else lies in a checkout is nobody's business."""
-_REQUIREMENTS, _BENTOFILE = "requirements.txt", "bentofile.yaml"
+_REQUIREMENTS, _BENTOFILE, _SETUP = "requirements.txt", "bentofile.yaml", "setup.sh"
 _IN_IMAGE = "/home/bentoml/bento/src"
 """Where BentoML's image keeps what a bento was built from."""
+_HOME = "/var/lib/consilium"
+"""``CONSILIUM_HOME`` in the image: a volume there belongs to the image's user from its start."""
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -103,6 +105,8 @@ def build(source: str, *, follow: bool = False) -> Built:
             model = found.identity
             pack(found.folder, model, context / contents.MODEL)
         (context / _REQUIREMENTS).write_text(requirements("consilium", "serve"), encoding="utf-8")
+        setup = f"#!/bin/sh\nset -e\ninstall -d -m 0750 -o bentoml -g bentoml {_HOME}\n"
+        (context / _SETUP).write_text(setup, encoding="utf-8")
         options = yaml.safe_dump(_options(source, model), sort_keys=False)
         (context / _BENTOFILE).write_text(options, encoding="utf-8")
         return Built(*_built(context), source, model)
@@ -128,8 +132,8 @@ def _options(source: str, model: ModelIdentity | None) -> dict[str, object]:
         labels["follows"] = served = source
     else:
         labels |= {"model": model.name, "version": model.version, "manifest_digest": model.manifest_digest}
-    # The last lets `python -m consilium.cli` find the packages from any folder of the image.
-    environment = _QUIET | {f"{PREFIX}MODEL": served, "PYTHONPATH": _IN_IMAGE}
+    # PYTHONPATH lets `python -m consilium.cli` find the packages from any folder of the image.
+    environment = _QUIET | {f"{PREFIX}MODEL": served, f"{PREFIX}HOME": _HOME, "PYTHONPATH": _IN_IMAGE}
     return {
         "service": "service.packed:Consilium",
         "name": "consilium",
@@ -138,7 +142,10 @@ def _options(source: str, model: ModelIdentity | None) -> dict[str, object]:
         "include": ["/consilium/", "/service/", "/LICENSE", f"/{contents.MODEL}/", f"/{contents.SOURCE}"],
         # Exact already, all the way down; and building needs no network.
         "python": {"requirements_txt": _REQUIREMENTS, "lock_packages": False},
-        "docker": {"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
+        "docker": {
+            "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+            "setup_script": _SETUP,
+        },
         "envs": [{"name": name, "value": value} for name, value in environment.items()],
     }
 

@@ -1,0 +1,318 @@
+"""The examples in `deploy/`: each is what its schema allows, names settings that exist, and fits the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from service.pins import closure
+from service.record.database import read_url
+from service.record.keys import read_keys
+from service.settings import PREFIX, Settings, load_settings
+from service.traffic import _PROBES
+from tests.conftest import ROOT
+
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+VERSION = "1.37"
+COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
+SERVICES: dict[str, Any] = COMPOSE["services"]
+IMAGE_USER = 1034
+"""Of BentoML's images."""
+
+
+def documents(*folders: str) -> list[dict[str, Any]]:
+    """Every Kubernetes object below the `folders` of `deploy/kubernetes`, the files of examples with ``""``."""
+    places = [KUBERNETES / folder for folder in folders]
+    files = [file for place in places for file in sorted(place.glob("*.yaml")) if file.name != "kustomization.yaml"]
+    return [one for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+
+
+def called(kind: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
+    (one,) = (one for one in found if (one["kind"], one["metadata"]["name"]) == (kind, name))
+    return one
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """As kustomize merges what these patches hold: mappings by key, lists of named things by name."""
+    if isinstance(base, dict) and isinstance(patch, dict):
+        return base | {key: merged(base.get(key), value) for key, value in patch.items()}
+    if isinstance(base, list) and isinstance(patch, list) and all("name" in one for one in [*base, *patch]):
+        patches = {one["name"]: one for one in patch}
+        assert patches.keys() <= {one["name"] for one in base}
+        return [merged(one, patches.get(one["name"], {})) for one in base]
+    return patch
+
+
+def gpu() -> list[dict[str, Any]]:
+    patches = documents("gpu")
+    return [merged(called(one["kind"], one["metadata"]["name"], documents("base")), one) for one in patches]
+
+
+def pods(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each workload with its pod."""
+    for one in found:
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            yield one, one["spec"]["template"]
+
+
+EVERYTHING = documents("", "base", "registry") + gpu()
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "file", sorted(file for file in DEPLOY.rglob("*") if file.is_file()), ids=lambda file: file.name
+)
+def test_every_setting_that_is_named_exists(file: Path) -> None:
+    named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", file.read_text(encoding="utf-8")))
+
+    assert named <= {PREFIX + field.upper() for field in Settings.model_fields} | {f"{PREFIX}HOME"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SERVICES["consilium"]["environment"],
+        called("ConfigMap", "consilium", documents("base"))["data"],
+        called("ConfigMap", "consilium", gpu())["data"],
+    ],
+    ids=["compose", "kubernetes", "gpu"],
+)
+def test_the_service_takes_what_it_is_given(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(isinstance(value, str) for value in given.values())
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+
+    assert settings.model == "models:/consilium-phantom-demo@champion"
+    assert not settings.insecure
+    assert read_url(settings.record_url.get_secret_value()).password is None, "a password is a secret"
+
+
+# --- Kubernetes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("document", EVERYTHING, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+def test_every_object_is_what_its_schema_allows(document: dict[str, Any]) -> None:
+    kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+@pytest.mark.parametrize(("key", "value"), [("replica", 2), ("replicas", "two")])
+def test_the_schemas_refuse_what_is_wrong(key: str, value: object) -> None:
+    deployment = called("Deployment", "consilium", documents("base"))
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment | {"spec": deployment["spec"] | {key: value}}, VERSION, strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("overlay", ["base", "gpu", "registry"])
+def test_kustomize_renders_it_in_one_namespace(overlay: str) -> None:
+    command = ["kubectl", "kustomize", KUBERNETES / overlay]
+    rendered = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = list(yaml.safe_load_all(rendered))
+    for one in found:
+        kubernetes_validate.validate(one, VERSION, strict=True)
+
+    assert {one["metadata"].get("namespace", one["metadata"]["name"]) for one in found} == {"consilium"}
+    images = {c["image"] for _, pod in pods(found) for c in pod["spec"]["containers"]}
+    assert images <= {"registry.hospital.example/consilium:0.1.0", "postgres:17.6"}
+    if overlay == "gpu":
+        for _, pod in pods(found):
+            assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+        assert called("ConfigMap", "consilium", found)["data"]["CONSILIUM_DEVICE"] == "cuda"
+
+
+@pytest.mark.parametrize("folder", ["base", "gpu", "registry"])
+def test_every_file_of_an_overlay_is_part_of_it(folder: str) -> None:
+    told = yaml.safe_load((KUBERNETES / folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    named = {one for one in told["resources"] if one.endswith(".yaml")} | {p["path"] for p in told.get("patches", [])}
+
+    assert named == {file.name for file in (KUBERNETES / folder).iterdir()} - {"kustomization.yaml"}
+
+
+def test_no_container_may_more_than_it_must() -> None:
+    for _, pod in pods(EVERYTHING):
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        for container in spec["containers"]:
+            allowed = container["securityContext"]
+            assert allowed["readOnlyRootFilesystem"] is True
+            assert allowed["allowPrivilegeEscalation"] is False
+            assert allowed["capabilities"] == {"drop": ["ALL"]}
+            assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+
+
+def test_the_service_is_asked_at_its_own_probes_and_has_time_to_drain() -> None:
+    spec = called("Deployment", "consilium", documents("base"))["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    probes = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert probes == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+    assert set(probes.values()) <= _PROBES
+
+    drain = int(container["args"][container["args"].index("--timeout-graceful-shutdown") + 1])
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert spec["terminationGracePeriodSeconds"] > pause + drain
+    assert spec["securityContext"]["runAsUser"] == IMAGE_USER
+    memory = {volume["name"]: volume.get("emptyDir", {}).get("medium") for volume in spec["volumes"]}
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    settings = called("ConfigMap", "consilium", documents("base"))["data"]
+    assert memory[mounted[settings["TMPDIR"]]] == "Memory"
+    assert settings["CONSILIUM_HOME"] in mounted
+
+
+def test_selectors_ports_and_secrets_lead_somewhere() -> None:
+    found = documents("", "base", "registry")
+    labels = [pod["metadata"]["labels"] for _, pod in pods(found)]
+    ports = {port["name"] for _, pod in pods(found) for c in pod["spec"]["containers"] for port in c["ports"]}
+    selectors = [one["spec"]["selector"] for one in found if one["kind"] == "Service"]
+    selectors += [one["spec"]["selector"]["matchLabels"] for one in found if one["kind"] == "PodDisruptionBudget"]
+    selectors += [one["spec"]["podSelector"]["matchLabels"] for one in found if one["kind"] == "NetworkPolicy"]
+    assert all(any(selector.items() <= one.items() for one in labels) for selector in selectors)
+    assert {p["targetPort"] for one in found if one["kind"] == "Service" for p in one["spec"]["ports"]} <= ports
+
+    secrets = {one["metadata"]["name"]: one["stringData"].keys() for one in found if one["kind"] == "Secret"}
+    for _, pod in pods(found):
+        for volume in pod["spec"]["volumes"]:
+            items = volume.get("secret", {}).get("items", [])
+            assert {item["key"] for item in items} <= secrets.get(volume.get("secret", {}).get("secretName"), set())
+        for variable in pod["spec"]["containers"][0].get("env", []):
+            wanted = variable.get("valueFrom", {}).get("secretKeyRef")
+            assert wanted is None or wanted["key"] in secrets[wanted["name"]]
+
+
+# --- compose ---------------------------------------------------------------------------------------------------------
+
+
+def compose(text: str) -> PyCompose:
+    # Merge keys are YAML's, and resolved before compose looks at anything.
+    return PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(text)))
+
+
+def test_the_compose_file_is_what_its_specification_allows() -> None:
+    assert set(compose(COMPOSE_TEXT).service_names()) == {
+        "consilium",
+        "mlflow",
+        "postgres",
+        "prometheus",
+        "grafana",
+    }
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "where"),
+    [
+        ("stop_grace_period: 45s", "stop_grace_period: soon", "consilium.stop_grace_period"),
+        ("condition: service_healthy", "condition: service_healty", "consilium.depends_on.mlflow.condition"),
+        ("healthcheck:", "healtcheck:", "extension key `healtcheck`"),
+        ("memory: 12g", "memory: lots", "limits.memory"),
+    ],
+)
+def test_the_specification_refuses_what_is_wrong(right: str, wrong: str, where: str) -> None:
+    assert right in COMPOSE_TEXT
+    with pytest.raises(ValueError, match=where):
+        compose(COMPOSE_TEXT.replace(right, wrong, 1))
+
+
+def test_all_that_compose_services_name_is_there_and_used() -> None:
+    for kind in ("secrets", "configs", "networks", "volumes"):
+        used = set()
+        for service in SERVICES.values():
+            for one in service.get(kind, []):
+                used.add(one["source"] if isinstance(one, dict) else one.partition(":")[0])
+        assert used == COMPOSE[kind].keys(), kind
+    for config in COMPOSE["configs"].values():
+        assert (DEPLOY / config["file"]).is_file()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_compose_service_is_watched_limited_and_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"]
+    assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert not service["user"].startswith("0")
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_compose_service_has_time_to_drain_and_is_scraped_where_it_listens() -> None:
+    service = SERVICES["consilium"]
+    command = service["command"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > int(
+        command[command.index("--timeout-graceful-shutdown") + 1]
+    )
+    port = command[command.index("--port") + 1]
+    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"consilium:{port}"]}]
+    assert job["authorization"]["credentials_file"] == "/run/secrets/metrics-token"
+    (provider,) = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text(encoding="utf-8"))["providers"]
+    mounted = {one["source"]: one["target"] for one in SERVICES["grafana"]["configs"]}
+    assert Path(mounted["grafana-consilium"]).parent == Path(provider["options"]["path"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files for the users of containers are root's to make")
+def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
+    script = Path(shutil.copy(DEPLOY / "make-secrets.sh", tmp_path))
+    subprocess.run([script], check=True)
+    made = {file.name: file for file in (tmp_path / "secrets").iterdir()}
+
+    assert {f"./secrets/{name}" for name in made} == {one["file"] for one in COMPOSE["secrets"].values()}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in made.values()} == {0o600}
+    assert len(read_keys(made["record.keys"]).newest.id) == 8
+    for service, user in (("consilium", "consilium"), ("mlflow", "mlflow")):
+        host, port, database, role, password = made[f"{user}.pgpass"].read_text().strip().split(":")
+        assert (host, port, database, role) == ("postgres", "5432", user, user)
+        assert f"CREATE ROLE {user} LOGIN PASSWORD '{password}';" in made["databases.sql"].read_text()
+        assert made[f"{user}.pgpass"].stat().st_uid == IMAGE_USER == int(SERVICES[service]["user"].partition(":")[0])
+    for service, name in (
+        ("postgres", "databases.sql"),
+        ("prometheus", "metrics-token"),
+        ("grafana", "grafana-password"),
+    ):
+        assert made[name].stat().st_uid == int(SERVICES[service]["user"].partition(":")[0])
+
+    before = made["record.keys"].read_bytes()
+    assert subprocess.run([script], check=False, capture_output=True).returncode == 1
+    assert made["record.keys"].read_bytes() == before
+
+
+# --- bill of materials -----------------------------------------------------------------------------------------------
+
+
+def test_the_bill_of_materials_names_every_pinned_dependency_of_the_service(tmp_path: Path) -> None:
+    bill = tmp_path / "bill.json"
+    # The environment is the one that runs this; make must not install into it.
+    command = [
+        "make",
+        "--no-print-directory",
+        "-o",
+        f"{sys.prefix}/.installed",
+        "sbom",
+        f"VENV={sys.prefix}",
+        f"SBOM={bill}",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    told = json.loads(bill.read_bytes())
+
+    assert (told["bomFormat"], told["metadata"]["component"]["name"]) == ("CycloneDX", "consilium")
+    named = {component["name"]: component["version"] for component in told["components"]}
+    assert named == closure("consilium", "serve")
+    assert all(component["purl"].startswith("pkg:pypi/") for component in told["components"])
