@@ -128,6 +128,9 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
     assert (labels["model"], labels["version"], labels["manifest_digest"]) == tuple(identity.values())
     dockerfile = Path(said["dockerfile"]).read_text()
     assert "ARG CONSILIUM_MODEL=/home/bentoml/bento/src/model\n" in dockerfile
+    (script,) = (folder / "env" / "docker").glob("script__*")
+    assert f"RUN chmod +x ./env/docker/{script.name} && ./env/docker/{script.name}\n" in dockerfile
+    assert "/var/lib/consilium" in script.read_text()
     assert "torch==" in (folder / "env" / "python" / "requirements.txt").read_text()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_NETWORK)
