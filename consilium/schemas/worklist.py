@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from pydantic import Field, JsonValue
-from pydantic_core import from_json, to_json
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from consilium.errors import InputError, MalformedRequest, TooLarge
 from consilium.schemas.answers import DiagnosisAnswer, ProblemAnswer
@@ -45,6 +44,8 @@ class WorklistCount(Wire):
     refused: int
 
 
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(ser_json_inf_nan="constants"))
+
 WorklistLine: TypeAlias = WorklistAnswer | WorklistProblem | WorklistCount
 
 
@@ -61,12 +62,12 @@ def split_worklist(data: bytes, most: int) -> list[bytes]:
         Where it has more than `most` elements.
     """
     try:
-        studies = from_json(data)
-    except ValueError as error:
-        rule = f"must be JSON in UTF-8 ({broken_at(str(error))})"
+        studies = _JSON.validate_json(data)
+    except ValidationError as error:
+        rule = f"must be JSON in UTF-8 ({broken_at(error.errors(include_input=False)[0]['msg'])})"
         raise MalformedRequest("requests", "a text that is no JSON", rule) from None
     if not isinstance(studies, list) or not studies:
         raise InputError("requests", studies, "must be an array of at least one study's request")
     if len(studies) > most:
         raise TooLarge("requests", f"{len(studies)} studies", f"must be at most {most} studies")
-    return [to_json(study) for study in studies]
+    return [_JSON.dump_json(study) for study in studies]
