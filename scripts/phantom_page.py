@@ -55,13 +55,19 @@ def words(name: str) -> Column:
     return lambda line: str(line[name]).replace("_", " ").replace("+", " + ")
 
 
+def _end(name: str, end: str) -> str:
+    """Column of an interval's end; a merged one's number stands last."""
+    stem, suffix = (name[:-2], name[-2:]) if name.endswith("_2") else (name, "")
+    return f"{stem}_{end}{suffix}"
+
+
 def interval(name: str, *, signed: bool = False) -> Column:
     """``.76 [.67, .85]``."""
 
     def cell(line: Line) -> str:
         if pd.isna(line[name]):
             return "–"
-        low, high = (line.get(f"{name}_{end}", line.get(end)) for end in ("low", "high"))
+        low, high = (line.get(_end(name, end), line.get(end)) for end in ("low", "high"))
         value, low, high = (number(x, signed=signed) for x in (line[name], low, high))
         return f"{value} [{low}, {high}]"
 
@@ -195,12 +201,20 @@ def fusions(folder: Path) -> Iterator[str]:
         columns |= {"seconds": just("seconds", 0), "parameters": lambda line: f"{line['parameters']:,}"}
         yield from table(lines, columns)
     yield from paragraph("""
-        Explaining away: NLL less that of the sum of log-odds (below 0 is better), mean over findings, on studies with a
-        hidden confounder and on those without.""")
-    own = away[(away["finding"] == MACRO) & away["against"].str.endswith("sum_of_log_odds")]
-    columns = {"contender": words("contender"), "studies": words("studies"), "n": lambda line: line["n"]}
-    columns |= {"NLL": just("nll"), "difference": interval("nll_difference", signed=True)}
-    yield from table(own[own["subset"] == "as_present"], columns)
+        Explaining away: on studies with a hidden confounder that have all three modalities, NLL less that of the sum of
+        log-odds, and less that of the product of experts, which takes the prior out once (below 0 is better).""")
+    own = away[
+        (away["finding"] == MACRO)
+        & (away["studies"] == "with_confounder")
+        & away["subset"].str.contains("+", regex=False)
+    ]
+    first = own[own["against"] == "rule/sum_of_log_odds"]
+    second = own[own["against"] == "rule/product_of_experts"]
+    both = first.merge(second, on="contender", how="outer", suffixes=("", "_2")).sort_values("nll")
+    columns = {"contender": words("contender"), "studies": just("n", 0), "NLL": just("nll")}
+    columns |= {"less the sum's": interval("nll_difference", signed=True)}
+    columns |= {"less the product's": interval("nll_difference_2", signed=True)}
+    yield from table(both[both["nll"].notna()], columns)
 
 
 def starving(folder: Path) -> Iterator[str]:

@@ -78,7 +78,7 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
         "differences": difference_table(measurements, [PRODUCT, CALIBRATED, best]),
     }
     if bench.confounded is not None:
-        references = [PRODUCT, CALIBRATED] if bench.oracle is None else [PRODUCT, CALIBRATED, BOUND]
+        references = [SUM, PRODUCT, CALIBRATED, *([] if bench.oracle is None else [BOUND])]
         subsets = [everything, AS_PRESENT]
         tables["explaining_away"] = explaining_away_table(bench, contenders, references, subsets)
     return Comparison(everything, PRODUCT, best, tables)
