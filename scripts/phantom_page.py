@@ -231,10 +231,13 @@ def starving(folder: Path) -> Iterator[str]:
 
 def shifted(file: Path) -> Iterator[str]:
     yield from ("## Away from home", "")
+    yield from paragraph("""
+        The same model on fresh phantoms that depart from its own in one way each, every one with its own best possible
+        answer; means over findings. *None* departs in nothing. What breaks first stands out in the last columns.""")
     lines = pd.read_csv(file)
-    columns: dict[str, Column] = {
-        name.replace("_", " "): just(name) if lines[name].dtype.kind == "f" else words(name) for name in lines.columns
-    }
+    columns: dict[str, Column] = {"shift": words("shift"), "studies": lambda line: line["n"]}
+    figures = [name for name in lines.columns if f"{name}_low" in lines.columns]
+    columns |= {name.replace("_", " "): interval(name) for name in figures}
     yield from table(lines, columns)
 
 
