@@ -1,8 +1,8 @@
-"""``python scripts/phantom_page.py MODEL --head HEAD.md --out docs/phantom.md``: what was measured of a phantom model.
+"""``python scripts/phantom_page.py MODEL --out docs/phantom.md``: what was measured of a model of the phantom.
 
 The tables are those that the model's run has logged; with ``--fusions`` also those of `consilium compare-fusions`, with
 ``--starving`` those of `benchmarks/starving.py`, with ``--shifts`` that of `consilium shifts`, each as its ``--out``
-left it. Nothing is measured here.
+left it. Nothing is measured here. What stands in the page before its first section is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -244,7 +244,6 @@ def shifted(file: Path) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--head", type=Path, required=True, help="what the page begins with")
     for name in ("fusions", "starving", "shifts"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -252,7 +251,7 @@ def main() -> None:
     details = load_artifact(resolve(options.model).folder).details
     saved = json.loads(download_evaluation(details["run_id"], "evaluation.json").read_text(encoding="utf-8"))
     tables = {name: pd.DataFrame(lines) for name, lines in saved["tables"].items()}
-    lines = [options.head.read_text(encoding="utf-8").strip(), ""]
+    lines = [options.out.read_text(encoding="utf-8").split("\n## ", 1)[0].strip(), ""]
     lines += [*performance(tables), *coverage(tables), *referral(tables), *novelty(tables)]
     lines += faithfulness(tables, details["explanations"])
     for section, given in ((fusions, options.fusions), (starving, options.starving), (shifted, options.shifts)):
