@@ -17,7 +17,10 @@ _MOST_REASONS = 3
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    kept = _LONGEST_VALUE // 2  # of either end: a path is told by its last part
+    return f"{text[: kept - 1]}…{text[-kept:]}"
 
 
 def with_reasons(rule: str, warnings: Sequence[str]) -> str:

@@ -101,7 +101,12 @@ def test_explaining_away_is_told_on_the_studies_with_a_confounder(comparison: Co
     away = comparison.tables["explaining_away"]
     away = away[(away["subset"] == "as_present") & (away["studies"] == "with_confounder")]
     assert set(away["n"]) == {expected}
-    assert set(away["against"]) == {"rule/product_calibrated", "rule/product_of_experts", "bound/product_of_experts"}
+    assert set(away["against"]) == {
+        "rule/product_calibrated",
+        "rule/product_of_experts",
+        "rule/sum_of_log_odds",
+        "bound/product_of_experts",
+    }
 
 
 def test_it_is_saved_shown_and_in_the_record(comparison: Comparison, tmp_path: Path) -> None:
