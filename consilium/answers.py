@@ -75,6 +75,7 @@ def _result(answer: FindingAnswer) -> FindingResult:
         opinions=opinions,
         interval=answer.interval,
         prediction_set=answer.prediction_set,
+        refer=answer.refer,
     )
 
 

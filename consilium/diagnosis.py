@@ -90,6 +90,8 @@ class FindingResult:
         finding absent and with it present.
     prediction_set : tuple of str
         Which of `ABSENT` and `PRESENT` cannot be ruled out at the coverage that the model was calibrated for.
+    refer : tuple of str
+        Why a human must judge this finding; empty where the model may be heard on it.
     """
 
     finding: Finding
@@ -99,6 +101,7 @@ class FindingResult:
     opinions: dict[Modality, float]
     interval: tuple[float, float] = (0.0, 1.0)
     prediction_set: tuple[str, ...] = (ABSENT, PRESENT)
+    refer: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,6 +114,7 @@ class FindingResult:
             "opinions": {modality.value: p for modality, p in self.opinions.items()},
             "interval": list(self.interval),
             "prediction_set": list(self.prediction_set),
+            "refer": list(self.refer),
         }
 
 
@@ -192,7 +196,8 @@ class Diagnosis:
     novelty : tuple of Novelty
         For each modality that is present, and for the fused state.
     refer : tuple of str
-        Why a human must judge this study; empty where the model may be heard.
+        Why a human must judge this study as a whole; empty where the model may be heard, but for findings with a
+        reason of their own.
     audit : AuditVerdict
         Of the cohort that the model learned from.
     """

@@ -32,7 +32,7 @@ from consilium.findings import FindingSet
 from consilium.model import FUSED, Logits
 from consilium.novelty import Inputs
 from consilium.recipe import Recipe
-from consilium.referral import Grounds, refer
+from consilium.referral import Grounds, refer, refer_finding
 from consilium.registry import resolve
 from consilium.study import Modality, Study, subset_key
 
@@ -174,7 +174,6 @@ class Diagnostician:
         present = tuple(modality for modality in Modality if modality in item.present)
         results = self._results(logits, row, present)
         novelty = self._novelty({part: float(values[row]) for part, values in scores.items()})
-        coverage = self.calibration.conformal.coverage
         return Diagnosis(
             findings=results,
             exclusive=self.findings.exclusive,
@@ -184,7 +183,7 @@ class Diagnostician:
             warnings=item.warnings,
             study_id=item.study.study_id,
             novelty=novelty,
-            refer=refer(self.recipe.refer, Grounds(item, present, results, coverage, novelty, self.audit)),
+            refer=refer(self.recipe.refer, Grounds(item, present, results, novelty, self.audit)),
             audit=self.audit,
         )
 
@@ -202,6 +201,7 @@ class Diagnostician:
             point = calibration.operating_points[position]
             probability = float(probabilities[position])
             low, high = intervals[position].tolist()
+            answers = tuple(a for a, stays in zip((ABSENT, PRESENT), possible[position], strict=True) if stays)
             results.append(
                 FindingResult(
                     finding=finding,
@@ -210,9 +210,8 @@ class Diagnostician:
                     operating_point=point,
                     opinions={modality: float(said[position]) for modality, said in opinions.items()},
                     interval=(low, high),
-                    prediction_set=tuple(
-                        answer for answer, stays in zip((ABSENT, PRESENT), possible[position], strict=True) if stays
-                    ),
+                    prediction_set=answers,
+                    refer=refer_finding(self.recipe.refer, answers, calibration.conformal.coverage),
                 )
             )
         return tuple(results)

@@ -187,10 +187,10 @@ class CalibrationRecipe(_Section):
 
 
 class ReferRecipe(_Section):
-    """When a study is referred to a human instead of being answered for."""
+    """When a study, or one finding of it, is referred to a human instead of being answered for."""
 
     both: bool = True
-    """A prediction set that holds both answers, or none."""
+    """Refer a finding whose prediction set holds both answers, or none; the study, where that leaves no finding."""
     novelty: float | None = Field(default=0.01, gt=0, lt=0.5)
     """Share of ordinary studies that may be called unlike the training data, for each encoder; None: never refer."""
     required: tuple[Modality, ...] = ()

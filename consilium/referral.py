@@ -1,7 +1,8 @@
-"""Referral: when a human must judge a study instead of the model. One rule, in the recipe's section ``refer``.
+"""Referral: what a human must judge instead of the model. One rule, in the recipe's section ``refer``.
 
-Its parts are the prediction sets, the novelty, the modalities that are required, the quality of the images, and the
-audit of the cohort that the model learned from. Each gives its reasons; a study without any may be answered for.
+A finding is referred where its prediction set is not a single answer. A study is referred as a whole where it is
+novel, lacks a modality that is required, has an image that shows nothing, where the audit says so, or where no finding
+is left that the model can tell. Each part gives its reasons; what has none may be answered for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.collate import Prepared
-from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, FindingResult, Novelty
+from consilium.diagnosis import AuditVerdict, FindingResult, Novelty
 from consilium.letterbox import Letterbox
 from consilium.model import FUSED
 from consilium.recipe import ReferRecipe
@@ -33,6 +34,7 @@ LEAST_SCALE = 0.5
 """An image is too small where its longer side has less than this share of the pixels of the model's square."""
 
 _SUSPICIOUS = ("suspect", "unusable")
+_NOTHING_TOLD = "There is no finding that the model can tell."
 _RECORDS = {Modality.IMAGE: "image", Modality.TEXT: "note", Modality.OBSERVATIONS: "observation"}
 _PARTS_OF_A_STUDY: dict[str, str] = {
     Modality.IMAGE: "The image is",
@@ -52,8 +54,6 @@ class Grounds:
     modalities : tuple of Modality
         What the model had to go by.
     findings : tuple of FindingResult
-    coverage : float
-        At which the prediction sets hold.
     novelty : tuple of Novelty
     audit : AuditVerdict
     """
@@ -61,20 +61,36 @@ class Grounds:
     item: Prepared
     modalities: tuple[Modality, ...]
     findings: tuple[FindingResult, ...]
-    coverage: float
     novelty: tuple[Novelty, ...]
     audit: AuditVerdict
 
 
+def refer_finding(rule: ReferRecipe, prediction_set: Sequence[str], coverage: float) -> tuple[str, ...]:
+    """Why a human must judge this finding; empty where the model may be heard on it.
+
+    Parameters
+    ----------
+    prediction_set : sequence of str
+        Of `ABSENT` and `PRESENT`.
+    coverage : float
+        At which it holds.
+    """
+    if not rule.both or len(prediction_set) == 1:
+        return ()
+    if prediction_set:
+        return (f"The model cannot tell: neither answer can be ruled out at {coverage:.0%} coverage.",)
+    return (f"The study is unlike either: neither answer fits at {coverage:.0%} coverage.",)
+
+
 def refer(rule: ReferRecipe, grounds: Grounds) -> tuple[str, ...]:
-    """Why a human must judge this study, a sentence each; empty where the model may be heard."""
+    """Why a human must judge this study, a sentence each; empty where the model may be heard on some finding."""
     return tuple(reason for part in refer_by_part(rule, grounds).values() for reason in part)
 
 
 def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, ...]]:
     """The same by part of the rule, one of `PARTS`; a part that the recipe switches off has no reasons."""
     return {
-        "both": _undecided(grounds) if rule.both else (),
+        "both": (_NOTHING_TOLD,) if all(result.refer for result in grounds.findings) else (),
         "novelty": _novel(grounds.novelty) if rule.novelty is not None else (),
         "required": tuple(
             f"There is no {_RECORDS[modality]}, and this model must not answer without."
@@ -107,23 +123,6 @@ def _fault(square: npt.NDArray[np.uint16], box: Letterbox) -> str:
     if max(box.rows, box.columns) < LEAST_SCALE * box.side:
         return f"is too small: {box.rows} by {box.columns} pixels, the model looks at {box.side}"
     return ""
-
-
-def _undecided(grounds: Grounds) -> tuple[str, ...]:
-    both = [r.finding.display for r in grounds.findings if {ABSENT, PRESENT} <= set(r.prediction_set)]
-    none = [r.finding.display for r in grounds.findings if not r.prediction_set]
-    at = f"at {grounds.coverage:.0%} coverage"
-    reasons = []
-    if both:
-        reasons.append(f"The model cannot tell, {at}, whether there is {_listed(both)}.")
-    if none:
-        reasons.append(f"Neither answer fits what the model knows, {at}, of {_listed(none)}.")
-    return tuple(reasons)
-
-
-def _listed(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _novel(novelty: Sequence[Novelty]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     """Whether to listen, then one row per finding, then what was missing, strange or wrong.
 
     A row holds the answer in words, the probability with its interval and operating point, and each modality's own
-    opinion. A referred study's rows are dim.
+    opinion. What is referred is dim: a finding, or all rows of a study.
     """
     table = Table(
         title=f"{escape(diagnosis.model.name)} version {escape(diagnosis.model.version)}", title_justify="left"
@@ -46,7 +46,7 @@ def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
 
 
 def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
-    if diagnosis.refer:
+    if diagnosis.refer or result.refer:
         return "dim"
     return "bold" if result.call else ""
 
@@ -75,7 +75,8 @@ def _bar(result: FindingResult) -> Text:
 
 def _referral(diagnosis: Diagnosis) -> list[Text]:
     if not diagnosis.refer:
-        return []
+        left = ", ".join(result.finding.display for result in diagnosis.findings if result.refer)
+        return [Text(f"judge without the model: {left}", style="red")] if left else []
     headline = Text("REFERRED: judge this study without the model", style="bold red")
     return [headline, *(Text(f"  - {reason}", style="red") for reason in diagnosis.refer)]
 

@@ -121,11 +121,15 @@ def coverage(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
 
 def referral(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     yield from ("## Referral", "")
-    yield from paragraph("Wrong calls at the operating points, where each part of the rule refers what it would.")
+    yield from paragraph("""
+        Wrong calls at the operating points, where each part of the rule refers what it would: *both* single findings,
+        the others whole studies. *Silent* is the share of studies of which nothing is answered.
+    """)
     policies = tables["selective"]
     columns: dict[str, Column] = {
         "referred by": words("policy"),
         "answered": just("answered"),
+        "silent": just("silent"),
         "errors of the answered": interval("error"),
         "errors of the referred": just("error_referred"),
         "sensitivity": just("sensitivity"),

@@ -24,6 +24,7 @@ DIAGNOSIS: dict[str, Any] = {
             "opinions": {"image": 0.71, "text": 0.55, "observations": 0.6},
             "interval": [0.78, 0.87],
             "prediction_set": ["present"],
+            "refer": [],
         }
     ],
     "exclusive": False,

@@ -103,6 +103,12 @@ class Metrics:
             ["role", "version"],
             registry=registry,
         )
+        self.referred_findings = Counter(
+            "consilium_referred_findings",
+            "Findings referred to a human in answers that do not refer the whole study.",
+            ["role", "version", "finding"],
+            registry=registry,
+        )
         self.novel = Counter(
             "consilium_novel_answers",
             "Answers of which this part is unlike the training data.",
@@ -151,6 +157,8 @@ class Metrics:
             if part.novel:
                 self.novel.labels(role, version, part.part).inc()
         for result in diagnosis.findings:
+            if result.refer and not diagnosis.refer:
+                self.referred_findings.labels(role, version, result.finding.name).inc()
             self.probability.labels(role, version, result.finding.name).observe(result.probability)
 
     def exposition(self) -> bytes:

@@ -92,7 +92,7 @@ def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
             frame_table("Strange inputs, as all parts together show them", together, words, ("kind", *columns)),
             frame_table("Ordinary studies that are called strange", table[usual], words, ("part", "n", "flagged")),
         ]
-    titles = {"selective": "Errors among the studies that it answers", "net_benefit": "Net benefit of acting by it"}
+    titles = {"selective": "Errors among what it answers", "net_benefit": "Net benefit of acting by it"}
     return found + [frame_table(title, tables[name], words) for name, title in titles.items() if name in tables]
 
 

@@ -64,6 +64,7 @@ _COLUMN_TITLES = {
     "positives": "with the finding",
     "precision": "positive predictive value",
     "row": "answer from",
+    "silent": "studies without any answer",
     "subset": "read",
     "threshold": "called from",
     "worst": "lowest in",
@@ -73,7 +74,7 @@ _NAMED_COLUMNS = frozenset({"kind", "method", "shift", "distance"})
 _POLICIES = {
     "everything": "every study",
     "rule": "what no part refers",
-    "both": "sets of one answer",
+    "both": "findings with one answer",
     "novelty": "nothing strange",
     "required": "nothing required absent",
     "image_quality": "no faulty image",

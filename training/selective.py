@@ -1,6 +1,6 @@
 """Selective answering: what is gained where the model may stay silent, and whether its calls do more good than harm.
 
-- ``selective``: errors among the studies that each part of the refer rule lets through, and among those it refers;
+- ``selective``: errors among what each part of the refer rule lets through, and among what it refers;
 - ``risk_coverage``: the error rate against the share of studies answered, surest first (El-Yaniv and Wiener, JMLR 11,
   2010), and ``aurc``, the area under that curve (Geifman, Uziel and El-Yaniv, ICLR 2019), 0 without errors;
 - ``decision_curve``: net benefit, true positives gained for false positives suffered at the exchange rate of the
@@ -91,26 +91,27 @@ def prediction_sets(predictions: Predictions, calibration: Calibration) -> Bools
 
 
 def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[str, Bools]:
-    """Which studies each part of `rule` refers, [N]; as `consilium.referral.refer_by_part`, for many studies.
+    """What each part of `rule` refers, [N, F]: ``both`` single findings, the others whole studies.
 
-    Parts that are switched off are left out, and so is the audit, which refers all studies or none.
+    As `consilium.referral`, for many studies. Parts that are switched off are left out, and so is the audit, which
+    refers all studies or none.
 
     Parameters
     ----------
     present : bool [N, M]
         In the order of `Modality`.
     """
-    found = {}
-    if rule.both:
-        found["both"] = (doubts.sets.sum(axis=2) != 1).any(axis=1)
+    whole: dict[str, Bools] = {}
     if rule.novelty is not None and doubts.p_values:
-        found["novelty"] = (_strangest(doubts.p_values) < rule.novelty).astype(bool)
+        whole["novelty"] = (_strangest(doubts.p_values) < rule.novelty).astype(bool)
     if rule.required:
         column = {modality: position for position, modality in enumerate(Modality)}
-        found["required"] = ~present[:, [column[modality] for modality in rule.required]].all(axis=1)
+        whole["required"] = ~present[:, [column[modality] for modality in rule.required]].all(axis=1)
     if rule.image_quality:
-        found["image_quality"] = doubts.faulty
-    return found
+        whole["image_quality"] = doubts.faulty
+    single = doubts.sets.sum(axis=2) == 1
+    found = {"both": ~single} if rule.both else {}
+    return found | {part: np.broadcast_to(rows[:, None], single.shape) for part, rows in whole.items()}
 
 
 def selective_tables(
@@ -177,19 +178,20 @@ def policies(
     errors : float [N, F]
         1 where the call is wrong, 0 where it is right, NaN where that is not known.
     labels : float [N, F]
-    referred : mapping of str to bool [N]
+    referred : mapping of str to bool [N, F]
         By part of the rule; `EVERYTHING` and `RULE` come beside.
     weights : float [1 + R, N]
 
     Returns
     -------
     DataFrame
-        ``answered``: share of the studies; ``error`` among them, with its interval; ``error_referred`` among the
-        others; ``sensitivity`` and ``specificity`` of the calls that are given.
+        ``answered``: share of the studies that are answered for this finding; ``error`` among them, with its interval;
+        ``error_referred`` among the others; ``sensitivity`` and ``specificity`` of the calls that are given;
+        ``silent``: share of the studies that are answered for no finding.
     """
-    nobody = np.zeros(len(errors), bool)
-    kept = {EVERYTHING: ~nobody} | {part: ~rows for part, rows in referred.items()}
-    kept[RULE] = ~np.logical_or.reduce([nobody, *referred.values()])
+    nothing = np.zeros(errors.shape, bool)
+    kept = {EVERYTHING: ~nothing} | {part: ~those for part, those in referred.items()}
+    kept[RULE] = ~np.logical_or.reduce([nothing, *referred.values()])
     lines = []
     for policy, answered in kept.items():
         figures = {
@@ -198,17 +200,19 @@ def policies(
             "sensitivity": 1 - _means(np.where(labels == 1, errors, np.nan), answered, weights[:1]),
             "specificity": 1 - _means(np.where(labels == 0, errors, np.nan), answered, weights[:1]),
         }
+        shares, silent = answered.mean(axis=0), float((~answered).all(axis=1).mean())
         for f, name in enumerate((*findings.names, MACRO)):
             of = {k: v[f] if f < len(findings) else v.mean(axis=0) for k, v in figures.items()}
-            line: dict[str, object] = {"policy": policy, "finding": name, "answered": float(answered.mean())}
+            share = float(shares[f] if f < len(findings) else shares.mean())
+            line: dict[str, object] = {"policy": policy, "finding": name, "answered": share}
             line |= estimate_columns("error", percentile_interval(of.pop("error")))
-            lines.append(line | {figure: float(values[0]) for figure, values in of.items()})
+            lines.append(line | {figure: float(values[0]) for figure, values in of.items()} | {"silent": silent})
     return pd.DataFrame(lines)
 
 
-def _means(values: Floats, rows: Bools, weights: Floats) -> Floats:
-    """Weighted mean of each column of `values` [N, F] over `rows` where it is known, [F, R]."""
-    known = ~np.isnan(values) & rows[:, None]
+def _means(values: Floats, among: Bools, weights: Floats) -> Floats:
+    """Weighted mean of each column of `values` [N, F] `among` [N, F] where it is known, [F, R]."""
+    known = ~np.isnan(values) & among
     with np.errstate(invalid="ignore"):
         means = (weights @ np.where(known, values, 0)) / (weights @ known)
     return means.T

@@ -53,6 +53,9 @@ class FindingAnswer(Wire):
         description="What cannot be ruled out at the coverage that the model was calibrated for. Both: the model "
         "cannot tell. None: the study is unlike either."
     )
+    refer: tuple[str, ...] = Field(
+        description="Why a human must judge this finding without the model; empty where the model may be heard on it."
+    )
 
 
 class ModelIdentityAnswer(Wire):
@@ -95,7 +98,8 @@ class DiagnosisAnswer(Wire):
     warnings: tuple[str, ...] = Field(description="What the reader must know of the input.")
     novelty: tuple[NoveltyAnswer, ...] = Field(description="For each modality that was present, and for all together.")
     refer: tuple[str, ...] = Field(
-        description="Why a human must judge this study without the model; empty where the model may be heard."
+        description="Why a human must judge this study without the model; empty where the model may be heard on the "
+        "findings that are not referred themselves."
     )
     audit: AuditAnswer
     caller_reference: str | None = None

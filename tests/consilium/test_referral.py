@@ -8,7 +8,7 @@ import pytest
 from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, FindingResult, Novelty, OperatingPoint
 from consilium.letterbox import Letterbox
 from consilium.recipe import ReferRecipe
-from consilium.referral import PARTS, Grounds, image_faults, refer, refer_by_part
+from consilium.referral import PARTS, Grounds, image_faults, refer, refer_by_part, refer_finding
 from consilium.study import Modality
 from tests.consilium.tiny import FINDINGS, tiny_preprocessing, tiny_recipe, tiny_study
 
@@ -22,11 +22,11 @@ def _grounds(sets: tuple[tuple[str, ...], ...] = SURE, **changes: object) -> Gro
     recipe = tiny_recipe()
     item = tiny_preprocessing(recipe).prepare(tiny_study(1))
     results = tuple(
-        FindingResult(finding, 0.6, True, POINT, {}, (0.5, 0.7), chosen)
+        FindingResult(finding, 0.6, True, POINT, {}, (0.5, 0.7), chosen, refer_finding(ReferRecipe(), chosen, 0.9))
         for finding, chosen in zip(FINDINGS, sets, strict=True)
     )
     ordinary = (Novelty("image", 0.1, 0.6, novel=False), Novelty("fused", 0.1, 0.4, novel=False))
-    grounds = Grounds(item, tuple(Modality), results, 0.9, ordinary, AuditVerdict("sound"))
+    grounds = Grounds(item, tuple(Modality), results, ordinary, AuditVerdict("sound"))
     return replace(grounds, **changes)
 
 
@@ -42,23 +42,29 @@ def test_an_ordinary_study_may_be_answered_for(ordinary: Grounds) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "expected"),
+    ("chosen", "expected"),
     [
-        ((BOTH, (ABSENT,)), ["The model cannot tell, at 90% coverage, whether there is Pneumonia."]),
-        ((BOTH, BOTH), ["The model cannot tell, at 90% coverage, whether there is Pneumonia or Effusion."]),
-        (((PRESENT,), NONE), ["Neither answer fits what the model knows, at 90% coverage, of Effusion."]),
-        (
-            (BOTH, NONE),
-            [
-                "The model cannot tell, at 90% coverage, whether there is Pneumonia.",
-                "Neither answer fits what the model knows, at 90% coverage, of Effusion.",
-            ],
-        ),
+        ((PRESENT,), ()),
+        ((ABSENT,), ()),
+        (BOTH, ("The model cannot tell: neither answer can be ruled out at 90% coverage.",)),
+        (NONE, ("The study is unlike either: neither answer fits at 90% coverage.",)),
     ],
 )
-def test_sets_of_both_answers_or_none_are_referred(sets: tuple[tuple[str, ...], ...], expected: list[str]) -> None:
-    assert list(refer(ReferRecipe(), _grounds(sets))) == expected
-    assert refer(ReferRecipe(both=False), _grounds(sets)) == ()
+def test_a_finding_is_referred_where_its_set_is_no_single_answer(
+    chosen: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert refer_finding(ReferRecipe(), chosen, 0.9) == expected
+    assert refer_finding(ReferRecipe(both=False), chosen, 0.9) == ()
+
+
+@pytest.mark.parametrize("sets", [((PRESENT,), BOTH), (NONE, (ABSENT,))])
+def test_a_study_is_heard_on_the_finding_that_is_left(sets: tuple[tuple[str, ...], ...]) -> None:
+    assert refer(ReferRecipe(), _grounds(sets)) == ()
+
+
+@pytest.mark.parametrize("sets", [(BOTH, BOTH), (NONE, BOTH)])
+def test_a_study_is_referred_where_no_finding_is_left(sets: tuple[tuple[str, ...], ...]) -> None:
+    assert refer(ReferRecipe(), _grounds(sets)) == ("There is no finding that the model can tell.",)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,14 @@ from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
 from consilium.report import AGAINST, FOR, overlay_rgba, report_html
 from consilium.terminal import explanation_tables
 from consilium.wording import audit_in_words, novelty_in_words, part_in_words, percent, set_in_words, share
-from tests.consilium.tiny_answer import REFER, SUSPECT, eventful_explanation, explained_study, explanation
+from tests.consilium.tiny_answer import (
+    REFER,
+    SUSPECT,
+    eventful_explanation,
+    explained_study,
+    explanation,
+    open_explanation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,17 @@ def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> Non
     assert "Not referred" in page
     assert "Referred:" not in page
     assert "for the record only" not in page
+
+
+def test_a_finding_that_cannot_be_told_is_named_and_muted_alone(page: str) -> None:
+    unsure = report_html(explained_study(), open_explanation())
+    assert "Judge without the model: Beta." in unsure
+    assert "Not referred" in unsure
+    assert re.findall(r'<tr class="([^"]*)">\s*<th scope="row" class="finding">(\w+)<', unsure) == [
+        ("", "Alpha"),
+        ("called open", "Beta"),
+    ]
+    assert "Judge without the model" not in page
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,11 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
         assert expected in shown
     for unexpected in ("REFERRED", "The cohort behind", "unlike", "unusual"):
         assert unexpected not in shown
+
+
+def test_the_terminal_names_the_finding_to_judge_without_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=140).print(explanation_tables(open_explanation()))
+    assert capsys.readouterr().out.startswith("judge without the model: Beta\n")
 
 
 def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ from consilium.study import Image, Modality, Note, NoteKind, Observation, Patien
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
 SUSPECT = AuditVerdict("suspect", ("The file format tells Alpha apart: AUROC .91.",))
-REFER = ("The image is unlike the training data.", "The model cannot tell whether Beta is there.")
+REFER = ("The image is unlike the training data.", "There is no note, and this model must not answer without.")
+CANNOT_TELL = "The model cannot tell: neither answer can be ruled out at 90% coverage."
 NOVEL = (
     Novelty("image", 14.5, 0.002, novel=True),
     Novelty("text", 2.5, 0.04, novel=False),
@@ -72,11 +73,17 @@ def explanation(**diagnosis: Any) -> Explanation:
     return Explanation(replace(ordinary, **diagnosis), explained, NEIGHBOURS)
 
 
+def open_explanation() -> Explanation:
+    """A study that is heard, but for Beta, which the model cannot tell."""
+    alpha, beta = explanation().diagnosis.findings
+    unsure = replace(beta, interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT), refer=(CANNOT_TELL,))
+    return explanation(findings=(alpha, unsure))
+
+
 def eventful_explanation() -> Explanation:
     """Referred, novel, from a suspect cohort: every field stands somewhere at another value than its default."""
-    results = explanation().diagnosis.findings
-    unsure = replace(results[1], interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT))
-    unlike = replace(results[0], prediction_set=())
+    alpha, unsure = open_explanation().diagnosis.findings
+    unlike = replace(alpha, prediction_set=())
     return explanation(
         findings=(unlike, unsure), exclusive=True, novelty=NOVEL, refer=REFER, audit=SUSPECT, study_id="s1"
     )

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from consilium.report import report_html
 from consilium.study import Modality
-from tests.consilium.tiny_answer import eventful_explanation, explained_study, explanation
+from tests.consilium.tiny_answer import eventful_explanation, explained_study, explanation, open_explanation
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -31,6 +31,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     lone = replace(explanation(modalities=(Modality.TEXT,), novelty=()), findings=words, neighbours=())
     html = {
         "ordinary": report_html(study, explanation()),
+        "open": report_html(study, open_explanation()),
         "eventful": report_html(study, eventful_explanation()),
         "text alone": report_html(replace(study, images=(), observations=()), lone),
     }
@@ -133,19 +134,29 @@ def test_marks_stand_where_the_numbers_say(opened: Opened) -> None:
     assert share(".band", 1) == pytest.approx(0.83, abs=0.01)
 
 
-def test_a_referred_studys_probabilities_are_subordinate(opened: Opened) -> None:
-    def look(page: Page, selector: str) -> tuple[float, int]:
-        style = page.locator(selector).first.evaluate(
-            "e => [getComputedStyle(e).fontSize, getComputedStyle(e).fontWeight]"
-        )
-        return float(style[0].removesuffix("px")), int(style[1])
+def _look(page: Page, selector: str, position: int = 0) -> tuple[float, int]:
+    style = (
+        page.locator(selector)
+        .nth(position)
+        .evaluate("e => [getComputedStyle(e).fontSize, getComputedStyle(e).fontWeight]")
+    )
+    return float(style[0].removesuffix("px")), int(style[1])
 
+
+def test_a_finding_that_cannot_be_told_is_subordinate(opened: Opened) -> None:
+    page = opened("open")
+    (size, weight), (open_size, open_weight) = (_look(page, ".findings .big", row) for row in (0, 1))
+    assert open_size < size
+    assert open_weight < weight
+
+
+def test_a_referred_studys_probabilities_are_subordinate(opened: Opened) -> None:
     plain, referred = opened("ordinary"), opened("eventful")
-    size, weight = look(plain, ".findings .big")
-    referred_size, referred_weight = look(referred, ".findings .big")
+    size, weight = _look(plain, ".findings .big")
+    referred_size, referred_weight = _look(referred, ".findings .big")
     assert referred_size < size
     assert referred_weight < weight
-    assert look(referred, "#refer")[0] > referred_size
+    assert _look(referred, "#refer")[0] > referred_size
     banner, figures = (referred.locator(one).bounding_box() for one in ("#refer", ".findings"))
     assert banner is not None
     assert figures is not None
@@ -153,7 +164,8 @@ def test_a_referred_studys_probabilities_are_subordinate(opened: Opened) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "scheme"), [("ordinary", "light"), ("eventful", "light"), ("eventful", "dark"), ("text alone", "dark")]
+    ("name", "scheme"),
+    [("ordinary", "light"), ("open", "light"), ("eventful", "light"), ("eventful", "dark"), ("text alone", "dark")],
 )
 def test_no_rule_of_accessibility_is_broken(opened: Opened, name: str, scheme: str) -> None:
     found = Axe().run(opened(name, scheme=scheme))

@@ -140,12 +140,16 @@ def test_the_queues_are_seen_while_they_are_full() -> None:
 def test_what_is_answered_is_counted_by_version() -> None:
     metrics, model = Metrics(), FakeModel()
     (diagnosis,) = model.diagnose_prepared([model.prepare(note_study("x" * 340))])
+    open_finding = replace(diagnosis.findings[0], refer=("The model cannot tell.",))
+    diagnosis = replace(diagnosis, findings=(open_finding, *diagnosis.findings[1:]))
     metrics.answered("serving", diagnosis)
     novel = (Novelty("text", 9.0, 0.001, novel=True), Novelty("fused", 9.0, 0.5, novel=False))
     metrics.answered("serving", replace(diagnosis, refer=(), novelty=novel))
     of_it = {"role": "serving", "version": "7"}
     assert value(metrics, "consilium_answers_total", **of_it) == 2
     assert value(metrics, "consilium_referred_answers_total", **of_it) == 1
+    assert value(metrics, "consilium_referred_findings_total", **of_it, finding="pneumonia") == 1
+    assert value(metrics, "consilium_referred_findings_total", **of_it, finding="pneumothorax") is None
     assert value(metrics, "consilium_novel_answers_total", **of_it, part="text") == 1
     assert value(metrics, "consilium_novel_answers_total", **of_it, part="fused") is None
     assert value(metrics, "consilium_probability_bucket", **of_it, finding="pneumonia", le="0.3") == 0

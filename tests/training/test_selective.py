@@ -10,7 +10,7 @@ import pytest
 
 from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, FindingResult, Novelty, OperatingPoint
 from consilium.recipe import CalibrationRecipe, ReferRecipe
-from consilium.referral import Grounds, refer_by_part
+from consilium.referral import Grounds, refer_by_part, refer_finding
 from consilium.study import Modality
 from training.comparisons import MACRO
 from training.evaluate import calibrate, evaluate
@@ -84,7 +84,10 @@ def test_areas_lie_between_the_best_order_and_the_worst() -> None:
 def test_policies_by_hand() -> None:
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, np.nan]])
     errors = np.array([[0, 1], [1, 0], [0, 0], [1, np.nan]])
-    referred = {"both": np.array([False, True, False, False]), "novelty": np.array([False, False, False, True])}
+    referred = {
+        "both": np.array([[False, False], [True, False], [False, True], [False, False]]),
+        "novelty": np.array([[False, False], [False, False], [False, False], [True, True]]),
+    }
     table = policies(FINDINGS, errors, labels, referred, ONES).set_index(["policy", "finding"])
     first, second = FINDINGS.names
     assert table.loc[(EVERYTHING, first), ["answered", "error", "sensitivity", "specificity"]].tolist() == [
@@ -100,9 +103,11 @@ def test_policies_by_hand() -> None:
         1,
         1,
     ]
-    assert table.loc[("both", second), ["error", "error_referred"]].tolist() == [0.5, 0]
+    assert table.loc[("both", second), ["answered", "error", "error_referred"]].tolist() == [0.75, 0.5, 0]
     assert table.loc[(RULE, first), ["answered", "error", "error_referred"]].tolist() == [0.5, 0, 1]
     assert table.loc[(RULE, MACRO), "error"] == pytest.approx((0 + 0.5) / 2)
+    assert table.loc[(RULE, MACRO), ["answered", "silent"]].tolist() == [0.5, 0.25]
+    assert (table.loc["both", "silent"] == 0).all()
 
 
 def test_net_benefit_is_vickers_and_elkins_formula() -> None:
@@ -150,12 +155,12 @@ def test_sets_are_the_calibrations_given_what_each_study_has(judged: Judged) -> 
             assert np.array_equal(doubts.sets[row], expected)
 
 
-def _reasons(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) -> dict[str, bool]:
-    """What `consilium.referral` says of one study, image quality aside."""
+def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) -> dict[str, list[bool]]:
+    """What `consilium.referral` says of each finding of one study, image quality aside."""
     point = OperatingPoint(0.5, 0.9, Estimate(0.9, 0.8, 1), Estimate(0.9, 0.8, 1))
     answers = [tuple(a for a, there in zip((ABSENT, PRESENT), s, strict=True) if there) for s in doubts.sets[row]]
     results = tuple(
-        FindingResult(finding, 0.5, True, point, {}, (0, 1), chosen)
+        FindingResult(finding, 0.5, True, point, {}, (0, 1), chosen, refer_finding(rule, chosen, 0.9))
         for finding, chosen in zip(FINDINGS, answers, strict=True)
     )
     novelty = tuple(
@@ -165,8 +170,10 @@ def _reasons(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) -
     )
     modalities = tuple(m for m, there in zip(Modality, tested.present[row], strict=True) if there)
     item: Any = SimpleNamespace(images=[], letterboxes=[])
-    found = refer_by_part(rule, Grounds(item, modalities, results, 0.9, novelty, AuditVerdict()))
-    return {part: bool(reasons) for part, reasons in found.items()}
+    found = refer_by_part(rule, Grounds(item, modalities, results, novelty, AuditVerdict()))
+    single = [bool(result.refer) for result in results]
+    assert bool(found["both"]) == all(single)
+    return {part: single if part == "both" else [bool(reasons)] * len(single) for part, reasons in found.items()}
 
 
 def test_many_studies_are_referred_as_one_is(judged: Judged) -> None:
@@ -174,10 +181,10 @@ def test_many_studies_are_referred_as_one_is(judged: Judged) -> None:
     rule = ReferRecipe(novelty=0.1, required=(Modality.TEXT, Modality.IMAGE))
     found = referred_by_part(rule, doubts, tested.present)
     for row in range(200):
-        one = _reasons(rule, doubts, tested, row)
+        one = _referred(rule, doubts, tested, row)
         for part in ("both", "novelty", "required"):
-            assert found[part][row] == one[part]
-    assert np.array_equal(found["image_quality"], doubts.faulty)
+            assert found[part][row].tolist() == one[part]
+    assert np.array_equal(found["image_quality"][:, 0], doubts.faulty)
     for part in ("both", "novelty", "required"):
         assert 0.03 < found[part].mean() < 0.97
     off = ReferRecipe(both=False, novelty=None, image_quality=False)
@@ -200,8 +207,10 @@ def test_the_tables_are_of_what_the_service_would_have_said(judged: Judged, tabl
         assert lines.loc[(EVERYTHING, finding), "error"] == pytest.approx(wrong[known[:, f], f].mean())
         specificity = evaluation.value("metrics", "specificity", row=AS_PRESENT, finding=finding)
         assert lines.loc[(EVERYTHING, finding), "specificity"] == pytest.approx(specificity)
-    single = (doubts.sets.sum(axis=2) == 1).all(axis=1)
+    single = doubts.sets.sum(axis=2) == 1
     assert lines.loc[("both", MACRO), "answered"] == pytest.approx(single.mean())
+    assert lines.loc[("both", FINDINGS.names[0]), "answered"] == pytest.approx(single[:, 0].mean())
+    assert lines.loc[("both", MACRO), "silent"] == pytest.approx((~single).all(axis=1).mean())
     assert lines.loc[("both", MACRO), "error"] < lines.loc[(EVERYTHING, MACRO), "error"]
     assert lines.loc[("both", MACRO), "error_low"] < lines.loc[("both", MACRO), "error_high"]
     last = tables["risk_coverage"].query("order == 'confidence' and answered == 1").set_index("finding")["error"]
