@@ -212,9 +212,11 @@ def _study(record: StudyRecord, images: list[Image]) -> tuple[Study, list[str]]:
 
 def _audit(cohort: Cohort, cache: ImageCache, seen: _Seen, seed: int) -> AuditReport:
     # The rest of the check needs no torch.
+    from consilium.threads import limit_threads
     from training.audit.audit import audit_cohort
     from training.datamodule import CachedCohort
 
+    limit_threads()
     return audit_cohort(CachedCohort(cohort, cache, seen.studies, seen.unusable), seed=seed)
 
 

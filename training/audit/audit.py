@@ -13,6 +13,8 @@ from time import perf_counter
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
 
 from consilium.recipe import InputRecipe
 from training.audit.duplicates import find_duplicates
@@ -69,7 +71,18 @@ def audit_cohort(
         Its `false_alarm_rate` is the sum over all tests that can make a cohort suspect by chance. What is counted
         instead of tested (patients in two splits, classes that are missing) raises no false alarm.
     """
-    inputs = inputs or InputRecipe()
+    # Left alone, scikit-learn's threads take every core beside torch's, and each waits for the other.
+    with threadpool_limits(torch.get_num_threads()):
+        return _audited(cached, inputs or InputRecipe(), parts, model_auroc, seed)
+
+
+def _audited(
+    cached: CachedCohort,
+    inputs: InputRecipe,
+    parts: Sequence[str | None] | None,
+    model_auroc: Mapping[str, float] | None,
+    seed: int,
+) -> AuditReport:
     cohort = cached.cohort
     with _timed("duplicates"):
         found = [find_duplicates(cohort, cached, parts, inputs=inputs, seed=seed)]
