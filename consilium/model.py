@@ -5,13 +5,15 @@ The whole way from a Batch to logits. What becomes of logits is `consilium.calib
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
 from consilium.collate import Batch, Preprocessing
-from consilium.encoders import Tokens
+from consilium.encoders import Dense, Tokens
 from consilium.encoders.image import ImageEncoder
 from consilium.encoders.observations import ObservationsEncoder
 from consilium.encoders.text import TextEncoder
@@ -24,6 +26,8 @@ from consilium.study import Modality, nonempty_subsets, subset_key
 
 FUSED = "fused"
 """Name of the joint state among the features, beside those of the modalities."""
+
+_OWN: Mapping[Modality, Dense] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,9 +108,9 @@ class DiagnosisModel(nn.Module):
         self.pools = nn.ModuleDict({m.value: AttentionPool(fusion.width, fusion.heads) for m in self.modalities})
         self.heads = nn.ModuleDict({m.value: nn.Linear(fusion.width, len(findings)) for m in self.modalities})
 
-    def encode(self, batch: Batch) -> dict[Modality, Tokens]:
-        """Tokens of every modality of the recipe."""
-        return self._encode(batch)[0]
+    def encode(self, batch: Batch, dense: Mapping[Modality, Dense] = _OWN) -> dict[Modality, Tokens]:
+        """Tokens of every modality of the recipe; `dense` in place of the encoders' own of that name."""
+        return self._encode(batch, dense)[0]
 
     def fuse(self, tokens: dict[Modality, Tokens]) -> Tensor:
         """Fused logits [B, F]; a modality without tokens is absent."""
@@ -136,7 +140,10 @@ class DiagnosisModel(nn.Module):
         return found | {FUSED: states.flatten(1).float()}
 
     def forward(self, batch: Batch) -> Logits:
-        tokens = self.encode(batch)
+        return self.conclude(self.encode(batch))
+
+    def conclude(self, tokens: dict[Modality, Tokens]) -> Logits:
+        """What follows from the tokens of every modality of the recipe."""
         states = self.fusion(tokens)
         present = {modality: said.present for modality, said in tokens.items()}
         fused = self.head(states).float()
@@ -163,7 +170,7 @@ class DiagnosisModel(nn.Module):
         return tokens, Trace(self.fuse(tokens), image_map, embeddings, values)
 
     def _encode(
-        self, batch: Batch, *, traced: bool = False
+        self, batch: Batch, dense: Mapping[Modality, Dense] = _OWN, *, traced: bool = False
     ) -> tuple[dict[Modality, Tokens], Tensor | None, Tensor | None, Tensor | None]:
         tokens: dict[Modality, Tokens] = {}
         image_map = embeddings = values = None
@@ -174,11 +181,11 @@ class DiagnosisModel(nn.Module):
                 if traced:
                     tokens[modality], image_map = encoder.with_map(*seen)
                 else:
-                    tokens[modality] = encoder(*seen)
+                    tokens[modality] = encoder(*seen, dense.get(modality))
             elif isinstance(encoder, TextEncoder):
                 if traced and batch.text_mask.any():
                     embeddings = encoder.embed(batch.input_ids).detach().requires_grad_()
-                tokens[modality] = encoder(batch.input_ids, batch.text_mask, embeddings)
+                tokens[modality] = encoder(batch.input_ids, batch.text_mask, embeddings, dense.get(modality))
             elif isinstance(encoder, ObservationsEncoder):
                 if traced and batch.observation_mask.any():
                     values = encoder.values(batch.observations).detach().requires_grad_()

@@ -4,6 +4,6 @@ What comes out is always `Tokens`, of one width and with a mask; fusion never kn
 first, then `image.py`, `text.py` or `observations.py`.
 """
 
-from consilium.encoders.tokens import Tokens
+from consilium.encoders.tokens import Dense, Tokens
 
-__all__ = ["Tokens"]
+__all__ = ["Dense", "Tokens"]

@@ -16,7 +16,7 @@ from monai.networks.nets import DenseNet121, ResNet, ViT
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from consilium.encoders.tokens import Tokens, no_tokens, scatter_rows
+from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
 from consilium.recipe import ImageRecipe
 from consilium.study import ViewPosition
@@ -175,13 +175,27 @@ class ImageEncoder(nn.Module):
             rule = f"must be a safetensors file with this backbone's weights ({type(error).__name__})"
             raise InputError("image.weights", path.name, rule) from None
 
-    def forward(self, images: Tensor, image_mask: Tensor, views: Tensor) -> Tokens:
-        """`images` float [B, V, 1, S, S] in [0, 1], `image_mask` bool [B, V], `views` int [B, V]."""
-        return self._encode(images, image_mask, views, None)[0]
+    def forward(self, images: Tensor, image_mask: Tensor, views: Tensor, dense: Dense | None = None) -> Tokens:
+        """`images` float [B, V, 1, S, S] in [0, 1], `image_mask` bool [B, V], `views` int [B, V].
+
+        `dense` runs in place of `self.dense`, which it was made from.
+        """
+        if not image_mask.any():
+            return no_tokens(len(images), self.width, images.device)
+        self._meet(images, image_mask)
+        return self._placed((dense or self.dense)(images[image_mask], views[image_mask]), image_mask)
 
     def with_map(self, images: Tensor, image_mask: Tensor, views: Tensor) -> tuple[Tokens, Tensor | None]:
         """The tokens and the map that explanations read, float [n, C, h, w] for the n images of the batch, in order."""
-        return self._encode(images, image_mask, views, self.saliency_stage)
+        if not image_mask.any():
+            return no_tokens(len(images), self.width, images.device), None
+        self._meet(images, image_mask)
+        tokens, saliency = self._see(images[image_mask], views[image_mask], self.saliency_stage)
+        return self._placed(tokens, image_mask), saliency
+
+    def dense(self, images: Tensor, views: Tensor) -> Tensor:
+        """Of images that are there, [n, 1, S, S] and their views [n], the tokens, [n, h·w, D]."""
+        return self._see(images, views, None)[0]
 
     def typical_map(self) -> Tensor:
         """The map that explanations read, [1, C, h, w], of the average training image."""
@@ -190,19 +204,19 @@ class ImageEncoder(nn.Module):
             image = stage(image)
         return image
 
-    def _encode(
-        self, images: Tensor, image_mask: Tensor, views: Tensor, saliency_stage: int | None
-    ) -> tuple[Tokens, Tensor | None]:
-        if not image_mask.any():
-            return no_tokens(len(images), self.width, images.device), None
+    def _see(self, images: Tensor, views: Tensor, saliency_stage: int | None) -> tuple[Tensor, Tensor | None]:
+        flat = ((images - _MEAN) / _SD).contiguous(memory_format=torch.channels_last)
+        last, saliency = self.backbone(flat, saliency_stage)
+        tokens = self.project(last.flatten(2).transpose(1, 2)) + self.position + self.view(views)[:, None]
+        return self.norm(tokens), saliency
+
+    def _placed(self, tokens: Tensor, image_mask: Tensor) -> Tokens:
+        values = scatter_rows(tokens, image_mask).flatten(1, 2)
+        return Tokens(values, image_mask.repeat_interleave(self.cells**2, dim=1))
+
+    def _meet(self, images: Tensor, image_mask: Tensor) -> None:
         if self.training:
             self._remember(images[image_mask])
-        flat = ((images[image_mask] - _MEAN) / _SD).contiguous(memory_format=torch.channels_last)
-        last, saliency = self.backbone(flat, saliency_stage)
-        tokens = self.project(last.flatten(2).transpose(1, 2)) + self.position + self.view(views[image_mask])[:, None]
-        tokens = self.norm(tokens)
-        values = scatter_rows(tokens, image_mask).flatten(1, 2)
-        return Tokens(values, image_mask.repeat_interleave(self.cells**2, dim=1)), saliency
 
     @torch.no_grad()
     def _remember(self, images: Tensor) -> None:

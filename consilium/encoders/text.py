@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from consilium.encoders.tokens import Tokens, no_tokens, scatter_rows
+from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
 from consilium.recipe import TextRecipe
 
@@ -56,13 +56,26 @@ class TextEncoder(nn.Module):
         """Word embeddings [B, L, E], the place where explanations of words begin."""
         return self.model.get_input_embeddings()(input_ids)
 
-    def forward(self, input_ids: Tensor, text_mask: Tensor, embeddings: Tensor | None = None) -> Tokens:
-        """`input_ids` int [B, L], `text_mask` bool [B, L], `embeddings` [B, L, E] in place of those of `input_ids`."""
+    def forward(
+        self, input_ids: Tensor, text_mask: Tensor, embeddings: Tensor | None = None, dense: Dense | None = None
+    ) -> Tokens:
+        """`input_ids` int [B, L], `text_mask` bool [B, L], `embeddings` [B, L, E] in place of those of `input_ids`.
+
+        `dense` runs in place of `self.dense`, which it was made from.
+        """
         rows = text_mask.any(dim=1)
         if not rows.any():
             return no_tokens(len(rows), self.width, text_mask.device)
-        source = self.embed(input_ids) if embeddings is None else embeddings
-        mask = text_mask[rows]
-        hidden = self.model(inputs_embeds=source[rows], attention_mask=mask.long()).last_hidden_state
-        tokens = self.norm(self.project(hidden))
+        if embeddings is None:
+            tokens = (dense or self.dense)(input_ids[rows], text_mask[rows])
+        else:
+            tokens = self._read(embeddings[rows], text_mask[rows])
         return Tokens(scatter_rows(tokens, rows), text_mask)
+
+    def dense(self, input_ids: Tensor, text_mask: Tensor) -> Tensor:
+        """Of notes that are there, [n, L] both, the tokens, [n, L, D]."""
+        return self._read(self.embed(input_ids), text_mask)
+
+    def _read(self, embeddings: Tensor, text_mask: Tensor) -> Tensor:
+        hidden = self.model(inputs_embeds=embeddings, attention_mask=text_mask.long()).last_hidden_state
+        return self.norm(self.project(hidden))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+Dense: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""The part of an encoder without branches, over the studies that have its modality: what a backend may run instead."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
