@@ -43,6 +43,7 @@ from consilium import __version__
 from consilium.calibration import Calibration
 from consilium.collate import Preprocessing
 from consilium.diagnosis import AuditVerdict
+from consilium.durable import sync
 from consilium.errors import ArtifactError, InputError, UnsupportedArtifact
 from consilium.explain.neighbours import Neighbours
 from consilium.findings import FindingSet
@@ -149,7 +150,7 @@ def save_artifact(folder: Path, artifact: Artifact) -> str:
         partial.chmod(0o755)  # mkdtemp lets nobody else read
         _sync(partial)
         partial.rename(folder)
-        _sync_one(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -369,13 +370,5 @@ def _sha256(path: Path) -> str:
 def _sync(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:
-            _sync_one(Path(root, name))
-        _sync_one(Path(root))
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(root, name))
+        sync(Path(root))

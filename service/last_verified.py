@@ -7,14 +7,13 @@ lies among the registry's local copies and is verified again whenever it is read
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from consilium.copies import models_folder
 from consilium.diagnosis import ModelIdentity
+from consilium.durable import replace_file
 from service.contract import Contract
 
 logger = logging.getLogger("consilium.service")
@@ -63,14 +62,4 @@ def note(source: str, identity: ModelIdentity, contract: Contract) -> None:
     """
     path = state_file(source)
     noted = LastVerified(source=source, contract=contract, **identity.to_json())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(noted.model_dump_json(indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    replace_file(path, (noted.model_dump_json(indent=1) + "\n").encode())

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.strategies import DDPStrategy
 
 from consilium.collate import Preprocessing
+from consilium.durable import replace_json
 from consilium.errors import TrainingError
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
@@ -28,7 +29,6 @@ from consilium.threads import limit_threads
 from training.averaging import MovingAverage
 from training.datamodule import CachedCohort, StudyDataModule, StudyDataset
 from training.distributed import company, together, world
-from training.durable import replace_json
 from training.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
 from training.loop import (
     DurableCheckpoints,

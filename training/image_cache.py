@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
+from consilium.durable import replace_json
 from consilium.errors import InputError, UnreadableImage
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.limits import DEFAULT_LIMITS
 from consilium.study import Image, ViewPosition
-from training.durable import replace_json
 
 Square = npt.NDArray[np.uint16]
 

@@ -19,9 +19,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 
+from consilium.durable import replace_file
 from consilium.errors import TrainingError
 from training.distributed import rank, world
-from training.durable import replace_file
 from training.lightning_module import VALIDATION_LOSS
 from training.tracking import MetricSink
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from consilium.durable import replace_json
 from consilium.errors import TrainingError
 from consilium.recipe import Recipe
 from training.cohorts.cohort import Cohort
-from training.durable import replace_json
 
 _log = logging.getLogger(__name__)
 

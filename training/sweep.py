@@ -19,13 +19,13 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from consilium.durable import replace_json
 from consilium.errors import TrainingError
 from consilium.recipe import Range, Recipe
 from consilium.threads import limit_threads
 from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.datamodule import cache_cohort
-from training.durable import replace_json
 from training.fit import fit
 from training.lightning_module import VALIDATION_LOSS
 from training.run_state import home_folder

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from consilium.durable import replace_file
 from consilium.recipe import Recipe
 from consilium.study import Modality
 from training.datamodule import CachedCohort
-from training.durable import replace_file
 from training.fit import Fit, fit
 from training.predict import predict
 from training.tracking import MetricSink

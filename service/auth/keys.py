@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from typing import Annotated, Literal
 from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError, field_serializer
 
+from consilium.durable import replace_file
 from consilium.errors import ConsiliumError, InputError
 from service.auth.caller import Scope
 
@@ -212,28 +211,8 @@ def _editing(path: Path) -> Iterator[list[Key]]:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS, mode=0o600):
             keys = list(read_keys(path))
             yield keys
-            _replace(path, KeyFile(keys=tuple(keys)))
+            replace_file(path, (KeyFile(keys=tuple(keys)).model_dump_json(indent=1) + "\n").encode())
     except Timeout:
         raise KeysUnusable(f"{path}: another process is writing it") from None
     except OSError as error:
         raise KeysUnusable(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _replace(path: Path, file: KeyFile) -> None:
-    """Write beside `path` and rename: a reader sees the old file or the new one, whole, also after a loss of power."""
-    text = json.dumps(file.model_dump(mode="json"), indent=1) + "\n"
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -11,23 +11,26 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from consilium.errors import InputError
+from consilium.durable import create_file, replace_file
+from consilium.errors import ConsiliumError, InputError
 
 SETTING = "CONSILIUM_RECORD_KEYS"
 _HEADER = "# Keys of Consilium's record, oldest first; the last one signs. Keep old ones as long as what they signed.\n"
 _SECRET_BYTES = 32
+_NONCE_BYTES = 12
 
 
 class Kind(StrEnum):
@@ -42,13 +45,18 @@ class Kind(StrEnum):
     BODY = "body"
 
 
+class Unsealable(ConsiliumError):
+    """Something that none of the keys opens: its key is gone, it was altered, or it lay in another's place."""
+
+
 class RecordKey:
-    """One key. From its secret two are derived (RFC 5869), so that signing tells nothing of encryption."""
+    """One key. From its secret others are derived (RFC 5869), so that signing tells nothing of encryption."""
 
     def __init__(self, key_id: str, secret: bytes) -> None:
         self.id = key_id
         self._signing = _derived(secret, b"pseudonyms")
         self._fernet = Fernet(base64.urlsafe_b64encode(_derived(secret, b"answers")))
+        self._spool = AESGCM(_derived(secret, b"spool"))
 
     def pseudonym(self, kind: Kind, value: str) -> str:
         """HMAC-SHA256 of `value`, in hex."""
@@ -60,6 +68,14 @@ class RecordKey:
 
     def decrypt(self, sealed: bytes) -> bytes:
         return self._fernet.decrypt(sealed)
+
+    def seal(self, data: bytes, place: str) -> bytes:
+        """`data`, encrypted (AES-256-GCM) for one `place`: no other place's name opens it."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return f"{self.id}:".encode() + nonce + self._spool.encrypt(nonce, data, place.encode())
+
+    def _unseal(self, sealed: bytes, place: str) -> bytes:
+        return self._spool.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode())
 
 
 class RecordKeys:
@@ -78,6 +94,19 @@ class RecordKeys:
 
     def __iter__(self) -> Iterator[RecordKey]:
         return iter(self._keys.values())
+
+    def unseal(self, sealed: bytes, place: str) -> bytes:
+        """What one of the keys has sealed for `place`.
+
+        Raises
+        ------
+        Unsealable
+        """
+        key_id, _, rest = sealed.partition(b":")
+        try:
+            return self._keys[key_id.decode()]._unseal(rest, place)
+        except (KeyError, InvalidTag, ValueError):
+            raise Unsealable(f"{place}: none of the record's keys opens it") from None
 
     def pseudonyms(self, kind: Kind, value: str) -> list[str]:
         """`value` as each of the keys would have signed it."""
@@ -108,15 +137,8 @@ def read_keys(path: Path) -> RecordKeys:
 
 def make_keys(path: Path) -> None:
     """Make a file with one new key, for its owner alone; one that is there already is left as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _written(path, _HEADER + _new_line())
-    try:
-        # It appears whole or not at all, and only one of several processes makes it.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    with suppress(FileExistsError):
+        create_file(path, (_HEADER + _new_line()).encode())
 
 
 def add_key(path: Path) -> RecordKeys:
@@ -126,7 +148,7 @@ def add_key(path: Path) -> RecordKeys:
         return read_keys(path)
     read_keys(path)
     text = path.read_text(encoding="utf-8").rstrip("\n") + "\n"
-    _written(path, text + _new_line()).replace(path)
+    replace_file(path, (text + _new_line()).encode())
     return read_keys(path)
 
 
@@ -149,13 +171,3 @@ def _key(path: Path, number: int, line: str) -> RecordKey:
 
 def _new_line() -> str:
     return f"{secrets.token_hex(4)} {base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}\n"
-
-
-def _written(beside: Path, text: str) -> Path:
-    """A file with `text`, for its owner alone, in the folder of `beside`."""
-    descriptor, name = tempfile.mkstemp(dir=beside.parent, prefix=f".{beside.name}-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name)

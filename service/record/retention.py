@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, func, select
 
+from consilium.durable import sync
 from consilium.errors import ConsiliumError, InputError
 from service.record import claims
 from service.record.database import SETTING, Database
@@ -124,7 +125,7 @@ def _copy(source: Path, target: Path) -> None:
             _check(copy, source)
         # Unlike a rename this does not take the place of a file that is there.
         os.link(name, target)
-        _sync(target.parent)
+        sync(target.parent)
     except FileExistsError:
         raise InputError("file", str(target), "must not exist yet: move it away first") from None
     except sqlite3.Error as error:
@@ -138,11 +139,3 @@ def _check(copy: sqlite3.Connection, source: Path) -> None:
     tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if said != "ok" or not {"alembic_version", ResultRow.__tablename__} <= tables:
         raise BrokenBackup(f"{source}: got {said if said != 'ok' else 'other tables'}, must be a whole record")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

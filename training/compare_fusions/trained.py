@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.durable import replace_json
+from consilium.durable import replace_json
 from training.predictions import Predictions
 
 _log = logging.getLogger(__name__)
