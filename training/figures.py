@@ -1,36 +1,28 @@
-"""Figures of an evaluation: ROC curves and reliability, one panel per finding or per modality subset.
-
-Drawn without pyplot, so that no global state and no display is touched. Colours are Okabe and Ito's, told apart by
-colour-blind readers; lines differ in dash too.
-"""
+"""Figures of an evaluation: ROC curves and reliability, one panel per finding or per modality subset."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from consilium.study import Modality
+from training.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, label_outer, panel_grid
 
 if TYPE_CHECKING:
     from training.evaluation import Evaluation
 
-_BLUE, _ORANGE, _GREEN, _VERMILION, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
-_LINES = (_BLUE, _VERMILION, _GREEN, _ORANGE, "#CC79A7", "#56B4E9")
+_LINES = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9")
 _MODALITY_STYLES: dict[Modality, dict] = {
-    Modality.IMAGE: {"color": _ORANGE},
-    Modality.TEXT: {"color": _GREEN, "dashes": (6, 1)},
-    Modality.OBSERVATIONS: {"color": _VERMILION, "dashes": (6, 1, 1, 1)},
+    Modality.IMAGE: {"color": ORANGE},
+    Modality.TEXT: {"color": GREEN, "dashes": (6, 1)},
+    Modality.OBSERVATIONS: {"color": VERMILION, "dashes": (6, 1, 1, 1)},
 }
 _DASHES: list[tuple[float, ...]] = [(1, 1.5), (4, 1.5), (4, 1.5, 1, 1.5), (7, 2)]
-_PANEL = 3.5  # inches
-_COLUMNS = 4
 
 
 def roc_figure(evaluation: Evaluation) -> Figure:
@@ -49,11 +41,11 @@ def roc_figure(evaluation: Evaluation) -> Figure:
                 auroc = f"{judged('auroc', row):.3f}".removeprefix("0")
                 panel.plot(*curve, label=f"{label}  {auroc}", **style)
         place = 1 - judged("specificity"), judged("sensitivity")
-        panel.plot(*place, "o", color=_BLUE, markeredgecolor="white", markersize=8)
+        panel.plot(*place, "o", color=BLUE, markeredgecolor="white", markersize=8)
         panel.set_title(f"{finding.display} ({judged('positives'):.0f} of {judged('n'):.0f})", fontsize=10, loc="left")
         if panel.get_legend_handles_labels()[0]:
             panel.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7, frameon=False, reverse=True)
-        _label_outer(panel, "1 − specificity", "sensitivity")
+        label_outer(panel, "1 − specificity", "sensitivity")
     return figure
 
 
@@ -72,11 +64,11 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
         predicted, observed, low, high = (
             bins[column].to_numpy(float) for column in ("predicted", "observed", "observed_low", "observed_high")
         )
-        panel.vlines(predicted, low, high, color=_BLUE, linewidth=1)
-        panel.plot(predicted, observed, "o-", color=_BLUE, markersize=4, linewidth=1.2)
+        panel.vlines(predicted, low, high, color=BLUE, linewidth=1)
+        panel.plot(predicted, observed, "o-", color=BLUE, markersize=4, linewidth=1.2)
         ece = evaluation.value("metrics", "ece", row="fused/as_present", finding=finding.name)
         panel.set_title(f"{finding.display}, ECE {f'{ece:.3f}'.removeprefix('0')}", fontsize=10, loc="left")
-        _label_outer(panel, "predicted probability", "observed frequency")
+        label_outer(panel, "predicted probability", "observed frequency")
     return figure
 
 
@@ -111,7 +103,7 @@ def subset_reliability_figure(evaluation: Evaluation) -> Figure:
         title = row.removeprefix("fused/").replace("+", " + ")
         panel.set_title(title, fontsize=10, loc="left")
         panel.legend(title="ECE", loc="upper left", fontsize=7, title_fontsize=7, frameon=False)
-        _label_outer(panel, "predicted probability", "observed frequency")
+        label_outer(panel, "predicted probability", "observed frequency")
     return figure
 
 
@@ -120,14 +112,14 @@ def _roc_styles(rows: list[str]) -> dict[str, tuple[str, dict]]:
     styles: dict[str, tuple[str, dict]] = {}
     baselines = [row for row in rows if row.startswith("baseline/")]
     for number, row in enumerate(baselines):
-        style = {"color": _GREY, "linewidth": 1.1, "dashes": _DASHES[number % len(_DASHES)]}
+        style = {"color": GREY, "linewidth": 1.1, "dashes": _DASHES[number % len(_DASHES)]}
         styles[row] = (row.removeprefix("baseline/"), style)
     for modality, style in _MODALITY_STYLES.items():
         if f"alone/{modality.value}" in rows:
             styles[f"alone/{modality.value}"] = (f"{modality.value} alone", {"linewidth": 1.3, **style})
     if "oracle/as_present" in rows:
         styles["oracle/as_present"] = ("best possible", {"color": "black", "linewidth": 1.1, "dashes": (4, 2)})
-    styles["fused/as_present"] = ("fused", {"color": _BLUE, "linewidth": 2.2})
+    styles["fused/as_present"] = ("fused", {"color": BLUE, "linewidth": 2.2})
     return styles
 
 
@@ -145,25 +137,8 @@ def _panels(evaluation: Evaluation) -> tuple[Figure, list[Axes]]:
 
 
 def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    # Four findings stand better as two by two than as a strip.
-    columns = min(count, _COLUMNS if count > _COLUMNS else math.ceil(math.sqrt(count)))
-    lines = math.ceil(count / columns)
-    figure = Figure(figsize=(_PANEL * columns + 0.4, _PANEL * lines + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for unused in grid[count:]:
-        unused.set_visible(False)
-    panels = list(grid[:count])
+    """Panels of shares against shares."""
+    figure, panels = panel_grid(count, shared=True)
     for panel in panels:
         panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
     return figure, panels
-
-
-def _label_outer(panel: Axes, x: str, y: str) -> None:
-    place = panel.get_subplotspec()
-    if place is None or place.is_last_row():
-        panel.set_xlabel(x, fontsize=9)
-    if place is None or place.is_first_col():
-        panel.set_ylabel(y, fontsize=9)

@@ -1,7 +1,7 @@
 """Selective answering: what is gained where the model may stay silent, and whether its calls do more good than harm.
 
 - ``selective``: errors among what each part of the refer rule lets through, and among what it refers;
-- ``risk_coverage``: the error rate against the share of studies answered, surest first (El-Yaniv and Wiener, JMLR 11,
+- ``risk_coverage``: the error rate against the share answered, surest first (El-Yaniv and Wiener, JMLR 11,
   2010), and ``aurc``, the area under that curve (Geifman, Uziel and El-Yaniv, ICLR 2019), 0 without errors;
 - ``decision_curve``: net benefit, true positives gained for false positives suffered at the exchange rate of the
   threshold (Vickers and Elkin, Medical Decision Making 26, 2006); ``net_benefit`` is its short form for readers.
@@ -103,7 +103,7 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
     """
     whole: dict[str, Bools] = {}
     if rule.novelty is not None and doubts.p_values:
-        whole["novelty"] = (_strangest(doubts.p_values) < rule.novelty).astype(bool)
+        whole["novelty"] = np.asarray(_strangest(doubts.p_values) < rule.novelty)
     if rule.required:
         column = {modality: position for position, modality in enumerate(Modality)}
         whole["required"] = ~present[:, [column[modality] for modality in rule.required]].all(axis=1)
