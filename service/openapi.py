@@ -53,6 +53,7 @@ _IMAGES: dict[str, Any] = {
     "items": {"type": "string", "format": "binary"},
     "description": "Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
 }
+_KINDS_OF_IMAGES = "application/dicom, image/png, image/jpeg, image/tiff"
 _NO_MODEL = (
     "No model is loaded yet, too many requests are waiting, or the record cannot be reached: come again after "
     "`Retry-After`."
@@ -145,9 +146,10 @@ def _multipart(request: type[BaseModel], example: dict[str, Any]) -> dict[str, A
 
 
 def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, Any]:
+    kinds = {part: "application/json" if part == json_field else _KINDS_OF_IMAGES for part in schema["properties"]}
     media = {
         "schema": schema,
-        "encoding": {json_field: {"contentType": "application/json"}},
+        "encoding": {part: {"contentType": kind} for part, kind in kinds.items()},
         "example": {json_field: example},
     }
     return {"requestBody": {"required": True, "content": {"multipart/form-data": media}}}
@@ -155,13 +157,14 @@ def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, An
 
 def _worklist() -> dict[str, Any]:
     requests = {"type": "array", "items": {"$ref": _REFS.format(model=DiagnoseRequest.__name__)}, "minItems": 1}
+    images = _IMAGES | {
+        "description": "`images.0` are the files of the first study in `requests`, and so on; as in `diagnose`."
+    }
     schema = {
         "type": "object",
-        "properties": {"requests": requests | {"description": "One for each study."}},
-        "patternProperties": {
-            r"^images\.(0|[1-9][0-9]*)$": _IMAGES
-            | {"description": "`images.0` are the files of the first study in `requests`, and so on; as in `diagnose`."}
-        },
+        # The first by its name, so that a form has a field for it.
+        "properties": {"requests": requests | {"description": "One for each study."}, "images.0": images},
+        "patternProperties": {r"^images\.(0|[1-9][0-9]*)$": images},
         "required": ["requests"],
         "additionalProperties": False,
     }

@@ -21,6 +21,7 @@ from service.auth.guard import Guard, refuse_unguarded
 from service.record.keys import read_keys
 from service.settings import Settings, load_settings
 from service.traffic import Traffic
+from service.unrouted import Unrouted
 
 if TYPE_CHECKING:
     from service.engine import Engine
@@ -119,3 +120,4 @@ class Consilium:
 # The first middleware is the outermost.
 Consilium.add_asgi_middleware(Traffic, routes=app.routes, metrics=app.state.metrics)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Door, guard=guard)  # type: ignore[attr-defined]
+Consilium.add_asgi_middleware(Unrouted)  # type: ignore[attr-defined]

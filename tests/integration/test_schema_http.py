@@ -1,0 +1,145 @@
+"""Schemathesis makes requests of the OpenAPI document and holds the running service's answers against it.
+
+Most requests break a rule of the document on purpose. Whatever is asked, the answer's status, kind, headers and body
+are those that the document promises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from schemathesis import Case
+from schemathesis.checks import CheckFunction, load_all_checks
+from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
+
+from consilium.schemas import WorklistLine
+from service import openapi
+from service.application import create_app
+from service.auth.caller import Scope
+from service.auth.keys import create_key
+from service.launch import RunningService
+from tests.consilium.ingest.dicom_files import dicom_file, jpeg, ramp
+from tests.integration.test_service_http import RECORDS, form, png
+
+load_all_checks()
+
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance  # noqa: E402
+
+EXAMPLES = 300
+"""Requests made at random for each door, beside those that cover its document rule by rule."""
+
+
+def sent(*whole: bytes) -> st.SearchStrategy[Any]:
+    """The files of one request: whole ones, and some that are cut off."""
+    one = st.sampled_from(whole)
+    cut = st.builds(lambda file, share: file[: int(share * len(file))], one, st.floats(0, 1))
+    return st.lists(one | cut, max_size=3)
+
+
+schemathesis.openapi.media_type("application/dicom", sent(dicom_file(ramp()), dicom_file(ramp(bits=8))))
+schemathesis.openapi.media_type("image/png", sent(png(1, 64)))
+schemathesis.openapi.media_type("image/jpeg", sent(jpeg(ramp(bits=8))))
+
+NOT_HELD: dict[str, list[CheckFunction]] = {
+    # A study may keep every rule that JSON Schema can express and still break a clinical one: nothing that the model
+    # reads, a unit that does not fit the code, a note from the future, a file cut off.
+    "/v1/diagnose": [positive_data_acceptance],
+    "/v1/explain": [positive_data_acceptance],
+    "/v1/similar": [positive_data_acceptance],
+    # As above; and a study that breaks a rule is refused in its own line of a whole answer.
+    "/v1/diagnose/batch": [positive_data_acceptance, negative_data_rejection],
+}
+"""Checks that do not hold at a door, with the reason. Every other check holds at every door."""
+
+schema = schemathesis.openapi.from_dict(
+    json.loads(openapi.document(create_app())),
+    config=SchemathesisConfig(
+        projects=ProjectsConfig(
+            default=ProjectConfig(
+                generation=GenerationConfig(deterministic=True, max_examples=EXAMPLES, database="none")
+            )
+        )
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A caller who may ask everything that the document describes."""
+    keys = tmp_path_factory.mktemp("keys") / "keys.json"
+    token = create_key(keys, "schemathesis", [Scope.READ, Scope.DIAGNOSE])[1]
+    settings = {"keys": keys, "model_threads": 1, "requests_per_minute": 1_000_000}
+    with (
+        RunningService(tiny_folder, settings) as running,
+        httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
+    ):
+        yield client
+
+
+@schema.parametrize()
+def test_every_answer_is_as_the_document_describes_it(case: Case, client: httpx.Client) -> None:
+    case.call_and_validate(
+        base_url=str(client.base_url),
+        headers={"Authorization": client.headers["Authorization"]},
+        excluded_checks=NOT_HELD.get(case.operation.path, []),
+        timeout=60,
+    )
+
+
+def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(client: httpx.Client) -> None:
+    study = form(RECORDS, dicom_file(ramp()), png(1, 64))
+    one, other = RECORDS, {"notes": [{"kind": "history", "text": "cough"}], "caller_reference": "x"}
+    worklist = [("requests", (None, json.dumps([one, other]), "application/json")), ("images.1", ("x", png(2, 64)))]
+    said = client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}).json()
+    feedback = {"result_id": said["result_id"], "findings": {said["findings"][0]["finding"]: "present"}}
+    answers = {
+        "/v1/diagnose": client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}),
+        "/v1/diagnose/batch": client.post("/v1/diagnose/batch", files=worklist),
+        "/v1/explain": client.post("/v1/explain", files=study),
+        "/v1/similar": client.post("/v1/similar", files=study),
+        "/v1/feedback": client.post("/v1/feedback", json=feedback),
+        "/v1/results/{result_id}": client.get(f"/v1/results/{said['result_id']}"),
+        "/v1/model": client.get("/v1/model"),
+        "/v1/model/card": client.get("/v1/model/card"),
+        "/livez": client.get("/livez"),
+        "/readyz": client.get("/readyz"),
+    }
+    assert set(answers) == set(schema.raw_schema["paths"])
+    for path, answer in answers.items():
+        assert answer.status_code == (201 if path == "/v1/feedback" else 200), answer.text
+        answer.request.read()  # which a multipart request was not, and Schemathesis reads it, too
+        schema[path][answer.request.method].validate_response(answer)
+    for line in answers["/v1/diagnose/batch"].text.splitlines():
+        TypeAdapter[WorklistLine](WorklistLine).validate_json(line)
+
+
+def test_the_running_service_shows_the_document_that_is_tested(client: httpx.Client) -> None:
+    assert client.get("/openapi.json").json() == schema.raw_schema
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1", 404),
+        ("GET", "/v1/", 404),
+        ("POST", "/v1/diagnos", 404),
+        ("GET", "/v1/results/", 404),
+        ("GET", "/v1/results/a%0Ab", 404),
+        ("GET", "/v1/diagnose", 405),
+        ("DELETE", "/v1/results/7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1", 405),
+        ("PATCH", "/v1/model", 405),
+    ],
+)
+def test_a_door_that_is_not_there_is_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["status"] == status
+    assert status != 405 or answer.headers["allow"]
