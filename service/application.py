@@ -24,7 +24,8 @@ from consilium import __version__
 from service import openapi
 from service.batching import Batcher, Closed, Place, QueueFull
 from service.engine import CARD_PATH, Engine
-from service.form import Form, read_form, read_worklist
+from service.form import Form, read_form, read_job, read_worklist
+from service.jobs import doors as job_doors
 from service.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.metrics import Metrics
 from service.presence import in_time, while_connected
@@ -62,6 +63,10 @@ def create_app() -> FastAPI:
     app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
     app.add_api_route("/v1/similar", _similar, methods=["POST"], **openapi.SIMILAR)
+    app.add_api_route("/v1/jobs", _submit, methods=["POST"], **openapi.SUBMIT)
+    app.add_api_route("/v1/jobs/{job_id}", _job, methods=["GET"], **openapi.JOB)
+    app.add_api_route("/v1/jobs/{job_id}", _cancel, methods=["DELETE"], **openapi.CANCEL)
+    app.add_api_route("/v1/jobs/{job_id}/results", _job_results, methods=["GET"], **openapi.JOB_RESULTS)
     app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
@@ -95,9 +100,36 @@ async def _worklist(request: Request) -> Response:
             held.enter_context(engine.worklists.place())
             with engine.metrics.stage("receive"):
                 studies = await _receive(request, engine.settings, read_worklist)
+            _charge(request, studies)
             return WorklistResponse(engine, studies, origin, held.pop_all())
 
     return await _guarded(request, answer)
+
+
+async def _submit(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        job_doors.kind_of(request)
+        # Until it is kept, its body lies in memory as a worklist's does.
+        with engine.worklists.place():
+            await job_doors.check_room(request, engine)
+            with engine.metrics.stage("receive"):
+                studies = await _receive(request, engine.settings, read_job)
+            _charge(request, studies)
+            return await job_doors.submit(request, engine, studies)
+
+    return await _guarded(request, answer)
+
+
+async def _job(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.show(request, engine))
+
+
+async def _cancel(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.cancel(request, engine))
+
+
+async def _job_results(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.results(request, engine))
 
 
 async def _result(request: Request) -> Response:
@@ -199,6 +231,13 @@ def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, An
         raise Unavailable("As many requests are waiting as may.", settings.retry_after_s) from None
     except Closed:
         raise Unavailable("The service is shutting down.", settings.retry_after_s) from None
+
+
+def _charge(request: Request, studies: list[Form]) -> None:
+    """Each study counts as a request of its caller; the first was counted at the door."""
+    charge = getattr(request.state, "charge", None)
+    if charge is not None:
+        charge(len(studies) - 1)
 
 
 async def _receive(

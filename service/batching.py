@@ -82,8 +82,13 @@ class Batcher(Generic[Item, Answer]):
             self._left.clear()
             await self._left.wait()
 
-    def place(self) -> Place[Item, Answer]:
+    def place(self, *, awaited: bool = True) -> Place[Item, Answer]:
         """Admit one request.
+
+        Parameters
+        ----------
+        awaited : bool
+            Whether a batch waits for its item while that is being decoded.
 
         Raises
         ------
@@ -93,9 +98,9 @@ class Batcher(Generic[Item, Answer]):
             raise Closed
         if self._admitted >= self._limits.places:
             raise QueueFull
-        return Place(self)
+        return Place(self, awaited=awaited)
 
-    async def free_place(self) -> Place[Item, Answer]:
+    async def free_place(self, *, awaited: bool = True) -> Place[Item, Answer]:
         """Admit one request as soon as there is room. Who waits here has no claim before those who do not wait.
 
         Raises
@@ -105,7 +110,7 @@ class Batcher(Generic[Item, Answer]):
         while self._admitted >= self._limits.places and not self._closing:
             self._left.clear()
             await self._left.wait()
-        return self.place()
+        return self.place(awaited=awaited)
 
     async def _gather_forever(self) -> None:
         while True:
@@ -163,13 +168,13 @@ class Batcher(Generic[Item, Answer]):
 class Place(Generic[Item, Answer]):
     """One admitted request: a context that gives its place back."""
 
-    def __init__(self, batcher: Batcher[Item, Answer]) -> None:
+    def __init__(self, batcher: Batcher[Item, Answer], *, awaited: bool) -> None:
         self._batcher = batcher
-        self._decided = False
+        self._decided = not awaited
 
     def __enter__(self) -> Place[Item, Answer]:
         self._batcher._admitted += 1
-        self._batcher._undecided += 1
+        self._batcher._undecided += not self._decided
         return self
 
     def __exit__(
@@ -191,7 +196,7 @@ class Place(Generic[Item, Answer]):
         if not self._decided:
             self._decided = True
             self._batcher._undecided -= 1
-            self._batcher._arrival.set()
+        self._batcher._arrival.set()
 
 
 def _fail(future: asyncio.Future[Answer], error: BaseException) -> None:

@@ -30,6 +30,7 @@ from service.batching import Batcher, BatchLimits, Place
 from service.deployment import Deployment
 from service.form import Form
 from service.intake import Intake
+from service.jobs.runner import Jobs
 from service.metrics import Metrics
 from service.model import Case, Model, Role, diagnose, load_version
 from service.overlays import overlay
@@ -95,6 +96,7 @@ class Engine:
             self._explain, self._model_thread, BatchLimits(1, 0.0, settings.explanation_queue)
         )
         self.worklists = Worklists(settings)
+        self.jobs = Jobs(self)
         self.metrics.admitted.labels("worklist").set_function(partial(_admitted, self.worklists))
         for name, batcher in (("diagnose", self.diagnoses), ("explain", self.explanations)):
             self.metrics.watch_queue(name, partial(_admitted, batcher), partial(_waiting, batcher))
@@ -117,10 +119,12 @@ class Engine:
         self.diagnoses.start()
         self.explanations.start()
         self._shadow.start()
+        self.jobs.start()
         self._ready = True
 
     async def stop(self) -> None:
-        """Answer and record what was admitted, then end the threads and the decode pool."""
+        """Answer and record what was admitted, then end the threads and the decode pool; jobs go on elsewhere."""
+        await self.jobs.stop()
         if self._ready:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
         self._ready = False
@@ -153,7 +157,7 @@ class Engine:
         request = parse_request(ExplainRequest, form.request)
         for name in request.findings or ():
             self.model.findings.index(name)
-        draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference)
+        draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference, origin.task)
         case = await self._prepare(form, request, draft)
         with draft.stage("explain"):
             make = partial(case.explain, request.findings, request.level)

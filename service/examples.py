@@ -158,6 +158,17 @@ MODEL: dict[str, Any] = {
         "canary_share": 0.1,
     },
 }
+JOB: dict[str, Any] = {
+    "job_id": "9e6f9d5b-6a0e-4f55-8f0f-0f6d6d3c7a21",
+    "kind": "diagnose",
+    "state": "queued",
+    "studies": 2,
+    "answered": 0,
+    "refused": 0,
+    "submitted": "2024-03-05T21:00:00Z",
+    "ended": None,
+    "expires": "2024-03-06T21:00:00Z",
+}
 WORKLIST: list[dict[str, Any]] = [
     {
         "study": 1,

@@ -71,11 +71,22 @@ async def read_worklist(headers: Headers, body: AsyncIterator[bytes], settings: 
     UnsupportedMedia, TooLarge, MalformedRequest, InputError
         As `read_form`; and where there is no study, too many, or an image of none.
     """
-    parts = _WorklistParts(settings)
+    return await _read_studies(headers, body, settings, settings.max_worklist_studies)
+
+
+async def read_job(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> list[Form]:
+    """The same for a job, which may have more studies than what is answered at once."""
+    return await _read_studies(headers, body, settings, settings.max_job_studies)
+
+
+async def _read_studies(
+    headers: Headers, body: AsyncIterator[bytes], settings: Settings, most_studies: int
+) -> list[Form]:
+    parts = _WorklistParts(settings, most_studies)
     await _read(headers, body, settings.max_body_bytes, parts)
     if parts.json is None:
         raise InputError(REQUESTS, None, "is required")
-    requests = split_worklist(parts.json, settings.max_worklist_studies)
+    requests = split_worklist(parts.json, most_studies)
     for study in parts.images:
         if study >= len(requests):
             rule = f"must be of one of the {len(requests)} studies in {REQUESTS}, which count from 0"
@@ -246,15 +257,16 @@ class _WorklistParts(_Parts):
     json_field = REQUESTS
     images_field = f"{IMAGES}.0"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, most_studies: int) -> None:
         super().__init__(settings)
         self._most_json_bytes = settings.max_requests_bytes
+        self._most_studies = most_studies
 
     def _study(self, name: str) -> int | None:
         found = _IMAGES_OF_A_STUDY.fullmatch(name)
         if found is None:
             return None
-        study, most = int(found[1]), self._settings.max_worklist_studies
+        study, most = int(found[1]), self._most_studies
         if study >= most:
             raise TooLarge("form field", name, f"must be at most {most} studies")
         return study

@@ -97,6 +97,15 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.jobs = Gauge(
+            "consilium_jobs", "Jobs in the record's database, of all processes.", ["state"], registry=registry
+        )
+        self.job_studies = Counter(
+            "consilium_job_studies",
+            "Studies of jobs, by the status that each would have had alone.",
+            ["status"],
+            registry=registry,
+        )
         self.referred = Counter(
             "consilium_referred_answers",
             "Answers that refer the study to a human.",

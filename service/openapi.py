@@ -22,8 +22,10 @@ from consilium.schemas import (
     DiagnosisAnswer,
     ExplainRequest,
     ExplanationAnswer,
+    ExplanationLine,
     FeedbackAnswer,
     FeedbackRequest,
+    JobAnswer,
     ModelInformation,
     ProblemAnswer,
     ResultAnswer,
@@ -34,6 +36,7 @@ from consilium.schemas import (
     WorklistProblem,
 )
 from service import examples
+from service.jobs.doors import LinesResponse
 from service.problems import MEDIA_TYPE
 from service.worklist import MEDIA_TYPE as LINES
 from service.worklist import WorklistResponse
@@ -48,6 +51,7 @@ Records go in de-identified as far as the caller can: nothing in an answer or a 
 _REFS = "#/components/schemas/{model}"
 
 _LINES_OF_A_WORKLIST = (WorklistAnswer, WorklistProblem, WorklistCount)
+_LINES_OF_A_JOB = (WorklistAnswer, ExplanationLine, WorklistProblem, WorklistCount)
 _IMAGES: dict[str, Any] = {
     "type": "array",
     "items": {"type": "string", "format": "binary"},
@@ -92,7 +96,7 @@ def document(app: FastAPI) -> str:
             (SimilarRequest, "validation"),
             (FeedbackRequest, "validation"),
             (ProblemAnswer, "serialization"),
-            *((line, "serialization") for line in _LINES_OF_A_WORKLIST),
+            *((line, "serialization") for line in _LINES_OF_A_JOB),
         ],
         ref_template=_REFS,
     )
@@ -155,8 +159,9 @@ def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, An
     return {"requestBody": {"required": True, "content": {"multipart/form-data": media}}}
 
 
-def _worklist() -> dict[str, Any]:
-    requests = {"type": "array", "items": {"$ref": _REFS.format(model=DiagnoseRequest.__name__)}, "minItems": 1}
+def _worklist(*requested: type[BaseModel]) -> dict[str, Any]:
+    kinds = [{"$ref": _REFS.format(model=kind.__name__)} for kind in requested]
+    requests = {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}, "minItems": 1}
     images = _IMAGES | {
         "description": "`images.0` are the files of the first study in `requests`, and so on; as in `diagnose`."
     }
@@ -171,13 +176,13 @@ def _worklist() -> dict[str, Any]:
     return _form(schema, "requests", WORKLIST_EXAMPLE)
 
 
-def _lines() -> dict[str, Any]:
+def _lines(described: str, *lines: type[BaseModel]) -> dict[str, Any]:
     """JSON Schema's way to say what a text holds (2020-12, validation, section 8)."""
-    line = {"anyOf": [{"$ref": _REFS.format(model=line.__name__)} for line in _LINES_OF_A_WORKLIST]}
+    line = {"anyOf": [{"$ref": _REFS.format(model=line.__name__)} for line in lines]}
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examples.WORKLIST)
     schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": line}
     return {
-        "description": "A line for each study, as they are answered, and a count. Without the count it was cut off.",
+        "description": f"{described}, and a count. Without the count it was cut off.",
         "content": {LINES: {"schema": schema | {"description": "Of each line."}, "example": text}},
     }
 
@@ -208,8 +213,8 @@ WORKLIST: dict[str, Any] = {
     "response_class": WorklistResponse,
     "status_code": 200,
     "responses": {status: _problem(status) for status in (400, *_AT_THE_DOOR, 408, 413, 415, 422, 503)}
-    | {200: _lines()},
-    "openapi_extra": _worklist() | {"parameters": [_WORKLIST_KEY]},
+    | {200: _lines("A line for each study, as they are answered", *_LINES_OF_A_WORKLIST)},
+    "openapi_extra": _worklist(DiagnoseRequest) | {"parameters": [_WORKLIST_KEY]},
 }
 EXPLAIN: dict[str, Any] = {
     "summary": "The same, and what spoke for and against each finding",
@@ -226,7 +231,74 @@ SIMILAR: dict[str, Any] = {
     | {404: _problem(404, ("This model holds no training cases.", "not-found"))},
     "openapi_extra": _multipart(SimilarRequest, SIMILAR_EXAMPLE),
 }
-_NO_RESULT = _problem(404, ("The record holds no answer of this id.", "no-such-result"))
+_JOB_KEY = _IDEMPOTENCY_KEY | {
+    "description": "Drawn by the caller for one job and sent again with every new attempt: the same body gets the same "
+    "job; another body 422; 409 with `Retry-After` while the first attempt is being received."
+}
+_JOB_KIND = {
+    "name": "kind",
+    "in": "query",
+    "schema": {"type": "string", "enum": ["diagnose", "explain"], "default": "diagnose"},
+    "description": "What is asked of each study; `requests` are those of that door.",
+}
+_NO_JOB = _problem(404, ("This caller has no job of this id, or it has expired.", "no-such-job"))
+_JOB_ID = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+    "example": examples.JOB["job_id"],
+}
+_OF_A_JOB: dict[int | str, dict[str, Any]] = {
+    404: _NO_JOB,
+    **{status: _problem(status) for status in (*_AT_THE_DOOR, 422, 503)},
+}
+SUBMIT: dict[str, Any] = {
+    "summary": "Several studies handed over, to be answered while nobody waits",
+    "operation_id": "submit_job",
+    "tags": ["jobs"],
+    "status_code": 202,
+    "responses": {status: _problem(status) for status in (400, *_AT_THE_DOOR, 408, 409, 413, 415, 422, 503)}
+    | {
+        429: _problem(429, ("This caller sends more, or has more jobs under way, than it may.", "too-many-requests")),
+        202: {
+            "model": JobAnswer,
+            "description": "The studies are on the disk, encrypted, and will be answered.",
+            "content": {"application/json": {"example": examples.JOB}},
+            "headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}},
+        },
+    },
+    "openapi_extra": _worklist(DiagnoseRequest, ExplainRequest) | {"parameters": [_JOB_KIND, _JOB_KEY]},
+}
+JOB: dict[str, Any] = {
+    "summary": "How far a job is",
+    "operation_id": "job",
+    "tags": ["jobs"],
+    "responses": _answers(JobAnswer, examples.JOB, []) | _OF_A_JOB,
+    "openapi_extra": {"parameters": [_JOB_ID]},
+}
+CANCEL: dict[str, Any] = {
+    "summary": "End a job: no study of it is answered from now on, and what was sent is deleted",
+    "operation_id": "cancel_job",
+    "tags": ["jobs"],
+    "responses": _answers(JobAnswer, examples.JOB | {"state": "cancelled"}, []) | _OF_A_JOB,
+    "openapi_extra": {"parameters": [_JOB_ID]},
+}
+JOB_RESULTS: dict[str, Any] = {
+    "summary": "What was answered to each study of a job that has ended",
+    "operation_id": "job_results",
+    "tags": ["jobs"],
+    "response_class": LinesResponse,
+    "status_code": 200,
+    "responses": _OF_A_JOB
+    | {
+        200: _lines("A line for each study, in their order", *_LINES_OF_A_JOB),
+        409: _problem(409, ("The job has not ended yet.", "conflict")),
+    },
+    "openapi_extra": {"parameters": [_JOB_ID]},
+}
+_NO_RESULT = ("The record holds no answer of this id.", "no-such-result")
+_NO_RESULT_OF_ITS_OWN = ("This caller was given no answer of this id, and has not the scope `admin`.", "no-such-result")
 _RESULT_ID = {
     "name": "result_id",
     "in": "path",
@@ -238,7 +310,8 @@ RESULT: dict[str, Any] = {
     "summary": "What was recorded of an answer, and what was confirmed of it",
     "operation_id": "result",
     "tags": ["record"],
-    "responses": _answers(ResultAnswer, examples.RESULT, [*_AT_THE_DOOR, 422, 503]) | {404: _NO_RESULT},
+    "responses": _answers(ResultAnswer, examples.RESULT, [*_AT_THE_DOOR, 422, 503])
+    | {404: _problem(404, _NO_RESULT_OF_ITS_OWN)},
     "openapi_extra": {"parameters": [_RESULT_ID]},
 }
 _FEEDBACK_BODY = {
@@ -252,7 +325,7 @@ FEEDBACK: dict[str, Any] = {
     "tags": ["record"],
     "status_code": 201,
     "responses": {201 if status == 200 else status: answer for status, answer in _FEEDBACK_RESPONSES.items()}
-    | {404: _NO_RESULT},
+    | {404: _problem(404, _NO_RESULT)},
     "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": _FEEDBACK_BODY}}},
 }
 MODEL: dict[str, Any] = {

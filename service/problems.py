@@ -40,6 +40,14 @@ class Overdue(ConsiliumError):
         self.status = status
 
 
+class NotAnswered(ConsiliumError):
+    """The job of this study ended before the study was answered."""
+
+    def __init__(self, *, cancelled: bool) -> None:
+        super().__init__("The job was cancelled." if cancelled else "The service was ended too often amid this job.")
+        self.status = HTTPStatus.CONFLICT if cancelled else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class NotOffered(ConsiliumError):
     """The model that answers has not what was asked for."""
 
@@ -81,7 +89,7 @@ def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
         return error.status, str(error), {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Overdue):
         return error.status, str(error), {"Connection": "close"}
-    if isinstance(error, NotOffered):
+    if isinstance(error, NotOffered | NotAnswered):
         return error.status, str(error), {}
     if isinstance(error, HTTPException):
         return HTTPStatus(error.status_code), error.detail, dict(error.headers or {})

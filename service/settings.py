@@ -83,6 +83,16 @@ class Settings(RecordSettings):
     """Worklists (`POST /v1/diagnose/batch`) admitted at once, beside the above; each holds a body. Over it: 503."""
     worklist_places: Count = 16
     """Of `diagnosis_queue`, how many places one worklist may hold at once; the others are for single studies."""
+    jobs_per_caller: Count = 8
+    """Jobs (`POST /v1/jobs`) of one caller that have not ended. Over it: 429."""
+    job_spool_bytes: Count = 1024 * MEBIBYTE
+    """What the studies and answers of all jobs may take in the record's database. Over it: 503."""
+    job_places: Count = 2
+    """How many studies of jobs one process answers at once; they share the queues with those who wait."""
+    job_ttl_s: Seconds = 86_400.0
+    """How long a job waits to be answered, and how long its answers wait to be fetched; then it is deleted."""
+    job_lease_s: Seconds = 30.0
+    """After how long without a sign of life a process's job is taken over by another, or by the same one restarted."""
     retry_after_s: Count = 1
     """What a 503 asks the caller to wait."""
     header_timeout_s: Seconds = 10.0
@@ -112,6 +122,8 @@ class Settings(RecordSettings):
     """Bytes of the form field ``request``."""
     max_worklist_studies: Count = 32
     """Studies of one worklist; the limits of a study hold for each, that of a body for all together."""
+    max_job_studies: Count = 256
+    """Studies of one job; the limits of bodies and studies hold as for a worklist."""
     max_requests_bytes: Count = 4 * MEBIBYTE
     """Bytes of the form field ``requests``, which a worklist has instead."""
     max_notes: Count = 32

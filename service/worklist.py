@@ -36,8 +36,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("consilium.service")
 
 MEDIA_TYPE = "application/x-ndjson"
-_HEADERS = {"X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 """A proxy that collects the answer before it passes it on would defeat its purpose."""
+
+
+def answer_line(study: int, answer: bytes) -> bytes:
+    """Of a study that was answered: the very bytes that were recorded."""
+    return b'{"study":%d,"answer":%s}\n' % (study, answer)
+
+
+def problem_line(study: int, problem: bytes) -> bytes:
+    """Of a study that has no answer."""
+    return b'{"study":%d,"problem":%s}\n' % (study, problem)
+
+
+def count_line(studies: int, answered: int) -> bytes:
+    """The last one."""
+    return (
+        WorklistCount(studies=studies, answered=answered, refused=studies - answered).model_dump_json().encode() + b"\n"
+    )
 
 
 class Worklists:
@@ -85,7 +102,7 @@ class WorklistResponse(Response):
     def __init__(self, engine: Engine, studies: list[Form], origin: Origin, held: ExitStack) -> None:
         self.status_code = HTTPStatus.OK
         self.background = None
-        self.init_headers(_HEADERS)
+        self.init_headers(HEADERS)
         self._engine = engine
         self._settings = engine.settings
         self._origin = origin
@@ -114,9 +131,7 @@ class WorklistResponse(Response):
                 statuses[status] += 1
                 await self._send(send, line)
                 self._engine.metrics.worklist_studies.labels(str(status)).inc()
-        answered = statuses[HTTPStatus.OK]
-        count = WorklistCount(studies=self._most, answered=answered, refused=self._most - answered)
-        await self._send(send, count.model_dump_json().encode() + b"\n")
+        await self._send(send, count_line(self._most, statuses[HTTPStatus.OK]))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, line: bytes) -> None:
@@ -137,12 +152,8 @@ class WorklistResponse(Response):
             raise
         except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
             said, _ = problem(error)
-            return said.status, b'{"study":%d,"problem":%s}\n' % (
-                number,
-                said.model_dump_json(exclude_none=True).encode(),
-            )
-        # The very bytes that were recorded.
-        return HTTPStatus.OK, b'{"study":%d,"answer":%s}\n' % (number, answered.body)
+            return said.status, problem_line(number, said.model_dump_json(exclude_none=True).encode())
+        return HTTPStatus.OK, answer_line(number, answered.body)
 
     @asynccontextmanager
     async def _place_in_time(self) -> AsyncIterator[DiagnosisPlace]:

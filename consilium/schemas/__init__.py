@@ -1,5 +1,5 @@
-"""The wire types: what is sent to the service (`requests.py`), what it answers (`answers.py`, `record.py`), or both
-(`worklist.py`).
+"""The wire types: what is sent to the service (`requests.py`), what it answers (`answers.py`, `record.py`,
+`jobs.py`), or both (`worklist.py`).
 
 Every key is known. Of other libraries only pydantic is imported.
 """
@@ -29,6 +29,7 @@ from consilium.schemas.answers import (
     SimilarAnswer,
     WordAnswer,
 )
+from consilium.schemas.jobs import ExplanationLine, JobAnswer, JobKind, JobState
 from consilium.schemas.record import (
     FEEDBACK_EXAMPLE,
     FeedbackAnswer,
@@ -72,12 +73,16 @@ __all__ = [
     "EstimateAnswer",
     "ExplainRequest",
     "ExplanationAnswer",
+    "ExplanationLine",
     "FeedbackAnswer",
     "FeedbackRequest",
     "FindingAnswer",
     "FindingExplanationAnswer",
     "FindingInformation",
     "InputInformation",
+    "JobAnswer",
+    "JobKind",
+    "JobState",
     "LimitInformation",
     "ModelIdentityAnswer",
     "ModelInformation",

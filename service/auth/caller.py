@@ -18,7 +18,7 @@ class Scope(StrEnum):
     DIAGNOSE = "diagnose"
     """Diagnoses and explanations."""
     ADMIN = "admin"
-    """What changes the service or its records."""
+    """What changes the service or its records, and what others asked it."""
     METRICS = "metrics"
     """``/metrics``, for whoever scrapes it."""
 

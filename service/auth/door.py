@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
@@ -43,7 +44,8 @@ def needed_scope(path: str) -> Scope | None:
 
 
 class Door:
-    """Lets through who may ask, and writes into the request's state who it is: ``caller``, a name, and ``request_id``.
+    """Lets through who may ask, and writes into the request's state who it is: ``caller``, a name, ``scopes``, what it
+    may do, and ``charge``, which counts more than one request; and ``request_id``.
 
     Parameters
     ----------
@@ -81,6 +83,9 @@ class Door:
             await problem_response(error)(connection, receive, answer)
             return
         state["caller"] = None if caller is None else caller.name
+        if caller is not None:
+            state["scopes"] = caller.scopes
+            state["charge"] = partial(self._guard.charge, caller)
         await self._app(connection, receive, answer)
 
     async def _admitted(self, path: str, headers: Headers) -> Caller | None:

@@ -84,6 +84,11 @@ class Guard:
             raise TooManyRequests(wait)
         return caller
 
+    def charge(self, caller: Caller, requests: int) -> None:
+        """Count so many requests more of `caller`, whose one is being answered: what comes next waits for them."""
+        if self._rate is not None and caller is not ANONYMOUS:
+            self._rate.charge(caller.name, requests)
+
     async def _named(self, token: str) -> Caller:
         if self._ring is not None and token.startswith(f"{PREFIX}_"):
             return self._ring.caller(token)

@@ -38,12 +38,18 @@ class RateLimit:
         self._buckets[caller] = (left - 1.0, now)
         return 0
 
+    def charge(self, caller: str, requests: int) -> None:
+        """Take so many requests more of `caller`, who was let in already, even where that leaves less than none."""
+        now = self._clock()
+        left = self._left(self._buckets.get(caller, (self._capacity, now)), now)
+        self._buckets[caller] = (left - requests, now)
+
     def _left(self, bucket: tuple[float, float], now: float) -> float:
         left, then = bucket
         return min(self._capacity, left + (now - then) * self._per_second)
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, which say no more than none; all are full a minute after their last request."""
+        """Drop full buckets, which say no more than none; all are full a while after their last request."""
         self._buckets = {
             caller: bucket for caller, bucket in self._buckets.items() if self._left(bucket, now) < self._capacity
         }

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from consilium.errors import InputError
 from service.problems import Unavailable
 from service.record.database import Database, RecordUnavailable
-from service.record.entries import Claim, Entry
+from service.record.entries import Claim
 from service.record.keys import Kind, RecordKeys
 from service.record.tables import ClaimRow
 
@@ -120,19 +120,17 @@ def _claim(session: Session, keys: RecordKeys, name: str, body: str, lease_s: fl
     return made
 
 
-def held(session: Session, entry: Entry) -> ClaimRow | InFlight | None:
-    """The claim of `entry`, locked; `InFlight` where another request took it over; None where it has none."""
-    if entry.claim is None:
-        return None
-    row = session.get(ClaimRow, entry.claim.key, with_for_update=True)
-    return row if row is not None and row.owner == entry.claim.owner else InFlight()
+def held(session: Session, given: Claim) -> ClaimRow | InFlight:
+    """The row of `given`, locked; `InFlight` where another request took it over."""
+    row = session.get(ClaimRow, given.key, with_for_update=True)
+    return row if row is not None and row.owner == given.owner else InFlight()
 
 
-def keep(row: ClaimRow, keys: RecordKeys, entry: Entry, replay_s: float) -> None:
-    """Keep the answer of `entry`, which `row` claims, for replay."""
-    row.answer = keys[row.key_id].encrypt(entry.body)
-    row.result_id = entry.result_id
-    row.expires = entry.time + timedelta(seconds=replay_s)
+def keep(row: ClaimRow, keys: RecordKeys, answer: bytes, until: datetime, result_id: UUID | None = None) -> None:
+    """Keep the `answer` that `row` claims, for replay; where it is of a result, it is purged with it."""
+    row.answer = keys[row.key_id].encrypt(answer)
+    row.result_id = result_id
+    row.expires = until
 
 
 def release(database: Database, given: Claim) -> None:

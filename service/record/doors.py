@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from consilium.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.schemas import FeedbackRequest, parse_request
+from service.auth.caller import Scope
 from service.problems import Overdue
 from service.record.claims import HEADER, check_key
 from service.record.entries import Origin
@@ -41,14 +42,29 @@ def caller_of(request: Request) -> str:
     return str(getattr(caller, "name", caller or ANONYMOUS))
 
 
+def only_of(request: Request) -> str | None:
+    """Of whom the caller may see what was asked: its own name, or None for everybody's, which needs the scope admin."""
+    return None if Scope.ADMIN in getattr(request.state, "scopes", ()) else caller_of(request)
+
+
+def uuid_of(request: Request, name: str) -> UUID:
+    """The id that the path holds as `name`.
+
+    Raises
+    ------
+    InputError
+    """
+    given = request.path_params[name]
+    try:
+        return UUID(given)
+    except ValueError:
+        raise InputError(name, given, "must be a UUID") from None
+
+
 async def result(request: Request, recorder: Recorder) -> Response:
     """What was recorded of one answer."""
-    given = request.path_params["result_id"]
-    try:
-        result_id = UUID(given)
-    except ValueError:
-        raise InputError("result_id", given, "must be a UUID") from None
-    return _json((await recorder.result(result_id)).model_dump_json())
+    said = await recorder.result(uuid_of(request, "result_id"), only_of(request))
+    return _json(said.model_dump_json())
 
 
 async def feedback(request: Request, recorder: Recorder, receive_timeout_s: float) -> Response:

@@ -25,12 +25,22 @@ class Endpoint(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """One study of a job. Only the process that holds the job, as `owner`, may answer it, and only once."""
+
+    job_id: UUID
+    study: int
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asked, and how the request is called."""
+    """Who asked, and how the request is called; `task` where it is a job's study, which nobody waits for."""
 
     caller: str
     request_id: str
     idempotency_key: str | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class Draft:
     endpoint: Endpoint
     origin: Origin
     caller_reference: str | None
-    claim: Claim | None = None
+    claim: Claim | Task | None = None
     result_id: UUID = field(default_factory=uuid4)
     latencies_ms: dict[str, float] = field(default_factory=dict)
 
@@ -90,7 +100,7 @@ class Entry:
     latencies_ms : dict of str to float
         How long each stage before the commit took.
     body : bytes
-        The answer itself; kept, encrypted, where `claim` says that it may have to be replayed.
+        The answer itself; kept, encrypted, where `claim` says that it may have to be given again.
     role : str
         Of the model that answered: whether callers get its answers, or it only listens.
     """
@@ -105,7 +115,7 @@ class Entry:
     latencies_ms: dict[str, float]
     body: bytes
     role: str
-    claim: Claim | None = None
+    claim: Claim | Task | None = None
 
     def row(self, key: RecordKey) -> ResultRow:
         """The row, its pseudonyms signed with `key`."""

@@ -23,7 +23,7 @@ from service.model import Case
 from service.problems import Unavailable
 from service.record import claims
 from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url
-from service.record.entries import Claim, Draft, Entry, Origin
+from service.record.entries import Claim, Draft, Entry, Origin, Task
 from service.record.keys import read_keys
 from service.record.store import Store
 from service.settings import Settings
@@ -97,6 +97,8 @@ class Recorder:
             Where the record is down, and answers must be recorded.
         InFlight
             Where another request took the idempotency key over.
+        Superseded
+            Where it is a job's study, and the job is not held any more.
         """
         body = answer.model_dump_json().encode()
         with self._commits.place() as place:
@@ -114,8 +116,9 @@ class Recorder:
             await place.submit(draft.entry(case.prepared.study, diagnosis, b"", case.role))
 
     @asynccontextmanager
-    async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | bytes | None]:
+    async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | Task | bytes | None]:
         """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.
+        A job's study is its own claim.
 
         `body` is what was received, in parts. A claim that the block leaves unanswered, because of an error or a
         caller who went away, is given back.
@@ -126,7 +129,7 @@ class Recorder:
         """
         key = origin.idempotency_key
         if key is None:
-            yield None
+            yield origin.task
             return
         asked = self._thread.submit(self._claim, origin.caller, key, body)
         try:
@@ -137,9 +140,9 @@ class Recorder:
             self._thread.submit(self._release, asked)
             raise
 
-    async def result(self, result_id: UUID) -> ResultAnswer:
+    async def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
         """What was recorded of one answer; see `Store.result`."""
-        return await self._ask(lambda store: store.result(result_id))
+        return await self._ask(lambda store: store.result(result_id, caller))
 
     async def add_feedback(self, feedback: FeedbackRequest, caller: str) -> FeedbackAnswer:
         """Keep what was confirmed of an answer; see `Store.add_feedback`."""
@@ -152,7 +155,8 @@ class Recorder:
         database.open()
 
     @property
-    def _opened(self) -> Store:
+    def opened(self) -> Store:
+        """The record itself, for whoever has threads of his own; none before `start`."""
         if self._store is None:
             raise RuntimeError("the recorder was not started")
         return self._store
@@ -160,13 +164,13 @@ class Recorder:
     def _commit(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Runs on the thread. A record that is down fails all entries at once; the batcher would try each alone."""
         try:
-            return self._opened.commit(entries, self._settings.idempotency_s)
+            return self.opened.commit(entries, self._settings.idempotency_s)
         except RecordUnavailable as error:
             logger.error("%d answers not recorded: %s", len(entries), error)
             return [error] * len(entries)
 
     def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
-        store = self._opened
+        store = self.opened
         return claims.claim(store.database, store.keys, caller, idempotency_key, body, self._lease_s)
 
     def _release(self, asked: Future[Claim | bytes]) -> None:
@@ -175,20 +179,20 @@ class Recorder:
         given = asked.result()
         try:
             if isinstance(given, Claim):
-                claims.release(self._opened.database, given)
+                claims.release(self.opened.database, given)
         except RecordUnavailable as error:
             logger.warning("a claim stays until it expires: %s", error)
 
     async def _expire_forever(self) -> None:
         while True:
             try:
-                await self._run(lambda: claims.expire(self._opened.database))
+                await self._run(lambda: claims.expire(self.opened.database))
             except RecordUnavailable as error:
                 logger.warning("%s", error)
             await asyncio.sleep(_EXPIRE_EVERY_S)
 
     async def _ask(self, question: Callable[[Store], Result]) -> Result:
-        return await self._answered(self._run(lambda: question(self._opened)))
+        return await self._answered(self._run(lambda: question(self.opened)))
 
     async def _answered(self, work: Awaitable[Result]) -> Result:
         try:

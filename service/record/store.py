@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -16,17 +17,18 @@ from sqlalchemy.orm import Session
 
 from consilium.errors import InputError
 from consilium.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer, nearest_key
-from service.record import claims
+from service.record import claims, tasks
 from service.record.database import Database
-from service.record.entries import Entry
+from service.record.entries import Claim, Entry
 from service.record.keys import Kind, RecordKeys
-from service.record.tables import ClaimRow, FeedbackRow, ResultRow
+from service.record.tables import ClaimRow, FeedbackRow, JobStudyRow, ResultRow
 
 _ROWS_AT_ONCE = 500
+_NO_RESULT = "must be the id of a recorded answer"
 
 
 class NoSuchResult(InputError):
-    """The record holds no answer of this id: it was never given, or was purged."""
+    """The record holds no answer of this id: it was never given, was another caller's, or was purged."""
 
     status = 404
 
@@ -72,7 +74,7 @@ class Store:
         self.database = database
         self.keys = keys
 
-    def commit(self, entries: Sequence[Entry], replay_s: float) -> list[claims.InFlight | None]:
+    def commit(self, entries: Sequence[Entry], replay_s: float) -> list[Exception | None]:
         """Record all of `entries` in one transaction.
 
         Parameters
@@ -82,8 +84,9 @@ class Store:
 
         Returns
         -------
-        list of (InFlight or None)
-            For each entry None, or why it alone was not recorded: another request took its idempotency key over.
+        list of (InFlight or Superseded or None)
+            For each entry None, or why it alone was not recorded: another request took its idempotency key over, or
+            another process its job.
 
         Raises
         ------
@@ -91,24 +94,29 @@ class Store:
             Where none was recorded.
         """
         with self.database.writing() as session:
-            claimed = [(entry, claims.held(session, entry)) for entry in entries]
-            kept = [entry for entry, claim in claimed if not isinstance(claim, claims.InFlight)]
-            session.add_all([entry.row(self.keys.newest) for entry in kept])
+            held = [(entry, _held(session, entry)) for entry in entries]
+            session.add_all([entry.row(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)])
             session.flush()
-            for entry, claim in claimed:
-                if isinstance(claim, ClaimRow):
-                    claims.keep(claim, self.keys, entry, replay_s)
-        return [claim if isinstance(claim, claims.InFlight) else None for _, claim in claimed]
+            for entry, hold in held:
+                if isinstance(hold, ClaimRow):
+                    until = entry.time + timedelta(seconds=replay_s)
+                    claims.keep(hold, self.keys, entry.body, until, entry.result_id)
+                elif isinstance(hold, JobStudyRow):
+                    tasks.keep(hold, self.keys, HTTPStatus.OK, entry.body)
+        return [hold if isinstance(hold, Exception) else None for _, hold in held]
 
-    def result(self, result_id: UUID) -> ResultAnswer:
-        """What was recorded of one answer.
+    def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
+        """What was recorded of one answer; only where it was given to `caller`, if that is told.
 
         Raises
         ------
         NoSuchResult, RecordUnavailable
         """
         with self.database.reading() as session:
-            return _answers(session, [_row(session, result_id)])[0]
+            row = _row(session, result_id)
+            if caller not in (None, row.caller):
+                raise NoSuchResult("result_id", str(result_id), _NO_RESULT)
+            return _answers(session, [row])[0]
 
     def add_feedback(self, feedback: FeedbackRequest, caller: str) -> FeedbackAnswer:
         """Keep what was confirmed of an answer.
@@ -153,10 +161,17 @@ class Store:
             wanted = page.where(tuple_(*place) > (found[-1].time, found[-1].result_id))
 
 
+def _held(session: Session, entry: Entry) -> ClaimRow | JobStudyRow | Exception | None:
+    """What says that `entry` may be recorded, locked; an error where it may not; None where nothing need say so."""
+    if isinstance(entry.claim, Claim):
+        return claims.held(session, entry.claim)
+    return None if entry.claim is None else tasks.held(session, entry.claim)
+
+
 def _row(session: Session, result_id: UUID) -> ResultRow:
     row = session.get(ResultRow, result_id)
     if row is None:
-        raise NoSuchResult("result_id", str(result_id), "must be the id of a recorded answer")
+        raise NoSuchResult("result_id", str(result_id), _NO_RESULT)
     return row
 
 

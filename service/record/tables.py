@@ -1,4 +1,4 @@
-"""How the record lies in a database: answers, what was confirmed of them, and claims of idempotency keys.
+"""How the record lies in a database: answers, what was confirmed of them, claims of idempotency keys, and jobs.
 
 `migrations` makes these tables; the tests compare the two.
 """
@@ -15,6 +15,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -25,6 +26,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 STATES = ("present", "absent", "unknown")
+JOB_KINDS = ("diagnose", "explain")
+JOB_STATES = ("receiving", "queued", "running", "done", "failed", "cancelled")
 _DIGEST = String(64)
 Json = JSON().with_variant(JSONB(), "postgresql")
 
@@ -116,3 +119,54 @@ class ClaimRow(Base):
     expires: Mapped[datetime] = mapped_column(index=True)
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
     result_id: Mapped[UUID | None] = mapped_column(ForeignKey("results.result_id", ondelete="CASCADE"), index=True)
+
+
+class JobRow(Base):
+    """Several studies that were handed over, and are answered while nobody waits.
+
+    A process holds it as `owner` until `lease`, or until it says so again. From then on another may.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"kind IN {JOB_KINDS}", name="kind"),
+        CheckConstraint(f"state IN {JOB_STATES}", name="state"),
+        Index(None, "state", "submitted"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    caller: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    submitted: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    expires: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[UUID | None]
+    lease: Mapped[datetime | None]
+    losses: Mapped[int]
+
+
+class JobStudyRow(Base):
+    """One study of a job: the bytes that it takes, and once it is answered, its status and its sealed answer."""
+
+    __tablename__ = "job_studies"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+    study: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int]
+    status: Mapped[int | None]
+    answer: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class JobInputRow(Base):
+    """A sealed piece of what one study consists of, until it is answered."""
+
+    __tablename__ = "job_inputs"
+    __table_args__ = (
+        ForeignKeyConstraint(["job_id", "study"], ["job_studies.job_id", "job_studies.study"], ondelete="CASCADE"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    study: Mapped[int] = mapped_column(primary_key=True)
+    piece: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)

@@ -119,7 +119,7 @@ def test_the_diagnoses_of_one_batch_are_one_transaction(tmp_path: Path) -> None:
         await engine.start()
         model.batches.clear()
         app.state.engine = engine
-        store = engine.recorder._opened
+        store = engine.recorder.opened
         commit = store.commit
 
         def counted(entries: Any, replay_s: float) -> Any:

@@ -86,7 +86,7 @@ def test_what_arrives_during_a_commit_is_committed_together(embedded_record: Pat
     sizes: list[int] = []
 
     async def scenario(recorder: Recorder) -> None:
-        store = recorder._opened
+        store = recorder.opened
         commit = store.commit
 
         def counted(entries: Any, replay_s: float) -> Any:
@@ -179,7 +179,7 @@ def test_answers_are_forgotten_when_their_time_is_over(monkeypatch: pytest.Monke
         async with recorder.claimed(ORIGIN, b"body") as claim:
             assert isinstance(claim, Claim)
             await record(recorder, claim)
-        database = recorder._opened.database
+        database = recorder.opened.database
         while await asyncio.to_thread(_claims, database):
             await asyncio.sleep(0.01)
 
