@@ -20,6 +20,7 @@ from training.cohorts.phantom.oracle import POSTERIORS_FILE, load_oracle
 from training.datamodule import cache_cohort
 from training.evaluate import evaluate
 from training.evaluation import Evaluation
+from training.further import Answered, tables_of_answers
 from training.predict import predict
 from training.prevalence import prevalence_table
 from training.run_state import home_folder
@@ -75,11 +76,12 @@ def evaluate_model(
         raise TrainingError("the cohort has no study to judge: no test split, or no known label")
     _log.info("judged on %d of %d studies", len(rows), len(found))
     cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
-    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe)
+    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
+    calibration = artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration
     replicates = bootstrap or recipe.evaluation.bootstrap
     evaluation = evaluate(
         predictions,
-        artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration,
+        calibration,
         artifact.findings,
         oracle=load_oracle(cohort_root) if (cohort_root / POSTERIORS_FILE).is_file() else None,
         bootstrap=replicates,
@@ -89,6 +91,8 @@ def evaluate_model(
         evaluation.tables["prevalence"] = prevalence_table(
             predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
         )
+    answered = Answered(predictions, calibration, artifact.novelty, artifact.preprocessing, cached)
+    evaluation.tables.update(tables_of_answers(evaluation, answered, recipe, bootstrap=replicates))
     return evaluation
 
 

@@ -10,7 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from consilium.calibration import Calibration
+from consilium.collate import Preprocessing
 from consilium.novelty import NoveltyDetector
+from consilium.recipe import Recipe
+from training.datamodule import CachedCohort
 from training.evaluation import Evaluation
 from training.faithfulness import measure_faithfulness
 from training.fit import Fit
@@ -45,10 +48,41 @@ class Judged:
     predictions: Predictions
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What a model says of the studies of an evaluation, and what it says that with.
+
+    Attributes
+    ----------
+    novelty : NoveltyDetector or None
+        Calibrated.
+    cached : CachedCohort
+        Holds the studies.
+    """
+
+    predictions: Predictions
+    calibration: Calibration
+    novelty: NoveltyDetector | None
+    preprocessing: Preprocessing
+    cached: CachedCohort
+
+
+def tables_of_answers(
+    evaluation: Evaluation, answered: Answered, recipe: Recipe, *, bootstrap: int
+) -> dict[str, pd.DataFrame]:
+    """The tables that need no further answers: referral, and the figures by subgroup."""
+    seed = recipe.seed
+    subgroups = _subgroups(evaluation, answered.cached, bootstrap, seed)
+    doubts = _doubts(answered)
+    present = answered.predictions.present
+    return subgroups | selective_tables(evaluation, recipe.refer, doubts, present, bootstrap=bootstrap, seed=seed)
+
+
 def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     """Every further table that the recipe asks for, by name."""
     recipe = stage.recipe
-    tables = _subgroups(stage, evaluation) | _selective(stage, judged, evaluation)
+    answered = Answered(judged.predictions, judged.calibration, judged.novelty, judged.fit.preprocessing, stage.cached)
+    tables = tables_of_answers(evaluation, answered, recipe, bootstrap=recipe.evaluation.bootstrap)
     if judged.novelty is not None and recipe.evaluation.novelty:
         _log.info("strange inputs")
         tables["novelty"] = evaluate_novelty(
@@ -76,20 +110,19 @@ def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
         )
 
 
-def _subgroups(stage: Stage, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
-    place = {record.study_id: row for row, record in enumerate(stage.cohort.records)}
+def _subgroups(evaluation: Evaluation, cached: CachedCohort, bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
+    records = cached.cohort.records
+    place = {record.study_id: row for row, record in enumerate(records)}
     rows = [place[study] for study in evaluation.study_ids.tolist()]
-    groups = study_groups([stage.cohort.records[row] for row in rows], [stage.cached.studies[row] for row in rows])
-    tables = subgroup_tables(evaluation, groups, bootstrap=stage.recipe.evaluation.bootstrap, seed=stage.recipe.seed)
+    groups = study_groups([records[row] for row in rows], [cached.studies[row] for row in rows])
+    tables = subgroup_tables(evaluation, groups, bootstrap=bootstrap, seed=seed)
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _selective(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
-    said = judged.predictions
-    doubts = Doubts(
-        prediction_sets(said, judged.calibration),
-        {} if judged.novelty is None else judged.novelty.p_values(said.novelty),
-        faulty_images(stage.cached, judged.fit.preprocessing, said.study_ids),
+def _doubts(answered: Answered) -> Doubts:
+    said = answered.predictions
+    return Doubts(
+        prediction_sets(said, answered.calibration),
+        {} if answered.novelty is None else answered.novelty.p_values(said.novelty),
+        faulty_images(answered.cached, answered.preprocessing, said.study_ids),
     )
-    bootstrap, seed = stage.recipe.evaluation.bootstrap, stage.recipe.seed
-    return selective_tables(evaluation, stage.recipe.refer, doubts, said.present, bootstrap=bootstrap, seed=seed)

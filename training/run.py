@@ -24,6 +24,7 @@ from consilium.artifact import Artifact, save_artifact, verify
 from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
 from consilium.recipe import Recipe
+from consilium.references import References
 from consilium.threads import limit_threads
 from training.audit.audit import audit_cohort
 from training.audit.report import REMARK, AuditReport
@@ -38,6 +39,7 @@ from training.evaluation import AS_PRESENT, Evaluation
 from training.faithfulness import measured_defaults
 from training.progress import progress_of
 from training.protocols import PROTOCOLS, Outcome
+from training.references import reference_studies
 from training.run_state import RunState, home_folder
 from training.stage import Stage
 from training.tracking import TrackedRun, git_commit
@@ -220,6 +222,12 @@ def _save(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> Path:
         audit=verdict,
         neighbours=outcome.neighbours,
         card=_card(stage, outcome, verdict),
+        references=References.answered(
+            reference_studies(outcome.fit.preprocessing),
+            outcome.fit.preprocessing,
+            outcome.fit.model,
+            outcome.calibration,
+        ),
     )
     save_artifact(folder, artifact)
     return folder

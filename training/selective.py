@@ -106,7 +106,8 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
         whole["novelty"] = np.asarray(_strangest(doubts.p_values) < rule.novelty)
     if rule.required:
         column = {modality: position for position, modality in enumerate(Modality)}
-        whole["required"] = ~present[:, [column[modality] for modality in rule.required]].all(axis=1)
+        needed = present[:, [column[modality] for modality in rule.required]]
+        whole["required"] = needed.sum(axis=1) < len(rule.required)
     if rule.image_quality:
         whole["image_quality"] = doubts.faulty
     single = doubts.sets.sum(axis=2) == 1

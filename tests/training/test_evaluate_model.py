@@ -44,6 +44,8 @@ def test_on_its_own_cohort_it_is_the_evaluation_of_the_training(model: TrainedMo
     again = evaluate_model(model.uri, phantom)
     assert again.study_ids.tolist() == model.evaluation.study_ids.tolist()
     assert again.metrics == pytest.approx(model.evaluation.metrics, abs=1e-6)
+    for name in ("selective", "aurc", "subgroups"):
+        pd.testing.assert_frame_equal(again.tables[name], model.evaluation.tables[name], atol=1e-6)
 
 
 def test_of_a_cohort_with_splits_the_test_split_is_judged(model: TrainedModel, tmp_path: Path):
