@@ -16,6 +16,7 @@ from consilium.collate import Preprocessing
 from consilium.findings import Finding, FindingSet
 from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
+from consilium.references import References
 from consilium.study import (
     Image,
     Modality,
@@ -28,6 +29,7 @@ from consilium.study import (
     nonempty_subsets,
     subset_key,
 )
+from training.references import reference_studies
 
 FINDINGS = FindingSet(
     tuple(
@@ -54,12 +56,17 @@ def study(number: int, side: int) -> Study:
     )
 
 
+def random_recipe(**sections: object) -> Recipe:
+    """Of a model that refers nothing by novelty: what is new to one that has learned nothing?"""
+    return Recipe.from_mapping({"name": "random", "refer": {"novelty": None}} | sections)
+
+
 def random_artifact(recipe: Recipe) -> Artifact:
     torch.manual_seed(recipe.seed)
     preprocessing = Preprocessing.fit(recipe, [study(number, 64) for number in range(50)])
-    return Artifact(
-        recipe, FINDINGS, preprocessing, DiagnosisModel(recipe, FINDINGS, preprocessing), _calibration(recipe), {}
-    )
+    model, calibration = DiagnosisModel(recipe, FINDINGS, preprocessing).eval(), _calibration(recipe)
+    references = References.answered(reference_studies(preprocessing), preprocessing, model, calibration)
+    return Artifact(recipe, FINDINGS, preprocessing, model, calibration, {}, references=references)
 
 
 def _calibration(recipe: Recipe) -> Calibration:
@@ -88,7 +95,7 @@ def model_folder(given: Path | None, encoder: str, size: int) -> Iterator[Path]:
     if given is not None:
         yield given
         return
-    recipe = Recipe.from_mapping({"name": "random", "image": {"encoder": encoder, "size": size}})
+    recipe = random_recipe(image={"encoder": encoder, "size": size})
     with TemporaryDirectory(prefix="consilium-benchmark-") as folder:
         save_artifact(Path(folder) / "model", random_artifact(recipe))
         yield Path(folder) / "model"

@@ -7,6 +7,7 @@
     calibration.json       what turns logits into probabilities
     novelty.safetensors    what is unlike the training data; where the recipe refers by novelty
     neighbours/            the training cases that a study is compared with, where there are any
+    reference/             made-up studies and the answers to them, which whoever serves the model asks again
     audit.json             what the audit found of the cohort
     card.md, card.html     the model's card, where one was written
     details.json           package versions and facts of the training
@@ -50,8 +51,9 @@ from consilium.findings import FindingSet
 from consilium.model import FUSED, DiagnosisModel
 from consilium.novelty import NoveltyDetector
 from consilium.recipe import Recipe
+from consilium.references import STUDIES, References
 
-FORMAT = 2
+FORMAT = 3
 """Layout of the folder. Raised whenever an older version of this project could misread a new artifact."""
 
 READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
@@ -60,9 +62,18 @@ READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
 MANIFEST = "manifest.json"
 _WEIGHTS, _RECIPE, _FINDINGS = "model.safetensors", "recipe.yaml", "findings.json"
 _PREPROCESSING, _CALIBRATION, _DETAILS = "preprocessing", "calibration.json", "details.json"
-_NOVELTY, _NEIGHBOURS, _AUDIT = "novelty.safetensors", "neighbours", "audit.json"
+_NOVELTY, _NEIGHBOURS, _AUDIT, _REFERENCE = "novelty.safetensors", "neighbours", "audit.json", "reference"
 CARD_FILES = ("card.md", "card.html")
-_NEEDED = (_WEIGHTS, _RECIPE, _FINDINGS, f"{_PREPROCESSING}/preprocessing.json", _CALIBRATION, _AUDIT, _DETAILS)
+_NEEDED = (
+    _WEIGHTS,
+    _RECIPE,
+    _FINDINGS,
+    f"{_PREPROCESSING}/preprocessing.json",
+    _CALIBRATION,
+    _AUDIT,
+    f"{_REFERENCE}/{STUDIES}",
+    _DETAILS,
+)
 _RECORDED = ("torch", "monai", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 _LARGEST_MANIFEST = 1 << 20
 
@@ -84,6 +95,8 @@ class Artifact:
         Training cases to show beside a study.
     card : dict of str to str
         The model's card: text by file name, each of `CARD_FILES`.
+    references : References
+        Made-up studies and what the model answers to them.
 
     Raises
     ------
@@ -101,6 +114,7 @@ class Artifact:
     audit: AuditVerdict = field(default_factory=AuditVerdict)
     neighbours: Neighbours | None = None
     card: dict[str, str] = field(default_factory=dict)
+    references: References = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.novelty is None) != (self.recipe.refer.novelty is None):
@@ -193,6 +207,7 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
         audit=audit,
         neighbours=_read_neighbours(folder),
         card={name: (folder / name).read_text(encoding="utf-8") for name in CARD_FILES if (folder / name).exists()},
+        references=_read_references(folder, findings),
     )
 
 
@@ -220,6 +235,11 @@ def _read_neighbours(folder: Path) -> Neighbours | None:
         return None
     with _reading(_NEIGHBOURS):
         return Neighbours.load(folder / _NEIGHBOURS)
+
+
+def _read_references(folder: Path, findings: FindingSet) -> References:
+    with _reading(_REFERENCE):
+        return References.load(folder / _REFERENCE, findings)
 
 
 def verify(folder: Path) -> str:
@@ -267,6 +287,7 @@ def _write_parts(folder: Path, artifact: Artifact) -> None:
         artifact.novelty.save(folder / _NOVELTY)
     if artifact.neighbours is not None:
         artifact.neighbours.save(folder / _NEIGHBOURS)
+    artifact.references.save(folder / _REFERENCE, artifact.findings)
     for name, text in artifact.card.items():
         (folder / name).write_text(text, encoding="utf-8")
     versions = {"consilium": __version__, "python": python_version(), "packages": {p: version(p) for p in _RECORDED}}

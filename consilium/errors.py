@@ -152,6 +152,10 @@ class ModelFailure(ConsiliumError):
     """A model gave no finite answer: broken weights or an overflow, never an answer to pass on."""
 
 
+class WrongAnswers(ModelFailure):
+    """A model answers its reference studies otherwise than it should: see `consilium.acceptance`."""
+
+
 class ServiceUnreachable(ConsiliumError):
     """No answer of the service arrived: it is not there, the connection broke, or it took too long."""
 

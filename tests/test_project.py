@@ -93,7 +93,8 @@ def test_the_lock_is_what_everything_needs_and_names_no_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "extras"), [("consilium", ["model"]), ("training", ["model", "train"]), ("service", ["model", "serve"])]
+    ("package", "extras"),
+    [("consilium", ["model", "cpu-fast"]), ("training", ["model", "train"]), ("service", ["model", "serve"])],
 )
 def test_every_import_is_a_direct_dependency_of_the_extra_that_installs_it(package: str, extras: list[str]) -> None:
     declared = {canonicalize_name(one.name) for one in direct() + direct(*extras)}
@@ -102,7 +103,7 @@ def test_every_import_is_a_direct_dependency_of_the_extra_that_installs_it(packa
 
 
 def test_no_direct_dependency_is_left_over() -> None:
-    declared = {canonicalize_name(one.name) for one in direct() + direct("model", "train", "serve")}
+    declared = {canonicalize_name(one.name) for one in direct() + direct("model", "train", "serve", "cpu-fast")}
     used = set().union(*(owners for package in PACKAGES for owners in imported(package)))
 
     assert declared - used == set(NEVER_IMPORTED)

@@ -39,7 +39,8 @@ class FindingHead(nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         if states.ndim == 2:
             return super().forward(states)
-        return (states * self.weight).sum(dim=-1) + self.bias
+        # Not a product and a sum: OpenVINO 2026.4 then adds the wrong bias to all studies of a batch but the first.
+        return torch.einsum("bfd,fd->bf", states, self.weight) + self.bias
 
 
 def joined(said: list[Tokens], modality: Tensor) -> tuple[Tensor, Tensor]:

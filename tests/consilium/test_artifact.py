@@ -21,6 +21,7 @@ from consilium.artifact import Artifact, load_artifact, save_artifact, verify
 from consilium.collate import Preprocessing
 from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
+from consilium.references import References
 from consilium.study import Modality, nonempty_subsets, subset_key
 from consilium.wordpiece import train_wordpiece
 from tests.consilium.tiny import WORDS, tiny_model, tiny_recipe, tiny_study
@@ -92,6 +93,8 @@ def test_what_the_answer_needs_besides_comes_back(trained: Artifact, saved: Path
     assert loaded.neighbours is not None
     assert loaded.neighbours.pseudonyms == trained.neighbours.pseudonyms
     assert loaded.audit == AuditVerdict("sound")
+    assert loaded.references.studies == trained.references.studies
+    assert (loaded.references.probabilities == trained.references.probabilities).all()
     assert loaded.card == trained.card
     assert set(loaded.card) == {"card.md", "card.html"}
 
@@ -193,9 +196,14 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "leaves by ..": (lambda f: _listing(f, "../tiny/details.json"), "plain path of a file inside"),
     "leaves by root": (lambda f: _listing(f, "/etc/hostname"), "plain path of a file inside"),
     "odd path": (lambda f: _listing(f, "./details.json"), "plain path of a file inside"),
-    "newer format": (lambda f: _write_manifest(f, format=3, shape="new"), "got format 3, .* reads format 2 alone"),
-    "older format": (lambda f: _write_manifest(f, format=1), "got format 1, .* reads format 2 alone"),
+    "newer format": (lambda f: _write_manifest(f, format=4, shape="new"), "got format 4, .* reads format 3 alone"),
+    "older format": (lambda f: _write_manifest(f, format=2), "got format 2, .* reads format 3 alone"),
     "novelty left out": (lambda f: _without(f, "novelty.safetensors"), "novelty.safetensors: must be there where"),
+    "no reference studies": (
+        lambda f: _without(f, "reference/studies.json"),
+        "must list reference/studies.json",
+    ),
+    "a reference image left out": (lambda f: _without(f, "reference/00-0.png"), "reference: .*FileNotFoundError"),
     "no audit": (lambda f: _without(f, "audit.json"), "must list audit.json"),
     "newer consilium": (lambda f: _write_manifest(f, consilium="9.0.0"), "got consilium '9.0.0'"),
     "no version": (lambda f: _write_manifest(f, consilium="latest"), "got consilium 'latest'"),
@@ -271,6 +279,7 @@ def test_a_pickle_in_place_of_the_weights_is_never_opened(copied: Path, tmp_path
         ("audit.json", "{}"),
         ("novelty.safetensors", "not a tensor"),
         ("neighbours/neighbours.json", "{}"),
+        ("reference/studies.json", '{"studies": []}'),
         ("preprocessing/preprocessing.json", "{}"),
     ],
 )
@@ -334,7 +343,9 @@ def test_a_hugging_face_model_travels_whole(trained: Artifact, tmp_path: Path, m
     model = tiny_model(recipe, preprocessing)
     novelty = tiny_novelty(preprocessing, model, tiny_inputs(preprocessing, model, 0))
     parts = (recipe, trained.findings, preprocessing, model, trained.calibration, {}, novelty)
-    save_artifact(tmp_path / "model", Artifact(*parts))
+    studies = trained.references.studies
+    references = References.answered(studies, preprocessing, model, trained.calibration)
+    save_artifact(tmp_path / "model", Artifact(*parts, references=references))
     shutil.rmtree(tmp_path / "bert")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     loaded = load_artifact(tmp_path / "model")

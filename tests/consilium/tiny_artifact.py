@@ -15,8 +15,10 @@ from consilium.explain.neighbours import Neighbours
 from consilium.model import FUSED, DiagnosisModel
 from consilium.novelty import Inputs, NoveltyDetector
 from consilium.recipe import Recipe
+from consilium.references import References
 from consilium.study import Modality, nonempty_subsets, subset_key
 from tests.consilium.tiny import FINDINGS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
+from training.references import reference_studies
 
 STUDIES = 30
 
@@ -73,15 +75,17 @@ def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
         "0" * 64,
         FINDINGS,
     )
+    calibration = tiny_calibration(recipe)
     return Artifact(
         recipe,
         FINDINGS,
         preprocessing,
         model,
-        tiny_calibration(recipe),
+        calibration,
         {"studies": STUDIES},
         novelty=tiny_novelty(preprocessing, model, inputs),
         audit=AuditVerdict("sound"),
         neighbours=neighbours,
         card={"card.md": "# Tiny\n", "card.html": "<!doctype html><title>Tiny</title>"},
+        references=References.answered(reference_studies(preprocessing), preprocessing, model, calibration),
     )

@@ -1,0 +1,109 @@
+"""Reference studies for an artifact: made up, so that they fit what the model reads and are nobody's.
+
+Radiographs and notes are those of the phantom, whatever the cohort; values are drawn around the means that the model
+scales with. Every subset of the model's modalities occurs, and so do a second view, missing values and each kind of
+note. The same recipe and scaling give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Picture
+
+from consilium.analytes import ANALYTES
+from consilium.collate import Preprocessing
+from consilium.features import Feature
+from consilium.references import ReferenceStudy
+from consilium.schemas import DiagnoseRequest
+from consilium.study import Modality, NoteKind, nonempty_subsets
+from training.cohorts.phantom.note import render_note, render_report
+from training.cohorts.phantom.radiograph import render_radiograph
+from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
+from training.cohorts.phantom.state import FINDINGS
+
+LEAST = 16
+"""Studies; more where that makes every subset occur equally often."""
+_SEED = 20_240_501
+_SIDES = (64, 160)
+"""Least and most rows of an image: a larger one adds bytes, and nothing that these studies are to show."""
+_SIGNIFICANT = 4
+
+
+def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...]:
+    """Studies for the model that reads with `preprocessing`."""
+    recipe = preprocessing.recipe
+    subsets = nonempty_subsets(recipe.modalities)
+    side = int(np.clip(recipe.image.size, *_SIDES))
+    # Whatever a modality's rate of absence, here the subset decides.
+    design = Design(_SEED, side, shift=Shift(missing_modality=dict.fromkeys(Modality, 0.0)))
+    states, evidence = design.states(), design.evidence()
+    studies = []
+    for number in range(-(-LEAST // len(subsets)) * len(subsets)):
+        drawn = draw_study(design, number, states, evidence)
+        subset, rng = subsets[number % len(subsets)], stream(design, number, "record")
+        records: dict[str, object] = {}
+        if Modality.TEXT in subset:
+            records["notes"] = _notes(design, drawn, recipe.inputs.note_kinds)
+        if Modality.OBSERVATIONS in subset:
+            records |= _values(preprocessing.features, rng)
+        images = _images(design, drawn, 1 + number // len(subsets) % 2) if Modality.IMAGE in subset else ()
+        studies.append(ReferenceStudy(DiagnoseRequest.model_validate(records), images))
+    return tuple(studies)
+
+
+def _images(design: Design, drawn: Drawn, views: int) -> tuple[bytes, ...]:
+    rng = stream(design, drawn.index, "image")
+    return tuple(
+        _png(render_radiograph(drawn.evidence.image, rng, design.size, drawn.site).pixels) for _ in range(views)
+    )
+
+
+def _png(pixels: npt.NDArray[np.uint16]) -> bytes:
+    """The 12-bit `pixels` with the 8 bits that a small file has room for."""
+    file = BytesIO()
+    Picture.fromarray((pixels >> 4).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _notes(design: Design, drawn: Drawn, kinds: Sequence[NoteKind]) -> list[dict[str, str]]:
+    note = render_note(drawn.evidence.text, stream(design, drawn.index, "note"), drawn.site)
+    chances = [float(drawn.state.labels[name]) for name in FINDINGS]
+    findings, impression = render_report(drawn.evidence.image, chances, stream(design, drawn.index, "report"))
+    texts = {
+        NoteKind.HISTORY: note.history,
+        NoteKind.INDICATION: note.indication,
+        NoteKind.FINDINGS: findings,
+        NoteKind.IMPRESSION: impression,
+    }
+    return [{"kind": kind.value, "text": texts[kind]} for kind in kinds]
+
+
+def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, object]:
+    """Observations and patient: each feature with two chances of three, and of the analytes at least one."""
+    there = rng.random(len(features)) < 2 / 3
+    analytes = [place for place, feature in enumerate(features) if feature.name in ANALYTES]
+    there[analytes[int(rng.integers(len(analytes)))] if analytes else 0] = True
+    # Ingest takes no study of age and sex alone: a model of nothing else is asked with a value that it leaves out.
+    observations = [] if analytes else [_observation("crp", 5.0)]
+    patient: dict[str, object] = {}
+    for feature, is_there, draw in zip(features, there.tolist(), rng.normal(size=len(features)).tolist(), strict=True):
+        if not is_there:
+            continue
+        scaled = feature.mean + draw * feature.sd
+        if feature.name == "sex":
+            patient["sex"] = "F" if draw > 0 else "M"
+        elif feature.name == "age":
+            patient["age"] = float(np.clip(round(scaled), 0, 110))
+        else:
+            observations.append(_observation(feature.name, scaled if feature.floor is None else float(np.exp(scaled))))
+    return {"observations": observations, "patient": patient or None}
+
+
+def _observation(name: str, value: float) -> dict[str, object]:
+    analyte = ANALYTES[name]
+    plausible = float(np.clip(value, analyte.plausible_low, analyte.plausible_high))
+    return {"code": analyte.code, "value": float(f"{plausible:.{_SIGNIFICANT}g}"), "unit": analyte.unit}
