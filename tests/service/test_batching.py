@@ -169,3 +169,12 @@ def test_drain_waits_until_every_answer_is_on_its_way() -> None:
         await draining
 
     exercise(list, BatchLimits(size=4, wait_s=0.05, places=10), scenario)
+
+
+def test_no_batch_waits_for_who_is_not_awaited() -> None:
+    async def scenario(batcher: Batcher[int, int]) -> None:
+        with await batcher.free_place(awaited=False) as patient:
+            assert await ask(batcher, 2) == 2, "though it has brought nothing yet, and a batch may wait for long"
+            assert await patient.submit(1) == 1
+
+    exercise(list, BatchLimits(size=4, wait_s=60, places=2), scenario)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import InvalidToken
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from consilium.errors import InputError
-from service.record.keys import Kind, RecordKey, add_key, make_keys, read_keys
+from service.record.keys import Kind, RecordKey, RecordKeys, Unsealable, add_key, make_keys, read_keys
 
 SECRET = bytes(range(32))
 
@@ -91,3 +92,28 @@ def test_a_file_that_others_may_read_is_refused(key_file: Path) -> None:
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"FileNotFoundError.*consilium record new-key"):
         read_keys(tmp_path / "none")
+
+
+def test_what_is_sealed_is_opened_in_its_place_alone_and_by_the_key_that_it_names() -> None:
+    old, new = RecordKey("a", SECRET), RecordKey("b", SECRET[::-1])
+    keys = RecordKeys((old, new))
+    sealed = old.seal(b"Jane Roe", "job 1")
+    assert b"Jane" not in sealed
+    assert sealed != old.seal(b"Jane Roe", "job 1"), "no two share a nonce"
+    assert keys.unseal(sealed, "job 1") == b"Jane Roe"
+    # By the library itself: key id, nonce, ciphertext and tag.
+    derived = hmac.digest(
+        hmac.digest(bytes(32), SECRET, hashlib.sha256), b"consilium record: spool\x01", hashlib.sha256
+    )
+    assert AESGCM(derived).decrypt(sealed[2:14], sealed[14:], b"job 1") == b"Jane Roe"
+    for wrong, place in (
+        (sealed, "job 2"),
+        (b"b" + sealed[1:], "job 1"),
+        (b"c" + sealed[1:], "job 1"),
+        (sealed[:-1], "job 1"),
+        (sealed[:9], "job 1"),
+        (b"", "job 1"),
+        (b"\xff:", "job 1"),
+    ):
+        with pytest.raises(Unsealable, match=f"{place}: none of the record's keys opens it"):
+            keys.unseal(wrong, place)
