@@ -1,0 +1,91 @@
+"""Jobs of a real service that is killed amid them: they end after its restart, every study answered once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from consilium.artifact import save_artifact
+from consilium.schemas import DiagnosisAnswer, JobAnswer
+from service.launch import RunningService
+from tests.consilium.tiny_artifact import tiny_artifact
+from tests.integration.test_service_http import RECORDS, png
+
+STUDIES = 40
+NAME = "Zq17Quill"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("handed-over")
+    save_artifact(folder / "artifact", tiny_artifact())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSILIUM_HOME", str(folder))
+        yield folder
+
+
+def service(home: Path) -> RunningService:
+    return RunningService(home / "artifact", {"model_threads": 1, "device": "cpu", "job_lease_s": 1, "job_places": 1})
+
+
+def worklist() -> list[tuple[str, Any]]:
+    requests = [RECORDS | {"caller_reference": f"{NAME}-{study}"} for study in range(STUDIES)]
+    image = ("x", png(1))
+    files = [(f"images.{study}", image) for study in range(STUDIES)]
+    return [*files, ("requests", (None, json.dumps(requests), "application/json"))]
+
+
+def shown(client: httpx.Client, job: JobAnswer) -> JobAnswer:
+    answer = client.get(f"/v1/jobs/{job.job_id}")
+    assert answer.status_code == 200, answer.text
+    return JobAnswer.model_validate_json(answer.text)
+
+
+def kill(running: RunningService) -> None:
+    for process in [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]:
+        process.send_signal(signal.SIGKILL)
+
+
+def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Path) -> None:
+    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+        taken = client.post("/v1/jobs", files=worklist(), headers={"Idempotency-Key": "night"})
+        assert taken.status_code == 202, taken.text
+        job = JobAnswer.model_validate_json(taken.text)
+        while shown(client, job).answered < 3:
+            time.sleep(0.01)
+        kill(running)
+    with sqlite3.connect(home / "record.db") as record:
+        assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        before = {line for (line,) in record.execute("SELECT result_id FROM results")}
+    assert 3 <= len(before) < STUDIES
+    held = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    assert NAME.encode() not in held
+    assert RECORDS["notes"][0]["text"].encode() not in held
+
+    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+        again = client.post("/v1/jobs", files=worklist(), headers={"Idempotency-Key": "night"})
+        assert (again.content, again.headers["Idempotent-Replayed"]) == (taken.content, "true")
+        while shown(client, job).state != "done":
+            time.sleep(0.05)
+        *lines, count = map(json.loads, client.get(f"/v1/jobs/{job.job_id}/results").text.splitlines())
+        assert count == {"studies": STUDIES, "answered": STUDIES, "refused": 0}
+        answers = [DiagnosisAnswer.model_validate(line["answer"]) for line in lines]
+        assert [answer.caller_reference for answer in answers] == [f"{NAME}-{study}" for study in range(STUDIES)]
+        assert NAME not in running.log()
+        while 'consilium_jobs{state="done"} 1.0' not in client.get("/metrics").text:
+            time.sleep(0.05)
+    with sqlite3.connect(home / "record.db") as record:
+        kept = Counter(line for (line,) in record.execute("SELECT result_id FROM results"))
+        assert record.execute("SELECT count(*) FROM job_inputs").fetchone() == (0,)
+    assert kept == Counter(answer.result_id.hex for answer in answers), "each once, and nothing beside them"
+    assert before < set(kept)
