@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from consilium.diagnosis import Diagnosis
+from consilium.diagnosis import FindingResult
 from consilium.errors import WrongAnswers
+
+Answer: TypeAlias = tuple[FindingResult, ...]
+"""What is said of every finding of one study."""
 
 
 class Backend(StrEnum):
@@ -82,16 +85,12 @@ class Acceptance:
         }
 
 
-def require_trained_answers(
-    plain: Sequence[Diagnosis], expected: npt.NDArray[np.float64], tolerance: Tolerance
-) -> None:
+def require_trained_answers(plain: Sequence[Answer], expected: npt.NDArray[np.float64], tolerance: Tolerance) -> None:
     """`WrongAnswers` unless the plain model's answers are the probabilities `expected` [N, F]."""
     _require_near(plain, expected, tolerance.reference, "what it was when the model was trained")
 
 
-def accept(
-    backend: Backend, plain: Sequence[Diagnosis], served: Sequence[Diagnosis], tolerance: Tolerance
-) -> Acceptance:
+def accept(backend: Backend, plain: Sequence[Answer], served: Sequence[Answer], tolerance: Tolerance) -> Acceptance:
     """What `backend` answers beside the plain model's answers to the same studies.
 
     Raises
@@ -113,23 +112,23 @@ def accept(
 
 
 def _require_near(
-    diagnoses: Sequence[Diagnosis], expected: npt.NDArray[np.float64], most: float, whose: str
+    answers: Sequence[Answer], expected: npt.NDArray[np.float64], most: float, whose: str
 ) -> npt.NDArray[np.float64]:
     """Of each study the largest deviation from `expected` [N, F], [N]; `WrongAnswers` where one exceeds `most`."""
-    given = _probabilities(diagnoses)
+    given = _probabilities(answers)
     off = np.abs(given - expected)
-    study, finding = np.unravel_index(int(off.argmax()), off.shape)
+    study, finding = divmod(int(off.argmax()), off.shape[1])
     if not off[study, finding] <= most:
-        name = diagnoses[study].findings[finding].finding.name
+        name = answers[study][finding].finding.name
         rule = f"must be within {most:g} of {expected[study, finding]:.4f}, {whose}"
         raise WrongAnswers(f"reference study {study}: {name}: got {given[study, finding]:.4f}, {rule}")
     largest: npt.NDArray[np.float64] = off.max(axis=1)
     return largest
 
 
-def _probabilities(diagnoses: Sequence[Diagnosis]) -> npt.NDArray[np.float64]:
-    return np.array([[result.probability for result in diagnosis.findings] for diagnosis in diagnoses])
+def _probabilities(answers: Sequence[Answer]) -> npt.NDArray[np.float64]:
+    return np.array([[result.probability for result in answer] for answer in answers])
 
 
-def _said(diagnosis: Diagnosis) -> list[tuple[bool, tuple[str, ...]]]:
-    return [(result.call, result.prediction_set) for result in diagnosis.findings]
+def _said(answer: Answer) -> list[tuple[bool, tuple[str, ...]]]:
+    return [(result.call, result.prediction_set) for result in answer]

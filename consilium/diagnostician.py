@@ -5,6 +5,7 @@ Command line, service and evaluation of a registered model all call this; none o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from consilium.acceptance import Acceptance, Backend, Tolerance, accept, require_trained_answers
 from consilium.artifact import Artifact, load_artifact
+from consilium.backends import Network, build_network, choose_backend
 from consilium.collate import Batch, Prepared
 from consilium.diagnosis import (
     ABSENT,
@@ -62,9 +65,34 @@ class Diagnostician:
     """Answers for studies with one model on one device.
 
     Not safe to call from several threads at once; the service runs it on one.
+
+    Parameters
+    ----------
+    backend : str
+        What runs the network: ``auto`` or a `consilium.acceptance.Backend`. Explanations are made by the plain model,
+        and show the probability that the backend gives.
+    threads : int, optional
+        Of a backend with threads of its own; None: as many as torch has here.
+
+    Attributes
+    ----------
+    acceptance : Acceptance or None
+        What `accept` found; None before.
+
+    Raises
+    ------
+    InputError
+        Where there is no such backend, or it cannot run this model on this device.
     """
 
-    def __init__(self, artifact: Artifact, identity: ModelIdentity, device: torch.device | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        identity: ModelIdentity,
+        device: torch.device | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> None:
         self.identity = identity
         self.device = device or torch.device("cpu")
         self.recipe: Recipe = artifact.recipe
@@ -78,9 +106,13 @@ class Diagnostician:
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
+        self.references = artifact.references
+        self.acceptance: Acceptance | None = None
+        self.backend = choose_backend(backend, self.device)
+        self._network = build_network(self.backend, self.model, threads)
 
     @classmethod
-    def load(cls, source: str | Path, device: str = "auto") -> Diagnostician:
+    def load(cls, source: str | Path, device: str = "auto", backend: str = "auto") -> Diagnostician:
         """Load an artifact folder or a ``models:/name@alias`` URI, verified against its manifest.
 
         Raises
@@ -90,7 +122,26 @@ class Diagnostician:
         """
         where = choose_device(device)
         resolved = resolve(str(source))
-        return cls(load_artifact(resolved.folder), resolved.identity, where)
+        return cls(load_artifact(resolved.folder), resolved.identity, where, backend)
+
+    def accept(self, tolerance: Tolerance, batch_size: int = 8) -> Acceptance:
+        """Answer the reference studies, as the plain model and as the backend does.
+
+        Raises
+        ------
+        WrongAnswers
+            Where the answers are off by more than `tolerance` allows.
+        ModelFailure
+            Where there are none.
+        """
+        items = [self.prepare(reference.study()) for reference in self.references.studies]
+        batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+        plain = self._plain()
+        trained = [answer for batch in batches for answer in self._answers(batch, plain)]
+        require_trained_answers(trained, self.references.probabilities, tolerance)
+        served = [answer for batch in batches for answer in self._answers(batch, self._network)]
+        self.acceptance = accept(self.backend, trained, served, tolerance)
+        return self.acceptance
 
     def prepare(self, study: Study) -> Prepared:
         """What the model reads of `study`; `InputError` where that is nothing."""
@@ -104,9 +155,7 @@ class Diagnostician:
         """The same for studies that `prepare` has seen."""
         if not items:
             return []
-        batch = self.preprocessing.collate(items).to(self.device)
-        with torch.inference_mode(), self._autocast():
-            logits = self.model(batch)
+        batch, logits = self._forward(items)
         scores = self._scores(batch, logits)
         return [self._diagnosis(item, logits, scores, row) for row, item in enumerate(items)]
 
@@ -136,7 +185,10 @@ class Diagnostician:
                 level,
                 chosen_methods(self.recipe.explain, self._measured, level),
             )
-        scores = self._scores(self.preprocessing.collate([item]).to(self.device), logits)
+        batch = self.preprocessing.collate([item]).to(self.device)
+        if self.backend is not Backend.EAGER:  # whose answer is another by its rounding, and the one that is given
+            batch, logits = self._forward([item])
+        scores = self._scores(batch, logits)
         return Explanation(self._diagnosis(item, logits, scores, 0), explained, self._nearest(logits))
 
     def similar_prepared(self, item: Prepared, count: int = NEIGHBOURS) -> Explanation:
@@ -144,9 +196,7 @@ class Diagnostician:
 
         Explained by cases alone: nothing is said of single findings. Without cases where the model has none.
         """
-        batch = self.preprocessing.collate([item]).to(self.device)
-        with torch.inference_mode(), self._autocast():
-            logits = self.model(batch)
+        batch, logits = self._forward([item])
         return Explanation(
             self._diagnosis(item, logits, self._scores(batch, logits), 0), (), self._nearest(logits, count)
         )
@@ -156,9 +206,28 @@ class Diagnostician:
             return ()
         return self.neighbours.nearest(_row(logits.features[FUSED], 0)[0], count)
 
+    @torch.inference_mode()
+    def _forward(self, items: Sequence[Prepared]) -> tuple[Batch, Logits]:
+        batch = self.preprocessing.collate(items).to(self.device)
+        return batch, self._network(batch)
+
+    @torch.inference_mode()
+    def _answers(self, items: Sequence[Prepared], network: Network) -> list[tuple[FindingResult, ...]]:
+        """What `network` says of every finding of each of `items`, from one batch."""
+        logits = network(self.preprocessing.collate(items).to(self.device))
+        return [self._results(logits, row, _present(item)) for row, item in enumerate(items)]
+
+    def _plain(self) -> Network:
+        """The model in eager float32 on the CPU, which the reference studies were answered by."""
+        if self.device.type == "cpu":
+            return self.model
+        model = copy.deepcopy(self.model).cpu()
+        return lambda batch: model(batch.to("cpu"))
+
     def _autocast(self) -> torch.autocast:
-        """bfloat16 on a GPU, float32 on the CPU."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """Explanations take bfloat16 on a GPU, where its backend does, and float32 on the CPU."""
+        enabled = self.device.type == "cuda" and self.backend is Backend.BF16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @torch.inference_mode()
     def _scores(self, batch: Batch, logits: Logits) -> dict[str, npt.NDArray[np.float64]]:
@@ -171,7 +240,7 @@ class Diagnostician:
     def _diagnosis(
         self, item: Prepared, logits: Logits, scores: dict[str, npt.NDArray[np.float64]], row: int
     ) -> Diagnosis:
-        present = tuple(modality for modality in Modality if modality in item.present)
+        present = _present(item)
         results = self._results(logits, row, present)
         novelty = self._novelty({part: float(values[row]) for part, values in scores.items()})
         return Diagnosis(
@@ -223,3 +292,7 @@ class Diagnostician:
 
 def _row(logits: torch.Tensor, row: int) -> npt.NDArray[np.float64]:
     return logits[row : row + 1].double().cpu().numpy()
+
+
+def _present(item: Prepared) -> tuple[Modality, ...]:
+    return tuple(modality for modality in Modality if modality in item.present)

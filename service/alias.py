@@ -1,8 +1,8 @@
 """An alias of the registry, followed: `first` gives the model to begin with, `follow` the one to go on with.
 
-A version is taken when its artifact is what was registered, its model loads, keeps the contract and answers. Whatever
-else it is, it is refused once: it is not tried again until the alias stands for something else. Everything here blocks
-and belongs on a thread of its own.
+A version is taken when its artifact is what was registered, its model loads, answers its reference studies as it
+should, keeps the contract and answers. Whatever else it is, it is refused once: it is not tried again until the alias
+stands for something else. Everything here blocks and belongs on a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from consilium.diagnosis import ModelIdentity
 from consilium.errors import (
     AlteredArtifact,
     ConsiliumError,
+    ModelFailure,
     RegistryError,
     RegistryUnreachable,
     UnsupportedArtifact,
@@ -209,6 +210,8 @@ def _reason(error: Exception) -> Reason:
         return error.reason
     if _out_of_memory(error):
         return Reason.MEMORY
+    if isinstance(error, ModelFailure):
+        return Reason.ANSWERS
     if isinstance(error, AlteredArtifact):
         return Reason.DIGEST
     return Reason.FORMAT if isinstance(error, UnsupportedArtifact) else Reason.LOAD

@@ -208,6 +208,7 @@ class Engine:
                     "observations": settings.max_observations,
                 },
                 "audit": model.audit.to_json(),
+                "backend": None if model.acceptance is None else model.acceptance.to_json(),
                 "card": None if self.card is None else CARD_PATH,
                 "deployment": self._deployment.information(),
             }

@@ -142,6 +142,14 @@ MODEL: dict[str, Any] = {
         "observations": 500,
     },
     "audit": {"verdict": "sound", "reasons": []},
+    "backend": {
+        "name": "bf16",
+        "reference_studies": 21,
+        "largest_deviation": 0.0031,
+        "flipped": 0,
+        "bound": 0.02,
+        "margin": 0.005,
+    },
     "card": "/v1/model/card",
     "deployment": {
         "follows": "models:/consilium-phantom@champion",

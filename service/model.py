@@ -6,6 +6,7 @@ another, so a `Case` carries the model that must answer it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from consilium.acceptance import Acceptance, Tolerance
 from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
 from consilium.errors import ModelFailure
 from consilium.findings import FindingSet
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from consilium.collate import Prepared
     from consilium.explain import Neighbours
     from consilium.registry import ResolvedModel
+
+logger = logging.getLogger("consilium.service")
 
 
 class Role(StrEnum):
@@ -52,6 +56,9 @@ class Model(Protocol):
 
     @property
     def neighbours(self) -> Neighbours | None: ...
+
+    @property
+    def acceptance(self) -> Acceptance | None: ...
 
     def prepare(self, study: Study) -> Prepared: ...
 
@@ -105,11 +112,37 @@ def load_diagnostician(settings: Settings) -> Model:
 
 
 def load_version(settings: Settings, found: ResolvedModel) -> Model:
-    """The model of one verified artifact on this machine, under the name that the registry gives it."""
+    """The model of one verified artifact on this machine, under the name that the registry gives it.
+
+    It has answered its reference studies.
+
+    Raises
+    ------
+    WrongAnswers
+        Where these answers are off.
+    """
     from consilium.artifact import load_artifact
     from consilium.diagnostician import Diagnostician, choose_device
+    from consilium.threads import thread_count
 
-    return Diagnostician(load_artifact(found.folder), found.identity, choose_device(settings.device))
+    model = Diagnostician(
+        load_artifact(found.folder),
+        found.identity,
+        choose_device(settings.device),
+        settings.backend,
+        thread_count(settings.model_threads),
+    )
+    tolerance = Tolerance(settings.reference_bound, settings.backend_bound, settings.backend_margin)
+    accepted = model.accept(tolerance, settings.batch_size)
+    logger.info(
+        "%s version %s answers its reference studies: %d of them, by %s within %.4f of the plain model",
+        found.identity.name,
+        found.identity.version,
+        accepted.studies,
+        accepted.backend,
+        accepted.largest_deviation,
+    )
+    return model
 
 
 def warm_up(model: Model) -> None:

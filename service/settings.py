@@ -15,6 +15,7 @@ import httpx
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from consilium.acceptance import Tolerance
 from consilium.errors import InputError
 from service.auth.caller import Scope
 from service.auth.keys import keys_path
@@ -22,6 +23,7 @@ from service.record.settings import RecordSettings
 
 PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20
+_TOLERANCE = Tolerance()
 
 Kind = TypeVar("Kind", bound=RecordSettings)
 Count = Annotated[int, Field(gt=0)]
@@ -58,6 +60,16 @@ class Settings(RecordSettings):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     model_threads: Count | None = None
     """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.threads`."""
+    backend: Literal["auto", "eager", "bf16", "openvino", "openvino-bf16"] = "auto"
+    """What runs the network, see `consilium.acceptance.Backend`. ``auto``: eager on the CPU, bf16 on a GPU. OpenVINO
+    comes with the extra ``cpu-fast``."""
+    reference_bound: float = Field(default=_TOLERANCE.reference, gt=0, lt=1)
+    """How far the plain model's answers to its reference studies may be from those when it was trained. Differences of
+    probabilities, as the next two."""
+    backend_bound: float = Field(default=_TOLERANCE.backend, gt=0, lt=1)
+    """How far the backend's answers may be from the plain model's."""
+    backend_margin: float = Field(default=_TOLERANCE.margin, ge=0, lt=1)
+    """Likewise, where a call or a prediction set comes out otherwise."""
     poll_s: Seconds = 30.0
     """How often the registry is asked whether the model's alias has moved, on average."""
     canary: Alias | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 
@@ -68,7 +68,7 @@ def build_network(backend: Backend, model: DiagnosisModel, threads: int | None =
 def _bf16(model: DiagnosisModel) -> Network:
     device = next(model.parameters()).device.type
     # Of the order in memory alone: the numbers stay as they are for whoever else holds the model.
-    model.to(memory_format=torch.channels_last)
+    cast(Any, model).to(memory_format=torch.channels_last)
 
     def network(batch: Batch) -> Logits:
         with torch.autocast(device, torch.bfloat16):

@@ -174,7 +174,7 @@ def _converted(part: nn.Module, examples: tuple[Tensor, ...]) -> ov.Model:
     with torch.no_grad(), warnings.catch_warnings():
         # What tracing took for constants is what it should; every accepted model has shown that (see acceptance).
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(part, examples, check_trace=False)
+        traced = torch.jit.trace(part, examples, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced, example_input=examples)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))

@@ -252,6 +252,17 @@ class DeploymentInformation(Wire):
     canary_share: Share
 
 
+class BackendInformation(Wire):
+    """What runs the network, and how it answered the model's reference studies beside plain float32."""
+
+    name: str = Field(description="`eager`, `bf16`, `openvino` or `openvino-bf16`.")
+    reference_studies: int = Field(description="Made-up studies in the artifact that were answered when it was loaded.")
+    largest_deviation: Share = Field(description="Of a probability by this backend from the plain model's.")
+    flipped: int = Field(description="Of these studies, those with another call or prediction set, within the margin.")
+    bound: Share = Field(description="`largest_deviation` that would have been refused, were it exceeded.")
+    margin: Share = Field(description="Likewise of a study with another call or prediction set.")
+
+
 class ModelInformation(Wire):
     """The answer of `GET /v1/model`."""
 
@@ -262,6 +273,7 @@ class ModelInformation(Wire):
     reads: InputInformation
     limits: LimitInformation
     audit: AuditAnswer
+    backend: BackendInformation | None = Field(description="Null: the model was not asked.")
     card: str | None = Field(
         description="Path of the model's card, a page for people: intended use, cohort, evaluation, limits."
     )

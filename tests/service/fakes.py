@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from consilium.acceptance import Acceptance, Backend, Tolerance
 from consilium.diagnosis import (
     PRESENT,
     AuditVerdict,
@@ -52,6 +53,7 @@ class FakeModel:
     recipe = Recipe(name="fake", description="A rule.")
     findings = FINDINGS
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
+    acceptance = Acceptance(Backend.BF16, 3, 0.0125, 1, Tolerance())
 
     def __init__(self) -> None:
         self.card = {"card.md": "# Card", "card.html": "<!doctype html><title>Card</title>"}

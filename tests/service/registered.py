@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from consilium import artifact, registry
 from consilium.artifact import MANIFEST, save_artifact
@@ -36,10 +37,19 @@ def rewritten(original: Path, folder: Path, file: str, change: Callable[[str], s
 
 def overflowing(original: Path, folder: Path) -> Path:
     """A copy of an artifact whose weights are finite, and whose answers are not."""
+    return _reweighed(original, folder, lambda _, tensor: tensor * 1e30)
+
+
+def moved(original: Path, folder: Path) -> Path:
+    """A copy of an artifact in which nothing is wrong but one bias, so that its answers are not the trained ones."""
+    return _reweighed(original, folder, lambda name, tensor: tensor + 0.5 if name == "head.bias" else tensor)
+
+
+def _reweighed(original: Path, folder: Path, change: Callable[[str, Tensor], Tensor]) -> Path:
     shutil.copytree(original, folder)
     path = folder / "model.safetensors"
     weights = {
-        name: tensor * 1e30 if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
+        name: change(name, tensor) if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
     }
     save_file(weights, path)
     return _sealed(folder)

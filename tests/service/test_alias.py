@@ -30,6 +30,7 @@ BAD = {
     "of another format": Reason.FORMAT,
     "of another shape": Reason.LOAD,
     "overflowing": Reason.ANSWERS,
+    "of other weights": Reason.ANSWERS,
     "of other findings": Reason.FINDINGS,
     "of other modalities": Reason.MODALITIES,
 }
@@ -50,10 +51,13 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             first, place / "shape", "recipe.yaml", lambda text: text.replace("width: 16", "width: 32")
         ),
         "overflowing": registered.overflowing(first, place / "overflowing"),
+        "of other weights": registered.moved(first, place / "moved"),
         "of other modalities": registered.save_tiny(place / "modalities", modalities=["image", "text"]),
     }
-    other = registered.rewritten(first, place / "findings", "findings.json", _renamed)
-    folders["of other findings"] = registered.rewritten(other, place / "both", "calibration.json", _renamed)
+    other = first
+    for number, file in enumerate(("findings.json", "calibration.json", "reference/studies.json")):
+        other = registered.rewritten(other, place / f"findings{number}", file, _renamed)
+    folders["of other findings"] = other
     found = {what: register(folder, NAME) for what, folder in folders.items()}
     weights = registered.stored(NAME, found["tampered"]) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
