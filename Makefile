@@ -32,7 +32,7 @@ SOURCES = $(shell find consilium training service -type f -not -path '*/__pycach
 
 SBOM = dist/consilium.cdx.json
 
-.PHONY: help install debian demo picture test lint format lock audit sbom wheel bento benchmarks clean
+.PHONY: help install debian demo picture test soak lint format lock audit sbom wheel bento benchmarks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -71,6 +71,9 @@ picture: $(STAMP) debian  ## docs/report.png, of the report that the demo wrote
 # One thread a worker: more threads than cores cost up to five times.
 test: $(STAMP) lint debian  ## lint and all tests
 	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" --durations=15 $(ARGS)
+
+soak: $(STAMP)  ## 10,000 requests while the model moves and the service is killed; REQUESTS=N for fewer
+	@$(INSIDE) OMP_NUM_THREADS=1 python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS))
 
 format: $(STAMP)  ## let ruff write the layout
 	@$(INSIDE) ruff check --fix-only --quiet
