@@ -78,7 +78,7 @@ class Consilium:
             if settings.insecure:
                 binding.refuse_open_sockets()
             guard.start(settings)
-            connections.limit_headers(settings.header_timeout_s)
+            connections.limit(header_timeout_s=settings.header_timeout_s, most_open=settings.max_connections)
         except ConsiliumError as error:
             binding.give_up(str(error))
             raise

@@ -125,6 +125,8 @@ class Settings(RecordSettings):
     decode_memory_bytes: Count = 4096 * MEBIBYTE
     """Address space of one decoding process, 0.3 GB of which are taken before the first image. Over it: 422."""
 
+    max_connections: Count = 512
+    """Open at once, of all callers; those of a proxy's pool, too. Over it: 503, but for `/livez` and `/readyz`."""
     max_body_bytes: Count = 128 * MEBIBYTE
     max_images: Count = 8
     max_image_bytes: Count = 64 * MEBIBYTE

@@ -138,3 +138,30 @@ def test_a_rest_of_a_body_that_comes_in_time_leaves_the_connection_open(
         assert answer(connection).endswith(b"ok")
 
     talk(scenario, monkeypatch, seconds=5.0)
+
+
+def test_beyond_the_limit_a_connection_is_told_to_come_again_and_health_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PromptProtocol, "most_open", 1)
+
+    def asked(connection: socket.socket, path: str = "/") -> bytes:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return answer(connection)
+
+    def scenario(first: socket.socket) -> None:
+        assert asked(first).endswith(b"ok")
+        address = first.getpeername()
+        with socket.create_connection(address, timeout=30) as beyond:
+            said = asked(beyond).lower()
+            assert said.startswith(b"http/1.1 503")
+            assert b"retry-after: 5\r\n" in said
+            assert b"content-type: application/problem+json" in said
+            assert closed(beyond)
+        with socket.create_connection(address, timeout=30) as beyond:
+            assert asked(beyond, "/livez").endswith(b"ok")
+            with socket.create_connection(address, timeout=30) as far_beyond:
+                assert closed(far_beyond), "twice as many: not even told"
+        assert asked(first).endswith(b"ok"), "who was there is served on"
+
+    talk(scenario, monkeypatch, seconds=5.0)

@@ -29,6 +29,8 @@ Client = httpx.AsyncClient
 
 
 async def _who(request: Request) -> Response:
+    if "more" in request.query_params:
+        request.state.charge(int(request.query_params["more"]))
     return JSONResponse({"caller": request.state.caller, "request_id": request.state.request_id})
 
 
@@ -216,6 +218,19 @@ def test_a_caller_over_its_rate_is_told_when_to_come_again_and_others_are_not(pa
         assert (await client.get("/livez")).status_code == 200
 
     serve(scenario, path, requests_per_minute=2)
+
+
+def test_what_costs_more_than_one_request_is_paid_for_by_its_caller(path: Path) -> None:
+    (_, one), (_, other) = (create_key(path, name, [Scope.READ]) for name in "ab")
+
+    async def scenario(client: Client) -> None:
+        assert (await client.get("/", headers=bearer(one), params={"more": 120})).status_code == 200
+        refused = await client.get("/", headers=bearer(one))
+        problem(refused, 429)
+        assert 1 <= int(refused.headers["retry-after"]) <= 62
+        assert (await client.get("/", headers=bearer(other))).status_code == 200
+
+    serve(scenario, path, requests_per_minute=60)
 
 
 def test_before_the_start_and_after_the_end_nobody_comes_in(path: Path) -> None:

@@ -34,6 +34,18 @@ def test_callers_do_not_share_and_a_pause_gives_no_more_than_a_minute_s() -> Non
     assert [limit.wait_s("a") for _ in range(3)] == [0, 0, 30]
 
 
+def test_what_costs_more_is_taken_at_once_and_paid_for_before_the_next() -> None:
+    clock = Clock()
+    limit = RateLimit(30, clock)
+    assert limit.wait_s("a") == 0
+    limit.charge("a", 34)
+    limit.charge("b", 0)
+    assert limit.wait_s("a") == 12, "five too many, and the one that comes"
+    assert limit.wait_s("b") == 0
+    clock.now = 12.0
+    assert [limit.wait_s("a"), limit.wait_s("a")] == [0, 2]
+
+
 def test_whoever_has_paused_for_a_minute_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rates, "_MOST_CALLERS", 3)
     clock = Clock()

@@ -12,8 +12,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as Connection
 
 from consilium.schemas import ExplanationLine, JobAnswer, WorklistCount
 from service.application import create_app
@@ -22,6 +20,7 @@ from service.engine import Engine
 from service.jobs import runner
 from service.jobs.shelf import wipe
 from service.settings import Settings
+from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
 from tests.service.test_application import Client, note, png, refused, serve
 from tests.service.test_worklist import engine_of, lines, probability, problem, worklist
@@ -52,17 +51,6 @@ async def ended(client: Client, job: JobAnswer) -> JobAnswer:
 
 async def fetched(client: Client, job: JobAnswer) -> tuple[dict[int, dict[str, Any]], WorklistCount]:
     return lines(await client.get(f"{PATH}/{job.job_id}/results"))
-
-
-def caller(client: Client, name: str, *scopes: Scope) -> Client:
-    """The same service as another caller sees it, whom the door has let in."""
-    app: ASGIApp = cast(httpx.ASGITransport, client._transport).app
-
-    async def behind_the_door(connection: Connection, receive: Receive, send: Send) -> None:
-        connection["state"] = {"caller": name, "scopes": frozenset(scopes), "charge": lambda _: None}
-        await app(connection, receive, send)
-
-    return Client(transport=httpx.ASGITransport(behind_the_door), base_url="http://service")
 
 
 def recorded(home: Path) -> int:
@@ -190,6 +178,19 @@ def test_a_job_is_nobody_else_s_but_an_administrator_sees_it() -> None:
             assert refused(await one.request(method, f"{PATH}/4711{place}"), 422)["field"] == "job_id"
         admin = caller(client, "key:c", Scope.DIAGNOSE, Scope.ADMIN)
         assert (await fetched(admin, job))[0] == (await fetched(one, job))[0]
+
+    serve(scenario)
+
+
+def test_each_study_counts_as_a_request() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        charged: list[int] = []
+        one = caller(client, "key:a", Scope.DIAGNOSE, charged=charged)
+        await submitted(one, worklist("x", "xx", "xxx"))
+        assert charged == [2], "the first is counted at the door"
+        await one.post("/v1/diagnose/batch", files=worklist("x", "xx"))
+        await one.post("/v1/diagnose", files=note("x"))
+        assert charged == [2, 1]
 
     serve(scenario)
 

@@ -19,10 +19,12 @@ from sqlalchemy import create_engine, event, text
 from consilium.ingest.dicom import identifier_digest
 from consilium.schemas import DiagnosisAnswer, FeedbackAnswer, ResultAnswer
 from service.application import create_app
+from service.auth.caller import Scope
 from service.engine import Engine
 from service.record.database import read_url
 from service.record.keys import Kind, read_keys
 from service.settings import Settings
+from tests.service.callers import caller
 from tests.service.fakes import FakeModel
 
 Client = httpx.AsyncClient
@@ -98,6 +100,23 @@ def test_an_answer_is_recorded_under_the_id_it_carries(url: str, key_file: Path)
         assert answers[0].json()["result_id"] != answers[1].json()["result_id"]
 
     run(scenario, record_url=url, record_keys=key_file)
+
+
+def test_what_was_answered_to_another_caller_is_shown_to_an_administrator_alone() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        own = caller(client, "key:a", Scope.READ, Scope.DIAGNOSE)
+        other = caller(client, "key:b", Scope.READ, Scope.DIAGNOSE, Scope.METRICS)
+        admin = caller(client, "key:c", Scope.READ, Scope.ADMIN)
+        result_id = (await own.post("/v1/diagnose", files=note("Cough."))).json()["result_id"]
+        shown = await own.get(f"/v1/results/{result_id}")
+        assert (shown.status_code, shown.json()["caller"]) == (200, "key:a")
+        assert (await admin.get(f"/v1/results/{result_id}")).content == shown.content
+        hidden, missing = [await other.get(f"/v1/results/{one}") for one in (result_id, uuid4())]
+        for answer in (hidden, missing):
+            assert answer.status_code == 404
+            assert answer.json()["rule"] == "must be the id of a recorded answer", "there or not: the same"
+
+    run(scenario)
 
 
 def test_a_refused_request_leaves_no_row(url: str, key_file: Path) -> None:
