@@ -7,12 +7,12 @@
         for finding in answer.findings:
             print(finding.display, finding.probability, answer.refer)
 
-`clients.py` holds both clients, `exchange.py` what they share: when to try again, and how an answer becomes a type or
-an error of `consilium.errors`. `lines.py` reads the answer for several studies, one line each.
+`clients.py` holds both clients, `calls.py` what each call sends, `exchange.py` when it is tried again, and how an
+answer becomes a type or an error of `consilium.errors`. `lines.py` reads the answer for several studies, one line each.
 """
 
 from consilium.client.clients import AsyncClient, Client
-from consilium.client.parts import ExplainRecords, ImageFile, Records, SimilarRecords, StudyRecords
+from consilium.client.parts import ExplainRecords, ImageFile, JobStudyRecords, Records, SimilarRecords, StudyRecords
 from consilium.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Client",
     "ExplainRecords",
     "ImageFile",
+    "JobStudyRecords",
     "Records",
     "ServiceProblem",
     "ServiceUnreachable",

@@ -6,29 +6,27 @@ import asyncio
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, TypeVar, Unpack, cast
+from typing import TypeVar, Unpack, cast
 
 import httpx
 
-from consilium.client.exchange import Attempt, Exchange, Outcome, Patience, Pause, Step, exchange, once, reader
-from consilium.client.lines import Told, worklist_reader
+from consilium.client.calls import Calls, Token
+from consilium.client.exchange import Exchange, Outcome, Pause, Step
 from consilium.client.parts import (
     ExplainRecords,
-    FormParts,
     ImageFile,
+    JobStudyRecords,
     Records,
     SimilarRecords,
     StudyRecords,
     checked,
-    form,
     read_images,
+    read_job,
     read_studies,
-    worklist_form,
 )
-from consilium.errors import InputError, ServiceProblem
+from consilium.errors import ServiceProblem
 from consilium.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
@@ -36,6 +34,8 @@ from consilium.schemas import (
     ExplanationAnswer,
     FeedbackAnswer,
     FeedbackRequest,
+    JobAnswer,
+    JobKind,
     ModelInformation,
     ResultAnswer,
     SimilarAnswer,
@@ -43,77 +43,9 @@ from consilium.schemas import (
 )
 
 Answer = TypeVar("Answer")
-Token = str | Callable[[], str] | None
-"""A token, or what gives one before every attempt, where tokens end."""
-
-_CONNECT_S = 10.0
 
 
-class _Calls:
-    """Every call as an exchange; what both clients share."""
-
-    def __init__(
-        self, url: str, token: Token, timeout: float, retries: int, patience: float, verify: ssl.SSLContext | bool
-    ) -> None:
-        if retries < 0:
-            raise InputError("retries", retries, "must be 0 or more")
-        self._token = token
-        self._patience = Patience(retries, patience)
-        self._http: dict[str, Any] = {
-            "base_url": _base(url),
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
-            "verify": verify,
-        }
-
-    def _arguments(self, attempt: Attempt) -> dict[str, Any]:
-        """Of httpx's `request`."""
-        token = self._token() if callable(self._token) else self._token
-        headers = dict(attempt.headers) | ({} if token is None else {"Authorization": f"Bearer {token}"})
-        return {"method": attempt.method, "url": attempt.path, "headers": headers, **attempt.body}
-
-    def _diagnose(self, images: Sequence[bytes], request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
-        return exchange(_post("/v1/diagnose", form(images, request)), reader(DiagnosisAnswer), self._patience)
-
-    def _diagnose_batch(self, studies: Sequence[tuple[list[bytes], DiagnoseRequest]]) -> Exchange[list[Told]]:
-        attempt = _post("/v1/diagnose/batch", worklist_form(studies))
-        return exchange(attempt, worklist_reader(len(studies)), self._patience)
-
-    def _explain(self, images: Sequence[bytes], request: ExplainRequest) -> Exchange[ExplanationAnswer]:
-        return exchange(_post("/v1/explain", form(images, request)), reader(ExplanationAnswer), self._patience)
-
-    def _similar(self, images: Sequence[bytes], request: SimilarRequest) -> Exchange[SimilarAnswer]:
-        return exchange(_post("/v1/similar", form(images, request)), reader(SimilarAnswer), self._patience)
-
-    def _model(self) -> Exchange[ModelInformation]:
-        return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
-
-    def _result(self, result_id: uuid.UUID | str) -> Exchange[ResultAnswer]:
-        try:
-            path = f"/v1/results/{uuid.UUID(str(result_id))}"
-        except ValueError:
-            raise InputError("result_id", result_id, "must be a UUID") from None
-        return exchange(Attempt("GET", path), reader(ResultAnswer), self._patience)
-
-    def _feedback(self, request: FeedbackRequest) -> Exchange[FeedbackAnswer]:
-        body = {"content": request.model_dump_json().encode()}
-        headers = {"Content-Type": "application/json"}
-        attempt = Attempt("POST", "/v1/feedback", headers, body, repeatable=False)
-        return exchange(attempt, reader(FeedbackAnswer), self._patience)
-
-    def _card(self) -> Exchange[str | None]:
-        try:
-            return (yield from exchange(Attempt("GET", "/v1/model/card"), lambda said: said.text, self._patience))
-        except ServiceProblem as problem:
-            if problem.status != HTTPStatus.NOT_FOUND:
-                raise
-            return None
-
-    def _ready(self) -> Exchange[bool]:
-        outcome = yield from once(Attempt("GET", "/readyz"))
-        return isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK
-
-
-class Client(_Calls):
+class Client(Calls):
     """A blocking client; a context manager, or closed by `close`. Threads may share it.
 
     Parameters
@@ -205,6 +137,45 @@ class Client(_Calls):
         """
         return self._run(self._similar(read_images(images), checked(SimilarRequest, request, records)))
 
+    def submit(self, studies: Sequence[JobStudyRecords], kind: JobKind = "diagnose") -> JobAnswer:
+        """Hand several studies over, to be answered while nobody waits.
+
+        Parameters
+        ----------
+        studies : sequence of mappings
+            As `diagnose_batch` takes them; of an ``explain`` job also ``findings`` and ``level``.
+        kind : str
+            ``diagnose`` or ``explain``.
+
+        Returns
+        -------
+        JobAnswer
+            Ask `job` with its ``job_id`` how far it is.
+
+        Raises
+        ------
+        InputError
+            Where a study breaks a rule; nothing was sent.
+        ServiceProblem, ServiceUnreachable, UnreadableAnswer
+        """
+        return self._run(self._submit(read_job(studies, kind), kind))
+
+    def job(self, job_id: uuid.UUID | str) -> JobAnswer:
+        """How far a job is."""
+        return self._run(self._job(job_id))
+
+    def job_results(self, job_id: uuid.UUID | str) -> list[DiagnosisAnswer | ServiceProblem]:
+        """For each study of a job that has ended, in their order, its answer or why it has none.
+
+        The answers of an ``explain`` job are `ExplanationAnswer`. A job that has not ended is asked again for as long
+        as the client's patience lasts, and then a `ServiceProblem` with status 409.
+        """
+        return self._run(self._job_results(job_id))
+
+    def cancel(self, job_id: uuid.UUID | str) -> JobAnswer:
+        """End a job; what was answered until then can be fetched."""
+        return self._run(self._cancel(job_id))
+
     def model(self) -> ModelInformation:
         """Which model answers, what it reads, and what a request may hold."""
         return self._run(self._model())
@@ -256,7 +227,7 @@ class Client(_Calls):
             return error
 
 
-class AsyncClient(_Calls):
+class AsyncClient(Calls):
     """`Client` for asyncio; an asynchronous context manager, or closed by `aclose`."""
 
     def __init__(
@@ -297,6 +268,22 @@ class AsyncClient(_Calls):
         """See `Client.similar`."""
         asked = checked(SimilarRequest, request, records)
         return await self._run(self._similar(await asyncio.to_thread(read_images, images), asked))
+
+    async def submit(self, studies: Sequence[JobStudyRecords], kind: JobKind = "diagnose") -> JobAnswer:
+        """See `Client.submit`."""
+        return await self._run(self._submit(await asyncio.to_thread(read_job, studies, kind), kind))
+
+    async def job(self, job_id: uuid.UUID | str) -> JobAnswer:
+        """See `Client.job`."""
+        return await self._run(self._job(job_id))
+
+    async def job_results(self, job_id: uuid.UUID | str) -> list[DiagnosisAnswer | ServiceProblem]:
+        """See `Client.job_results`."""
+        return await self._run(self._job_results(job_id))
+
+    async def cancel(self, job_id: uuid.UUID | str) -> JobAnswer:
+        """See `Client.cancel`."""
+        return await self._run(self._cancel(job_id))
 
     async def model(self) -> ModelInformation:
         """See `Client.model`."""
@@ -347,20 +334,3 @@ class AsyncClient(_Calls):
             return await self._client.request(**self._arguments(step))
         except httpx.TransportError as error:
             return error
-
-
-def _base(url: str) -> httpx.URL:
-    try:
-        base = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        raise InputError("url", url, "must be an address") from None
-    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
-        raise InputError("url", url, "must be an http or https address without a query")
-    if base.userinfo:
-        raise InputError("url", f"{base.scheme}://...@{base.host}", "must hold no name and password; give a token")
-    return base
-
-
-def _post(path: str, parts: FormParts) -> Attempt:
-    """With a key of its own, by which the service knows the next attempt for the same request."""
-    return Attempt("POST", path, {"Idempotency-Key": str(uuid.uuid4())}, {"files": parts})

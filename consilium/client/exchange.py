@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,8 @@ from consilium.schemas import ProblemAnswer
 Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound=BaseModel)
 
+EXTRA: Literal["ignore"] = "ignore"
+"""What becomes of keys that a newer service adds to its answers. The service itself knows every key of what it says."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 _LONGEST_DETAIL = 300
 _UNTOUCHED = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -110,7 +112,7 @@ def reader(model: type[Model]) -> Callable[[httpx.Response], Model]:
 
     def read(response: httpx.Response) -> Model:
         try:
-            return model.model_validate_json(response.content)
+            return model.model_validate_json(response.content, extra=EXTRA)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the body"

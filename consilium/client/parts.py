@@ -11,13 +11,24 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from pydantic import TypeAdapter
 
 from consilium.errors import InputError
-from consilium.schemas import DiagnoseRequest, NoteRecord, ObservationRecord, PatientRecord, parse_request
+from consilium.schemas import (
+    DiagnoseRequest,
+    ExplainRequest,
+    JobKind,
+    NoteRecord,
+    ObservationRecord,
+    PatientRecord,
+    parse_request,
+)
 
 ImageFile: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or the bytes of the file."""
 
 FormParts: TypeAlias = list[tuple[str, tuple[str | None, bytes, str]]]
 """Of a multipart body, as httpx takes them."""
+
+Study: TypeAlias = tuple[list[bytes], DiagnoseRequest]
+"""Its images, and the records beside them."""
 
 Request = TypeVar("Request", bound=DiagnoseRequest)
 _RECORDS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
@@ -48,6 +59,12 @@ class SimilarRecords(Records, total=False):
 
 class StudyRecords(Records, total=False):
     """One study of several: its images, and what a `DiagnoseRequest` holds."""
+
+    images: Sequence[ImageFile]
+
+
+class JobStudyRecords(ExplainRecords, total=False):
+    """One study of a job: its images, and what a request of the job's kind holds."""
 
     images: Sequence[ImageFile]
 
@@ -92,7 +109,9 @@ def _read(image: ImageFile, number: int) -> bytes:
         raise InputError(f"images[{number}]", type(image).__name__, "must be a path or the bytes of a file") from None
 
 
-def read_studies(studies: Sequence[StudyRecords]) -> list[tuple[list[bytes], DiagnoseRequest]]:
+def read_studies(
+    studies: Sequence[StudyRecords | JobStudyRecords], request: type[DiagnoseRequest] = DiagnoseRequest
+) -> list[Study]:
     """The images and the checked request of every study.
 
     Raises
@@ -108,10 +127,18 @@ def read_studies(studies: Sequence[StudyRecords]) -> list[tuple[list[bytes], Dia
             records: dict[str, object] = dict(study)
             images = read_images(study.get("images", ()))
             records.pop("images", None)
-            read.append((images, checked(DiagnoseRequest, None, records)))
+            read.append((images, checked(request, None, records)))
         except InputError as error:
             raise error.at(f"studies[{number}]") from None
     return read
+
+
+def read_job(studies: Sequence[JobStudyRecords], kind: JobKind) -> list[Study]:
+    """The same for a job of that `kind`."""
+    requests: dict[str, type[DiagnoseRequest]] = {"diagnose": DiagnoseRequest, "explain": ExplainRequest}
+    if kind not in requests:
+        raise InputError("kind", kind, f"must be one of {', '.join(requests)}")
+    return read_studies(studies, requests[kind])
 
 
 def form(images: Sequence[bytes], request: DiagnoseRequest) -> FormParts:
@@ -119,7 +146,7 @@ def form(images: Sequence[bytes], request: DiagnoseRequest) -> FormParts:
     return [*_files("images", images), _json("request", request.model_dump_json(exclude_none=True))]
 
 
-def worklist_form(studies: Sequence[tuple[Sequence[bytes], DiagnoseRequest]]) -> FormParts:
+def worklist_form(studies: Sequence[Study]) -> FormParts:
     """The same for several studies."""
     files = [part for number, (images, _) in enumerate(studies) for part in _files(f"images.{number}", images)]
     requests = ",".join(request.model_dump_json(exclude_none=True) for _, request in studies)

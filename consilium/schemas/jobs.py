@@ -32,7 +32,7 @@ class JobAnswer(Wire):
     answered: int
     refused: int = Field(description="Studies that have a problem instead of an answer.")
     submitted: datetime = Field(description="UTC.")
-    ended: datetime | None
+    ended: datetime | None = Field(default=None, description="Null while the job is under way.")
     expires: datetime = Field(description="When the job and its answers are deleted.")
 
 

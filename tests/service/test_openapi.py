@@ -14,6 +14,7 @@ from consilium.schemas import (
     ExplanationAnswer,
     FeedbackAnswer,
     FeedbackRequest,
+    JobAnswer,
     ModelInformation,
     ProblemAnswer,
     ResultAnswer,
@@ -34,6 +35,8 @@ DOORS = {
     "/v1/results/{result_id}": "get",
     "/v1/feedback": "post",
     "/v1/model": "get",
+    "/v1/jobs": "post",
+    "/v1/jobs/{job_id}": "get",
 }
 ANSWERS = {
     "/v1/diagnose": DiagnosisAnswer,
@@ -42,7 +45,10 @@ ANSWERS = {
     "/v1/results/{result_id}": ResultAnswer,
     "/v1/feedback": FeedbackAnswer,
     "/v1/model": ModelInformation,
+    "/v1/jobs": JobAnswer,
+    "/v1/jobs/{job_id}": JobAnswer,
 }
+MADE = {"/v1/feedback": "201", "/v1/jobs": "202"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,7 @@ def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("path", "method"), DOORS.items())
 def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str, method: str) -> None:
     answers = described["paths"][path][method]["responses"]
-    media = answers["201" if path == "/v1/feedback" else "200"]["content"]["application/json"]
+    media = answers[MADE.get(path, "200")]["content"]["application/json"]
     ANSWERS[path].model_validate(media["example"])
     assert media["schema"]["$ref"].endswith(f"/{ANSWERS[path].__name__}")
 
@@ -120,6 +126,27 @@ def test_the_doors_of_the_record_are_described(described: dict[str, Any]) -> Non
         for status in ("404", "422", "503"):
             ProblemAnswer.model_validate(answers[status]["content"]["application/problem+json"]["example"])
     assert "200" not in feedback["responses"]
+
+
+def test_jobs_are_described_by_their_bodies_their_kinds_and_their_lines(described: dict[str, Any]) -> None:
+    submit = described["paths"]["/v1/jobs"]["post"]
+    media = resolved(submit["requestBody"]["content"]["multipart/form-data"], described)
+    kinds = [set(kind["properties"]) for kind in media["schema"]["properties"]["requests"]["items"]["anyOf"]]
+    assert kinds == [set(DiagnoseRequest.model_fields), set(ExplainRequest.model_fields)]
+    assert [(one["name"], one["in"]) for one in submit["parameters"]] == [
+        ("kind", "query"),
+        ("Idempotency-Key", "header"),
+    ]
+    assert set(submit["responses"]) == {"202", "400", "401", "403", "408", "409", "413", "415", "422", "429", "503"}
+    assert "Location" in submit["responses"]["202"]["headers"]
+    one = described["paths"]["/v1/jobs/{job_id}"]
+    fetch = described["paths"]["/v1/jobs/{job_id}/results"]["get"]
+    for operation, own in ((one["get"], set()), (one["delete"], set()), (fetch, {"409"})):
+        assert [(given["name"], given["in"]) for given in operation["parameters"]] == [("job_id", "path")]
+        assert set(operation["responses"]) == {"200", "401", "403", "404", "422", "429", "503"} | own
+    answer = resolved(fetch["responses"]["200"]["content"]["application/x-ndjson"], described)
+    told = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
+    assert told == [{"study", "answer"}, {"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
 
 
 def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, Any]) -> None:
