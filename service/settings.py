@@ -92,7 +92,8 @@ class Settings(RecordSettings):
     explanation_queue: Count = 8
     """Explanation requests admitted at once. Over it: 503."""
     worklist_queue: Count = 2
-    """Worklists (`POST /v1/diagnose/batch`) admitted at once, beside the above; each holds a body. Over it: 503."""
+    """Worklists (`POST /v1/diagnose/batch`) and jobs being received at once, beside the above; each holds a body.
+    Over it: 503."""
     worklist_places: Count = 16
     """Of `diagnosis_queue`, how many places one worklist may hold at once; the others are for single studies."""
     jobs_per_caller: Count = 8

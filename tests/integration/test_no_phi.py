@@ -208,6 +208,8 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
         client.post("/v1/feedback", json={"result_id": marks("feedback"), "findings": {marks("finding"): "present"}}),
         client.post("/v1/explain", files=form({"findings": [marks("asked")], "notes": []})),
         client.post("/v1/diagnose/batch", files=worklist(marks), headers=headers(marks)),
+        client.post("/v1/jobs", files=worklist(marks), headers=headers(marks)),
+        client.post("/v1/jobs", files=worklist(marks), params={"kind": marks("jobkind")}),
         client.post("/v1/diagnose/batch", files=[(marks("batchfield"), (None, "x"))], headers=headers(marks)),
         client.post("/v1/diagnose", content=marks("body").encode(), headers={"Content-Type": marks("contenttype")}),
         client.get("/v1/model", headers={"Authorization": f"Bearer {marks('token')}"}),
