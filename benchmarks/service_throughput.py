@@ -1,8 +1,14 @@
-"""The service over HTTP against the bare model: ``python benchmarks/service_throughput.py [--model FOLDER]``.
+"""The service over HTTP against the bare model: ``python benchmarks/service_throughput.py [--model FOLDER] [--peers]``.
 
-Requests with a small PNG, a note, two values and age come from 1, 4 and 16 callers at once. Beside each, in the same
-round, the bare model is called in a loop on tensors in memory, with the same number of threads: one study at a time,
-and at the batch size that is best. The shares are the medians over the rounds.
+Requests with a note, two values, an age and either a small PNG or a 1024 × 1024 DICOM come from 1, 4 and 16 callers at
+once. Beside each, in the same round, the bare model is called in a loop on tensors in memory, with the same number of
+threads: one study at a time, and at the batch size that is best. Shares are medians over the rounds.
+
+For one caller the whole way is told from its parts, too: reading the form, decoding, answering and committing, each
+called alone in this process. With ``--peers`` the same model stands behind LitServe, `mlflow models serve` and a pair
+of BentoML services (`benchmarks/_peers`), which are asked in turn with the service. LitServe is no dependency of the
+project, as it brings another event loop: ``pip install litserve==0.2.19`` comes first, then best
+``pip uninstall uvloop httptools``, so that all servers run on the same.
 
 Callers, web server and decoder run beside the model's thread: on two cores they take from it what the bare loop keeps.
 """
@@ -11,65 +17,222 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import io
 import json
 import os
+import signal
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import torch
+from _peers import MODEL, PORT
 from _random_model import model_folder, study
 from PIL import Image as Picture
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 from rich.table import Table
+from starlette.datastructures import Headers
 
 from consilium.diagnostician import Diagnostician
-from service.launch import RunningService
+from consilium.ingest.image import read_image
+from consilium.ingest.records import study_from_records
+from consilium.pyfunc_signature import AGE, ARTIFACT, IMAGES, NOTES, OBSERVATIONS, SEX, signature
+from service.form import read_form
+from service.launch import RunningService, free_port
+from service.record.database import Database, read_url
+from service.record.entries import Draft, Endpoint, Origin
+from service.record.keys import make_keys, read_keys
+from service.record.store import Store
+from service.settings import Settings
 
-CONCURRENCIES = (1, 4, 16)
+HERE = Path(__file__).resolve().parent
+CALLERS = (1, 4, 16)
 BATCHES = (1, 2, 4, 8, 16)
+SERVICE = "this service"
+_START_S = 120.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One kind of request: the image's bytes, and the records beside it."""
+
+    name: str
+    image: bytes
+    records: Mapping[str, Any]
+
+    def form(self) -> tuple[bytes, dict[str, str]]:
+        """Body and headers for the service."""
+        parts = [("images", ("x", self.image)), ("request", (None, json.dumps(self.records), "application/json"))]
+        request = httpx.Request("POST", "http://127.0.0.1", files=parts)
+        return request.read(), {"Content-Type": request.headers["Content-Type"]}
+
+    def peer(self) -> dict[str, Any]:
+        return {"images": [base64.b64encode(self.image).decode()], **self.records}
+
+    def bento(self) -> dict[str, Any]:
+        return {"study": self.peer()}
+
+    def mlflow(self) -> dict[str, Any]:
+        row = {
+            IMAGES: [base64.b64encode(self.image).decode()],
+            NOTES: json.dumps(self.records["notes"]),
+            OBSERVATIONS: json.dumps(self.records["observations"]),
+            AGE: self.records["patient"]["age"],
+            SEX: self.records["patient"]["sex"],
+        }
+        return {"dataframe_records": [row]}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is asked, and how."""
+
+    url: str
+    body: Callable[[Sent], tuple[bytes, dict[str, str]]]
 
 
 @dataclass
 class Measured:
-    """Studies a second of the service and of the bare model, per round, and the latency of every request."""
+    """Answers a second of a server, and studies a second of the bare model, per round; the latency of every answer."""
 
-    service: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
 
-def request_parts(side: int) -> list[tuple[str, Any]]:
-    sent = study(0, side)
-    data = io.BytesIO()
-    Picture.fromarray((sent.images[0].pixels >> 8).astype("uint8")).save(data, "PNG")
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+def kinds(side: int, dicom_side: int) -> list[Sent]:
+    sample = study(0, side)
     records = {
-        "notes": [{"kind": note.kind.value, "text": note.text} for note in sent.notes],
-        "observations": [{"code": o.code, "value": o.given_value, "unit": o.given_unit} for o in sent.observations],
-        "patient": {"age": sent.patient.age, "sex": sent.patient.sex.value},
+        "notes": [{"kind": note.kind.value, "text": note.text} for note in sample.notes],
+        "observations": [{"code": o.code, "value": o.given_value, "unit": o.given_unit} for o in sample.observations],
+        "patient": {"age": sample.patient.age, "sex": sample.patient.sex.value},
     }
-    return [("images", ("x", data.getvalue())), ("request", (None, json.dumps(records), "application/json"))]
+    data = io.BytesIO()
+    Picture.fromarray((sample.images[0].pixels >> 8).astype("uint8")).save(data, "PNG")
+    return [
+        Sent(f"PNG {side} × {side}", data.getvalue(), records),
+        Sent(f"DICOM {dicom_side} × {dicom_side}", dicom(dicom_side), records),
+    ]
 
 
-async def call(url: str, parts: list[tuple[str, Any]], callers: int, seconds: float) -> tuple[float, list[float]]:
+def dicom(side: int) -> bytes:
+    """A radiograph of noise, uncompressed, 12 bits."""
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    file.Modality, file.ViewPosition, file.PhotometricInterpretation = "DX", "PA", "MONOCHROME2"
+    file.Rows = file.Columns = side
+    file.SamplesPerPixel, file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 1, 16, 12, 11, 0
+    file.PixelData = (study(1, side).images[0].pixels >> 4).tobytes()
+    written = io.BytesIO()
+    file.save_as(written, enforce_file_format=True)
+    return written.getvalue()
+
+
+# --- servers ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, ready: str, folder: Path) -> Iterator[None]:
+    """A server of `command` in a process group of its own, once ``ready`` answers."""
+    given = {MODEL: str(folder), PORT: str(port), "PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"}
+    given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
+    quiet = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    process = subprocess.Popen(
+        command,
+        cwd=HERE,
+        env=os.environ | quiet | given,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait(process, f"http://127.0.0.1:{port}{ready}")
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"{url} does not answer")
+
+
+def as_json(shape: Callable[[Sent], dict[str, Any]], sent: Sent) -> tuple[bytes, dict[str, str]]:
+    return json.dumps(shape(sent)).encode(), {"Content-Type": "application/json"}
+
+
+def peers(stack: ExitStack, folder: Path, room: Path) -> dict[str, Server]:
+    """Each with its model on one thread."""
+    import mlflow
+
+    python = [sys.executable, "-m"]
+    ports = [free_port() for _ in range(3)]
+    lit, bento, flow = (f"http://127.0.0.1:{port}" for port in ports)
+    code = HERE.parent / "consilium"
+    mlflow.pyfunc.save_model(
+        room / "pyfunc",
+        python_model=str(code / "pyfunc_model.py"),
+        artifacts={ARTIFACT: str(folder)},
+        code_paths=[str(code)],
+        pip_requirements=[],
+        signature=signature(Diagnostician.load(folder, "cpu").findings),
+    )
+    front = [*python, "bentoml", "serve", "_peers.bentoml_server:Front", "--host", "127.0.0.1", "--port", str(ports[1])]
+    served = ["mlflow", "models", "serve", "-m", str(room / "pyfunc"), "--env-manager", "local", "-p", str(ports[2])]
+    stack.enter_context(running([*python, "_peers.litserve_server"], ports[0], "/health", folder))
+    stack.enter_context(running(front, ports[1], "/readyz", folder))
+    stack.enter_context(running([*python, *served], ports[2], "/ping", folder))
+    return {
+        "LitServe": Server(f"{lit}/predict", partial(as_json, Sent.peer)),
+        "BentoML depends": Server(f"{bento}/diagnose", partial(as_json, Sent.bento)),
+        "mlflow models serve": Server(f"{flow}/invocations", partial(as_json, Sent.mlflow)),
+    }
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+async def call(server: Server, sent: Sent, callers: int, seconds: float) -> tuple[float, list[float]]:
     """Answers a second and their latencies, from `callers` that each wait for one answer before the next request."""
     latencies: list[float] = []
-    # The body is encoded once: what the callers cost is not the question.
-    sample = httpx.Request("POST", url, files=parts)
-    body, headers = sample.read(), {"Content-Type": sample.headers["Content-Type"]}
+    body, headers = server.body(sent)  # encoded once: what the callers cost is not the question
     end = time.perf_counter() + seconds
 
     async def caller(client: httpx.AsyncClient) -> None:
         while time.perf_counter() < end:
             begun = time.perf_counter()
-            answer = await client.post(url, content=body, headers=headers)
+            answer = await client.post(server.url, content=body, headers=headers)
             answer.raise_for_status()
             latencies.append(time.perf_counter() - begun)
 
@@ -95,27 +258,73 @@ def best_batch(diagnostician: Diagnostician, seconds: float) -> int:
     return max(rates, key=lambda size: rates[size])
 
 
+def parts(diagnostician: Diagnostician, sent: Sent, room: Path, rounds: int) -> dict[str, float]:
+    """Median seconds of what one request is made of, each called alone."""
+    settings = Settings(model="x")
+    body, headers = sent.form()
+    make_keys(room / "keys")
+    store = Store(Database(read_url(f"sqlite:///{room / 'parts.db'}")), read_keys(room / "keys"))
+    store.database.open()
+    taken: dict[str, list[float]] = {}
+
+    async def read() -> Any:
+        async def chunks() -> Any:
+            yield body
+
+        return await read_form(Headers(headers), chunks(), settings)
+
+    def timed(name: str, do: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        done = do()
+        taken.setdefault(name, []).append(time.perf_counter() - begun)
+        return done
+
+    for _ in range(rounds):
+        timed("parse", lambda: asyncio.run(read()))
+        image = timed("decode", lambda: read_image(sent.image))
+        records = [sent.records[name] for name in ("notes", "observations", "patient")]
+        asked = study_from_records([image], *records)
+        (said,) = timed("answer", lambda asked=asked: diagnostician.diagnose([asked]))
+        entry = Draft(Endpoint.DIAGNOSE, Origin("benchmark", "x"), None).entry(asked, said, b"", "serving")
+        timed("commit", lambda entry=entry: store.commit([entry], 60))
+    store.database.close()
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def report(measured: dict[int, Measured], title: str) -> None:
-    table = Table(
-        "callers", "answers/s", "p50 ms", "p95 ms", "bare, one/s", "share", "bare, best/s", "share", title=title
-    )
-    for callers, m in measured.items():
-        shares = [[s / b for s, b in zip(m.service, loop, strict=True)] for loop in (m.single, m.best)]
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+
+def report(measured: Mapping[tuple[str, str, int], Measured], title: str) -> Table:
+    table = Table("server", "sent", "callers", "answers/s", "p50 ms", "p95 ms", "share of one", "share of best")
+    table.title = title
+    for (server, sent, callers), m in measured.items():
+        shares = [[s / b for s, b in zip(m.server, loop, strict=True)] for loop in (m.single, m.best)]
         table.add_row(
+            server,
+            sent,
             str(callers),
-            f"{statistics.median(m.service):.1f}",
+            f"{statistics.median(m.server):.1f}",
             f"{1000 * quantile(m.latencies, 0.5):.1f}",
             f"{1000 * quantile(m.latencies, 0.95):.1f}",
-            f"{statistics.median(m.single):.1f}",
             f"{statistics.median(shares[0]):.2f}",
-            f"{statistics.median(m.best):.1f}",
             f"{statistics.median(shares[1]):.2f}",
         )
-    Console().print(table)
+    return table
+
+
+def report_parts(measured: Mapping[tuple[str, str, int], Measured], alone: Mapping[str, Mapping[str, float]]) -> Table:
+    names = list(next(iter(alone.values())))
+    table = Table("sent", *[f"{name} ms" for name in names], "sum ms", "service p50 ms", "× the sum")
+    table.title = "One caller, and what one request is made of"
+    for sent, seconds in alone.items():
+        whole, asked = sum(seconds.values()), quantile(measured[SERVICE, sent, 1].latencies, 0.5)
+        figures = [*(seconds[name] for name in names), whole, asked]
+        table.add_row(sent, *[f"{1000 * figure:.1f}" for figure in figures], f"{asked / whole:.2f}")
+    return table
 
 
 def main() -> None:
@@ -124,27 +333,38 @@ def main() -> None:
     arguments.add_argument("--encoder", default="densenet121")
     arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--side", type=int, default=224, help="pixels of the PNG sent")
+    arguments.add_argument("--dicom", type=int, default=1024, help="pixels of the DICOM file sent")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    arguments.add_argument("--peers", action="store_true", help="ask LitServe, MLflow and BentoML's own batching, too")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
-    parts = request_parts(given.side)
-    measured = {callers: Measured() for callers in CONCURRENCIES}
-    with model_folder(given.model, given.encoder, given.size) as folder, TemporaryDirectory() as home:
+    sent = kinds(given.side, given.dicom)
+    measured: dict[tuple[str, str, int], Measured] = {}
+    with ExitStack() as stack:
+        folder = stack.enter_context(model_folder(given.model, given.encoder, given.size)).resolve()
+        room = Path(stack.enter_context(TemporaryDirectory()))
         diagnostician = Diagnostician.load(folder, "cpu")
         best = best_batch(diagnostician, given.seconds / 2)
-        os.environ["CONSILIUM_HOME"] = home  # What it answers is no part of the user's record.
-        with RunningService(folder, {"model_threads": given.threads, "device": "cpu"}) as service:
-            for _ in range(given.rounds):
-                for callers, m in measured.items():
-                    rate, latencies = asyncio.run(call(f"{service.url}/v1/diagnose", parts, callers, given.seconds))
-                    m.service.append(rate)
-                    m.latencies.extend(latencies)
-                    m.single.append(bare(diagnostician, 1, given.seconds / 2))
-                    m.best.append(bare(diagnostician, best, given.seconds / 2))
+        os.environ["CONSILIUM_HOME"] = str(room)  # What it answers is no part of the user's record.
+        servers = peers(stack, folder, room) if given.peers else {}
+        ours = stack.enter_context(RunningService(folder, {"model_threads": given.threads, "device": "cpu"}))
+        servers = {SERVICE: Server(f"{ours.url}/v1/diagnose", Sent.form), **servers}
+        for _ in range(given.rounds):
+            for one in sent:
+                for callers in CALLERS:
+                    for name, server in servers.items():
+                        m = measured.setdefault((name, one.name, callers), Measured())
+                        rate, latencies = asyncio.run(call(server, one, callers, given.seconds))
+                        m.server.append(rate)
+                        m.latencies.extend(latencies)
+                        m.single.append(bare(diagnostician, 1, given.seconds / 2))
+                        m.best.append(bare(diagnostician, best, given.seconds / 2))
+        alone = {one.name: parts(diagnostician, one, room / str(number), 15) for number, one in enumerate(sent)}
     encoder = diagnostician.recipe.image.encoder
-    report(measured, f"{encoder}, {given.threads} thread(s), PNG {given.side} × {given.side}; best batch {best}")
+    Console(width=140).print(report(measured, f"{encoder}, {given.threads} thread(s); best batch {best}"))
+    Console(width=140).print(report_parts(measured, alone))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ def patient_bootstrap(patient_ids: npt.NDArray, replicates: int, seed: int) -> F
 def percentile_interval(values: npt.NDArray) -> Estimate:
     """The first of `values` [1 + R] with the 95 % percentile interval of the others; NaN replicates are left out."""
     replicates = values[1:][~np.isnan(values[1:])]
-    low, high = np.percentile(replicates, [2.5, 97.5]) if len(replicates) else (np.nan, np.nan)
+    with np.errstate(invalid="ignore"):  # between two infinite replicates there is no percentile
+        low, high = np.percentile(replicates, [2.5, 97.5]) if len(replicates) else (np.nan, np.nan)
     return Estimate(float(values[0]), float(low), float(high))
 
 
