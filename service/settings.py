@@ -99,9 +99,10 @@ class Settings(RecordSettings):
     jobs_per_caller: Count = 8
     """Jobs (`POST /v1/jobs`) of one caller that have not ended. Over it: 429."""
     job_spool_bytes: Count = 1024 * MEBIBYTE
-    """What the studies and answers of all jobs may take in the record's database. Over it: 503."""
+    """What the studies and answers of all jobs may take in the record's database, whose file stays as large as it once
+    was in SQLite. Over it: 503."""
     job_places: Count = 2
-    """How many studies of jobs one process answers at once; they share the queues with those who wait."""
+    """How many studies of a job one process answers at once, beside those of callers who wait; one, to explain it."""
     job_ttl_s: Seconds = 86_400.0
     """How long a job waits to be answered, and how long its answers wait to be fetched; then it is deleted."""
     job_lease_s: Seconds = 30.0

@@ -138,10 +138,12 @@ class Jobs:
 
     async def _answer_all(self, taken: Taken) -> None:
         studies = iter(taken.studies)
+        # An explanation keeps the model for long: whoever waits for his own waits for one of a job's, not for several.
+        places = 1 if taken.kind == "explain" else self._settings.job_places
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(self._renew(taken))
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(min(self._settings.job_places, len(taken.studies))):
+                for _ in range(min(places, len(taken.studies))):
                     lanes.create_task(self._lane(taken, studies))
             await self._persist(self._shelf.end, taken)
             renewing.cancel()

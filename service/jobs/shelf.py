@@ -28,7 +28,7 @@ from service.settings import Settings
 QUEUED, DONE, FAILED = "queued", "done", "failed"
 _MOST_LOSSES = 5
 """How often a process may die at a job before the job is thought to be the reason."""
-_WIPED_AT_ONCE = 8
+_WIPED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)

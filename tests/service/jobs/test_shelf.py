@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,20 @@ def test_a_job_is_one_process_s_at_a_time_the_oldest_first(store: Store) -> None
     shelf.release(first)
     again = taken(store)
     assert (again.job_id, again.owner == first.owner) == (first.job_id, False)
+
+
+def test_of_many_who_look_for_a_job_at_once_each_gets_another(url: str, store: Store) -> None:
+    for number in range(6):
+        handed_over(store, Form(b"%d" % number))
+    stores = [Store(Database(read_url(url)), store.keys) for _ in range(3)]
+    with ThreadPoolExecutor(6) as threads:
+        looked = [threads.submit(Shelf(stores[n % 3], settings()).take) for n in range(12)]
+        found = [job.job_id for one in looked if (job := one.result()) is not None]
+    while (left := Shelf(store, settings()).take()) is not None:
+        found.append(left.job_id)
+    assert len(found) == len(set(found)) == 6
+    for one in stores:
+        one.database.close()
 
 
 def test_a_lost_job_goes_on_where_it_was_and_its_old_owner_can_do_nothing(store: Store) -> None:
