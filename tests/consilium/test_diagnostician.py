@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from consilium.acceptance import Backend, Tolerance
 from consilium.artifact import save_artifact
+from consilium.collate import Batch
 from consilium.diagnosis import AuditVerdict, ModelIdentity
 from consilium.diagnostician import Diagnostician, choose_device
-from consilium.errors import InputError, ModelFailure
+from consilium.errors import InputError, ModelFailure, WrongAnswers
 from consilium.ingest.records import study_from_records
+from consilium.model import Logits
 from consilium.study import Modality, Study, nonempty_subsets, subset_key
 from tests.consilium.tiny import ALL, FINDINGS, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -192,3 +195,59 @@ def test_an_answer_that_is_no_number_is_not_passed_on() -> None:
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="device"):
         choose_device(name)
+
+
+def served_by(backend: Backend) -> Diagnostician:
+    return Diagnostician(tiny_artifact(), IDENTITY, backend=backend, threads=1)
+
+
+@pytest.mark.parametrize("backend", Backend)
+def test_an_explanation_shows_the_probability_that_its_backend_diagnoses(backend: Backend) -> None:
+    diagnostician, plain = served_by(backend), served_by(Backend.EAGER)
+    study = tiny_study(3)
+    (diagnosed,) = diagnostician.diagnose([study])
+    explanation = diagnostician.explain(study)
+    similar = diagnostician.similar_prepared(diagnostician.prepare(study))
+    wanted = [result.probability for result in diagnosed.findings]
+    # The explained pass of the plain model rounds in another order than its diagnosis.
+    most = 1e-6 if backend is Backend.EAGER else 1e-9
+    for said in (explanation.diagnosis, similar.diagnosis):
+        assert [result.probability for result in said.findings] == pytest.approx(wanted, abs=most)
+        assert [part.score for part in said.novelty] == pytest.approx([n.score for n in diagnosed.novelty], rel=1e-4)
+    bare = [result.probability for result in plain.diagnose([study])[0].findings]
+    assert (bare == pytest.approx(wanted, abs=1e-9)) == (backend is Backend.EAGER), "another arithmetic answers"
+    assert bare == pytest.approx(wanted, abs=0.02)
+    for mine, theirs in zip(explanation.findings, plain.explain(study).findings, strict=True):
+        assert mine.log_odds == pytest.approx(theirs.log_odds, abs=1e-5), "explained is the plain model"
+
+
+@pytest.mark.parametrize("backend", Backend)
+def test_a_backend_is_accepted_by_the_reference_studies(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    diagnostician = served_by(backend)
+    assert diagnostician.acceptance is None
+    accepted = diagnostician.accept(Tolerance(), batch_size=4)
+    assert diagnostician.acceptance is accepted
+    assert (accepted.backend, accepted.studies) == (backend, len(diagnostician.references.studies))
+    assert (accepted.largest_deviation == 0) == (backend is Backend.EAGER)
+
+    def confused(batch: Batch) -> Logits:
+        return diagnostician.model(replace(batch, observations=torch.full_like(batch.observations, 5.0)))
+
+    monkeypatch.setattr(diagnostician, "_network", confused)
+    with pytest.raises(WrongAnswers, match=f"backend {backend}: reference study"):
+        diagnostician.accept(Tolerance())
+
+
+def test_a_model_that_answers_otherwise_than_when_it_was_trained_is_no_such_model() -> None:
+    diagnostician = served_by(Backend.EAGER)
+    diagnostician.accept(Tolerance())
+    with torch.no_grad():
+        diagnostician.model.head.bias += 0.05
+    with pytest.raises(WrongAnswers, match=r"reference study .* when the model was trained"):
+        diagnostician.accept(Tolerance())
+    assert diagnostician.accept(Tolerance(reference=0.1)).largest_deviation == 0
+
+
+def test_a_backend_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="must be auto, eager"):
+        Diagnostician(tiny_artifact(), IDENTITY, backend="fast")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,36 @@ def test_a_version_that_does_not_fit_beside_the_serving_one_is_refused(
     point(NAME, versions["second"])
     assert alias.follow(first) is first
     assert refusals(metrics, Reason.MEMORY) == 2
+
+
+def test_a_version_that_answers_otherwise_than_when_it_was_trained_is_told_by_study_and_answer(
+    versions: dict[str, str],
+) -> None:
+    alias, _, _ = following(point(NAME, versions["first"]))
+    first = alias.first()
+    point(NAME, versions["of other weights"])
+    assert alias.follow(first) is first
+    assert alias.last_refusal is not None
+    said = r"reference study \d+: \w+: got 0\.\d+, must be within 0\.001 of 0\.\d+, what it was when .* trained"
+    assert re.fullmatch(said, alias.last_refusal.detail)
+
+
+def test_a_version_is_refused_where_the_backend_is_off(
+    versions: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    source, metrics = point(NAME, versions["first"]), Metrics()
+    settings = Settings(model=source, device="cpu", backend="bf16", backend_bound=1e-9)
+    alias = Alias(source, Role.SERVING, partial(load_version, settings), metrics)
+    with pytest.raises(Refused, match="backend bf16: reference study"):
+        alias.first()
+    assert refusals(metrics, Reason.ANSWERS) == 1
+    assert "is refused (answers): backend bf16" in caplog.text
+    assert last_verified.read(source) is None
+
+    serving = following(source)[0].first()
+    point(NAME, versions["second"])
+    assert alias.follow(serving) is serving
+    assert refusals(metrics, Reason.ANSWERS) == 2
 
 
 def test_an_outage_is_waited_out(

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from consilium.schemas import DiagnosisAnswer, ExplanationAnswer, ModelInformation
 from service.application import create_app
 from service.engine import Engine, Model
+from service.form import Form
 from service.presence import while_connected
 from service.settings import Settings
 from tests.service.fakes import POISON, FakeModel
@@ -151,6 +152,9 @@ def test_the_model_says_what_it_is_and_what_it_takes() -> None:
         assert said.reads.note_kinds == ("history", "indication")
         assert (said.limits.images, said.limits.image_pixels) == (3, 1000)
         assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
+        assert said.backend is not None
+        assert said.backend.model_dump() == model.acceptance.to_json()
+        assert (said.backend.name, said.backend.largest_deviation) == ("bf16", 0.0125)
 
     serve(scenario, max_images=3, max_image_pixels=1000)
 
@@ -286,6 +290,40 @@ def test_over_the_places_is_503_at_once_and_diagnoses_do_not_count_explanations(
         assert (await client.post("/v1/diagnose", files=note("x"))).status_code == 200
 
     serve(scenario, diagnosis_queue=2, retry_after_s=4)
+
+
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/diagnose/batch"])
+def test_what_was_received_is_let_go_of_with_its_answer_not_when_garbage_is_collected(path: str) -> None:
+    one, many = "images", "images.0"
+
+    def study(*images: bytes, **parts: Any) -> list[tuple[str, Any]]:
+        batch = path.endswith("batch")
+        records = json.dumps([parts] if batch else parts)
+        files = [(many if batch else one, ("a", image)) for image in images]
+        return [*files, ("requests" if batch else "request", (None, records, "application/json"))]
+
+    async def scenario(client: Client, model: FakeModel) -> None:
+        notes = [{"kind": "history", "text": POISON}]
+        bodies = {
+            "good": study(png(1)),
+            "no image": study(png(1), b"%PDF-1.7"),
+            "unknown key": study(png(1), note=[]),
+            "poisoned": study(png(1), notes=notes),
+            "late": study(png(1), notes=notes),
+        }
+        gc.collect()
+        gc.disable()
+        try:
+            for name, body in bodies.items():
+                model.hold.set() if name != "late" else model.hold.clear()
+                await client.post(path, files=body)
+                model.hold.set()
+                await asyncio.sleep(0.2)
+                assert not [kept for kept in gc.get_objects() if type(kept) is Form], name
+        finally:
+            gc.enable()
+
+    serve(scenario, answer_timeout_s=1, explanation_timeout_s=1)
 
 
 def test_a_late_answer_is_504_and_its_place_comes_back() -> None:

@@ -9,21 +9,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consilium.acceptance import Backend
 from consilium.artifact import save_artifact
 from consilium.diagnosis import ModelIdentity
 from consilium.diagnostician import Diagnostician
+from consilium.errors import WrongAnswers
 from consilium.registry import ResolvedModel
 from consilium.schemas import ModelInformation
 from service.engine import Engine
 from service.live_model import LiveModel
 from service.metrics import Metrics
-from service.model import Case, Model, Role, diagnose, load_version
+from service.model import Case, Model, Role, diagnose, load_diagnostician, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.fakes import FakeModel, note_study
 from tests.service.following import Numbered, asked, numbered, run
-from tests.service.registered import point, register
+from tests.service.registered import moved, point, register
 
 NAME = "live"
 
@@ -212,6 +214,15 @@ def test_a_folder_does_not_move(folder: Path) -> None:
         assert (deployment["follows"], deployment["registry"]) == (None, None)
 
     run(scenario, str(folder), load_version)
+
+
+def test_a_folder_whose_answers_are_off_is_no_model_to_start_with(folder: Path, tmp_path: Path) -> None:
+    source = str(moved(folder, tmp_path / "moved"))
+    with pytest.raises(WrongAnswers, match="what it was when the model was trained"):
+        load_diagnostician(Settings(model=source, device="cpu"))
+    model = load_diagnostician(Settings(model=source, device="cpu", reference_bound=0.5))
+    assert model.acceptance is not None
+    assert (model.acceptance.backend, model.acceptance.tolerance.reference) == (Backend.EAGER, 0.5)
 
 
 def test_a_fixed_version_does_not_move(versions: list[str]) -> None:
