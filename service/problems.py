@@ -77,6 +77,7 @@ def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
         rule=_printable(broken.rule) if broken else None,
     )
     _log(error, status, instance)
+    _let_go(error)
     return said, headers
 
 
@@ -106,6 +107,17 @@ def _log(error: BaseException, status: HTTPStatus, instance: str) -> None:
         logger.error("%d %s: %s at %s", status, instance, type(error).__name__, where)
     else:
         logger.warning("%d %s: %s", status, instance, type(error).__name__)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget where `error` came from, and what it came from.
+
+    The frames of its traceback hold what was received, and a future that one of them waited for holds the error: whole
+    bodies would stay in memory until the garbage collector comes, which bytes alone do not call.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _kind(error: BaseException, status: HTTPStatus) -> str:
