@@ -151,7 +151,8 @@ class Callers:
             self._open.set()
 
     async def _call(self) -> None:
-        limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
+        # No connection is kept for as long as the server keeps it: it might be closed while a request is on its way.
+        limits = httpx.Limits(self._concurrency, self._concurrency, keepalive_expiry=2)
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=30, limits=limits) as client:
             await asyncio.gather(*(self._ask_on(client) for _ in range(self._concurrency)))
 
