@@ -67,6 +67,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/v1/jobs/{job_id}", _job, methods=["GET"], **openapi.JOB)
     app.add_api_route("/v1/jobs/{job_id}", _cancel, methods=["DELETE"], **openapi.CANCEL)
     app.add_api_route("/v1/jobs/{job_id}/results", _job_results, methods=["GET"], **openapi.JOB_RESULTS)
+    app.add_api_route("/v1/jobs/{job_id}/results", _discard, methods=["DELETE"], **openapi.DISCARD)
     app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
@@ -130,6 +131,10 @@ async def _cancel(request: Request) -> Response:
 
 async def _job_results(request: Request) -> Response:
     return await _guarded(request, lambda engine: job_doors.results(request, engine))
+
+
+async def _discard(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.discard(request, engine))
 
 
 async def _result(request: Request) -> Response:

@@ -297,6 +297,15 @@ JOB_RESULTS: dict[str, Any] = {
     },
     "openapi_extra": {"parameters": [_JOB_ID]},
 }
+DISCARD: dict[str, Any] = {
+    "summary": "Delete the answers of a job that has ended, and the job, before they expire",
+    "operation_id": "discard_job",
+    "tags": ["jobs"],
+    "status_code": 204,
+    "responses": _OF_A_JOB
+    | {204: {"description": "They are deleted."}, 409: _problem(409, ("The job has not ended yet.", "conflict"))},
+    "openapi_extra": {"parameters": [_JOB_ID]},
+}
 _NO_RESULT = ("The record holds no answer of this id.", "no-such-result")
 _NO_RESULT_OF_ITS_OWN = ("This caller was given no answer of this id, and has not the scope `admin`.", "no-such-result")
 _RESULT_ID = {

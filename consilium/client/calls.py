@@ -87,6 +87,10 @@ class Calls:
     def _cancel(self, job_id: uuid.UUID | str) -> Exchange[JobAnswer]:
         return exchange(Attempt("DELETE", _place("jobs", "job_id", job_id)), reader(JobAnswer), self._patience)
 
+    def _discard(self, job_id: uuid.UUID | str) -> Exchange[None]:
+        attempt = Attempt("DELETE", f"{_place('jobs', 'job_id', job_id)}/results")
+        return exchange(attempt, lambda _: None, self._patience)
+
     def _result(self, result_id: uuid.UUID | str) -> Exchange[ResultAnswer]:
         attempt = Attempt("GET", _place("results", "result_id", result_id))
         return exchange(attempt, reader(ResultAnswer), self._patience)

@@ -176,6 +176,10 @@ class Client(Calls):
         """End a job; what was answered until then can be fetched."""
         return self._run(self._cancel(job_id))
 
+    def discard(self, job_id: uuid.UUID | str) -> None:
+        """Delete a job that has ended, and its answers, before they expire. The record of the answers stays."""
+        self._run(self._discard(job_id))
+
     def model(self) -> ModelInformation:
         """Which model answers, what it reads, and what a request may hold."""
         return self._run(self._model())
@@ -284,6 +288,10 @@ class AsyncClient(Calls):
     async def cancel(self, job_id: uuid.UUID | str) -> JobAnswer:
         """See `Client.cancel`."""
         return await self._run(self._cancel(job_id))
+
+    async def discard(self, job_id: uuid.UUID | str) -> None:
+        """See `Client.discard`."""
+        await self._run(self._discard(job_id))
 
     async def model(self) -> ModelInformation:
         """See `Client.model`."""

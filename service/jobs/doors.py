@@ -1,4 +1,4 @@
-"""The doors of jobs: `POST /v1/jobs`, and `GET`, `DELETE` and `/results` of `/v1/jobs/{job_id}`."""
+"""The doors of jobs: `POST /v1/jobs`, and `GET` and `DELETE` of `/v1/jobs/{job_id}` and its `/results`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,12 @@ async def results(request: Request, engine: Engine) -> Response:
     """The lines of a job that has ended."""
     job, lines = await engine.jobs.ask(engine.jobs.spool.lines, uuid_of(request, "job_id"), only_of(request))
     return LinesResponse(engine, job, lines)
+
+
+async def discard(request: Request, engine: Engine) -> Response:
+    """Delete the answers of a job that has ended, and the job."""
+    await engine.jobs.ask(engine.jobs.spool.discard, uuid_of(request, "job_id"), only_of(request))
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 class LinesResponse(Response):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
 from service.form import Form
 from service.record.keys import RecordKeys
@@ -34,12 +35,10 @@ def unsealed(pieces: Sequence[bytes], keys: RecordKeys, name: str) -> Form:
     """
     count = len(pieces)
     whole = b"".join(keys.unseal(piece, _place(name, number, count)) for number, piece in enumerate(pieces))
-    head, _, rest = whole.partition(b"\n")
-    parts = []
-    for length in json.loads(head):
-        parts.append(rest[:length])
-        rest = rest[length:]
-    return Form(parts[0], tuple(parts[1:]))
+    start = whole.index(b"\n") + 1
+    ends = accumulate(json.loads(whole[:start]), initial=start)
+    request, *images = (whole[begin:end] for begin, end in pairwise(ends))
+    return Form(request, tuple(images))
 
 
 def _parts(form: Form) -> tuple[bytes, ...]:
@@ -47,7 +46,7 @@ def _parts(form: Form) -> tuple[bytes, ...]:
 
 
 def _head(form: Form) -> bytes:
-    """Where each part ends."""
+    """How long each part is."""
     return json.dumps([len(part) for part in _parts(form)]).encode() + b"\n"
 
 

@@ -38,7 +38,7 @@ _ROOM_LOCK = 0x636F6E74
 _RECEIVING_S = 300.0
 """Older than this, what is still being received is of a process that crashed."""
 _LONGEST_PAUSE_S = 0.1
-_LINES_AT_ONCE = 16
+_LINES_AT_ONCE = 4
 
 
 class NoSuchJob(InputError):
@@ -162,6 +162,17 @@ class Spool:
         if job.state in OPEN:
             raise NotEnded
         return job, self._lines(job)
+
+    def discard(self, job_id: UUID, caller: str | None) -> None:
+        """Delete a job that has ended, and its answers, before its time: they were fetched.
+
+        Raises
+        ------
+        NoSuchJob, NotEnded, RecordUnavailable
+        """
+        if self.job(job_id, caller).state in OPEN:
+            raise NotEnded
+        self._delete(job_id)
 
     def purge(self) -> int:
         """Delete jobs whose time is over, and what a process that crashed was receiving; how many there were."""

@@ -144,6 +144,8 @@ def test_jobs_are_described_by_their_bodies_their_kinds_and_their_lines(describe
     for operation, own in ((one["get"], set()), (one["delete"], set()), (fetch, {"409"})):
         assert [(given["name"], given["in"]) for given in operation["parameters"]] == [("job_id", "path")]
         assert set(operation["responses"]) == {"200", "401", "403", "404", "422", "429", "503"} | own
+    discard = described["paths"]["/v1/jobs/{job_id}/results"]["delete"]
+    assert set(discard["responses"]) == {"204", "401", "403", "404", "409", "422", "429", "503"}
     answer = resolved(fetch["responses"]["200"]["content"]["application/x-ndjson"], described)
     told = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
     assert told == [{"study", "answer"}, {"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]

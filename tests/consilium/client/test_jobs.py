@@ -78,7 +78,7 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_sent(kind: Kind) -> No
         with pytest.raises(InputError) as caught:
             ask(kind, handler, lambda client, studies=studies, what=what: client.submit(studies, what))  # type: ignore[misc]
         assert said in str(caught.value)
-    for call in ("job", "job_results", "cancel"):
+    for call in ("job", "job_results", "cancel", "discard"):
         with pytest.raises(InputError, match=r"job_id: got '\.\./model', must be a UUID"):
             ask(kind, handler, lambda client, call=call: getattr(client, call)("../model"))  # type: ignore[misc]
 
@@ -93,6 +93,17 @@ def test_a_job_is_looked_at_and_cancelled_by_its_id(kind: Kind, call: str, metho
     for job_id in (ID, UUID(ID)):
         said = ask(kind, handler, lambda client, job_id=job_id: getattr(client, call)(job_id))  # type: ignore[misc]
         assert (said.job_id, said.state) == (UUID(ID), "cancelled")
+
+
+@both
+def test_its_answers_are_deleted_by_its_id(kind: Kind) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.path) == ("DELETE", f"/v1/jobs/{ID}/results")
+        return httpx.Response(204)
+
+    assert ask(kind, handler, lambda client: client.discard(ID)) is None
+    with pytest.raises(ServiceProblem, match="404"):
+        ask(kind, lambda _: httpx.Response(404), lambda client: client.discard(ID))
 
 
 @both

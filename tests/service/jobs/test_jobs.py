@@ -165,12 +165,31 @@ def test_a_cancelled_job_is_answered_no_further(embedded_record: Path) -> None:
     serve(scenario, job_places=1)
 
 
+def test_answers_that_were_fetched_can_be_deleted_and_leave_room(embedded_record: Path) -> None:
+    async def scenario(client: Client, model: FakeModel) -> None:
+        model.hold.clear()
+        job = await submitted(client, worklist("x" * 900))
+        place = f"{PATH}/{job.job_id}/results"
+        refused(await client.delete(place), 409)
+        model.hold.set()
+        await ended(client, job)
+        refused(await client.post(PATH, files=worklist("x" * 900)), 503)
+        answer = await client.delete(place)
+        assert (answer.status_code, answer.content) == (204, b"")
+        for gone in (await client.delete(place), await client.get(place), await client.get(f"{PATH}/{job.job_id}")):
+            refused(gone, 404)
+        await submitted(client, worklist("x" * 900))
+        assert recorded(embedded_record) >= 1
+
+    serve(scenario, job_spool_bytes=1500)
+
+
 def test_a_job_is_nobody_else_s_but_an_administrator_sees_it() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         one, other = (caller(client, name, Scope.DIAGNOSE) for name in ("key:a", "key:b"))
         job = await submitted(one, worklist("x"))
         await ended(one, job)
-        for method, place in (("GET", ""), ("DELETE", ""), ("GET", "/results")):
+        for method, place in (("GET", ""), ("DELETE", ""), ("GET", "/results"), ("DELETE", "/results")):
             answer = await other.request(method, f"{PATH}/{job.job_id}{place}")
             assert refused(answer, 404)["type"] == "urn:consilium:problem:no-such-job"
             nothing = await one.request(method, f"{PATH}/9e6f9d5b-6a0e-4f55-8f0f-0f6d6d3c7a21{place}")
@@ -303,6 +322,34 @@ def test_a_job_goes_on_at_the_next_start_and_no_study_is_answered_twice(embedded
         assert recorded(embedded_record) == 3
 
     run_twice(begin, end)
+
+
+def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedded_record: Path) -> None:
+    async def released(_: Any) -> None:
+        """A process that is killed gives nothing back."""
+
+    async def go() -> None:
+        models = FakeModel(), FakeModel()
+        settings = Settings(model="fake", job_places=1, batch_size=1, job_lease_s=0.5)
+        dying, living = (Engine(settings, lambda _, model=model: model) for model in models)  # type: ignore[misc]
+        await dying.start()
+        models[0].hold.clear()
+        app = create_app()
+        app.state.engine = dying
+        async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            models[0].entered.clear()
+            job = await submitted(client, worklist("x", "xx", "xxx"))
+            await asyncio.to_thread(models[0].entered.wait, 10)
+            await living.start()
+            dying.jobs._release = released  # type: ignore[method-assign]
+            await dying.jobs.stop()
+            app.state.engine = living
+            assert (await ended(client, job)).answered == 3
+        models[0].hold.set()
+        await asyncio.gather(dying.stop(), living.stop())
+        assert recorded(embedded_record) == 3
+
+    asyncio.run(asyncio.wait_for(go(), 60))
 
 
 def test_while_the_record_is_away_a_job_waits(embedded_record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
