@@ -245,16 +245,22 @@ def shifted(file: Path) -> Iterator[str]:
     yield from table(lines, columns)
 
 
+def read_tables(file: Path) -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame(lines) for name, lines in json.loads(file.read_text(encoding="utf-8"))["tables"].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     for name in ("fusions", "starving", "shifts"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--evaluated", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     details = load_artifact(resolve(options.model).folder).details
-    saved = json.loads(download_evaluation(details["run_id"], "evaluation.json").read_text(encoding="utf-8"))
-    tables = {name: pd.DataFrame(lines) for name, lines in saved["tables"].items()}
+    tables = read_tables(download_evaluation(details["run_id"], "evaluation.json"))
+    if options.evaluated is not None:
+        tables |= read_tables(options.evaluated / "evaluation.json")
     lines = [options.out.read_text(encoding="utf-8").split("\n## ", 1)[0].strip(), ""]
     lines += [*performance(tables), *coverage(tables), *referral(tables), *novelty(tables)]
     lines += faithfulness(tables, details["explanations"])

@@ -35,6 +35,7 @@ from service.record.claims import REPLAYED
 from service.record.entries import Origin
 from service.record.recorder import Answered
 from service.settings import Settings
+from service.tracing import tracing
 from service.worklist import WorklistResponse
 
 Item = TypeVar("Item")
@@ -99,7 +100,7 @@ async def _worklist(request: Request) -> Response:
         origin = doors.origin_of(request)
         with ExitStack() as held:
             held.enter_context(engine.worklists.place())
-            with engine.metrics.stage("receive"):
+            with engine.metrics.stage("receive"), tracing.stage("receive"):
                 studies = await _receive(request, engine.settings, read_worklist)
             _charge(request, studies)
             return WorklistResponse(engine, studies, origin, held.pop_all())
@@ -113,7 +114,7 @@ async def _submit(request: Request) -> Response:
         # Until it is kept, its body lies in memory as a worklist's does.
         with engine.worklists.place():
             await job_doors.check_room(request, engine)
-            with engine.metrics.stage("receive"):
+            with engine.metrics.stage("receive"), tracing.stage("receive"):
                 studies = await _receive(request, engine.settings, read_job)
             _charge(request, studies)
             return await job_doors.submit(request, engine, studies)
@@ -223,7 +224,7 @@ async def _multipart(
     explaining = batcher is engine.explanations
     seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
     with _admit(batcher, settings) as place:
-        with engine.metrics.stage("receive"):
+        with engine.metrics.stage("receive"), tracing.stage("receive"):
             form = await _receive(request, settings, read_form)
         async with in_time(seconds, "The answer"):
             return _sent(await while_connected(request, answer(form, place, origin)))

@@ -39,6 +39,7 @@ from service.record.entries import Draft, Endpoint, Origin
 from service.record.recorder import Answered, Recorder
 from service.settings import Settings
 from service.shadow import Shadow
+from service.tracing import tracing
 from service.worklist import Worklists
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Engine:
 
     async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
         """What may be sent: recorded, counted, and heard by the shadow."""
-        with self.metrics.stage("record"):
+        with self.metrics.stage("record"), tracing.stage("record"):
             answered = await self.recorder.record(draft, case, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
         self._shadow.hear(draft, case.prepared.study)

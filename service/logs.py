@@ -82,11 +82,11 @@ def _template_alone(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     state = REQUEST_STATE.get()
     if state is not None and "request_id" in state:
-        event["request_id"] = _shown_id(str(state["request_id"]))
+        event["request_id"] = shown_id(str(state["request_id"]))
     return event
 
 
-def _shown_id(given: str) -> str:
+def shown_id(given: str) -> str:
     """Our own names of requests are UUIDs; what a caller thought up may name anybody, so a keyed digest stands for it.
 
     The record does the same, with keys of its own.

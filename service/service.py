@@ -20,6 +20,7 @@ from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
 from service.record.keys import read_keys
 from service.settings import Settings, load_settings
+from service.tracing import tracing
 from service.traffic import Traffic
 from service.unrouted import Unrouted
 
@@ -78,6 +79,7 @@ class Consilium:
             if settings.insecure:
                 binding.refuse_open_sockets()
             guard.start(settings)
+            tracing.start(settings.otlp_endpoint, settings.traced_share)
             connections.limit(header_timeout_s=settings.header_timeout_s, most_open=settings.max_connections)
         except ConsiliumError as error:
             binding.give_up(str(error))
@@ -114,6 +116,7 @@ class Consilium:
             await self._engine.stop()
             self._engine = None
         await guard.stop()
+        await asyncio.to_thread(tracing.stop)
 
 
 # BentoML's decorator has made a `bentoml.Service` of the class, and says nothing of it in its types.

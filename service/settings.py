@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import NoDecode
 
 from consilium.acceptance import Tolerance
@@ -36,6 +45,12 @@ def _is_alias(source: str) -> str:
     return source
 
 
+def _is_address(url: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(url)
+    return url
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
 Alias = Annotated[str, AfterValidator(_is_alias)]
 
 
@@ -82,6 +97,10 @@ class Settings(RecordSettings):
     """Studies that may wait for the shadow. Over it they are dropped."""
     log_format: Literal["json", "console"] = "json"
     """JSON lines, or lines for people."""
+    otlp_endpoint: Address | None = None
+    """Where the spans of requests go: ``http://collector:4318/v1/traces``. None: there are none."""
+    traced_share: float = Field(default=1.0, ge=0, le=1)
+    """Of the requests that come without a trace of their caller's, which share is traced."""
 
     batch_size: Count = 8
     """Most studies in one batch."""

@@ -1,4 +1,4 @@
-"""Each request's count, its time, and its line in the log: by the route that it took, never by what it said.
+"""Each request's count, its time, its span, and its line in the log: by the route that it took, never by what it said.
 
 BentoML's own access log and metrics show the path as the caller wrote it, and are off.
 """
@@ -8,22 +8,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from opentelemetry.trace import INVALID_SPAN
+from starlette.datastructures import Headers
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.logs import REQUEST_STATE
+from service.logs import REQUEST_STATE, shown_id
 from service.metrics import Metrics
+from service.tracing import note_answer, tracing
 
 logger = logging.getLogger("consilium.access")
 
 _PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 _QUIET = _PROBES | {"/metrics"}
-"""Asked every few seconds by machines: counted, and not logged, unless the answer is none of these."""
+"""Asked every few seconds by machines: counted, not traced, and not logged, unless the answer is none of these."""
 _EXPECTED = frozenset({200, 503})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 _ABORTED = 499
+_PARENT = "traceparent"
 
 
 class Traffic:
@@ -57,14 +62,19 @@ class Traffic:
                 status = message["status"]
             await send(message)
 
-        try:
-            await self._app(scope, receive, answer)
-        finally:
-            self._tell(endpoint, scope["method"], status, time.perf_counter() - begun)
-            REQUEST_STATE.reset(state)
+        method = scope["method"] if scope["method"] in _METHODS else OTHER
+        # Of what the caller says of its trace only this has a form; ``tracestate`` may say anything.
+        parent = {_PARENT: Headers(scope=scope).get(_PARENT, "")}
+        traced = nullcontext(INVALID_SPAN) if endpoint in _QUIET else tracing.request(f"{method} {endpoint}", parent)
+        with traced as span:
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                self._tell(endpoint, method, status, time.perf_counter() - begun)
+                note_answer(span, method, endpoint, status, shown_id(str(scope["state"].get("request_id", ""))))
+                REQUEST_STATE.reset(state)
 
     def _tell(self, endpoint: str, method: str, status: int, seconds: float) -> None:
-        method = method if method in _METHODS else OTHER
         self._metrics.requests.labels(endpoint, method, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(seconds)
         if endpoint not in _QUIET or status not in _EXPECTED:

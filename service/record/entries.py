@@ -14,6 +14,7 @@ from consilium.diagnosis import Diagnosis, FindingResult
 from consilium.study import Study
 from service.record.keys import Kind, RecordKey
 from service.record.tables import ResultRow
+from service.tracing import tracing
 
 
 class Endpoint(StrEnum):
@@ -67,7 +68,8 @@ class Draft:
     def stage(self, name: str) -> Iterator[None]:
         """Measures what happens inside as stage `name`."""
         begun = perf_counter()
-        yield
+        with tracing.stage(name):
+            yield
         self.latencies_ms[name] = round(1000 * (perf_counter() - begun), 3)
 
     def to_json(self) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from consilium.artifact import save_artifact
 from service.launch import RunningService
 from tests.consilium.ingest.dicom_files import header, ramp, written
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.service.collector import Collector, collector
 
 BORN = ("19531127", "1953-11-27", "27.11.1953")
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -62,7 +64,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(place: Path) -> Iterator[RunningService]:
+def traces() -> Iterator[Collector]:
+    with collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(place: Path, traces: Collector) -> Iterator[RunningService]:
     model = place / "model"
     save_artifact(model, tiny_artifact())
     folders = {"TMPDIR": "tmp", "HOME": "user", "CONSILIUM_HOME": "home", "BENTOML_HOME": "bentoml"}
@@ -71,7 +79,7 @@ def service(place: Path) -> Iterator[RunningService]:
             (place / name).mkdir()
             patch.setenv(variable, str(place / name))
         limits = {"model_threads": 1, "device": "cpu", "max_images": 2, "max_body_bytes": 4_000_000}
-        with RunningService(model, limits) as running:
+        with RunningService(model, {**limits, "otlp_endpoint": traces.url}) as running:
             yield running
 
 
@@ -228,7 +236,19 @@ def written_files(place: Path, running: RunningService) -> dict[str, bytes]:
     return found
 
 
-def test_nothing_of_a_patient_is_found_outside_the_answers(service: RunningService, marks: Marks, place: Path) -> None:
+def spans_of(traces: Collector, requests: int) -> bytes:
+    """What the collector has got, once that are the spans of so many requests."""
+    for _ in range(300):
+        if sum(span.kind == span.SPAN_KIND_SERVER for span in traces.spans) >= requests:
+            break
+        time.sleep(0.1)
+    assert {"POST /v1/diagnose", "decode", "record", "GET other"} <= {span.name for span in traces.spans}
+    return b"".join(traces.bodies)
+
+
+def test_nothing_of_a_patient_is_found_outside_the_answers(
+    service: RunningService, marks: Marks, place: Path, traces: Collector
+) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
         statuses = everything(marks, client)
         assert set(statuses) >= {200, 404, 413, 415, 422}
@@ -241,6 +261,7 @@ def test_nothing_of_a_patient_is_found_outside_the_answers(service: RunningServi
     assert log.count('"event": "request"') >= len(statuses)
     assert marks.found_in(log.encode()) == set()
     assert marks.found_in(metrics.content + model.content) == set()
+    assert marks.found_in(spans_of(traces, len(statuses))) == set()
     files = written_files(place, service)
     assert any(name.endswith("record.db") for name in files)
     assert {name: marks.found_in(data) for name, data in files.items() if marks.found_in(data)} == {}
