@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from consilium.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.schemas import FeedbackRequest, parse_request
-from service.auth.caller import Scope
+from service.auth.caller import ANONYMOUS, Scope
 from service.problems import Overdue
 from service.record.claims import HEADER, check_key
 from service.record.entries import Origin
@@ -20,7 +20,6 @@ from service.record.entries import Origin
 if TYPE_CHECKING:
     from service.record.recorder import Recorder
 
-ANONYMOUS = "anonymous"
 _MOST_FEEDBACK_BYTES = 1 << 16
 
 
@@ -38,8 +37,7 @@ def origin_of(request: Request) -> Origin:
 
 def caller_of(request: Request) -> str:
     """The name by which the caller was authenticated."""
-    caller = getattr(request.state, "caller", None)
-    return str(getattr(caller, "name", caller or ANONYMOUS))
+    return str(getattr(request.state, "caller", None) or ANONYMOUS.name)
 
 
 def only_of(request: Request) -> str | None:
