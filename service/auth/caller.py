@@ -14,9 +14,9 @@ class Scope(StrEnum):
     """What a token allows. None implies another."""
 
     READ = "read"
-    """The model, its card, the description of the service, records of earlier answers."""
+    """The model, its card, the description of the service, records of the answers that this caller got."""
     DIAGNOSE = "diagnose"
-    """Diagnoses and explanations."""
+    """Diagnoses and explanations, at once or as jobs; feedback."""
     ADMIN = "admin"
     """What changes the service or its records, and what others asked it."""
     METRICS = "metrics"
