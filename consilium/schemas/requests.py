@@ -7,6 +7,7 @@ key that is not known is refused with the nearest key named.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -139,13 +140,33 @@ def parse_request(model: type[Request], data: bytes) -> Request:
     MalformedRequest
         Where `data` is not a JSON object in UTF-8.
     InputError
-        Where a key is unknown (the nearest one is named), missing, or its value breaks a rule. The error's field names
-        known keys and positions only: what the caller wrote stands in its value.
+        Where a key is unknown (the nearest one is named), missing, twice there, or its value breaks a rule. The error's
+        field names known keys and positions only: what the caller wrote stands in its value.
     """
     try:
-        return model.model_validate_json(data)
+        request = model.model_validate_json(data)
     except ValidationError as error:
         raise _input_error(model, error) from None
+    refuse_repeated_keys(data)
+    return request
+
+
+def refuse_repeated_keys(data: bytes, field: str = "request") -> None:
+    """Raise `InputError` where an object in `data`, which is JSON, has a key twice.
+
+    One parser takes the first, another the last: two systems would read two studies out of one request. `data` must
+    have been parsed before, by a parser that limits its depth.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InputError(field, key, "must come once in an object")
+            seen.add(key)
+
+    # Numbers stay text: Python's own reading of a long one is slow, or refused.
+    json.loads(data, object_pairs_hook=once, parse_int=str, parse_float=str)
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str:

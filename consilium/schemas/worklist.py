@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from consilium.errors import InputError, MalformedRequest, TooLarge
 from consilium.schemas.answers import DiagnosisAnswer, ProblemAnswer
-from consilium.schemas.requests import DIAGNOSE_EXAMPLE, broken_at
+from consilium.schemas.requests import DIAGNOSE_EXAMPLE, broken_at, refuse_repeated_keys
 from consilium.schemas.wire import Wire
 
 Position = Annotated[int, Field(ge=0, description="Of the study in the form field `requests`, from 0.")]
@@ -57,7 +57,7 @@ def split_worklist(data: bytes, most: int) -> list[bytes]:
     MalformedRequest
         Where `data` is not JSON in UTF-8.
     InputError
-        Where it is not an array, or an empty one.
+        Where it is not an array, or an empty one, or an object in it has a key twice.
     TooLarge
         Where it has more than `most` elements.
     """
@@ -68,6 +68,7 @@ def split_worklist(data: bytes, most: int) -> list[bytes]:
         raise MalformedRequest("requests", "a text that is no JSON", rule) from None
     if not isinstance(studies, list) or not studies:
         raise InputError("requests", studies, "must be an array of at least one study's request")
+    refuse_repeated_keys(data, "requests")
     if len(studies) > most:
         raise TooLarge("requests", f"{len(studies)} studies", f"must be at most {most} studies")
     return [_JSON.dump_json(study) for study in studies]

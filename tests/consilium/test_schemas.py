@@ -71,6 +71,21 @@ def test_what_is_no_json_is_malformed_and_not_quoted(data: bytes) -> None:
     assert caught.value.rule.startswith("must be JSON in UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ('{"notes": [], "notes": [{"kind": "history", "text": "Cough."}]}', "notes"),
+        ('{"patient": {"age": 67, "sex": "F", "age": 6}}', "age"),
+        ('{"observations": [{"code": "1988-5", "value": 1, "unit": "mg/L", "\\u0075nit": "g/L"}]}', "unit"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused_because_parsers_differ_in_which_they_take(data: str, key: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_request(DiagnoseRequest, data.encode())
+    assert (caught.value.field, caught.value.value) == ("request", key)
+    assert caught.value.rule == "must come once in an object"
+
+
 def test_a_worklist_is_split_into_the_requests_that_each_study_would_be_alone() -> None:
     odd = ['{"nots": 1}', "[1.5]", '"Gr\u00fc\u00dfe"', "null", '{"observations":[{"value":1e999}]}']
     parts = split_worklist(f"[{json.dumps(DIAGNOSE_EXAMPLE)}, {', '.join(odd)}]".encode(), 6)
@@ -92,6 +107,7 @@ def test_a_worklist_is_split_into_the_requests_that_each_study_would_be_alone() 
         (b"[]", InputError, "must be an array of at least one study's request"),
         (b'{"requests": []}', InputError, "must be an array of at least one study's request"),
         (b"[{}, {}, {}]", TooLarge, "must be at most 2 studies"),
+        (b'[{}, {"patient": {"age": 1, "age": 2}}]', InputError, "must come once in an object"),
     ],
 )
 def test_what_is_no_worklist_is_refused_and_not_quoted(data: bytes, kind: type[InputError], rule: str) -> None:
