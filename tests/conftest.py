@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 ROOT = Path(__file__).resolve().parents[1]
 VAR = ROOT / "var"
+CHROMIUM = shutil.which("chromium")
 
 # Set before any test module imports torch, MLflow or BentoML: they read these at import.
 os.environ.update(
@@ -49,6 +55,31 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSILIUM_HOME", str(home))
         yield home
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, as a folder to serve."""
+    from consilium.artifact import save_artifact
+    from tests.consilium.tiny_artifact import tiny_artifact
+
+    folder = tmp_path_factory.mktemp("tiny") / "artifact"
+    save_artifact(folder, tiny_artifact())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, the Debian package."""
+    if CHROMIUM is None:
+        pytest.skip("the Debian package chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from mlflow.pyfunc.scoring_server import init
 from PIL import Image as Pillow
 
 from consilium import registry
-from consilium.artifact import save_artifact
 from consilium.diagnostician import Diagnostician
 from consilium.errors import InputError
 from consilium.ingest.image import read_image
@@ -35,16 +34,9 @@ OBSERVATIONS = [{"code": "1988-5", "value": 80.0, "unit": "mg/L"}]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifacts") / "tiny"
-    save_artifact(folder, tiny_artifact())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uri(folder: Path) -> str:
+def uri(tiny_folder: Path) -> str:
     run_id = open_store(create=True).create_run(experiment_id("tests")).info.run_id
-    version = registry.register(folder, tiny_artifact().recipe.model_copy(update={"name": "pyfunc"}), run_id, {})
+    version = registry.register(tiny_folder, tiny_artifact().recipe.model_copy(update={"name": "pyfunc"}), run_id, {})
     return f"models:/consilium-pyfunc/{version}"
 
 
@@ -78,8 +70,8 @@ def _frame() -> pd.DataFrame:
     )
 
 
-def _expected(folder: Path) -> list[list[float]]:
-    diagnostician = Diagnostician.load(folder, "cpu")
+def _expected(tiny_folder: Path) -> list[list[float]]:
+    diagnostician = Diagnostician.load(tiny_folder, "cpu")
     studies = [
         study_from_records([read_image(_png(0))], NOTES, OBSERVATIONS, {"age": 70, "sex": "F"}),
         study_from_records([read_image(_png(1)), read_image(_png(2))]),
@@ -89,21 +81,21 @@ def _expected(folder: Path) -> list[list[float]]:
     return [[result.probability for result in diagnostician.diagnose([study])[0].findings] for study in studies]
 
 
-def test_it_answers_like_the_diagnostician(folder: Path, model: Any) -> None:
+def test_it_answers_like_the_diagnostician(tiny_folder: Path, model: Any) -> None:
     answers = model.predict(_frame())
     assert list(answers.columns) == list(FINDINGS.names)
-    expected = np.array(_expected(folder))
+    expected = np.array(_expected(tiny_folder))
     assert answers.to_numpy() == pytest.approx(expected, abs=1e-6)
     assert len(np.unique(expected.round(6), axis=0)) == len(expected), "each study must be answered in its own way"
 
 
-def test_it_answers_alike_over_mlflow_http(folder: Path, model: Any) -> None:
+def test_it_answers_alike_over_mlflow_http(tiny_folder: Path, model: Any) -> None:
     with TestClient(init(model)) as client:
         body = json.dumps({"dataframe_records": json.loads(_frame().to_json(orient="records"))})
         answer = client.post("/invocations", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 200, answer.text
     rows = [[row[name] for name in FINDINGS.names] for row in answer.json()["predictions"]]
-    assert np.array(rows) == pytest.approx(np.array(_expected(folder)), abs=1e-6)
+    assert np.array(rows) == pytest.approx(np.array(_expected(tiny_folder)), abs=1e-6)
 
 
 def test_it_brings_its_own_code(model: Any, uri: str, tmp_path: Path) -> None:

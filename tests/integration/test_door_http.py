@@ -17,23 +17,14 @@ import httpx
 import pytest
 from starlette.routing import BaseRoute
 
-from consilium.artifact import save_artifact
 from consilium.client import Client, ServiceProblem
 from service.auth.caller import Scope
 from service.auth.keys import create_key, revoke_key, rotate_key
 from service.launch import RunningService, command, environment, free_port
-from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 
 OPEN = {"/livez", "/readyz", "/healthz"}
 NOTE = {"request": (None, json.dumps({"notes": [{"kind": "history", "text": "fever cough"}]}), "application/json")}
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "artifact"
-    save_artifact(folder, tiny_artifact())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +45,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-def service(model_folder: Path, keys: Path, tokens: dict[str, str], issuer: Issuer) -> Iterator[RunningService]:
+def service(tiny_folder: Path, keys: Path, tokens: dict[str, str], issuer: Issuer) -> Iterator[RunningService]:
     settings = {
         "keys": keys,
         "model_threads": 1,
@@ -64,7 +55,7 @@ def service(model_folder: Path, keys: Path, tokens: dict[str, str], issuer: Issu
         "header_timeout_s": 3,
     }
     assert tokens
-    with RunningService(model_folder, settings) as running:
+    with RunningService(tiny_folder, settings) as running:
         yield running
 
 
@@ -208,12 +199,12 @@ def test_no_token_stands_in_the_log(service: RunningService, client: httpx.Clien
         assert token.rpartition("_")[2] not in service.log()
 
 
-def test_without_a_key_the_service_refuses_to_start_in_one_line(model_folder: Path, tmp_path: Path) -> None:
+def test_without_a_key_the_service_refuses_to_start_in_one_line(tiny_folder: Path, tmp_path: Path) -> None:
     settings = {"keys": tmp_path / "none.json", "insecure": False}
     ended = subprocess.run(
         command(free_port()),
         check=False,
-        env=environment(model_folder, settings),
+        env=environment(tiny_folder, settings),
         capture_output=True,
         text=True,
         timeout=60,
@@ -224,9 +215,9 @@ def test_without_a_key_the_service_refuses_to_start_in_one_line(model_folder: Pa
     assert "Traceback" not in said
 
 
-def test_with_a_key_every_interface_may_be_bound(model_folder: Path, keys: Path, tokens: dict[str, str]) -> None:
+def test_with_a_key_every_interface_may_be_bound(tiny_folder: Path, keys: Path, tokens: dict[str, str]) -> None:
     port = free_port()
-    given = environment(model_folder, {"keys": keys, "model_threads": 1})
+    given = environment(tiny_folder, {"keys": keys, "model_threads": 1})
     with subprocess.Popen(
         command(port, host="0.0.0.0"), env=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:

@@ -22,7 +22,6 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
-from consilium.artifact import save_artifact
 from consilium.cli import main
 from consilium.client import AsyncClient, Client, ServiceProblem, StudyRecords
 from consilium.diagnostician import Diagnostician
@@ -30,7 +29,6 @@ from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
 from consilium.schemas import DiagnosisAnswer
 from service.launch import RunningService, command, environment, free_port
-from tests.consilium.tiny_artifact import tiny_artifact
 
 NAME = "Jane-Roe-19500101"
 RECORDS: dict[str, Any] = {
@@ -56,20 +54,13 @@ def form(records: dict[str, Any], *images: bytes) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "artifact"
-    save_artifact(folder, tiny_artifact())
-    return folder
+def diagnostician(tiny_folder: Path) -> Diagnostician:
+    return Diagnostician.load(tiny_folder, "cpu")
 
 
 @pytest.fixture(scope="module")
-def diagnostician(model_folder: Path) -> Diagnostician:
-    return Diagnostician.load(model_folder, "cpu")
-
-
-@pytest.fixture(scope="module")
-def service(model_folder: Path) -> Iterator[RunningService]:
-    with RunningService(model_folder, LIMITS | {"model_threads": 1}) as running:
+def service(tiny_folder: Path) -> Iterator[RunningService]:
+    with RunningService(tiny_folder, LIMITS | {"model_threads": 1}) as running:
         yield running
 
 
@@ -193,13 +184,13 @@ def test_the_asynchronous_client_is_told_the_same(service: RunningService, calle
 
 
 def test_the_command_says_the_same_of_a_model_here_and_of_a_service(
-    service: RunningService, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    service: RunningService, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     film, labs, page = tmp_path / "film.png", tmp_path / "labs.csv", tmp_path / "report.html"
     film.write_bytes(png(1))
     labs.write_text("code,value,unit\n1988-5,112,mg/L\n")
     study = ["--image", str(film), "--note", "history=fever cough", "--observations", str(labs), "--age", "67"]
-    assert main(["diagnose", str(model_folder), *study, "--device", "cpu"]) == 0
+    assert main(["diagnose", str(tiny_folder), *study, "--device", "cpu"]) == 0
     here = capsys.readouterr().out
     assert main(["diagnose", "--url", service.url, *study, "--report", str(page)]) == 0
     there = capsys.readouterr().out
@@ -326,18 +317,18 @@ def test_a_decoder_that_dies_takes_one_request_with_it(service: RunningService, 
     assert client.post("/v1/diagnose", files=form(RECORDS)).status_code == 200
 
 
-def test_an_open_host_is_refused_before_a_port_is_taken(model_folder: Path) -> None:
+def test_an_open_host_is_refused_before_a_port_is_taken(tiny_folder: Path) -> None:
     port = free_port()
     arguments = command(port)
     arguments[arguments.index("--host") + 1] = "0.0.0.0"
     ended = subprocess.run(
-        arguments, check=False, env=environment(model_folder, OPEN), capture_output=True, text=True, timeout=60
+        arguments, check=False, env=environment(tiny_folder, OPEN), capture_output=True, text=True, timeout=60
     )
     assert ended.returncode != 0
     assert "host: got '0.0.0.0', must be 127.0.0.1" in ended.stdout + ended.stderr
 
 
-def test_a_worker_given_an_open_socket_refuses_to_answer(model_folder: Path) -> None:
+def test_a_worker_given_an_open_socket_refuses_to_answer(tiny_folder: Path) -> None:
     """Started from Python, `bentoml` has no command line to look at."""
     start = (
         "import bentoml\n"
@@ -347,7 +338,7 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(model_folder: Path) -> 
     ended = subprocess.run(
         [sys.executable, "-c", start],
         check=False,
-        env=environment(model_folder, OPEN),
+        env=environment(tiny_folder, OPEN),
         capture_output=True,
         text=True,
         timeout=90,
@@ -355,8 +346,8 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(model_folder: Path) -> 
     assert "cannot start: host: got '0.0.0.0'" in ended.stdout + ended.stderr
 
 
-def test_a_killed_supervisor_leaves_no_process_and_no_port(model_folder: Path) -> None:
-    with RunningService(model_folder, {"model_threads": 1}) as running:
+def test_a_killed_supervisor_leaves_no_process_and_no_port(tiny_folder: Path) -> None:
+    with RunningService(tiny_folder, {"model_threads": 1}) as running:
         family = psutil.Process(running.pid).children(recursive=True)
         assert len(family) >= 2, "a worker and a decoder"
         os.kill(running.pid, signal.SIGKILL)

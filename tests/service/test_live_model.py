@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from consilium.acceptance import Backend
-from consilium.artifact import save_artifact
 from consilium.diagnosis import ModelIdentity
 from consilium.diagnostician import Diagnostician
 from consilium.errors import WrongAnswers
@@ -22,7 +21,6 @@ from service.metrics import Metrics
 from service.model import Case, Model, Role, diagnose, load_diagnostician, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
-from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.fakes import FakeModel, note_study
 from tests.service.following import Numbered, asked, numbered, run
 from tests.service.registered import moved, point, register
@@ -31,16 +29,9 @@ NAME = "live"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("live") / "artifact"
-    save_artifact(place, tiny_artifact())
-    return place
-
-
-@pytest.fixture(scope="module")
-def versions(folder: Path) -> list[str]:
+def versions(tiny_folder: Path) -> list[str]:
     """Three versions that differ in nothing but their numbers: `Numbered` is loaded for each."""
-    return [register(folder, NAME) for _ in range(3)]
+    return [register(tiny_folder, NAME) for _ in range(3)]
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +72,8 @@ def test_the_poll_task_finds_a_move_by_itself(versions: list[str]) -> None:
     run(scenario, point(NAME, versions[0]), numbered, poll_s=0.01)
 
 
-def test_a_refused_version_is_shown_and_the_service_stays_ready(folder: Path, versions: list[str]) -> None:
-    bad = register(folder, NAME)
+def test_a_refused_version_is_shown_and_the_service_stays_ready(tiny_folder: Path, versions: list[str]) -> None:
+    bad = register(tiny_folder, NAME)
 
     def load(settings: Settings, found: ResolvedModel) -> Model:
         if found.identity.version == bad:
@@ -204,7 +195,7 @@ def test_the_old_model_is_freed_when_its_last_answer_is_given(versions: list[str
     assert freed.is_set()
 
 
-def test_a_folder_does_not_move(folder: Path) -> None:
+def test_a_folder_does_not_move(tiny_folder: Path) -> None:
     async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
         before = engine.model
         assert isinstance(before, Diagnostician)
@@ -213,11 +204,11 @@ def test_a_folder_does_not_move(folder: Path) -> None:
         deployment = (await client.get("/v1/model")).json()["deployment"]
         assert (deployment["follows"], deployment["registry"]) == (None, None)
 
-    run(scenario, str(folder), load_version)
+    run(scenario, str(tiny_folder), load_version)
 
 
-def test_a_folder_whose_answers_are_off_is_no_model_to_start_with(folder: Path, tmp_path: Path) -> None:
-    source = str(moved(folder, tmp_path / "moved"))
+def test_a_folder_whose_answers_are_off_is_no_model_to_start_with(tiny_folder: Path, tmp_path: Path) -> None:
+    source = str(moved(tiny_folder, tmp_path / "moved"))
     with pytest.raises(WrongAnswers, match="what it was when the model was trained"):
         load_diagnostician(Settings(model=source, device="cpu"))
     model = load_diagnostician(Settings(model=source, device="cpu", reference_bound=0.5))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from consilium.artifact import CARD_FILES
 from consilium.diagnosis import AuditVerdict
@@ -28,9 +26,6 @@ from training.subgroups import subgroup_tables
 
 from .simulated import FINDINGS, simulate
 
-CHROMIUM = shutil.which("chromium")
-NEEDS_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="the Debian package chromium is not installed")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STUDIES = 300
 HOSTILE = (
     '<script>alert(1)</script> | [a](javascript:alert(2)) ![b](http://x.test/p.png)\n# Title\n\n*bold* `code` & "q"'
@@ -316,19 +311,10 @@ def test_a_figure_that_a_group_lacks_is_a_dash() -> None:
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
 def _open(browser: Browser, width: int, scheme: str) -> Page:
     return browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()  # type: ignore[arg-type]
 
 
-@NEEDS_BROWSER
 @pytest.mark.parametrize("width", [360, 1200])
 def test_the_page_works_as_it_is_served(browser, cards, width) -> None:
     page, complaints = _open(browser, width, "light"), []
@@ -347,7 +333,6 @@ def test_the_page_works_as_it_is_served(browser, cards, width) -> None:
     page.context.close()
 
 
-@NEEDS_BROWSER
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_rule_of_accessibility_is_broken(browser, cards, tmp_path: Path, scheme) -> None:
     (tmp_path / "card.html").write_text(cards["full"]["card.html"], encoding="utf-8")
