@@ -15,6 +15,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     StringConstraints,
@@ -96,8 +97,9 @@ class PatientRecord(Wire):
 class DiagnoseRequest(Wire):
     """The form field `request` of `POST /v1/diagnose`. Every part may be absent, as long as some modality is there."""
 
-    notes: tuple[NoteRecord, ...] = ()
-    observations: tuple[ObservationRecord, ...] = ()
+    # The first broken record is all that is told: a megabyte of them would take seconds to be told of.
+    notes: Annotated[tuple[NoteRecord, ...], FailFast()] = ()
+    observations: Annotated[tuple[ObservationRecord, ...], FailFast()] = ()
     patient: PatientRecord | None = None
     reference_time: Moment | None = Field(
         default=None, description="The moment for which the question is asked; the earliest image's unless given."

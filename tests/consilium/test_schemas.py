@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from consilium.errors import InputError, MalformedRequest, TooLarge
 from consilium.schemas import DIAGNOSE_EXAMPLE, DiagnoseRequest, ExplainRequest, parse_request, split_worklist
@@ -84,6 +85,13 @@ def test_a_key_that_comes_twice_is_refused_because_parsers_differ_in_which_they_
         parse_request(DiagnoseRequest, data.encode())
     assert (caught.value.field, caught.value.value) == ("request", key)
     assert caught.value.rule == "must come once in an object"
+
+
+def test_of_many_broken_records_one_is_told() -> None:
+    for records in ({"notes": [{"kind": 1}] * 1000}, {"observations": [{"value": "x"}] * 1000}):
+        with pytest.raises(ValidationError) as caught:
+            DiagnoseRequest.model_validate(records)
+        assert caught.value.error_count() <= 4
 
 
 def test_a_worklist_is_split_into_the_requests_that_each_study_would_be_alone() -> None:
