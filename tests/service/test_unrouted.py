@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ async def _busy(_: Request) -> Response:
 
 
 async def _lines(_: Request) -> Response:
-    async def lines():  # type: ignore[no-untyped-def]
+    async def lines() -> AsyncIterator[bytes]:
         yield b"one\n"
         yield b"two\n"
 

@@ -23,7 +23,7 @@ from tests.soak.studies import Asked, Probabilities
 
 RETRYABLE = frozenset({409, 503, 504})
 """Statuses that mean: come again."""
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,9 @@ class Callers:
 
     async def _call(self) -> None:
         # No connection is kept for as long as the server keeps it: it might be closed while a request is on its way.
-        limits = httpx.Limits(self._concurrency, self._concurrency, keepalive_expiry=2)
+        limits = httpx.Limits(
+            max_connections=self._concurrency, max_keepalive_connections=self._concurrency, keepalive_expiry=2
+        )
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=30, limits=limits) as client:
             await asyncio.gather(*(self._ask_on(client) for _ in range(self._concurrency)))
 

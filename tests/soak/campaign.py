@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.soak.studies import Expected, expectations, make_studies
 NAME = "soak"
 GOOD = 3
 """Versions that may answer; the one after them may not."""
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 _SETTLED_BYTES = 1 << 20
 SETTINGS: dict[str, object] = {
     "model_threads": 1,
@@ -32,7 +33,7 @@ SETTINGS: dict[str, object] = {
     "poll_s": 0.3,
     "requests_per_minute": 10_000_000,
     # Together they are how long a killed process's claims of idempotency keys keep the next attempt waiting.
-    "answer_timeout_s": 10,
+    "answer_timeout_s": 20,
     "record_timeout_s": 2,
 }
 
@@ -135,7 +136,7 @@ class _Campaign:
         self._settings = SETTINGS | {"keys": folder / "keys.json"}
         self._headers = {"Authorization": f"Bearer {token}"}
         self._source = point(NAME, versions[0])
-        self._service = RunningService(self._source, self._settings)
+        self._service = RunningService(self._source, self._settings, ready_within_s=_PATIENCE_S)
         self._callers = Callers(
             self._service.url,
             token,
@@ -157,13 +158,14 @@ class _Campaign:
     def run(self) -> Heard:
         plan, (_, second, third, bad) = self._plan, self._versions
         with self._callers as callers:
-            for share, event in (
-                (plan.first_move, lambda: self._move(second)),
-                (plan.bad_move, lambda: self._move_to_bad(bad, stays=second)),
-                (plan.worker_killed, lambda: self._kill_worker(stays=second)),
-                (plan.second_move, lambda: self._move(third)),
-                (plan.all_killed, lambda: self._kill_all(stays=third)),
-            ):
+            events: list[tuple[float, Callable[[], None]]] = [
+                (plan.first_move, partial(self._move, second)),
+                (plan.bad_move, partial(self._move_to_bad, bad, stays=second)),
+                (plan.worker_killed, partial(self._kill_worker, stays=second)),
+                (plan.second_move, partial(self._move, third)),
+                (plan.all_killed, partial(self._kill_all, stays=third)),
+            ]
+            for share, event in events:
                 callers.reach(round(share * plan.requests))
                 event()
             callers.finish()
@@ -208,7 +210,9 @@ class _Campaign:
             if left:
                 self.trouble.wrong.append(f"{len(left)} processes outlive SIGKILL")
             self._service.__exit__(None, None, None)
-            self._service = RunningService(self._source, self._settings, port=self._service.port)
+            self._service = RunningService(
+                self._source, self._settings, port=self._service.port, ready_within_s=_PATIENCE_S
+            )
             self._service.__enter__()
         self._require_version(stays, "after the restart")
 
