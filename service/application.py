@@ -19,6 +19,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
 
 from consilium import __version__
 from service import openapi
@@ -185,8 +186,13 @@ async def _page() -> Response:
     )
 
 
-async def _problem(_: Request, error: Exception) -> Response:
-    return problem_response(error)
+async def _problem(request: Request, error: Exception) -> Response:
+    answer = problem_response(error)
+    if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route of this path, and each method has a route of its own.
+        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        answer.headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    return answer
 
 
 def _json(answer: BaseModel) -> Response:

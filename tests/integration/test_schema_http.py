@@ -7,6 +7,7 @@ are those that the document promises.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ NOT_HELD: dict[str, list[CheckFunction]] = {
     "/v1/similar": [positive_data_acceptance],
     # As above; and a study that breaks a rule is refused in its own line of a whole answer.
     "/v1/diagnose/batch": [positive_data_acceptance, negative_data_rejection],
+    "/v1/jobs": [positive_data_acceptance, negative_data_rejection],
 }
 """Checks that do not hold at a door, with the reason. Every other check holds at every door."""
 
@@ -76,7 +78,7 @@ def client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A caller who may ask everything that the document describes."""
     keys = tmp_path_factory.mktemp("keys") / "keys.json"
     token = create_key(keys, "schemathesis", [Scope.READ, Scope.DIAGNOSE])[1]
-    settings = {"keys": keys, "model_threads": 1, "requests_per_minute": 1_000_000}
+    settings = {"keys": keys, "model_threads": 1, "requests_per_minute": 1_000_000, "jobs_per_caller": 1000}
     with (
         RunningService(tiny_folder, settings) as running,
         httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
@@ -100,6 +102,9 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
     worklist = [("requests", (None, json.dumps([one, other]), "application/json")), ("images.1", ("x", png(2, 64)))]
     said = client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}).json()
     feedback = {"result_id": said["result_id"], "findings": {said["findings"][0]["finding"]: "present"}}
+    job = client.post("/v1/jobs", files=worklist).json()["job_id"]
+    while client.get(f"/v1/jobs/{job}").json()["state"] != "done":
+        time.sleep(0.05)
     answers = {
         "/v1/diagnose": client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}),
         "/v1/diagnose/batch": client.post("/v1/diagnose/batch", files=worklist),
@@ -107,6 +112,9 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
         "/v1/similar": client.post("/v1/similar", files=study),
         "/v1/feedback": client.post("/v1/feedback", json=feedback),
         "/v1/results/{result_id}": client.get(f"/v1/results/{said['result_id']}"),
+        "/v1/jobs": client.post("/v1/jobs", files=worklist, params={"kind": "explain"}),
+        "/v1/jobs/{job_id}": client.get(f"/v1/jobs/{job}"),
+        "/v1/jobs/{job_id}/results": client.get(f"/v1/jobs/{job}/results"),
         "/v1/model": client.get("/v1/model"),
         "/v1/model/card": client.get("/v1/model/card"),
         "/livez": client.get("/livez"),
@@ -114,11 +122,16 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
     }
     assert set(answers) == set(schema.raw_schema["paths"])
     for path, answer in answers.items():
-        assert answer.status_code == (201 if path == "/v1/feedback" else 200), answer.text
+        assert answer.status_code == {"/v1/feedback": 201, "/v1/jobs": 202}.get(path, 200), answer.text
         answer.request.read()  # which a multipart request was not, and Schemathesis reads it, too
         schema[path][answer.request.method].validate_response(answer)
-    for line in answers["/v1/diagnose/batch"].text.splitlines():
-        TypeAdapter[WorklistLine](WorklistLine).validate_json(line)
+    for path in ("/v1/diagnose/batch", "/v1/jobs/{job_id}/results"):
+        for line in answers[path].text.splitlines():
+            TypeAdapter[WorklistLine](WorklistLine).validate_json(line)
+    for method, place, status in (("DELETE", "", 200), ("DELETE", "/results", 204)):
+        answer = client.request(method, f"/v1/jobs/{job}{place}")
+        assert answer.status_code == status, answer.text
+        schema[f"/v1/jobs/{{job_id}}{place}"][method].validate_response(answer)
 
 
 def test_the_running_service_shows_the_document_that_is_tested(client: httpx.Client) -> None:

@@ -214,6 +214,16 @@ def test_each_study_counts_as_a_request() -> None:
     serve(scenario)
 
 
+def test_what_may_be_done_with_a_job_is_told_whole() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        for place, allowed in (("", "POST"), ("/x", "DELETE, GET"), ("/x/results", "DELETE, GET")):
+            answer = await client.put(f"{PATH}{place}")
+            refused(answer, 405)
+            assert answer.headers["Allow"] == allowed
+
+    serve(scenario)
+
+
 def test_the_same_job_again_is_the_first_one() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         async def hand_over(key: str, *texts: str, **more: Any) -> httpx.Response:
