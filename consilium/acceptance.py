@@ -29,9 +29,9 @@ class Backend(StrEnum):
     BF16 = "bf16"
     """torch, bfloat16 where autocast allows, channels last."""
     OPENVINO = "openvino"
-    """OpenVINO on the CPU, float32."""
+    """The encoders of images and notes by OpenVINO on the CPU, float32; the rest in torch."""
     OPENVINO_BF16 = "openvino-bf16"
-    """OpenVINO on the CPU, the encoders of images and notes in bfloat16 where the CPU has it."""
+    """The same with these encoders in bfloat16, where the CPU has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ class Diagnostician:
     ----------
     acceptance : Acceptance or None
         What `accept` found; None before.
+    network : Network
+        The model as its backend runs it; without gradients.
 
     Raises
     ------
@@ -106,10 +108,11 @@ class Diagnostician:
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
+        self.model.settle()
         self.references = artifact.references
         self.acceptance: Acceptance | None = None
         self.backend = choose_backend(backend, self.device)
-        self._network = build_network(self.backend, self.model, threads)
+        self.network = build_network(self.backend, self.model, threads)
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", backend: str = "auto") -> Diagnostician:
@@ -139,7 +142,7 @@ class Diagnostician:
         plain = self._plain()
         trained = [answer for batch in batches for answer in self._answers(batch, plain)]
         require_trained_answers(trained, self.references.probabilities, tolerance)
-        served = [answer for batch in batches for answer in self._answers(batch, self._network)]
+        served = [answer for batch in batches for answer in self._answers(batch, self.network)]
         self.acceptance = accept(self.backend, trained, served, tolerance)
         return self.acceptance
 
@@ -209,7 +212,7 @@ class Diagnostician:
     @torch.inference_mode()
     def _forward(self, items: Sequence[Prepared]) -> tuple[Batch, Logits]:
         batch = self.preprocessing.collate(items).to(self.device)
-        return batch, self._network(batch)
+        return batch, self.network(batch)
 
     @torch.inference_mode()
     def _answers(self, items: Sequence[Prepared], network: Network) -> list[tuple[FindingResult, ...]]:

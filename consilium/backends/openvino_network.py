@@ -1,7 +1,7 @@
-"""OpenVINO: the model's three parts without branches, converted in memory.
+"""OpenVINO: the encoders of images and of notes, over what is there of them, converted in memory.
 
-The encoders of images and of notes over what is there of them, and everything that follows from the tokens, the
-observation encoder included. What is absent is told apart between them, in torch.
+That is where nearly all of the time goes. What has branches, what is absent, and everything that follows from the
+tokens stays in torch and float32.
 
 `openvino.convert_model` is not called: it tells Intel that it was, unless it is told not to.
 """
@@ -9,19 +9,16 @@ observation encoder included. What is absent is told apart between them, in torc
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from consilium.collate import Batch
-from consilium.encoders import Tokens
+from consilium.encoders import Dense
 from consilium.encoders.image import ImageEncoder
-from consilium.encoders.observations import ObservationsEncoder
 from consilium.encoders.text import TextEncoder
 from consilium.errors import InputError
-from consilium.model import FUSED, DiagnosisModel, Logits
+from consilium.model import DiagnosisModel, Logits
 from consilium.study import Modality
 
 try:
@@ -33,9 +30,7 @@ except ImportError:
 
 _ANY = -1
 _EXAMPLES = 2
-"""Studies that a part is traced with. One is taken for a constant."""
-
-Run = Callable[..., list[Tensor]]
+"""Studies, and word pieces of each, that an encoder is traced with. One would be taken for a constant."""
 
 
 class OpenvinoNetwork:
@@ -59,74 +54,51 @@ class OpenvinoNetwork:
         self._model = model
         self._threads = threads
         self._core = ov.Core()
-        self._dense: dict[Modality, Run] = {}
+        self._dense: dict[Modality, Dense] = {}
         for modality in model.modalities:
             encoder = model.encoders[modality.value]
             if isinstance(encoder, ImageEncoder):
-                image = torch.zeros(_EXAMPLES, *encoder.typical.shape)
+                images = torch.zeros(_EXAMPLES, *encoder.typical.shape)
                 views = torch.zeros(_EXAMPLES, dtype=torch.long)
-                self._dense[modality] = self._compiled(_DensePart(encoder), [image, views], precision)
+                self._dense[modality] = self._compiled(encoder, images, views, precision)
             elif isinstance(encoder, TextEncoder):
-                ids = torch.zeros(_EXAMPLES, 8, dtype=torch.long)
-                self._dense[modality] = self._compiled(_DensePart(encoder), [ids, ids == 0], precision)
-        conclusion = _Conclusion(model)
-        self._features = conclusion.feature_names
-        # In float32 whatever the encoders' precision: it takes little of the time, and its rounding is the answer's.
-        self._conclude = self._compiled(conclusion, conclusion.examples(), "f32")
+                pieces = torch.zeros(_EXAMPLES, _EXAMPLES, dtype=torch.long)
+                self._dense[modality] = self._compiled(encoder, pieces, pieces == 0, precision)
 
     def __call__(self, batch: Batch) -> Logits:
-        inputs: list[Tensor] = []
-        present = {}
-        for modality in self._model.modalities:
-            values, mask = self._said(modality, batch)
-            inputs += [values, mask]
-            present[modality] = mask.any(dim=1)
-        fused, *others = self._conclude(*inputs)
-        opinions = dict(zip(present, others[: len(present)], strict=True))
-        return Logits(fused, opinions, present, dict(zip(self._features, others[len(present) :], strict=True)))
+        return self._model.conclude(self._model.encode(batch, self._dense))
 
-    def _said(self, modality: Modality, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Tokens and their mask; of observations, which have no branches, the values themselves."""
-        if modality is Modality.OBSERVATIONS:
-            return batch.observations, batch.observation_mask
-        encoder, run = self._model.encoders[modality.value], self._dense[modality]
-
-        def dense(first: Tensor, second: Tensor) -> Tensor:
-            return run(first, second)[0]
-
-        if modality is Modality.IMAGE:
-            said: Tokens = encoder(batch.images, batch.image_mask, batch.views, dense)
-        else:
-            said = encoder(batch.input_ids, batch.text_mask, dense=dense)
-        return said.values, said.mask
-
-    def _compiled(self, part: nn.Module, examples: list[Tensor], precision: str) -> Run:
-        """`part` for any number of studies and tokens."""
+    def _compiled(self, encoder: ImageEncoder | TextEncoder, first: Tensor, second: Tensor, precision: str) -> Dense:
+        """`encoder.dense`, of inputs like these examples, for any number of studies and word pieces."""
         try:
-            model = _converted(part.eval(), tuple(examples))
-            model.reshape({number: _open_shape(example) for number, example in enumerate(examples)})
+            model = _converted(_DensePart(encoder).eval(), (first, second))
+            # Studies, pieces and views are any number; images [n, 1, S, S] are always of one size.
+            fixed = list(first.shape[1:]) if isinstance(encoder, ImageEncoder) else [_ANY]
+            model.reshape({0: ov.PartialShape([_ANY, *fixed]), 1: ov.PartialShape([_ANY] * second.ndim)})
             compiled = self._core.compile_model(
                 model,
                 "CPU",
                 {
+                    # Services that stand side by side would all be tied to the same cores.
+                    "ENABLE_CPU_PINNING": False,
                     "INFERENCE_NUM_THREADS": self._threads,
                     "INFERENCE_PRECISION_HINT": precision,
                     "PERFORMANCE_HINT": "LATENCY",
                 },
             )
         except (RuntimeError, TypeError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise InputError("backend", "openvino", f"cannot run this model ({first})") from error
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError("backend", "openvino", f"cannot run this model ({reason})") from error
 
-        def run(*inputs: Tensor) -> list[Tensor]:
-            found = compiled([tensor.contiguous().numpy() for tensor in inputs], share_inputs=True)
-            return [torch.from_numpy(found[place]) for place in range(len(compiled.outputs))]
+        def dense(first: Tensor, second: Tensor) -> Tensor:
+            found = compiled([first.contiguous().numpy(), second.contiguous().numpy()], share_inputs=True)
+            return torch.from_numpy(found[0])
 
-        return run
+        return dense
 
 
 class _DensePart(nn.Module):
-    """An encoder over what is there."""
+    """`dense` as a module, which is what can be traced."""
 
     def __init__(self, encoder: ImageEncoder | TextEncoder) -> None:
         super().__init__()
@@ -134,40 +106,6 @@ class _DensePart(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         return self.encoder.dense(first, second)
-
-
-class _Conclusion(nn.Module):
-    """Everything after the encoders of images and notes: tensors in and out, in the order of the model's modalities.
-
-    In: two tensors for each modality, see `OpenvinoNetwork._said`. Out: fused logits, opinions, features.
-    """
-
-    def __init__(self, model: DiagnosisModel) -> None:
-        super().__init__()
-        self.model = model
-        self.feature_names = (*(modality.value for modality in model.modalities), FUSED)
-
-    def examples(self) -> list[Tensor]:
-        """Inputs to trace with."""
-        found = []
-        for modality in self.model.modalities:
-            encoder = self.model.encoders[modality.value]
-            if isinstance(encoder, ObservationsEncoder):
-                values = torch.zeros(_EXAMPLES, encoder.feature.shape[0])
-            else:
-                values = torch.zeros(_EXAMPLES, 3, cast(int, encoder.width))
-            found += [values, torch.ones(values.shape[:2], dtype=torch.bool)]
-        return found
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        tokens = {}
-        for place, modality in enumerate(self.model.modalities):
-            values, mask = inputs[2 * place : 2 * place + 2]
-            is_raw = modality is Modality.OBSERVATIONS
-            tokens[modality] = self.model.encoders[modality.value](values, mask) if is_raw else Tokens(values, mask)
-        logits = self.model.conclude(tokens)
-        features = [logits.features[name] for name in self.feature_names]
-        return (logits.fused, *logits.opinions.values(), *features)
 
 
 def _converted(part: nn.Module, examples: tuple[Tensor, ...]) -> ov.Model:
@@ -178,10 +116,3 @@ def _converted(part: nn.Module, examples: tuple[Tensor, ...]) -> ov.Model:
         decoder = TorchScriptPythonDecoder(traced, example_input=examples)
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
-
-
-def _open_shape(example: Tensor) -> ov.PartialShape:
-    """Any number of studies, and of tokens where there are some."""
-    # Images [n, 1, S, S], tokens [B, T, D], masks and ids [B, T], observations [B, A], views [n].
-    fixed = {4: example.shape[1:], 3: example.shape[2:]}.get(example.ndim, ())
-    return ov.PartialShape([_ANY] * (example.ndim - len(fixed)) + list(fixed))

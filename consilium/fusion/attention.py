@@ -40,7 +40,7 @@ class AttentionPool(nn.Module):
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         weights = mask.to(values.dtype)[..., None]
         mean = (values * weights).sum(1) / weights.sum(1).clamp(min=1)
-        found = self.attention(self.query.expand(values.shape[0], -1, -1), values, mask)[:, 0]
+        found = self.attention(self.query.expand(len(values), -1, -1), values, mask)[:, 0]
         return self.norm(mean + found)
 
 

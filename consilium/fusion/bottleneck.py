@@ -39,7 +39,7 @@ class BottleneckFusion(Fusion):
     def forward(self, tokens: dict[Modality, Tokens]) -> Tensor:
         """`tokens` of every modality of the recipe → [B, D]."""
         present = torch.stack([tokens[modality].present for modality in self.modalities], dim=1)
-        shared = self.bottleneck.expand(present.shape[0], -1, -1)
+        shared = self.bottleneck.expand(len(present), -1, -1)
         streams = {m: _with_summary(self.summaries[m.value], tokens[m].values) for m in self.modalities}
         # The class token and the bottleneck tokens can always be seen.
         masks = {m: nn.functional.pad(tokens[m].mask, (1, shared.shape[1]), value=True) for m in self.modalities}
@@ -59,4 +59,4 @@ class BottleneckFusion(Fusion):
 
 
 def _with_summary(summary: Tensor, values: Tensor) -> Tensor:
-    return torch.cat([summary.expand(values.shape[0], -1, -1), values], dim=1)
+    return torch.cat([summary.expand(len(values), -1, -1), values], dim=1)

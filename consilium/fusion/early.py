@@ -32,7 +32,7 @@ class EarlyFusion(Fusion):
         """`tokens` of every modality of the recipe → [B, D]."""
         # Section 3.1, equation 1: the class token, then the tokens, each with its modality's embedding.
         values, mask = joined([tokens[modality] for modality in self.modalities], self.modality)
-        values = torch.cat([self.summary.expand(values.shape[0], -1, -1), values], dim=1)
+        values = torch.cat([self.summary.expand(len(values), -1, -1), values], dim=1)
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         *layers, last = self.layers
         for layer in layers:

@@ -39,8 +39,7 @@ class FindingHead(nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         if states.ndim == 2:
             return super().forward(states)
-        # Not a product and a sum: OpenVINO 2026.4 then adds the wrong bias to all studies of a batch but the first.
-        return torch.einsum("bfd,fd->bf", states, self.weight) + self.bias
+        return (states * self.weight).sum(dim=-1) + self.bias
 
 
 def joined(said: list[Tokens], modality: Tensor) -> tuple[Tensor, Tensor]:

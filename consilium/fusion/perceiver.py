@@ -35,9 +35,9 @@ class PerceiverFusion(Fusion):
     def forward(self, tokens: dict[Modality, Tokens]) -> Tensor:
         """`tokens` of every modality of the recipe → [B, F, D]."""
         values, mask = joined([tokens[modality] for modality in self.modalities], self.modality)
-        latents = self.latents.expand(values.shape[0], -1, -1)
+        latents = self.latents.expand(len(values), -1, -1)
         all_latents = mask.new_ones(latents.shape[:2])
         for read, think in zip(self.reads, self.thinks, strict=True):
             latents = think(read(latents, values, mask), all_latents)
-        queries = self.queries.expand(values.shape[0], -1, -1)
+        queries = self.queries.expand(len(values), -1, -1)
         return self.norm(self.decode(queries, latents, all_latents))

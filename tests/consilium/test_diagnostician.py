@@ -233,7 +233,7 @@ def test_a_backend_is_accepted_by_the_reference_studies(backend: Backend, monkey
     def confused(batch: Batch) -> Logits:
         return diagnostician.model(replace(batch, observations=torch.full_like(batch.observations, 5.0)))
 
-    monkeypatch.setattr(diagnostician, "_network", confused)
+    monkeypatch.setattr(diagnostician, "network", confused)
     with pytest.raises(WrongAnswers, match=f"backend {backend}: reference study"):
         diagnostician.accept(Tolerance())
 

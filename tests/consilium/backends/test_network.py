@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from consilium.acceptance import Backend
-from consilium.backends import COMPANY, Network, build_network, choose_backend
+from consilium.backends import COMPANY, Network, build_network, choose_backend, openvino_network
 from consilium.calibration import Calibration
 from consilium.collate import Preprocessing
 from consilium.errors import InputError
@@ -119,6 +120,26 @@ def test_converting_a_model_tells_nobody(
     for name in ("__init__", "init", "send_event", "start_session"):
         monkeypatch.setattr(openvino_telemetry.Telemetry, name, told)
     build_network(Backend.OPENVINO, tiny[1], threads=1)
+
+
+def test_a_model_that_openvino_cannot_run_is_told_so(
+    tiny: tuple[Preprocessing, DiagnosisModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("No conversion rule found for: aten::odd\nand a long list")
+
+    monkeypatch.setattr(openvino_network, "_converted", fails)
+    with pytest.raises(InputError, match=r"backend: got 'openvino', cannot run this model \(No conversion .*::odd\)$"):
+        build_network(Backend.OPENVINO, tiny[1])
+
+
+def test_without_openvino_its_extra_is_named(
+    tiny: tuple[Preprocessing, DiagnosisModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, openvino_network.__name__)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match=r"needs `pip install consilium\[cpu-fast\]`"):
+        build_network(Backend.OPENVINO, tiny[1])
 
 
 def test_auto_is_what_the_device_does_well() -> None:
