@@ -164,6 +164,12 @@ class DiagnosisModel(nn.Module):
             found[subset_key(subset)] = self.fuse(self.without(tokens, keep))
         return found
 
+    def settle(self) -> None:
+        """Work out what hangs on the weights alone, once, in evaluation mode: they must not change any more."""
+        for encoder in self.encoders.values():
+            if isinstance(encoder, ImageEncoder):
+                encoder.settle()
+
     def trace(self, batch: Batch) -> tuple[dict[Modality, Tokens], Trace]:
         """A forward pass with gradients down to the image map, the word embeddings and the observed values."""
         tokens, image_map, embeddings, values = self._encode(batch, traced=True)

@@ -23,7 +23,7 @@ from consilium.study import ViewPosition
 
 SALIENCY_CELLS = 16
 """Least number of cells a side of a saliency map."""
-_WANTED_CELLS = 32
+_WANTED_CELLS = 24
 """Of a convolutional network the deepest map with so many is read, or the deepest of its finest ones."""
 _LEAST_RATE = 0.01
 """The average image follows the last hundred or so training batches."""
@@ -154,6 +154,7 @@ class ImageEncoder(nn.Module):
             raise InputError("image.size", recipe.size, rule)
         self.saliency_stage = self._fine_stage(recipe)
         self.register_buffer("typical", torch.full((1, recipe.size, recipe.size), _MEAN))
+        self._typical_map: Tensor | None = None
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.project = nn.Linear(self.backbone.channels, width)
         self.view = nn.Embedding(len(ViewPosition), width)
@@ -197,8 +198,15 @@ class ImageEncoder(nn.Module):
         """Of images that are there, [n, 1, S, S] and their views [n], the tokens, [n, h·w, D]."""
         return self._see(images, views, None)[0]
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Work out what hangs on the weights alone, once: they must not change any more."""
+        self._typical_map = self.typical_map()
+
     def typical_map(self) -> Tensor:
         """The map that explanations read, [1, C, h, w], of the average training image."""
+        if self._typical_map is not None:
+            return self._typical_map
         image = (self.typical[None] - _MEAN) / _SD
         for stage in self.backbone.stages[: self.saliency_stage + 1]:
             image = stage(image)

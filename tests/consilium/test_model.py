@@ -158,3 +158,12 @@ def test_a_hugging_face_model_from_a_local_folder(tmp_path: Path) -> None:
     batch = preprocessing.collate([preprocessing.prepare(tiny_study(1))])
     with torch.no_grad():
         assert torch.equal(again(batch).fused, model(batch).fused)
+
+
+def test_a_settled_encoder_knows_its_typical_map() -> None:
+    encoder = tiny_model(tiny_recipe(), tiny_preprocessing(tiny_recipe())).eval().encoders["image"]
+    expected = encoder.typical_map()
+    encoder.settle()
+    assert torch.equal(encoder.typical_map(), expected)
+    assert not encoder.typical_map().requires_grad
+    assert encoder.typical_map() is encoder.typical_map()
