@@ -108,6 +108,7 @@ bento: $(WHEEL)  ## package the service and the wheel for deployment
 benchmarks: $(STAMP)  ## every benchmark, one after the other
 	@for question in benchmarks/[a-z]*.py; do $(INSIDE) python $$question; done
 
-clean:  ## remove what was made, the environment and the model store excepted
-	rm -rf build dist var .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+clean:  ## remove what was made; the environment, the model store, API keys and the record of answers excepted
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	if [ -d var ]; then find var -mindepth 1 -maxdepth 1 -not -name 'keys.json*' -not -name 'record*' -exec rm -rf {} +; fi
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
