@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sqlite3
@@ -17,6 +18,7 @@ from consilium.schemas import ExplanationLine, JobAnswer, WorklistCount
 from service.application import create_app
 from service.auth.caller import Scope
 from service.engine import Engine
+from service.form import Form
 from service.jobs import runner
 from service.jobs.shelf import wipe
 from service.settings import Settings
@@ -396,6 +398,21 @@ def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_record: 
         assert (await shown(client, job)).state == "running"
 
     serve(scenario, job_places=1)
+
+
+def test_what_was_received_is_let_go_of_when_it_is_kept_and_when_it_is_answered() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for files in (worklist("x", images_0=png(1)), worklist(POISON, "", images_1=b"%PDF-1.7")):
+                await ended(client, await submitted(client, files))
+                await asyncio.sleep(0.2)
+                assert not [kept for kept in gc.get_objects() if type(kept) is Form]
+        finally:
+            gc.enable()
+
+    serve(scenario)
 
 
 def test_jobs_are_counted_by_state() -> None:

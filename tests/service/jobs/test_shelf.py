@@ -28,7 +28,12 @@ from tests.service.record.samples import entry
 
 DAY = 86_400.0
 NOTE = b'{"notes": [{"kind": "history", "text": "Jane Quill, born 1950-01-02"}]}'
-LARGE = Form(NOTE, (b"Quill" * 500_000, b"", b"\n"))
+IMAGES = (b"Quill" * 500_000, b"", b"\n")
+
+
+def large() -> Form:
+    """Several pieces."""
+    return Form(NOTE, IMAGES)
 
 
 def settings(**more: Any) -> Settings:
@@ -68,11 +73,11 @@ def lose(store: Store, job: Taken) -> None:
 
 
 def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Store) -> None:
-    spool, shelf = handed_over(store, LARGE, Form(NOTE)), Shelf(store, settings())
+    spool, shelf = handed_over(store, large(), Form(NOTE)), Shelf(store, settings())
     job = taken(store)
     assert (job.caller, job.kind, job.studies) == ("key:a", "diagnose", (0, 1))
-    assert (shelf.form(job.task(0)), shelf.form(job.task(1))) == (LARGE, Form(NOTE))
-    assert [row.size for row in rows(store, JobStudyRow)] == [size(LARGE), size(Form(NOTE))]
+    assert (shelf.form(job.task(0)), shelf.form(job.task(1))) == (large(), Form(NOTE))
+    assert [row.size for row in rows(store, JobStudyRow)] == [size(large()), size(Form(NOTE))]
     assert answered(store, job.task(0), b"[0]") is None
     shelf.wipe(job.task(0))
     assert {row.study for row in rows(store, JobInputRow)} == {1}
@@ -198,7 +203,7 @@ def test_another_caller_s_job_is_none(store: Store) -> None:
 
 
 def test_jobs_end_with_their_time_and_leave_nothing(store: Store) -> None:
-    spool = handed_over(store, LARGE, job_ttl_s=0.001)
+    spool = handed_over(store, large(), job_ttl_s=0.001)
     assert Shelf(store, settings()).take() is None
     (job,) = rows(store, JobRow)
     with pytest.raises(NoSuchJob):
@@ -276,11 +281,11 @@ def test_jobs_are_counted_by_their_state(store: Store) -> None:
 
 
 def test_after_rotation_what_was_sealed_before_is_still_opened(url: str, store: Store, key_file: Path) -> None:
-    handed_over(store, LARGE)
+    handed_over(store, large())
     add_key(key_file)
     rotated = Store(Database(read_url(url)), read_keys(key_file))
     job = taken(rotated)
-    assert Shelf(rotated, settings()).form(job.task(0)) == LARGE
+    assert Shelf(rotated, settings()).form(job.task(0)) == large()
     answered(rotated, job.task(0), b"new")
     Shelf(rotated, settings()).end(job)
     (lines,) = Spool(rotated, settings()).lines(job.job_id, None)[1]
@@ -292,9 +297,9 @@ def test_after_rotation_what_was_sealed_before_is_still_opened(url: str, store: 
 
 
 def test_pieces_that_are_missing_exchanged_or_of_another_study_are_not_opened(keys: RecordKeys) -> None:
-    pieces = list(sealed(LARGE, keys, "job 1, study 0"))
+    pieces = list(sealed(large(), keys, "job 1, study 0"))
     assert len(pieces) == 3
-    assert unsealed(pieces, keys, "job 1, study 0") == LARGE
+    assert unsealed(pieces, keys, "job 1, study 0") == large()
     for wrong, name in (
         (pieces[:2], "job 1, study 0"),
         ([pieces[1], pieces[0], pieces[2]], "job 1, study 0"),
@@ -307,7 +312,7 @@ def test_pieces_that_are_missing_exchanged_or_of_another_study_are_not_opened(ke
 
 
 def test_nothing_of_a_study_can_be_read_in_the_database(store: Store) -> None:
-    handed_over(store, LARGE)
+    handed_over(store, large())
     job = taken(store)
     answered(store, job.task(0), NOTE)
     if store.database.path is not None:
