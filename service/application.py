@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 
 from consilium import __version__
+from consilium.errors import InputError
 from service import openapi
 from service.batching import Batcher, Closed, Place, QueueFull
 from service.engine import CARD_PATH, Engine
@@ -50,6 +51,8 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of the model's card: nothing is fetched, no script runs, nobody frames it."""
+_MOST_DRAINED = 4 << 20
+_DRAINED_WITHIN_S = 2.0
 CLIENT_GONE = 499
 """What the access log shows where nobody waits for the answer any more; nginx's number."""
 
@@ -255,5 +258,24 @@ def _charge(request: Request, studies: list[Form]) -> None:
 async def _receive(
     request: Request, settings: Settings, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
 ) -> Read:
+    body = request.stream()
     async with in_time(settings.receive_timeout_s, "The body", HTTPStatus.REQUEST_TIMEOUT):
-        return await read(request.headers, request.stream(), settings)
+        try:
+            return await read(request.headers, body, settings)
+        except InputError:
+            await _drain(body)
+            raise
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Pass over a short rest of a body that is refused.
+
+    A connection that is closed before all of it was read is reset, and the caller may never see why it was refused.
+    """
+    left = _MOST_DRAINED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_WITHIN_S):
+            async for chunk in body:
+                left -= len(chunk)
+                if left < 0:
+                    return

@@ -30,16 +30,13 @@ _COME_AGAIN_S = 5
 class PromptProtocol(Protocol):
     """HTTP whose every request must have begun, headers and all, within `header_timeout_s` of its first byte.
 
-    The same time is left for what remains of a body after its answer was sent, and so many bytes as `most_unread`: were
-    the connection closed before they are read, the caller might never see the answer. A connection beyond the first
+    The same time is left for what remains of a body after its answer was sent. A connection beyond the first
     `most_open` is told to come again, and closed; one beyond twice as many is closed at once.
     """
 
     header_timeout_s: ClassVar[float] = 10.0
     most_open: ClassVar[int] = 512
-    most_unread: ClassVar[int] = 4 << 20
     _deadline: asyncio.TimerHandle | None = None
-    _unread: int = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,17 +47,11 @@ class PromptProtocol(Protocol):
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        was_answered = self.cycle is not None and self.cycle.response_complete
         super().data_received(data)
         if self._answering():
-            self._unread = 0
             self._disarm()
-            return
-        self._arm()
-        if was_answered:
-            self._unread += len(data)
-            if self._unread > self.most_unread:
-                self.transport.close()
+        else:
+            self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

@@ -83,7 +83,9 @@ def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
 
 def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
     if isinstance(error, InputError):
-        return HTTPStatus(error.status), str(error), {}
+        status = HTTPStatus(error.status)
+        # The rest of a body that is too large is not worth reading.
+        return status, str(error), {"Connection": "close"} if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE else {}
     if isinstance(error, Unavailable):
         return error.status, str(error), {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Overdue):

@@ -362,6 +362,26 @@ def test_a_body_over_the_limit_is_413_before_it_has_arrived() -> None:
     serve(scenario, max_body_bytes=50_000)
 
 
+@pytest.mark.parametrize(("chunks", "passed"), [(1000, 1000), (10**9, 4195)])
+def test_a_short_rest_of_a_refused_body_is_passed_over_and_no_long_one(chunks: int, passed: int) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        while sent < chunks:
+            sent += 1
+            yield bytes(1000)
+
+    async def scenario(client: Client, _: FakeModel) -> None:
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        said = refused(await client.post("/v1/diagnose", content=body(), headers=headers), 422)
+        assert said["field"] == "form field"
+
+    serve(scenario)
+    assert sent == passed
+
+
 def test_an_explanation_does_not_block_the_event_loop() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         held = threading.Event()

@@ -128,24 +128,6 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(monkeypatch: pyte
     talk(scenario, monkeypatch, seconds=0.5)
 
 
-def test_a_rest_of_a_body_is_read_so_that_the_answer_arrives_and_cut_off_where_it_is_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def scenario(connection: socket.socket) -> None:
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
-        assert answer(connection).endswith(b"ok")
-        connection.sendall(bytes(900_000))
-        sent = 0
-        with contextlib.suppress(ConnectionError):
-            while sent < 100_000_000:
-                sent += connection.send(bytes(65536))
-        assert sent < 50_000_000, "what the buffers of both ends hold, and no more"
-        assert closed(connection)
-
-    monkeypatch.setattr(PromptProtocol, "most_unread", 1_000_000)
-    talk(scenario, monkeypatch, seconds=30.0)
-
-
 def test_a_rest_of_a_body_that_comes_in_time_leaves_the_connection_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
