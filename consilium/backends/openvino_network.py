@@ -3,12 +3,15 @@
 That is where nearly all of the time goes. What has branches, what is absent, and everything that follows from the
 tokens stays in torch and float32.
 
-`openvino.convert_model` is not called: it tells Intel that it was, unless it is told not to.
+OpenVINO tells Intel that it was imported, and what it was asked to convert, where its package `openvino_telemetry` can
+be imported. Here it cannot.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,7 @@ from consilium.errors import InputError
 from consilium.model import DiagnosisModel, Logits
 from consilium.study import Modality
 
+sys.modules["openvino_telemetry"] = cast(Any, None)
 try:
     import openvino as ov
     from openvino.frontend import FrontEndManager
