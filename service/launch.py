@@ -25,9 +25,10 @@ from consilium.store import tracking_uri
 from service.auth.keyring import KeyRing
 from service.auth.keys import keys_path
 from service.binding import LOOPBACK, die_with_supervisor, is_loopback
+from service.record.database import read_url
 from service.record.keys import make_keys
 from service.record.settings import absolute_url, embedded_keys, embedded_url
-from service.settings import PREFIX
+from service.settings import PREFIX, load_settings
 
 SERVICE = "service.service:Consilium"
 _FOLDER = Path(__file__).resolve().parents[1]
@@ -82,6 +83,11 @@ def refuse_open_host(host: str) -> None:
     """Raise `InputError` where `host` is more than this machine and there is nobody to be authenticated."""
     if not is_loopback(host) and not _is_guarded():
         raise InputError("--host", host, f"must be {LOOPBACK} until there is an API key (consilium keys create)")
+
+
+def refuse_settings(model: str) -> None:
+    """Raise `InputError` where a setting of the environment is wrong: a service that ends says it less plainly."""
+    read_url(load_settings(model).record_url.get_secret_value())
 
 
 def serve(model: str | Path, port: int, host: str = LOOPBACK) -> NoReturn:

@@ -18,6 +18,7 @@ from service import binding, connections, logs
 from service.application import create_app
 from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
+from service.record.database import read_url
 from service.record.keys import read_keys
 from service.settings import Settings, load_settings
 from service.tracing import tracing
@@ -63,6 +64,7 @@ class Consilium:
             logs.configure(settings.log_format)
             refuse_unguarded(settings)
             read_keys(settings.record_keys)
+            read_url(settings.record_url.get_secret_value())
             if settings.insecure:
                 binding.refuse_open_host()
         except ConsiliumError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -210,15 +212,15 @@ class Settings(RecordSettings):
         return audience
 
 
-def load_settings() -> Settings:
-    """Read the environment.
+def load_settings(model: str | None = None) -> Settings:
+    """Read the environment; `model` stands for ``CONSILIUM_MODEL`` where it is given.
 
     Raises
     ------
     InputError
         Names the variable, its value and the rule.
     """
-    return _load(Settings)
+    return _load(Settings if model is None else partial(Settings, model=model))
 
 
 def load_record_settings() -> RecordSettings:
@@ -226,7 +228,7 @@ def load_record_settings() -> RecordSettings:
     return _load(RecordSettings)
 
 
-def _load(kind: type[Kind]) -> Kind:
+def _load(kind: Callable[[], Kind]) -> Kind:
     try:
         return kind()
     except ValidationError as error:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from service.auth.caller import Scope
     from service.auth.keys import Key
 
+_MOST_OVERLAP_HOURS = 366 * 24
+"""A year."""
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `consilium keys list` shows it.")]
 
 
@@ -64,7 +66,9 @@ def list_keys(as_json: AsJson = False) -> None:
 
 def rotate(
     key_id: KeyId,
-    overlap_hours: Annotated[float, typer.Option(min=0, help="How long the secret so far still opens.")] = 24.0,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=_MOST_OVERLAP_HOURS, help="How long the secret so far still opens.")
+    ] = 24.0,
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret beside the old one, and print its token, once."""

@@ -29,6 +29,7 @@ def serve(
     from service import last_verified, launch
 
     launch.refuse_open_host(host)
+    launch.refuse_settings(model)
     # A model that cannot be had is better said here, in one line, than by a server that goes down.
     try:
         resolve(model)

@@ -224,6 +224,22 @@ def test_another_host_needs_somebody_who_can_be_authenticated(
     assert "--host: got '0.0.0.0'" in _refused(capsys, ["serve", model, "--host", "0.0.0.0"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("BATCH_SIZE", "0", "CONSILIUM_BATCH_SIZE: got '0', input should be greater than 0"),
+        ("BACKEND", "fast", "CONSILIUM_BACKEND: got 'fast', input should be 'auto', 'eager'"),
+        ("CANARY", "models:/a/3", "CONSILIUM_CANARY: got 'models:/a/3', must be models:/NAME@ALIAS"),
+        ("RECORD_URL", "nonsense", "CONSILIUM_RECORD_URL: got 'no URL', must read sqlite:///FILE"),
+    ],
+)
+def test_a_wrong_setting_is_bad_input_before_a_service_starts(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"CONSILIUM_{name}", value)
+    assert told in _refused(capsys, ["serve", model])
+
+
 def test_a_key_s_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
 
@@ -240,6 +256,8 @@ def test_a_key_s_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     assert turned["token"] != made["token"]
     assert len(turned["ends"]) == 2
     assert turned["ends"][1] is None
+    for hours in ("inf", "1e8", "-1"):
+        assert "--overlap-hours" in _refused(capsys, ["keys", "rotate", made["id"], "--overlap-hours", hours])
     assert said("revoke", made["id"])["state"] == "revoked"
     assert [line["state"] for line in said("list")] == ["revoked", "active"]
     assert main(["keys", "list"]) == 0
