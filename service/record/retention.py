@@ -6,7 +6,8 @@ import os
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,12 +82,13 @@ def backup(database: Database, target: Path) -> None:
     Raises
     ------
     InputError
-        For a PostgreSQL record, which `pg_dump` backs up, or where `target` exists.
+        For a PostgreSQL record, which `pg_dump` backs up, or where `target` exists or cannot be written.
     """
     source = _file(database, "pg_dump")
     if not source.exists():
         raise InputError(SETTING, str(source), "must be a record: there is none yet")
-    _copy(source, target)
+    with _written(target):
+        _copy(source, target)
 
 
 def restore(database: Database, source: Path) -> None:
@@ -103,14 +105,23 @@ def restore(database: Database, source: Path) -> None:
     if log.exists() and not target.exists():
         # SQLite would take it for the log of the restored file.
         raise InputError("file", str(log), "must be moved away together with the record that it belongs to")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _copy(source, target)
+    with _written(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(source, target)
 
 
 def _file(database: Database, instead: str) -> Path:
     if database.path is None:
         raise InputError(SETTING, "postgresql", f"must be an SQLite record: PostgreSQL has {instead}")
     return database.path
+
+
+@contextmanager
+def _written(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError("file", str(target), f"must be a file that can be written ({error.strerror})") from None
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -112,6 +112,19 @@ def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: Reco
     store.database.close()
 
 
+def test_a_copy_that_cannot_be_written_is_refused_by_name(tmp_path: Path, keys: RecordKeys) -> None:
+    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
+    store.commit([entry()], DAY)
+    for folder in (tmp_path / "none", tmp_path / "record.db"):
+        with pytest.raises(InputError, match=r"copy\.db', must be a file that can be written \(No.* director"):
+            retention.backup(store.database, folder / "copy.db")
+    retention.backup(store.database, tmp_path / "copy.db")
+    elsewhere = Database(read_url(f"sqlite:///{tmp_path / 'record.db' / 'other.db'}"))
+    with pytest.raises(InputError, match=r"other\.db', must be a file that can be written"):
+        retention.restore(elsewhere, tmp_path / "copy.db")
+    store.database.close()
+
+
 def test_a_log_that_was_left_behind_is_not_played_into_a_restored_record(tmp_path: Path, keys: RecordKeys) -> None:
     store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
     store.commit([entry()], DAY)
