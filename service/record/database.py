@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -161,6 +162,8 @@ def _unavailable() -> Iterator[None]:
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0]
         raise RecordUnavailable(f"record: {type(error.orig).__name__}: {said}") from None
+    except sqlite3.Error as error:  # of a connection that SQLAlchemy is only making
+        raise RecordUnavailable(f"record: {type(error).__name__}: {error}") from None
     except (SQLAlchemyError, OSError) as error:
         raise RecordUnavailable(f"record: {type(error).__name__}") from None
 

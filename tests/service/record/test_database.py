@@ -163,6 +163,16 @@ def test_other_databases_are_refused_without_their_password(url: str, shown: str
     assert "secret" not in str(caught.value)
 
 
+def test_a_file_that_is_no_database_is_reported_and_left_as_it_is(tmp_path: Path) -> None:
+    other = tmp_path / "studies.csv"
+    other.write_text("study_id,patient_id\n" * 100)
+    database = Database(read_url(f"sqlite:///{other}"))
+    with pytest.raises(RecordUnavailable, match="record: DatabaseError: file is not a database"):
+        database.open()
+    database.close()
+    assert other.read_text() == "study_id,patient_id\n" * 100
+
+
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordUnavailable, match="record: "):
