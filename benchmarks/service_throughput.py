@@ -111,6 +111,7 @@ class Measured:
     single: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    failed: int = 0
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------
@@ -223,23 +224,30 @@ def peers(stack: ExitStack, folder: Path, room: Path) -> dict[str, Server]:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-async def call(server: Server, sent: Sent, callers: int, seconds: float) -> tuple[float, list[float]]:
-    """Answers a second and their latencies, from `callers` that each wait for one answer before the next request."""
+async def call(server: Server, sent: Sent, callers: int, seconds: float) -> tuple[float, list[float], int]:
+    """Answers a second, their latencies, and how many requests failed.
+
+    Each of the `callers` waits for one answer before its next request.
+    """
     latencies: list[float] = []
+    failed = 0
     body, headers = server.body(sent)  # encoded once: what the callers cost is not the question
     end = time.perf_counter() + seconds
 
     async def caller(client: httpx.AsyncClient) -> None:
+        nonlocal failed
         while time.perf_counter() < end:
             begun = time.perf_counter()
             answer = await client.post(server.url, content=body, headers=headers)
-            answer.raise_for_status()
-            latencies.append(time.perf_counter() - begun)
+            if answer.is_success:
+                latencies.append(time.perf_counter() - begun)
+            else:
+                failed += 1
 
     async with httpx.AsyncClient(timeout=120) as client:
         begun = time.perf_counter()
         await asyncio.gather(*[caller(client) for _ in range(callers)])
-        return len(latencies) / (time.perf_counter() - begun), latencies
+        return len(latencies) / (time.perf_counter() - begun), latencies, failed
 
 
 def bare(diagnostician: Diagnostician, size: int, seconds: float) -> float:
@@ -292,14 +300,15 @@ def parts(diagnostician: Diagnostician, sent: Sent, room: Path, rounds: int) -> 
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
 def report(measured: Mapping[tuple[str, str, int], Measured], title: str) -> Table:
-    table = Table("server", "sent", "callers", "answers/s", "p50 ms", "p95 ms", "share of one", "share of best")
+    names = ("server", "sent", "callers", "answers/s", "failed", "p50 ms", "p95 ms", "share of one", "share of best")
+    table = Table(*names)
     table.title = title
     for (server, sent, callers), m in measured.items():
         shares = [[s / b for s, b in zip(m.server, loop, strict=True)] for loop in (m.single, m.best)]
@@ -308,6 +317,7 @@ def report(measured: Mapping[tuple[str, str, int], Measured], title: str) -> Tab
             sent,
             str(callers),
             f"{statistics.median(m.server):.1f}",
+            f"{m.failed / (m.failed + len(m.latencies)):.0%}" if m.failed else "",
             f"{1000 * quantile(m.latencies, 0.5):.1f}",
             f"{1000 * quantile(m.latencies, 0.95):.1f}",
             f"{statistics.median(shares[0]):.2f}",
@@ -356,7 +366,8 @@ def main() -> None:
                 for callers in CALLERS:
                     for name, server in servers.items():
                         m = measured.setdefault((name, one.name, callers), Measured())
-                        rate, latencies = asyncio.run(call(server, one, callers, given.seconds))
+                        rate, latencies, failed = asyncio.run(call(server, one, callers, given.seconds))
+                        m.failed += failed
                         m.server.append(rate)
                         m.latencies.extend(latencies)
                         m.single.append(bare(diagnostician, 1, given.seconds / 2))
