@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, log_to_terminal, show, show_json
+from consilium.cli.output import AsJson, log_to_terminal, make_room, show, show_json
 from consilium.cli.train import CohortFolder
 
 
@@ -47,6 +47,7 @@ def compare(
     from training.compare_fusions import Plan, compare_fusions, terminal_tables
     from training.recipes import find_recipe
 
+    make_room(out, folder=True)
     plan = Plan(seeds, epochs, end_to_end, end_to_end_seeds, peer)
     comparison = compare_fusions(find_recipe(recipe, settings or []), cohort, plan, resume=resume)
     if out is not None:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,8 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from consilium.errors import InputError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
 
@@ -66,6 +69,19 @@ def _cell(line: Mapping[str, object], column: str) -> str:
 def show_json(document: object) -> None:
     """Write one JSON document to standard output."""
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_room(path: Path | None, *, folder: bool = False) -> None:
+    """Make the folder that ``--out`` needs, or raise `InputError`: before the work whose outcome goes there."""
+    if path is None:
+        return
+    rule = f"must be a {'folder' if folder else 'file'} that can be written"
+    try:
+        (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("--out", str(path), f"{rule} ({error.strerror})") from None
+    if not folder and path.is_dir():
+        raise InputError("--out", str(path), rule)
 
 
 def log_to_terminal() -> None:

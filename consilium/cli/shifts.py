@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, lines_of, log_to_terminal, show, show_json, table_of
+from consilium.cli.output import AsJson, lines_of, log_to_terminal, make_room, show, show_json, table_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,6 +32,7 @@ def shifts(
     log_to_terminal()
     from training.shifts import measure_shifts
 
+    make_room(out)
     table = measure_shifts(model, studies=studies, size=size, seed=seed)
     if out is not None:
         table.to_csv(out, index=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, lines_of, log_to_terminal, progress_bar, show, show_json, table_of
+from consilium.cli.output import AsJson, lines_of, log_to_terminal, make_room, progress_bar, show, show_json, table_of
 from consilium.cli.train import CohortFolder, counted
 
 
@@ -38,6 +38,7 @@ def sweep(
     from training.recipes import find_recipe
     from training.sweep import sweep as search
 
+    make_room(out)
     found = search(find_recipe(recipe, settings or []), cohort, trials=trials)
     if out is not None:
         out.write_text(found.best.to_yaml(), encoding="utf-8")
@@ -56,7 +57,7 @@ def compare(
     cohort: CohortFolder,
     margin: Annotated[float, typer.Option(help="AUROC it may be worse by and still count as not inferior.")] = 0.05,
     bootstrap: Annotated[int, typer.Option(min=20, help="Replicates over patients.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the replicates.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Of the replicates.")] = 7,
     out: Annotated[Path | None, typer.Option(help="File for the table (CSV).")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +69,7 @@ def compare(
     log_to_terminal()
     from training.compare import compare_models
 
+    make_room(out)
     with progress_bar("images") as done:
         table = compare_models(
             model, against, cohort, margin=margin, bootstrap=bootstrap, seed=seed, advance=counted(done)

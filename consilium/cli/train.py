@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, log_to_terminal, progress_bar, show, show_json
+from consilium.cli.output import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
 from consilium.errors import InputError
 
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder of the cohort.")]
@@ -90,6 +90,7 @@ def evaluate(
     from training.evaluate_model import evaluate_model
     from training.evaluation import terminal_tables
 
+    make_room(out, folder=True)
     chosen = None
     if kind is not None:
         chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort

@@ -225,6 +225,33 @@ def test_another_host_needs_somebody_who_can_be_authenticated(
 
 
 @pytest.mark.parametrize(
+    ("command", "names_a_folder"),
+    [
+        (["evaluate", "models:/consilium-none/1", "--cohort", "none"], True),
+        (["compare-fusions", "phantom-tiny", "--cohort", "none"], True),
+        (["compare", "models:/consilium-none/1", "models:/consilium-none/1", "--cohort", "none"], False),
+        (["sweep", "phantom-tiny", "--cohort", "none"], False),
+        (["shifts", "models:/consilium-none/1"], False),
+    ],
+)
+def test_where_the_outcome_goes_is_looked_at_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], names_a_folder: bool
+) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()
+    kind, wrong = ("folder", [taken]) if names_a_folder else ("file", [tmp_path, taken / "table.csv"])
+    for out in wrong:
+        told = _refused(capsys, [*command, "--out", str(out)])
+        assert told.startswith("error: --out: got ")
+        assert f"must be a {kind} that can be written" in told
+
+
+def test_a_seed_below_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    compare = ["compare", "a", "b", "--cohort", "none"]
+    assert "--seed" in _refused(capsys, [*compare, "--seed", "-1"])
+
+
+@pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("BATCH_SIZE", "0", "CONSILIUM_BATCH_SIZE: got '0', input should be greater than 0"),
