@@ -90,6 +90,20 @@ def refuse_settings(model: str) -> None:
     read_url(load_settings(model).record_url.get_secret_value())
 
 
+def refuse_taken(host: str, port: int) -> None:
+    """Raise `InputError` where nobody can listen at `host` and `port`, or somebody does already."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As a server does: what a former one left behind does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            "--host and --port", f"{host}:{port}", f"must be free to listen at ({error.strerror})"
+        ) from None
+
+
 def serve(model: str | Path, port: int, host: str = LOOPBACK) -> NoReturn:
     """Become the service: this process's program is replaced, so that signals reach it as they are.
 

@@ -37,4 +37,5 @@ def serve(
         # One that has served before goes on from the copy that was good, and says so.
         if last_verified.read(model) is None:
             raise
+    launch.refuse_taken(host, port)
     launch.serve(model, port, host)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -265,6 +266,16 @@ def test_a_wrong_setting_is_bad_input_before_a_service_starts(
 ) -> None:
     monkeypatch.setenv(f"CONSILIUM_{name}", value)
     assert told in _refused(capsys, ["serve", model])
+
+
+def test_a_port_that_is_taken_is_named(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        told = _refused(capsys, ["serve", model, "--port", str(port)])
+    assert f"got '127.0.0.1:{port}', must be free to listen at (Address already in use)" in told
 
 
 def test_a_key_s_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
