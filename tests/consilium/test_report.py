@@ -58,7 +58,7 @@ def test_a_finding_has_its_answer_probability_interval_and_operating_point(page:
     assert '<rect class="band" x="62.00%" y="4" width="21.00%"' in page
 
 
-POINT_TEXT = "from 30 %: sensitivity 90 % [80 %, 95 %], specificity 70 %"
+POINT_TEXT = "from 30 %: sensitivity 90 % [80 %, 95 %], specificity 70 % [60 %, 80 %]"
 
 
 def test_what_the_model_cannot_tell_is_said_in_words(eventful: str) -> None:
