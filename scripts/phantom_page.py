@@ -223,14 +223,29 @@ def fusions(folder: Path) -> Iterator[str]:
 
 def starving(folder: Path) -> Iterator[str]:
     yield from ("## Against the strong modality that starves the weak", "")
-    shares = pd.read_csv(folder / "shares.csv")
-    for title in ("auroc_share", "information_share"):
-        yield from paragraph(f"{title.replace('_', ' ').capitalize()}, by what the model hears:")
-        macro = shares[shares["finding"] == MACRO]
+    shares, differences = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "differences"))
+    macro = shares[shares["finding"] == MACRO]
+    yield from paragraph(f"""
+        The recipe `phantom-demo`, trained {macro["seeds"].max()} times each with more and more of what is said to help;
+        the ensemble is the mean probability of the trainings with own heads. Means over findings and seeds. *Less
+        plain's* is the NLL on what each study has, less that of the plain training (below 0 is better).""")
+    bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == "as_present")]
+    spread = macro[macro["subset"] == "as_present"][["contender", "information_share_sd"]]
+    for title, called in (("auroc_share", "AUROC"), ("information_share", "information")):
+        yield from paragraph(f"Share of the possible {called}, by what the model hears:")
         shown = macro.pivot_table(index="contender", columns="subset", values=title, sort=False)
-        columns = {"trained with": words("contender")}
+        columns: dict[str, Column] = {"trained with": words("contender")}
         columns |= {name.replace("_", " ").replace("+", " + "): just(name) for name in shown.columns}
         yield from table(shown.reset_index(), columns)
+    yield from paragraph("What each bought:")
+    lines = bought.merge(spread, on="contender")
+    columns = {
+        "trained with": words("contender"),
+        "less plain's": interval("nll_difference", signed=True),
+        "AUROC more": interval("auroc_difference", signed=True),
+        "sd of its share of information between seeds": just("information_share_sd"),
+    }
+    yield from table(lines, columns)
 
 
 def shifted(file: Path) -> Iterator[str]:
