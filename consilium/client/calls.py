@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +28,7 @@ from consilium.schemas import (
     ResultAnswer,
     SimilarAnswer,
     SimilarRequest,
+    parse_request,
 )
 
 Token = str | Callable[[], str] | None
@@ -95,8 +97,9 @@ class Calls:
         attempt = Attempt("GET", _place("results", "result_id", result_id))
         return exchange(attempt, reader(ResultAnswer), self._patience)
 
-    def _feedback(self, request: FeedbackRequest) -> Exchange[FeedbackAnswer]:
-        body = {"content": request.model_dump_json().encode()}
+    def _feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> Exchange[FeedbackAnswer]:
+        given = json.dumps({"result_id": str(result_id), "findings": dict(findings)}).encode()
+        body = {"content": parse_request(FeedbackRequest, given).model_dump_json().encode()}
         headers = {"Content-Type": "application/json"}
         attempt = Attempt("POST", "/v1/feedback", headers, body, repeatable=False)
         return exchange(attempt, reader(FeedbackAnswer), self._patience)

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar, Unpack, cast
 
@@ -33,7 +33,6 @@ from consilium.schemas import (
     ExplainRequest,
     ExplanationAnswer,
     FeedbackAnswer,
-    FeedbackRequest,
     JobAnswer,
     JobKind,
     ModelInformation,
@@ -192,9 +191,15 @@ class Client(Calls):
         """What was recorded of an earlier answer."""
         return self._run(self._result(result_id))
 
-    def feedback(self, request: FeedbackRequest) -> FeedbackAnswer:
-        """Keep what was confirmed after an earlier answer. Not sent again where it may have arrived."""
-        return self._run(self._feedback(request))
+    def feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> FeedbackAnswer:
+        """Keep what was confirmed after an earlier answer. Not sent again where it may have arrived.
+
+        Parameters
+        ----------
+        findings : mapping of finding's name to str
+            ``present``, ``absent`` or ``unknown``.
+        """
+        return self._run(self._feedback(result_id, findings))
 
     def ready(self) -> bool:
         """Whether the service can be reached and has a model. Never raises for it, and never waits."""
@@ -305,9 +310,9 @@ class AsyncClient(Calls):
         """See `Client.result`."""
         return await self._run(self._result(result_id))
 
-    async def feedback(self, request: FeedbackRequest) -> FeedbackAnswer:
+    async def feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> FeedbackAnswer:
         """See `Client.feedback`."""
-        return await self._run(self._feedback(request))
+        return await self._run(self._feedback(result_id, findings))
 
     async def ready(self) -> bool:
         """See `Client.ready`."""

@@ -19,7 +19,6 @@ from consilium.schemas import (
     ExplanationAnswer,
     ExplanationLine,
     FeedbackAnswer,
-    FeedbackRequest,
     JobAnswer,
     ModelInformation,
     ResultAnswer,
@@ -143,13 +142,12 @@ def newer(said: BaseModel) -> dict[str, Any]:
     return plain | {"since_2031": {"more": [1]}}
 
 
-FEEDBACK = FeedbackRequest.model_validate({"result_id": ID, "findings": {"pneumonia": "absent"}})
 ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [
     (DiagnosisAnswer, examples.DIAGNOSIS, lambda client: client.diagnose([b"x"])),
     (ExplanationAnswer, examples.EXPLANATION, lambda client: client.explain([b"x"])),
     (SimilarAnswer, examples.SIMILAR, lambda client: client.similar([b"x"])),
     (ResultAnswer, examples.RESULT, lambda client: client.result(ID)),
-    (FeedbackAnswer, examples.FEEDBACK, lambda client: client.feedback(FEEDBACK)),
+    (FeedbackAnswer, examples.FEEDBACK, lambda client: client.feedback(ID, {"pneumonia": "absent"})),
     (ModelInformation, examples.MODEL, lambda client: client.model()),
     (JobAnswer, JOB, lambda client: client.job(ID)),
 ]
@@ -177,3 +175,18 @@ def test_lines_and_problems_of_a_newer_service_are_read_too(kind: Kind) -> None:
     assert second.detail == PROBLEM["problem"]["detail"]
     with pytest.raises(ServiceProblem, match="415"):
         ask(kind, lambda _: httpx.Response(415, json=lines[0]["problem"]), lambda client: client.job(ID))
+
+
+@both
+def test_feedback_says_what_was_confirmed_of_which_answer(kind: Kind) -> None:
+    asked: list[httpx.Request] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json=examples.FEEDBACK)
+
+    ask(kind, service, lambda client: client.feedback(ID, {"pneumonia": "absent"}))
+    assert json.loads(asked[0].content) == {"result_id": str(ID), "findings": {"pneumonia": "absent"}}
+    with pytest.raises(InputError, match="maybe"):
+        ask(kind, service, lambda client: client.feedback(ID, {"pneumonia": "maybe"}))
+    assert len(asked) == 1
