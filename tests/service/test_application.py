@@ -135,7 +135,8 @@ def test_all_findings_are_explained_unless_some_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("findings", "field"), [(["pneumnia"], "finding"), ([], "findings"), (["pneumonia", "pneumonia"], "findings")]
+    ("findings", "field"),
+    [(["pneumonia", "pneumnia"], "findings[1]"), ([], "findings"), (["pneumonia", "pneumonia"], "findings")],
 )
 def test_findings_that_cannot_be_explained_are_refused(findings: list[str], field: str) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
