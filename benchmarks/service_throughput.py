@@ -2,7 +2,8 @@
 
 Requests with a note, two values, an age and either a small PNG or a 1024 × 1024 DICOM come from 1, 4 and 16 callers at
 once. Beside each, in the same round, the bare model is called in a loop on tensors in memory, with the same number of
-threads: one study at a time, and at the batch size that is best. Shares are medians over the rounds.
+threads: one study at a time, and at the batch size that is best, which is the servers', too. Shares are medians over
+the rounds.
 
 For one caller the whole way is told from its parts, too: reading the form, decoding, answering and committing, each
 called alone in this process. With ``--peers`` the same model stands behind LitServe, `mlflow models serve` and a pair
@@ -36,7 +37,7 @@ from typing import Any
 
 import httpx
 import torch
-from _peers import MODEL, PORT
+from _peers import BATCH, MODEL, PORT
 from _random_model import model_folder, study
 from PIL import Image as Picture
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -152,9 +153,15 @@ def dicom(side: int) -> bytes:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, ready: str, folder: Path) -> Iterator[None]:
+def running(command: Sequence[str], port: int, ready: str, folder: Path, batch: int) -> Iterator[None]:
     """A server of `command` in a process group of its own, once ``ready`` answers."""
-    given = {MODEL: str(folder), PORT: str(port), "PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"}
+    given = {
+        MODEL: str(folder),
+        PORT: str(port),
+        BATCH: str(batch),
+        "PYTHONPATH": f"{HERE}:{HERE.parent}",
+        "OMP_NUM_THREADS": "1",
+    }
     given["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(
@@ -193,7 +200,7 @@ def as_json(shape: Callable[[Sent], dict[str, Any]], sent: Sent) -> tuple[bytes,
     return json.dumps(shape(sent)).encode(), {"Content-Type": "application/json"}
 
 
-def peers(stack: ExitStack, folder: Path, room: Path) -> dict[str, Server]:
+def peers(stack: ExitStack, folder: Path, room: Path, batch: int) -> dict[str, Server]:
     """Each with its model on one thread."""
     import mlflow
 
@@ -211,9 +218,9 @@ def peers(stack: ExitStack, folder: Path, room: Path) -> dict[str, Server]:
     )
     front = [*python, "bentoml", "serve", "_peers.bentoml_server:Front", "--host", "127.0.0.1", "--port", str(ports[1])]
     served = ["mlflow", "models", "serve", "-m", str(room / "pyfunc"), "--env-manager", "local", "-p", str(ports[2])]
-    stack.enter_context(running([*python, "_peers.litserve_server"], ports[0], "/health", folder))
-    stack.enter_context(running(front, ports[1], "/readyz", folder))
-    stack.enter_context(running([*python, *served], ports[2], "/ping", folder))
+    stack.enter_context(running([*python, "_peers.litserve_server"], ports[0], "/health", folder, batch))
+    stack.enter_context(running(front, ports[1], "/readyz", folder, batch))
+    stack.enter_context(running([*python, *served], ports[2], "/ping", folder, batch))
     return {
         "LitServe": Server(f"{lit}/predict", partial(as_json, Sent.peer)),
         "BentoML depends": Server(f"{bento}/diagnose", partial(as_json, Sent.bento)),
@@ -358,8 +365,9 @@ def main() -> None:
         diagnostician = Diagnostician.load(folder, "cpu")
         best = best_batch(diagnostician, given.seconds / 2)
         os.environ["CONSILIUM_HOME"] = str(room)  # What it answers is no part of the user's record.
-        servers = peers(stack, folder, room) if given.peers else {}
-        ours = stack.enter_context(RunningService(folder, {"model_threads": given.threads, "device": "cpu"}))
+        servers = peers(stack, folder, room, best) if given.peers else {}
+        chosen = {"model_threads": given.threads, "device": "cpu", "batch_size": best}
+        ours = stack.enter_context(RunningService(folder, chosen))
         servers = {SERVICE: Server(f"{ours.url}/v1/diagnose", Sent.form), **servers}
         for _ in range(given.rounds):
             for one in sent:

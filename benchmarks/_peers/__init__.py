@@ -18,7 +18,8 @@ from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
 from consilium.study import Study
 
-MODEL, PORT, BATCH = "PEER_MODEL", "PEER_PORT", 16
+MODEL, PORT, BATCH = "PEER_MODEL", "PEER_PORT", "PEER_BATCH"
+"""Variables of the environment: the model's folder, where to listen, the most studies in one batch."""
 
 
 def load() -> Diagnostician:

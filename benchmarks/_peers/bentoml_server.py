@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import pickle
 from typing import Any
 
@@ -19,7 +20,7 @@ class Model:
     def __init__(self) -> None:
         self.model = load()
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
+    @bentoml.api(batchable=True, max_batch_size=int(os.environ[BATCH]), max_latency_ms=60_000)
     def diagnose(self, studies: list[str]) -> list[dict[str, Any]]:
         # Written a moment ago by `Front`, in this benchmark's own process group.
         prepared = [pickle.loads(base64.b64decode(study)) for study in studies]

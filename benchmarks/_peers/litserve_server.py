@@ -31,5 +31,7 @@ class Api(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Api(max_batch_size=BATCH, batch_timeout=0.005), accelerator="cpu", timeout=120)
+    server = litserve.LitServer(
+        Api(max_batch_size=int(os.environ[BATCH]), batch_timeout=0.005), accelerator="cpu", timeout=120
+    )
     server.run(host="127.0.0.1", port=int(os.environ[PORT]), generate_client_file=False, log_level="warning")
