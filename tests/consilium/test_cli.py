@@ -441,7 +441,15 @@ def test_an_interrupted_training_says_how_to_go_on(cohort: Path, tmp_path: Path)
     command = [sys.executable, "-m", "consilium.cli", "train", "phantom-tiny", "--cohort", str(cohort)]
     command += ["--set", "training.epochs=500", "--set", "training.patience=500", "--set", "name=interrupted"]
     home = {"CONSILIUM_HOME": str(tmp_path / "home"), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    with subprocess.Popen(command, env=os.environ | home, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        env=os.environ | home,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # These tests may run in the background, where interrupts are ignored, and what they start would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread holds a lock
+    ) as process:
         assert process.stderr is not None
         said = ""
         while "epoch 1 of" not in said and process.poll() is None:
