@@ -60,10 +60,10 @@ class FindingSet:
     def names(self) -> tuple[str, ...]:
         return tuple(finding.name for finding in self.findings)
 
-    def index(self, name: str) -> int:
-        """Position of the finding called `name`; `InputError` where there is none."""
+    def index(self, name: str, field: str = "finding") -> int:
+        """Position of the finding called `name`; `InputError` of `field` where there is none."""
         if name not in self.names:
-            raise InputError("finding", name, f"must be one of {', '.join(self.names)}")
+            raise InputError(field, name, f"must be one of {', '.join(self.names)}")
         return self.names.index(name)
 
     def to_json(self) -> dict[str, object]:

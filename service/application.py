@@ -104,8 +104,7 @@ async def _worklist(request: Request) -> Response:
         origin = doors.origin_of(request)
         with ExitStack() as held:
             held.enter_context(engine.worklists.place())
-            with engine.metrics.stage("receive"), tracing.stage("receive"):
-                studies = await _receive(request, engine.settings, read_worklist)
+            studies = await _receive(request, engine, read_worklist)
             _charge(request, studies)
             return WorklistResponse(engine, studies, origin, held.pop_all())
 
@@ -118,8 +117,7 @@ async def _submit(request: Request) -> Response:
         # Until it is kept, its body lies in memory as a worklist's does.
         with engine.worklists.place():
             await job_doors.check_room(request, engine)
-            with engine.metrics.stage("receive"), tracing.stage("receive"):
-                studies = await _receive(request, engine.settings, read_job)
+            studies = await _receive(request, engine, read_job)
             _charge(request, studies)
             return await job_doors.submit(request, engine, studies)
 
@@ -233,8 +231,7 @@ async def _multipart(
     explaining = batcher is engine.explanations
     seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
     with _admit(batcher, settings) as place:
-        with engine.metrics.stage("receive"), tracing.stage("receive"):
-            form = await _receive(request, settings, read_form)
+        form = await _receive(request, engine, read_form)
         async with in_time(seconds, "The answer"):
             return _sent(await while_connected(request, answer(form, place, origin)))
 
@@ -256,15 +253,16 @@ def _charge(request: Request, studies: list[Form]) -> None:
 
 
 async def _receive(
-    request: Request, settings: Settings, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
+    request: Request, engine: Engine, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
 ) -> Read:
-    body = request.stream()
-    async with in_time(settings.receive_timeout_s, "The body", HTTPStatus.REQUEST_TIMEOUT):
-        try:
-            return await read(request.headers, body, settings)
-        except InputError:
-            await _drain(body)
-            raise
+    body, seconds = request.stream(), engine.settings.receive_timeout_s
+    with engine.metrics.stage("receive"), tracing.stage("receive"):
+        async with in_time(seconds, "The body", HTTPStatus.REQUEST_TIMEOUT):
+            try:
+                return await read(request.headers, body, engine.settings)
+            except InputError:
+                await _drain(body)
+                raise
 
 
 async def _drain(body: AsyncIterator[bytes]) -> None:

@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from consilium.diagnosis import Diagnosis, Explanation
-from consilium.errors import InputError
 from consilium.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
@@ -157,10 +156,8 @@ class Engine:
     async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
         """The answer of `POST /v1/explain`, recorded."""
         request = parse_request(ExplainRequest, form.request)
-        names = self.model.findings.names
         for number, name in enumerate(request.findings or ()):
-            if name not in names:
-                raise InputError(f"findings[{number}]", name, f"must be one of {', '.join(names)}")
+            self.model.findings.index(name, f"findings[{number}]")
         draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference, origin.task)
         case = await self._prepare(form, request, draft)
         with draft.stage("explain"):

@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from consilium import __version__
@@ -88,10 +88,16 @@ class Tracing:
 
 def note_answer(span: Span, method: str, endpoint: str, status: int, request_id: str) -> None:
     """Note on a request's span how it ended, and its id as it stands in the log."""
-    span.set_attributes({"http.request.method": method, "http.route": endpoint, "http.response.status_code": status})
-    span.set_attribute("consilium.request_id", request_id)
+    span.set_attributes(
+        {
+            "http.request.method": method,
+            "http.route": endpoint,
+            "http.response.status_code": status,
+            "consilium.request_id": request_id,
+        }
+    )
     if status >= _SERVER_ERROR:
-        span.set_status(Status(StatusCode.ERROR))
+        span.set_status(StatusCode.ERROR)
 
 
 tracing = Tracing()

@@ -106,8 +106,7 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
         whole["novelty"] = np.asarray(_strangest(doubts.p_values) < rule.novelty)
     if rule.required:
         column = {modality: position for position, modality in enumerate(Modality)}
-        needed = present[:, [column[modality] for modality in rule.required]]
-        whole["required"] = needed.sum(axis=1) < len(rule.required)
+        whole["required"] = np.any(~present[:, [column[modality] for modality in rule.required]], axis=1)
     if rule.image_quality:
         whole["image_quality"] = doubts.faulty
     single = doubts.sets.sum(axis=2) == 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.form import Form
@@ -95,10 +95,7 @@ class Shelf:
     def end(self, taken: Taken) -> None:
         """Every study of the job has its answer or its problem."""
         with self._database.writing() as session:
-            row = session.scalars(select(JobRow).where(_held(taken)).with_for_update()).first()
-            if row is None:
-                raise Superseded(f"job {taken.job_id} is not held any more")
-            close(row, DONE, self._settings)
+            close(_held(session, taken), DONE, self._settings)
         wipe(self._database, taken.job_id)
 
     def form(self, task: Task) -> Form:
@@ -146,15 +143,18 @@ class Shelf:
 
     def _change(self, taken: Taken, **values: object) -> None:
         with self._database.writing() as session:
-            row = session.scalars(select(JobRow).where(_held(taken)).with_for_update()).first()
-            if row is None:
-                raise Superseded(f"job {taken.job_id} is not held any more")
+            row = _held(session, taken)
             for name, value in values.items():
                 setattr(row, name, value)
 
 
-def _held(taken: Taken) -> ColumnElement[bool]:
-    return and_(JobRow.job_id == taken.job_id, JobRow.owner == taken.owner, JobRow.state == RUNNING)
+def _held(session: Session, taken: Taken) -> JobRow:
+    """The row of the job, locked; `Superseded` where it is another's now."""
+    own = and_(JobRow.job_id == taken.job_id, JobRow.owner == taken.owner, JobRow.state == RUNNING)
+    row = session.scalars(select(JobRow).where(own).with_for_update()).first()
+    if row is None:
+        raise Superseded(f"job {taken.job_id} is not held any more")
+    return row
 
 
 def study_name(job_id: UUID, study: int) -> str:
