@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
-import pytest
 
-from consilium.artifact import save_artifact
 from consilium.schemas import DiagnosisAnswer, JobAnswer
 from service.launch import RunningService
-from tests.consilium.tiny_artifact import tiny_artifact
+from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, png
 
 STUDIES = 40
 NAME = "Zq17Quill"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("handed-over")
-    save_artifact(folder / "artifact", tiny_artifact())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONSILIUM_HOME", str(folder))
-        yield folder
-
-
-def service(home: Path) -> RunningService:
-    return RunningService(home / "artifact", {"model_threads": 1, "device": "cpu", "job_lease_s": 1, "job_places": 1})
+def service(model: Path) -> RunningService:
+    return RunningService(model, {"model_threads": 1, "device": "cpu", "job_lease_s": 1, "job_places": 1})
 
 
 def worklist() -> list[tuple[str, Any]]:
@@ -51,13 +37,8 @@ def shown(client: httpx.Client, job: JobAnswer) -> JobAnswer:
     return JobAnswer.model_validate_json(answer.text)
 
 
-def kill(running: RunningService) -> None:
-    for process in [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]:
-        process.send_signal(signal.SIGKILL)
-
-
-def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Path) -> None:
-    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Path, tiny_folder: Path) -> None:
+    with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         taken = client.post("/v1/jobs", files=worklist(), headers={"Idempotency-Key": "night"})
         assert taken.status_code == 202, taken.text
         job = JobAnswer.model_validate_json(taken.text)
@@ -72,7 +53,7 @@ def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Pat
     assert NAME.encode() not in held
     assert RECORDS["notes"][0]["text"].encode() not in held
 
-    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+    with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         again = client.post("/v1/jobs", files=worklist(), headers={"Idempotency-Key": "night"})
         assert (again.content, again.headers["Idempotent-Replayed"]) == (taken.content, "true")
         while shown(client, job).state != "done":

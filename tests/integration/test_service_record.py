@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
-import psutil
-import pytest
 
-from consilium.artifact import save_artifact
 from consilium.schemas import DiagnosisAnswer, ResultAnswer
 from service.launch import RunningService
-from tests.consilium.tiny_artifact import tiny_artifact
+from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, form, png
 
 ENOUGH = 40
 """Answers that are acknowledged before the service is killed."""
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("recorded")
-    save_artifact(folder / "artifact", tiny_artifact())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONSILIUM_HOME", str(folder))
-        yield folder
-
-
-def service(home: Path) -> RunningService:
-    return RunningService(home / "artifact", {"model_threads": 1, "device": "cpu"})
+def service(model: Path) -> RunningService:
+    return RunningService(model, {"model_threads": 1, "device": "cpu"})
 
 
 async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> None:
@@ -50,20 +36,18 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
             assert answer.status_code == 200, answer.text
             told[name] = answer.content
 
-    async def kill() -> None:
+    async def kill_amid() -> None:
         while len(told) < ENOUGH:
             await asyncio.sleep(0.01)
-        family = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-        for process in family:
-            process.send_signal(signal.SIGKILL)
+        kill(running)
 
     async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
-        await asyncio.gather(kill(), *[ask(client, caller) for caller in range(8)])
+        await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(8)])
 
 
-def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path) -> None:
+def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path, tiny_folder: Path) -> None:
     told: dict[str, bytes] = {}
-    with service(home) as running:
+    with service(tiny_folder) as running:
         asyncio.run(asyncio.wait_for(ask_until_killed(running, told), 120))
     assert len(told) >= ENOUGH
     answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in told.items()}
@@ -72,7 +56,7 @@ def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path)
         kept = {UUID(hex=line) for (line,) in record.execute("SELECT result_id FROM results")}
     assert {answer.result_id for answer in answers.values()} <= kept
 
-    with service(home) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+    with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         for name, answer in list(answers.items())[-10:]:
             again = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": name})
             assert (again.status_code, again.content) == (200, told[name])
