@@ -226,9 +226,9 @@ def starving(folder: Path) -> Iterator[str]:
     shares, differences = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "differences"))
     macro = shares[shares["finding"] == MACRO]
     yield from paragraph(f"""
-        The recipe `phantom-demo`, trained {macro["seeds"].max()} times each with more and more of what is said to help;
-        the ensemble is the mean probability of the trainings with own heads. Means over findings and seeds. *Less
-        plain's* is the NLL on what each study has, less that of the plain training (below 0 is better).""")
+        One recipe, trained {macro["seeds"].max()} times each with more and more of what is said to help; the ensemble
+        is the mean probability of the trainings with own heads. Means over findings and seeds. *Less plain's* is the
+        NLL on what each study has, less that of the plain training (below 0 is better).""")
     bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == "as_present")]
     spread = macro[macro["subset"] == "as_present"][["contender", "information_share_sd"]]
     for title, called in (("auroc_share", "AUROC"), ("information_share", "information")):

@@ -1,6 +1,7 @@
 """BentoML's own adaptive batching: a service that reads the study, and one with the model, which it depends on.
 
-``bentoml serve _peers.bentoml_server:Front``. A study goes from one process to the other as BentoML hands it on.
+``bentoml serve _peers.bentoml_server:Front``. What the model reads of a study goes from one process to the other
+pickled.
 """
 
 from __future__ import annotations
