@@ -18,6 +18,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
 from consilium.cli import bento, cohorts, demo, diagnose, fusions, keys, models, record, serve, shifts, sweep, train
+from consilium.cli.output import logging_restored
 from consilium.errors import CohortError, ConsiliumError, InputError, ServiceProblem
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -54,7 +55,8 @@ for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, serve, ben
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
     try:
-        code = app(args=arguments, prog_name="consilium", standalone_mode=False)
+        with logging_restored():
+            code = app(args=arguments, prog_name="consilium", standalone_mode=False)
     except ClickException as error:
         # Without arguments the help was shown, and is all there is to say.
         helped = isinstance(error, NoArgsIsHelpError)

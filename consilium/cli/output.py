@@ -84,6 +84,22 @@ def make_room(path: Path | None, *, folder: bool = False) -> None:
         raise InputError("--out", str(path), rule)
 
 
+_OURS = ("consilium", "training", "service")
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Leave logging, which belongs to the whole process, as it was, whatever a command makes of it."""
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in (None, *_OURS)}
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def log_to_terminal() -> None:
     """Lines of our own packages from INFO on, of all others from WARNING on, to standard error."""
     handler: logging.Handler = logging.StreamHandler()
@@ -92,7 +108,7 @@ def log_to_terminal() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[handler], force=True
     )
-    for name in ("consilium", "training", "service"):
+    for name in _OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     # MLflow would write a line for every table that it makes in a new store.
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

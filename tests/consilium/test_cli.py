@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import signal
 import socket
@@ -88,6 +89,16 @@ def test_every_command_has_help_with_an_example(command: list[str], capsys: pyte
     assert main([*command, "--help"]) == 0
     said = capsys.readouterr().out
     assert f"Example: consilium {' '.join(command)}" in " ".join(said.split())
+
+
+def test_a_command_leaves_logging_as_it_was(tmp_path: Path) -> None:
+    def state() -> list[object]:
+        loggers = [logging.getLogger(name) for name in (None, "consilium", "training", "service")]
+        return [(logger.level, logger.handlers[:]) for logger in loggers]
+
+    before = state()
+    assert main(["train", "phantom-tiny", "--cohort", str(tmp_path / "nowhere")]) == 2
+    assert state() == before
 
 
 def test_help_waits_for_nothing_heavy() -> None:

@@ -197,7 +197,7 @@ def test_the_command_says_the_same_of_a_model_here_and_of_a_service(
     assert there == f"{here}report: {page}\n"
     assert page.read_text().startswith("<!doctype html>")
     assert main(["diagnose", "--url", service.url, "--note", "history=fever", "--finding", "gout"]) == 2
-    assert "the service answered 422: finding: got 'gout'" in capsys.readouterr().err
+    assert "the service answered 422: findings[0]: got 'gout'" in capsys.readouterr().err
 
 
 def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnostician: Diagnostician) -> None:

@@ -143,6 +143,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_stays(
     alias, loads, metrics = following(point(NAME, versions["first"]))
     first = alias.first()
     point(NAME, versions[what])
+    caplog.clear()
     with caplog.at_level(logging.ERROR, "consilium.service"):
         assert alias.follow(first) is first
         assert alias.follow(first) is first, "and not tried again"
@@ -245,6 +246,7 @@ def test_an_outage_is_waited_out(
     first = alias.first()
     point(NAME, versions["second"])
     away.setenv(*NOWHERE)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "consilium.service"):
         assert alias.follow(first) is first
         assert alias.follow(first) is first
