@@ -86,6 +86,8 @@ class Callers:
     ) -> None:
         self.heard = Heard()
         self.requests = requests
+        self.allowed = requests
+        """How many requests may begin."""
         self._url, self._headers = url, {"Authorization": f"Bearer {token}"}
         self._parts = [asked.parts() for asked in studies]
         self._concurrency = concurrency
@@ -118,7 +120,6 @@ class Callers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._open.set()
         self._thread.join(60)
 
     def finish(self) -> None:
@@ -126,7 +127,8 @@ class Callers:
         self.reach(self.requests)
 
     def reach(self, done: int) -> None:
-        """Wait until so many requests have had their answer."""
+        """Wait until so many requests, which may begin, have had their answer."""
+        self.allowed = max(self.allowed, done)
         deadline = time.monotonic() + _PATIENCE_S
         last = self._done
         while self._done < min(done, self.requests):
@@ -160,7 +162,7 @@ class Callers:
 
     async def _ask_on(self, client: httpx.AsyncClient) -> None:
         while (number := next(self._number)) < self.requests:
-            while not self._open.is_set():
+            while not self._stopping.is_set() and (not self._open.is_set() or number >= self.allowed):
                 await asyncio.sleep(0.02)
             if self._stopping.is_set():
                 return

@@ -34,7 +34,7 @@ SETTINGS: dict[str, object] = {
     "requests_per_minute": 10_000_000,
     # Together they are how long a killed process's claims of idempotency keys keep the next attempt waiting.
     "answer_timeout_s": 20,
-    "record_timeout_s": 2,
+    "record_timeout_s": 4,
 }
 
 
@@ -165,7 +165,10 @@ class _Campaign:
                 (plan.second_move, partial(self._move, third)),
                 (plan.all_killed, partial(self._kill_all, stays=third)),
             ]
-            for share, event in events:
+            ends = [share for share, _ in events[1:]] + [1.0]
+            for (share, event), end in zip(events, ends, strict=True):
+                # However slow an event is, there are requests left for what comes after it.
+                callers.allowed = round(end * plan.requests)
                 callers.reach(round(share * plan.requests))
                 event()
             callers.finish()
