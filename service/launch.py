@@ -25,7 +25,7 @@ from consilium.store import tracking_uri
 from service.auth.keyring import KeyRing
 from service.auth.keys import keys_path
 from service.binding import LOOPBACK, die_with_supervisor, is_loopback
-from service.record.database import read_url
+from service.record.database import read_url, refuse_unusable
 from service.record.keys import make_keys
 from service.record.settings import absolute_url, embedded_keys, embedded_url
 from service.settings import PREFIX, load_settings
@@ -87,7 +87,7 @@ def refuse_open_host(host: str) -> None:
 
 def refuse_settings(model: str) -> None:
     """Raise `InputError` where a setting of the environment is wrong: a service that ends says it less plainly."""
-    read_url(load_settings(model).record_url.get_secret_value())
+    refuse_unusable(read_url(load_settings(model).record_url.get_secret_value()))
 
 
 def refuse_taken(host: str, port: int) -> None:

@@ -101,7 +101,8 @@ def document(app: FastAPI) -> str:
         ref_template=_REFS,
     )
     described.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-    for path, summary in (("/livez", "The process answers."), ("/readyz", "The model is loaded and has answered.")):
+    ready = "The model is loaded and has answered, and the record was reached."
+    for path, summary in (("/livez", "The process answers."), ("/readyz", ready)):
         health = {"summary": summary, "tags": ["health"], "responses": _health(path), "security": []}
         described["paths"][path] = {"get": health}
     described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

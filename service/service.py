@@ -18,7 +18,7 @@ from service import binding, connections, logs
 from service.application import create_app
 from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
-from service.record.database import read_url
+from service.record.database import read_url, refuse_unusable
 from service.record.keys import read_keys
 from service.settings import Settings, load_settings
 from service.tracing import tracing
@@ -64,7 +64,7 @@ class Consilium:
             logs.configure(settings.log_format)
             refuse_unguarded(settings)
             read_keys(settings.record_keys)
-            read_url(settings.record_url.get_secret_value())
+            refuse_unusable(read_url(settings.record_url.get_secret_value()))
             if settings.insecure:
                 binding.refuse_open_host()
         except ConsiliumError as error:
@@ -72,7 +72,7 @@ class Consilium:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """In the worker: begin to load the model. Until it is there, liveness answers and readiness does not."""
+        """In the worker: begin to load the model. It is alive at once, ready once model and record are there."""
         if binding.is_supervised():
             binding.die_with_supervisor()
         try:
@@ -105,7 +105,7 @@ class Consilium:
             self._engine = app.state.engine = engine
 
     async def __is_ready__(self) -> bool:
-        return self._engine is not None and self._engine.ready
+        return self._engine is not None and self._engine.ready and self._engine.recorder.ready
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,6 +30,8 @@ from consilium.errors import ConsiliumError, InputError
 
 SETTING = "CONSILIUM_RECORD_URL"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_SQLITE_HEADER = b"SQLite format 3\0"
+"""Of every database that is not empty. Source: sqlite.org, Database File Format, 1.3."""
 _MIGRATION_LOCK = 0x636F6E73
 """Of PostgreSQL's advisory locks the one that migration takes: "cons"."""
 
@@ -61,6 +64,41 @@ def read_url(given: str) -> URL:
     raise InputError(SETTING, url.render_as_string(hide_password=True), rule)
 
 
+def refuse_unusable(url: URL) -> None:
+    """Raise `InputError` where no SQLite record can be at `url`, however long it is waited for; nothing is made.
+
+    A file that is locked now, or a server that does not answer, is none of this.
+    """
+    if url.get_backend_name() != "sqlite":
+        return
+    path = Path(url.database or "")
+    rule = _broken_rule(path)
+    if rule is not None:
+        raise InputError(SETTING, url.render_as_string(hide_password=True), rule)
+
+
+def _broken_rule(path: Path) -> str | None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "must name a file"
+        with path.open("rb") as file:
+            header = file.read(len(_SQLITE_HEADER))
+    except FileNotFoundError:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        return f"must name a file that can be read ({error.strerror})"
+    else:
+        if header not in (b"", _SQLITE_HEADER):
+            return "must name an SQLite database, or a file that does not exist yet"
+        folder = path.absolute().parent
+        if not os.access(path, os.W_OK):
+            return "must name a file that can be written"
+    # SQLite writes other files beside its own.
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return f"must lie in a folder that can be written, which {str(folder)!r} is not"
+    return None
+
+
 class Database:
     """Sessions on the record. Several threads may use them, and several processes the same database.
 
@@ -85,6 +123,11 @@ class Database:
         """The file of an SQLite record."""
         is_sqlite = self.url.get_backend_name() == "sqlite"
         return Path(self.url.database or "") if is_sqlite else None
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was reached, and is migrated."""
+        return self._opened
 
     def open(self) -> None:
         """Migrate the database where that is due; under a lock, so that of several processes one does it.

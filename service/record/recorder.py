@@ -22,7 +22,7 @@ from service.batching import Batcher, BatchLimits
 from service.model import Case
 from service.problems import Unavailable
 from service.record import claims
-from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url
+from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
 from service.record.entries import Claim, Draft, Entry, Origin, Task
 from service.record.keys import read_keys
 from service.record.store import Store
@@ -35,6 +35,8 @@ Outcome = Exception | None
 
 _MOST_IN_ONE_COMMIT = 64
 _EXPIRE_EVERY_S = 60.0
+_RETRY_S = 2.0
+"""How often a record that was never reached is tried."""
 _LEASE_MARGIN_S = 5.0
 
 
@@ -62,12 +64,13 @@ class Recorder:
     async def start(self) -> None:
         """Read the keys, make or migrate the tables, open the queue.
 
-        A record that cannot be reached does not keep the service from starting: it is tried again at every answer.
+        A record that cannot be reached does not keep the service from starting: it is tried again until it is there,
+        and at every answer.
 
         Raises
         ------
         InputError
-            Where keys or URL cannot be right.
+            Where keys or URL cannot be right, nor become it.
         RecordTooNew
         """
         try:
@@ -150,9 +153,16 @@ class Recorder:
 
     def _open(self) -> None:
         settings = self._settings
-        database = Database(read_url(settings.record_url.get_secret_value()), settings.record_timeout_s)
+        url = read_url(settings.record_url.get_secret_value())
+        refuse_unusable(url)
+        database = Database(url, settings.record_timeout_s)
         self._store = Store(database, read_keys(settings.record_keys))
         database.open()
+
+    @property
+    def ready(self) -> bool:
+        """Whether answers can be expected: the record was reached once, or need not be."""
+        return not self._settings.record_required or self.opened.database.opened
 
     @property
     def opened(self) -> Store:
@@ -189,7 +199,7 @@ class Recorder:
                 await self._run(lambda: claims.expire(self.opened.database))
             except RecordUnavailable as error:
                 logger.warning("%s", error)
-            await asyncio.sleep(_EXPIRE_EVERY_S)
+            await asyncio.sleep(_EXPIRE_EVERY_S if self.opened.database.opened else _RETRY_S)
 
     async def _ask(self, question: Callable[[Store], Result]) -> Result:
         return await self._answered(self._run(lambda: question(self.opened)))

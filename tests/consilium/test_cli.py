@@ -270,6 +270,7 @@ def test_a_seed_below_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> 
         ("BACKEND", "fast", "CONSILIUM_BACKEND: got 'fast', input should be 'auto', 'eager'"),
         ("CANARY", "models:/a/3", "CONSILIUM_CANARY: got 'models:/a/3', must be models:/NAME@ALIAS"),
         ("RECORD_URL", "nonsense", "CONSILIUM_RECORD_URL: got 'no URL', must read sqlite:///FILE"),
+        ("RECORD_URL", "sqlite:////", "CONSILIUM_RECORD_URL: got 'sqlite:////', must name a file"),
     ],
 )
 def test_a_wrong_setting_is_bad_input_before_a_service_starts(

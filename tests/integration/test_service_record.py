@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -43,6 +46,30 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
 
     async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
         await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(8)])
+
+
+def test_a_service_is_not_ready_before_its_record_is(home: Path, tiny_folder: Path) -> None:
+    holder = sqlite3.connect(home / "record.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        running = service(tiny_folder)
+        starting = pool.submit(stack.enter_context, running)
+        try:
+            while not starting.done() and not _knows_its_model(running):
+                time.sleep(0.1)
+            assert httpx.get(f"{running.url}/livez").status_code == 200
+            assert httpx.get(f"{running.url}/readyz").status_code == 503
+        finally:
+            holder.close()
+        starting.result()
+        assert httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS), timeout=60).status_code == 200
+
+
+def _knows_its_model(running: RunningService) -> bool:
+    try:
+        return httpx.get(f"{running.url}/v1/model").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path, tiny_folder: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from consilium.errors import InputError
-from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url
+from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
 from service.record.keys import RecordKeys
 from service.record.store import Store
 from service.record.tables import Base, FeedbackRow
@@ -177,3 +179,64 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RecordUnavailable, match="record: "):
         Database(read_url(f"sqlite:///{tmp_path / 'file' / 'record.db'}")).open()
+
+
+def _table(place: Path) -> Path:
+    (place / "studies.csv").write_text("study_id,patient_id\n" * 100)
+    return place / "studies.csv"
+
+
+def _pipe(place: Path) -> Path:
+    os.mkfifo(place / "pipe")
+    return place / "pipe"
+
+
+@pytest.mark.parametrize(
+    ("made", "rule"),
+    [
+        (_table, "must name an SQLite database, or a file that does not exist yet"),
+        (_pipe, "must name a file"),
+        (lambda place: place, "must name a file"),
+        (lambda place: _table(place) / "record.db", "must name a file that can be read (Not a directory)"),
+    ],
+    ids=["a table", "a pipe", "a folder", "below a file"],
+)
+def test_what_can_never_be_a_record_is_refused_and_left_as_it_is(
+    tmp_path: Path, made: Callable[[Path], Path], rule: str
+) -> None:
+    url = f"sqlite:///{made(tmp_path)}"
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(InputError) as caught:
+        refuse_unusable(read_url(url))
+    assert (caught.value.field, caught.value.value, caught.value.rule) == ("CONSILIUM_RECORD_URL", url, rule)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("closed", ["record.db", "."])
+def test_a_record_that_cannot_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    path = tmp_path / "record.db"
+    path.touch()
+    # Nothing is closed to whoever runs the tests as root.
+    monkeypatch.setattr("os.access", lambda asked, _: asked != tmp_path / closed)
+    with pytest.raises(InputError, match=r"must name a file that can be written|must lie in a folder that can be"):
+        refuse_unusable(read_url(f"sqlite:///{path}"))
+    if closed == ".":
+        with pytest.raises(InputError, match="must lie in a folder that can be written"):
+            refuse_unusable(read_url(f"sqlite:///{tmp_path / 'new' / 'folder' / 'record.db'}"))
+
+
+def test_what_may_become_a_record_is_not_refused(tmp_path: Path) -> None:
+    for name in ("new/folder/record.db", "empty.db", "locked.db"):
+        path = tmp_path / name
+        if name == "empty.db":
+            path.touch()
+        if name == "locked.db":
+            holder = sqlite3.connect(path, isolation_level=None)
+            holder.execute("CREATE TABLE other (id)")
+            holder.execute("BEGIN EXCLUSIVE")
+        refuse_unusable(read_url(f"sqlite:///{path}"))
+    holder.close()
+    assert not (tmp_path / "new").exists()
+    refuse_unusable(read_url("postgresql://u:secret@nowhere.invalid/record"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -71,8 +72,31 @@ def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(
     assert str(password) not in caplog.text
 
 
+def test_a_record_that_is_locked_at_the_start_is_tried_until_it_is_there(
+    embedded_record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_RETRY_S", 0.01)
+    holder = sqlite3.connect(embedded_record / "record.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+
+    async def scenario(recorder: Recorder) -> None:
+        assert not recorder.ready
+        holder.execute("ROLLBACK")
+        while not recorder.ready:
+            await asyncio.sleep(0.01)
+
+    async def need_not_be(recorder: Recorder) -> None:
+        assert recorder.ready
+
+    exercise(need_not_be, record_timeout_s=0.1, record_required=False)
+    exercise(scenario, record_timeout_s=0.1)
+    holder.close()
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"record_keys": Path("none")}, {"record_url": "mysql://root@db/record"}], ids=["keys", "url"]
+    "wrong",
+    [{"record_keys": Path("none")}, {"record_url": "mysql://root@db/record"}, {"record_url": "sqlite:////"}],
+    ids=["keys", "url", "file"],
 )
 def test_what_cannot_be_right_keeps_the_service_from_starting(wrong: dict[str, Any]) -> None:
     async def scenario(_: Recorder) -> None:
