@@ -140,6 +140,10 @@ class RegistryError(ConsiliumError):
     """The model registry has no such model, version or alias, or cannot be reached."""
 
 
+class NotRegistered(RegistryError):
+    """The registry answers, and knows no such model, version or alias."""
+
+
 class RegistryUnreachable(RegistryError):
     """The registry or its store of artifacts gives no answer; it may give one later."""
 

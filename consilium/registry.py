@@ -20,7 +20,7 @@ from consilium import __version__
 from consilium.artifact import read_recipe, verify
 from consilium.copies import fetched_copy
 from consilium.diagnosis import ModelIdentity
-from consilium.errors import AlteredArtifact, InputError, RegistryError
+from consilium.errors import AlteredArtifact, InputError, NotRegistered, RegistryError
 from consilium.packed import is_packed, read_packed
 from consilium.recipe import Recipe
 from consilium.store import open_store, store_errors, tracking_uri
@@ -111,7 +111,8 @@ def resolve(source: str) -> ResolvedModel:
     InputError
         Where `source` names neither.
     RegistryError
-        Where the registry has no such model, version or alias, or its copy is not what was registered.
+        Where the registry has no such model, version or alias (`NotRegistered`), cannot be reached, or its copy is not
+        what was registered.
     ArtifactError
         Where the folder is incomplete or altered.
     """
@@ -288,7 +289,7 @@ def _record(client: MlflowClient, name: str, version: str, action: str, reason: 
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Version of each alias of the model `name`; `RegistryError` where there is no such model."""
+    """Version of each alias of the model `name`; `NotRegistered` where there is no such model."""
     with store_errors():
         from mlflow.exceptions import MlflowException
 
@@ -298,7 +299,7 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             known = ", ".join(list_models()) or "none"
-            raise RegistryError(f"model: got {name!r}, must be a registered model; there is: {known}") from None
+            raise NotRegistered(f"model: got {name!r}, must be a registered model; there is: {known}") from None
     return {alias: str(version) for alias, version in model.aliases.items()}
 
 
@@ -308,7 +309,7 @@ def _version(client: MlflowClient, name: str, version: str) -> MlflowVersion:
     if version.startswith("@"):
         if version[1:] not in aliases:
             known = ", ".join(sorted(aliases)) or "none"
-            raise RegistryError(f"{name}: got alias {version[1:]!r}, must be one of its aliases; there is: {known}")
+            raise NotRegistered(f"model {name} has no alias {version[1:]!r}; there is: {known}")
         number = aliases[version[1:]]
     with store_errors():
         from mlflow.exceptions import MlflowException
@@ -318,7 +319,7 @@ def _version(client: MlflowClient, name: str, version: str) -> MlflowVersion:
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-            raise RegistryError(f"{name}: got version {version!r}, must be one of its versions") from None
+            raise NotRegistered(f"{name}: got version {version!r}, must be one of its versions") from None
 
 
 def _registered(version: MlflowVersion, aliases: Mapping[str, str]) -> RegisteredVersion:

@@ -20,6 +20,7 @@ from consilium.errors import (
     AlteredArtifact,
     ConsiliumError,
     ModelFailure,
+    NotRegistered,
     RegistryError,
     RegistryUnreachable,
     UnsupportedArtifact,
@@ -91,6 +92,7 @@ class Alias:
         self.role = role
         self.last_refusal: Refusal | None = None
         self.reachable = True
+        self._registered = True
         self._refused: ModelIdentity | None = None
         self._load = load
         self._metrics = metrics
@@ -119,27 +121,32 @@ class Alias:
     def follow(self, loaded: Model | None) -> Model | None:
         """The model to go on with: `loaded`, or the one that the alias has moved to, ready to answer.
 
-        None where there is no such alias any more, in a role that need not be filled.
+        None where there is no such alias, or none any more, in a role that need not be filled.
         """
         try:
             identity = self._looked_up()
             if identity == self._refused or (loaded is not None and identity == loaded.identity):
                 return loaded
             return self._accepted(identity, None if loaded is None else Contract.of(loaded))
-        except (Refused, RegistryUnreachable):
-            return loaded
-        except RegistryError:
+        except NotRegistered:
             return loaded if self.role is Role.SERVING else None
+        except (Refused, RegistryError):
+            return loaded
 
     def _looked_up(self) -> ModelIdentity:
         try:
             identity = look_up(self.source)
+        except NotRegistered as error:
+            self._note_answer()
+            self._note_missing(error)
+            raise
         except RegistryError as error:
             self._note_outage(error)
             raise
-        if not self.reachable:
-            logger.info("%s: the registry answers again", self.source)
-        self._set_reachable(reachable=True)
+        self._note_answer()
+        if not self._registered:
+            logger.info("%s: the registry has it now", self.source)
+        self._set_registered(registered=True)
         if identity != self._refused:
             self._refused = None
         return identity
@@ -195,6 +202,16 @@ class Alias:
         logger.error("%s: version %s is refused (%s): %s", self.source, identity.version, reason, detail)
         return Refused(reason, detail)
 
+    def _note_answer(self) -> None:
+        if not self.reachable:
+            logger.info("%s: the registry answers again", self.source)
+        self._set_reachable(reachable=True)
+
+    def _note_missing(self, error: NotRegistered) -> None:
+        if self._registered:
+            logger.warning("%s: cannot be followed until it is registered: %s", self.source, _first_line(error))
+        self._set_registered(registered=False)
+
     def _note_outage(self, error: RegistryError) -> None:
         if self.reachable:
             logger.warning("%s: the registry does not tell; serving goes on: %s", self.source, _first_line(error))
@@ -203,6 +220,10 @@ class Alias:
     def _set_reachable(self, *, reachable: bool) -> None:
         self.reachable = reachable
         self._metrics.registry_reachable.labels(self.role.value).set(reachable)
+
+    def _set_registered(self, *, registered: bool) -> None:
+        self._registered = registered
+        self._metrics.alias_registered.labels(self.role.value).set(registered)
 
 
 def _reason(error: Exception) -> Reason:

@@ -88,6 +88,12 @@ class Metrics:
             ["role"],
             registry=registry,
         )
+        self.alias_registered = Gauge(
+            "consilium_alias_registered",
+            "Whether the registry had the role's alias when it last answered.",
+            ["role"],
+            registry=registry,
+        )
 
     def _define_answer_metrics(self, registry: CollectorRegistry) -> None:
         self.answers = Counter("consilium_answers", "Studies answered.", ["role", "version"], registry=registry)

@@ -9,7 +9,14 @@ from mlflow import MlflowClient
 
 from consilium import copies, registry
 from consilium.artifact import save_artifact, verify
-from consilium.errors import AlteredArtifact, ArtifactError, InputError, RegistryError, RegistryUnreachable
+from consilium.errors import (
+    AlteredArtifact,
+    ArtifactError,
+    InputError,
+    NotRegistered,
+    RegistryError,
+    RegistryUnreachable,
+)
 from consilium.recipe import Recipe
 from consilium.store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -121,13 +128,13 @@ def test_a_registration_inside_an_open_run_leaves_it_open(artifacts: list[Path])
 
 def test_names_that_lead_nowhere_are_refused_with_what_there_is(artifacts: list[Path], tmp_path: Path) -> None:
     _register(artifacts[0], "known")
-    with pytest.raises(RegistryError, match=r"got 'consilium-unknown'.*consilium-known"):
+    with pytest.raises(NotRegistered, match=r"got 'consilium-unknown'.*consilium-known"):
         registry.resolve("models:/consilium-unknown@champion")
-    with pytest.raises(RegistryError, match=r"consilium-known: got alias 'champion'.*challenger"):
+    with pytest.raises(NotRegistered, match="consilium-known has no alias 'champion'; there is: challenger"):
         registry.resolve("models:/consilium-known@champion")
-    with pytest.raises(RegistryError, match="consilium-known: got version '77'"):
+    with pytest.raises(NotRegistered, match="consilium-known: got version '77'"):
         registry.resolve("models:/consilium-known/77")
-    with pytest.raises(RegistryError, match="consilium-known: got version 'latest'"):
+    with pytest.raises(NotRegistered, match="consilium-known: got version 'latest'"):
         registry.promote("consilium-known", "latest", "because")
     for source in ("models:/", "models:/consilium-known", "models:/a/b/c", "models:/a@b/1", str(tmp_path / "none"), ""):
         with pytest.raises(InputError, match="must be a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from consilium import registry
-from consilium.errors import ArtifactError, RegistryUnreachable
+from consilium.errors import ArtifactError, NotRegistered, RegistryUnreachable
 from consilium.registry import ResolvedModel
 from service import last_verified
 from service.alias import Alias, Reason, Refused
@@ -369,3 +369,42 @@ def test_a_role_is_left_when_its_alias_is_taken_away(versions: dict[str, str], a
     registered.open_store().delete_registered_model_alias(f"consilium-{NAME}", "candidate")
     assert canary.follow(loaded) is None
     assert serving.follow(loaded) is loaded, "somebody must answer"
+
+
+def sample(metrics: Metrics, name: str, role: Role) -> float | None:
+    return metrics.registry.get_sample_value(f"consilium_{name}", {"role": role.value})
+
+
+@pytest.mark.parametrize("role", [Role.CANARY, Role.SHADOW])
+def test_an_alias_that_is_not_there_is_no_outage_and_is_followed_once_it_is(
+    versions: dict[str, str], caplog: pytest.LogCaptureFixture, role: Role
+) -> None:
+    alias, _, metrics = following(f"models:/consilium-{NAME}@{role}", role=role)
+    with caplog.at_level(logging.INFO, "consilium.service"):
+        assert alias.follow(None) is None
+        assert alias.follow(None) is None
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    (warned,) = said
+    assert warned[0] == "WARNING"
+    assert f"model consilium-{NAME} has no alias '{role}'; there is: " in warned[1]
+    assert (alias.reachable, sample(metrics, "registry_reachable", role)) == (True, 1)
+    assert sample(metrics, "alias_registered", role) == 0
+    point(NAME, versions["first"], role)
+    followed = alias.follow(None)
+    assert followed is not None
+    assert followed.identity.version == versions["first"]
+    assert sample(metrics, "alias_registered", role) == 1
+    registered.open_store().delete_registered_model_alias(f"consilium-{NAME}", role)
+
+
+def test_a_serving_alias_that_is_not_there_starts_only_what_has_served_before(versions: dict[str, str]) -> None:
+    source = point(NAME, versions["first"], "withdrawn")
+    following(source)[0].first()
+    registered.open_store().delete_registered_model_alias(f"consilium-{NAME}", "withdrawn")
+    alias, _, metrics = following(source)
+    assert alias.first().identity.version == versions["first"]
+    assert (sample(metrics, "registry_reachable", Role.SERVING), alias.reachable) == (1, True)
+    assert sample(metrics, "alias_registered", Role.SERVING) == 0
+    for missing in (f"models:/consilium-{NAME}@champoin", "models:/consilium-nobody@champion"):
+        with pytest.raises(NotRegistered, match=r"no alias 'champoin'; there is: |got 'consilium-nobody'"):
+            following(missing)[0].first()
