@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consilium.artifact import verify
+from consilium.environment import home_folder
 from consilium.errors import AlteredArtifact, ArtifactError, UnsupportedArtifact
 from consilium.store import store_errors, tracking_uri
 
@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 
 def models_folder() -> Path:
     """Where verified copies lie: ``$CONSILIUM_HOME/models``, or ``var/models`` below the working directory."""
-    home = os.environ.get("CONSILIUM_HOME")
-    return (Path(home) if home else Path.cwd() / "var") / "models"
+    return home_folder().absolute() / "models"
 
 
 def local_copy(digest: str) -> Path:

@@ -20,6 +20,7 @@ from typing import IO, NoReturn
 
 import httpx
 
+from consilium.environment import Variable, home_folder
 from consilium.errors import ConsiliumError, InputError
 from consilium.store import tracking_uri
 from service.auth.keyring import KeyRing
@@ -59,7 +60,7 @@ def environment(model: str | Path | None, settings: Mapping[str, object] | None 
     source = str(model)
     named = {f"{PREFIX}MODEL": source if source.startswith("models:") else str(Path(source).resolve())}
     places = ({} if model is None else named) | {
-        f"{PREFIX}HOME": str(Path(os.environ.get(f"{PREFIX}HOME") or "var").resolve()),
+        Variable.HOME: str(home_folder().resolve()),
         "MLFLOW_TRACKING_URI": _absolute(tracking_uri()),
     }
     given = {f"{PREFIX}{name.upper()}": str(value) for name, value in (settings or {}).items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import bentoml
@@ -20,7 +21,7 @@ from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
 from service.record.database import read_url, refuse_unusable
 from service.record.keys import read_keys
-from service.settings import Settings, load_settings
+from service.settings import Settings, load_settings, unknown_names
 from service.tracing import tracing
 from service.traffic import Traffic
 from service.unrouted import Unrouted
@@ -62,6 +63,8 @@ class Consilium:
         try:
             settings = load_settings()
             logs.configure(settings.log_format)
+            for name, nearest in unknown_names(os.environ).items():
+                logger.warning("%s is no setting and is ignored; the nearest is %s", name, nearest)
             refuse_unguarded(settings)
             read_keys(settings.record_keys)
             refuse_unusable(read_url(settings.record_url.get_secret_value()))

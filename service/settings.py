@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -27,7 +27,9 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from consilium.acceptance import Tolerance
+from consilium.environment import Variable
 from consilium.errors import InputError
+from consilium.schemas import nearest_key
 from service.auth.caller import Scope
 from service.auth.keys import keys_path
 from service.record.settings import RecordSettings
@@ -210,6 +212,16 @@ class Settings(RecordSettings):
         if not audience and others.data.get("oidc_issuer"):
             raise ValueError("must be given with CONSILIUM_OIDC_ISSUER")
         return audience
+
+
+def unknown_names(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like settings and are none, each with the known name that is nearest."""
+    settings = {PREFIX + name.upper() for name in Settings.model_fields}
+    others: set[str] = set(Variable)
+    known = sorted(settings | others)
+    # Case makes no difference to a setting, as pydantic reads them.
+    unknown = (name for name in sorted(environment) if name.upper() not in settings and name not in others)
+    return {name: nearest_key(name.upper(), known) for name in unknown if name.upper().startswith(PREFIX)}
 
 
 def load_settings(model: str | None = None) -> Settings:

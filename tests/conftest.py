@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consilium.environment import Variable
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -85,7 +87,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def covid_chestxray_root() -> Path:
     """The real cohort: ``$CONSILIUM_DATA/covid-chestxray``, or beside the clone under ``shared/data``."""
-    data = Path(os.environ.get("CONSILIUM_DATA", ROOT.parent / "shared" / "data"))
+    data = Path(os.environ.get(Variable.DATA, ROOT.parent / "shared" / "data"))
     root = data / "covid-chestxray"
     if not (root / "metadata.csv").is_file():
         pytest.skip("the covid-chestxray cohort is not here: CONSILIUM_DATA names the folder that holds it")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from consilium import environment
 from consilium.durable import replace_json
 from consilium.errors import TrainingError
 from consilium.recipe import Recipe
@@ -28,8 +28,8 @@ _STATE = "run.json"
 
 
 def home_folder() -> Path:
-    """Where what can be made again is kept: ``CONSILIUM_HOME``, or ``var`` below the working folder."""
-    return Path(os.environ.get("CONSILIUM_HOME") or Path.cwd() / "var")
+    """Where what can be made again is kept: see `consilium.environment.home_folder`."""
+    return environment.home_folder().absolute()
 
 
 class RunState:

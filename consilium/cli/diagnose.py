@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from consilium.cli.output import AsJson, show, show_json
+from consilium.environment import Variable
 from consilium.errors import InputError
 from consilium.study import NoteKind
 
@@ -53,7 +54,7 @@ def diagnose(
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of a model here.")] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="CONSILIUM_TOKEN", help="For --url; an option can be seen by others on this machine."),
+        typer.Option(envvar=Variable.TOKEN, help="For --url; an option can be seen by others on this machine."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     as_json: AsJson = False,

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError, field_serializer
 
 from consilium.durable import replace_file
+from consilium.environment import home_folder
 from consilium.errors import ConsiliumError, InputError
 from service.auth.caller import Scope
 
@@ -87,7 +88,7 @@ class KeyFile(_Stored):
 def keys_path() -> Path:
     """The file: ``CONSILIUM_KEYS``, or ``keys.json`` in ``CONSILIUM_HOME`` (``var`` unless set)."""
     given = os.environ.get("CONSILIUM_KEYS")
-    return Path(given) if given else Path(os.environ.get("CONSILIUM_HOME") or "var") / "keys.json"
+    return Path(given) if given else home_folder() / "keys.json"
 
 
 def split_token(token: str) -> tuple[str, str] | None:

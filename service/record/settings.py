@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, unquote
@@ -10,18 +9,20 @@ from urllib.parse import quote, unquote
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from consilium.environment import home_folder
+
 _SQLITE = "sqlite:///"
 Seconds = Annotated[float, Field(gt=0)]
 
 
 def embedded_keys() -> Path:
     """The keys of a record below ``CONSILIUM_HOME``."""
-    return _home() / "record.keys"
+    return home_folder() / "record.keys"
 
 
 def embedded_url() -> SecretStr:
     """The SQLite file below ``CONSILIUM_HOME``."""
-    return SecretStr(_file_url(_home() / "record.db"))
+    return SecretStr(_file_url(home_folder() / "record.db"))
 
 
 def absolute_url(url: str) -> str:
@@ -35,10 +36,6 @@ def absolute_url(url: str) -> str:
 
 def _file_url(path: Path) -> str:
     return _SQLITE + quote(str(path))
-
-
-def _home() -> Path:
-    return Path(os.environ.get("CONSILIUM_HOME") or "var")
 
 
 class RecordSettings(BaseSettings):

@@ -357,6 +357,17 @@ def test_a_killed_supervisor_leaves_no_process_and_no_port(tiny_folder: Path) ->
             pass
 
 
+def test_a_misspelt_setting_is_told_by_its_name_alone(
+    service: RunningService, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSILIUM_RECORD_ULR", "postgresql://u:secret@db/record")
+    with RunningService(tiny_folder, {"model_threads": 1}) as running:
+        said = running.log()
+    assert said.count("CONSILIUM_RECORD_ULR is no setting and is ignored; the nearest is CONSILIUM_RECORD_URL") == 1
+    assert "secret" not in said
+    assert "is no setting" not in service.log()
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(Exception, match=r"(?s)the service ended.*model: got .*must be a model folder"):

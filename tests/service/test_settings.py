@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from consilium.errors import InputError
 from service.auth.caller import Scope
-from service.settings import load_record_settings, load_settings
+from service.settings import Settings, load_record_settings, load_settings, unknown_names
+from tests.conftest import ROOT
+
+PACKAGES = ("consilium", "training", "service")
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +105,23 @@ def test_the_record_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CONSILIUM_RECORD_TIMEOUT_S", "0")
     with pytest.raises(InputError, match="CONSILIUM_RECORD_TIMEOUT_S: got '0'"):
         load_record_settings()
+
+
+def test_names_that_mean_nothing_are_told_with_the_nearest_that_does() -> None:
+    given = dict.fromkeys(("CONSILIUM_BACH_SIZE", "consilium_pol_s", "CONSILIUM_HOM", "CONSILIUM_", "PATH"), "x")
+    nearest = unknown_names(given)
+    assert nearest.pop("CONSILIUM_")
+    assert nearest == {
+        "CONSILIUM_BACH_SIZE": "CONSILIUM_BATCH_SIZE",
+        "CONSILIUM_HOM": "CONSILIUM_HOME",
+        "consilium_pol_s": "CONSILIUM_POLL_S",
+    }
+
+
+def test_no_name_that_anything_reads_is_unknown() -> None:
+    sources = [path.read_text() for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    deployed = [path.read_text() for path in (ROOT / "deploy").rglob("*.yaml")]
+    named = set(re.findall(r"\bCONSILIUM_[A-Z_]*[A-Z]\b", "\n".join(sources + deployed)))
+    fields = {f"consilium_{name}" for name in Settings.model_fields}
+    assert {"CONSILIUM_HOME", "CONSILIUM_RECORD_URL"} <= named
+    assert unknown_names(dict.fromkeys(named | fields, "x")) == {}
