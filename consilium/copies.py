@@ -1,12 +1,23 @@
-"""Verified copies on this machine of the artifacts that a registry holds, each in a folder named by its digest."""
+"""Verified copies on this machine of the artifacts that a registry holds, each in a folder named by its digest.
+
+A folder's modification time says when its copy was last used. `prune` removes what nobody needs; a copy that is needed
+after all is fetched again.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from consilium.artifact import verify
 from consilium.environment import home_folder
@@ -18,6 +29,10 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 logger = logging.getLogger(__name__)
+
+_PARTIAL, _REMOVED = ".partial", ".removed"
+_IN_USE = timedelta(hours=1)
+"""Who has verified a copy may be loading it still, and who fetches one be writing."""
 
 
 def models_folder() -> Path:
@@ -34,7 +49,7 @@ def local_copy(digest: str) -> Path:
         Where there is none, or it was altered.
     """
     folder = models_folder() / digest
-    _require_digest(folder, digest)
+    _use(folder, digest)
     return folder
 
 
@@ -50,14 +65,15 @@ def fetched_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> P
     place = models_folder() / digest
     if place.exists():
         try:
-            _require_digest(place, digest)
+            _use(place, digest)
         except ArtifactError as error:
             logger.warning("a local copy was damaged and is fetched again: %s", error)
-            shutil.rmtree(place)
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                shutil.rmtree(place)
         else:
             return place
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=".partial") as partial:
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=_PARTIAL) as partial:
         fetched = _download(client, version, Path(partial))
         try:
             _require_digest(fetched, digest)
@@ -72,6 +88,98 @@ def fetched_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> P
         except OSError:  # another process was faster
             _require_digest(place, digest)
     return place
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCopy:
+    """A folder among the copies.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of its manifest; empty where it is what an interrupted download or removal left.
+    kept : str
+        Why it is not to be removed; empty where it is.
+    """
+
+    folder: Path
+    digest: str
+    size: int
+    used: datetime
+    kept: str
+
+    def to_json(self) -> dict[str, str | int]:
+        return {
+            "folder": self.folder.name,
+            "digest": self.digest,
+            "bytes": self.size,
+            "used": self.used.isoformat(timespec="seconds"),
+            "kept": self.kept,
+        }
+
+
+def list_copies(needed: Mapping[str, str], keep: int = 0) -> list[LocalCopy]:
+    """All copies, last used first, and which of them `prune` would remove.
+
+    Parameters
+    ----------
+    needed : mapping of str to str
+        Why a copy must stay, by digest.
+    keep : int
+        How many of the others stay, those that were used last.
+    """
+    found = [copy for folder in models_folder().glob("*") if (copy := _described(folder, needed)) is not None]
+    newest_first = sorted(found, key=lambda copy: (copy.used, copy.digest), reverse=True)
+    spare = [copy.folder for copy in newest_first if copy.digest and copy.digest not in needed][:keep]
+    return [replace(copy, kept="among the newest") if copy.folder in spare else copy for copy in newest_first]
+
+
+def prune(copies: Sequence[LocalCopy]) -> list[LocalCopy]:
+    """Remove those of `copies` that nothing keeps, and that were not used since they were listed; give these.
+
+    A service that is about to load one says so before it verifies it, and fetches it again where it has gone.
+    """
+    return [copy for copy in copies if not copy.kept and _removed(copy)]
+
+
+def _removed(copy: LocalCopy) -> bool:
+    gone = copy.folder.with_name(f".{copy.digest[:12]}.{uuid4().hex}{_REMOVED}")
+    try:
+        if _used(copy.folder) != copy.used:
+            return False
+        # In one step: nobody must find half a copy.
+        copy.folder.rename(gone)
+    except FileNotFoundError:  # another process was faster
+        return False
+    shutil.rmtree(gone)
+    return True
+
+
+def _described(folder: Path, needed: Mapping[str, str]) -> LocalCopy | None:
+    copied = re.fullmatch(r"[0-9a-f]{64}", folder.name) is not None
+    if not copied and not (folder.name.startswith(".") and folder.suffix in (_PARTIAL, _REMOVED)):
+        return None
+    try:
+        used = _used(folder)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    except FileNotFoundError:  # renamed or removed meanwhile
+        return None
+    digest = folder.name if copied else ""
+    in_use = "" if datetime.now(UTC) - used > _IN_USE else "used within the hour"
+    return LocalCopy(folder, digest, size, used, needed.get(digest, "") or in_use)
+
+
+def _used(folder: Path) -> datetime:
+    """When a copy was last used; of what is none, when anything in it was last written."""
+    inside = folder.rglob("*") if folder.name.startswith(".") else ()
+    return datetime.fromtimestamp(max(path.stat().st_mtime for path in (folder, *inside)), UTC)
+
+
+def _use(folder: Path, digest: str) -> None:
+    """Say that the copy is in use, then verify it."""
+    with suppress(OSError):  # another user's; or gone, which the next line tells
+        os.utime(folder)
+    _require_digest(folder, digest)
 
 
 def _require_digest(folder: Path, digest: str) -> None:

@@ -168,6 +168,12 @@ def list_versions(name: str) -> list[RegisteredVersion]:
     return [_registered(version, aliases) for version in newest_first]
 
 
+def named_by_aliases() -> dict[str, str]:
+    """The manifest digests that an alias of any model stands for, each with one such name: ``models:/NAME@ALIAS``."""
+    versions = (version for name in list_models() for version in list_versions(name))
+    return {v.manifest_digest: f"models:/{v.name}@{v.aliases[0]}" for v in versions if v.aliases}
+
+
 def describe(name: str, version: str) -> RegisteredVersion:
     """One version: a number, or ``@alias``."""
     client = open_store()

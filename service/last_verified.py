@@ -37,20 +37,18 @@ class LastVerified(BaseModel):
 
 def state_file(source: str) -> Path:
     """Where the last verified version of `source`, ``models:/name@alias``, is noted."""
-    return models_folder().parent / "live" / f"{source.removeprefix('models:/')}.json"
+    return _folder() / f"{source.removeprefix('models:/')}.json"
 
 
 def read(source: str) -> LastVerified | None:
     """What was noted of `source`; None where nothing was, or where it cannot be read."""
-    path = state_file(source)
-    try:
-        noted = LastVerified.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        logger.warning("%s cannot be read (%s): as if there were none", path, type(error).__name__)
-        return None
-    return noted if noted.source == source else None
+    noted = _read(state_file(source))
+    return noted if noted is not None and noted.source == source else None
+
+
+def read_all() -> list[LastVerified]:
+    """What the services of this home have noted, of any alias."""
+    return [noted for path in sorted(_folder().glob("*.json")) if (noted := _read(path)) is not None]
 
 
 def note(source: str, identity: ModelIdentity, contract: Contract) -> None:
@@ -63,3 +61,17 @@ def note(source: str, identity: ModelIdentity, contract: Contract) -> None:
     path = state_file(source)
     noted = LastVerified(source=source, contract=contract, **identity.to_json())
     replace_file(path, (noted.model_dump_json(indent=1) + "\n").encode())
+
+
+def _folder() -> Path:
+    return models_folder().parent / "live"
+
+
+def _read(path: Path) -> LastVerified | None:
+    try:
+        return LastVerified.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        logger.warning("%s cannot be read (%s): as if there were none", path, type(error).__name__)
+        return None

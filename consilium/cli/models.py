@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     models.command(
         epilog="Example: consilium models rollback consilium-phantom-demo --reason 'false alarms on ward 3'"
     )(rollback)
+    models.command(epilog="Example: consilium models prune --keep 2 --dry-run")(prune)
     app.add_typer(models, name="models")
 
 
@@ -94,6 +95,34 @@ def rollback(name: Name, reason: Reason, as_json: AsJson = False) -> None:
     from consilium import registry
 
     _tell(registry.rollback(name, reason), as_json)
+
+
+def prune(
+    keep: Annotated[int, typer.Option(min=0, help="How many copies that nobody names stay, those used last.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove copies of models from CONSILIUM_HOME that no alias names, and that no service here would start from.
+
+    A copy that was used within the hour stays. One that is needed later is fetched again.
+    """
+    from consilium import copies, registry
+    from service import last_verified
+
+    noted = {one.manifest_digest: f"last verified of {one.source}" for one in last_verified.read_all()}
+    found = copies.list_copies(noted | registry.named_by_aliases(), keep)
+    removed = [copy for copy in found if not copy.kept] if dry_run else copies.prune(found)
+    freed = sum(copy.size for copy in removed)
+    if as_json:
+        told = [copy.to_json() | {"removed": copy in removed} for copy in found]
+        show_json({"dry_run": dry_run, "freed_bytes": freed, "copies": told})
+        return
+    table = Table("copy", "MB", "last used (UTC)", "kept")
+    for copy in found:
+        name = copy.digest[:_SHORT] or "(left over)"
+        kept = copy.kept or ("no" if copy in removed else "used just now")
+        table.add_row(name, f"{copy.size / 1e6:.1f}", f"{copy.used:%Y-%m-%d %H:%M}", kept)
+    show(table, f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB in {copies.models_folder()}")
 
 
 def _tell(version: RegisteredVersion, as_json: bool) -> None:
