@@ -67,6 +67,7 @@ def evaluate_model(
     limit_threads()
     artifact = load_artifact(resolve(source).folder)
     recipe = artifact.recipe
+    calibration = artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration
     found = _load(cohort or recipe.cohort, cohort_root)
     if found.findings.names != artifact.findings.names:
         rule = f"must be the model's: {', '.join(artifact.findings.names)}"
@@ -77,7 +78,6 @@ def evaluate_model(
     _log.info("judged on %d of %d studies", len(rows), len(found))
     cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
     predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
-    calibration = artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration
     replicates = bootstrap or recipe.evaluation.bootstrap
     evaluation = evaluate(
         predictions,

@@ -44,12 +44,14 @@ def compare(
     Encoders are trained once for each seed. After an interrupt the same command with --resume goes on.
     """
     log_to_terminal()
-    from training.compare_fusions import Plan, compare_fusions, terminal_tables
     from training.recipes import find_recipe
 
     make_room(out, folder=True)
+    chosen = find_recipe(recipe, settings or [])
+    from training.compare_fusions import Plan, compare_fusions, terminal_tables
+
     plan = Plan(seeds, epochs, end_to_end, end_to_end_seeds, peer)
-    comparison = compare_fusions(find_recipe(recipe, settings or []), cohort, plan, resume=resume)
+    comparison = compare_fusions(chosen, cohort, plan, resume=resume)
     if out is not None:
         comparison.save(out)
     if as_json:

@@ -24,13 +24,13 @@ from consilium.errors import InputError
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
 
 
-_WIDTH = 120
-"""Columns of what is written to a file or a pipe."""
+_UNBROKEN = 10_000
+"""Columns of what is written to a file or a pipe: whoever reads it there must find every cell whole, on one line."""
 
 
 def show(*parts: RenderableType) -> None:
     """Write tables and lines to standard output; a line is taken as it is, and never broken."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBROKEN)
     for part in parts:
         plain = isinstance(part, str)
         console.print(part, markup=not plain, soft_wrap=plain)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
 from consilium.cli.output import AsJson, show, show_json
 from consilium.errors import InputError
@@ -84,14 +84,8 @@ def recall(
         _write_json(criterion)
         return
     with _store() as store:
-        found = list(store.recall(criterion))
-    table = Table(Column("result", min_width=36), "time (UTC)", "caller", "model", "called", "referred", "confirmed")
-    for one in found:
-        called = ", ".join(finding.finding for finding in one.findings if finding.call) or "-"
-        confirmed = ", ".join(f"{line.finding} {line.state}" for line in one.feedback)
-        cells = (one.caller, _model(one), called, "yes" if one.refer else "no", confirmed)
-        table.add_row(str(one.result_id), f"{one.time:%Y-%m-%d %H:%M:%S}", *map(escape, cells))
-    show(table, f"{len(found)} answer(s)")
+        found = [_line(one) for one in store.recall(criterion)]
+    show(*found, f"{len(found)} answer(s)")
 
 
 def purge(
@@ -124,7 +118,10 @@ def restore(file: File, as_json: AsJson = False) -> None:
     from service.record import retention
 
     with _database(there=False) as database:
-        retention.restore(database, file)
+        try:
+            retention.restore(database, file)
+        except retention.BrokenBackup:
+            raise InputError("FILE", str(file), "must be a whole backup of the record") from None
         _tell_copied("record", database.path, as_json=as_json)
 
 
@@ -207,6 +204,19 @@ def _write_json(criterion: Criterion) -> None:
 
 def _model(answer: ResultAnswer) -> str:
     return f"{answer.model.name} version {answer.model.version}"
+
+
+def _line(answer: ResultAnswer) -> str:
+    """One answer on one line, for `grep` and whoever counts: a table of so many columns would break in a terminal."""
+    called = ", ".join(finding.finding for finding in answer.findings if finding.call) or "nothing"
+    confirmed = ", ".join(f"{line.finding} {line.state}" for line in answer.feedback)
+    parts = [
+        f"{answer.result_id}  {answer.time:%Y-%m-%d %H:%M:%S} UTC  {_model(answer)}, asked by {answer.caller}",
+        f"called {called}",
+        *(["referred"] if answer.refer else []),
+        *([f"confirmed {confirmed}"] if confirmed else []),
+    ]
+    return "; ".join(parts)
 
 
 def _findings(answer: ResultAnswer) -> Table:

@@ -36,10 +36,12 @@ def sweep(
     """
     log_to_terminal()
     from training.recipes import find_recipe
-    from training.sweep import sweep as search
 
     make_room(out)
-    found = search(find_recipe(recipe, settings or []), cohort, trials=trials)
+    chosen = find_recipe(recipe, settings or [])
+    from training.sweep import sweep as search
+
+    found = search(chosen, cohort, trials=trials)
     if out is not None:
         out.write_text(found.best.to_yaml(), encoding="utf-8")
     lines = lines_of(found.trials)
@@ -47,8 +49,8 @@ def sweep(
         show_json({"run_id": found.run_id, "best": found.settings, "trials": lines})
         return
     show(table_of("Trials, best first", lines))
-    chosen = " ".join(f"--set {key}={value}" for key, value in found.settings.items())
-    show(f"train it: consilium train {out or recipe} --cohort {cohort} {'' if out else chosen}".rstrip())
+    best = " ".join(f"--set {key}={value}" for key, value in found.settings.items())
+    show(f"train it: consilium train {out or recipe} --cohort {cohort} {'' if out else best}".rstrip())
 
 
 def compare(

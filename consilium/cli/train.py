@@ -38,16 +38,17 @@ def train(
     Everything is recorded with MLflow. After an interrupt, at whatever moment, the same command with --resume goes on.
     """
     log_to_terminal()
-    from consilium.store import tracking_uri
-    from training.distributed import company
     from training.recipes import find_recipe
-    from training.run import train as train_recipe
 
     chosen = find_recipe(recipe, settings or [])
     if task is not None and task != chosen.cohort.task:
         # Another task has other findings, so it is another registered model.
         changes = [f"cohort.task={task}", f"name={chosen.name}-{task}"]
         chosen = find_recipe(recipe, [*(settings or []), *changes])
+    from consilium.store import tracking_uri
+    from training.distributed import company
+    from training.run import train as train_recipe
+
     with company(chosen.training.devices) as leads:
         if not leads:  # torchrun started this process to train along, and all is done
             return
@@ -84,20 +85,19 @@ def evaluate(
     one, every study. Told a prevalence, the model is judged with it and without.
     """
     log_to_terminal()
+    told = _prevalences(prevalence or [])
+    make_room(out, folder=True)
     from consilium.recipe import Recipe
     from consilium.registry import resolve
     from training.evaluate import require_no_leak
     from training.evaluate_model import evaluate_model
     from training.evaluation import terminal_tables
 
-    make_room(out, folder=True)
     chosen = None
     if kind is not None:
         chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort
     with progress_bar("images") as done:
-        evaluation = evaluate_model(
-            model, cohort, cohort=chosen, prevalence=_prevalences(prevalence or []), advance=counted(done)
-        )
+        evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=told, advance=counted(done))
     if out is not None:
         evaluation.save(out)
     identity = resolve(model).identity

@@ -76,9 +76,16 @@ def test_answers_are_recalled(recorded: list[Entry], capsys: Capture, asked: lis
     said = told(capsys, "recall", *asked)
     assert [line["result_id"] for line in said] == [str(recorded[number].result_id) for number in found]
     assert main(["record", "recall", *asked]) == 0
-    page = capsys.readouterr().out
-    assert f"{len(found)} answer(s)" in page
-    assert all(str(recorded[number].result_id) in page for number in found)
+    *lines, count = capsys.readouterr().out.splitlines()
+    assert count == f"{len(found)} answer(s)"
+    assert [line.split()[0] for line in lines] == [str(recorded[number].result_id) for number in found]
+
+
+def test_each_recalled_answer_is_whole_on_one_line(recorded: list[Entry], capsys: Capture) -> None:
+    assert main(["record", "recall", "--model", "consilium-fake", "--version", "7"]) == 0
+    line, _ = capsys.readouterr().out.splitlines()
+    said = "consilium-fake version 7, asked by key:ward3; called pneumonia, pneumothorax; referred; confirmed"
+    assert line.endswith(f" UTC  {said} pneumonia absent")
 
 
 def test_a_patient_is_read_from_standard_input(
@@ -117,6 +124,15 @@ def test_a_record_comes_back_from_its_backup(
     assert main(["record", "restore", str(copy)]) == 0
     assert "record.db" in capsys.readouterr().out
     assert len(told(capsys, "recall", "--model", "consilium-fake")) == 2
+
+
+def test_what_is_no_backup_is_refused(embedded_record: Path, tmp_path: Path, capsys: Capture) -> None:
+    empty, text = tmp_path / "empty.db", tmp_path / "notes.txt"
+    empty.touch()
+    text.write_text("no database at all")
+    for file in (empty, text, tmp_path):
+        assert "FILE: got" in refused(capsys, "restore", str(file))
+    assert not (embedded_record / "record.db").exists()
 
 
 def test_what_cannot_be_asked_is_named(recorded: list[Entry], capsys: Capture) -> None:
