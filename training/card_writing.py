@@ -28,6 +28,10 @@ from training.evaluation import row_title
 
 _DOTS_PER_INCH = 110
 _UNKNOWN = "–"
+_MINUS = "−"
+_TIED = "\N{NO-BREAK SPACE}"
+_NOTHING = 1e-12
+"""What is nearer to 0 is what floating point left of a difference."""
 
 _COLUMN_TITLES = {
     "absent": "nothing left to read",
@@ -122,6 +126,11 @@ class Words:
 
     findings: FindingSet
 
+    def place(self, name: str) -> int:
+        """Of a finding among all of them; what is none comes last."""
+        names = self.findings.names
+        return names.index(name) if name in names else len(names)
+
     def column(self, name: str) -> str:
         return _COLUMN_TITLES.get(name, name.replace("_", " "))
 
@@ -183,6 +192,8 @@ def crossed_table(
         head = str(line[across])
         heads[head] = words.cell(across, head)
         rows.setdefault(key, {})[head] = write_cell(line, figure, words)
+    if across == "finding":  # as everywhere else, whichever happened to be met first
+        heads = {name: heads[name] for name in sorted(heads, key=words.place)}
     columns = (*(words.column(name) for name in index), *heads.values())
     return CardTable(
         title, columns, tuple((*key, *(cells.get(head, _UNKNOWN) for head in heads)) for key, cells in rows.items())
@@ -201,16 +212,24 @@ def write_cell(line: Mapping[Any, Any], name: str, words: Words) -> str:
     if not isinstance(value, float | np.floating):
         return words.cell(name, str(value))
     if isinstance(low, float) and isinstance(high, float) and not any(map(math.isnan, (value, low, high))):
-        return f"{value:.3f} ({low:.3f} to {high:.3f})"
+        # A narrow column breaks before the interval, never within it; Markdown gets spaces as any.
+        return f"{_decimals(value)} ({_decimals(low)}{_TIED}to{_TIED}{_decimals(high)})"
     return _number(float(value))
+
+
+def _decimals(value: float) -> str:
+    """Three of them, with a minus sign where one is left after rounding."""
+    return f"{value:z.3f}".replace("-", _MINUS)
 
 
 def _number(value: float) -> str:
     if not math.isfinite(value):
         return _UNKNOWN
-    if 0 < abs(value) < 0.0005:
-        return f"{value:.1g}"
-    return f"{value:,.0f}" if abs(value) > 1 and value.is_integer() else f"{value:.3f}"
+    if _NOTHING < abs(value) < 0.0005:
+        return f"{value:.1g}".replace("-", _MINUS, value < 0)
+    if abs(value) > 1 and value.is_integer():
+        return f"{value:,.0f}".replace("-", _MINUS)
+    return _decimals(value)
 
 
 def picture(caption: str, figure: Figure) -> Picture:

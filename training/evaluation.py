@@ -138,15 +138,17 @@ class Evaluation:
 
 
 def terminal_tables(evaluation: Evaluation) -> list[Table]:
-    """What the terminal shows: ways of answering, findings at their operating points, differences, sets, leaks.
+    """What the terminal shows: answers, findings at their operating points, differences, sets, prevalence, leaks.
 
-    No table is longer than a screen; under the last one stand the names of those that are only saved.
+    No table is longer than a screen; under the last one stand the names of those that are not shown.
     """
     tables = [_answer_table(evaluation), _finding_table(evaluation)]
     if "comparisons" in evaluation.tables:
         tables.append(_comparison_table(evaluation))
     if "coverage" in evaluation.tables:
         tables.append(_coverage_table(evaluation))
+    if "prevalence" in evaluation.tables:
+        tables.append(_prevalence_table(evaluation))
     if evaluation.leaks:
         leaks = Table(title="Better than the best possible answer: a leak", title_justify="left", style="red")
         leaks.add_column("where")
@@ -155,7 +157,7 @@ def terminal_tables(evaluation: Evaluation) -> list[Table]:
         tables.append(leaks)
     further = [f"{escape(name)} ({len(table)})" for name, table in evaluation.tables.items() if name not in _SHOWN]
     if further:
-        tables[-1].caption = "saved, with so many lines: " + ", ".join(further)
+        tables[-1].caption = "not shown, with so many lines: " + ", ".join(further)
         tables[-1].caption_justify = "left"
     return tables
 
@@ -168,7 +170,7 @@ def row_title(row: str) -> str:
     return rest.replace("as_present", "all that is present").replace("+", " + ")
 
 
-_SHOWN = ("metrics", "operating_points", "comparisons", "oracle_shares", "coverage")
+_SHOWN = ("metrics", "operating_points", "comparisons", "oracle_shares", "coverage", "prevalence")
 
 
 def _answer_table(evaluation: Evaluation) -> Table:
@@ -181,7 +183,7 @@ def _answer_table(evaluation: Evaluation) -> Table:
         lines = _records(evaluation.tables["oracle_shares"])
         shares = {line["row"]: line for line in lines if line["finding"] == MACRO}
     means = [line for line in _records(evaluation.tables["metrics"]) if line["finding"] == MACRO]
-    for line in _shortened(table, [line for line in means if not line["row"].startswith("oracle/")], "metrics"):
+    for line in _shortened(table, [line for line in means if not line["row"].startswith("oracle/")]):
         cells = [row_title(line["row"]), str(line["n"]), _with_interval(line, "auroc")]
         cells += [_number(line[name]) for name in ("auprc", "brier", "nll")]
         cells.append(f"{_number(line['ece'])} ({_number(line[BY_CHANCE])})")
@@ -209,7 +211,7 @@ def _finding_table(evaluation: Evaluation) -> Table:
 def _comparison_table(evaluation: Evaluation) -> Table:
     table = _table("Paired differences (mean over findings, same studies)", "answer", "minus", "n", "AUROC", "NLL")
     means = [line for line in _records(evaluation.tables["comparisons"]) if line["finding"] == MACRO]
-    for line in _shortened(table, means, "comparisons"):
+    for line in _shortened(table, means):
         cells = [row_title(line["row"]), row_title(line["against"]), str(line["n"])]
         table.add_row(*cells, *(_with_interval(line, f"{name}_difference", sign="+") for name in ("auroc", "nll")))
     return table
@@ -219,8 +221,8 @@ def _coverage_table(evaluation: Evaluation) -> Table:
     columns = ("finding", "truly", "n", "covered", "band", "in band", "size of set", "both", "none")
     table = _table("Prediction sets (as present; the band is where 95 % of sound coverages lie)", *columns)
     lines = [line for line in _records(evaluation.tables["coverage"]) if line["subset"] == AS_IT_CAME]
-    displays = dict(zip(evaluation.findings.names, (finding.display for finding in evaluation.findings), strict=True))
-    for line in _shortened(table, lines, "coverage"):
+    displays = _displays(evaluation)
+    for line in _shortened(table, lines):
         cells = [escape(displays[line["finding"]]), line["class"], str(line["n"]), _number(line["coverage"])]
         cells.append(f"{_number(line['band_low'])} … {_number(line['band_high'])}")
         cells.append({True: "yes", False: "no"}.get(line["in_band"], "–"))
@@ -229,10 +231,35 @@ def _coverage_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _shortened(table: Table, lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """As many of `lines` as a screen takes; the table's caption says where the others are."""
+def _prevalence_table(evaluation: Evaluation) -> Table:
+    columns = (
+        "finding",
+        "calibrated\nprevalence",
+        "told\nprevalence",
+        "NLL",
+        "NLL\ntold",
+        "difference",
+        "ECE",
+        "ECE\ntold",
+    )
+    table = _table("Told the prevalence, and as calibrated (as present)", *columns)
+    displays = _displays(evaluation) | {MACRO: "mean over findings"}
+    for line in _records(evaluation.tables["prevalence"]):
+        cells = [escape(displays[line["finding"]])]
+        cells += [_number(line[name]) for name in ("calibrated_prevalence", "told_prevalence", "nll", "nll_told")]
+        cells.append(_with_interval(line, "nll_difference", sign="+"))
+        table.add_row(*cells, *(_number(line[name]) for name in ("ece", "ece_told")))
+    return table
+
+
+def _displays(evaluation: Evaluation) -> dict[str, str]:
+    return {finding.name: finding.display for finding in evaluation.findings}
+
+
+def _shortened(table: Table, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many of `lines` as a screen takes; the title says how many are left out."""
     if len(lines) > _MOST_LINES:
-        table.title = f"{table.title}; {len(lines) - _MOST_LINES} more in {name}.csv"
+        table.title = f"{table.title}; {len(lines) - _MOST_LINES} more not shown"
     return lines[:_MOST_LINES]
 
 

@@ -26,6 +26,7 @@ from consilium.errors import ArtifactError
 from consilium.recipe import Recipe
 from consilium.references import References
 from consilium.threads import limit_threads
+from consilium.wording import share
 from training.audit.audit import audit_cohort
 from training.audit.report import REMARK, AuditReport
 from training.card import Facts, card
@@ -253,8 +254,8 @@ def _card(stage: Stage, outcome: Outcome, verdict: AuditVerdict) -> dict[str, st
                 "method": calibration.method,
                 "fitted on": f"{calibration.fitted_on} studies",
                 "sets and intervals from": f"{calibration.judged_on} other studies",
-                "coverage of the sets": f"{calibration.conformal.coverage:.0%} of the studies of each class",
-                "sensitivity asked for": f"{stage.recipe.calibration.target_sensitivity:.0%}",
+                "coverage of the sets": f"{share(calibration.conformal.coverage)} of the studies of each class",
+                "sensitivity asked for": share(stage.recipe.calibration.target_sensitivity),
             },
             origin={"commit": git_commit() or "", "MLflow run": stage.run.run_id, "consilium": __version__},
         )

@@ -40,6 +40,7 @@ def risk_coverage_figure(findings: FindingSet, tables: dict[str, pd.DataFrame]) 
         panel.plot(rule["answered"], rule["error"], "o", color="black", markersize=6, label="the refer rule")
         # A third above the curves is the legend's.
         panel.set(xlim=(0, 1.02), ylim=(0, 1.5 * panel.get_ylim()[1]))
+        panel.set_yticks([tick for tick in panel.get_yticks() if tick <= 1])
         panel.set_title(finding.display, fontsize=10, loc="left")
         panel.legend(title="area under the curve", loc="upper left", fontsize=7, title_fontsize=7, frameon=False)
         label_outer(panel, "share answered", "errors among them")

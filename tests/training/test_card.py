@@ -59,6 +59,7 @@ class _Html(HTMLParser):
         self._in_cell = self._in_cell and tag not in {"td", "th"}
 
     def handle_data(self, data) -> None:
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.text += data
         if self._in_cell:
             self.tables[-1][-1][-1] += data
@@ -306,6 +307,22 @@ def test_a_figure_that_a_group_lacks_is_a_dash() -> None:
     table = crossed_table("T", frame, Words(FINDINGS), index=("group",), across="finding", figure="n")
     assert table.columns == ("group", "Pneumonia", "Pleural effusion")
     assert table.rows == (("a", "1", "2"), ("b", "–", "3"))
+
+
+def test_findings_stand_in_one_order_wherever_they_were_met() -> None:
+    frame = pd.DataFrame({"group": ["a", "b", "b"], "finding": ["effusion", "macro", "pneumonia"], "n": [2, 3, 1]})
+    table = crossed_table("T", frame, Words(FINDINGS), index=("group",), across="finding", figure="n")
+    assert table.columns == ("group", "Pneumonia", "Pleural effusion", "mean over findings")
+    assert table.rows == (("a", "–", "2", "–"), ("b", "1", "–", "3"))
+
+
+def test_what_rounds_to_nothing_has_no_sign_and_what_is_below_it_a_minus() -> None:
+    frame = pd.DataFrame(
+        {"gain": [6e-18, -0.25, -2.0, -2e-4], "nll": [-1e-5] * 4, "nll_low": [-0.5] * 4, "nll_high": [0.5] * 4}
+    )
+    table = frame_table("T", frame, Words(FINDINGS))
+    interval = "0.000 (−0.500\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.500)"
+    assert table.rows == tuple((gain, interval) for gain in ("0.000", "−0.250", "−2", "−0.0002"))
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------

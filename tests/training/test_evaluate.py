@@ -345,7 +345,7 @@ def test_tables_that_others_put_in_are_saved_and_do_not_flood_the_terminal(judge
     text = printed(evaluation)
     assert len(text.splitlines()) < 110
     assert "shift-199" not in text
-    assert "182 more in metrics.csv" in text
+    assert "182 more not shown" in text
     assert "far/kinds [1] (2)" in text
     assert "reliability (" in text
 

@@ -11,6 +11,7 @@ from consilium.recipe import CohortRecipe
 from training.cohorts.phantom.write import write_phantom
 from training.compare import compare_models
 from training.evaluate_model import evaluate_model
+from training.evaluation import terminal_tables
 from training.recipes import find_recipe
 from training.run import TrainedModel, train
 from training.shifts import measure_shifts
@@ -113,6 +114,10 @@ def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: T
         value = told.value("prevalence", column, finding="pleural_effusion")
         assert value == pytest.approx(evaluation.value("metrics", "nll", **where))
     assert "prevalence" not in untold.tables
+    shown = [[str(table.title) for table in terminal_tables(one)] for one in (told, untold)]
+    assert [title for title in shown[0] if title not in shown[1]] == [
+        "Told the prevalence, and as calibrated (as present)"
+    ]
 
 
 def test_other_findings_are_refused(model: TrainedModel, tmp_path: Path):

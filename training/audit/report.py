@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from consilium.diagnosis import AuditVerdict
+from consilium.wording import share
 from training.terminal import frame_table
 
 REMARK, SUSPECT, UNUSABLE = "remark", "suspect", "unusable"
@@ -97,7 +98,7 @@ class AuditReport:
                 shown.append(f"and {len(table) - _MOST_ROWS} more rows; --json has all")
         shown += [Text(f"{concern.grade}: {concern.text}", style=_STYLES[concern.grade]) for concern in self.concerns]
         verdict = Text(f"audit: {self.verdict}", style=f"bold {_STYLES[self.verdict]}")
-        verdict.append(f" (a sound cohort is called suspect with a chance of at most {self.false_alarm_rate:.0%})")
+        verdict.append(f" (a sound cohort is called suspect with a chance of at most {share(self.false_alarm_rate)})")
         return [*shown, verdict]
 
 

@@ -15,6 +15,7 @@ from consilium.analytes import ANALYTES
 from consilium.findings import Finding
 from consilium.recipe import InputRecipe
 from consilium.study import Modality, Sex
+from consilium.wording import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
 from training.baselines import readable_study
@@ -211,7 +212,9 @@ def _of_missing(missing: pd.DataFrame) -> str:
     if missing.empty:
         return ""
     with_it, without = (missing[f"missing_{c}"] / missing[f"patients_{c}"] for c in ("present", "absent"))
-    named = [f"{what} ({a:.0%} and {b:.0%})" for what, a, b in zip(missing.missing, with_it, without, strict=True)]
+    named = [
+        f"{what} ({share(a)} and {share(b)})" for what, a, b in zip(missing.missing, with_it, without, strict=True)
+    ]
     return f"what is missing goes with it, of patients with it and without: {_first(named)}"
 
 
