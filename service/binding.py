@@ -7,12 +7,14 @@ checked before it answers (`refuse_open_sockets`).
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ipaddress
 import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 import psutil
@@ -23,6 +25,7 @@ logger = logging.getLogger("consilium.service")
 
 LOOPBACK = "127.0.0.1"
 RULE = f"must be {LOOPBACK} while nobody is authenticated (bentoml serve --host {LOOPBACK})"
+_GIVEN_UP = "_CONSILIUM_GIVEN_UP"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -64,9 +67,28 @@ def die_with_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def fail_with_worker() -> None:
+    """In the supervisor: end with exit code 1 where a worker gives up. BentoML's is 0 whatever ended it.
+
+    The worker says so in a file without a name, which goes with the supervisor, however that ends.
+    """
+    given_up = os.memfd_create("given-up")
+    os.environ[_GIVEN_UP] = f"/proc/{os.getpid()}/fd/{given_up}"
+    atexit.register(_exit_code, given_up)
+
+
+def _exit_code(given_up: int) -> None:
+    if os.fstat(given_up).st_size > 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
 def give_up(reason: str) -> None:
     """Log why the service cannot start, and end it: the supervisor would otherwise start this worker for ever."""
     logger.critical("cannot start: %s", reason)
+    if _GIVEN_UP in os.environ:
+        Path(os.environ[_GIVEN_UP]).write_text(reason, encoding="utf-8")
     os.kill(os.getppid() if is_supervised() else os.getpid(), signal.SIGTERM)
 
 

@@ -72,6 +72,7 @@ class Consilium:
                 binding.refuse_open_host()
         except ConsiliumError as error:
             raise BentoMLConfigException(str(error)) from None
+        binding.fail_with_worker()
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -329,11 +329,13 @@ def test_an_open_host_is_refused_before_a_port_is_taken(tiny_folder: Path) -> No
 
 
 def test_a_worker_given_an_open_socket_refuses_to_answer(tiny_folder: Path) -> None:
-    """Started from Python, `bentoml` has no command line to look at."""
+    """Started from Python, `bentoml` has no command line to look at; the supervisor runs in the caller's process."""
     start = (
-        "import bentoml\n"
+        "import bentoml, time\n"
         f"with bentoml.serve('service.service:Consilium', host='0.0.0.0', port={free_port()}) as server:\n"
-        "    server.process.wait(60)\n"
+        "    for running in (True, False):\n"
+        "        while server.running is not running:\n"
+        "            time.sleep(0.1)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", start],
@@ -344,6 +346,14 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(tiny_folder: Path) -> N
         timeout=90,
     )
     assert "cannot start: host: got '0.0.0.0'" in ended.stdout + ended.stderr
+    assert ended.returncode == 1
+
+
+def test_a_service_that_was_told_to_stop_has_not_failed(tiny_folder: Path) -> None:
+    with RunningService(tiny_folder, {"model_threads": 1}) as running:
+        process = running._process
+    assert process is not None
+    assert process.returncode == 0
 
 
 def test_a_killed_supervisor_leaves_no_process_and_no_port(tiny_folder: Path) -> None:
@@ -370,6 +380,6 @@ def test_a_misspelt_setting_is_told_by_its_name_alone(
 
 def test_a_model_that_cannot_be_loaded_ends_the_service(tmp_path: Path) -> None:
     begun = time.monotonic()
-    with pytest.raises(Exception, match=r"(?s)the service ended.*model: got .*must be a model folder"):
+    with pytest.raises(Exception, match=r"(?s)the service ended with code 1:.*model: got .*must be a model folder"):
         RunningService(tmp_path / "nothing", ready_within_s=90).__enter__()
     assert time.monotonic() - begun < 60
