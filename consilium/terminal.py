@@ -106,8 +106,9 @@ def explanation_table(finding: FindingExplanation) -> RenderableType:
     words = sorted(((word.text, word.weight) for word in finding.words), key=lambda w: -abs(w[1]))[:_MOST_WORDS]
     values = [(_measured(observation), observation.weight) for observation in finding.observations]
     for name, weights in (("modalities", by_modality), ("words", words), ("values", values)):
-        if weights:
-            table.add_row(name, _listed(weights, 1), _listed(weights, -1))
+        cells = _listed(weights, 1), _listed(weights, -1)
+        if any(cells):
+            table.add_row(name, *cells)
     return table
 
 
@@ -117,7 +118,8 @@ def _measured(observation: ObservationWeight) -> str:
 
 
 def _listed(weights: list[tuple[str, float]], sign: int) -> str:
-    chosen = sorted((w for w in weights if w[1] * sign > 0), key=lambda w: -abs(w[1]))
+    """Those of one sign, the greatest first; what rounds to 0.00 spoke neither for nor against."""
+    chosen = sorted((w for w in weights if round(w[1], 2) * sign > 0), key=lambda w: -abs(w[1]))
     return "\n".join(f"{escape(text)} {weight:+.2f}" for text, weight in chosen)
 
 

@@ -213,7 +213,7 @@ def write_cell(line: Mapping[Any, Any], name: str, words: Words) -> str:
         return words.cell(name, str(value))
     if isinstance(low, float) and isinstance(high, float) and not any(map(math.isnan, (value, low, high))):
         # A narrow column breaks before the interval, never within it; Markdown gets spaces as any.
-        return f"{_decimals(value)} ({_decimals(low)}{_TIED}to{_TIED}{_decimals(high)})"
+        return f"{_decimals(float(value))} ({_decimals(low)}{_TIED}to{_TIED}{_decimals(high)})"
     return _number(float(value))
 
 

@@ -118,15 +118,25 @@ def compare_models(
     TrainingError
         There is no study that both can be judged on.
     """
-    one = _answers(first, cohort_root, cohort, advance)
-    two = _answers(second, cohort_root, cohort, advance)
+    _require_margin(margin)
+    # Both before either is judged, which takes its time.
+    artifacts = {source: load_artifact(resolve(source).folder) for source in (first, second)}
+    one, two = (_answers(source, artifacts[source], cohort_root, cohort, advance) for source in (first, second))
     return compare_answers(one, two, margin=margin, bootstrap=bootstrap, seed=seed)
 
 
+def _require_margin(margin: float) -> None:
+    if not 0 < margin < 0.5:
+        raise InputError("margin", margin, "must lie between 0 and 0.5")
+
+
 def _answers(
-    source: str, cohort_root: Path, cohort: CohortRecipe | None, advance: Callable[[], None] | None
+    source: str,
+    artifact: Artifact,
+    cohort_root: Path,
+    cohort: CohortRecipe | None,
+    advance: Callable[[], None] | None,
 ) -> Answers:
-    artifact = load_artifact(resolve(source).folder)
     if _out_of_fold(artifact, cohort or artifact.recipe.cohort, cohort_root):
         return Answers.load(download_evaluation(artifact.details["run_id"], ANSWERS))
     return Answers.of(evaluate_model(source, cohort_root, cohort=cohort, bootstrap=1, advance=advance))
@@ -151,8 +161,7 @@ def compare_answers(first: Answers, second: Answers, *, margin: float, bootstrap
         finding), and ``verdict``: ``better`` or ``worse`` where the interval of the AUROC difference excludes 0, ``not
         inferior`` where it excludes -`margin`, else ``undecided``.
     """
-    if not 0 < margin < 0.5:
-        raise InputError("margin", margin, "must lie between 0 and 0.5")
+    _require_margin(margin)
     one, two = _common(first, second)
     sample = Sample(one.labels, patient_bootstrap(one.patient_ids, bootstrap, seed))
     known = ~np.isnan(one.probabilities) & ~np.isnan(two.probabilities)

@@ -101,7 +101,8 @@ def find_leaks(
             if min(model.positives, model.n - model.positives) >= _FEWEST:
                 tests.append((row, finding.name, "AUROC", model.figures["auroc"] - best.figures["auroc"]))
                 tests.append((row, finding.name, "NLL", best.figures["nll"] - model.figures["nll"]))
-    if not tests:
+    # Of fewer than two replicates there is no standard error.
+    if not tests or len(tests[0][3]) < 3:
         return []
     distance = float(norm.isf(FALSE_ALARM_RATE / len(tests)))
     leaks = []

@@ -19,7 +19,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from consilium import __version__
 from consilium.cli import bento, cohorts, demo, diagnose, fusions, keys, models, record, serve, shifts, sweep, train
 from consilium.cli.output import logging_restored
-from consilium.errors import CohortError, ConsiliumError, InputError, ServiceProblem
+from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Without arguments the help was shown, and is all there is to say.
         helped = isinstance(error, NoArgsIsHelpError)
         return error.exit_code if helped else _fail(error.format_message(), error.exit_code)
-    except (InputError, CohortError) as error:
+    except (InputError, CohortError, NotRegistered) as error:
         return _fail(str(error), BAD_INPUT)
     except ConsiliumError as error:
         ours = isinstance(error, ServiceProblem) and error.field is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from consilium.cli.output import AsJson, show, show_json
+from consilium.cli.output import AsJson, make_room, show, show_json
 from consilium.environment import Variable
 from consilium.errors import InputError
 from consilium.study import NoteKind
@@ -60,6 +60,7 @@ def diagnose(
     as_json: AsJson = False,
 ) -> None:
     """Diagnose one study and say what spoke for it. Any part of it may be missing."""
+    make_room(report, option="--report")
     images = image or []
     records = read_records(note or (), observations, age, sex, reference_time)
     if url is not None and model is None:
@@ -218,5 +219,7 @@ def _read_text(path: Path, option: str) -> str:
         if path.stat().st_size > _MOST_OBSERVATION_BYTES:
             raise InputError(option, path.name, f"must have at most {_MOST_OBSERVATION_BYTES} bytes")
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(option, str(path), f"must be a readable file in UTF-8 ({type(error).__name__})") from None
+    except OSError as error:
+        raise InputError(option, str(path), f"must be a readable file ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(option, str(path), "must be a file in UTF-8") from None

@@ -36,10 +36,13 @@ def show(*parts: RenderableType) -> None:
         console.print(part, markup=not plain, soft_wrap=plain)
 
 
+_ABBREVIATIONS = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "delong": "DeLong"}
+
+
 def table_of(title: str, lines: Sequence[Mapping[str, object]]) -> Table:
     """A table of `lines`, which share their keys; a figure with ``_low`` and ``_high`` beside it shows its interval."""
     columns = [key for key in lines[0] if not key.endswith(("_low", "_high"))] if lines else []
-    table = Table(*(column.replace("_", " ") for column in columns), title=title, title_justify="left")
+    table = Table(*map(_head, columns), title=title, title_justify="left")
     for line in lines:
         table.add_row(*(_cell(line, column) for column in columns))
     return table
@@ -57,13 +60,22 @@ def lines_of(table: Any) -> list[dict[str, Any]]:
     ]
 
 
+def _head(column: str) -> str:
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in column.split("_"))
+
+
 def _cell(line: Mapping[str, object], column: str) -> str:
     value, low, high = (line.get(f"{column}{ending}") for ending in ("", "_low", "_high"))
     if value is None:
         return ""
     if not isinstance(value, float):
         return escape(str(value))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if low is not None and high is not None else f"{value:.3g}"
+    return f"{value:z.3f} [{low:z.3f}, {high:z.3f}]" if low is not None and high is not None else _number(value)
+
+
+def _number(value: float) -> str:
+    """Three decimals, in which figures of one column can be compared; three digits where those would show nothing."""
+    return f"{value:.3g}" if 0 < abs(value) < 0.0005 else f"{value:z.3f}"
 
 
 def show_json(document: object) -> None:
@@ -71,17 +83,17 @@ def show_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def make_room(path: Path | None, *, folder: bool = False) -> None:
-    """Make the folder that ``--out`` needs, or raise `InputError`: before the work whose outcome goes there."""
+def make_room(path: Path | None, *, folder: bool = False, option: str = "--out") -> None:
+    """Make the folder that `option` needs, or raise `InputError`: before the work whose outcome goes there."""
     if path is None:
         return
     rule = f"must be a {'folder' if folder else 'file'} that can be written"
     try:
         (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError("--out", str(path), f"{rule} ({error.strerror})") from None
+        raise InputError(option, str(path), f"{rule} ({error.strerror})") from None
     if not folder and path.is_dir():
-        raise InputError("--out", str(path), rule)
+        raise InputError(option, str(path), rule)
 
 
 _OURS = ("consilium", "training", "service")

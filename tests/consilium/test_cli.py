@@ -196,7 +196,7 @@ def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: py
         ([], "study: got 'no usable record'"),
         (["--note", "fever"], "--note[0]: got 'no kind', must read KIND=TEXT"),
         (["--note", "letter=fever"], "--note[0]: got 'letter'"),
-        (["--note", "history=@/nowhere/at/all"], "--note[0]: got '/nowhere/at/all', must be a readable file"),
+        (["--note", "history=@/nowhere/at/all"], "--note[0]: got '/nowhere/at/all', must be a readable file (No such"),
         (["--note", "history=fever", "--age", "400"], "patient.age: got 400.0"),
         (["--note", "history=fever", "--sex", "x"], "patient.sex: got 'x'"),
         (["--note", "history=fever", "--reference-time", "noon"], "reference_time: got 'noon'"),
@@ -204,6 +204,7 @@ def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: py
         (["--note", "history=fever", "--level", "deep"], "level: got 'deep'"),
         (["--note", "history=fever", "--device", "abacus"], "device: got 'abacus'"),
         (["--note", "history=fever", "--report", "/proc/report.html"], "--report: got '/proc/report.html'"),
+        (["--image", "/nowhere.dcm", "--report", "/"], "--report: got '/', must be a file that can be written"),
         (["--image", "/nowhere.dcm"], "images[0]: got '/nowhere.dcm', must be a readable file (No such file"),
     ],
 )
@@ -211,6 +212,14 @@ def test_a_bad_study_is_refused_in_one_line(
     model: str, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in _refused(capsys, ["diagnose", model, *options])
+
+
+def test_models_and_margin_are_looked_at_before_the_cohort(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = ["--cohort", str(tmp_path / "nowhere")]
+    assert "model: got 'no-model'" in _refused(capsys, ["compare", model, "no-model", *cohort])
+    assert "margin: got 0.7" in _refused(capsys, ["compare", model, model, *cohort, "--margin", "0.7"])
 
 
 @pytest.mark.parametrize(
@@ -451,6 +460,7 @@ def test_from_training_to_a_diagnosis_by_alias(
     assert main(["models", "show", "consilium-cli"]) == 0
     assert "promoted: good [enough]" in capsys.readouterr().out
     assert "no previous version" in _refused(capsys, ["models", "rollback", "consilium-cli", "--reason", "x"], 1)
+    assert "must be one of its versions" in _refused(capsys, ["serve", "models:/consilium-cli/77"])
     assert "reason" in _refused(capsys, ["models", "promote", "consilium-cli", "1", "--reason", ""])
     assert main(["models", "list", "--json"]) == 0
     listed = {model["name"]: model["versions"] for model in json.loads(capsys.readouterr().out)}

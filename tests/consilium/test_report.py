@@ -11,7 +11,7 @@ from rich.console import Console
 
 from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
 from consilium.report import AGAINST, FOR, overlay_rgba, report_html
-from consilium.terminal import explanation_tables
+from consilium.terminal import explanation_table, explanation_tables
 from consilium.wording import audit_in_words, novelty_in_words, part_in_words, percent, set_in_words, share
 from tests.consilium.tiny_answer import (
     REFER,
@@ -236,6 +236,16 @@ def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.Capt
     ):
         assert expected in shown
     assert "all together:" not in shown
+
+
+def test_what_rounds_to_nothing_is_listed_on_neither_side(capsys: pytest.CaptureFixture[str]) -> None:
+    said = explanation()
+    first, *_ = said.findings
+    words = (replace(first.words[0], weight=0.004), replace(first.words[0], weight=-0.004))
+    Console(width=140).print(explanation_table(replace(first, words=words)))
+    printed = capsys.readouterr().out
+    assert "modalities" in printed
+    assert "words" not in printed
 
 
 def test_the_terminal_dims_what_is_not_to_be_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
