@@ -21,7 +21,7 @@ from consilium.letterbox import Letterbox
 from consilium.recipe import SplitRecipe
 from consilium.study import Image, Modality, Study, ViewPosition
 from training.audit.report import AuditReport
-from training.cohorts.cohort import Cohort, ImageFile, StudyRecord
+from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
 from training.image_cache import Filling, ImageCache, Square, as_listed
 from training.splits import split_cohort
 from training.terminal import frame_table
@@ -80,16 +80,18 @@ class CohortReport:
     def terminal_tables(self) -> list[RenderableType]:
         """What the terminal shows."""
         name = f"{self.cohort.name}, {self.cohort.task}" if self.cohort.task else self.cohort.name
+        displays = {finding.name: finding.display for finding in self.cohort.findings}
         shown: list[RenderableType] = [
             f"{name}: " + ", ".join(f"{count} {what}" for what, count in self.counts.items()),
-            frame_table("Labels", self.labels),
-            frame_table("Studies with each modality", self.modalities),
-            frame_table("Studies with each value", self.observations),
+            frame_table("Labels", self.labels, displays),
+            frame_table("Studies with each modality", self.modalities, displays),
+            frame_table("Studies with each value", self.observations, displays),
         ]
         if self.audit is not None:
-            shown += self.audit.terminal_tables()
+            shown += self.audit.terminal_tables(displays)
         if self.remarks:
-            shown.append(frame_table("To know", pd.DataFrame(list(self.remarks.items()), columns=["what", "times"])))
+            remarks = pd.DataFrame(list(self.remarks.items()), columns=["what", "times"])
+            shown.append(frame_table("To know", remarks, displays))
         shown += [Text(f"problem: {problem}", style="red") for problem in self.problems[:_MOST_PROBLEMS]]
         if len(self.problems) > _MOST_PROBLEMS:
             shown.append(f"and {len(self.problems) - _MOST_PROBLEMS} more; --json lists all")
@@ -234,7 +236,7 @@ def _labels(cohort: Cohort) -> pd.DataFrame:
     splits = np.array([record.split or _UNSPLIT for record in cohort.records])
     lines = []
     for f, finding in enumerate(cohort.findings):
-        for split in dict.fromkeys(splits.tolist()):
+        for split in sorted(set(splits.tolist()), key=(*SPLITS, _UNSPLIT).index):
             own = cohort.labels[splits == split, f]
             counts = {"present": int((own == 1).sum()), "absent": int((own == 0).sum())}
             lines.append({"finding": finding.name, "split": split, **counts, "unknown": int(np.isnan(own).sum())})

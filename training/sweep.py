@@ -20,7 +20,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from consilium.durable import replace_json
-from consilium.errors import TrainingError
+from consilium.errors import RecipeError, TrainingError
 from consilium.recipe import Range, Recipe
 from consilium.threads import limit_threads
 from training.cohorts import load_cohort
@@ -78,9 +78,9 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     Raises
     ------
     TrainingError
-        The recipe declares no range, one of a key that decides what is judged, or the cohort has no validation split.
+        The recipe declares a range of a key that decides what is judged, or the cohort has no validation split.
     RecipeError
-        A range gives a value that its key does not take.
+        There is no range, or one gives a value that its key does not take.
     """
     _require_ranges(recipe)
     limit_threads(recipe.training.threads)
@@ -109,7 +109,7 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
 
 def _require_ranges(recipe: Recipe) -> None:
     if not recipe.sweep.ranges:
-        raise TrainingError(f"the recipe {recipe.name} declares no range: give sweep.ranges, such as fusion.depth")
+        raise RecipeError("sweep.ranges", {}, "must name a range, such as that of fusion.depth")
     for key in recipe.sweep.ranges:
         if key.split(".")[0] in _FIXED:
             raise TrainingError(f"sweep.ranges: {key} decides what is judged, so trials could not be compared")

@@ -56,7 +56,7 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         show_json([_line(key) for key in keys])
         return
-    table = Table("id", "name", "scopes", "created", "opens", "state")
+    table = Table("id", "name", "scopes", "created (UTC)", "opens", "state")
     for key in keys:
         ends = ["always" if end is None else f"until {end}" for end in _ends(key)]
         scopes = ", ".join(sorted(key.scopes))

@@ -47,6 +47,10 @@ def test_verdict_and_reasons_are_on_the_terminal_and_in_the_json(report):
     said = " ".join(printed(report.terminal_tables()).split())
     assert "audit: suspect (a sound cohort is called suspect with a chance of at most 5 %)" in said
     assert "Pneumonia can be told without looking at the patient" in said
+    for words in ("Heart failure not fixed", "patients present", "AUROC without"):
+        assert words in said
+    for code in ("heart_failure", "patients_present", "True"):
+        assert code not in said
     assert report.to_json()["audit"] == report.audit.to_json()
 
 

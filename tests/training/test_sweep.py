@@ -106,7 +106,7 @@ def test_hopeless_trials_are_given_up(cohort: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("section", "error", "match"),
     [
-        ({"ranges": {}}, TrainingError, "no range"),
+        ({"ranges": {}}, RecipeError, "must name a range"),
         ({"ranges": {"splits.train": {"low": 0.1, "high": 0.9}}}, TrainingError, "splits.train"),
         ({"ranges": {"training.learning_rat": {"low": 0.1, "high": 0.9}}}, RecipeError, "learning_rate"),
     ],

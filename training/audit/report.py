@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,11 +90,11 @@ class AuditReport:
             **{name: _records(table) for name, table in self.tables.items()},
         }
 
-    def terminal_tables(self) -> list[RenderableType]:
-        """What the terminal shows: verdict, concerns, and every table."""
+    def terminal_tables(self, displays: Mapping[str, str]) -> list[RenderableType]:
+        """Every table, concerns and verdict, for a terminal; `displays` are the findings' names for readers."""
         shown: list[RenderableType] = []
         for name, table in self.tables.items():
-            shown.append(frame_table(_title(name), _short(name, table)))
+            shown.append(frame_table(_title(name), _short(name, table), displays))
             if len(table) > _MOST_ROWS and name != "shortcuts":
                 shown.append(f"and {len(table) - _MOST_ROWS} more rows; --json has all")
         shown += [Text(f"{concern.grade}: {concern.text}", style=_STYLES[concern.grade]) for concern in self.concerns]
@@ -111,7 +112,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    return name.replace("_", " ").capitalize().replace("auroc", "AUROC")
 
 
 def _short(name: str, table: pd.DataFrame) -> pd.DataFrame:
