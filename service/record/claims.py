@@ -7,7 +7,7 @@ encrypted, because it holds what its caller wrote (a reference, a code in a warn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from uuid import UUID, uuid4
@@ -66,7 +66,13 @@ def _digest(body: Iterable[bytes]) -> str:
 
 
 def claim(
-    database: Database, keys: RecordKeys, caller: str, idempotency_key: str, body: Iterable[bytes], lease_s: float
+    database: Database,
+    keys: RecordKeys,
+    caller: str,
+    idempotency_key: str,
+    body: Iterable[bytes],
+    lease_s: float,
+    process: UUID | None = None,
 ) -> Claim | bytes:
     """The claim, or the answer that was given before.
 
@@ -77,6 +83,8 @@ def claim(
         new ones.
     lease_s : float
         After how long a process that neither answered nor gave the claim back must have crashed.
+    process : UUID, optional
+        The process that claims, with which the claim can be freed.
 
     Raises
     ------
@@ -86,13 +94,15 @@ def claim(
     for _ in range(_ATTEMPTS):
         try:
             with database.writing() as session:
-                return _claim(session, keys, name, digest, lease_s)
+                return _claim(session, keys, name, digest, lease_s, process)
         except IntegrityError:
             continue  # Another process claimed it between our look and our insert.
     raise RecordUnavailable("record: an idempotency key could not be claimed")
 
 
-def _claim(session: Session, keys: RecordKeys, name: str, body: str, lease_s: float) -> Claim | bytes:
+def _claim(
+    session: Session, keys: RecordKeys, name: str, body: str, lease_s: float, process: UUID | None
+) -> Claim | bytes:
     now = datetime.now(UTC)
     names = keys.pseudonyms(Kind.IDEMPOTENCY_KEY, name)
     for row in session.scalars(select(ClaimRow).where(ClaimRow.key.in_(names)).with_for_update()):
@@ -114,6 +124,7 @@ def _claim(session: Session, keys: RecordKeys, name: str, body: str, lease_s: fl
             body=newest.pseudonym(Kind.BODY, body),
             owner=made.owner,
             expires=now + timedelta(seconds=lease_s),
+            process=process,
         )
     )
     session.flush()
@@ -138,6 +149,13 @@ def release(database: Database, given: Claim) -> None:
     mine = (ClaimRow.key == given.key, ClaimRow.owner == given.owner, ClaimRow.answer.is_(None))
     with database.writing() as session:
         session.execute(delete(ClaimRow).where(*mine))
+
+
+def free(database: Database, dead: Collection[UUID]) -> int:
+    """Give back what the `dead` processes claimed and did not answer; how many claims there were."""
+    theirs = (ClaimRow.process.in_(dead), ClaimRow.answer.is_(None))
+    with database.writing() as session:
+        return len(session.scalars(delete(ClaimRow).where(*theirs).returning(ClaimRow.key)).all())
 
 
 def expire(database: Database) -> int:

@@ -17,6 +17,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from consilium.diagnosis import Diagnosis
+from consilium.environment import home_folder
 from consilium.schemas import DiagnosisAnswer, FeedbackAnswer, FeedbackRequest, ResultAnswer
 from service.batching import Batcher, BatchLimits
 from service.model import Case
@@ -25,6 +26,7 @@ from service.record import claims
 from service.record.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
 from service.record.entries import Claim, Draft, Entry, Origin, Task
 from service.record.keys import read_keys
+from service.record.processes import Processes
 from service.record.store import Store
 from service.settings import Settings
 
@@ -57,6 +59,7 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
         limits = BatchLimits(_MOST_IN_ONE_COMMIT, 0.0, places=sys.maxsize)
         self._commits: Batcher[Entry, Outcome] = Batcher(self._commit, self._thread, limits)
+        self._processes: Processes | None = None
         self._expiring: asyncio.Task[None] | None = None
         # Longer than any request lasts once its body is read.
         self._lease_s = settings.answer_timeout_s + 2 * settings.record_timeout_s + _LEASE_MARGIN_S
@@ -89,6 +92,8 @@ class Recorder:
             await self._commits.drain()
         if self._store is not None:
             await self._run(self._store.database.close)
+        if self._processes is not None:
+            self._processes.end()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def record(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
@@ -157,7 +162,13 @@ class Recorder:
         refuse_unusable(url)
         database = Database(url, settings.record_timeout_s)
         self._store = Store(database, read_keys(settings.record_keys))
+        try:
+            self._processes = Processes(home_folder() / "processes")
+        except OSError as error:
+            logger.warning("idempotency keys stay claimed for %g s after a crash (%s)", self._lease_s, error.strerror)
         database.open()
+        # Before any request's claim: its key may be that of a process that was killed.
+        self._expire()
 
     @property
     def ready(self) -> bool:
@@ -181,7 +192,8 @@ class Recorder:
 
     def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
         store = self.opened
-        return claims.claim(store.database, store.keys, caller, idempotency_key, body, self._lease_s)
+        process = None if self._processes is None else self._processes.own
+        return claims.claim(store.database, store.keys, caller, idempotency_key, body, self._lease_s, process)
 
     def _release(self, asked: Future[Claim | bytes]) -> None:
         if asked.cancelled() or asked.exception() is not None:
@@ -195,11 +207,21 @@ class Recorder:
 
     async def _expire_forever(self) -> None:
         while True:
+            await asyncio.sleep(_EXPIRE_EVERY_S if self.opened.database.opened else _RETRY_S)
             try:
-                await self._run(lambda: claims.expire(self.opened.database))
+                await self._run(self._expire)
             except RecordUnavailable as error:
                 logger.warning("%s", error)
-            await asyncio.sleep(_EXPIRE_EVERY_S if self.opened.database.opened else _RETRY_S)
+
+    def _expire(self) -> None:
+        database = self.opened.database
+        if self._processes is not None:
+            dead = self._processes.dead()
+            freed = claims.free(database, dead) if dead else 0
+            self._processes.forget(dead)
+            if freed:
+                logger.info("%d idempotency keys of processes that were killed are free again", freed)
+        claims.expire(database)
 
     async def _ask(self, question: Callable[[Store], Result]) -> Result:
         return await self._answered(self._run(lambda: question(self.opened)))

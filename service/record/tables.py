@@ -106,8 +106,8 @@ class FeedbackRow(Base):
 class ClaimRow(Base):
     """One use of an idempotency key.
 
-    Without an answer it is in flight, and `expires` is when its process must have crashed; with one, the encrypted
-    answer is replayed until then.
+    Without an answer it is in flight, and `expires` is when its process must have crashed, unless `process` is known to
+    be dead before; with one, the encrypted answer is replayed until then.
     """
 
     __tablename__ = "claims"
@@ -119,6 +119,7 @@ class ClaimRow(Base):
     expires: Mapped[datetime] = mapped_column(index=True)
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
     result_id: Mapped[UUID | None] = mapped_column(ForeignKey("results.result_id", ondelete="CASCADE"), index=True)
+    process: Mapped[UUID | None]
 
 
 class JobRow(Base):

@@ -18,6 +18,7 @@ from service.launch import RunningService
 from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, form, png
 
+CALLERS = 8
 ENOUGH = 40
 """Answers that are acknowledged before the service is killed."""
 
@@ -27,7 +28,7 @@ def service(model: Path) -> RunningService:
 
 
 async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> None:
-    """Eight callers ask until nobody answers any more; the service is killed, all of it, amid their requests."""
+    """All callers ask until nobody answers any more; the service is killed, all of it, amid their requests."""
 
     async def ask(client: httpx.AsyncClient, caller: int) -> None:
         for number in range(10_000):
@@ -45,7 +46,7 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
         kill(running)
 
     async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
-        await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(8)])
+        await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(CALLERS)])
 
 
 def test_a_service_is_not_ready_before_its_record_is(home: Path, tiny_folder: Path) -> None:
@@ -91,7 +92,15 @@ def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path,
             row = ResultAnswer.model_validate_json(client.get(f"/v1/results/{answer.result_id}").text)
             assert row.model == answer.model
             assert [one.probability for one in row.findings] == [one.probability for one in answer.findings]
+        for key in _unanswered(told):
+            answer = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": key})
+            assert answer.status_code == 200, "its request died with the service"
         _tell_and_find(client)
+
+
+def _unanswered(told: dict[str, bytes]) -> list[str]:
+    """The keys that the callers had sent when the service was killed."""
+    return [f"{caller}-{sum(name.startswith(f'{caller}-') for name in told)}" for caller in range(CALLERS)]
 
 
 def _tell_and_find(client: httpx.Client) -> None:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import pytest
 
@@ -215,3 +218,67 @@ def _claims(database: Database) -> int:
 
     with database.reading() as session:
         return int(session.execute(text("SELECT count(*) FROM claims")).scalar() or 0)
+
+
+def test_a_process_that_was_killed_leaves_its_keys_to_the_next_and_no_other_does(
+    embedded_record: Path, url: str, key_file: Path
+) -> None:
+    given = {"record_url": url, "record_keys": key_file}
+
+    async def claims_again(recorder: Recorder) -> None:
+        async with recorder.claimed(ORIGIN, b"body") as claim:
+            assert isinstance(claim, Claim)
+        for key in ("elsewhere", "alive"):
+            with pytest.raises(InFlight):
+                async with recorder.claimed(Origin("key:a", "request-1", key), b"body"):
+                    pass
+
+    async def claims_elsewhere(recorder: Recorder) -> None:
+        store = recorder.opened
+        claims.claim(store.database, store.keys, "key:a", "elsewhere", [b"body"], 60, uuid4())
+        async with recorder.claimed(Origin("key:a", "request-1", "alive"), b"body"):
+            killed = subprocess.Popen([sys.executable, "-c", CLAIMING, url, str(key_file)], stdout=subprocess.PIPE)
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == b"claimed\n"
+            with pytest.raises(InFlight):
+                async with recorder.claimed(ORIGIN, b"body"):
+                    pass
+            killed.kill()
+            killed.communicate()
+            other = Recorder(Settings(model="fake", **given))
+            await other.start()
+            await claims_again(other)
+            await other.stop()
+
+    exercise(claims_elsewhere, **given)
+    assert list((embedded_record / "processes").iterdir()) == []
+
+
+CLAIMING = """
+import asyncio, sys
+from service.record.entries import Origin
+from service.record.recorder import Recorder
+from service.settings import Settings
+
+async def go():
+    recorder = Recorder(Settings(model="fake", record_url=sys.argv[1], record_keys=sys.argv[2]))
+    await recorder.start()
+    async with recorder.claimed(Origin("key:a", "request-1", "k"), b"body"):
+        print("claimed", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(go())
+"""
+
+
+def test_where_no_process_can_be_known_keys_are_claimed_all_the_same(
+    embedded_record: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (embedded_record / "processes").touch()
+
+    async def scenario(recorder: Recorder) -> None:
+        async with recorder.claimed(ORIGIN, b"body") as claim:
+            assert isinstance(claim, Claim)
+
+    exercise(scenario)
+    assert "idempotency keys stay claimed for 45 s after a crash" in caplog.text
