@@ -39,6 +39,8 @@ UNREGISTERED = "unregistered"
 
 _SOURCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 _SOURCE_RULE = "must be a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
+_COHORT_TABLES = ("studies.csv", "metadata.csv")
+"""What tells a cohort's folder, which is easily given in a model's place."""
 _EVENT = re.compile(r"(?P<action>promoted|restored|rolled back) (?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)")
 
 
@@ -122,6 +124,8 @@ def resolve(source: str) -> ResolvedModel:
             raise InputError("model", source, _SOURCE_RULE)
         if is_packed(folder):
             return ResolvedModel(*read_packed(folder))
+        if any((folder / name).is_file() for name in _COHORT_TABLES):
+            raise InputError("model", source, f"{_SOURCE_RULE}; this folder is a cohort")
         digest = verify(folder)
         return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
     parts = _parts(source)

@@ -17,7 +17,21 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
-from consilium.cli import bento, cohorts, demo, diagnose, fusions, keys, models, record, serve, shifts, sweep, train
+from consilium.cli import (
+    bento,
+    cohorts,
+    demo,
+    diagnose,
+    fusions,
+    jobs,
+    keys,
+    models,
+    record,
+    serve,
+    shifts,
+    sweep,
+    train,
+)
 from consilium.cli.output import logging_restored
 from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem
 
@@ -48,7 +62,7 @@ def _consilium(
     """
 
 
-for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, serve, bento, keys, record, models):
+for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, jobs, serve, bento, keys, record, models):
     group.add_to(app)
 
 

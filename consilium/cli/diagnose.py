@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("code", "value", "unit", "time")
 _NOTE_RULE = f"must read KIND=TEXT or KIND=@FILE with a kind of {', '.join(NoteKind)}"
-_MOST_OBSERVATION_BYTES = 1 << 24
+_MOST_BYTES = 1 << 24
+Token = Annotated[
+    str | None,
+    typer.Option(envvar=Variable.TOKEN, help="For --url; an option can be seen by others on this machine."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -52,10 +56,7 @@ def diagnose(
     level: Annotated[str, typer.Option(help="How much an explanation may cost: fast or thorough.")] = "thorough",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of a model here.")] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar=Variable.TOKEN, help="For --url; an option can be seen by others on this machine."),
-    ] = None,
+    token: Token = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -174,12 +175,12 @@ def _note(option: str, number: int) -> dict[str, object]:
     if not equals or kind not in NoteKind.__members__.values():
         raise InputError(f"--note[{number}]", kind if equals else "no kind", _NOTE_RULE)
     if text.startswith("@"):
-        text = _read_text(Path(text[1:]), f"--note[{number}]")
+        text = read_text(Path(text[1:]), f"--note[{number}]")
     return {"kind": kind, "text": text}
 
 
 def _observations(path: Path) -> list[dict[str, object]]:
-    text = _read_text(path, "--observations")
+    text = read_text(path, "--observations")
     if path.suffix.lower() == ".csv":
         return _csv_observations(text)
     try:
@@ -214,10 +215,11 @@ def _csv_observation(row: dict[str | Any, str | Any], field: str) -> dict[str, o
     return {"code": row["code"], "value": value, "unit": row["unit"], **timed}
 
 
-def _read_text(path: Path, option: str) -> str:
+def read_text(path: Path, option: str) -> str:
+    """The text of the file that `option` names, or `InputError`."""
     try:
-        if path.stat().st_size > _MOST_OBSERVATION_BYTES:
-            raise InputError(option, path.name, f"must have at most {_MOST_OBSERVATION_BYTES} bytes")
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(option, path.name, f"must have at most {_MOST_BYTES} bytes")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(option, str(path), f"must be a readable file ({error.strerror})") from None

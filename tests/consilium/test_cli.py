@@ -34,6 +34,11 @@ COMMANDS = [
     ["sweep"],
     ["shifts"],
     ["diagnose"],
+    ["jobs", "submit"],
+    ["jobs", "show"],
+    ["jobs", "results"],
+    ["jobs", "cancel"],
+    ["jobs", "discard"],
     ["serve"],
     ["keys", "create"],
     ["keys", "list"],
@@ -383,6 +388,17 @@ def test_a_sound_cohort_has_no_problems(cohort: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "no problems" in said
     assert "audit" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["serve"], ["evaluate", "--cohort", "anywhere"], ["diagnose", "--note", "history=fever"]]
+)
+def test_a_cohort_in_the_place_of_a_model_is_told(
+    cohort: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    name, *options = command
+    assert "this folder is a cohort" in _refused(capsys, [name, str(cohort), *options])
 
 
 def test_a_spoiled_cohort_is_told_problem_by_problem(
