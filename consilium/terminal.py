@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +23,8 @@ from consilium.wording import (
 
 _MOST_WORDS = 6
 _BAR = 20
+_ANY_WIDTH = 10_000
+"""Columns in which a table takes what it needs."""
 _LABELS = {True: "yes", False: "no", None: "unknown"}
 
 
@@ -30,19 +34,40 @@ def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
     A row holds the answer in words, the probability with its interval and operating point, and each modality's own
     opinion. What is referred is dim: a finding, or all rows of a study.
     """
-    table = Table(
-        title=f"{escape(diagnosis.model.name)} version {escape(diagnosis.model.version)}", title_justify="left"
-    )
-    table.add_column("finding")
-    table.add_column("answer", no_wrap=True)
-    table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("0" + " " * (_BAR - 2) + "1", no_wrap=True)
-    table.add_column("called", no_wrap=True)
-    for modality in diagnosis.modalities:
-        table.add_column(f"{MODALITY_NAMES[modality].lower()}\nalone", justify="right")
-    for result in diagnosis.findings:
-        table.add_row(*_cells(diagnosis, result), style=_style(diagnosis, result))
-    return Group(*_referral(diagnosis), table, *_notices(diagnosis))
+    return Group(*_referral(diagnosis), _Answers(diagnosis), *_notices(diagnosis))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The table of the findings, which leaves out the bars, then the opinions, where the terminal is too narrow."""
+
+    diagnosis: Diagnosis
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for bars, opinions in ((True, True), (False, True)):
+            table = self._table(bars=bars, opinions=opinions)
+            if Measurement.get(console, options.update(width=_ANY_WIDTH), table).maximum <= options.max_width:
+                yield table
+                return
+        yield self._table(bars=False, opinions=False)
+
+    def _table(self, *, bars: bool, opinions: bool) -> Table:
+        model = self.diagnosis.model
+        table = Table(title=f"{escape(model.name)} version {escape(model.version)}", title_justify="left")
+        table.add_column("finding", overflow="fold")
+        table.add_column("answer", no_wrap=True)
+        table.add_column("probability", justify="right", no_wrap=True)
+        if bars:
+            table.add_column("0" + " " * (_BAR - 2) + "1", no_wrap=True)
+        table.add_column("called", overflow="fold")
+        modalities = self.diagnosis.modalities if opinions else ()
+        for modality in modalities:
+            table.add_column(f"{MODALITY_NAMES[modality].lower()}\nalone", justify="right")
+        for result in self.diagnosis.findings:
+            alone = [f"{result.opinions[modality]:.2f}" for modality in modalities]
+            bar = [_bar(result)] if bars else []
+            table.add_row(*_answer(result), *bar, _called(result), *alone, style=_style(self.diagnosis, result))
+        return table
 
 
 def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
@@ -51,17 +76,14 @@ def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
     return "bold" if result.call else ""
 
 
-def _cells(diagnosis: Diagnosis, result: FindingResult) -> list[str | Text]:
+def _answer(result: FindingResult) -> list[str]:
     low, high = result.interval
-    threshold = result.operating_point.threshold
-    return [
-        escape(result.finding.display),
-        set_in_words(result.prediction_set),
-        f"{result.probability:.2f} [{low:.2f}, {high:.2f}]".replace("[", r"\["),
-        _bar(result),
-        f"yes (from {threshold:.2f})" if result.call else "no",
-        *(f"{result.opinions[modality]:.2f}" for modality in diagnosis.modalities),
-    ]
+    probability = f"{result.probability:.2f} [{low:.2f}, {high:.2f}]".replace("[", r"\[")
+    return [escape(result.finding.display), set_in_words(result.prediction_set), probability]
+
+
+def _called(result: FindingResult) -> str:
+    return f"yes (from {result.operating_point.threshold:.2f})" if result.call else "no"
 
 
 def _bar(result: FindingResult) -> Text:
@@ -127,8 +149,9 @@ def neighbours_table(diagnosis: Diagnosis, neighbours: Sequence[Neighbour]) -> R
     """The training cases that the model sees as most like this one, with what they had."""
     table = Table(title="Training cases most like this one", title_justify="left")
     findings = [result.finding for result in diagnosis.findings]
-    for column in ("case", "alike", *(escape(finding.display) for finding in findings), "it had"):
-        table.add_column(column)
+    table.add_column("case", no_wrap=True)
+    for column in ("alike", *(escape(finding.display) for finding in findings), "it had"):
+        table.add_column(column, overflow="fold")
     for case in neighbours:
         labels = [_LABELS[case.labels[finding.name]] for finding in findings]
         had = ", ".join(MODALITY_NAMES[modality].lower() for modality in case.modalities)

@@ -217,6 +217,19 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
         assert unexpected not in shown
 
 
+@pytest.mark.parametrize("width", [56, 66, 90])
+def test_a_narrow_terminal_leaves_out_bars_and_opinions_but_no_finding(
+    width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(width=width).print(explanation_tables(explanation()))
+    table, _, _ = capsys.readouterr().out.partition("Why")
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= width
+    for row in (("Alpha", "absent", "0.12 [0.05, 0.20]"), ("Beta", "present", "0.71 [0.62, 0.83]")):
+        assert any(all(cell in line for cell in row) for line in lines)
+    assert ("┃ 0 " in table, "alone" in table) == (False, width > 80)
+
+
 def test_the_terminal_names_the_finding_to_judge_without_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=140).print(explanation_tables(open_explanation()))
     assert capsys.readouterr().out.startswith("judge without the model: Beta\n")
