@@ -42,6 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # which lets a paragraph flow: as it stands in the source it would break twice
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -54,7 +55,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _consilium(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Calibrated, explained diagnosis from radiographs, notes and observations: trained, registered and served.
 
