@@ -102,7 +102,7 @@ def subset_reliability_figure(evaluation: Evaluation) -> Figure:
             )
         title = row.removeprefix("fused/").replace("+", " + ")
         panel.set_title(title, fontsize=10, loc="left")
-        panel.legend(title="ECE", loc="upper left", fontsize=7, title_fontsize=7, frameon=False)
+        panel.legend(title="ECE", loc="upper left", fontsize=7, title_fontsize=7, framealpha=0.85, edgecolor="none")
         label_outer(panel, "predicted probability", "observed frequency")
     return figure
 

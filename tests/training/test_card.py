@@ -342,6 +342,8 @@ def test_the_page_works_as_it_is_served(browser, cards, width) -> None:
     )
     page.goto("http://card.test/v1/model/card")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "[...document.querySelectorAll('table')].filter(t => t.scrollWidth > t.parentElement.clientWidth)"
+    assert width < 1200 or page.evaluate(f"{cut}.map(t => t.innerText)") == []
     assert min(page.evaluate("[...document.images].map(image => image.naturalWidth)")) > 300
     assert page.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
     page.get_by_role("link", name="Limits").click()
