@@ -38,6 +38,7 @@ from consilium.study import Image, Observation, Study
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
+    measured,
     novelty_in_words,
     part_in_words,
     percent,
@@ -118,6 +119,7 @@ def _environment() -> Environment:
     )
     environment.filters["percent"] = percent
     environment.filters["share"] = share
+    environment.filters["measured"] = measured
     environment.filters["at"] = lambda fraction: f"{100 * fraction:.2f}%"
     environment.filters["signed"] = lambda weight: f"{weight:+.2f}".replace("-", "−")
     return environment
@@ -290,8 +292,10 @@ def _scale(observation: Observation, study: Study) -> dict[str, Any]:
         "high": float(where[1]),
         "at": float(where[2]),
         "flag": flag,
-        "reference": f"{low:g} to {high:g} {analyte.unit}",
-        "converted": f"{observation.value:.3g} {analyte.unit}" if observation.given_unit != analyte.unit else "",
+        "reference": measured(f"{low:g} to {high:g}", analyte.unit),
+        "converted": measured(f"{observation.value:.3g}", analyte.unit)
+        if observation.given_unit != analyte.unit
+        else "",
     }
 
 

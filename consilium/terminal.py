@@ -15,6 +15,7 @@ from consilium.diagnosis import Diagnosis, Explanation, FindingExplanation, Find
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
+    measured,
     novelty_in_words,
     part_in_words,
     set_in_words,
@@ -135,8 +136,7 @@ def explanation_table(finding: FindingExplanation) -> RenderableType:
 
 
 def _measured(observation: ObservationWeight) -> str:
-    unit = "years" if observation.unit == "a" else observation.unit
-    return f"{observation.display} {observation.value} {unit}".strip()
+    return f"{observation.display} {measured(observation.value, observation.unit)}"
 
 
 def _listed(weights: list[tuple[str, float]], sign: int) -> str:

@@ -15,6 +15,17 @@ _SETS = {
     frozenset({ABSENT, PRESENT}): "cannot tell",
     frozenset[str](): "unlike either",
 }
+_UNITS = {
+    "a": "years",
+    "Cel": "°C",
+    "mm[Hg]": "mmHg",
+    "[pH]": "",
+    "umol/L": "µmol/L",
+    "ug/L": "µg/L",
+    "10*9/L": "10⁹/L",
+    "ng/mL{FEU}": "ng/mL FEU",
+}
+"""Units that UCUM writes otherwise than a laboratory's sheet does."""
 _AUDITS = {
     "sound": None,
     "suspect": "The cohort behind this model is suspect: its figures may be too good to be true",
@@ -43,6 +54,11 @@ def novelty_in_words(novelty: Novelty) -> str:
 def audit_in_words(verdict: str) -> str | None:
     """What a verdict means for the reader; None where there is nothing to mind."""
     return _AUDITS[verdict]
+
+
+def measured(value: str, unit: str) -> str:
+    """A value and its UCUM unit as a laboratory writes them: ``124 µmol/L``, ``71 years``."""
+    return f"{value} {_UNITS.get(unit, unit)}".strip()
 
 
 def percent(probability: float) -> str:

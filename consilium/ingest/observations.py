@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from consilium.analytes import by_loinc
+from consilium.analytes import ANALYTES, by_loinc
 from consilium.errors import InputError
 from consilium.ingest.fields import check_list, check_object, read_number
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
@@ -52,7 +52,7 @@ def read_observations(
             continue
         observations.append(observation)
         if observation.implausible:
-            warnings.append(f"{field}[{i}] not used: implausible value ({observation.analyte})")
+            warnings.append(f"{field}[{i}] not used: implausible value ({ANALYTES[observation.analyte].display})")
     return tuple(observations), tuple(warnings)
 
 

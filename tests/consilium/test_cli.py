@@ -237,7 +237,11 @@ def test_models_and_margin_are_looked_at_before_the_cohort(
         ("labs.csv", "", "must have the columns"),
         ("labs.csv", "code,value,unit\n1988-5,3,furlong\n", "observations[0].unit: got 'furlong'"),
         ("labs.csv", "code,value,unit\n99999-9,3,mg/L\n", "can be read; observations[0] left out: LOINC 99999-9"),
-        ("labs.csv", "code,value,unit\n1988-5,99999,mg/L\n", "observations[0] not used: implausible value (crp)"),
+        (
+            "labs.csv",
+            "code,value,unit\n1988-5,99999,mg/L\n",
+            "observations[0] not used: implausible value (C-reactive protein)",
+        ),
         ("labs.json", "{", "must be a .csv table or JSON"),
         ("labs.json", '{"code": "1988-5"}', "must be a list of observations"),
         ("labs.json", '[{"code": "1988-5", "value": 3, "units": "mg/L"}]', "observations[0]"),

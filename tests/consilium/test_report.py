@@ -12,7 +12,7 @@ from rich.console import Console
 from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
 from consilium.report import AGAINST, FOR, overlay_rgba, report_html
 from consilium.terminal import explanation_table, explanation_tables
-from consilium.wording import audit_in_words, novelty_in_words, part_in_words, percent, set_in_words, share
+from consilium.wording import audit_in_words, measured, novelty_in_words, part_in_words, percent, set_in_words, share
 from tests.consilium.tiny_answer import (
     REFER,
     SUSPECT,
@@ -193,6 +193,11 @@ def test_what_things_are_called() -> None:
 )
 def test_a_probability_is_never_told_as_certain_unless_it_is(probability: float, said: str) -> None:
     assert percent(probability) == said
+
+
+def test_units_are_written_as_a_laboratory_writes_them() -> None:
+    said = [measured("124", "umol/L"), measured("7.32", "[pH]"), measured("250", "10*9/L"), measured("12", "mg/dL")]
+    assert said == ["124 µmol/L", "7.32", "250 10⁹/L", "12 mg/dL"]
 
 
 def test_a_small_share_keeps_its_digits() -> None:

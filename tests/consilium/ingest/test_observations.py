@@ -155,7 +155,7 @@ def test_implausible_values_are_kept_marked_and_warned_of():
         ]
     )
     assert [observation.implausible for observation in observations] == [True, True, False, True]
-    assert warnings[1] == "observations[1] not used: implausible value (potassium)"
+    assert warnings[1] == "observations[1] not used: implausible value (Potassium)"
     assert len(warnings) == 3
 
 

@@ -69,7 +69,7 @@ def test_what_the_reader_should_know_is_warned_of():
         "images[2]: the file says that text is burned into the image",
         "images[2]: the image is blank",
         "images[2]: the same file as images[1]",
-        "observations[0] not used: implausible value (wbc)",
+        "observations[0] not used: implausible value (White cell count)",
     )
 
 
