@@ -72,7 +72,7 @@ def diagnose(
         study = read_study(images, records)
         explanation = _explain(model, device, study, finding or None, level)
     else:
-        raise InputError("model", model, "must be given, or --url instead of it")
+        raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
         write_report(report, study, explanation)
     if as_json:
