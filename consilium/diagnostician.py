@@ -112,7 +112,8 @@ class Diagnostician:
         self.references = artifact.references
         self.acceptance: Acceptance | None = None
         self.backend = choose_backend(backend, self.device)
-        self.network = build_network(self.backend, self.model, threads)
+        references = (self.preprocessing.collate([self.prepare(one.study())]) for one in self.references.studies)
+        self.network = build_network(self.backend, self.model, threads, references)
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", backend: str = "auto") -> Diagnostician:

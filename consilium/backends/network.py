@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -16,11 +16,17 @@ from consilium.model import DiagnosisModel, Logits
 Network: TypeAlias = Callable[[Batch], Logits]
 
 COMPANY: Mapping[Backend, float] = MappingProxyType(
-    {Backend.EAGER: 1e-5, Backend.OPENVINO: 1e-5, Backend.BF16: 0.01, Backend.OPENVINO_BF16: 0.01}
+    {
+        Backend.EAGER: 1e-5,
+        Backend.OPENVINO: 1e-5,
+        Backend.BF16: 0.01,
+        Backend.OPENVINO_BF16: 0.01,
+        Backend.OPENVINO_INT8: 0.01,
+    }
 )
 """By how much a probability may differ between a study alone and the same study in a batch of others."""
 
-_CPU_ONLY = (Backend.OPENVINO, Backend.OPENVINO_BF16)
+_CPU_ONLY = (Backend.OPENVINO, Backend.OPENVINO_BF16, Backend.OPENVINO_INT8)
 
 
 def choose_backend(name: str, device: torch.device) -> Backend:
@@ -42,18 +48,22 @@ def choose_backend(name: str, device: torch.device) -> Backend:
     return backend
 
 
-def build_network(backend: Backend, model: DiagnosisModel, threads: int | None = None) -> Network:
+def build_network(
+    backend: Backend, model: DiagnosisModel, threads: int | None = None, references: Iterable[Batch] = ()
+) -> Network:
     """`model`, in evaluation mode on its device, run by `backend`.
 
     Parameters
     ----------
     threads : int, optional
         Of a backend with threads of its own; None: as many as torch has here.
+    references : iterable of Batch
+        Reference studies; read by a backend that quantizes, and only there.
 
     Raises
     ------
     InputError
-        Where the backend is not installed.
+        Where the backend is not installed, or cannot run this model.
     """
     if backend is Backend.EAGER:
         return model
@@ -61,8 +71,7 @@ def build_network(backend: Backend, model: DiagnosisModel, threads: int | None =
         return _bf16(model)
     from consilium.backends.openvino_network import OpenvinoNetwork
 
-    precision = "bf16" if backend is Backend.OPENVINO_BF16 else "f32"
-    return OpenvinoNetwork(model, precision, threads or torch.get_num_threads())
+    return OpenvinoNetwork(model, backend, threads or torch.get_num_threads(), references)
 
 
 def _bf16(model: DiagnosisModel) -> Network:

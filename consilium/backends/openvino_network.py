@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from consilium.acceptance import Backend
 from consilium.collate import Batch
 from consilium.encoders import Dense
 from consilium.encoders.image import ImageEncoder
@@ -29,6 +31,8 @@ try:
     import openvino as ov
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    from consilium.backends.quantization import quantize
 except ImportError:
     raise InputError("backend", "openvino", "needs `pip install consilium[cpu-fast]`") from None
 
@@ -44,9 +48,11 @@ class OpenvinoNetwork:
     ----------
     model : DiagnosisModel
         On the CPU, in evaluation mode.
-    precision : str
-        Of the encoders of images and notes: ``f32``, or ``bf16``, which is float32 on a CPU without it.
+    backend : Backend
+        Says which numbers the encoders of images and notes reckon with; bfloat16 is float32 on a CPU without it.
     threads : int
+    references : iterable of Batch
+        Reference studies, which 8-bit integers are scaled by.
 
     Raises
     ------
@@ -54,8 +60,11 @@ class OpenvinoNetwork:
         Where OpenVINO cannot run this model.
     """
 
-    def __init__(self, model: DiagnosisModel, precision: str, threads: int) -> None:
+    def __init__(self, model: DiagnosisModel, backend: Backend, threads: int, references: Iterable[Batch] = ()) -> None:
+        if backend is Backend.OPENVINO_INT8 and Modality.IMAGE not in model.modalities:
+            raise InputError("backend", backend.value, "is for models that read images")
         self._model = model
+        self._backend = backend
         self._threads = threads
         self._core = ov.Core()
         self._dense: dict[Modality, Dense] = {}
@@ -64,41 +73,49 @@ class OpenvinoNetwork:
             if isinstance(encoder, ImageEncoder):
                 images = torch.zeros(_EXAMPLES, *encoder.typical.shape)
                 views = torch.zeros(_EXAMPLES, dtype=torch.long)
-                self._dense[modality] = self._compiled(encoder, images, views, precision)
+                self._dense[modality] = self._runnable(encoder, images, views, references)
             elif isinstance(encoder, TextEncoder):
                 pieces = torch.zeros(_EXAMPLES, _EXAMPLES, dtype=torch.long)
-                self._dense[modality] = self._compiled(encoder, pieces, pieces == 0, precision)
+                self._dense[modality] = self._runnable(encoder, pieces, pieces == 0)
 
     def __call__(self, batch: Batch) -> Logits:
         return self._model.conclude(self._model.encode(batch, self._dense))
 
-    def _compiled(self, encoder: ImageEncoder | TextEncoder, first: Tensor, second: Tensor, precision: str) -> Dense:
+    def _runnable(
+        self, encoder: ImageEncoder | TextEncoder, first: Tensor, second: Tensor, references: Iterable[Batch] = ()
+    ) -> Dense:
         """`encoder.dense`, of inputs like these examples, for any number of studies and word pieces."""
         try:
             model = _converted(_DensePart(encoder).eval(), (first, second))
             # Studies, pieces and views are any number; images [n, 1, S, S] are always of one size.
             fixed = list(first.shape[1:]) if isinstance(encoder, ImageEncoder) else [_ANY]
             model.reshape({0: ov.PartialShape([_ANY, *fixed]), 1: ov.PartialShape([_ANY] * second.ndim)})
-            compiled = self._core.compile_model(
-                model,
-                "CPU",
-                {
-                    # Services that stand side by side would all be tied to the same cores.
-                    "ENABLE_CPU_PINNING": False,
-                    "INFERENCE_NUM_THREADS": self._threads,
-                    "INFERENCE_PRECISION_HINT": precision,
-                    "PERFORMANCE_HINT": "LATENCY",
-                },
-            )
+            if isinstance(encoder, ImageEncoder) and self._backend is Backend.OPENVINO_INT8:
+                seen = ((batch.images[batch.image_mask], batch.views[batch.image_mask]) for batch in references)
+                quantize(model, (sample for sample in seen if len(sample[0])), self._compiled)
+            compiled = self._compiled(model, "f32" if self._backend is Backend.OPENVINO else "bf16")
         except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise InputError("backend", "openvino", f"cannot run this model ({reason})") from error
+            raise InputError("backend", self._backend.value, f"cannot run this model ({reason})") from error
 
         def dense(first: Tensor, second: Tensor) -> Tensor:
             found = compiled([first.contiguous().numpy(), second.contiguous().numpy()], share_inputs=True)
             return torch.from_numpy(found[0])
 
         return dense
+
+    def _compiled(self, model: ov.Model, precision: str = "f32") -> ov.CompiledModel:
+        return self._core.compile_model(
+            model,
+            "CPU",
+            {
+                # Services that stand side by side would all be tied to the same cores.
+                "ENABLE_CPU_PINNING": False,
+                "INFERENCE_NUM_THREADS": self._threads,
+                "INFERENCE_PRECISION_HINT": precision,
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
 
 
 class _DensePart(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from consilium.acceptance import Backend
 from consilium.backends import COMPANY, Network, build_network, choose_backend, openvino_network
 from consilium.calibration import Calibration
-from consilium.collate import Preprocessing
+from consilium.collate import Batch, Preprocessing
 from consilium.errors import InputError
 from consilium.fusion import FUSIONS
 from consilium.model import DiagnosisModel, Logits
@@ -45,6 +45,10 @@ def calibration() -> Calibration:
     return tiny_calibration(tiny_recipe())
 
 
+def references(preprocessing: Preprocessing) -> list[Batch]:
+    return [preprocessing.collate([preprocessing.prepare(study)]) for study in EVERY_SUBSET]
+
+
 def said(network: Network, preprocessing: Preprocessing, studies: Sequence[Study]) -> Logits:
     with torch.inference_mode():
         return network(preprocessing.collate([preprocessing.prepare(study) for study in studies]))
@@ -68,7 +72,7 @@ def require_alike(given: Logits, expected: Logits, most: float) -> None:
 @pytest.mark.parametrize("backend", OTHERS)
 def test_a_backend_says_of_every_subset_and_fusion_what_the_plain_model_says(backend: Backend, fusion: str) -> None:
     preprocessing, model = model_of(tiny_recipe(fusion={"name": fusion, "width": 16, "depth": 1, "heads": 2}))
-    network = build_network(backend, model, threads=1)
+    network = build_network(backend, model, threads=1, references=references(preprocessing))
     most = 1e-5 if backend in FLOAT32 else 0.02
     # Several sizes: what was a constant of the traced example would show.
     for studies in (EVERY_SUBSET, EVERY_SUBSET[:1], EVERY_SUBSET[1:2], EVERY_SUBSET[2:3], EVERY_SUBSET[-3:]):
@@ -98,7 +102,7 @@ def test_company_changes_no_answer_by_more_than_is_said(
 ) -> None:
     """Alone, in pairs, among all: whoever else is in the batch, and however wide its padding."""
     preprocessing, model = tiny
-    network = build_network(backend, model, threads=1)
+    network = build_network(backend, model, threads=1, references=references(preprocessing))
 
     def probabilities(studies: Sequence[Study]) -> npt.NDArray[np.float64]:
         fused = said(network, preprocessing, studies).fused.double().numpy()
@@ -162,7 +166,7 @@ def test_auto_is_what_the_device_does_well() -> None:
 @pytest.mark.parametrize(
     ("name", "device", "message"),
     [
-        ("onnx", CPU, "must be auto, eager, bf16, openvino, openvino-bf16"),
+        ("onnx", CPU, "must be auto, eager, bf16, openvino, openvino-bf16, openvino-int8"),
         ("openvino", torch.device("cuda"), "runs on the CPU, and the device is cuda"),
     ],
 )
