@@ -32,9 +32,6 @@ SETTINGS: dict[str, object] = {
     "device": "cpu",
     "poll_s": 0.3,
     "requests_per_minute": 10_000_000,
-    # Together they are how long a killed process's claims of idempotency keys keep the next attempt waiting.
-    "answer_timeout_s": 20,
-    "record_timeout_s": 4,
 }
 
 
