@@ -191,7 +191,7 @@ def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[s
     """Log the artifact with its run and register it as a new version with the alias ``challenger``.
 
     What was registered by the same run with the same digest is found again, so that an interrupted training can be
-    resumed.
+    resumed; it takes the alias from no newer version.
 
     Parameters
     ----------
@@ -209,9 +209,9 @@ def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[s
     with store_errors():
         _create_model(client, name, recipe.description)
         known = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
-        again = [v for v in known if v.run_id == run_id and v.tags.get(DIGEST_TAG) == digest]
+        again = [int(v.version) for v in known if v.run_id == run_id and v.tags.get(DIGEST_TAG) == digest]
         if again:
-            version = str(max(int(v.version) for v in again))
+            version = str(max(again))
         else:
             own = {DIGEST_TAG: digest, "recipe": recipe.name, "consilium": __version__}
             logged = _log_pyfunc(artifact_folder, recipe, run_id)
@@ -219,7 +219,8 @@ def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[s
                 name, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags={**tags, **own}
             )
             version = str(made.version)
-        client.set_registered_model_alias(name, CHALLENGER, version)
+        if all(int(v.version) <= int(version) for v in known):
+            client.set_registered_model_alias(name, CHALLENGER, version)
     return version
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _ARTIFACTS = "artifacts"
+_BRIEFLY = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 def tracking_uri() -> str:
@@ -28,6 +29,15 @@ def tracking_uri() -> str:
 def registry_uri() -> str:
     """URI of the model registry: ``MLFLOW_REGISTRY_URI``, or the store itself."""
     return os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri()
+
+
+def ask_briefly() -> None:
+    """Give a server that is away up within seconds, unless the environment says otherwise.
+
+    MLflow goes on asking for minutes, which is right for a training and nothing else.
+    """
+    for name, value in _BRIEFLY.items():
+        os.environ.setdefault(name, value)
 
 
 def open_store(*, create: bool = False) -> MlflowClient:

@@ -8,7 +8,6 @@ stands for something else. Everything here blocks and belongs on a thread of its
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from consilium.errors import (
     UnsupportedArtifact,
 )
 from consilium.registry import ResolvedModel, look_up, resolve
+from consilium.store import ask_briefly
 from service import last_verified
 from service.contract import Contract
 from service.metrics import Metrics
@@ -34,8 +34,6 @@ from service.model import Model, Role, warm_up
 logger = logging.getLogger("consilium.service")
 
 _LONGEST_DETAIL = 300
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""MLflow's own defaults ask a dead server for minutes; the next poll asks again anyway."""
 
 
 class Reason(StrEnum):
@@ -97,8 +95,7 @@ class Alias:
         self._load = load
         self._metrics = metrics
         self._expected = expected
-        for name, value in _PATIENCE.items():
-            os.environ.setdefault(name, value)
+        ask_briefly()  # the next poll asks again anyway
 
     def first(self) -> Model:
         """The model that the alias stands for; where it is refused or the registry away, the last verified one.

@@ -20,7 +20,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    models = typer.Typer(no_args_is_help=True, help="Registered models: which there are, and which one serves.")
+    models = typer.Typer(no_args_is_help=True, callback=_models)
     models.command("list", epilog="Example: consilium models list --json")(list_models)
     models.command("show", epilog="Example: consilium models show consilium-phantom-demo")(show_model)
     models.command(
@@ -31,6 +31,13 @@ def add_to(app: typer.Typer) -> None:
     )(rollback)
     models.command(epilog="Example: consilium models prune --keep 2 --dry-run")(prune)
     app.add_typer(models, name="models")
+
+
+def _models() -> None:
+    """Registered models: which there are, and which one serves."""
+    from consilium.store import ask_briefly
+
+    ask_briefly()
 
 
 def list_models(as_json: AsJson = False) -> None:

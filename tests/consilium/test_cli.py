@@ -518,3 +518,14 @@ def test_an_interrupted_training_says_how_to_go_on(cohort: Path, tmp_path: Path)
         assert process.wait(60) == 130, said
     assert "--resume" in said
     assert "Traceback" not in said
+
+
+def test_a_registry_that_is_away_is_told_within_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to itself, MLflow asks for longer than any test may take."""
+    for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert "error: model store: " in _refused(capsys, ["models", "list"], code=1)

@@ -117,6 +117,14 @@ def test_a_resumed_run_registers_once(artifacts: list[Path]) -> None:
     assert _register(artifacts[1], "resumed", run_id) == "2"
 
 
+def test_a_finished_run_that_is_resumed_does_not_take_the_alias_back(artifacts: list[Path]) -> None:
+    run_id = open_store(create=True).create_run(experiment_id("tests")).info.run_id
+    assert _register(artifacts[0], "finished", run_id) == "1"
+    assert _register(artifacts[1], "finished") == "2"
+    assert _register(artifacts[0], "finished", run_id) == "1"
+    assert registry.resolve(f"models:/consilium-finished@{registry.CHALLENGER}").identity.version == "2"
+
+
 def test_a_registration_inside_an_open_run_leaves_it_open(artifacts: list[Path]) -> None:
     mlflow.set_tracking_uri(tracking_uri())
     with mlflow.start_run(experiment_id=experiment_id("tests")) as run:
