@@ -87,7 +87,7 @@ def backup(database: Database, target: Path) -> None:
     source = _file(database, "pg_dump")
     if not source.exists():
         raise InputError(SETTING, str(source), "must be a record: there is none yet")
-    with _written(target):
+    with _written(target, "file"):
         _copy(source, target)
 
 
@@ -104,8 +104,8 @@ def restore(database: Database, source: Path) -> None:
     log = target.with_name(f"{target.name}-wal")
     if log.exists() and not target.exists():
         # SQLite would take it for the log of the restored file.
-        raise InputError("file", str(log), "must be moved away together with the record that it belongs to")
-    with _written(target):
+        raise InputError(SETTING, str(log), "must be moved away together with the record that it belongs to")
+    with _written(target, SETTING):
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(source, target)
 
@@ -117,11 +117,14 @@ def _file(database: Database, instead: str) -> Path:
 
 
 @contextmanager
-def _written(target: Path) -> Iterator[None]:
+def _written(target: Path, field: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError("file", str(target), f"must be a file that can be written ({error.strerror})") from None
+        taken = isinstance(error, FileExistsError) and target.exists()
+        unwritable = f"must be a file that can be written ({error.strerror})"
+        rule = "must not exist yet: move it away first" if taken else unwritable
+        raise InputError(field, str(target), rule) from None
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -137,8 +140,6 @@ def _copy(source: Path, target: Path) -> None:
         # Unlike a rename this does not take the place of a file that is there.
         os.link(name, target)
         sync(target.parent)
-    except FileExistsError:
-        raise InputError("file", str(target), "must not exist yet: move it away first") from None
     except sqlite3.Error as error:
         raise BrokenBackup(f"{source}: {error}") from None
     finally:

@@ -118,7 +118,9 @@ def test_a_record_comes_back_from_its_backup(
 ) -> None:
     copy = tmp_path / "copy.db"
     assert told(capsys, "backup", str(copy)) == {"backup": str(copy)}
-    assert "must not exist yet" in refused(capsys, "restore", str(copy))
+    said = refused(capsys, "restore", str(copy))
+    assert said.startswith("error: CONSILIUM_RECORD_URL: got ")
+    assert "must not exist yet" in said
     for file in embedded_record.glob("record.db*"):
         file.unlink()
     assert main(["record", "restore", str(copy)]) == 0
