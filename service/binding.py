@@ -87,9 +87,11 @@ def _exit_code(given_up: int) -> None:
 def give_up(reason: str) -> None:
     """Log why the service cannot start, and end it: the supervisor would otherwise start this worker for ever."""
     logger.critical("cannot start: %s", reason)
-    if _GIVEN_UP in os.environ:
-        Path(os.environ[_GIVEN_UP]).write_text(reason, encoding="utf-8")
-    os.kill(os.getppid() if is_supervised() else os.getpid(), signal.SIGTERM)
+    try:
+        if _GIVEN_UP in os.environ:
+            Path(os.environ[_GIVEN_UP]).write_text(reason, encoding="utf-8")
+    finally:
+        os.kill(os.getppid() if is_supervised() else os.getpid(), signal.SIGTERM)
 
 
 def is_loopback(host: str) -> bool:
