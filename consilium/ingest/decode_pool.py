@@ -119,6 +119,8 @@ class DecodePool:
 
     def _replace_pool(self) -> None:
         with self._lock:
+            if self._closed.is_set():  # since the keeper looked: it is `close` that ends this pool
+                return
             broken, self._pool = self._pool, self._made_pool()
             lost, self._handed_over = self._handed_over, set()
             again = [request for request in lost if request.attempts < _MOST_ATTEMPTS]

@@ -158,6 +158,16 @@ def test_closing_ends_what_is_under_way():
         future.result(timeout=5)
 
 
+def test_a_pool_that_was_closed_is_not_taken_for_a_broken_one():
+    """The keeper may have looked at the pool just before it was closed, and find it inactive just after."""
+    pool = DecodePool(1, reader=confessing)
+    pool.decode(b"")
+    pool.close()
+    before = multiprocessing.active_children()
+    pool._replace_pool()
+    assert multiprocessing.active_children() == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
 def test_a_pool_that_waits_for_its_first_image_starts_nothing_before():
     before = set(multiprocessing.active_children())
