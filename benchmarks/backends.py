@@ -1,9 +1,13 @@
-"""What each backend makes of the model alone: ``python benchmarks/backends.py [--model FOLDER]``.
+"""What each backend makes of the model alone: ``python benchmarks/backends.py [--model FOLDER [--cohort COHORT]]``.
 
 Every backend takes the model's reference studies that have all modalities, in batches of the size that suits it best,
 one backend after the other in each round. Counted is the CPU time of all its threads, so that a busy machine matters
 little. The ratios to eager float32 are medians over the rounds. Beside them: how far its answers to all reference
-studies are from the plain model's, and whether a service would take it.
+studies are from the plain model's, and whether a service would take it. With the cohort that the model was trained on,
+also how far its answers to the test split's radiographs alone are, which no part of the model has seen. Films of the
+public cohort are split where ``consilium train covid-chestxray`` is given ``--set evaluation.protocol=split --set
+splits.train=0.6 --set splits.validation=0.1 --set splits.calibration=0.1 --set splits.test=0.2``; a DenseNet121 has
+``--set image.encoder=densenet121 --set image.width=64``, ten epochs ``--set training.epochs=10``.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from _random_model import model_folder
 from rich.console import Console
@@ -25,8 +31,15 @@ from consilium.acceptance import Backend, Tolerance
 from consilium.collate import Prepared
 from consilium.diagnostician import Diagnostician
 from consilium.errors import WrongAnswers
+from consilium.ingest.image import read_image
+from consilium.study import Study
+from training.cohorts import load_cohort
+from training.splits import split_cohort
+
+Array = npt.NDArray[np.float64]
 
 BATCHES = (1, 4, 8, 16, 32)
+MOST_RADIOGRAPHS = 300
 
 
 @dataclass
@@ -56,6 +69,28 @@ def whole_studies(diagnostician: Diagnostician) -> list[Prepared]:
     return [item for item in prepared if len(item.present) == len(diagnostician.recipe.modalities)]
 
 
+def radiographs(diagnostician: Diagnostician, root: Path) -> list[Prepared]:
+    """Of each study in the cohort's test split its first image, as a study of nothing else."""
+    recipe = diagnostician.recipe
+    chosen = recipe.cohort
+    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
+    rows = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)["test"]
+    paths = [cohort.records[row].images[0].path for row in rows if cohort.records[row].images]
+    images = [read_image(path.read_bytes()) for path in paths[:MOST_RADIOGRAPHS]]
+    return [diagnostician.prepare(Study(images=(image,))) for image in images]
+
+
+def probabilities(diagnostician: Diagnostician, items: Sequence[Prepared]) -> Array:
+    """Of each finding, [N, F]; in batches of one."""
+    answers = [diagnostician.diagnose_prepared([item])[0] for item in items]
+    return np.array([[finding.probability for finding in answer.findings] for answer in answers])
+
+
+def deviation(found: Array, plain: Array) -> str:
+    off = np.abs(found - plain).max(axis=1)
+    return f"at most {off.max():.3f}; {(off > Tolerance().backend).mean():.1%} beyond {Tolerance().backend:g}"
+
+
 def verdict(diagnostician: Diagnostician) -> str:
     try:
         accepted = diagnostician.accept(Tolerance())
@@ -75,6 +110,7 @@ def begin(folder: Path, backend: Backend, threads: int, seconds: float) -> Measu
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, help="a model folder; a random DenseNet121 at 224 pixels unless given")
+    arguments.add_argument("--cohort", type=Path, help="the cohort that the model was trained on")
     arguments.add_argument("--encoder", default="densenet121")
     arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--threads", type=int, default=1)
@@ -87,13 +123,18 @@ def main() -> None:
         for _ in range(given.rounds):
             for one in measured.values():
                 one.rates.append(rate(one.diagnostician, items, one.best, given.seconds))
-    image = measured[Backend.EAGER].diagnostician.recipe.image
+    plain = measured[Backend.EAGER]
+    image = plain.diagnostician.recipe.image
     title = f"{image.encoder}, {image.size} × {image.size}, {given.threads} thread(s), {given.rounds} rounds"
-    table = Table("backend", "best batch", "studies/CPU s", "of eager", "reference studies", title=title)
-    eager = measured[Backend.EAGER].rates
+    films = [] if given.cohort is None else radiographs(plain.diagnostician, given.cohort)
+    unseen = [f"{len(films)} unseen radiographs"] if films else []
+    table = Table("backend", "best batch", "studies/CPU s", "of eager", "reference studies", *unseen, title=title)
+    said = probabilities(plain.diagnostician, films)
     for backend, one in measured.items():
-        ratio = statistics.median(mine / plain for mine, plain in zip(one.rates, eager, strict=True))
-        table.add_row(backend, str(one.best), f"{statistics.median(one.rates):.1f}", f"{ratio:.2f}", one.verdict)
+        ratio = statistics.median(mine / eager for mine, eager in zip(one.rates, plain.rates, strict=True))
+        cells = [str(one.best), f"{statistics.median(one.rates):.1f}", f"{ratio:.2f}", one.verdict]
+        cells += [deviation(probabilities(one.diagnostician, films), said)] if films else []
+        table.add_row(backend, *cells)
     Console().print(table)
 
 
