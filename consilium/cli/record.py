@@ -120,8 +120,8 @@ def restore(file: File, as_json: AsJson = False) -> None:
     with _database(there=False) as database:
         try:
             retention.restore(database, file)
-        except retention.BrokenBackup:
-            raise InputError("FILE", str(file), "must be a whole backup of the record") from None
+        except retention.BrokenBackup as error:
+            raise InputError("FILE", str(file), f"must be a whole backup of the record ({error.reason})") from None
         _tell_copied("record", database.path, as_json=as_json)
 
 

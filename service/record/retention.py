@@ -25,7 +25,11 @@ _UNITS = {"d": "days", "h": "hours", "w": "weeks"}
 
 
 class BrokenBackup(ConsiliumError):
-    """A file that is no whole record."""
+    """A file that is no whole record, and why."""
+
+    def __init__(self, source: Path, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ def _copy(source: Path, target: Path) -> None:
         os.link(name, target)
         sync(target.parent)
     except sqlite3.Error as error:
-        raise BrokenBackup(f"{source}: {error}") from None
+        raise BrokenBackup(source, str(error)) from None
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -150,4 +154,4 @@ def _check(copy: sqlite3.Connection, source: Path) -> None:
     (said,) = copy.execute("PRAGMA integrity_check").fetchone()
     tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if said != "ok" or not {"alembic_version", ResultRow.__tablename__} <= tables:
-        raise BrokenBackup(f"{source}: got {said if said != 'ok' else 'other tables'}, must be a whole record")
+        raise BrokenBackup(source, f"got {said if said != 'ok' else 'other tables'}, must be a whole record")
