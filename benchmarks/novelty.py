@@ -20,13 +20,13 @@ from sklearn.metrics import roc_auc_score
 
 from consilium.artifact import load_artifact
 from consilium.collate import Prepared
+from consilium.environment import home_folder
 from consilium.novelty import Gaussian, Inputs
 from consilium.registry import resolve
 from consilium.threads import limit_threads
 from training.cohorts import load_cohort
 from training.datamodule import StudyDataset, cache_cohort
 from training.predict import predict
-from training.run_state import home_folder
 from training.splits import split_cohort
 from training.strange import KINDS, Case
 from training.strange.evaluation import make_strange

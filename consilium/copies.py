@@ -37,7 +37,7 @@ _IN_USE = timedelta(hours=1)
 
 def models_folder() -> Path:
     """Where verified copies lie: ``$CONSILIUM_HOME/models``, or ``var/models`` below the working directory."""
-    return home_folder().absolute() / "models"
+    return home_folder() / "models"
 
 
 def local_copy(digest: str) -> Path:

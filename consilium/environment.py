@@ -20,4 +20,4 @@ class Variable(StrEnum):
 
 def home_folder() -> Path:
     """``CONSILIUM_HOME``, or ``var`` below the working folder."""
-    return Path(os.environ.get(Variable.HOME) or "var")
+    return Path(os.environ.get(Variable.HOME) or "var").absolute()

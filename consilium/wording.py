@@ -15,6 +15,7 @@ _SETS = {
     frozenset({ABSENT, PRESENT}): "cannot tell",
     frozenset[str](): "unlike either",
 }
+_ABBREVIATIONS = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "delong": "DeLong"}
 _UNITS = {
     "a": "years",
     "Cel": "°C",
@@ -74,3 +75,8 @@ def percent(probability: float) -> str:
 def share(p_value: float) -> str:
     """A share that may be small, in percent with two digits at most."""
     return f"{100 * p_value:.2g} %" if p_value < 0.1 else f"{100 * p_value:.0f} %"
+
+
+def column_head(name: str) -> str:
+    """A table's column as its head says it: ``auroc_difference`` is "AUROC difference"."""
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in name.split("_"))

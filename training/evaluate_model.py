@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.artifact import Artifact, load_artifact
+from consilium.environment import home_folder
 from consilium.errors import InputError, TrainingError
 from consilium.recipe import CohortRecipe, Recipe
 from consilium.registry import resolve
@@ -23,7 +24,6 @@ from training.evaluation import Evaluation
 from training.further import Answered, tables_of_answers
 from training.predict import predict
 from training.prevalence import prevalence_table
-from training.run_state import home_folder
 from training.splits import split_cohort
 
 _log = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ import pandas as pd
 from consilium import __version__, registry
 from consilium.artifact import Artifact, save_artifact, verify
 from consilium.diagnosis import AuditVerdict
+from consilium.environment import home_folder
 from consilium.errors import ArtifactError
 from consilium.recipe import Recipe
 from consilium.references import References
@@ -41,7 +42,7 @@ from training.faithfulness import measured_defaults
 from training.progress import progress_of
 from training.protocols import PROTOCOLS, Outcome
 from training.references import reference_studies
-from training.run_state import RunState, home_folder
+from training.run_state import RunState
 from training.stage import Stage
 from training.tracking import TrackedRun, git_commit
 

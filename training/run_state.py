@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from consilium import environment
 from consilium.durable import replace_json
+from consilium.environment import home_folder
 from consilium.errors import TrainingError
 from consilium.recipe import Recipe
 from training.cohorts.cohort import Cohort
@@ -25,11 +25,6 @@ from training.cohorts.cohort import Cohort
 _log = logging.getLogger(__name__)
 
 _STATE = "run.json"
-
-
-def home_folder() -> Path:
-    """Where what can be made again is kept: see `consilium.environment.home_folder`."""
-    return environment.home_folder().absolute()
 
 
 class RunState:

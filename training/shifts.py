@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from consilium.environment import home_folder
 from consilium.recipe import CohortRecipe
 from training.cohorts.phantom.shifts import STANDARD, parse_shift
 from training.cohorts.phantom.write import write_phantom
 from training.comparisons import MACRO
 from training.evaluate_model import evaluate_model
 from training.evaluation import AS_PRESENT, Evaluation
-from training.run_state import home_folder
 
 _log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from consilium.durable import replace_json
+from consilium.environment import home_folder
 from consilium.errors import RecipeError, TrainingError
 from consilium.recipe import Range, Recipe
 from consilium.threads import limit_threads
@@ -28,7 +29,6 @@ from training.cohorts.cohort import Cohort
 from training.datamodule import cache_cohort
 from training.fit import fit
 from training.lightning_module import VALIDATION_LOSS
-from training.run_state import home_folder
 from training.splits import split_cohort
 from training.tracking import MetricSink, TrackedRun
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-_ABBREVIATIONS = {"auroc": "AUROC"}
+from consilium.wording import column_head
 
 
 def frame_table(title: str, frame: pd.DataFrame, displays: Mapping[str, str]) -> Table:
@@ -24,7 +24,7 @@ def frame_table(title: str, frame: pd.DataFrame, displays: Mapping[str, str]) ->
     """
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in frame.columns:
-        head = displays.get(name) or " ".join(_ABBREVIATIONS.get(word, word) for word in str(name).split("_"))
+        head = displays.get(name) or column_head(str(name))
         # A column of yes and no is no column of figures.
         figures = is_numeric_dtype(frame[name]) and frame[name].dtype != bool
         table.add_column(escape(head), justify="right" if figures else "left", overflow="fold")

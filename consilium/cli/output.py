@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from consilium.errors import InputError
+from consilium.wording import column_head
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output, and nothing else.")]
 
@@ -36,13 +37,10 @@ def show(*parts: RenderableType) -> None:
         console.print(part, markup=not plain, soft_wrap=plain)
 
 
-_ABBREVIATIONS = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "delong": "DeLong"}
-
-
 def table_of(title: str, lines: Sequence[Mapping[str, object]]) -> Table:
     """A table of `lines`, which share their keys; a figure with ``_low`` and ``_high`` beside it shows its interval."""
     columns = [key for key in lines[0] if not key.endswith(("_low", "_high"))] if lines else []
-    table = Table(*map(_head, columns), title=title, title_justify="left")
+    table = Table(*map(column_head, columns), title=title, title_justify="left")
     for line in lines:
         table.add_row(*(_cell(line, column) for column in columns))
     return table
@@ -58,10 +56,6 @@ def lines_of(table: Any) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _head(column: str) -> str:
-    return " ".join(_ABBREVIATIONS.get(word, word) for word in column.split("_"))
 
 
 def _cell(line: Mapping[str, object], column: str) -> str:

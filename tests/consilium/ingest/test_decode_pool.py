@@ -168,7 +168,6 @@ def test_a_pool_that_was_closed_is_not_taken_for_a_broken_one():
     assert multiprocessing.active_children() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
 def test_a_pool_that_waits_for_its_first_image_starts_nothing_before():
     before = set(multiprocessing.active_children())
     with DecodePool(1, start=False) as pool:
