@@ -2,7 +2,7 @@
 
 `Preprocessing` is fitted once on the training studies and travels in the artifact. `prepare` turns one Study into NumPy
 arrays, `collate` several of them into tensors with masks. What a model may read (kinds of note, time window, known
-analytes) is decided here, and what was left out is said in a warning.
+variables) is decided here, and what was left out is said in a warning.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokenizerBase
 
 from consilium import letterbox
-from consilium.analytes import ANALYTES
 from consilium.errors import ArtifactError, InputError, with_reasons
 from consilium.features import LEAST_VALUES, Feature, demographic, fit_features, latest_plausible
 from consilium.letterbox import Letterbox
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, Observation, Patient, Study, ViewPosition
+from consilium.variables import VARIABLES
 from consilium.wordpiece import train_wordpiece
 
 _VIEWS = list(ViewPosition)
@@ -168,7 +168,7 @@ class Preprocessing:
         studies = [_readable(study, recipe) for study in studies]
         features = fit_features(studies) if Modality.OBSERVATIONS in recipe.modalities else ()
         if Modality.OBSERVATIONS in recipe.modalities and not features:
-            rule = f"needs age, sex or an analyte known for at least {LEAST_VALUES} training studies"
+            rule = f"needs age, sex or a variable known for at least {LEAST_VALUES} training studies"
             raise InputError("recipe.modalities", Modality.OBSERVATIONS.value, rule)
         if Modality.TEXT not in recipe.modalities:
             return cls(recipe, features, None, None)
@@ -255,7 +255,7 @@ class Preprocessing:
             if known is not None:
                 values[position] = feature.scale(known)
         unknown = sorted(set(latest) - {feature.name for feature in self.features}) if self.features else []
-        warnings = [f"observation not read by this model: {ANALYTES[name].display}" for name in unknown]
+        warnings = [f"observation not read by this model: {VARIABLES[name].display}" for name in unknown]
         return values, tuple(read), warnings
 
     # --- several studies ---------------------------------------------------------------------------------------------

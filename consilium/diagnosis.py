@@ -265,10 +265,10 @@ class WordWeight:
 class ObservationWeight:
     """What one observation spoke for, in log-odds.
 
-    `analyte` is a key of `consilium.analytes`, or ``age`` or ``sex``; `value` and `unit` are as given by the caller.
+    `variable` is a key of `consilium.variables`, or ``age`` or ``sex``; `value` and `unit` are as given by the caller.
     """
 
-    analyte: str
+    variable: str
     display: str
     value: str
     unit: str
@@ -312,7 +312,7 @@ class FindingExplanation:
                 {"note": w.note, "start": w.start, "end": w.end, "text": w.text, "weight": w.weight} for w in self.words
             ],
             "observations": [
-                {"analyte": o.analyte, "display": o.display, "value": o.value, "unit": o.unit, "weight": o.weight}
+                {"variable": o.variable, "display": o.display, "value": o.value, "unit": o.unit, "weight": o.weight}
                 for o in self.observations
             ],
             "methods": dict(self.methods or {}),

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import numpy as np
 
-from consilium.analytes import ANALYTES
 from consilium.study import Observation, Patient, Sex, Study
+from consilium.variables import VARIABLES
 
 LEAST_VALUES = 10
-"""An analyte is read where at least so many training studies have it."""
+"""A variable is read where at least so many training studies have it."""
 _LEAST_OF_NORMAL = 0.01
 """Below this share of the upper reference limit the logarithm of a value says nothing more."""
 _FARTHEST = 6.0
@@ -21,7 +21,7 @@ _FARTHEST = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One input of the observation encoder: ``age``, ``sex`` or an analyte, with its scaling.
+    """One input of the observation encoder: ``age``, ``sex`` or a variable, with its scaling.
 
     `floor` is the least value whose logarithm is taken; None: the value itself is standardised.
     """
@@ -38,11 +38,11 @@ class Feature:
 
 
 def latest_plausible(observations: Sequence[Observation]) -> dict[str, Observation]:
-    """The last plausible observation of each analyte; one without a time counts as older than one with."""
+    """The last plausible observation of each variable; one without a time counts as older than one with."""
     found: dict[str, Observation] = {}
     for observation in sorted(observations, key=lambda o: o.time or datetime.min):
         if not observation.implausible:
-            found[observation.analyte] = observation
+            found[observation.variable] = observation
     return found
 
 
@@ -69,8 +69,8 @@ def fit_features(studies: Sequence[Study]) -> tuple[Feature, ...]:
     for name in ["age", "sex", *sorted(set(values) - {"age", "sex"})]:
         if len(values[name]) < LEAST_VALUES:
             continue
-        log = name in ANALYTES and ANALYTES[name].log_scale
-        floor = ANALYTES[name].normal_high * _LEAST_OF_NORMAL if log else None
+        log = name in VARIABLES and VARIABLES[name].log_scale
+        floor = VARIABLES[name].normal_high * _LEAST_OF_NORMAL if log else None
         raw = np.array(values[name]) if floor is None else np.log(np.maximum(values[name], floor))
         features.append(Feature(name, floor, float(raw.mean()), float(max(raw.std(), 1e-6))))
     return tuple(features)

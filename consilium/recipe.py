@@ -80,7 +80,7 @@ class TextRecipe(_Section):
 
 
 class ObservationsRecipe(_Section):
-    """The observation encoder: one token per analyte, age and sex."""
+    """The observation encoder: one token per variable, age and sex."""
 
     width: int = Field(default=64, ge=8)
     """Hidden width of the numeric embedding of a value."""

@@ -21,7 +21,6 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image as Pillow
 
-from consilium.analytes import ANALYTES
 from consilium.diagnosis import (
     Diagnosis,
     Explanation,
@@ -35,6 +34,7 @@ from consilium.diagnosis import (
 )
 from consilium.findings import Finding
 from consilium.study import Image, Observation, Study
+from consilium.variables import VARIABLES
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
@@ -268,7 +268,7 @@ def _values(study: Study, weights: Sequence[ObservationWeight]) -> list[dict[str
     strongest = max([abs(weight.weight) for weight in weights] + [_FAINT])
     rows = []
     for weight in sorted(weights, key=lambda w: -abs(w.weight)):
-        same = [o for o in study.observations if o.analyte == weight.analyte and not o.implausible]
+        same = [o for o in study.observations if o.variable == weight.variable and not o.implausible]
         shown = [o for o in same if f"{o.given_value:g}" == weight.value and o.given_unit == weight.unit]
         scale = _scale(shown[-1], study) if shown else None
         rows.append({"weight": weight, "share": abs(weight.weight) / strongest, "scale": scale})
@@ -277,10 +277,10 @@ def _values(study: Study, weights: Sequence[ObservationWeight]) -> list[dict[str
 
 def _scale(observation: Observation, study: Study) -> dict[str, Any]:
     """Where the value lies beside its reference interval, as fractions of a bar that shows both with room around."""
-    analyte = ANALYTES[observation.analyte]
-    low, high = analyte.normal_range(study.patient.sex)
+    variable = VARIABLES[observation.variable]
+    low, high = variable.normal_range(study.patient.sex)
     points = np.array([low, high, observation.value], float)
-    if analyte.log_scale:
+    if variable.log_scale:
         points = np.log(np.maximum(points, max(high * 1e-3, 1e-9)))
         points[0] = max(points[0], points[1] - np.log(100))
     first, last = points.min(), points.max()
@@ -292,9 +292,9 @@ def _scale(observation: Observation, study: Study) -> dict[str, Any]:
         "high": float(where[1]),
         "at": float(where[2]),
         "flag": flag,
-        "reference": measured(f"{low:g} to {high:g}", analyte.unit),
-        "converted": measured(f"{observation.value:.3g}", analyte.unit)
-        if observation.given_unit != analyte.unit
+        "reference": measured(f"{low:g} to {high:g}", variable.unit),
+        "converted": measured(f"{observation.value:.3g}", variable.unit)
+        if observation.given_unit != variable.unit
         else "",
     }
 

@@ -110,23 +110,23 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One laboratory value or vital sign, in the unit the analyte table is kept in.
+    """One laboratory value or vital sign, in the unit the variable table is kept in.
 
     Attributes
     ----------
-    analyte : str
-        Key in `consilium.analytes`: ``crp``, ``heart_rate``.
+    variable : str
+        Key in `consilium.variables`: ``crp``, ``heart_rate``.
     code : str
         LOINC code as received.
     value : float
-        In the analyte's own unit.
+        In the variable's own unit.
     given_value, given_unit : float, str
         What was received, for display (UCUM).
     implausible : bool
         Outside the range in which a living patient's value can lie; never shown to a model.
     """
 
-    analyte: str
+    variable: str
     code: str
     value: float
     given_value: float
@@ -210,7 +210,7 @@ class Study:
         return replace(
             self,
             notes=tuple(note for note in self.notes if inside(note.time, f"note ({note.kind.value})")),
-            observations=tuple(o for o in self.observations if inside(o.time, f"observation ({o.analyte})")),
+            observations=tuple(o for o in self.observations if inside(o.time, f"observation ({o.variable})")),
             warnings=tuple(warnings),
         )
 

@@ -73,7 +73,7 @@ EXPLANATION: dict[str, Any] = DIAGNOSIS | {
             ],
             "words": [{"note": 0, "start": 24, "end": 29, "text": "cough", "weight": 0.21}],
             "observations": [
-                {"analyte": "crp", "display": "C-reactive protein", "value": "112", "unit": "mg/L", "weight": 0.64}
+                {"variable": "crp", "display": "C-reactive protein", "value": "112", "unit": "mg/L", "weight": 0.64}
             ],
             "methods": {"image": "gradient_x_activation", "modalities": "shapley"},
         }

@@ -22,9 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from consilium.analytes import ANALYTES
 from consilium.recipe import InputRecipe
 from consilium.study import Observation, Sex, Study
+from consilium.variables import VARIABLES
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.splits import Fold, Indices, patient_folds
 
@@ -106,7 +106,7 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
 
 
 def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
-    column = {name: number for number, name in enumerate(ANALYTES)}
+    column = {name: number for number, name in enumerate(VARIABLES)}
     features = np.full((len(studies), len(column) + 3), np.nan)
     # A constant, which tells nothing, for studies of which nothing was measured.
     features[:, -3] = 0
@@ -115,7 +115,7 @@ def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
         features[row, -1] = {Sex.FEMALE: 0.0, Sex.MALE: 1.0}.get(study.patient.sex, np.nan)
         for observation in sorted(study.observations, key=_when):
             if not observation.implausible:
-                features[row, column[observation.analyte]] = observation.value
+                features[row, column[observation.variable]] = observation.value
 
     def classifier() -> Pipeline:
         boosting = HistGradientBoostingClassifier(

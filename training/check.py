@@ -14,12 +14,12 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from consilium.analytes import ANALYTES
 from consilium.errors import InputError, TrainingError
 from consilium.ingest.decode_pool import DecodePool
 from consilium.letterbox import Letterbox
 from consilium.recipe import SplitRecipe
 from consilium.study import Image, Modality, Study, ViewPosition
+from consilium.variables import VARIABLES
 from training.audit.report import AuditReport
 from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
 from training.image_cache import Filling, ImageCache, Square, as_listed
@@ -46,7 +46,7 @@ class CohortReport:
     modalities : DataFrame
         Studies that have each modality.
     observations : DataFrame
-        Studies that have each analyte, age and sex.
+        Studies that have each variable, age and sex.
     remarks : dict of str to int
         What training goes on with, and how often: views unknown, blank images, implausible values.
     problems : tuple of str
@@ -257,7 +257,7 @@ def _observations(cohort: Cohort) -> pd.DataFrame:
     for record in cohort.records:
         studies["age"] += record.patient.age is not None
         studies["sex"] += record.patient.sex.value in ("F", "M")
-        studies.update({ANALYTES[o.analyte].display for o in record.observations if not o.implausible})
+        studies.update({VARIABLES[o.variable].display for o in record.observations if not o.implausible})
     return _shares(dict(studies.most_common()), "value", len(cohort))
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from consilium.analytes import ANALYTES
 from consilium.collate import Preprocessing
 from consilium.features import Feature
 from consilium.references import ReferenceStudy
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Modality, NoteKind, nonempty_subsets
+from consilium.variables import VARIABLES
 from training.cohorts.phantom.note import render_note, render_report
 from training.cohorts.phantom.radiograph import render_radiograph
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
@@ -83,12 +83,12 @@ def _notes(design: Design, drawn: Drawn, kinds: Sequence[NoteKind]) -> list[dict
 
 
 def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, object]:
-    """Observations and patient: each feature with two chances of three, and of the analytes at least one."""
+    """Observations and patient: each feature with two chances of three, and of the variables at least one."""
     there = rng.random(len(features)) < 2 / 3
-    analytes = [place for place, feature in enumerate(features) if feature.name in ANALYTES]
-    there[analytes[int(rng.integers(len(analytes)))] if analytes else 0] = True
+    variables = [place for place, feature in enumerate(features) if feature.name in VARIABLES]
+    there[variables[int(rng.integers(len(variables)))] if variables else 0] = True
     # Ingest takes no study of age and sex alone: a model of nothing else is asked with a value that it leaves out.
-    observations = [] if analytes else [_observation("crp", 5.0)]
+    observations = [] if variables else [_observation("crp", 5.0)]
     patient: dict[str, object] = {}
     for feature, is_there, draw in zip(features, there.tolist(), rng.normal(size=len(features)).tolist(), strict=True):
         if not is_there:
@@ -104,6 +104,6 @@ def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, 
 
 
 def _observation(name: str, value: float) -> dict[str, object]:
-    analyte = ANALYTES[name]
-    plausible = float(np.clip(value, analyte.plausible_low, analyte.plausible_high))
-    return {"code": analyte.code, "value": float(f"{plausible:.{_SIGNIFICANT}g}"), "unit": analyte.unit}
+    variable = VARIABLES[name]
+    plausible = float(np.clip(value, variable.plausible_low, variable.plausible_high))
+    return {"code": variable.code, "value": float(f"{plausible:.{_SIGNIFICANT}g}"), "unit": variable.unit}

@@ -28,7 +28,7 @@ def phantom(
     shift: Annotated[
         list[str] | None,
         typer.Option(
-            help="Depart from home: device, phrases, prevalence:NAME=ODDS, missing-value:ANALYTE=RATE or "
+            help="Depart from home: device, phrases, prevalence:NAME=ODDS, missing-value:VARIABLE=RATE or "
             "missing-modality:NAME=RATE; repeatable."
         ),
     ] = None,

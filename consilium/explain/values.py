@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from consilium.analytes import ANALYTES
 from consilium.collate import Prepared
 from consilium.diagnosis import ObservationWeight
 from consilium.encoders.observations import ObservationsEncoder
@@ -17,6 +16,7 @@ from consilium.explain.case import VALUES, Case, Floats
 from consilium.explain.modalities import shapley_weights
 from consilium.features import Feature
 from consilium.study import Modality
+from consilium.variables import VARIABLES
 
 MOST_EXACT = 8
 """Values up to which Shapley values are exact; beyond, they are sampled."""
@@ -92,7 +92,7 @@ def _named(prepared: Prepared, position: int, name: str, weight: float) -> Obser
     observation = prepared.read[position]
     patient = prepared.study.patient
     if observation is not None:
-        display = ANALYTES[name].display
+        display = VARIABLES[name].display
         return ObservationWeight(name, display, f"{observation.given_value:g}", observation.given_unit, weight)
     if name == "age":
         return ObservationWeight(name, "Age", f"{patient.age:g}", "a", weight)

@@ -1,4 +1,4 @@
-"""Observations: ``[{code, value, unit, time}]`` becomes Observations in the analytes' own units."""
+"""Observations: ``[{code, value, unit, time}]`` becomes Observations in the variables' own units."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from consilium.analytes import ANALYTES, by_loinc
 from consilium.errors import InputError
 from consilium.ingest.fields import check_list, check_object, read_number
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.times import read_time
 from consilium.ingest.units import conversion
 from consilium.study import Observation
+from consilium.variables import VARIABLES, by_loinc
 
 _LOINC = re.compile(r"\d{1,7}-\d")
 
@@ -22,8 +22,8 @@ def read_observations(
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     """Read observations.
 
-    A LOINC code that is not in the table of analytes is left out with a warning, because hospitals send every code they
-    have; everything else that is wrong is an error. A value that no living patient has is kept, marked, and warned of.
+    A LOINC code that is not in the table is left out with a warning, because hospitals send every code they have;
+    everything else that is wrong is an error. A value that no living patient has is kept, marked, and warned of.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ def read_observations(
     for i, entry in enumerate(check_list(raw, field, limits.observations)):
         observation = _read_observation(entry, f"{field}[{i}]")
         if isinstance(observation, str):
-            warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of analytes")
+            warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of variables")
             continue
         observations.append(observation)
         if observation.implausible:
-            warnings.append(f"{field}[{i}] not used: implausible value ({ANALYTES[observation.analyte].display})")
+            warnings.append(f"{field}[{i}] not used: implausible value ({VARIABLES[observation.variable].display})")
     return tuple(observations), tuple(warnings)
 
 
@@ -66,13 +66,13 @@ def _read_observation(raw: object, field: str) -> Observation | str:
     if not isinstance(unit, str):
         raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
     time = read_time(entry.get("time"), f"{field}.time")
-    analyte = by_loinc(code)
-    if analyte is None:
+    variable = by_loinc(code)
+    if variable is None:
         return code
     try:
         kept = conversion(code, unit)(value)
     except InputError as error:
         raise error.at(field) from None
     if not math.isfinite(kept):
-        raise InputError(f"{field}.value", value, "must be finite in the analyte's unit")
-    return Observation(analyte.name, code, kept, value, unit, time, implausible=not analyte.is_plausible(kept))
+        raise InputError(f"{field}.value", value, "must be finite in the variable's unit")
+    return Observation(variable.name, code, kept, value, unit, time, implausible=not variable.is_plausible(kept))

@@ -1,7 +1,7 @@
-"""Units: a value in a UCUM unit becomes one in the analyte's own unit.
+"""Units: a value in a UCUM unit becomes one in the variable's own unit.
 
-ucumvert parses UCUM, pint converts; the table of analytes knows the molar mass. A conversion is linear, so it is worked
-out once per LOINC code and unit. The registry takes half a second to build and is built at the first use.
+ucumvert parses UCUM, pint converts; the table knows the molar mass. A conversion is linear, so it is worked out once
+per LOINC code and unit. The registry takes half a second to build and is built at the first use.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from consilium.analytes import ANALYTES, LOINC, LoincCode
 from consilium.errors import InputError
+from consilium.variables import LOINC, VARIABLES, LoincCode
 
 if TYPE_CHECKING:
     from pint import Quantity
@@ -44,7 +44,7 @@ An international unit of an enzyme is one micromole per minute, as UCUM's U is; 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``given * scale + offset`` is the value in the analyte's unit."""
+    """``given * scale + offset`` is the value in the variable's unit."""
 
     scale: float
     offset: float
@@ -55,7 +55,7 @@ class Conversion:
 
 @lru_cache(maxsize=4096)
 def conversion(code: str, unit: str) -> Conversion:
-    """How a value sent as `code` in `unit` becomes one in the analyte's unit.
+    """How a value sent as `code` in `unit` becomes one in the variable's unit.
 
     Parameters
     ----------
@@ -85,10 +85,10 @@ def conversion(code: str, unit: str) -> Conversion:
 
 
 def accepted_units(code: str) -> str:
-    """What to send: an example unit of this code, and the analyte's other codes with theirs."""
+    """What to send: an example unit of this code, and the variable's other codes with theirs."""
     loinc = LOINC[code]
     others: dict[tuple[str, float | None], str] = {}
-    for other in ANALYTES[loinc.analyte].codes:
+    for other in VARIABLES[loinc.variable].codes:
         if (other.property, other.molar_mass) != (loinc.property, loinc.molar_mass):
             others.setdefault((other.property, other.molar_mass), f"{other.unit} as LOINC {other.code}")
     return f"a unit that converts to {loinc.unit}" + (f" ({' or '.join(others.values())})" if others else "")
@@ -108,7 +108,7 @@ def _check_annotation(loinc: LoincCode, unit: str, given: str) -> None:
 def _convert(loinc: LoincCode, unit: str, given: str, value: float) -> float:
     import pint
 
-    target = ANALYTES[loinc.analyte].unit
+    target = VARIABLES[loinc.variable].unit
     quantity = _quantity(unit, given, value)
     try:
         if loinc.property == "MCnc" and loinc.molar_mass and not quantity.check("[mass]/[volume]"):

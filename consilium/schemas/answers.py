@@ -154,7 +154,7 @@ class WordAnswer(Wire):
 class ObservationAnswer(Wire):
     """What one observation spoke for, in log-odds."""
 
-    analyte: str
+    variable: str
     display: str
     value: str
     unit: str

@@ -65,7 +65,7 @@ def test_long_notes_are_cut_off_with_a_warning(preprocessing: Preprocessing) -> 
     assert any("cut off" in warning for warning in prepared.warnings)
 
 
-def test_an_unread_analyte_is_named(preprocessing: Preprocessing) -> None:
+def test_an_unread_variable_is_named(preprocessing: Preprocessing) -> None:
     sodium = Observation("sodium", "2951-2", 140, 140, "mmol/L", NOON)
     prepared = preprocessing.prepare(replace(tiny_study(1), observations=(sodium,)))
     assert "observation not read by this model: Sodium" in prepared.warnings

@@ -101,7 +101,7 @@ def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(caller: Client) ->
     assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
     assert (explained.images[0].overlay.rows, explained.images[0].overlay.columns) == (200, 200)
     assert {word.text for word in explained.words} == {"fever", "cough", "dyspnoea"}
-    assert "crp" in {observation.analyte for observation in explained.observations}
+    assert "crp" in {observation.variable for observation in explained.observations}
     for one, other in zip(said.findings, caller.diagnose([png(1)], **RECORDS).findings, strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
 

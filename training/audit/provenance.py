@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.analytes import ANALYTES
 from consilium.errors import InputError
 from consilium.letterbox import Letterbox
 from consilium.recipe import InputRecipe
 from consilium.study import Image, NoteKind, Sex, Study, ViewPosition
+from consilium.variables import VARIABLES
 from training.audit.file_facts import FileFacts, read_file_facts
 from training.baselines import readable_study
 from training.cohorts.cohort import StudyRecord
@@ -171,7 +171,7 @@ def _date(record: StudyRecord, moment: datetime | None) -> Row:
 
 def _filled(record: StudyRecord, study: Study, readable: Study) -> Row:
     """Which fields of the record are filled; how many images and values there are."""
-    measured = {o.analyte for o in readable.observations if not o.implausible}
+    measured = {o.variable for o in readable.observations if not o.implausible}
     kinds = {note.kind for note in readable.notes}
     return {
         "images": float(len(study.images)),
@@ -186,7 +186,7 @@ def _filled(record: StudyRecord, study: Study, readable: Study) -> Row:
         "note_time": float(any(note.time is not None for note in readable.notes)),
         "value_time": float(any(o.time is not None for o in readable.observations)),
         **{f"note_{kind.value}": float(kind in kinds) for kind in NoteKind},
-        **{f"value_{analyte}": float(analyte in measured) for analyte in ANALYTES},
+        **{f"value_{variable}": float(variable in measured) for variable in VARIABLES},
     }
 
 

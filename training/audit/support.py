@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from consilium.analytes import ANALYTES
 from consilium.findings import Finding
 from consilium.recipe import InputRecipe
 from consilium.study import Modality, Sex
+from consilium.variables import VARIABLES
 from consilium.wording import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
@@ -153,17 +153,17 @@ def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
 
 
 def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
-    """Which studies have each modality, age, sex and each analyte, as a model would see them."""
+    """Which studies have each modality, age, sex and each variable, as a model would see them."""
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
-    analytes = [{o.analyte for o in study.observations if not o.implausible} for study in studies]
+    variables = [{o.variable for o in study.observations if not o.implausible} for study in studies]
     filled = {
         Modality.IMAGE.value: [bool(study.images) for study in cached.studies],
         Modality.TEXT.value: [bool(study.notes) for study in studies],
-        Modality.OBSERVATIONS.value: [bool(own) for own in analytes],
+        Modality.OBSERVATIONS.value: [bool(own) for own in variables],
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
-    filled |= {analyte.display: [name in own for own in analytes] for name, analyte in ANALYTES.items()}
+    filled |= {variable.display: [name in own for own in variables] for name, variable in VARIABLES.items()}
     return {name: np.array(column, bool) for name, column in filled.items()}
 
 

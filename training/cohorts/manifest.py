@@ -36,13 +36,13 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from consilium.analytes import LOINC
 from consilium.errors import CohortError, InputError, Problem
 from consilium.findings import Finding, FindingSet
 from consilium.ingest.deidentify import deidentify_text
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
 from consilium.study import Note, Observation, Patient, Sex, ViewPosition
+from consilium.variables import LOINC
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.manifest_schema import (
     LABEL,
@@ -181,7 +181,7 @@ def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
     written = (studies[notes] != "").any(axis=1) if notes else column("images").map(lambda _: False)
     images, views = column("images").map(parts).map(len), column("views").map(parts).map(len)
     empty = (images == 0) & ~written & ~studies.study.isin(observed)
-    problems = at(empty, "study", "must have an image, a note or an observation of a known analyte")
+    problems = at(empty, "study", "must have an image, a note or an observation of a known variable")
     problems += at((views > 0) & (views != images), "views", "must be one for each image")
     for name in NOTE_COLUMNS.values():
         early = (column(name) == "") & (column(f"{name}_time") != "")
@@ -234,7 +234,7 @@ def _note_text(cell: str, root: Path) -> str | None:
 
 
 def _observed(observations: pd.DataFrame) -> set[str]:
-    """The studies that have an observation a model may learn from: one whose code is in the table of analytes."""
+    """The studies that have an observation a model may learn from: one whose code is in the table of variables."""
     if not {"study", "code"} <= set(observations.columns):
         return set()
     return set(observations.study[observations.code.isin(LOINC.keys())])

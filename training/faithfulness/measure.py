@@ -28,7 +28,7 @@ from training.faithfulness.curves import deletion_and_insertion
 from training.faithfulness.ledger import Ledger, Subject, spearman
 from training.faithfulness.localisation import average_precision, centre_prior, mass_in_mask, pointing
 from training.faithfulness.table import AREA, CENTRE, MEAN_MASK, MODALITIES, RANDOM, summarise
-from training.faithfulness.truth import Truth, Twin, decisive_analytes
+from training.faithfulness.truth import Truth, Twin, decisive_variables
 
 Weights = dict[tuple[str, str], npt.NDArray]
 """(part, method) → weights of P findings: [P, V, h, w], [P, W] or [P, K]."""
@@ -262,7 +262,7 @@ def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None
         aside = [passage for name in truth.confounders(finding) for passage in truth.passages(study, name)]
         found = {
             WORDS: (_said(case, truth.passages(study, finding)), ~_said(case, aside)),
-            VALUES: (np.isin(names, list(decisive_analytes(finding))), ~np.isin(names, ["age", "sex"])),
+            VALUES: (np.isin(names, list(decisive_variables(finding))), ~np.isin(names, ["age", "sex"])),
         }
         for (part, method), by_finding in weights.items():
             if part in found:

@@ -22,7 +22,13 @@ from consilium.collate import Prepared, Preprocessing
 from consilium.errors import TrainingError
 from consilium.explain.methods import IMAGE, VALUES, WORDS
 from consilium.study import Image, Modality, NoteKind, Study, nonempty_subsets
-from training.cohorts.phantom.evidence import ANALYTE_CHANNELS, IMAGE_CHANNELS, SPEAKS_FOR, TEXT_CHANNELS, EvidenceModel
+from training.cohorts.phantom.evidence import (
+    IMAGE_CHANNELS,
+    SPEAKS_FOR,
+    TEXT_CHANNELS,
+    VARIABLE_CHANNELS,
+    EvidenceModel,
+)
 from training.cohorts.phantom.oracle import Witnesses, posterior
 from training.cohorts.phantom.radiograph import BITS
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study, witnesses
@@ -209,13 +215,13 @@ class Truth:
         self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, witness: Witnesses, before: npt.NDArray
     ) -> Iterator[Twin]:
         features = {feature.name: position for position, feature in enumerate(preprocessing.features)}
-        for channel, analyte in enumerate(ANALYTE_CHANNELS):
-            read = prepared.read[features[analyte]] if analyte in features else None
+        for channel, variable in enumerate(VARIABLE_CHANNELS):
+            read = prepared.read[features[variable]] if variable in features else None
             if read is None:
                 continue
-            finding = SPEAKS_FOR[analyte]
-            neutral = _neutral("observations", analyte, finding)
-            ratio = value_of(analyte, neutral) / value_of(analyte, float(witness.observations[0, channel]))
+            finding = SPEAKS_FOR[variable]
+            neutral = _neutral("observations", variable, finding)
+            ratio = value_of(variable, neutral) / value_of(variable, float(witness.observations[0, channel]))
             other = replace(read, value=read.value * ratio, given_value=read.given_value * ratio)
             observations = tuple(other if o is read else o for o in prepared.study.observations)
             changed = witness.observations.copy()
@@ -224,12 +230,12 @@ class Truth:
             twin = preprocessing.prepare(
                 replace(prepared.study, observations=observations), images=list(prepared.images)
             )
-            yield Twin(VALUES, finding, twin, fall, feature=features[analyte])
+            yield Twin(VALUES, finding, twin, fall, feature=features[variable])
 
 
-def decisive_analytes(finding: str) -> frozenset[str]:
-    """The analytes whose value speaks for `finding`."""
-    return frozenset(analyte for analyte, spoken_for in SPEAKS_FOR.items() if spoken_for == finding)
+def decisive_variables(finding: str) -> frozenset[str]:
+    """The variables whose value speaks for `finding`."""
+    return frozenset(variable for variable, spoken_for in SPEAKS_FOR.items() if spoken_for == finding)
 
 
 def _neutral(modality: str, channel: str, finding: str) -> float:

@@ -44,16 +44,16 @@ def impossible(observations: Sequence[Observation], rng: np.random.Generator) ->
 def mixed_units(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
     """Every value that has two usual units, given in the other one: all too high or all too low."""
     power = 1 if rng.random() < 0.5 else -1
-    return _read(observations, [MISTAKEN.get(o.analyte, 1.0) ** power for o in observations])
+    return _read(observations, [MISTAKEN.get(o.variable, 1.0) ** power for o in observations])
 
 
 def one_mixed_unit(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
     """One value of those that have two usual units, given in the other one."""
-    able = [position for position, o in enumerate(observations) if o.analyte in MISTAKEN]
+    able = [position for position, o in enumerate(observations) if o.variable in MISTAKEN]
     factors = [1.0] * len(observations)
     if able:
         chosen = int(rng.choice(able))
-        factors[chosen] = MISTAKEN[observations[chosen].analyte] ** (1 if rng.random() < 0.5 else -1)
+        factors[chosen] = MISTAKEN[observations[chosen].variable] ** (1 if rng.random() < 0.5 else -1)
     return _read(observations, factors)
 
 

@@ -78,7 +78,7 @@ def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     with torch.no_grad():
         without = model(batch).fused.numpy()
     expected = finding.log_odds - artifact.calibration.log_odds(without, subset_key(ALL))[0, 0]
-    (weight,) = [o.weight for o in finding.observations if o.analyte == "crp"]
+    (weight,) = [o.weight for o in finding.observations if o.variable == "crp"]
     assert weight == pytest.approx(expected, abs=1e-5)
 
 

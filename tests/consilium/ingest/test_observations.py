@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.analytes import ANALYTES, LOINC
 from consilium.errors import InputError, TooLarge
 from consilium.ingest.limits import Limits
 from consilium.ingest.observations import read_observations
 from consilium.ingest.units import conversion
 from consilium.study import Observation
+from consilium.variables import LOINC, VARIABLES
 
 
 def value_of(code, value, unit):
@@ -62,19 +62,19 @@ def value_of(code, value, unit):
         ("8480-6", 16, "kPa", 120),
     ],
 )
-def test_units_become_the_analytes_own(code, value, unit, expected):
+def test_units_become_the_variables_own(code, value, unit, expected):
     assert value_of(code, value, unit) == pytest.approx(expected, rel=3e-3)
 
 
-@pytest.mark.parametrize("analyte", ANALYTES.values(), ids=ANALYTES)
-def test_own_unit_changes_nothing_and_every_code_takes_its_own(analyte):
-    for loinc in analyte.codes:
+@pytest.mark.parametrize("variable", VARIABLES.values(), ids=VARIABLES)
+def test_own_unit_changes_nothing_and_every_code_takes_its_own(variable):
+    for loinc in variable.codes:
         assert conversion(loinc.code, loinc.unit).scale > 0
-        if loinc.unit == analyte.unit:
-            assert value_of(loinc.code, 0.7, analyte.unit) == pytest.approx(0.7, rel=1e-12, abs=1e-12)
+        if loinc.unit == variable.unit:
+            assert value_of(loinc.code, 0.7, variable.unit) == pytest.approx(0.7, rel=1e-12, abs=1e-12)
 
 
-def test_both_properties_of_an_analyte_lead_to_the_same_value():
+def test_both_properties_of_a_variable_lead_to_the_same_value():
     for low, high, mass_unit, substance_unit in (
         ("2160-0", "14682-9", "mg/dL", "umol/L"),
         ("2345-7", "14749-6", "mg/dL", "mmol/L"),
@@ -141,8 +141,8 @@ def test_unknown_codes_are_left_out_with_a_warning():
             {"code": "1988-5", "value": 5, "unit": "mg/L"},
         ]
     )
-    assert [observation.analyte for observation in observations] == ["crp"]
-    assert warnings == ("observations[0] left out: LOINC 10839-9 is not in the table of analytes",)
+    assert [observation.variable for observation in observations] == ["crp"]
+    assert warnings == ("observations[0] left out: LOINC 10839-9 is not in the table of variables",)
 
 
 def test_implausible_values_are_kept_marked_and_warned_of():

@@ -28,7 +28,7 @@ def test_study_of_all_records():
     assert (study.study_id, study.patient_id) == ("s1", "p1")
     assert not study.warnings
     inside = study.within(Window())
-    assert [observation.analyte for observation in inside.observations] == ["wbc"]
+    assert [observation.variable for observation in inside.observations] == ["wbc"]
     assert len(inside.warnings) == 1
 
 

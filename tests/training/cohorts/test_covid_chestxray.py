@@ -61,7 +61,7 @@ def test_a_row_becomes_a_study(tmp_path):
     assert record.images[0].view is ViewPosition.AP_SUPINE
     assert (record.patient.age, record.patient.sex) == (61.0, Sex.FEMALE)
     assert [(note.kind, note.text) for note in record.notes] == [(NoteKind.HISTORY, "Fever for 3 days.")]
-    assert {o.analyte: (o.value, o.given_unit) for o in record.observations} == {
+    assert {o.variable: (o.value, o.given_unit) for o in record.observations} == {
         "temperature": (38.3, "Cel"),
         "spo2": (88.0, "%"),
         "wbc": (2.85, "10*3/uL"),
@@ -218,7 +218,7 @@ def test_other_spellings_of_the_columns_load(tmp_path):
     columns = ("patientID", "finding", "modality", "filename", "pO2 saturation", "wbc count", "RT_PCR_positive")
     root = write(tmp_path, {"patientID": "4", "pO2 saturation": "90", "wbc count": "7"}, columns=columns)
     (record,) = read_covid_chestxray(root, "severity").records
-    assert {o.analyte: o.value for o in record.observations} == {"spo2": 90.0, "wbc": 7.0}
+    assert {o.variable: o.value for o in record.observations} == {"spo2": 90.0, "wbc": 7.0}
 
 
 def test_no_image_on_disk_is_an_error(tmp_path):

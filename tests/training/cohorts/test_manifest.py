@@ -92,7 +92,7 @@ def test_a_full_row_becomes_a_study(tmp_path):
         (NoteKind.HISTORY, "Known asthma.", None),
         (NoteKind.IMPRESSION, "Pneumonia.", datetime(2020, 3, 1, 11)),
     ]
-    assert [(o.analyte, o.given_unit, o.time) for o in record.observations] == [
+    assert [(o.variable, o.given_unit, o.time) for o in record.observations] == [
         ("crp", "mg/dL", datetime(2020, 3, 1, 9)),
         ("temperature", "[degF]", None),
     ]
@@ -263,7 +263,7 @@ def test_a_code_outside_the_table_is_left_out_with_a_warning(tmp_path):
     unknown = {"study": "s0", "code": "4544-3", "value": "1", "unit": "1"}
     if_known = {"study": "s0", "code": "1988-5", "value": "9", "unit": "mg/L"}
     (record,) = read_manifest(write(tmp_path, {}, observations=[{**unknown, "code": "99999-9"}, if_known])).records
-    assert [o.analyte for o in record.observations] == ["crp"]
+    assert [o.variable for o in record.observations] == ["crp"]
     assert "99999-9" in record.warnings[0]
     root = write(tmp_path, {"note_history": ""}, observations=[{**unknown, "code": "99999-9"}])
     assert "must have an image, a note or an observation" in only(root).rule

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consilium.analytes import ANALYTES
 from consilium.ingest.image import read_image
 from consilium.ingest.observations import read_observations
 from consilium.study import Modality, NoteKind, Study, ViewPosition
+from consilium.variables import VARIABLES
 from training.cohorts.cohort import Cohort
 from training.cohorts.phantom.other_parts import draw_lateral, draw_limb
 from training.cohorts.phantom.tables import table
@@ -176,8 +176,8 @@ def test_mixed_units_move_every_value_that_has_two_by_their_factor(cases: list[C
         powers = set()
         for old, new in zip(before, after, strict=True):
             ratio = new.given_value / old.given_value
-            if old.analyte in MISTAKEN:
-                powers.add(round(np.log(ratio) / np.log(MISTAKEN[old.analyte]), 6))
+            if old.variable in MISTAKEN:
+                powers.add(round(np.log(ratio) / np.log(MISTAKEN[old.variable]), 6))
             else:
                 assert ratio == 1
         assert powers in ({1.0}, {-1.0})
@@ -186,12 +186,14 @@ def test_mixed_units_move_every_value_that_has_two_by_their_factor(cases: list[C
 def test_one_mixed_unit_is_one(cases: list[Case]) -> None:
     for case in cases:
         after = _change("one mixed unit", case).observations
-        moved = [new.analyte for old, new in zip(case.study.observations, after, strict=True) if old.value != new.value]
+        moved = [
+            new.variable for old, new in zip(case.study.observations, after, strict=True) if old.value != new.value
+        ]
         assert len(moved) == 1
         assert moved[0] in MISTAKEN
 
 
-def test_mistaken_units_are_of_analytes_that_exist() -> None:
-    assert set(MISTAKEN) <= set(ANALYTES)
+def test_mistaken_units_are_of_variables_that_exist() -> None:
+    assert set(MISTAKEN) <= set(VARIABLES)
     creatinine = [{"code": "2160-0", "value": 1.0, "unit": "mg/dL"}]
     assert read_observations(creatinine)[0][0].value == pytest.approx(MISTAKEN["creatinine"], rel=0.001)

@@ -1,7 +1,7 @@
 """Evidence: what each witness has to say, drawn from p(evidence | state) and nothing else.
 
 Given the state, all channels are independent Gaussians of unit variance. The image has a channel per finding, the note
-one per finding and confounder (it says only the grade), the values one per decisive analyte (some are not measured).
+one per finding and confounder (it says only the grade), the values one per decisive variable (some are not measured).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from training.cohorts.phantom.tables import table
 
 IMAGE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["image"])
 TEXT_CHANNELS: tuple[str, ...] = tuple(table("evidence")["text"])
-ANALYTE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["observations"])
+VARIABLE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["observations"])
 SPEAKS_FOR: dict[str, str] = {name: next(iter(row)) for name, row in table("evidence")["observations"].items()}
-"""The finding that each decisive analyte speaks for."""
+"""The finding that each decisive variable speaks for."""
 
 GRADES = 7
 
@@ -37,8 +37,8 @@ class Evidence:
     image : float64 [len(IMAGE_CHANNELS)]
     text : float64 [len(TEXT_CHANNELS)]
         The note tells its grade only, see `EvidenceModel.grades`.
-    observations : float64 [len(ANALYTE_CHANNELS)]
-    measured : bool [len(ANALYTE_CHANNELS)]
+    observations : float64 [len(VARIABLE_CHANNELS)]
+    measured : bool [len(VARIABLE_CHANNELS)]
         Values that were measured; the others are not in the record.
     modalities : frozenset of Modality
         Modalities that the record has at all.
@@ -81,7 +81,7 @@ class EvidenceModel:
     ----------
     image_means, text_means, observation_means : float64 [S, C]
     thresholds : float64 [len(TEXT_CHANNELS), GRADES - 1]
-    missing : float64 [S, len(ANALYTE_CHANNELS)]
+    missing : float64 [S, len(VARIABLE_CHANNELS)]
         P(value not measured | state).
     missing_modality : dict of Modality to float
         P(whole modality missing), independent of the state.
@@ -135,8 +135,8 @@ class EvidenceModel:
 
 
 def _missing_values(rates: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    missing = np.empty((len(PRESENT), len(ANALYTE_CHANNELS)))
-    for channel, name in enumerate(ANALYTE_CHANNELS):
+    missing = np.empty((len(PRESENT), len(VARIABLE_CHANNELS)))
+    for channel, name in enumerate(VARIABLE_CHANNELS):
         present = PRESENT[:, MEMBERS.index(SPEAKS_FOR[name])]
         missing[:, channel] = np.where(present, rates["present"], rates["absent"])
     return missing

@@ -94,7 +94,7 @@ class Oracle:
         P(finding | what the study has of the subset's modalities); keys as `consilium.study.subset_key` makes them.
     evidence : DataFrame
         Noise-free evidence, one row a study, indexed by study: ``image:<channel>``, ``text:<channel>``,
-        ``grade:<channel>``, ``observations:<analyte>`` (empty: not measured), ``has:<modality>``.
+        ``grade:<channel>``, ``observations:<variable>`` (empty: not measured), ``has:<modality>``.
     """
 
     study_ids: npt.NDArray[np.str_]

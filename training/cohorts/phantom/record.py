@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from consilium.errors import InputError
 from consilium.study import Modality, NoteKind
-from training.cohorts.phantom.evidence import ANALYTE_CHANNELS, Evidence, EvidenceModel, load_evidence
+from training.cohorts.phantom.evidence import VARIABLE_CHANNELS, Evidence, EvidenceModel, load_evidence
 from training.cohorts.phantom.note import WrittenNote, render_note
 from training.cohorts.phantom.oracle import Witnesses
 from training.cohorts.phantom.radiograph import Radiograph, render_radiograph
@@ -165,11 +165,11 @@ def render_study(design: Design, drawn: Drawn) -> Rendered:
 
 def witnesses(drawn: list[Drawn], rendered: list[Rendered], model: EvidenceModel) -> Witnesses:
     """What the oracle reads of these studies: the note's grades, the values as written."""
-    read = np.zeros((len(drawn), len(ANALYTE_CHANNELS)))
+    read = np.zeros((len(drawn), len(VARIABLE_CHANNELS)))
     for row, study in enumerate(rendered):
         for m in study.measurements:
             if m.evidence is not None:
-                read[row, ANALYTE_CHANNELS.index(m.analyte)] = m.evidence
+                read[row, VARIABLE_CHANNELS.index(m.variable)] = m.evidence
     measured = np.stack([d.evidence.measured for d in drawn])
     return Witnesses(
         image=np.stack([d.evidence.image for d in drawn]),

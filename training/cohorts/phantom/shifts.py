@@ -15,7 +15,7 @@ _RATES = {
     "missing-value": "missing_value",
     "missing-modality": "missing_modality",
 }
-_RULE = "must read device, phrases, prevalence:NAME=ODDS, missing-value:ANALYTE=RATE or missing-modality:NAME=RATE"
+_RULE = "must read device, phrases, prevalence:NAME=ODDS, missing-value:VARIABLE=RATE or missing-modality:NAME=RATE"
 
 STANDARD: Mapping[str, Sequence[str]] = MappingProxyType(
     {
@@ -35,8 +35,8 @@ def parse_shift(texts: Sequence[str]) -> Shift:
     Raises
     ------
     InputError
-        For a text that names no shift. Whether a finding, analyte or modality is known, and a rate in range, is checked
-        when the cohort is written.
+        For a text that names no shift. Whether a finding, variable or modality is known, and a rate in range, is
+        checked when the cohort is written.
     """
     flags: dict[str, bool] = {}
     rates: dict[str, dict[str, float]] = {field: {} for field in _RATES.values()}

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from consilium.errors import InputError
 from consilium.study import Modality
 from training.cohorts.phantom.evidence import (
-    ANALYTE_CHANNELS,
     IMAGE_CHANNELS,
     SPEAKS_FOR,
     TEXT_CHANNELS,
+    VARIABLE_CHANNELS,
     EvidenceModel,
 )
 from training.cohorts.phantom.record import Drawn, Rendered, mask_bits, observation_rows
@@ -37,7 +37,7 @@ def evidence_row(drawn: Drawn, model: EvidenceModel) -> dict[str, object]:
     row |= {f"grade:{name}": int(g) for name, g in zip(TEXT_CHANNELS, model.grades(e.text), strict=True)}
     row |= {
         f"observations:{name}": float(x) if known else None
-        for name, x, known in zip(ANALYTE_CHANNELS, e.observations, e.measured, strict=True)
+        for name, x, known in zip(VARIABLE_CHANNELS, e.observations, e.measured, strict=True)
     }
     return row | {f"has:{m.value}": int(drawn.has(m)) for m in Modality}
 
@@ -62,7 +62,7 @@ def decisive_rows(drawn: Drawn, rendered: Rendered) -> list[dict[str, object]]:
     """Which observations speak for which finding, with the evidence that the written value carries."""
     written = observation_rows(drawn, rendered.measurements)
     return [
-        {**row, "analyte": m.analyte, "finding": SPEAKS_FOR[m.analyte], "evidence": m.evidence}
+        {**row, "analyte": m.variable, "finding": SPEAKS_FOR[m.variable], "evidence": m.evidence}
         for row, m in zip(written, rendered.measurements, strict=True)
         if m.evidence is not None
     ]

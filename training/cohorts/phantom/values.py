@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.cohorts.phantom.evidence import ANALYTE_CHANNELS
+from training.cohorts.phantom.evidence import VARIABLE_CHANNELS
 from training.cohorts.phantom.tables import table
 
 
@@ -20,17 +20,17 @@ class Measurement:
 
     Attributes
     ----------
-    analyte, code, unit : str
-        Key of the analyte table, LOINC, UCUM.
+    variable, code, unit : str
+        Key of the variable table, LOINC, UCUM.
     value : float
         As written, in `unit`.
     hours : float
         When it was measured, relative to the reference time; negative is before.
     evidence : float or None
-        What `value` says, read back from the rounded number; None: nothing, the analyte is irrelevant.
+        What `value` says, read back from the rounded number; None: nothing, the variable is irrelevant.
     """
 
-    analyte: str
+    variable: str
     code: str
     value: float
     unit: str
@@ -52,30 +52,30 @@ def _unit(row: dict[str, Any], draw: float) -> tuple[str, str, float]:
     return str(code), unit, float(factor)
 
 
-def value_of(analyte: str, evidence: float) -> float:
-    """The value that carries this evidence, in the analyte table's unit: strictly monotone."""
-    row = table("values")["decisive"][analyte]
+def value_of(variable: str, evidence: float) -> float:
+    """The value that carries this evidence, in the variable table's unit: strictly monotone."""
+    row = table("values")["decisive"][variable]
     return row["median"] * math.exp(row["log_sd"] * evidence)
 
 
-def evidence_of(analyte: str, value: float) -> float:
+def evidence_of(variable: str, value: float) -> float:
     """Inverse of `value_of`."""
-    row = table("values")["decisive"][analyte]
+    row = table("values")["decisive"][variable]
     return math.log(value / row["median"]) / row["log_sd"]
 
 
-def _decisive(analyte: str, evidence: float, draws: npt.NDArray[np.float64], hours: float) -> Measurement:
-    row = table("values")["decisive"][analyte]
+def _decisive(variable: str, evidence: float, draws: npt.NDArray[np.float64], hours: float) -> Measurement:
+    row = table("values")["decisive"][variable]
     code, unit, factor = _unit(row, draws[0])
-    written = _rounded(value_of(analyte, evidence) * factor, row)
-    return Measurement(analyte, code, written, unit, hours, evidence_of(analyte, written / factor))
+    written = _rounded(value_of(variable, evidence) * factor, row)
+    return Measurement(variable, code, written, unit, hours, evidence_of(variable, written / factor))
 
 
-def _irrelevant(analyte: str, deviate: float, draw: float, hours: float) -> Measurement:
-    row = table("values")["irrelevant"][analyte]
+def _irrelevant(variable: str, deviate: float, draw: float, hours: float) -> Measurement:
+    row = table("values")["irrelevant"][variable]
     code, unit, factor = _unit(row, draw)
     value = max(row["mean"] + row["sd"] * deviate, 0.1 * row["mean"])
-    return Measurement(analyte, code, _rounded(value * factor, row), unit, hours)
+    return Measurement(variable, code, _rounded(value * factor, row), unit, hours)
 
 
 def render_values(
@@ -85,11 +85,11 @@ def render_values(
 
     Parameters
     ----------
-    evidence, measured : [len(ANALYTE_CHANNELS)]
-        A decisive analyte that was not measured is left out; nuisance is drawn all the same, so that changed evidence
+    evidence, measured : [len(VARIABLE_CHANNELS)]
+        A decisive variable that was not measured is left out; nuisance is drawn all the same, so that changed evidence
         changes nothing else.
     rng : Generator
-        Nuisance: units, times, irrelevant analytes, and now and then one of those measured again later.
+        Nuisance: units, times, irrelevant variables, and now and then one of those measured again later.
 
     Returns
     -------
@@ -97,13 +97,13 @@ def render_values(
     """
     stored = table("values")
     earliest, latest = stored["hours_before"][1], stored["hours_before"][0]
-    names = [*ANALYTE_CHANNELS, *stored["irrelevant"]]
+    names = [*VARIABLE_CHANNELS, *stored["irrelevant"]]
     draws = rng.random((len(names), 3))
     deviates = rng.normal(size=(len(names), 2))
     rows = []
     for k, name in enumerate(names):
         hours = -round(latest + (earliest - latest) * float(draws[k, 1]), 2)
-        if name in ANALYTE_CHANNELS:
+        if name in VARIABLE_CHANNELS:
             if measured[k]:
                 rows.append(_decisive(name, float(evidence[k]), draws[k], hours))
             continue
@@ -113,4 +113,4 @@ def render_values(
     repeated, later, deviate, draw = rng.random(), rng.uniform(2.0, 24.0), rng.normal(), rng.random()
     if repeated < stored["repeated_later"]:
         rows.append(_irrelevant(again, float(deviate), float(draw), round(float(later), 2)))
-    return sorted(rows, key=lambda row: (row.hours, row.analyte))
+    return sorted(rows, key=lambda row: (row.hours, row.variable))

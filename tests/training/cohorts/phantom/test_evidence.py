@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from consilium.errors import InputError
 from consilium.study import Modality, Sex
 from tests.training.cohorts.phantom.sampling import sample
-from training.cohorts.phantom.evidence import ANALYTE_CHANNELS, GRADES, SPEAKS_FOR, TEXT_CHANNELS, load_evidence
+from training.cohorts.phantom.evidence import GRADES, SPEAKS_FOR, TEXT_CHANNELS, VARIABLE_CHANNELS, load_evidence
 from training.cohorts.phantom.state import FINDINGS, MEMBERS, PRESENT, State
 
 ILL = State((True, False, False, False, True, False), 50, Sex.FEMALE)
@@ -23,7 +23,7 @@ def test_channel_means_add_up_what_is_present() -> None:
     both = model.image_means[ILL.index, 0]
     assert both == pytest.approx(model.image_means[alone.index, 0] + model.image_means[scar.index, 0])
     assert model.image_means[scar.index, 0] > 1
-    assert model.observation_means[scar.index].tolist() == [0.0] * len(ANALYTE_CHANNELS)
+    assert model.observation_means[scar.index].tolist() == [0.0] * len(VARIABLE_CHANNELS)
 
 
 def test_grade_probabilities_sum_to_one_and_grades_are_the_cut() -> None:
@@ -52,7 +52,7 @@ def test_likelihoods_are_the_gaussians() -> None:
 
 def test_a_missing_value_says_only_that_it_is_missing() -> None:
     model = load_evidence()
-    values = np.full((1, len(ANALYTE_CHANNELS)), 2.0)
+    values = np.full((1, len(VARIABLE_CHANNELS)), 2.0)
     measured = np.ones_like(values, dtype=bool)
     measured[0, 0] = False
     with_other_value = values.copy()
@@ -62,7 +62,7 @@ def test_a_missing_value_says_only_that_it_is_missing() -> None:
     )
     none = np.zeros_like(measured)
     ratio = model.observation_log_likelihood(values, none)
-    carried = sum(SPEAKS_FOR[name] == FINDINGS[0] for name in ANALYTE_CHANNELS)
+    carried = sum(SPEAKS_FOR[name] == FINDINGS[0] for name in VARIABLE_CHANNELS)
     healthy, ill = 0, int(np.flatnonzero(PRESENT @ (1 << np.arange(len(MEMBERS))) == 1)[0])
     assert ratio[0, ill] - ratio[0, healthy] == pytest.approx(carried * math.log(0.09 / 0.13))
 

@@ -1,7 +1,7 @@
-"""Analytes: what can be observed, in which unit it is kept, and which LOINC codes mean it.
+"""Variables: what can be observed, in which unit it is kept, and which LOINC codes mean it.
 
-`analytes.csv` has a row per analyte, `loinc.csv` one per accepted code. A unit alone cannot turn mg/dL into mmol/L: the
-molar mass stands here, and the property of the LOINC code (mass or substance concentration) says when it is needed.
+`variables.csv` has a row per variable, `loinc.csv` one per accepted code. A unit alone cannot turn mg/dL into mmol/L:
+the molar mass stands here, and the property of the LOINC code (mass or substance concentration) says when it is needed.
 
 Reference intervals are those commonly printed for adults. Laboratories differ: they are shown beside a value and never
 decide anything. Plausible intervals are wider than anything seen in a living patient; a value outside is a slip of unit
@@ -23,14 +23,14 @@ from consilium.study import Sex
 
 @dataclass(frozen=True, slots=True)
 class LoincCode:
-    """A LOINC code that is accepted for an analyte.
+    """A LOINC code that is accepted for a variable.
 
     Attributes
     ----------
     code : str
         ``2160-0``.
-    analyte : str
-        Key of the analyte.
+    variable : str
+        Key of the variable.
     property : str
         LOINC property: ``MCnc`` mass concentration, ``SCnc`` substance concentration, ``NCnc`` number concentration,
         ``CCnc`` catalytic concentration, ``MFr`` fraction, ``PPres`` and ``Pres`` pressure, ``NRat`` rate, ``Temp``,
@@ -38,7 +38,7 @@ class LoincCode:
     unit : str
         A UCUM unit of that property, as it is commonly sent: ``mg/dL``.
     molar_mass : float or None
-        g/mol of what this code weighs, where the analyte has one: 28.0 for urea nitrogen, 60.06 for urea.
+        g/mol of what this code weighs, where the variable has one: 28.0 for urea nitrogen, 60.06 for urea.
     factor : float
         What the value is multiplied with beside the unit's own conversion: 2 from D-dimer units to fibrinogen
         equivalent units.
@@ -47,7 +47,7 @@ class LoincCode:
     """
 
     code: str
-    analyte: str
+    variable: str
     property: str
     unit: str
     molar_mass: float | None
@@ -56,7 +56,7 @@ class LoincCode:
 
 
 @dataclass(frozen=True, slots=True)
-class Analyte:
+class Variable:
     """A laboratory value or vital sign.
 
     Attributes
@@ -124,10 +124,10 @@ def _interval(low: str, high: str) -> tuple[float, float] | None:
 def _read_codes(molar_masses: Mapping[str, float | None]) -> dict[str, LoincCode]:
     codes = {}
     for row in _rows("loinc.csv"):
-        molar_mass = _number(row["molar_mass"]) or molar_masses[row["analyte"]]
+        molar_mass = _number(row["molar_mass"]) or molar_masses[row["variable"]]
         codes[row["code"]] = LoincCode(
             row["code"],
-            row["analyte"],
+            row["variable"],
             row["property"],
             row["unit"],
             molar_mass,
@@ -137,9 +137,9 @@ def _read_codes(molar_masses: Mapping[str, float | None]) -> dict[str, LoincCode
     return codes
 
 
-def _read_analytes(rows: list[dict[str, str]], codes: Mapping[str, LoincCode]) -> dict[str, Analyte]:
+def _read_variables(rows: list[dict[str, str]], codes: Mapping[str, LoincCode]) -> dict[str, Variable]:
     return {
-        row["name"]: Analyte(
+        row["name"]: Variable(
             name=row["name"],
             display=row["display"],
             unit=row["unit"],
@@ -151,30 +151,30 @@ def _read_analytes(rows: list[dict[str, str]], codes: Mapping[str, LoincCode]) -
             plausible_low=float(row["plausible_low"]),
             plausible_high=float(row["plausible_high"]),
             log_scale=row["log_scale"] == "1",
-            codes=tuple(code for code in codes.values() if code.analyte == row["name"]),
+            codes=tuple(code for code in codes.values() if code.variable == row["name"]),
         )
         for row in rows
     }
 
 
-_TABLE = _rows("analytes.csv")
+_TABLE = _rows("variables.csv")
 
 LOINC: Mapping[str, LoincCode] = MappingProxyType(
     _read_codes({row["name"]: _number(row["molar_mass"]) for row in _TABLE})
 )
 """Every accepted LOINC code."""
 
-ANALYTES: Mapping[str, Analyte] = MappingProxyType(_read_analytes(_TABLE, LOINC))
-"""Every analyte by its key, in the order of the table, which is the order of a model's observation tokens."""
+VARIABLES: Mapping[str, Variable] = MappingProxyType(_read_variables(_TABLE, LOINC))
+"""Every variable by its key, in the order of the table, which is the order of a model's observation tokens."""
 
 
-def analyte(name: str) -> Analyte:
-    """The analyte called `name`; `InputError` where there is none."""
-    if name not in ANALYTES:
-        raise InputError("analyte", name, f"must be one of {', '.join(ANALYTES)}")
-    return ANALYTES[name]
+def variable(name: str) -> Variable:
+    """The variable called `name`; `InputError` where there is none."""
+    if name not in VARIABLES:
+        raise InputError("variable", name, f"must be one of {', '.join(VARIABLES)}")
+    return VARIABLES[name]
 
 
-def by_loinc(code: str) -> Analyte | None:
-    """The analyte that a LOINC code means, None where the code is not accepted."""
-    return ANALYTES[LOINC[code].analyte] if code in LOINC else None
+def by_loinc(code: str) -> Variable | None:
+    """The variable that a LOINC code means, None where the code is not accepted."""
+    return VARIABLES[LOINC[code].variable] if code in LOINC else None
