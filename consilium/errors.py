@@ -91,6 +91,10 @@ class UnreadableImage(InputError):
     """An image that is truncated, corrupt, without pixels, or that contradicts its own header."""
 
 
+class InaccessibleFile(InputError):
+    """A file that the operating system does not hand out: not there any more, not ours to read, a broken disk."""
+
+
 class DecodeFailed(UnreadableImage):
     """The decoder hung, died or ran out of memory on this image."""
 

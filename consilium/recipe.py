@@ -305,6 +305,8 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("recipe", str(path), "must be a recipe's name or a YAML file") from None
+    except OSError as error:
+        raise InputError("recipe", str(path), f"must be a file that can be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError("recipe", path.name, f"must be YAML ({type(error).__name__})") from None
     if not isinstance(data, dict):

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from consilium.collate import Batch, Prepared, Preprocessing
-from consilium.errors import CohortError, InputError, Problem
+from consilium.errors import CohortError, InaccessibleFile, InputError, Problem
 from consilium.ingest.decode_pool import DecodePool
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Study
@@ -56,12 +56,13 @@ def cache_cohort(
 ) -> CachedCohort:
     """Decode the images of `cohort` into the cache at `folder`, as far as they are not there.
 
-    A file that cannot be decoded is left out of its study, which keeps a warning.
+    A file that cannot be decoded is left out of its study, which keeps a warning. One that the operating system does
+    not hand out may be sound, and is a problem of the cohort.
 
     Raises
     ------
     CohortError
-        Where images of one study belong to different patients or studies.
+        Where a file cannot be read, or images of one study belong to different patients or studies.
     """
     # Unfitted: how an image becomes a square depends on the recipe alone.
     unfitted = Preprocessing(recipe, (), None, None)
@@ -73,6 +74,7 @@ def cache_cohort(
             filling = cache.fill(paths, pool, advance)
     studies, problems = [], []
     for row, record in enumerate(cohort.records, start=2):
+        problems += _inaccessible(row, record, cohort, filling)
         try:
             studies.append(_study(record, cache, filling))
         except InputError as error:
@@ -86,6 +88,15 @@ def cache_cohort(
     if refused:
         _log.warning("%d of %d image file(s) could not be used; their studies go on without", len(refused), len(paths))
     return CachedCohort(cohort, cache, tuple(studies), refused)
+
+
+def _inaccessible(row: int, record: StudyRecord, cohort: Cohort, filling: Filling) -> list[Problem]:
+    refused = [(image.path, filling.refused.get(image.path)) for image in record.images]
+    return [
+        Problem("studies", row, "images", path.relative_to(cohort.root).as_posix(), error.rule)
+        for path, error in refused
+        if isinstance(error, InaccessibleFile)
+    ]
 
 
 def _study(record: StudyRecord, cache: ImageCache, filling: Filling) -> Study:

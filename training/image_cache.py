@@ -25,10 +25,11 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from consilium.durable import replace_json
-from consilium.errors import InputError, UnreadableImage
+from consilium.errors import InaccessibleFile, InputError
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.limits import DEFAULT_LIMITS
 from consilium.study import Image, ViewPosition
+from training.cohorts.tables import unreadable
 
 Square = npt.NDArray[np.uint16]
 
@@ -122,7 +123,7 @@ class ImageCache:
                 yield path, "", error
                 continue
             except OSError as error:
-                yield path, "", UnreadableImage("image", path.name, f"cannot be read ({type(error).__name__})")
+                yield path, "", InaccessibleFile("images", path.name, unreadable(error))
                 continue
             digest = hashlib.sha256(content).hexdigest()
             yield path, digest, None if digest in self._rows else content

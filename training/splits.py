@@ -7,6 +7,7 @@ stands on two sides and every side keeps its share of each finding's positives a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from consilium.errors import TrainingError
 from training.cohorts.cohort import SPLITS, Cohort
+
+_log = logging.getLogger(__name__)
 
 Indices = npt.NDArray[np.int64]
 Fold = tuple[Indices, Indices]
@@ -34,7 +37,8 @@ def split_cohort(cohort: Cohort, fractions: Mapping[str, float], seed: int) -> d
     ------
     TrainingError
         Where only some records fix a split, a patient stands in two of them, or a split would be without any positive
-        or any negative of a finding.
+        or any negative of a finding. Of validation that is a warning: its loss still says when to stop; but it must
+        have a known label.
     """
     if set(fractions) != set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise TrainingError(f"fractions must name {', '.join(SPLITS)} and add up to 1, got {dict(fractions)}")
@@ -46,9 +50,22 @@ def split_cohort(cohort: Cohort, fractions: Mapping[str, float], seed: int) -> d
         part = stratified_parts(cohort.labels, cohort.patient_ids, shares, np.random.default_rng(seed))
     splits = {name: np.flatnonzero(part == number) for number, name in enumerate(SPLITS)}
     for name in SPLITS:
-        if fractions[name] > 0:
+        if fractions[name] > 0 and name != "validation":
             _require_both_sides(cohort, splits[name], f"the {name} split")
+    if fractions["validation"] > 0:
+        require_validation(cohort, splits["validation"])
     return splits
+
+
+def require_validation(cohort: Cohort, indices: Indices) -> None:
+    """`TrainingError` where no study at `indices` has a known label; a warning where a finding lacks a side."""
+    if np.isnan(cohort.labels[indices]).all():
+        raise TrainingError(
+            f"the validation split ({len(indices)} studies) would have no known label: give more studies, or other "
+            "fractions; splits.validation=0 trains all epochs without one"
+        )
+    for lack in _lacking(cohort, indices):
+        _log.warning("the validation split (%d studies) has %s", len(indices), lack)
 
 
 def folds(cohort: Cohort, k: int, seed: int) -> list[Fold]:
@@ -81,6 +98,8 @@ def stratified_parts(
     patient_ids: npt.NDArray[np.str_],
     shares: npt.NDArray[np.float64],
     rng: np.random.Generator,
+    *,
+    most: npt.NDArray[np.int64] | None = None,
 ) -> Indices:
     """The part each row falls into, int64 [N], such that a patient's rows share one part.
 
@@ -91,6 +110,8 @@ def stratified_parts(
     patient_ids : str [N]
     shares : float64 [P]
         Wanted share of the rows in each part; parts with 0 stay empty.
+    most : int64 [P], optional
+        How many patients each part may hold; altogether at least as many as there are.
 
     Notes
     -----
@@ -102,16 +123,18 @@ def stratified_parts(
     counts = np.zeros((int(patient.max()) + 1, columns.shape[1]))
     np.add.at(counts, patient, columns)
     lacking = np.outer(shares, counts.sum(axis=0))
-    open_parts = np.flatnonzero(shares > 0)
+    places = np.where(shares > 0, len(counts), 0) if most is None else most.copy()
     part = np.full(len(counts), -1, np.int64)
     while (left := part < 0).any():
         remaining = np.where(left[:, None], counts, 0).sum(axis=0)
         rarest = int(np.argmin(np.where(remaining > 0, remaining, np.inf)))
         members = rng.permutation(np.flatnonzero(left & (counts[:, rarest] > 0)))
         for member in members[np.argsort(-counts[members, rarest], kind="stable")]:
+            open_parts = np.flatnonzero(places > 0)
             order = np.lexsort((rng.random(len(open_parts)), -lacking[open_parts, -1], -lacking[open_parts, rarest]))
             part[member] = open_parts[order[0]]
             lacking[part[member]] -= counts[member]
+            places[part[member]] -= 1
     return part[patient]
 
 
@@ -130,11 +153,19 @@ def _given_parts(cohort: Cohort, given: Sequence[str | None]) -> Indices:
 
 
 def _require_both_sides(cohort: Cohort, indices: Indices, where: str) -> None:
+    for lack in _lacking(cohort, indices):
+        raise TrainingError(
+            f"{where} ({len(indices)} studies) would have {lack}; it needs both: give more studies, other fractions or "
+            "fewer folds"
+        )
+
+
+def _lacking(cohort: Cohort, indices: Indices) -> list[str]:
+    """Each finding of which the studies at `indices` lack a side, with how many there are of either."""
     labels = cohort.labels[indices]
-    for column, finding in enumerate(cohort.findings):
-        positive, negative = int((labels[:, column] == 1).sum()), int((labels[:, column] == 0).sum())
-        if not positive or not negative:
-            raise TrainingError(
-                f"{where} ({len(indices)} studies) would have {positive} positive and {negative} negative studies of"
-                f" {finding.name}; it needs both: give more studies, other fractions or fewer folds"
-            )
+    counts = [(int((column == 1).sum()), int((column == 0).sum())) for column in labels.T]
+    return [
+        f"{positive} positive and {negative} negative studies of {finding.name}"
+        for finding, (positive, negative) in zip(cohort.findings, counts, strict=True)
+        if not positive or not negative
+    ]

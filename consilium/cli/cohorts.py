@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -116,8 +117,9 @@ def check(
 
 
 def _kind(root: Path) -> str:
-    if (root / "metadata.csv").is_file():
-        return "covid-chestxray"
-    if (root / "studies.csv").is_file():
-        return "phantom" if (root / "truth").is_dir() else "manifest"
+    with suppress(OSError):  # a folder that may not be read has neither
+        if (root / "metadata.csv").is_file():
+            return "covid-chestxray"
+        if (root / "studies.csv").is_file():
+            return "phantom" if (root / "truth").is_dir() else "manifest"
     raise InputError("cohort", str(root), "must be a folder with studies.csv, or one of covid-chestxray's layout")

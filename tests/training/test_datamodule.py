@@ -57,6 +57,17 @@ def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Pre
     assert not dataset.present.all()
 
 
+def test_an_image_file_that_cannot_be_read_is_a_problem_of_its_row(tmp_path: Path):
+    cohort = tiny_cohort(tmp_path / "in", 6)
+    row, record = next((row, record) for row, record in enumerate(cohort.records) if record.images)
+    record.images[0].path.unlink()
+    with pytest.raises(CohortError) as caught:
+        cache_cohort(cohort, RECIPE, tmp_path / "cache")
+    [problem] = caught.value.problems
+    assert (problem.row, problem.column, problem.value) == (row + 2, "images", record.images[0].path.name)
+    assert problem.rule == "must be a file that can be read (No such file or directory)"
+
+
 def test_an_image_that_cannot_be_decoded_leaves_its_study_with_a_warning(tmp_path: Path):
     cohort = tiny_cohort(tmp_path / "in", 12)
     broken = next(row for row, record in enumerate(cohort.records) if record.images and record.notes)

@@ -86,6 +86,16 @@ def test_a_split_without_positives_is_refused_by_name():
         split_cohort(cohort, FRACTIONS, 0)
 
 
+def test_a_validation_split_without_positives_is_a_warning(caplog):
+    splits = ["train", "train", "validation", "calibration", "calibration", "test", "test"]
+    cohort = make_cohort([[1], [0], [0], [1], [0], [1], [0]], range(7), splits)
+    assert split_cohort(cohort, FRACTIONS, 0)["validation"].tolist() == [2]
+    assert caplog.messages == ["the validation split (1 studies) has 0 positive and 1 negative studies of finding_0"]
+    unknown = make_cohort([[1], [0], [np.nan], [1], [0], [1], [0]], range(7), splits)
+    with pytest.raises(TrainingError, match=r"validation split \(1 studies\) would have no known label"):
+        split_cohort(unknown, FRACTIONS, 0)
+
+
 def test_an_unwanted_split_stays_empty():
     cohort = random_cohort()
     splits = split_cohort(cohort, {"train": 0.5, "validation": 0.0, "calibration": 0.25, "test": 0.25}, 0)

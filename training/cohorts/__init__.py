@@ -5,6 +5,7 @@ Open `manifest` first: it is the general one, and a phantom is read through it. 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from consilium.errors import InputError
@@ -38,8 +39,12 @@ def load_cohort(kind: str, root: Path, task: str = "", mask_label_words: bool = 
     """
     if kind not in KINDS:
         raise InputError("cohort.kind", kind, f"must be one of {', '.join(KINDS)}")
-    if not root.is_dir():
-        raise InputError("cohort", str(root), "must be a folder")
+    try:
+        there = root.is_dir() and os.access(root, os.R_OK | os.X_OK, effective_ids=True)
+    except OSError:
+        there = False
+    if not there:
+        raise InputError("cohort", str(root), "must be a folder that can be read")
     if kind == "covid-chestxray":
         return read_covid_chestxray(root, task, mask_label_words=mask_label_words, strict=strict)
     if task:

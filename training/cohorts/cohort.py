@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from consilium.errors import CohortError, Problem
 from consilium.findings import FindingSet
 from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition
+from training.cohorts.tables import unreadable
 
 SPLITS = ("train", "validation", "calibration", "test")
 
@@ -116,6 +118,11 @@ def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[
     """SHA-256 over everything of a cohort that a model may learn from, in the order of the records.
 
     Image bytes enter by relative path and size; their own digests are in the image cache.
+
+    Raises
+    ------
+    CohortError
+        Where an image has gone since its table was read.
     """
     digest = hashlib.sha256(json.dumps([name, task, findings.to_json()]).encode())
     for record in records:
@@ -123,10 +130,18 @@ def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[
             record.study_id,
             record.patient_id,
             [None if np.isnan(label) else float(label) for label in record.labels],
-            [(image.path.relative_to(root).as_posix(), image.path.stat().st_size) for image in record.images],
+            [_name_and_size(image.path, root) for image in record.images],
             [(note.kind.value, note.text, str(note.time)) for note in record.notes],
             [(o.code, o.given_value, o.given_unit, str(o.time)) for o in record.observations],
             [record.patient.age, record.patient.sex.value, str(record.reference_time), record.split],
         ]
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
+
+
+def _name_and_size(path: Path, root: Path) -> tuple[str, int]:
+    name = path.relative_to(root).as_posix()
+    try:
+        return name, path.stat().st_size
+    except OSError as error:
+        raise CohortError([Problem(name, None, "file", name, unreadable(error))]) from None

@@ -10,7 +10,8 @@ where a phantom keeps what nobody may see, is never read.
 - ``age`` (years), ``sex`` (F, M, O, U), ``reference_time`` (ISO 8601 without zone): optional.
 - ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
 - ``note_history``, ``note_indication``, ``note_findings``, ``note_impression``: the text itself, or
-  ``@relative/path.txt``; each with an optional ``note_<kind>_time``.
+  ``@relative/path.txt``; a text that itself begins with ``@`` is written with ``@@``. Each with an optional
+  ``note_<kind>_time``.
 - ``label:<finding>``: 1, 0 or empty for unknown.
 - ``split``: train, validation, calibration or test for all rows, or for none.
 - ``source``, ``date``: for the audit, never shown to a model.
@@ -52,13 +53,14 @@ from training.cohorts.manifest_schema import (
     TRUE,
     is_time,
     naive_time,
+    named_file,
     nearest,
     observation_problems,
     parts,
     path_rule,
     study_problems,
 )
-from training.cohorts.tables import read_ragged_table
+from training.cohorts.tables import read_ragged_table, unreadable
 
 DESCRIPTION = "cohort.yaml"
 OLDEST = 90.0
@@ -128,6 +130,8 @@ def _read_description(root: Path) -> tuple[_Description, list[Problem]]:
         return _Description(), []
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return _Description(), [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         return _Description(), [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML in UTF-8")]
     try:
@@ -222,15 +226,17 @@ def _notes(studies: pd.DataFrame, root: Path) -> tuple[list[tuple[Note, ...]], l
 
 def _note_text(cell: str, root: Path) -> str | None:
     """The text of a note's cell, from the file it names where it names one; None where there is none to read."""
-    if not cell.startswith("@"):
-        return cell or None
-    relative = cell[1:].strip()
+    relative = named_file(cell)
+    if relative is None:
+        return cell.removeprefix("@") or None  # of two, the first says that the second is text
     if path_rule(root, relative) is not None:
         return None
     try:
         return (root / relative).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError("text", cell, "must name a file of UTF-8 text") from None
+    except OSError as error:
+        raise InputError("text", cell, unreadable(error)) from None
 
 
 def _observed(observations: pd.DataFrame) -> set[str]:

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +19,7 @@ from consilium.errors import InputError, Problem
 from consilium.ingest.times import read_time
 from consilium.study import NoteKind, Sex, ViewPosition
 from training.cohorts.cohort import SPLITS
-from training.cohorts.tables import ABSENT, file_problem
+from training.cohorts.tables import OUTSIDE, file_problem
 
 STUDIES = "studies.csv"
 OBSERVATIONS = "observations.csv"
@@ -28,7 +27,8 @@ LABEL = "label:"
 NOTE_COLUMNS = {kind: f"note_{kind.value}" for kind in NoteKind}
 TRUE, FALSE = ("1", "1.0"), ("0", "0.0")
 
-_OUTSIDE = "must be relative paths inside the folder, none of them in truth/"
+_IN_TRUTH = f"{OUTSIDE}, and not in truth/"
+_ESCAPE = "a note that itself begins with @ is written @@"
 _TIME = "must be an ISO 8601 date and time without a zone, such as 2020-03-01T10:00:00"
 _NUMBER = "must be a finite number"
 _NAMED_COLUMNS = (
@@ -52,11 +52,11 @@ def study_problems(table: pd.DataFrame, root: Path) -> list[Problem]:
         problems.append(
             Problem(STUDIES, None, LABEL, None, "must be there: one column a finding, such as label:pneumonia")
         )
-    columns = {name: _column(checks, name in ("study", "patient")) for name, checks in _study_checks(root).items()}
+    columns = {name: _column(checks, name in ("study", "patient")) for name, checks in _study_checks().items()}
     columns |= {
         name: _column([_each(lambda cell: cell in ("", *TRUE, *FALSE), "must be 1, 0 or empty")]) for name in labels
     }
-    return problems + _failures(pa.DataFrameSchema(columns), table, STUDIES)
+    return problems + _failures(pa.DataFrameSchema(columns), table, STUDIES) + _file_problems(table, root)
 
 
 def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Problem]:
@@ -89,7 +89,12 @@ def naive_time(cell: str) -> datetime | None:
     return time
 
 
-def _study_checks(root: Path) -> dict[str, list[pa.Check]]:
+def named_file(cell: str) -> str | None:
+    """The file that a note's cell names; None where the cell is the text itself."""
+    return cell[1:].strip() if cell.startswith("@") and not cell.startswith("@@") else None
+
+
+def _study_checks() -> dict[str, list[pa.Check]]:
     # A name does not pass: it has a blank, a caret or an accent too many.
     pseudonym = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
     filled = _each(pseudonym, "must be a pseudonym: 1 to 64 letters, digits, '.', '_' or '-'")
@@ -103,32 +108,37 @@ def _study_checks(root: Path) -> dict[str, list[pa.Check]]:
         ],
         "sex": [_each(lambda cell: not cell or cell in set(Sex), f"must be one of {', '.join(Sex)} or empty")],
         "reference_time": [time],
-        "images": _file_checks(root, parts),
+        "images": [],
         "views": [_each(lambda cell: views.issuperset(parts(cell)), f"must be of {', '.join(sorted(views))}")],
         "split": [_each(lambda cell: cell in ("", *SPLITS), f"must be one of {', '.join(SPLITS)} or empty")],
         "source": [],
         "date": [_each(_is_date_or_empty, "must be an ISO 8601 year, month, day or time")],
     }
     for column in NOTE_COLUMNS.values():
-        checks[column] = _file_checks(root, lambda cell: [cell[1:].strip()] if cell.startswith("@") else [])
+        checks[column] = []
         checks[f"{column}_time"] = [time]
     return checks
 
 
-def _file_checks(root: Path, named: Callable[[str], list[str]]) -> list[pa.Check]:
-    """Two checks on the files that a cell names: they lie inside the folder, they are there."""
-
-    def fails(rule_is_absence: bool, cell: str) -> bool:
-        rules = [path_rule(root, path) for path in named(cell)]
-        return not any(rule is not None and (rule == ABSENT) is rule_is_absence for rule in rules)
-
-    return [_each(partial(fails, False), _OUTSIDE), _each(partial(fails, True), "must name files that exist")]
+def _file_problems(table: pd.DataFrame, root: Path) -> list[Problem]:
+    """A problem for each file that a cell names and that cannot be read."""
+    problems = []
+    for column in ("images", *NOTE_COLUMNS.values()):
+        for row, cell in table[column].items() if column in table else ():
+            note = None if column == "images" else named_file(cell)
+            paths = parts(cell) if column == "images" else [] if note is None else [note]
+            for path in paths:
+                rule = path_rule(root, path)
+                if rule is not None:
+                    told = rule if note is None else f"{rule}; {_ESCAPE}"
+                    problems.append(Problem(STUDIES, int(str(row)) + 2, column, path, told))
+    return problems
 
 
 def path_rule(root: Path, path: str) -> str | None:
     """The rule that a path of the manifest breaks, None where it may be read."""
     if path.replace("\\", "/").removeprefix("./").split("/")[0].lower() == "truth":
-        return _OUTSIDE
+        return _IN_TRUTH
     return file_problem(root, path)
 
 

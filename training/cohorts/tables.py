@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -10,6 +14,9 @@ import pandas as pd
 from consilium.errors import CohortError, Problem
 
 ABSENT = "must be a file that exists"
+OUTSIDE = "must be a relative path inside the folder"
+_LONGEST_CELL = 2**31 - 1
+"""What is too long for its column is a problem of its row; Python's own limit would refuse the whole table."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -33,7 +40,7 @@ def read_ragged_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     The rest of the table can so be checked in the same go; what such a row holds is worth nothing.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_length():
             rows = list(csv.reader(file, strict=True))
     except FileNotFoundError:
         raise CohortError([Problem(path.name, None, "file", path.name, ABSENT)]) from None
@@ -41,6 +48,8 @@ def read_ragged_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
         raise CohortError([Problem(path.name, None, "file", path.name, "must be UTF-8 text")]) from None
     except csv.Error as error:
         raise CohortError([Problem(path.name, None, "file", str(error), "must be a CSV table")]) from None
+    except OSError as error:
+        raise CohortError([Problem(path.name, None, "file", path.name, unreadable(error))]) from None
     while rows and not rows[-1]:
         rows.pop()
     if not rows:
@@ -59,15 +68,35 @@ def read_ragged_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     return pd.DataFrame(cells, columns=header, dtype=str), ragged
 
 
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def unreadable(error: OSError) -> str:
+    """The rule that a file breaks which the operating system does not hand out."""
+    return f"must be a file that can be read ({error.strerror or type(error).__name__})"
+
+
 def file_problem(root: Path, relative: str) -> str | None:
-    """The rule that a file named by a table breaks, None where it is a file inside `root`.
+    """The rule that a file named by a table breaks, None where it is a file inside `root` that may be read.
 
     Symbolic links are followed first: a link that leaves the folder leaves it.
     """
     parts = PurePosixPath(relative).parts
     if not parts or relative.startswith("/") or "\\" in relative or ".." in parts or "\0" in relative:
-        return "must be a relative path inside the folder"
+        return OUTSIDE
     path = root / relative
-    if not path.is_file():
-        return ABSENT
-    return None if path.resolve().is_relative_to(root.resolve()) else "must be a relative path inside the folder"
+    try:
+        if not path.is_file():
+            return ABSENT
+        if not path.resolve().is_relative_to(root.resolve()):
+            return OUTSIDE
+    except (OSError, RuntimeError) as error:  # Python 3.11 calls a loop of links a RuntimeError
+        return unreadable(error) if isinstance(error, OSError) else ABSENT
+    readable = os.access(path, os.R_OK, effective_ids=True)
+    return None if readable else unreadable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))

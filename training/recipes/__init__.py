@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def find_recipe(name_or_path: str, settings: Sequence[str] = ()) -> Recipe:
     if name_or_path in packaged_recipes():
         return load_recipe(_FOLDER / f"{name_or_path}.yaml", settings)
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):  # noqa: PTH113 - no error for a name too long
         known = ", ".join(packaged_recipes())
         raise InputError("recipe", name_or_path, f"must be a YAML file or one of {known}")
     return load_recipe(path, settings)

@@ -1,6 +1,9 @@
 import csv
+import os
+import tempfile
 import time
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,11 +150,20 @@ def test_every_problem_of_every_table_is_in_one_report(tmp_path):
         ({"label:Pleural effusion": "1"}, "finding.name", "lower-case identifier"),
         ({"images": "../x.png"}, "images", "inside the folder"),
         ({"images": "/etc/passwd"}, "images", "inside the folder"),
-        ({"images": "truth/mask.png"}, "images", "none of them in truth/"),
-        ({"images": "./Truth/mask.png"}, "images", "none of them in truth/"),
+        ({"images": "truth/mask.png"}, "images", "not in truth/"),
+        ({"images": "./Truth/mask.png"}, "images", "not in truth/"),
         ({"images": "x.png;"}, "images", "inside the folder"),
-        ({"note_history": "@truth/answer.txt"}, "note_history", "none of them in truth/"),
-        ({"note_history": "@absent.txt"}, "note_history", "files that exist"),
+        ({"note_history": "@truth/answer.txt"}, "note_history", "not in truth/"),
+        ({"note_history": "@absent.txt"}, "note_history", "file that exists; a note that itself begins with @ is"),
+        ({"note_history": "@ 3 pm: pain"}, "note_history", "is written @@"),
+        ({"note_history": "@" + "x" * 300}, "note_history", "can be read (File name too long); a note that"),
+        ({"images": "y" * 300}, "images", "must be a file that can be read (File name too long)"),
+        ({"images": "loop.png"}, "images", "must be a file that"),
+        ({"note_history": "x" * 200_000}, "note_history", "at most"),
+        ({"study": "s" * 200_000}, "study", "pseudonym"),
+        ({"age": "9" * 200_000}, "age", "0 to 130"),
+        ({"images": "z" * 200_000}, "images", "File name too long"),
+        ({"date": "2" * 200_000}, "date", "ISO 8601"),
         ({"note_history": "@latin.txt"}, "note_history", "UTF-8"),
         ({"note_history": "x" * 30_000}, "note_history", "at most"),
         ({"note_findings_time": "2020-03-01T10:00"}, "note_findings_time", "without note_findings"),
@@ -171,6 +183,7 @@ def test_every_problem_of_every_table_is_in_one_report(tmp_path):
 def test_what_a_study_may_not_hold(tmp_path, study, column, rule):
     (tmp_path / "x.png").write_bytes(b"")
     (tmp_path / "latin.txt").write_bytes("Müdigkeit".encode("latin-1"))
+    (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "truth").mkdir()
     for name in ("mask.png", "answer.txt"):
         (tmp_path / "truth" / name).write_bytes(b"x")
@@ -178,6 +191,54 @@ def test_what_a_study_may_not_hold(tmp_path, study, column, rule):
     assert found
     assert any(rule in problem.rule for problem in found)
     assert all(problem.row in (2, None) for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [("@@ 3 pm: pain", "@ 3 pm: pain"), ("@@@home", "@@home"), ("pain @ rest", "pain @ rest")]
+)
+def test_a_note_that_begins_with_an_at_sign_is_written_with_two(tmp_path, cell, text):
+    (record,) = read_manifest(write(tmp_path, {"note_history": cell})).records
+    assert [note.text for note in record.notes] == [text]
+
+
+@pytest.fixture
+def closed_cohort():
+    """A sound cohort whose files its reader may not read: one that is closed by mode, and a reader who is not root."""
+    with tempfile.TemporaryDirectory() as name:
+        root = write(Path(name), {"images": "a.png", "note_history": "@note.txt"}, observations=[])
+        root.chmod(0o755)
+        (root / "a.png").write_bytes(b"pixels")
+        (root / "note.txt").write_text("Cough.")
+        (root / "observations.csv").write_text("study,code,value,unit\n")
+        (root / "cohort.yaml").write_text("name: closed\n")
+        read_manifest(root)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield root
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("studies.csv", ("studies.csv", None, "file")),
+        ("observations.csv", ("observations.csv", None, "file")),
+        ("cohort.yaml", ("cohort.yaml", None, "file")),
+        ("a.png", ("studies.csv", 2, "images")),
+        ("note.txt", ("studies.csv", 2, "note_history")),
+    ],
+)
+def test_a_file_that_may_not_be_read_is_a_problem_of_its_table_and_row(closed_cohort, file, place):
+    nobody = os.geteuid()
+    os.seteuid(os.getuid())
+    (closed_cohort / file).chmod(0)
+    os.seteuid(nobody)
+    problem = only(closed_cohort)
+    assert (problem.table, problem.row, problem.column) == place
+    assert "must be a file that can be read (Permission denied)" in problem.rule
 
 
 def test_a_time_stands_with_its_note_only(tmp_path):

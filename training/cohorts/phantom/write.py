@@ -38,6 +38,7 @@ from training.cohorts.phantom.record import (
 )
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
 from training.cohorts.phantom.truth import MASKS_FOLDER
+from training.splits import stratified_parts
 
 DEFAULT_SPLITS: Mapping[str, float] = MappingProxyType(
     {"train": 0.6, "validation": 0.08, "calibration": 0.12, "test": 0.2}
@@ -90,7 +91,8 @@ def write_phantom(
         Plant a shortcut: the site, with its marker and headings, follows the first finding with this strength, 0 … 1.
         The oracle does not know of it.
     splits : mapping of split to share, optional
-        Shares of patients; must add up to 1. None: no split is fixed.
+        Shares of patients; must add up to 1. None: no split is fixed. The default ones are stratified by label; others
+        are drawn, and stratified where the draw would leave a split without a positive or negative of a finding.
     shift : Shift, optional
         Departures from the stored tables, for cohorts that test a model away from home.
     studies_per_patient : int
@@ -117,7 +119,7 @@ def write_phantom(
             done.append(tables)
             if progress is not None:
                 progress(min(len(done) * CHUNK, studies))
-        _write_tables(partial_out, done, _assign_splits(studies, studies_per_patient, seed, splits))
+        _write_tables(partial_out, done, seed, splits)
         _write_descriptions(partial_out, design, studies)
         partial_out.replace(out)
     finally:
@@ -203,25 +205,43 @@ def _write_study(root: Path, design: Design, study: Drawn, rendered: Rendered, c
     return study_row(study, rendered, report, image)
 
 
-def _assign_splits(studies: int, studies_per_patient: int, seed: int, splits: Mapping[str, float] | None) -> list[str]:
+def _assign_splits(studies: pd.DataFrame, seed: int, splits: Mapping[str, float] | None) -> list[str]:
     """One split a patient, in shares as exact as whole patients allow."""
     if splits is None:
-        return [""] * studies
-    patients = -(-studies // studies_per_patient)
-    exact = np.array(list(splits.values())) * patients
-    counts = np.floor(exact + 1e-9).astype(int)
+        return [""] * len(studies)
+    _, first, patient = np.unique(studies["patient"], return_index=True, return_inverse=True)
+    counts = _whole(np.array(list(splits.values())), len(first))
+    labels = studies[[f"label:{name}" for name in FINDINGS]].to_numpy(np.float32)
+    names = np.array(list(splits))
+    # What was drawn for shares of somebody's own stays what it was, as far as it can be trained on.
+    drawn = np.random.default_rng(np.random.SeedSequence(seed)).permutation(np.repeat(names, counts))
+    split = drawn[np.argsort(np.argsort(first))][patient]
+    if splits == DEFAULT_SPLITS or not _has_both_sides(labels, split, names[counts > 0]):
+        generator = np.random.default_rng(np.random.SeedSequence(seed))
+        shares = np.array(list(splits.values()))
+        split = names[stratified_parts(labels, studies["patient"].to_numpy(), shares, generator, most=counts)]
+    return [str(name) for name in split]
+
+
+def _whole(shares: npt.NDArray[np.float64], patients: int) -> npt.NDArray[np.int64]:
+    """How many patients each share is, in whole ones."""
+    exact = shares * patients
+    counts = np.floor(exact + 1e-9).astype(np.int64)
     for largest in np.argsort(counts - exact, kind="stable")[: patients - counts.sum()]:
         counts[largest] += 1
-    names = np.random.default_rng(np.random.SeedSequence(seed)).permutation(np.repeat(list(splits), counts))
-    return [str(names[study // studies_per_patient]) for study in range(studies)]
+    return counts
 
 
-def _write_tables(root: Path, chunks: list[_Tables], splits: list[str]) -> None:
+def _has_both_sides(labels: npt.NDArray[np.float32], split: npt.NDArray[np.str_], names: npt.NDArray[np.str_]) -> bool:
+    return all((labels[split == name] == side).any(axis=0).all() for name in names for side in (0, 1))
+
+
+def _write_tables(root: Path, chunks: list[_Tables], seed: int, splits: Mapping[str, float] | None) -> None:
     def joined(name: str) -> pd.DataFrame:
         return pd.DataFrame([row for tables in chunks for row in getattr(tables, name)])
 
     table = joined("studies")
-    table.insert(len(table.columns) - 2, "split", splits)
+    table.insert(len(table.columns) - 2, "split", _assign_splits(table, seed, splits))
     table["age"] = table["age"].astype("Int64")
     table.to_csv(root / "studies.csv", index=False)
     observations = joined("observations")

@@ -22,7 +22,7 @@ from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, re
 from training.cohorts.phantom.shifts import parse_shift
 from training.cohorts.phantom.state import FINDINGS, SEXES, State, load_states
 from training.cohorts.phantom.truth import load_masks
-from training.cohorts.phantom.write import DEFAULT_SPLITS, write_phantom
+from training.cohorts.phantom.write import DEFAULT_SPLITS, _assign_splits, write_phantom
 
 STUDIES, SEED = 120, 9
 
@@ -75,6 +75,49 @@ def test_splits_are_exact_and_by_patient(cohort: Path) -> None:
     assert table["patient"].is_unique
     counts = table["split"].value_counts().to_dict()
     assert counts == {name: round(share * STUDIES) for name, share in DEFAULT_SPLITS.items()}
+
+
+def _drawn(studies: int, seed: int) -> pd.DataFrame:
+    """Patients and labels of a cohort, without its files."""
+    design = Design(seed, 64)
+    states, model = design.states(), design.evidence()
+    drawn = [draw_study(design, index, states, model) for index in range(studies)]
+    rows = [{"patient": one.patient_id} | {f"label:{k}": int(v) for k, v in one.state.labels.items()} for one in drawn]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_splits_of_a_small_cohort_are_stratified(seed: int) -> None:
+    table = _drawn(160, seed)
+    split = np.array(_assign_splits(table, seed, DEFAULT_SPLITS))
+    assert {name: int((split == name).sum()) for name in DEFAULT_SPLITS} == dict(
+        zip(DEFAULT_SPLITS, (96, 13, 19, 32), strict=True)
+    )
+    labels = table.drop(columns="patient")
+    for name, share in DEFAULT_SPLITS.items():
+        positives = labels[split == name].sum()
+        assert (positives > 0).all()
+        assert (positives < (split == name).sum()).all()
+        assert ((positives - share * labels.sum()).abs() < 2).all()
+
+
+def test_splits_that_somebody_asked_for_are_drawn_and_stratified_only_where_the_draw_cannot_be_trained() -> None:
+    asked = {"train": 0.5, "validation": 0.1, "calibration": 0.2, "test": 0.2}
+    counts = (80, 16, 32, 32)
+
+    def draw(seed: int) -> list[str]:
+        return np.random.default_rng(np.random.SeedSequence(seed)).permutation(np.repeat(list(asked), counts)).tolist()
+
+    stratified = 0
+    for seed in range(8):
+        table = _drawn(160, seed)
+        split = _assign_splits(table, seed, asked)
+        assert [split.count(name) for name in asked] == list(counts)
+        sides = table.drop(columns="patient").groupby(draw(seed)).agg(lambda column: column.nunique())
+        assert (split == draw(seed)) is bool((sides == 2).all(axis=None))
+        assert (table.drop(columns="patient").groupby(split).nunique() == 2).all(axis=None)
+        stratified += split != draw(seed)
+    assert 0 < stratified < 8
 
 
 def test_workers_change_no_byte(cohort: Path, tmp_path: Path) -> None:
