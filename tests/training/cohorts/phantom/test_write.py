@@ -103,14 +103,14 @@ def test_the_splits_of_a_small_cohort_are_stratified(seed: int) -> None:
 
 def test_splits_that_somebody_asked_for_are_drawn_and_stratified_only_where_the_draw_cannot_be_trained() -> None:
     asked = {"train": 0.5, "validation": 0.1, "calibration": 0.2, "test": 0.2}
-    counts = (80, 16, 32, 32)
+    counts = (40, 8, 16, 16)
 
     def draw(seed: int) -> list[str]:
         return np.random.default_rng(np.random.SeedSequence(seed)).permutation(np.repeat(list(asked), counts)).tolist()
 
     stratified = 0
     for seed in range(8):
-        table = _drawn(160, seed)
+        table = _drawn(80, seed)
         split = _assign_splits(table, seed, asked)
         assert [split.count(name) for name in asked] == list(counts)
         sides = table.drop(columns="patient").groupby(draw(seed)).agg(lambda column: column.nunique())
