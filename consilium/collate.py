@@ -27,7 +27,7 @@ from consilium.features import LEAST_VALUES, Feature, demographic, fit_features,
 from consilium.letterbox import Letterbox
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, Observation, Patient, Study, ViewPosition
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from consilium.wordpiece import train_wordpiece
 
 _VIEWS = list(ViewPosition)
@@ -255,7 +255,7 @@ class Preprocessing:
             if known is not None:
                 values[position] = feature.scale(known)
         unknown = sorted(set(latest) - {feature.name for feature in self.features}) if self.features else []
-        warnings = [f"observation not read by this model: {VARIABLES[name].display}" for name in unknown]
+        warnings = [f"observation not read by this model: {BUILT_IN[name].display}" for name in unknown]
         return values, tuple(read), warnings
 
     # --- several studies ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from consilium.study import Observation, Patient, Sex, Study
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 
 LEAST_VALUES = 10
 """A variable is read where at least so many training studies have it."""
@@ -69,8 +69,9 @@ def fit_features(studies: Sequence[Study]) -> tuple[Feature, ...]:
     for name in ["age", "sex", *sorted(set(values) - {"age", "sex"})]:
         if len(values[name]) < LEAST_VALUES:
             continue
-        log = name in VARIABLES and VARIABLES[name].log_scale
-        floor = VARIABLES[name].normal_high * _LEAST_OF_NORMAL if log else None
+        variable = BUILT_IN.get(name)
+        log = variable is not None and variable.log_scale and variable.reference
+        floor = log[1] * _LEAST_OF_NORMAL if log else None
         raw = np.array(values[name]) if floor is None else np.log(np.maximum(values[name], floor))
         features.append(Feature(name, floor, float(raw.mean()), float(max(raw.std(), 1e-6))))
     return tuple(features)

@@ -34,7 +34,7 @@ from consilium.diagnosis import (
 )
 from consilium.findings import Finding
 from consilium.study import Image, Observation, Study
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
@@ -269,16 +269,19 @@ def _values(study: Study, weights: Sequence[ObservationWeight]) -> list[dict[str
     rows = []
     for weight in sorted(weights, key=lambda w: -abs(w.weight)):
         same = [o for o in study.observations if o.variable == weight.variable and not o.implausible]
-        shown = [o for o in same if f"{o.given_value:g}" == weight.value and o.given_unit == weight.unit]
+        shown = [o for o in same if o.given_text == weight.value and o.given_unit == weight.unit]
         scale = _scale(shown[-1], study) if shown else None
         rows.append({"weight": weight, "share": abs(weight.weight) / strongest, "scale": scale})
     return rows
 
 
-def _scale(observation: Observation, study: Study) -> dict[str, Any]:
+def _scale(observation: Observation, study: Study) -> dict[str, Any] | None:
     """Where the value lies beside its reference interval, as fractions of a bar that shows both with room around."""
-    variable = VARIABLES[observation.variable]
-    low, high = variable.normal_range(study.patient.sex)
+    variable = BUILT_IN[observation.variable]
+    interval = variable.normal_range(study.patient.sex)
+    if interval is None:
+        return None
+    low, high = interval
     points = np.array([low, high, observation.value], float)
     if variable.log_scale:
         points = np.log(np.maximum(points, max(high * 1e-3, 1e-9)))

@@ -46,6 +46,15 @@ class Sex(StrEnum):
     UNKNOWN = "U"
 
 
+class Comparator(StrEnum):
+    """A value that is only known to lie beyond a limit; FHIR's ``Quantity.comparator``."""
+
+    BELOW = "<"
+    AT_MOST = "<="
+    AT_LEAST = ">="
+    ABOVE = ">"
+
+
 class NoteKind(StrEnum):
     """Which part of the record a note is. Findings and impression are written after the image was read."""
 
@@ -115,15 +124,19 @@ class Observation:
     Attributes
     ----------
     variable : str
-        Key in `consilium.variables`: ``crp``, ``heart_rate``.
+        Name in a `consilium.variables.VariableTable`: ``crp``, ``heart_rate``.
     code : str
-        LOINC code as received.
+        Code as received.
     value : float
-        In the variable's own unit.
+        In the variable's own unit; of a category its position among the variable's categories, from 0 on.
     given_value, given_unit : float, str
-        What was received, for display (UCUM).
+        What was received (UCUM), a number without its comparator; of a category its position again.
     implausible : bool
         Outside the range in which a living patient's value can lie; never shown to a model.
+    comparator : Comparator or None
+        Where `value` is a limit: the true value is below or above it.
+    category : str or None
+        One of the variable's categories.
     """
 
     variable: str
@@ -133,6 +146,13 @@ class Observation:
     given_unit: str
     time: datetime | None = None
     implausible: bool = False
+    comparator: Comparator | None = None
+    category: str | None = None
+
+    @property
+    def given_text(self) -> str:
+        """What was received, without its unit: ``112``, ``<0.3``, ``trace``."""
+        return self.category or f"{self.comparator or ''}{self.given_value:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +239,11 @@ class Study:
         digests = {f"images[{i}]": image.digest for i, image in enumerate(self.images)}
         digests |= {f"notes[{i}]": note.digest for i, note in enumerate(self.notes)}
         if self.observations:
-            lines = "\n".join(f"{o.code} {o.given_value!r} {o.given_unit} {o.time}" for o in self.observations)
-            digests["observations"] = hashlib.sha256(lines.encode()).hexdigest()
+            lines = [
+                f"{o.code} {o.comparator or ''}{o.category or repr(o.given_value)} {o.given_unit} {o.time}"
+                for o in self.observations
+            ]
+            digests["observations"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return digests
 
 

@@ -1,29 +1,47 @@
-"""Variables: what can be observed, in which unit it is kept, and which LOINC codes mean it.
+"""Variables: what can be measured or observed, in which unit it is kept, and which codes mean it.
 
-`variables.csv` has a row per variable, `loinc.csv` one per accepted code. A unit alone cannot turn mg/dL into mmol/L:
-the molar mass stands here, and the property of the LOINC code (mass or substance concentration) says when it is needed.
+`BUILT_IN` is the table that comes with the package: `variables.csv` has a row per variable, `loinc.csv` one per
+accepted code. A cohort adds variables of its own with `VariableTable.extended_with`, and a model's artifact carries the
+table that it was trained with: whoever reads records takes the table as an argument.
 
-Reference intervals are those commonly printed for adults. Laboratories differ: they are shown beside a value and never
-decide anything. Plausible intervals are wider than anything seen in a living patient; a value outside is a slip of unit
-or decimal point. Troponin I, venous gases, and the pyruvate-to-lactate LDH are other quantities and have no code here;
-nor has 14937-7 (moles of urea nitrogen), which laboratories fill with moles of urea or of nitrogen.
+A unit alone cannot turn mg/dL into mmol/L: the molar mass stands here, and the property of the LOINC code (mass or
+substance concentration) says when it is needed. Reference intervals are those commonly printed for adults. Laboratories
+differ: they are shown beside a value and never decide anything. Plausible limits are wider than anything seen in a
+living patient; a value outside is a slip of unit or decimal point. Troponin I, venous gases, and the
+pyruvate-to-lactate LDH are other quantities and have no code here; nor has 14937-7 (moles of urea nitrogen), which
+laboratories fill with moles of urea or of nitrogen.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib.resources import files
 from types import MappingProxyType
 
 from consilium.errors import InputError
 from consilium.study import Sex
 
+LOINC = "LOINC"
+"""Code system of the built-in variables; a cohort may add codes of its own, whose system is ``local``."""
+
+Interval = tuple[float, float]
+
+
+class Kind(StrEnum):
+    """What the values of a variable are."""
+
+    NUMERIC = "numeric"
+    CATEGORICAL = "categorical"
+    YES_NO = "yes_no"
+
 
 @dataclass(frozen=True, slots=True)
-class LoincCode:
-    """A LOINC code that is accepted for a variable.
+class Code:
+    """A code that is accepted for a variable.
 
     Attributes
     ----------
@@ -34,7 +52,7 @@ class LoincCode:
     property : str
         LOINC property: ``MCnc`` mass concentration, ``SCnc`` substance concentration, ``NCnc`` number concentration,
         ``CCnc`` catalytic concentration, ``MFr`` fraction, ``PPres`` and ``Pres`` pressure, ``NRat`` rate, ``Temp``,
-        ``LsCnc`` logarithm of a substance concentration.
+        ``LsCnc`` logarithm of a substance concentration. Empty for a local code, which takes what converts.
     unit : str
         A UCUM unit of that property, as it is commonly sent: ``mg/dL``.
     molar_mass : float or None
@@ -44,20 +62,23 @@ class LoincCode:
         equivalent units.
     long_name : str
         LOINC long common name.
+    system : str
+        ``LOINC`` or ``local``.
     """
 
     code: str
     variable: str
-    property: str
-    unit: str
-    molar_mass: float | None
-    factor: float
-    long_name: str
+    property: str = ""
+    unit: str = ""
+    molar_mass: float | None = None
+    factor: float = 1.0
+    long_name: str = ""
+    system: str = LOINC
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A laboratory value or vital sign.
+    """A laboratory value, vital sign, or whatever else a cohort measures.
 
     Attributes
     ----------
@@ -65,11 +86,17 @@ class Variable:
         Key: ``crp``, ``heart_rate``.
     display : str
         What a reader sees.
+    kind : Kind
     unit : str
-        UCUM unit in which the value is kept, shown and given to models.
-    molar_mass : float or None
-        g/mol, where mass and substance concentrations are both in use. Haemoglobin as monomer, as laboratories count.
-    normal_low, normal_high : float
+        UCUM unit in which a numeric value is kept, shown and given to models.
+    categories : tuple of str
+        The values of a categorical variable, in their order where they have one: ``negative``, ``trace``, ``1+``. Of a
+        yes-or-no variable ``no``, ``yes``.
+    ordered : bool
+        Whether the order of `categories` means anything; blood groups have none.
+    normal_categories : tuple of str
+        Those that a healthy adult has; empty where none is more normal than another.
+    reference : (float, float) or None
         Adult reference interval in `unit`, both sexes together.
     female, male : (float, float) or None
         Reference interval by sex, where it differs.
@@ -77,36 +104,109 @@ class Variable:
         A living patient's value lies within, in `unit`.
     log_scale : bool
         Spread over decades: models see its logarithm.
-    codes : tuple of LoincCode
+    molar_mass : float or None
+        g/mol, where mass and substance concentrations are both in use. Haemoglobin as monomer, as laboratories count.
+    codes : tuple of Code
         Accepted codes; the first is the commonest.
     """
 
     name: str
     display: str
-    unit: str
-    molar_mass: float | None
-    normal_low: float
-    normal_high: float
-    female: tuple[float, float] | None
-    male: tuple[float, float] | None
-    plausible_low: float
-    plausible_high: float
-    log_scale: bool
-    codes: tuple[LoincCode, ...]
+    kind: Kind = Kind.NUMERIC
+    unit: str = ""
+    categories: tuple[str, ...] = ()
+    ordered: bool = False
+    normal_categories: tuple[str, ...] = ()
+    reference: Interval | None = None
+    female: Interval | None = None
+    male: Interval | None = None
+    plausible_low: float = -math.inf
+    plausible_high: float = math.inf
+    log_scale: bool = False
+    molar_mass: float | None = None
+    codes: tuple[Code, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind is Kind.NUMERIC) == bool(self.categories):
+            rule = f"must be there for a {Kind.CATEGORICAL} or {Kind.YES_NO} variable, and for no other"
+            raise InputError("categories", self.categories, rule)
+        if len(set(self.categories)) != len(self.categories):
+            raise InputError("categories", self.categories, "must differ from each other")
+        if not set(self.normal_categories) <= set(self.categories):
+            raise InputError("normal_categories", self.normal_categories, "must be among the categories")
 
     @property
     def code(self) -> str:
-        """The commonest LOINC code."""
-        return self.codes[0].code
+        """The commonest code; the name where there is none."""
+        return self.codes[0].code if self.codes else self.name
 
-    def normal_range(self, sex: Sex = Sex.UNKNOWN) -> tuple[float, float]:
-        """Adult reference interval in `unit`, of that sex where it is known and matters."""
+    def normal_range(self, sex: Sex = Sex.UNKNOWN) -> Interval | None:
+        """Adult reference interval in `unit`, of that sex where it is known and matters; None where there is none."""
         by_sex = {Sex.FEMALE: self.female, Sex.MALE: self.male}.get(sex)
-        return by_sex or (self.normal_low, self.normal_high)
+        return by_sex or self.reference
 
     def is_plausible(self, value: float) -> bool:
         """Whether a living patient can have this value, in `unit`."""
         return self.plausible_low <= value <= self.plausible_high
+
+
+@dataclass(frozen=True, slots=True)
+class VariableTable(Mapping[str, Variable]):
+    """Variables by name, in their order, which is the order of a model's observation tokens. It never changes.
+
+    Raises
+    ------
+    InputError
+        Where two variables share a name or a code.
+    """
+
+    variables: tuple[Variable, ...]
+    _by_name: Mapping[str, Variable] = field(init=False, repr=False, compare=False)
+    _by_code: Mapping[str, Code] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, Variable] = {}
+        by_code: dict[str, Code] = {}
+        for variable in self.variables:
+            if variable.name in by_name:
+                raise InputError("variables.name", variable.name, "must name one variable only")
+            by_name[variable.name] = variable
+            for code in variable.codes:
+                if code.code in by_code:
+                    other = by_code[code.code].variable
+                    raise InputError("variables.codes", code.code, f"must mean one variable only, and means {other}")
+                by_code[code.code] = code
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_by_code", by_code)
+
+    def __getitem__(self, name: str) -> Variable:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+    @property
+    def codes(self) -> Mapping[str, Code]:
+        """Every accepted code."""
+        return MappingProxyType(self._by_code)
+
+    def named(self, name: str) -> Variable:
+        """The variable called `name`; `InputError` where there is none."""
+        if name not in self._by_name:
+            raise InputError("variable", name, f"must be one of {', '.join(self._by_name)}")
+        return self._by_name[name]
+
+    def by_code(self, code: str) -> Variable | None:
+        """The variable that a code means, None where the code is not accepted."""
+        found = self._by_code.get(code)
+        return None if found is None else self._by_name[found.variable]
+
+    def extended_with(self, more: Iterable[Variable]) -> VariableTable:
+        """A table of these variables and `more` behind them; `InputError` where a name or code is taken."""
+        return VariableTable((*self.variables, *more))
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -117,64 +217,47 @@ def _number(cell: str) -> float | None:
     return float(cell) if cell else None
 
 
-def _interval(low: str, high: str) -> tuple[float, float] | None:
+def _interval(low: str, high: str) -> Interval | None:
     return (float(low), float(high)) if low and high else None
 
 
-def _read_codes(molar_masses: Mapping[str, float | None]) -> dict[str, LoincCode]:
-    codes = {}
-    for row in _rows("loinc.csv"):
-        molar_mass = _number(row["molar_mass"]) or molar_masses[row["variable"]]
-        codes[row["code"]] = LoincCode(
+def _read_codes(molar_masses: Mapping[str, float | None]) -> list[Code]:
+    return [
+        Code(
             row["code"],
             row["variable"],
             row["property"],
             row["unit"],
-            molar_mass,
+            _number(row["molar_mass"]) or molar_masses[row["variable"]],
             float(row["factor"]),
             row["long_name"],
         )
-    return codes
+        for row in _rows("loinc.csv")
+    ]
 
 
-def _read_variables(rows: list[dict[str, str]], codes: Mapping[str, LoincCode]) -> dict[str, Variable]:
-    return {
-        row["name"]: Variable(
-            name=row["name"],
-            display=row["display"],
-            unit=row["unit"],
-            molar_mass=_number(row["molar_mass"]),
-            normal_low=float(row["low"]),
-            normal_high=float(row["high"]),
-            female=_interval(row["female_low"], row["female_high"]),
-            male=_interval(row["male_low"], row["male_high"]),
-            plausible_low=float(row["plausible_low"]),
-            plausible_high=float(row["plausible_high"]),
-            log_scale=row["log_scale"] == "1",
-            codes=tuple(code for code in codes.values() if code.variable == row["name"]),
+def _read_built_in() -> VariableTable:
+    rows = _rows("variables.csv")
+    codes = _read_codes({row["name"]: _number(row["molar_mass"]) for row in rows})
+    return VariableTable(
+        tuple(
+            Variable(
+                name=row["name"],
+                display=row["display"],
+                unit=row["unit"],
+                reference=_interval(row["low"], row["high"]),
+                female=_interval(row["female_low"], row["female_high"]),
+                male=_interval(row["male_low"], row["male_high"]),
+                plausible_low=float(row["plausible_low"]),
+                plausible_high=float(row["plausible_high"]),
+                log_scale=row["log_scale"] == "1",
+                molar_mass=_number(row["molar_mass"]),
+                codes=tuple(code for code in codes if code.variable == row["name"]),
+            )
+            for row in rows
         )
-        for row in rows
-    }
+    )
 
 
-_TABLE = _rows("variables.csv")
-
-LOINC: Mapping[str, LoincCode] = MappingProxyType(
-    _read_codes({row["name"]: _number(row["molar_mass"]) for row in _TABLE})
-)
-"""Every accepted LOINC code."""
-
-VARIABLES: Mapping[str, Variable] = MappingProxyType(_read_variables(_TABLE, LOINC))
-"""Every variable by its key, in the order of the table, which is the order of a model's observation tokens."""
-
-
-def variable(name: str) -> Variable:
-    """The variable called `name`; `InputError` where there is none."""
-    if name not in VARIABLES:
-        raise InputError("variable", name, f"must be one of {', '.join(VARIABLES)}")
-    return VARIABLES[name]
-
-
-def by_loinc(code: str) -> Variable | None:
-    """The variable that a LOINC code means, None where the code is not accepted."""
-    return VARIABLES[LOINC[code].variable] if code in LOINC else None
+BUILT_IN: VariableTable = _read_built_in()
+"""The variables that come with the package."""

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from consilium.recipe import InputRecipe
 from consilium.study import Observation, Sex, Study
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.splits import Fold, Indices, patient_folds
 
@@ -106,7 +106,7 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
 
 
 def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
-    column = {name: number for number, name in enumerate(VARIABLES)}
+    column = {name: number for number, name in enumerate(BUILT_IN)}
     features = np.full((len(studies), len(column) + 3), np.nan)
     # A constant, which tells nothing, for studies of which nothing was measured.
     features[:, -3] = 0

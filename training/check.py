@@ -19,7 +19,7 @@ from consilium.ingest.decode_pool import DecodePool
 from consilium.letterbox import Letterbox
 from consilium.recipe import SplitRecipe
 from consilium.study import Image, Modality, Study, ViewPosition
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from training.audit.report import AuditReport
 from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
 from training.image_cache import Filling, ImageCache, Square, as_listed
@@ -257,7 +257,7 @@ def _observations(cohort: Cohort) -> pd.DataFrame:
     for record in cohort.records:
         studies["age"] += record.patient.age is not None
         studies["sex"] += record.patient.sex.value in ("F", "M")
-        studies.update({VARIABLES[o.variable].display for o in record.observations if not o.implausible})
+        studies.update({BUILT_IN[o.variable].display for o in record.observations if not o.implausible})
     return _shares(dict(studies.most_common()), "value", len(cohort))
 
 

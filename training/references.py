@@ -19,7 +19,7 @@ from consilium.features import Feature
 from consilium.references import ReferenceStudy
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Modality, NoteKind, nonempty_subsets
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from training.cohorts.phantom.note import render_note, render_report
 from training.cohorts.phantom.radiograph import render_radiograph
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
@@ -85,7 +85,7 @@ def _notes(design: Design, drawn: Drawn, kinds: Sequence[NoteKind]) -> list[dict
 def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, object]:
     """Observations and patient: each feature with two chances of three, and of the variables at least one."""
     there = rng.random(len(features)) < 2 / 3
-    variables = [place for place, feature in enumerate(features) if feature.name in VARIABLES]
+    variables = [place for place, feature in enumerate(features) if feature.name in BUILT_IN]
     there[variables[int(rng.integers(len(variables)))] if variables else 0] = True
     # Ingest takes no study of age and sex alone: a model of nothing else is asked with a value that it leaves out.
     observations = [] if variables else [_observation("crp", 5.0)]
@@ -104,6 +104,6 @@ def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, 
 
 
 def _observation(name: str, value: float) -> dict[str, object]:
-    variable = VARIABLES[name]
+    variable = BUILT_IN[name]
     plausible = float(np.clip(value, variable.plausible_low, variable.plausible_high))
     return {"code": variable.code, "value": float(f"{plausible:.{_SIGNIFICANT}g}"), "unit": variable.unit}

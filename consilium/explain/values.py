@@ -16,7 +16,7 @@ from consilium.explain.case import VALUES, Case, Floats
 from consilium.explain.modalities import shapley_weights
 from consilium.features import Feature
 from consilium.study import Modality
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 
 MOST_EXACT = 8
 """Values up to which Shapley values are exact; beyond, they are sampled."""
@@ -92,8 +92,8 @@ def _named(prepared: Prepared, position: int, name: str, weight: float) -> Obser
     observation = prepared.read[position]
     patient = prepared.study.patient
     if observation is not None:
-        display = VARIABLES[name].display
-        return ObservationWeight(name, display, f"{observation.given_value:g}", observation.given_unit, weight)
+        display = BUILT_IN[name].display
+        return ObservationWeight(name, display, observation.given_text, observation.given_unit, weight)
     if name == "age":
         return ObservationWeight(name, "Age", f"{patient.age:g}", "a", weight)
     return ObservationWeight(name, "Sex", patient.sex.value, "", weight)

@@ -12,13 +12,17 @@ from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.times import read_time
 from consilium.ingest.units import conversion
 from consilium.study import Observation
-from consilium.variables import VARIABLES, by_loinc
+from consilium.variables import BUILT_IN, VariableTable
 
 _LOINC = re.compile(r"\d{1,7}-\d")
 
 
 def read_observations(
-    raw: Sequence[Mapping[str, object]], *, field: str = "observations", limits: Limits = DEFAULT_LIMITS
+    raw: Sequence[Mapping[str, object]],
+    *,
+    variables: VariableTable = BUILT_IN,
+    field: str = "observations",
+    limits: Limits = DEFAULT_LIMITS,
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     """Read observations.
 
@@ -29,6 +33,8 @@ def read_observations(
     ----------
     raw : sequence of mappings
         ``code`` (LOINC), ``value`` (a finite number), ``unit`` (UCUM), ``time`` (ISO 8601, optional).
+    variables : VariableTable
+        Whose codes are known.
 
     Returns
     -------
@@ -46,17 +52,17 @@ def read_observations(
     observations: list[Observation] = []
     warnings: list[str] = []
     for i, entry in enumerate(check_list(raw, field, limits.observations)):
-        observation = _read_observation(entry, f"{field}[{i}]")
+        observation = _read_observation(entry, f"{field}[{i}]", variables)
         if isinstance(observation, str):
             warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of variables")
             continue
         observations.append(observation)
         if observation.implausible:
-            warnings.append(f"{field}[{i}] not used: implausible value ({VARIABLES[observation.variable].display})")
+            warnings.append(f"{field}[{i}] not used: implausible value ({variables[observation.variable].display})")
     return tuple(observations), tuple(warnings)
 
 
-def _read_observation(raw: object, field: str) -> Observation | str:
+def _read_observation(raw: object, field: str, variables: VariableTable) -> Observation | str:
     """The observation, or its code where that is not known."""
     entry = check_object(raw, field, ("code", "value", "unit", "time"), required=("code", "value", "unit"))
     code, unit = entry["code"], entry["unit"]
@@ -66,11 +72,11 @@ def _read_observation(raw: object, field: str) -> Observation | str:
     if not isinstance(unit, str):
         raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
     time = read_time(entry.get("time"), f"{field}.time")
-    variable = by_loinc(code)
+    variable = variables.by_code(code)
     if variable is None:
         return code
     try:
-        kept = conversion(code, unit)(value)
+        kept = conversion(variable, variables.codes[code], unit)(value)
     except InputError as error:
         raise error.at(field) from None
     if not math.isfinite(kept):

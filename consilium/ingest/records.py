@@ -13,6 +13,7 @@ from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
 from consilium.ingest.times import read_time
 from consilium.study import Image, Patient, Sex, Study, ViewPosition
+from consilium.variables import BUILT_IN, VariableTable
 
 _SEXES = {
     **{sex.value: sex for sex in Sex},
@@ -47,6 +48,7 @@ def study_from_records(
     *,
     study_id: str = "",
     patient_id: str = "",
+    variables: VariableTable = BUILT_IN,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Study:
     """Build a Study of decoded images and of notes, observations and patient as parsed JSON.
@@ -59,6 +61,8 @@ def study_from_records(
         As `read_notes`, `read_observations` and `read_patient` take them.
     reference_time : str, datetime or None
         The moment of the question; the earliest image's where it is not given.
+    variables : VariableTable
+        Whose codes observations may have.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def study_from_records(
         What the readers refuse; images of several patients or studies; nothing that could be judged.
     """
     read = read_notes(notes, limits=limits)
-    values, warnings = read_observations(observations, limits=limits)
+    values, warnings = read_observations(observations, variables=variables, limits=limits)
     if not images and not read and not any(not value.implausible for value in values):
         rule = "must hold an image, a note or an observation that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))

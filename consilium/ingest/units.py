@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from consilium.errors import InputError
-from consilium.variables import LOINC, VARIABLES, LoincCode
+from consilium.variables import Code, Variable
 
 if TYPE_CHECKING:
     from pint import Quantity
@@ -53,14 +53,14 @@ class Conversion:
         return value * self.scale + self.offset
 
 
-@lru_cache(maxsize=4096)
-def conversion(code: str, unit: str) -> Conversion:
-    """How a value sent as `code` in `unit` becomes one in the variable's unit.
+def conversion(variable: Variable, code: Code, unit: str) -> Conversion:
+    """How a value of `variable` sent as `code` in `unit` becomes one in the variable's unit.
 
     Parameters
     ----------
-    code : str
-        An accepted LOINC code. Its property decides which units it takes: mg/dL for a mass concentration, mmol/L for a
+    variable : Variable
+    code : Code
+        One of the variable's. Its property decides which units it takes: mg/dL for a mass concentration, mmol/L for a
         substance concentration.
     unit : str
         UCUM.
@@ -70,71 +70,84 @@ def conversion(code: str, unit: str) -> Conversion:
     InputError
         With the field ``unit``: not UCUM, or of a dimension that the code does not have.
     """
-    loinc = LOINC[code]
     given = unit.strip().replace("µ", "u").replace("μ", "u")
     given = _SPELLINGS.get(given, given)
-    _check_annotation(loinc, unit, given)
-    if loinc.property == "LsCnc":
-        if given not in ("[pH]", "1", ""):
-            raise _wrong_dimension(loinc, unit)
-        return Conversion(loinc.factor, 0.0)
-    zero, one = (_convert(loinc, unit, given, value) for value in (0.0, 1.0))
-    if not (math.isfinite(zero) and math.isfinite(one)) or one == zero:
-        raise _wrong_dimension(loinc, unit)
-    return Conversion((one - zero) * loinc.factor, zero * loinc.factor)
+    try:
+        return _linear(code, variable.unit, given)
+    except _NoUnit:
+        raise InputError("unit", unit, "must be a UCUM unit such as mg/dL") from None
+    except _WrongDimension:
+        rule = f"must be {accepted_units(variable, code)}, for {code.system} {code.code}"
+        raise InputError("unit", unit, rule) from None
 
 
-def accepted_units(code: str) -> str:
+def accepted_units(variable: Variable, code: Code) -> str:
     """What to send: an example unit of this code, and the variable's other codes with theirs."""
-    loinc = LOINC[code]
     others: dict[tuple[str, float | None], str] = {}
-    for other in VARIABLES[loinc.variable].codes:
-        if (other.property, other.molar_mass) != (loinc.property, loinc.molar_mass):
-            others.setdefault((other.property, other.molar_mass), f"{other.unit} as LOINC {other.code}")
-    return f"a unit that converts to {loinc.unit}" + (f" ({' or '.join(others.values())})" if others else "")
+    for other in variable.codes:
+        if (other.property, other.molar_mass) != (code.property, code.molar_mass):
+            others.setdefault((other.property, other.molar_mass), f"{other.unit} as {other.system} {other.code}")
+    example = code.unit or variable.unit
+    return f"a unit that converts to {example}" + (f" ({' or '.join(others.values())})" if others else "")
 
 
-def _wrong_dimension(loinc: LoincCode, unit: str) -> InputError:
-    return InputError("unit", unit, f"must be {accepted_units(loinc.code)}, for LOINC {loinc.code}")
+class _NoUnit(Exception):
+    """What was given is no unit."""
 
 
-def _check_annotation(loinc: LoincCode, unit: str, given: str) -> None:
+class _WrongDimension(Exception):
+    """What was given is a unit of something else."""
+
+
+@lru_cache(maxsize=4096)
+def _linear(code: Code, target: str, given: str) -> Conversion:
+    _check_annotation(code, given)
+    if code.property == "LsCnc":
+        if given not in ("[pH]", "1", ""):
+            raise _WrongDimension
+        return Conversion(code.factor, 0.0)
+    zero, one = (_convert(code, target, given, value) for value in (0.0, 1.0))
+    if not (math.isfinite(zero) and math.isfinite(one)) or one == zero:
+        raise _WrongDimension
+    return Conversion((one - zero) * code.factor, zero * code.factor)
+
+
+def _check_annotation(code: Code, given: str) -> None:
     """D-dimer units (DDU) and fibrinogen equivalent units (FEU) differ by two, and only the annotation tells."""
     for annotation in _ANNOTATION.findall(given.upper()):
-        if annotation in ("DDU", "FEU") and annotation not in loinc.unit:
-            raise _wrong_dimension(loinc, unit)
+        if annotation in ("DDU", "FEU") and annotation not in code.unit:
+            raise _WrongDimension
 
 
-def _convert(loinc: LoincCode, unit: str, given: str, value: float) -> float:
+def _convert(code: Code, target: str, given: str, value: float) -> float:
     import pint
 
-    target = VARIABLES[loinc.variable].unit
-    quantity = _quantity(unit, given, value)
+    quantity = _quantity(given, value)
     try:
-        if loinc.property == "MCnc" and loinc.molar_mass and not quantity.check("[mass]/[volume]"):
-            raise _wrong_dimension(loinc, unit)
-        if loinc.property == "SCnc" and not quantity.check("[substance]/[volume]"):
-            raise _wrong_dimension(loinc, unit)
-        wanted = _quantity(target, target, 1.0)
-        if loinc.molar_mass and loinc.property == "MCnc" and wanted.check("[substance]/[volume]"):
-            quantity = quantity / _registry().Quantity(loinc.molar_mass, "gram/mole")
-        elif loinc.molar_mass and loinc.property == "SCnc" and wanted.check("[mass]/[volume]"):
-            quantity = quantity * _registry().Quantity(loinc.molar_mass, "gram/mole")
+        if code.property == "MCnc" and code.molar_mass and not quantity.check("[mass]/[volume]"):
+            raise _WrongDimension
+        if code.property == "SCnc" and not quantity.check("[substance]/[volume]"):
+            raise _WrongDimension
+        wanted = _quantity(target, 1.0)
+        if code.molar_mass and code.property == "MCnc" and wanted.check("[substance]/[volume]"):
+            quantity = quantity / _registry().Quantity(code.molar_mass, "gram/mole")
+        elif code.molar_mass and code.property == "SCnc" and wanted.check("[mass]/[volume]"):
+            quantity = quantity * _registry().Quantity(code.molar_mass, "gram/mole")
         return float(quantity.to(wanted.units).magnitude / wanted.magnitude)
     except (pint.PintError, ArithmeticError):
-        raise _wrong_dimension(loinc, unit) from None
+        raise _WrongDimension from None
 
 
-def _quantity(unit: str, given: str, value: float) -> Quantity[float]:
-    """`value` in the UCUM unit `given`; errors show `unit`, which was received."""
+def _quantity(given: str, value: float) -> Quantity[float]:
+    """`value` in the UCUM unit `given`."""
     if not given or len(given) > _LONGEST_UNIT or _LONG_NUMBER.search(_ANNOTATION.sub("", given)):
-        raise InputError("unit", unit, "must be a UCUM unit such as mg/dL")
+        raise _NoUnit
     registry = _registry()
     try:
         parsed = registry.from_ucum(given)
         return registry.Quantity(value * parsed.magnitude, parsed.units)
     except Exception:  # the parser's and the registry's errors have no common base
-        raise InputError("unit", unit, "must be a UCUM unit such as mg/dL") from None
+        raise _NoUnit from None
 
 
 @cache

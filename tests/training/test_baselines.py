@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from consilium.findings import Finding, FindingSet
 from consilium.recipe import InputRecipe
 from consilium.study import Note, NoteKind, Observation, Patient
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from training.baselines import NAMES, baseline_predictions
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.splits import folds
@@ -18,7 +18,7 @@ HISTORY = NoteKind.HISTORY
 
 
 def observation(value, time=None):
-    return Observation("crp", VARIABLES["crp"].code, value, value, "mg/L", time)
+    return Observation("crp", BUILT_IN["crp"].code, value, value, "mg/L", time)
 
 
 def make_cohort(labels, *, notes=None, observations=None, exclusive=False, reference_time=None, patients=None):
@@ -166,7 +166,7 @@ def test_the_latest_plausible_value_stands():
     rng = np.random.default_rng(6)
     labels = rng.integers(0, 2, 100)
     early, late = datetime(2020, 3, 1, 8), datetime(2020, 3, 1, 9)
-    slip = Observation("crp", VARIABLES["crp"].code, 1e6, 1e6, "mg/L", datetime(2020, 3, 1, 10), implausible=True)
+    slip = Observation("crp", BUILT_IN["crp"].code, 1e6, 1e6, "mg/L", datetime(2020, 3, 1, 10), implausible=True)
     observations = [
         (observation(80.0 * label + 5, late), observation(rng.normal(40, 9), early), slip) for label in labels
     ]

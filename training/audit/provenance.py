@@ -22,7 +22,7 @@ from consilium.errors import InputError
 from consilium.letterbox import Letterbox
 from consilium.recipe import InputRecipe
 from consilium.study import Image, NoteKind, Sex, Study, ViewPosition
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from training.audit.file_facts import FileFacts, read_file_facts
 from training.baselines import readable_study
 from training.cohorts.cohort import StudyRecord
@@ -186,7 +186,7 @@ def _filled(record: StudyRecord, study: Study, readable: Study) -> Row:
         "note_time": float(any(note.time is not None for note in readable.notes)),
         "value_time": float(any(o.time is not None for o in readable.observations)),
         **{f"note_{kind.value}": float(kind in kinds) for kind in NoteKind},
-        **{f"value_{variable}": float(variable in measured) for variable in VARIABLES},
+        **{f"value_{variable}": float(variable in measured) for variable in BUILT_IN},
     }
 
 

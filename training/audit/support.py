@@ -14,7 +14,7 @@ from scipy.stats import norm
 from consilium.findings import Finding
 from consilium.recipe import InputRecipe
 from consilium.study import Modality, Sex
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from consilium.wording import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
@@ -163,7 +163,7 @@ def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
-    filled |= {variable.display: [name in own for own in variables] for name, variable in VARIABLES.items()}
+    filled |= {variable.display: [name in own for own in variables] for name, variable in BUILT_IN.items()}
     return {name: np.array(column, bool) for name, column in filled.items()}
 
 

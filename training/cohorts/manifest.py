@@ -43,7 +43,7 @@ from consilium.ingest.deidentify import deidentify_text
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
 from consilium.study import Note, Observation, Patient, Sex, ViewPosition
-from consilium.variables import LOINC
+from consilium.variables import BUILT_IN
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.manifest_schema import (
     LABEL,
@@ -243,7 +243,7 @@ def _observed(observations: pd.DataFrame) -> set[str]:
     """The studies that have an observation a model may learn from: one whose code is in the table of variables."""
     if not {"study", "code"} <= set(observations.columns):
         return set()
-    return set(observations.study[observations.code.isin(LOINC.keys())])
+    return set(observations.study[observations.code.isin(BUILT_IN.codes.keys())])
 
 
 def _checked_observations(observations: pd.DataFrame, studies: pd.DataFrame) -> tuple[Measured, list[Problem]]:

@@ -12,7 +12,7 @@ from consilium.ingest.limits import Limits
 from consilium.ingest.observations import read_observations
 from consilium.ingest.units import conversion
 from consilium.study import Observation
-from consilium.variables import LOINC, VARIABLES
+from consilium.variables import BUILT_IN
 
 
 def value_of(code, value, unit):
@@ -66,10 +66,10 @@ def test_units_become_the_variables_own(code, value, unit, expected):
     assert value_of(code, value, unit) == pytest.approx(expected, rel=3e-3)
 
 
-@pytest.mark.parametrize("variable", VARIABLES.values(), ids=VARIABLES)
+@pytest.mark.parametrize("variable", BUILT_IN.values(), ids=BUILT_IN)
 def test_own_unit_changes_nothing_and_every_code_takes_its_own(variable):
     for loinc in variable.codes:
-        assert conversion(loinc.code, loinc.unit).scale > 0
+        assert conversion(variable, loinc, loinc.unit).scale > 0
         if loinc.unit == variable.unit:
             assert value_of(loinc.code, 0.7, variable.unit) == pytest.approx(0.7, rel=1e-12, abs=1e-12)
 
@@ -82,7 +82,7 @@ def test_both_properties_of_a_variable_lead_to_the_same_value():
         ("30934-4", "47092-2", "pg/mL", "pmol/L"),
         ("1751-7", "54347-0", "g/dL", "umol/L"),
     ):
-        molar_mass = LOINC[low].molar_mass
+        molar_mass = BUILT_IN.codes[low].molar_mass
         grams_per_litre = {"mg/dL": 1e-2, "pg/mL": 1e-9, "g/dL": 10}[mass_unit]
         moles = grams_per_litre / molar_mass / {"umol/L": 1e-6, "mmol/L": 1e-3, "pmol/L": 1e-12}[substance_unit]
         assert value_of(low, 1, mass_unit) == pytest.approx(value_of(high, moles, substance_unit), rel=1e-9)
@@ -115,10 +115,13 @@ def test_wrong_units_are_named_with_what_is_accepted(code, unit, rule):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(unit=st.text(alphabet="mgLdluolkUP/.*^10923[]{}()-+%' Hz\x00é", max_size=40), code=st.sampled_from(list(LOINC)))
+@given(
+    unit=st.text(alphabet="mgLdluolkUP/.*^10923[]{}()-+%' Hz\x00é", max_size=40),
+    code=st.sampled_from(list(BUILT_IN.codes)),
+)
 def test_made_up_units_convert_or_are_refused(unit, code):
     try:
-        scale = conversion(code, unit).scale
+        scale = conversion(BUILT_IN.by_code(code), BUILT_IN.codes[code], unit).scale
     except InputError:
         return
     assert np.isfinite(scale)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from consilium.study import Note, NoteKind, Observation, Patient
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.audit import audit_cohort
 from training.audit.report import SOUND, SUSPECT, UNUSABLE
@@ -20,7 +20,7 @@ def made(seed=0, site_follows=0.0):
     site = np.where(rng.random(N) < site_follows, labels, rng.integers(0, 3, N))
     said = [(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 12))),) for _ in range(N)]
     value = np.abs(rng.normal(30 + 40 * labels, 20))
-    crp = [(Observation("crp", VARIABLES["crp"].code, v, v, "mg/L"),) for v in value]
+    crp = [(Observation("crp", BUILT_IN["crp"].code, v, v, "mg/L"),) for v in value]
     return made_cohort(
         labels,
         source=[f"site {number}" for number in site],

@@ -6,7 +6,7 @@ from PIL import Image as Pillow
 
 from consilium.recipe import InputRecipe
 from consilium.study import Image, Note, NoteKind, Observation, Patient, Sex, ViewPosition
-from consilium.variables import VARIABLES
+from consilium.variables import BUILT_IN
 from tests.consilium.ingest.dicom_files import dicom_file, ramp
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.provenance import GROUPS, provenance
@@ -16,7 +16,7 @@ NOON = datetime(2021, 3, 4, 12)
 
 
 def crp(time=None, implausible=False):
-    return Observation("crp", VARIABLES["crp"].code, 5.0, 5.0, "mg/L", time, implausible)
+    return Observation("crp", BUILT_IN["crp"].code, 5.0, 5.0, "mg/L", time, implausible)
 
 
 def features(cohort, studies=None, squares=None, refused=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from consilium.ingest.units import conversion
-from consilium.variables import LOINC, VARIABLES
+from consilium.variables import BUILT_IN
 from training.cohorts.phantom.evidence import VARIABLE_CHANNELS
 from training.cohorts.phantom.tables import table
 from training.cohorts.phantom.values import evidence_of, render_values, value_of
@@ -16,8 +16,8 @@ ALL = np.ones(len(VARIABLE_CHANNELS), dtype=bool)
 @pytest.mark.parametrize("variable", ROWS)
 def test_codes_units_and_factors_are_those_of_the_variable_table(variable: str) -> None:
     for code, unit, factor, _ in ROWS[variable]["units"]:
-        assert LOINC[code].variable == variable
-        assert conversion(code, unit)(factor) == pytest.approx(1, rel=2e-5)
+        assert BUILT_IN.codes[code].variable == variable
+        assert conversion(BUILT_IN[variable], BUILT_IN.codes[code], unit)(factor) == pytest.approx(1, rel=2e-5)
     assert sum(chance for *_, chance in ROWS[variable]["units"]) == pytest.approx(1)
 
 
@@ -26,13 +26,13 @@ def test_values_are_monotone_and_plausible_over_the_whole_range(variable: str) -
     values = [value_of(variable, e) for e in np.linspace(-4.5, 6.5, 45)]
     steps = np.diff(values)
     assert (steps > 0).all() or (steps < 0).all()
-    assert all(VARIABLES[variable].is_plausible(value) for value in values)
+    assert all(BUILT_IN[variable].is_plausible(value) for value in values)
     assert evidence_of(variable, value_of(variable, 1.234)) == pytest.approx(1.234)
 
 
 @pytest.mark.parametrize("variable", VARIABLE_CHANNELS)
 def test_the_healthy_median_is_normal_and_the_ill_move_towards_abnormal(variable: str) -> None:
-    known = VARIABLES[variable]
+    known = BUILT_IN[variable]
     low, high = known.normal_range()
     ill = value_of(variable, 4.0)
     assert not low <= ill <= high
@@ -47,7 +47,7 @@ def test_written_values_carry_their_evidence() -> None:
         for m in render_values(evidence, ALL, rng):
             if m.evidence is None:
                 continue
-            ingested = conversion(m.code, m.unit)(m.value)
+            ingested = conversion(BUILT_IN[m.variable], BUILT_IN.codes[m.code], m.unit)(m.value)
             assert evidence_of(m.variable, ingested) == pytest.approx(m.evidence, abs=1e-3)
             worst = max(worst, abs(m.evidence - evidence[VARIABLE_CHANNELS.index(m.variable)]))
     assert worst < 0.15
