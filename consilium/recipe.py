@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from consilium.encoded_text import decode_text
 from consilium.errors import InputError, RecipeError
 from consilium.study import Modality, NoteKind, Window
 
@@ -302,12 +303,12 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         Where the file is not a mapping, a key is unknown or a value breaks its rule.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(decode_text(path.read_bytes(), "recipe"))
     except FileNotFoundError:
         raise InputError("recipe", str(path), "must be a recipe's name or a YAML file") from None
     except OSError as error:
         raise InputError("recipe", str(path), f"must be a file that can be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise RecipeError("recipe", path.name, f"must be YAML ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise RecipeError("recipe", path.name, "must be a mapping of keys to values")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 import typer
 
 from consilium.cli.output import AsJson, make_room, show, show_json
+from consilium.encoded_text import decode_text
 from consilium.environment import Variable
 from consilium.errors import InputError
 from consilium.study import NoteKind
@@ -193,7 +195,7 @@ def _observations(path: Path) -> list[dict[str, object]]:
 
 
 def _csv_observations(text: str) -> list[dict[str, object]]:
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = list(reader.fieldnames or ())
         if len(set(columns)) < len(columns) or not set(_COLUMNS[:3]) <= set(columns) <= set(_COLUMNS):
@@ -220,8 +222,6 @@ def read_text(path: Path, option: str) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(option, path.name, f"must have at most {_MOST_BYTES} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        return decode_text(path.read_bytes(), option)
     except OSError as error:
         raise InputError(option, str(path), f"must be a readable file ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(option, str(path), "must be a file in UTF-8") from None

@@ -11,7 +11,14 @@ from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.times import read_time
 from consilium.study import Note, NoteKind
 
-_KEPT_CONTROLS = "\n\t"
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""What ends a line or a record (Unicode, section 5.8; ASCII's file, group and record separators)."""
+
+_SEPARATORS = "\u200b\ufff9\ufffa\ufffb"
+"""Format characters between words: the zero-width space, and what sets a reading beside its word."""
+
+_WINDOWS = {chr(code): bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
+"""C1 controls stand in text only where Windows-1252 was taken for Latin-1: dashes, quotation marks, the euro."""
 
 
 def read_notes(
@@ -49,7 +56,10 @@ def _read_note(raw: object, field: str, limits: Limits) -> Note:
 
 
 def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:
-    """Text in Unicode NFC with line feeds as line ends and without control or formatting characters.
+    """Text in Unicode NFC with line feeds as line ends and without control or format characters.
+
+    What ends a line ends one here, any other control character separates words, and so does a zero-width space;
+    joiners, soft hyphens and marks of direction go without a trace.
 
     Raises
     ------
@@ -61,17 +71,27 @@ def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:
         raise InputError(field, type(raw).__name__, "must be text")
     if len(raw) > limits.note_characters:
         raise TooLarge(field, f"{len(raw)} characters", f"must be at most {limits.note_characters}")
-    cleaned = []
-    for character in unicodedata.normalize("NFC", raw.replace("\r\n", "\n").replace("\r", "\n")):
-        category = unicodedata.category(character)
-        if category == "Cs":
-            raise InputError(field, "lone surrogate", "must be valid Unicode text")
-        if category not in ("Cc", "Cf") or character in _KEPT_CONTROLS:
-            cleaned.append(character)
-    text = "".join(cleaned).strip()
+    kept = "".join([_written(character, field) for character in raw.replace("\r\n", "\n")])
+    text = unicodedata.normalize("NFC", kept).strip()
     if not text:
         raise InputError(field, "", "must not be empty")
     # Normalisation may lengthen.
     if len(text) > limits.note_characters:
         raise TooLarge(field, f"{len(text)} characters", f"must be at most {limits.note_characters}")
     return text
+
+
+def _written(character: str, field: str) -> str:
+    """What stays of one character."""
+    if character.isprintable():
+        return character
+    if character in _LINE_ENDS:
+        return "\n"
+    category = unicodedata.category(character)
+    if category == "Cs":
+        raise InputError(field, "lone surrogate", "must be valid Unicode text")
+    if category == "Cc":
+        return character if character == "\t" else _WINDOWS.get(character) or " "
+    if category == "Cf":
+        return " " if character in _SEPARATORS else ""
+    return character

@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
+from consilium.encoded_text import foreign_encoding, without_mark
 from consilium.errors import InputError, MalformedRequest
 from consilium.schemas.wire import Wire
 from consilium.study import NoteKind
@@ -140,17 +141,25 @@ def parse_request(model: type[Request], data: bytes) -> Request:
     Raises
     ------
     MalformedRequest
-        Where `data` is not a JSON object in UTF-8.
+        Where `data` is not a JSON object in UTF-8, with or without a byte order mark.
     InputError
         Where a key is unknown (the nearest one is named), missing, twice there, or its value breaks a rule. The error's
         field names known keys and positions only: what the caller wrote stands in its value.
     """
+    data = without_mark(data)
     try:
         request = model.model_validate_json(data)
     except ValidationError as error:
+        refuse_other_encodings(data)
         raise _input_error(model, error) from None
     refuse_repeated_keys(data)
     return request
+
+
+def refuse_other_encodings(data: bytes, field: str = "request") -> None:
+    """Raise `MalformedRequest` where `data`, which was no JSON, is text in another encoding than UTF-8."""
+    if (encoding := foreign_encoding(data)) is not None:
+        raise MalformedRequest(field, encoding, "must be JSON in UTF-8")
 
 
 def refuse_repeated_keys(data: bytes, field: str = "request") -> None:

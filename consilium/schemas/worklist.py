@@ -9,9 +9,10 @@ from typing import Annotated, TypeAlias
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from consilium.encoded_text import without_mark
 from consilium.errors import InputError, MalformedRequest, TooLarge
 from consilium.schemas.answers import DiagnosisAnswer, ProblemAnswer
-from consilium.schemas.requests import DIAGNOSE_EXAMPLE, broken_at, refuse_repeated_keys
+from consilium.schemas.requests import DIAGNOSE_EXAMPLE, broken_at, refuse_other_encodings, refuse_repeated_keys
 from consilium.schemas.wire import Wire
 
 Position = Annotated[int, Field(ge=0, description="Of the study in the form field `requests`, from 0.")]
@@ -55,15 +56,17 @@ def split_worklist(data: bytes, most: int) -> list[bytes]:
     Raises
     ------
     MalformedRequest
-        Where `data` is not JSON in UTF-8.
+        Where `data` is not JSON in UTF-8, with or without a byte order mark.
     InputError
         Where it is not an array, or an empty one, or an object in it has a key twice.
     TooLarge
         Where it has more than `most` elements.
     """
+    data = without_mark(data)
     try:
         studies = _JSON.validate_json(data)
     except ValidationError as error:
+        refuse_other_encodings(data, "requests")
         rule = f"must be JSON in UTF-8 ({broken_at(error.errors(include_input=False)[0]['msg'])})"
         raise MalformedRequest("requests", "a text that is no JSON", rule) from None
     if not isinstance(studies, list) or not studies:

@@ -110,7 +110,7 @@ def test_a_worklist_is_split_into_the_requests_that_each_study_would_be_alone() 
     [
         (b"[{}", MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 3)"),
         (b'["Jane Roe]', MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 11)"),
-        (b"\xff", MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 1)"),
+        (b"\xff", MalformedRequest, "must be JSON in UTF-8"),
         (b"[" * 100_000, MalformedRequest, "must be JSON in UTF-8 (not at line 1 column 202)"),
         (b"[]", InputError, "must be an array of at least one study's request"),
         (b'{"requests": []}', InputError, "must be an array of at least one study's request"),
@@ -128,3 +128,24 @@ def test_importing_the_schemas_stays_cheap() -> None:
     heavy = "{'torch', 'monai', 'transformers', 'mlflow', 'pandas', 'bentoml'}"
     code = f"import sys, consilium.schemas; sys.exit(len({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    sent = json.dumps(DIAGNOSE_EXAMPLE)
+    assert parse_request(DiagnoseRequest, sent.encode("utf-8-sig")) == parse_request(DiagnoseRequest, sent.encode())
+    assert split_worklist(f"[{sent}]".encode("utf-8-sig"), 1) == split_worklist(f"[{sent}]".encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ('{"notes": []}'.encode("utf-16"), "UTF-16"),
+        ('{"notes": []}'.encode("utf-16-be"), "UTF-16 or UTF-32 without a byte order mark"),
+        ('{"caller_reference": "Müller"}'.encode("latin-1"), "Latin-1"),
+    ],
+)
+def test_json_in_another_encoding_is_refused_by_its_name(data: bytes, value: str) -> None:
+    for read in (lambda: parse_request(DiagnoseRequest, data), lambda: split_worklist(data, 1)):
+        with pytest.raises(MalformedRequest, match="must be JSON in UTF-8") as caught:
+            read()
+        assert value in str(caught.value.value)

@@ -37,6 +37,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from consilium.encoded_text import decode_text
 from consilium.errors import CohortError, InputError, Problem
 from consilium.findings import Finding, FindingSet
 from consilium.ingest.deidentify import deidentify_text
@@ -129,11 +130,13 @@ def _read_description(root: Path) -> tuple[_Description, list[Problem]]:
     if not path.exists():
         return _Description(), []
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(decode_text(path.read_bytes(), "file"))
     except OSError as error:
         return _Description(), [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        return _Description(), [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML in UTF-8")]
+    except InputError as error:
+        return _Description(), [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
+    except yaml.YAMLError as error:
+        return _Description(), [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
     try:
         return _Description.model_validate({} if data is None else data), []
     except ValidationError as error:
@@ -232,9 +235,7 @@ def _note_text(cell: str, root: Path) -> str | None:
     if path_rule(root, relative) is not None:
         return None
     try:
-        return (root / relative).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError("text", cell, "must name a file of UTF-8 text") from None
+        return decode_text((root / relative).read_bytes(), "text")
     except OSError as error:
         raise InputError("text", cell, unreadable(error)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from consilium.errors import CohortError, Problem
+from consilium.encoded_text import decode_text
+from consilium.errors import CohortError, InputError, Problem
 
 ABSENT = "must be a file that exists"
 OUTSIDE = "must be a relative path inside the folder"
@@ -25,8 +27,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     CohortError
-        Where the file is missing, empty, not UTF-8 or no CSV, names a column twice, or a row has more or fewer cells
-        than the header.
+        Where the file is missing, empty, not Unicode text or no CSV, names a column twice, or a row has more or fewer
+        cells than the header.
     """
     table, ragged = read_ragged_table(path)
     if ragged:
@@ -40,12 +42,13 @@ def read_ragged_table(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     The rest of the table can so be checked in the same go; what such a row holds is worth nothing.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_length():
-            rows = list(csv.reader(file, strict=True))
+        text = decode_text(path.read_bytes(), "file")
+        with _cells_of_any_length():
+            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except FileNotFoundError:
         raise CohortError([Problem(path.name, None, "file", path.name, ABSENT)]) from None
-    except UnicodeDecodeError:
-        raise CohortError([Problem(path.name, None, "file", path.name, "must be UTF-8 text")]) from None
+    except InputError as error:
+        raise CohortError([Problem(path.name, None, error.field, error.value, error.rule)]) from None
     except csv.Error as error:
         raise CohortError([Problem(path.name, None, "file", str(error), "must be a CSV table")]) from None
     except OSError as error:

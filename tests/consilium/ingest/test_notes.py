@@ -1,6 +1,8 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from consilium.errors import InputError, TooLarge
 from consilium.ingest.limits import Limits
@@ -21,9 +23,39 @@ def test_notes_are_read_in_order():
     )
 
 
-def test_text_is_normalised_and_control_characters_go():
-    assert clean_text("fie\u0300vre\x00 \x1b[31m38\u200b.5\u202e\tC", "t") == "fi\u00e8vre [31m38.5\tC"
-    assert clean_text("a\rb", "t") == "a\nb"
+def test_text_is_normalised():
+    assert clean_text("fie\u0300vre\tC", "t") == "fi\u00e8vre\tC"
+    assert clean_text("fie\u00ad\u0300vre", "t") == "fi\u00e8vre"
+
+
+LINE_ENDS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("end", LINE_ENDS, ids=ascii)
+def test_every_line_end_ends_a_line(end):
+    assert clean_text(f"No effusion{end}Heart normal", "t") == "No effusion\nHeart normal"
+
+
+@pytest.mark.parametrize("separator", ["\x1f", "\x00", "\x01", "\x1b", "\x7f", "\x8d", "\u200b", "\ufffa"], ids=ascii)
+def test_other_controls_and_the_zero_width_space_separate(separator):
+    assert clean_text(f"No effusion{separator}Heart normal", "t") == "No effusion Heart normal"
+
+
+@pytest.mark.parametrize("trace", ["\u00ad", "\u200c", "\u200d", "\u2060", "\ufeff", "\u200e", "\u202e"], ids=ascii)
+def test_joiners_hyphens_and_marks_of_direction_leave_no_trace(trace):
+    assert clean_text(f"pneu{trace}monia", "t") == "pneumonia"
+
+
+def test_windows_1252_that_was_taken_for_latin_1_is_what_was_written():
+    assert clean_text(b"fever\x96cough, \x93dry\x94, it\x92s".decode("latin-1"), "t") == "fever–cough, “dry”, it’s"
+
+
+@given(st.lists(st.sampled_from(["cough", "38.5", "Fieber", "咳嗽"]), min_size=1, max_size=6), st.data())
+@settings(max_examples=50, deadline=None)
+def test_words_are_the_same_whatever_separates_them(words, data):
+    between = st.sampled_from([*LINE_ENDS, " ", "\t", "\u00a0", "\u3000", "\x1f", "\x00", "\u200b"])
+    text = words[0] + "".join(data.draw(between) + word for word in words[1:])
+    assert clean_text(text, "t").split() == words
 
 
 @pytest.mark.parametrize(

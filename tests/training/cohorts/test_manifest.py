@@ -421,3 +421,16 @@ def test_a_large_manifest_is_read_in_seconds(tmp_path):
     cohort = read_manifest(root)
     assert time.process_time() - start < 8
     assert sum(len(record.observations) for record in cohort.records) == 20_000
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tables_descriptions_and_notes_with_a_byte_order_mark_are_read(tmp_path, encoding):
+    (tmp_path / "studies.csv").write_text("study,patient,note_history,label:gout\ns1,p1,@a.txt,1\n", encoding=encoding)
+    (tmp_path / "observations.csv").write_text("study,code,value,unit\ns1,1988-5,9,mg/L\n", encoding=encoding)
+    (tmp_path / "cohort.yaml").write_text("name: feet\nfindings: [{name: gout}]\n", encoding=encoding)
+    (tmp_path / "a.txt").write_text("Schwellung, 38 °C", encoding=encoding)
+    cohort = read_manifest(tmp_path)
+    (record,) = cohort.records
+    assert cohort.name == "feet"
+    assert record.notes[0].text == "Schwellung, 38 °C"
+    assert record.observations[0].value == 9
