@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from consilium.errors import InputError
 
+OLDEST_AGE = 130
+"""Years; beyond them an age is a mistake."""
+
 
 class Modality(StrEnum):
     """The witnesses heard. The order is the order of the bits in a modality subset."""
@@ -84,6 +87,8 @@ class Image:
         SHA-256 of Patient ID and Study Instance UID: enough to see that two images belong together, and no name.
     burned_in : bool or None
         Burned In Annotation (0028,0301) where the file says so.
+    warnings : tuple of str
+        What the reader has to know of how the file was read, by attribute, without its values.
     """
 
     pixels: npt.NDArray[np.uint16]
@@ -96,6 +101,7 @@ class Image:
     patient_digest: str | None = None
     study_digest: str | None = None
     burned_in: bool | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -163,8 +169,8 @@ class Patient:
     sex: Sex = Sex.UNKNOWN
 
     def __post_init__(self) -> None:
-        if self.age is not None and not 0 <= self.age <= 130:
-            raise InputError("patient.age", self.age, "must lie between 0 and 130 years")
+        if self.age is not None and not 0 <= self.age <= OLDEST_AGE:
+            raise InputError("patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from training.cohorts.tables import unreadable
 
 Square = npt.NDArray[np.uint16]
 
-_FORMAT = 1
+_FORMAT = 2
 _SHARD_ROWS = 1024
 _ROWS_BETWEEN_SAVES = 256
 """At least so many; more as the index grows, which is written whole each time."""
@@ -267,6 +267,7 @@ def _facts(image: Image) -> dict[str, Any]:
         "patient_digest": image.patient_digest,
         "study_digest": image.study_digest,
         "burned_in": image.burned_in,
+        "warnings": list(image.warnings),
     }
 
 
@@ -283,6 +284,7 @@ def _stand_in(digest: str, facts: dict[str, Any]) -> Image:
         patient_digest=facts["patient_digest"],
         study_digest=facts["study_digest"],
         burned_in=facts["burned_in"],
+        warnings=tuple(facts["warnings"]),
     )
 
 

@@ -71,7 +71,7 @@ def _shares(text: str, studies: int) -> dict[str, float]:
     """Shares of the splits out of their sizes."""
     from training.cohorts.cohort import SPLITS
 
-    sizes = [int(part) if part.isdecimal() else -1 for part in text.replace(" ", "").split(",")]
+    sizes = [int(part) if part.isascii() and part.isdecimal() else -1 for part in text.replace(" ", "").split(",")]
     if len(sizes) != len(SPLITS) or min(sizes) < 0 or sum(sizes) != studies:
         rule = f"must be {len(SPLITS)} numbers, of {', '.join(SPLITS)} studies, that add up to --studies ({studies})"
         raise InputError("splits", text, rule)

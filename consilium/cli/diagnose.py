@@ -49,8 +49,8 @@ def diagnose(
     observations: Annotated[
         Path | None, typer.Option(help="CSV with the columns code, value, unit, time, or JSON with a list of these.")
     ] = None,
-    age: Annotated[float | None, typer.Option(help="Years.")] = None,
-    sex: Annotated[str | None, typer.Option(help="F, M, O or U.")] = None,
+    age: Annotated[str | None, typer.Option(help="Years, or such as 067Y, 18 months, 90+.")] = None,
+    sex: Annotated[str | None, typer.Option(help="F, M, O, U, female, male, other, unknown.")] = None,
     reference_time: Annotated[
         str | None, typer.Option(help="Moment of the question (ISO 8601); the earliest image's unless given.")
     ] = None,
@@ -100,7 +100,7 @@ class Records(TypedDict):
 
 
 def read_records(
-    notes: Sequence[str], observations: Path | None, age: float | None, sex: str | None, reference_time: str | None
+    notes: Sequence[str], observations: Path | None, age: str | None, sex: str | None, reference_time: str | None
 ) -> Records:
     """The records that the options describe.
 
@@ -209,12 +209,8 @@ def _csv_observations(text: str) -> list[dict[str, object]]:
 def _csv_observation(row: dict[str | Any, str | Any], field: str) -> dict[str, object]:
     if None in row or None in row.values():
         raise InputError(field, "a row of another length", "must have as many cells as the header")
-    try:
-        value = float(row["value"])
-    except ValueError:
-        raise InputError(f"{field}.value", row["value"], "must be a number") from None
     timed = {"time": row["time"]} if row.get("time") else {}
-    return {"code": row["code"], "value": value, "unit": row["unit"], **timed}
+    return {"code": row["code"], "value": row["value"], "unit": row["unit"], **timed}
 
 
 def read_text(path: Path, option: str) -> str:

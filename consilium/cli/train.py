@@ -11,6 +11,7 @@ import typer
 
 from consilium.cli.output import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
 from consilium.errors import InputError
+from consilium.ingest.decimals import parse_decimal
 
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder of the cohort.")]
 
@@ -113,10 +114,10 @@ def _prevalences(given: list[str]) -> dict[str, float]:
     found = {}
     for one in given:
         finding, _, share = one.partition("=")
-        try:
-            found[finding] = float(share)
-        except ValueError:
-            raise InputError("prevalence", one, "must be FINDING=SHARE, such as pneumonia=0.2") from None
+        number = parse_decimal(share)
+        if number is None or number.comma:
+            raise InputError("prevalence", one, "must be FINDING=SHARE, such as pneumonia=0.2")
+        found[finding] = number.value
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import threading
 import warnings
 import zlib
@@ -23,7 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from consilium.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.ingest.dicom_pixels import decoding, pixel_words, read_pixel_format, text, whole_number
+from consilium.ingest.dicom_elements import comma_warnings, decimals, text, whole_number
+from consilium.ingest.dicom_pixels import decoding, pixel_words, read_pixel_format
 from consilium.ingest.display import display_values
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.times import dicom_date_time, dicom_datetime
@@ -79,17 +79,18 @@ _PALETTES = tuple(
     f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")
 )
 
+_DECIMALS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
 _KEYWORDS = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData"),
     *("FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", *_PALETTES),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", *_PALETTES, *_DECIMALS, *_SPACINGS),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
-    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "BurnedInAnnotation"),
-    *("PatientID", "StudyInstanceUID"),
+    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID"),
 )
 
 
@@ -169,17 +170,19 @@ def _image(data: bytes, limits: Limits) -> Image:
     _refuse_other_objects(dataset)
     pixels = read_pixel_format(dataset, transfer_syntax, limits)
     words, photometric = pixel_words(dataset, pixels)
+    spacing, spacing_warnings = _spacing(dataset)
     return Image(
         pixels=display_values(words, photometric, pixels, dataset),
         digest=hashlib.sha256(data).hexdigest(),
         source="dicom",
         view=_view(dataset),
         laterality=_laterality(dataset),
-        pixel_spacing=_spacing(dataset),
+        pixel_spacing=spacing,
         acquired=_acquired(dataset),
         patient_digest=identifier_digest(_said(dataset, "PatientID")),
         study_digest=identifier_digest(_said(dataset, "StudyInstanceUID")),
         burned_in={"YES": True, "NO": False}.get(_said(dataset, "BurnedInAnnotation")),
+        warnings=(*comma_warnings(dataset, (*_DECIMALS, *_SPACINGS)), *spacing_warnings),
     )
 
 
@@ -212,15 +215,22 @@ def _laterality(dataset: Dataset) -> str | None:
     return side if side in ("R", "L", "U", "B") else None
 
 
-def _spacing(dataset: Dataset) -> tuple[float, float] | None:
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Distance between rows and between columns in mm, and what is wrong with the elements that give none."""
+    warnings: list[str] = []
+    for keyword in _SPACINGS:
         try:
-            rows, columns = (float(number) for number in dataset.get(keyword) or ())
-        except (TypeError, ValueError):
+            written = decimals(dataset, keyword)
+        except UnreadableImage as error:
+            warnings.append(f"{keyword} is not used: {error.rule}")
             continue
-        if all(math.isfinite(number) and 0 < number < 100 for number in (rows, columns)):
-            return rows, columns
-    return None
+        match written:
+            case (float(rows), float(columns)) if 0 < rows < 100 and 0 < columns < 100:
+                return (rows, columns), tuple(warnings)
+            case () | (None,):
+                continue
+        warnings.append(f"{keyword} is not used: must be two distances above 0 and below 100 mm")
+    return None, tuple(warnings)
 
 
 def _acquired(dataset: Dataset) -> datetime | None:

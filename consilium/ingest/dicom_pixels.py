@@ -20,6 +20,7 @@ from pydicom.pixels.decoders.base import get_decoder
 
 from consilium.errors import InputError, UnreadableImage, UnsupportedMedia
 from consilium.ingest.codestream import STREAM_STARTS, check_end_of_image, read_stream_header
+from consilium.ingest.dicom_elements import text, whole_number
 from consilium.ingest.limits import Limits
 
 T = TypeVar("T")
@@ -55,37 +56,6 @@ DECODERS: Mapping[str, str] = MappingProxyType(
 _JPEG_OR_JPEG_LS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """Value of an element as text; empty where it is absent or a sequence.
-
-    Raises
-    ------
-    UnreadableImage
-        The value cannot be of its kind.
-    """
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # whatever pydicom raises on a broken value
-        raise UnreadableImage(keyword, "malformed", "must be a value of its kind") from None
-    if value is None or isinstance(value, bytes | Dataset) or keyword.endswith("Sequence"):
-        return ""
-    return str(value).strip(" \x00")
-
-
-def whole_number(dataset: Dataset, keyword: str, low: int, high: int, default: int | None = None) -> int:
-    """Value of an integer element within ``[low, high]``; `UnreadableImage` where it is not."""
-    shown = text(dataset, keyword)
-    if not shown and default is not None and keyword not in dataset:
-        return default
-    try:
-        number = int(shown)
-    except ValueError:
-        raise UnreadableImage(keyword, shown[:20], f"must be a whole number from {low} to {high}") from None
-    if not low <= number <= high:
-        raise UnreadableImage(keyword, number, f"must be a whole number from {low} to {high}")
-    return number
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ there can be, exactly, and looked up per pixel. Source: DICOM PS3.3 C.11.1, C.11
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.errors import UnreadableImage, UnsupportedMedia
-from consilium.ingest.dicom_pixels import PixelFormat, text, whole_number
+from consilium.ingest.dicom_elements import decimal, text, whole_number
+from consilium.ingest.dicom_pixels import PixelFormat
 
 Floats = npt.NDArray[np.float64]
 Display = npt.NDArray[np.uint16]
@@ -125,7 +125,7 @@ def _modality(stored: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats:
     if dataset.get("ModalityLUTSequence"):
         first, entries, _ = _lut(_first_item(dataset, "ModalityLUTSequence"), "LUT", pixels, pixels.signed)
         return _look_up(stored, first, entries)
-    slope, intercept = _decimal(dataset, "RescaleSlope"), _decimal(dataset, "RescaleIntercept")
+    slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
     if slope == 0:
         raise UnreadableImage("RescaleSlope", 0, "must not be zero")
     return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
@@ -137,7 +137,7 @@ def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats | 
         signed = bool(np.any(quantities < 0))
         first, entries, bits = _lut(_first_item(dataset, "VOILUTSequence"), "LUT", pixels, signed)
         return _look_up(quantities, first, entries) / (2**bits - 1)
-    center, width = _decimal(dataset, "WindowCenter"), _decimal(dataset, "WindowWidth")
+    center, width = decimal(dataset, "WindowCenter"), decimal(dataset, "WindowWidth")
     if center is None or width is None:
         return None
     return _window(quantities, center, width, text(dataset, "VOILUTFunction") or "LINEAR")
@@ -181,20 +181,6 @@ def _first_item(dataset: Dataset, keyword: str) -> Dataset:
     if not isinstance(item, Dataset):
         raise UnreadableImage(keyword, type(item).__name__, "must be a sequence")
     return item
-
-
-def _decimal(dataset: Dataset, keyword: str) -> float | None:
-    """First value of a decimal string element; None where it is absent or empty."""
-    shown = text(dataset, keyword).strip("[]").split(",")[0].strip(" '\"")
-    if not shown:
-        return None
-    try:
-        number = float(shown)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UnreadableImage(keyword, shown[:20], "must be a finite number")
-    return number
 
 
 def _lut(item: Dataset, prefix: str, pixels: PixelFormat, signed: bool) -> tuple[int, Floats, int]:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from numbers import Real
 
 from consilium.errors import InputError, TooLarge
+from consilium.ingest.decimals import read_decimal
 
 
 def check_list(raw: object, field: str, most: int) -> Sequence[object]:
@@ -36,14 +37,22 @@ def check_object(
     return raw
 
 
-def read_number(raw: object, field: str) -> float:
-    """A finite number; text and truth values are none."""
+def read_number(raw: object, field: str) -> tuple[float, tuple[str, ...]]:
+    """A finite number, given as one or as text that is one as a whole, and what a reader has to know of its writing.
+
+    Raises
+    ------
+    InputError
+        A truth value, something else, or text that `read_decimal` refuses.
+    """
+    if isinstance(raw, str):
+        return read_decimal(raw, field)
     if isinstance(raw, bool) or not isinstance(raw, Real):
-        raise InputError(field, raw if isinstance(raw, str | bool) else type(raw).__name__, "must be a number")
+        raise InputError(field, raw if isinstance(raw, bool) else type(raw).__name__, "must be a number")
     try:
         number = float(raw)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
         raise InputError(field, str(number), "must be a finite number")
-    return number
+    return number, ()

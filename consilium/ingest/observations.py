@@ -32,7 +32,8 @@ def read_observations(
     Parameters
     ----------
     raw : sequence of mappings
-        ``code`` (LOINC), ``value`` (a finite number), ``unit`` (UCUM), ``time`` (ISO 8601, optional).
+        ``code`` (LOINC), ``value`` (a finite number, or text that is one), ``unit`` (UCUM), ``time`` (ISO
+        8601, optional).
     variables : VariableTable
         Whose codes are known.
 
@@ -52,33 +53,35 @@ def read_observations(
     observations: list[Observation] = []
     warnings: list[str] = []
     for i, entry in enumerate(check_list(raw, field, limits.observations)):
-        observation = _read_observation(entry, f"{field}[{i}]", variables)
+        observation, told = _read_observation(entry, f"{field}[{i}]", variables)
         if isinstance(observation, str):
             warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of variables")
             continue
         observations.append(observation)
+        warnings += told
         if observation.implausible:
             warnings.append(f"{field}[{i}] not used: implausible value ({variables[observation.variable].display})")
     return tuple(observations), tuple(warnings)
 
 
-def _read_observation(raw: object, field: str, variables: VariableTable) -> Observation | str:
-    """The observation, or its code where that is not known."""
+def _read_observation(raw: object, field: str, variables: VariableTable) -> tuple[Observation | str, tuple[str, ...]]:
+    """The observation, or its code where that is not known; and what is told of how its value was written."""
     entry = check_object(raw, field, ("code", "value", "unit", "time"), required=("code", "value", "unit"))
     code, unit = entry["code"], entry["unit"]
     if not isinstance(code, str) or not _LOINC.fullmatch(code):
         raise InputError(f"{field}.code", code, "must be a LOINC code such as 1988-5")
-    value = read_number(entry["value"], f"{field}.value")
+    value, warnings = read_number(entry["value"], f"{field}.value")
     if not isinstance(unit, str):
         raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
     time = read_time(entry.get("time"), f"{field}.time")
     variable = variables.by_code(code)
     if variable is None:
-        return code
+        return code, ()
     try:
         kept = conversion(variable, variables.codes[code], unit)(value)
     except InputError as error:
         raise error.at(field) from None
     if not math.isfinite(kept):
         raise InputError(f"{field}.value", value, "must be finite in the variable's unit")
-    return Observation(variable.name, code, kept, value, unit, time, implausible=not variable.is_plausible(kept))
+    implausible = not variable.is_plausible(kept)
+    return Observation(variable.name, code, kept, value, unit, time, implausible), warnings

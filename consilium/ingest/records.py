@@ -7,36 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from consilium.errors import InputError, with_reasons
-from consilium.ingest.fields import check_object, read_number
+from consilium.ingest.demographics import read_age, read_sex
+from consilium.ingest.fields import check_object
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
 from consilium.ingest.times import read_time
-from consilium.study import Image, Patient, Sex, Study, ViewPosition
+from consilium.study import Image, Patient, Study, ViewPosition
 from consilium.variables import BUILT_IN, VariableTable
 
-_SEXES = {
-    **{sex.value: sex for sex in Sex},
-    "female": Sex.FEMALE,
-    "male": Sex.MALE,
-    "other": Sex.OTHER,
-    "unknown": Sex.UNKNOWN,
-}
-"""DICOM's codes and FHIR's administrative genders."""
 
-
-def read_patient(raw: Mapping[str, object] | None, *, field: str = "patient") -> Patient:
-    """Read ``{age, sex}``: age in years, sex as in DICOM (F, M, O, U) or FHIR (female, male, other, unknown)."""
+def read_patient(raw: Mapping[str, object] | None, *, field: str = "patient") -> tuple[Patient, tuple[str, ...]]:
+    """Read ``{age, sex}`` as `read_age` and `read_sex` do, with what a reader has to know of how they were written."""
     if raw is None:
-        return Patient()
+        return Patient(), ()
     entry = check_object(raw, field, ("age", "sex"))
-    age, sex = entry.get("age"), entry.get("sex")
-    if sex is not None and (not isinstance(sex, str) or sex not in _SEXES):
-        raise InputError(f"{field}.sex", sex, f"must be one of {', '.join(_SEXES)}")
-    years = None if age is None else read_number(age, f"{field}.age")
-    if years is not None and not 0 <= years <= 130:
-        raise InputError(f"{field}.age", years, "must lie between 0 and 130 years")
-    return Patient(years, Sex.UNKNOWN if sex is None else _SEXES[sex])
+    age, warnings = read_age(entry.get("age"), f"{field}.age")
+    return Patient(age, read_sex(entry.get("sex"), f"{field}.sex")), warnings
 
 
 def study_from_records(
@@ -71,6 +58,7 @@ def study_from_records(
     """
     read = read_notes(notes, limits=limits)
     values, warnings = read_observations(observations, variables=variables, limits=limits)
+    person, told = read_patient(patient)
     if not images and not read and not any(not value.implausible for value in values):
         rule = "must hold an image, a note or an observation that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))
@@ -78,11 +66,11 @@ def study_from_records(
         images=tuple(images),
         notes=read,
         observations=values,
-        patient=read_patient(patient),
+        patient=person,
         reference_time=read_time(reference_time, "reference_time"),
         study_id=study_id,
         patient_id=patient_id,
-        warnings=(*_image_warnings(images), *warnings),
+        warnings=(*_image_warnings(images), *warnings, *told),
     )
     if study.reference_time is None and (any(n.time for n in read) or any(v.time for v in values)):
         late = "no reference time: notes and observations made after the question was asked cannot be told and are kept"
@@ -100,6 +88,7 @@ def _image_warnings(images: Sequence[Image]) -> list[str]:
             warnings.append(f"images[{i}]: the file says that text is burned into the image")
         if image.pixels.min() == image.pixels.max():
             warnings.append(f"images[{i}]: the image is blank")
+        warnings += [f"images[{i}].{warning}" for warning in image.warnings]
         if image.digest in seen:
             warnings.append(f"images[{i}]: the same file as images[{seen[image.digest]}]")
         seen.setdefault(image.digest, i)

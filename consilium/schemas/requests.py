@@ -18,6 +18,7 @@ from pydantic import (
     FailFast,
     Field,
     JsonValue,
+    PlainValidator,
     StringConstraints,
     ValidationError,
 )
@@ -39,6 +40,19 @@ Moment = Annotated[
     Field(description="ISO 8601 date and time; without an offset it is the hospital's local time."),
 ]
 """Read by `consilium.ingest.times`, which knows what a record's time must say."""
+
+
+def _number_or_text(value: object) -> float | int | str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number, or text that is one")
+    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
+        raise ValueError(f"must have at most {_LONGEST_NUMBER} characters")
+    return value
+
+
+_LONGEST_NUMBER = 64
+Number = Annotated[float | int | str, PlainValidator(_number_or_text, json_schema_input_type=float | str)]
+"""Read by `consilium.ingest`, which knows what text is a number."""
 
 FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -81,7 +95,7 @@ class ObservationRecord(Wire):
     """One laboratory value or vital sign."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="LOINC code.")
-    value: float = Field(strict=True)
+    value: Number = Field(description="A number, or text that is one as a whole.")
     unit: Annotated[str, StringConstraints(max_length=64)] = Field(description="UCUM unit.")
     time: Moment | None = None
 
@@ -89,9 +103,15 @@ class ObservationRecord(Wire):
 class PatientRecord(Wire):
     """What is known of the patient beside the records. No name, no identifier, no date of birth."""
 
-    age: float | None = Field(default=None, ge=0, le=130, strict=True, description="Years.")
-    sex: Literal["F", "M", "O", "U", "female", "male", "other", "unknown"] | None = Field(
-        default=None, description="DICOM Patient's Sex (0010,0040) or FHIR administrative gender."
+    age: Number | None = Field(
+        default=None,
+        description="Years from 0 to 130, or text such as `067Y`, `18 months`, `90+`, `> 89`.",
+        examples=[67, "18 months"],
+    )
+    sex: Annotated[str, StringConstraints(max_length=32)] | None = Field(
+        default=None,
+        description="DICOM Patient's Sex (0010,0040), FHIR administrative gender or HL7 v2, in any case.",
+        examples=["F", "female"],
     )
 
 

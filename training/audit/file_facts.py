@@ -10,7 +10,8 @@ from PIL import Image as Pillow
 
 from consilium.errors import InputError, UnreadableImage
 from consilium.ingest.dicom import MAGIC, MAGIC_OFFSET, quiet, read_elements
-from consilium.ingest.dicom_pixels import decoding, text
+from consilium.ingest.dicom_elements import text
+from consilium.ingest.dicom_pixels import decoding
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.raster import FORMATS
 

@@ -28,7 +28,9 @@ import pandas as pd
 
 from consilium.errors import CohortError, InputError, Problem
 from consilium.findings import Finding, FindingSet
+from consilium.ingest.decimals import parse_decimal, read_decimal
 from consilium.ingest.deidentify import deidentify_text
+from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.observations import read_observations
 from consilium.study import Note, NoteKind, Observation, Patient, Sex, ViewPosition
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
@@ -160,7 +162,7 @@ def _read_metadata(root: Path) -> pd.DataFrame:
     known = table.reindex(columns=[*_REQUIRED, *_OPTIONAL], fill_value="").apply(lambda column: column.str.strip())
     known["path"] = known.folder.replace("", "images") + "/" + known.filename
     known["patient"] = _merged_patients(known)
-    known["days"] = pd.to_numeric(known.offset, errors="coerce")
+    known["days"] = [math.nan if (days := parse_decimal(cell)) is None else days.value for cell in known.offset]
     return known
 
 
@@ -238,10 +240,7 @@ def _record(
     text = deidentify_text(row["clinical_notes"])
     text = mask(text) if mask else text
     observations, warnings = _observations(row, left_out)
-    age = _number(row["age"], "age", left_out)
-    if age is not None and not 0 <= age <= 130:
-        left_out["age outside 0 to 130 years"] += 1
-        age = None
+    age, sex, told = _demographics(row, left_out)
     view = _VIEWS.get(row["view"].upper(), ViewPosition.UNKNOWN)
     return StudyRecord(
         study_id=row["path"].removeprefix("images/"),
@@ -250,10 +249,10 @@ def _record(
         images=(ImageFile(root / row["path"], view),),
         notes=(Note(NoteKind.HISTORY, text),) if text else (),
         observations=observations,
-        patient=Patient(age, Sex(row["sex"].upper()) if row["sex"].upper() in ("F", "M") else Sex.UNKNOWN),
+        patient=Patient(age, sex),
         source=_source(row["url"], row["doi"]),
         date=_year(row["date"]),
-        warnings=warnings,
+        warnings=(*warnings, *told),
     )
 
 
@@ -270,17 +269,32 @@ def _observations(row: Mapping[str, str], left_out: Counter[str]) -> tuple[tuple
     return read_observations(raw)
 
 
+def _demographics(row: Mapping[str, str], left_out: Counter[str]) -> tuple[float | None, Sex, tuple[str, ...]]:
+    """Age and sex, not known where they cannot be read, and what is told of them."""
+    age, sex = None, Sex.UNKNOWN
+    told: tuple[str, ...] = ()
+    try:
+        age, told = read_age(row["age"], "patient.age")
+    except InputError:
+        left_out["age that cannot be read"] += 1
+    try:
+        sex = read_sex(row["sex"], "patient.sex")
+    except InputError:
+        left_out["sex that cannot be read"] += 1
+    return age, sex, told
+
+
 def _number(text: str, column: str, left_out: Counter[str]) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if math.isfinite(value):
-        return value
-    left_out[f"{column} that is no finite number"] += 1
-    return None
+        number, told = read_decimal(text, column)
+    except InputError:
+        left_out[f"{column} that is no finite number"] += 1
+        return None
+    for warning in told:
+        logger.warning("%s: %s", NAME, warning)
+    return number
 
 
 def _source(url: str, doi: str) -> str | None:

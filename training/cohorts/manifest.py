@@ -7,7 +7,8 @@ where a phantom keeps what nobody may see, is never read.
 ``studies.csv``, one row a study:
 
 - ``study`` (unique) and ``patient``: pseudonyms of letters, digits, ``.``, ``_`` and ``-``; a patient groups studies.
-- ``age`` (years), ``sex`` (F, M, O, U), ``reference_time`` (ISO 8601 without zone): optional.
+- ``age`` (years, or such as ``18 months``, ``90+``), ``sex`` (F, M, O, U, female, male, ...), ``reference_time`` (ISO
+  8601 without zone): optional.
 - ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
 - ``note_history``, ``note_indication``, ``note_findings``, ``note_impression``: the text itself, or
   ``@relative/path.txt``; a text that itself begins with ``@`` is written with ``@@``. Each with an optional
@@ -41,9 +42,10 @@ from consilium.encoded_text import decode_text
 from consilium.errors import CohortError, InputError, Problem
 from consilium.findings import Finding, FindingSet
 from consilium.ingest.deidentify import deidentify_text
+from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
-from consilium.study import Note, Observation, Patient, Sex, ViewPosition
+from consilium.study import Note, Observation, Patient, ViewPosition
 from consilium.variables import BUILT_IN
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.manifest_schema import (
@@ -275,7 +277,7 @@ def _measured(observations: pd.DataFrame) -> tuple[Measured, list[Problem]]:
     for number, row in enumerate(observations.to_dict("records")):
         rows[row["study"]].append(number + 2)
         raw[row["study"]].append(
-            {"code": row["code"], "value": float(row["value"]), "unit": row["unit"], "time": row.get("time") or None}
+            {"code": row["code"], "value": row["value"], "unit": row["unit"], "time": row.get("time") or None}
         )
     measured: Measured = {}
     problems = []
@@ -303,7 +305,7 @@ def _records(
         images = parts(row.get("images", ""))
         named = [ViewPosition(view) for view in parts(row.get("views", ""))]
         views: Sequence[ViewPosition | None] = named or [None] * len(images)
-        age = row.get("age", "")
+        age, told = read_age(row.get("age"), "patient.age")
         records.append(
             StudyRecord(
                 study_id=row["study"],
@@ -312,12 +314,12 @@ def _records(
                 images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
                 notes=notes[number],
                 observations=observations,
-                patient=Patient(min(float(age), OLDEST) if age else None, Sex(row.get("sex") or Sex.UNKNOWN)),
+                patient=Patient(None if age is None else min(age, OLDEST), read_sex(row.get("sex"), "patient.sex")),
                 reference_time=naive_time(row.get("reference_time", "")),
                 split=row.get("split") or None,
                 source=row.get("source") or None,
                 date=row.get("date") or None,
-                warnings=warnings,
+                warnings=(*warnings, *told),
             )
         )
     return tuple(records)

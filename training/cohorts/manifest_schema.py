@@ -6,7 +6,6 @@ A check runs once per distinct value, so that 150,000 rows of ten codes cost ten
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -16,8 +15,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from consilium.errors import InputError, Problem
+from consilium.ingest.decimals import AMBIGUOUS, RULE, may_divide_thousands, parse_decimal
+from consilium.ingest.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
 from consilium.ingest.times import read_time
-from consilium.study import NoteKind, Sex, ViewPosition
+from consilium.study import NoteKind, ViewPosition
 from training.cohorts.cohort import SPLITS
 from training.cohorts.tables import OUTSIDE, file_problem
 
@@ -30,7 +31,6 @@ TRUE, FALSE = ("1", "1.0"), ("0", "0.0")
 _IN_TRUTH = f"{OUTSIDE}, and not in truth/"
 _ESCAPE = "a note that itself begins with @ is written @@"
 _TIME = "must be an ISO 8601 date and time without a zone, such as 2020-03-01T10:00:00"
-_NUMBER = "must be a finite number"
 _NAMED_COLUMNS = (
     *("study", "patient", "age", "sex", "reference_time", "images", "views"),
     *(f"{column}{suffix}" for column in NOTE_COLUMNS.values() for suffix in ("", "_time")),
@@ -65,7 +65,7 @@ def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Pr
     checks = {
         "study": [_each(known.__contains__, f"must be a study of {STUDIES}")],
         "code": [_each(re.compile(r"\d{1,7}-\d").fullmatch, "must be a LOINC code such as 1988-5")],
-        "value": [_each(_is_number, _NUMBER)],
+        "value": [_each(parse_decimal, RULE), _each(lambda cell: not may_divide_thousands(cell), AMBIGUOUS)],
         "unit": [],
         "time": [_each(is_time, _TIME)],
     }
@@ -103,10 +103,8 @@ def _study_checks() -> dict[str, list[pa.Check]]:
     checks = {
         "study": [filled, pa.Check(lambda column: ~column.duplicated() | (column == ""), error="must be unique")],
         "patient": [filled],
-        "age": [
-            _each(lambda cell: not cell or (_is_number(cell) and 0 <= float(cell) <= 130), "must be 0 to 130 years")
-        ],
-        "sex": [_each(lambda cell: not cell or cell in set(Sex), f"must be one of {', '.join(Sex)} or empty")],
+        "age": [_each(_taken_by(read_age), AGE_RULE)],
+        "sex": [_each(_taken_by(read_sex), SEX_RULE)],
         "reference_time": [time],
         "images": [],
         "views": [_each(lambda cell: views.issuperset(parts(cell)), f"must be of {', '.join(sorted(views))}")],
@@ -149,6 +147,17 @@ def _each(accepts: Callable[[str], object], rule: str) -> pa.Check:
     )
 
 
+def _taken_by(read: Callable[[str, str], object]) -> Callable[[str], bool]:
+    def taken(cell: str) -> bool:
+        try:
+            read(cell, "cell")
+        except InputError:
+            return False
+        return True
+
+    return taken
+
+
 def _column(checks: Sequence[pa.Check], required: bool = False) -> pa.Column:
     return pa.Column(None, list(checks), required=required)
 
@@ -178,20 +187,9 @@ def _unknown_columns(table: str, columns: Iterable[str], known: Sequence[str], h
     ]
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
 def is_time(cell: str) -> bool:
     """Whether `cell` is empty or a time without a zone."""
-    try:
-        naive_time(cell)
-    except InputError:
-        return False
-    return True
+    return _taken_by(lambda cell, _: naive_time(cell))(cell)
 
 
 def _is_date_or_empty(cell: str) -> bool:

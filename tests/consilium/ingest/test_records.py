@@ -88,18 +88,18 @@ def test_without_a_reference_time_late_records_cannot_be_told():
     ],
 )
 def test_patient(raw, expected):
-    assert read_patient(raw) == expected
+    assert read_patient(raw) == (expected, ())
 
 
 @pytest.mark.parametrize(
     ("raw", "field"),
     [
-        ({"age": "64"}, "patient.age"),
+        ({"age": "64 x"}, "patient.age"),
         ({"age": True}, "patient.age"),
         ({"age": -1}, "patient.age"),
         ({"age": float("nan")}, "patient.age"),
         ({"age": 131}, "patient.age"),
-        ({"sex": "woman"}, "patient.sex"),
+        ({"sex": "H"}, "patient.sex"),
         ({"gender": "F"}, "patient"),
         ([64], "patient"),
     ],

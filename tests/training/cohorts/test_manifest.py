@@ -102,9 +102,36 @@ def test_a_full_row_becomes_a_study(tmp_path):
     assert [o.value for o in record.observations] == pytest.approx([120.0, 38.5])
 
 
+def test_ages_sexes_and_numbers_as_tables_write_them(tmp_path):
+    written = (("18 months", "Female"), ("090Y", "m"), ("> 89", "W"), ("67,5", ""))
+    studies = ({"study": f"s{i}", "age": age, "sex": sex} for i, (age, sex) in enumerate(written))
+    observations = [{"study": "s0", "code": "1988-5", "value": "1,9", "unit": "mg/dL"}]
+    records = read_manifest(write(tmp_path, *studies, observations=observations)).records
+    assert [(r.patient.age, r.patient.sex) for r in records] == [
+        (1.5, Sex.FEMALE),
+        (90.0, Sex.MALE),
+        (90.0, Sex.FEMALE),
+        (67.5, Sex.UNKNOWN),
+    ]
+    assert [o.given_value for o in records[0].observations] == [1.9]
+    comma = "the comma was read as a decimal point"
+    assert [r.warnings for r in records] == [
+        (f"observations[0].value: {comma}",),
+        (),
+        ("patient.age: only a limit is given, read as 90 years",),
+        (f"patient.age: {comma}",),
+    ]
+
+
+@pytest.mark.parametrize("value", ["1_000", "nan", "inf", "１２", "250,000", "1.2.3", "12 mg/L"])
+def test_value_that_is_no_number_is_a_problem_of_its_row(tmp_path, value):
+    observations = [{"study": "s0", "code": "1988-5", "value": value, "unit": "mg/L"}]
+    assert places(write(tmp_path, {}, observations=observations)) == [("observations.csv", 2, "value")]
+
+
 def test_every_problem_of_every_table_is_in_one_report(tmp_path):
     studies = (
-        {"age": "old", "sex": "female"},
+        {"age": "old", "sex": "1"},
         {"study": "s0", "images": "images/absent.png"},
         {"label:pneumonia": "yes", "reference_time": "1.3.2020", "date": "spring"},
         {"patient": "Doe^John", "note_history": ""},

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from consilium.errors import InputError
+from consilium.ingest.decimals import parse_decimal
 from training.cohorts.phantom.record import Shift
 
 _FLAGS = {"device": "unseen_device", "phrases": "held_out_phrases"}
@@ -54,7 +55,7 @@ def parse_shift(texts: Sequence[str]) -> Shift:
 
 
 def _number(text: str, number: str) -> float:
-    try:
-        return float(number)
-    except ValueError:
-        raise InputError("shift", text, _RULE) from None
+    parsed = parse_decimal(number)
+    if parsed is None or parsed.comma:
+        raise InputError("shift", text, _RULE)
+    return parsed.value
