@@ -18,7 +18,8 @@ JOBS   ?= 2
 TEMPORARY := $(shell path="$(VAR)/tmp"; [ $${#path} -le 55 ] && echo "$$path" || echo /tmp)
 
 # Caches and stores inside the clone, no hub, no telemetry. The installation is left out, so that pip keeps its own cache.
-INSIDE := mkdir -p "$(TEMPORARY)" && env PATH="$(abspath $(BIN)):$$PATH" TMPDIR="$(TEMPORARY)" \
+# Bytecode is kept whatever the environment says: without it every process compiles MONAI and torch anew, for seconds.
+INSIDE := mkdir -p "$(TEMPORARY)" && env -u PYTHONDONTWRITEBYTECODE PATH="$(abspath $(BIN)):$$PATH" TMPDIR="$(TEMPORARY)" \
 	BENTOML_HOME="$(VAR)/bentoml" HF_HOME="$(VAR)/huggingface" TORCH_HOME="$(VAR)/torch" XDG_CACHE_HOME="$(VAR)/cache" \
 	XDG_CONFIG_HOME="$(VAR)/config" XDG_DATA_HOME="$(VAR)/data" MPLCONFIGDIR="$(VAR)/matplotlib" UV_CACHE_DIR="$(VAR)/uv" \
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 BENTOML_DO_NOT_TRACK=True MLFLOW_DISABLE_TELEMETRY=true \

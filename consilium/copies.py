@@ -16,17 +16,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from consilium.artifact import verify
+from consilium.diagnosis import ModelIdentity
 from consilium.environment import home_folder
-from consilium.errors import AlteredArtifact, ArtifactError, UnsupportedArtifact
+from consilium.errors import AlteredArtifact, ArtifactError, RegistryUnreachable, UnsupportedArtifact
+from consilium.manifest import verify
+from consilium.registry_client import RegistryClient
 from consilium.store import store_errors, tracking_uri
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+_ARTIFACTS = "artifacts"
+"""Where MLflow puts the artifacts of a pyfunc model, in the model's folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +54,16 @@ def local_copy(digest: str) -> Path:
     return folder
 
 
-def fetched_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> Path:
-    """The artifact of `version` on this machine; fetched unless a sound copy is there.
+def fetched_copy(registry: RegistryClient, model: ModelIdentity) -> Path:
+    """The artifact of the version `model` on this machine; fetched unless a sound copy is there.
 
     Raises
     ------
     AlteredArtifact
-        Where it is not the one whose manifest has the SHA-256 `digest`.
+        Where it is not the one whose manifest has the SHA-256 that `model` says.
     UnsupportedArtifact, RegistryUnreachable
     """
+    digest = model.manifest_digest
     place = models_folder() / digest
     if place.exists():
         try:
@@ -74,15 +76,14 @@ def fetched_copy(client: MlflowClient, version: MlflowVersion, digest: str) -> P
             return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=_PARTIAL) as partial:
-        fetched = _download(client, version, Path(partial))
+        fetched = _download(registry, model, Path(partial))
         try:
             _require_digest(fetched, digest)
         except UnsupportedArtifact:
             raise
         except ArtifactError as error:
-            raise AlteredArtifact(
-                f"{version.name} version {version.version}: its artifact was altered: {error}"
-            ) from error
+            raise AlteredArtifact(f"{model.name} version {model.version}: its artifact was altered: {error}") from error
+        os.utime(fetched)
         try:
             fetched.rename(place)
         except OSError:  # another process was faster
@@ -188,16 +189,31 @@ def _require_digest(folder: Path, digest: str) -> None:
         raise ArtifactError(f"manifest.json: got SHA-256 {found}, the registry says {digest}")
 
 
-def _download(client: MlflowClient, version: MlflowVersion, folder: Path) -> Path:
-    with store_errors():
-        from mlflow.artifacts import download_artifacts
+def _download(registry: RegistryClient, model: ModelIdentity, folder: Path) -> Path:
+    # A models:/ URI would be looked up in MLflow's global store, whatever store is named beside it.
+    source = f"{registry.location(model.name, model.version)}/{_ARTIFACTS}"
+    local = _local(source)
+    fetched = folder / _ARTIFACTS
+    if local is None:
+        with store_errors():
+            from mlflow.artifacts import download_artifacts
 
-        # A models:/ URI would be looked up in MLflow's global store, whatever store is named beside it.
-        source = f"{client.get_model_version_download_uri(version.name, str(version.version))}/artifacts"
-        fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking_uri()))
+            fetched = Path(download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking_uri()))
+    else:
+        try:
+            shutil.copytree(local, fetched, symlinks=True)
+        except OSError as error:  # shutil.Error among them, whose text is a list
+            raise RegistryUnreachable(f"model store: {local} cannot be read ({error.strerror or 'in part'})") from error
     # The artifact is named after the folder that it was logged from.
     inside = [entry for entry in fetched.iterdir() if entry.is_dir() and not entry.is_symlink()]
     if len(inside) != 1:
-        called = f"{version.name} version {version.version}"
+        called = f"{model.name} version {model.version}"
         raise AlteredArtifact(f"{called}: must hold one model folder, has {len(inside)}")
     return inside[0]
+
+
+def _local(location: str) -> Path | None:
+    """The folder of this machine that a path or a file: URI names; None for what lies elsewhere."""
+    if location.startswith("file:"):
+        return Path(unquote(urlsplit(location).path))
+    return Path(location) if location.startswith("/") else None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from consilium.artifact import verify
 from consilium.diagnosis import ModelIdentity
 from consilium.errors import ArtifactError
+from consilium.manifest import verify
 
 IDENTITY, ARTIFACT = "identity.json", "artifact"
 

@@ -18,12 +18,13 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from consilium.artifact import load_artifact, verify
+from consilium.artifact import load_artifact
 from consilium.diagnosis import ModelIdentity
 from consilium.diagnostician import Diagnostician
 from consilium.errors import InputError
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
+from consilium.manifest import verify
 from consilium.pyfunc_signature import AGE, ARTIFACT, COLUMNS, IMAGES, NOTES, OBSERVATIONS, REFERENCE_TIME, SEX
 from consilium.study import Study
 

@@ -26,11 +26,11 @@ from consilium.errors import InputError
 from consilium.findings import FindingSet
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
+from consilium.manifest import STUDIES
 from consilium.model import DiagnosisModel
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Study, subset_key
 
-STUDIES = "studies.json"
 MOST = 256
 """Studies: they are asked whenever a model is loaded."""
 _DIGITS = 6

@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consilium import __version__
-from consilium.artifact import read_recipe, verify
 from consilium.copies import fetched_copy
 from consilium.diagnosis import ModelIdentity
 from consilium.errors import AlteredArtifact, InputError, NotRegistered, RegistryError
+from consilium.manifest import read_findings, read_recipe, verify
 from consilium.packed import is_packed, read_packed
 from consilium.recipe import Recipe
+from consilium.registry_client import MlflowRegistry, RegistryClient, open_registry
+from consilium.registry_tables import StoredVersion
 from consilium.store import open_store, store_errors, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
     from mlflow.models.model import ModelInfo
 
 logger = logging.getLogger(__name__)
@@ -129,11 +130,11 @@ def resolve(source: str) -> ResolvedModel:
         digest = verify(folder)
         return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
     parts = _parts(source)
-    client = open_store()
-    found, identity = _looked_up(client, parts)
+    registry = open_registry()
+    found, identity = _looked_up(registry, parts)
     if not re.fullmatch(r"[0-9a-f]{64}", identity.manifest_digest):
         raise AlteredArtifact(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
-    return ResolvedModel(fetched_copy(client, found, identity.manifest_digest), identity)
+    return ResolvedModel(fetched_copy(registry, identity), identity)
 
 
 def follows_alias(source: str) -> bool:
@@ -151,25 +152,19 @@ def look_up(source: str) -> ModelIdentity:
         As `resolve`.
     """
     parts = _parts(source)
-    return _looked_up(open_store(), parts)[1]
+    return _looked_up(open_registry(), parts)[1]
 
 
 def list_models() -> list[str]:
     """Names of all registered models of this project."""
-    client = open_store()
-    with store_errors():
-        found = _all_pages(client.search_registered_models, filter_string="name LIKE 'consilium-%'")
-    return sorted(model.name for model in found)
+    return open_registry().models()
 
 
 def list_versions(name: str) -> list[RegisteredVersion]:
     """All versions of the model `name`, newest first."""
-    client = open_store()
-    aliases = _aliases(client, name)
-    with store_errors():
-        found = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
-    newest_first = sorted(found, key=lambda version: -int(version.version))
-    return [_registered(version, aliases) for version in newest_first]
+    registry = open_registry()
+    aliases = _aliases(registry, name)
+    return [_registered(version, aliases) for version in registry.versions(name)]
 
 
 def named_by_aliases() -> dict[str, str]:
@@ -180,8 +175,8 @@ def named_by_aliases() -> dict[str, str]:
 
 def describe(name: str, version: str) -> RegisteredVersion:
     """One version: a number, or ``@alias``."""
-    client = open_store()
-    return _registered(_version(client, name, version), _aliases(client, name))
+    registry = open_registry()
+    return _registered(_version(registry, name, version), _aliases(registry, name))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -208,7 +203,7 @@ def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[s
     client = open_store(create=True)
     with store_errors():
         _create_model(client, name, recipe.description)
-        known = _all_pages(client.search_model_versions, filter_string=f"name = '{name}'")
+        known = MlflowRegistry(client).versions(name)
         again = [int(v.version) for v in known if v.run_id == run_id and v.tags.get(DIGEST_TAG) == digest]
         if again:
             version = str(max(again))
@@ -235,18 +230,17 @@ def promote(name: str, version: str, reason: str) -> RegisteredVersion:
         Where there is no such version, or it is the champion already.
     """
     _require_reason(reason)
-    client = open_store()
-    found = _version(client, name, version)
-    champion = _aliases(client, name).get(CHAMPION)
-    if champion == str(found.version):
+    registry = open_registry()
+    found = _version(registry, name, version)
+    champion = _aliases(registry, name).get(CHAMPION)
+    if champion == found.version:
         raise RegistryError(f"{name} version {champion}: is the {CHAMPION} already")
-    with store_errors():
-        # The champion moves last: an interrupt before leaves serving what was serving.
-        _record(client, name, str(found.version), "promoted", reason)
-        if champion is not None:
-            client.set_registered_model_alias(name, PREVIOUS, champion)
-        client.set_registered_model_alias(name, CHAMPION, str(found.version))
-    return describe(name, str(found.version))
+    # The champion moves last: an interrupt before leaves serving what was serving.
+    _record(registry, name, found.version, "promoted", reason)
+    if champion is not None:
+        registry.set_alias(name, PREVIOUS, champion)
+    registry.set_alias(name, CHAMPION, found.version)
+    return describe(name, found.version)
 
 
 def rollback(name: str, reason: str) -> RegisteredVersion:
@@ -260,17 +254,16 @@ def rollback(name: str, reason: str) -> RegisteredVersion:
         Where there is no previous version.
     """
     _require_reason(reason)
-    client = open_store()
-    aliases = _aliases(client, name)
+    registry = open_registry()
+    aliases = _aliases(registry, name)
     previous, champion = aliases.get(PREVIOUS), aliases.get(CHAMPION)
     if previous is None:
         raise RegistryError(f"{name}: has no {PREVIOUS} version to go back to")
-    with store_errors():
-        if champion is not None:
-            _record(client, name, champion, "rolled back", reason)
-        _record(client, name, previous, "restored", reason)
-        client.set_registered_model_alias(name, CHAMPION, previous)
-        client.delete_registered_model_alias(name, PREVIOUS)
+    if champion is not None:
+        _record(registry, name, champion, "rolled back", reason)
+    _record(registry, name, previous, "restored", reason)
+    registry.set_alias(name, CHAMPION, previous)
+    registry.delete_alias(name, PREVIOUS)
     return describe(name, previous)
 
 
@@ -284,9 +277,9 @@ def _parts(source: str) -> re.Match[str]:
     return parts
 
 
-def _looked_up(client: MlflowClient, parts: re.Match[str]) -> tuple[MlflowVersion, ModelIdentity]:
-    found = _version(client, parts["name"], parts["version"] or f"@{parts['alias']}")
-    return found, ModelIdentity(found.name, str(found.version), found.tags.get(DIGEST_TAG, ""))
+def _looked_up(registry: RegistryClient, parts: re.Match[str]) -> tuple[StoredVersion, ModelIdentity]:
+    found = _version(registry, parts["name"], parts["version"] or f"@{parts['alias']}")
+    return found, ModelIdentity(found.name, found.version, found.tags.get(DIGEST_TAG, ""))
 
 
 def _require_reason(reason: str) -> None:
@@ -294,46 +287,35 @@ def _require_reason(reason: str) -> None:
         raise InputError("reason", reason, "must say why, for those who read the record later")
 
 
-def _record(client: MlflowClient, name: str, version: str, action: str, reason: str) -> None:
+def _record(registry: RegistryClient, name: str, version: str, action: str, reason: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    client.set_model_version_tag(name, version, f"{action} {now}Z", reason.strip())
+    registry.set_tag(name, version, f"{action} {now}Z", reason.strip())
 
 
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+def _aliases(registry: RegistryClient, name: str) -> dict[str, str]:
     """Version of each alias of the model `name`; `NotRegistered` where there is no such model."""
-    with store_errors():
-        from mlflow.exceptions import MlflowException
-
-        try:
-            model = client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            known = ", ".join(list_models()) or "none"
-            raise NotRegistered(f"model: got {name!r}, must be a registered model; there is: {known}") from None
-    return {alias: str(version) for alias, version in model.aliases.items()}
+    aliases = registry.aliases(name)
+    if aliases is None:
+        known = ", ".join(registry.models()) or "none"
+        raise NotRegistered(f"model: got {name!r}, must be a registered model; there is: {known}")
+    return aliases
 
 
-def _version(client: MlflowClient, name: str, version: str) -> MlflowVersion:
-    aliases = _aliases(client, name)
+def _version(registry: RegistryClient, name: str, version: str) -> StoredVersion:
+    aliases = _aliases(registry, name)
     number = version
     if version.startswith("@"):
         if version[1:] not in aliases:
             known = ", ".join(sorted(aliases)) or "none"
             raise NotRegistered(f"model {name} has no alias {version[1:]!r}; there is: {known}")
         number = aliases[version[1:]]
-    with store_errors():
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return client.get_model_version(name, number)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            raise NotRegistered(f"{name}: got version {version!r}, must be one of its versions") from None
+    found = registry.version(name, number)
+    if found is None:
+        raise NotRegistered(f"{name}: got version {version!r}, must be one of its versions")
+    return found
 
 
-def _registered(version: MlflowVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
+def _registered(version: StoredVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
     events = []
     for key, reason in version.tags.items():
         parts = _EVENT.fullmatch(key)
@@ -341,24 +323,14 @@ def _registered(version: MlflowVersion, aliases: Mapping[str, str]) -> Registere
             events.append(Event(parts["time"], parts["action"], reason))
     return RegisteredVersion(
         name=version.name,
-        version=str(version.version),
-        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == str(version.version))),
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        run_id=version.run_id or "",
+        version=version.version,
+        aliases=tuple(sorted(alias for alias, number in aliases.items() if number == version.version)),
+        created=datetime.fromtimestamp(version.created_ms / 1000, UTC),
+        run_id=version.run_id,
         manifest_digest=version.tags.get(DIGEST_TAG, ""),
         tags={key: value for key, value in sorted(version.tags.items()) if not _EVENT.fullmatch(key)},
         events=tuple(sorted(events, key=lambda event: event.time)),
     )
-
-
-def _all_pages(search: Any, **arguments: Any) -> list[Any]:
-    found, token = [], None
-    while True:
-        page = search(**arguments, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _create_model(client: MlflowClient, name: str, description: str) -> None:
@@ -375,7 +347,6 @@ def _log_pyfunc(artifact_folder: Path, recipe: Recipe, run_id: str) -> ModelInfo
     """Log a models-from-code pyfunc over the artifact, for consumers that know MLflow alone."""
     import mlflow
 
-    from consilium.artifact import read_findings
     from consilium.pyfunc_signature import ARTIFACT, input_example, pip_requirements, signature
 
     package = Path(__file__).parent

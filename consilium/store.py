@@ -6,7 +6,7 @@ MLflow is imported only when a store is opened: it takes seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,21 +55,20 @@ def open_store(*, create: bool = False) -> MlflowClient:
     RegistryError
         Where it was moved.
     """
-    uri = tracking_uri()
-    database = _database(uri)
-    if database is not None and not database.exists():
-        if not create:
-            raise RegistryUnreachable(f"model store: got {uri!r}, there is none yet; `consilium train` makes it")
+    database = embedded_database()
+    if database is not None and create:
         database.parent.mkdir(parents=True, exist_ok=True)
+    elif database is not None:
+        require_there(database)
     # A bar for every folder that is fetched or stored, and addresses on standard output, would stand across ours.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with store_errors():
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri())
+        client = MlflowClient(tracking_uri=tracking_uri(), registry_uri=registry_uri())
         if database is not None:
-            _refuse_moved(client, database)
+            refuse_moved(database, [(one.name, one.artifact_location) for one in client.search_experiments()])
     return client
 
 
@@ -80,7 +79,7 @@ def experiment_id(name: str) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        database = _database(tracking_uri())
+        database = embedded_database()
         place = None if database is None else str(database.parent / _ARTIFACTS / name)
         return str(client.create_experiment(name, artifact_location=place))
 
@@ -98,16 +97,32 @@ def store_errors() -> Iterator[None]:
         raise RegistryUnreachable(f"model store: {first}") from error
 
 
-def _database(uri: str) -> Path | None:
-    """File of an SQLite store; None for a server or another database."""
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+def embedded_database(uri: str | None = None) -> Path | None:
+    """File of the SQLite store at `uri`, the tracking store unless given; None for a server or another database."""
+    place = tracking_uri() if uri is None else uri
+    return Path(place.removeprefix(_SQLITE)).absolute() if place.startswith(_SQLITE) else None
 
 
-def _refuse_moved(client: MlflowClient, database: Path) -> None:
-    """MLflow writes absolute locations, so a copied or renamed store would read and write in its old place."""
-    for experiment in client.search_experiments():
-        place = Path(experiment.artifact_location.removeprefix("file://"))
-        ours = place.name == experiment.name and place.parent.name == _ARTIFACTS
+def require_there(database: Path) -> None:
+    """Raise `RegistryUnreachable` where the embedded store was not made yet."""
+    if not database.exists():
+        place = f"{_SQLITE}{database}"
+        raise RegistryUnreachable(f"model store: got {place!r}, there is none yet; `consilium train` makes it")
+
+
+def refuse_moved(database: Path, experiments: Iterable[tuple[str, str]]) -> None:
+    """Raise `RegistryError` where the store was moved.
+
+    MLflow writes absolute locations, so a copied or renamed store would read and write in its old place.
+
+    Parameters
+    ----------
+    experiments : iterable of (str, str)
+        Name and artifact location of each.
+    """
+    for name, location in experiments:
+        place = Path(location.removeprefix("file://"))
+        ours = place.name == name and place.parent.name == _ARTIFACTS
         if ours and place.parents[1].resolve() != database.parent.resolve():
             raise RegistryError(
                 f"model store: got {str(database.parent)!r}, was made as {str(place.parents[1])!r}: move it back, or "

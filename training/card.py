@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from consilium.artifact import CARD_FILES
 from consilium.diagnosis import AuditVerdict
+from consilium.manifest import CARD_FILES
 from consilium.recipe import Recipe
 from consilium.study import NoteKind
 from consilium.wording import MODALITY_NAMES, audit_in_words

@@ -20,10 +20,11 @@ from typing import Any
 import pandas as pd
 
 from consilium import __version__, registry
-from consilium.artifact import Artifact, save_artifact, verify
+from consilium.artifact import Artifact, save_artifact
 from consilium.diagnosis import AuditVerdict
 from consilium.environment import home_folder
 from consilium.errors import ArtifactError
+from consilium.manifest import verify
 from consilium.recipe import Recipe
 from consilium.references import References
 from consilium.threads import limit_threads

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from consilium import __version__, artifact
-from consilium.artifact import Artifact, load_artifact, save_artifact, verify
+from consilium.artifact import Artifact, load_artifact, save_artifact
 from consilium.collate import Preprocessing
 from consilium.diagnosis import AuditVerdict
 from consilium.errors import ArtifactError
+from consilium.manifest import verify
 from consilium.references import References
 from consilium.study import Modality, nonempty_subsets, subset_key
 from consilium.wordpiece import train_wordpiece

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from consilium import copies, registry
-from consilium.artifact import save_artifact, verify
+from consilium.artifact import save_artifact
 from consilium.cli import main
 from consilium.copies import LocalCopy, list_copies, models_folder, prune
+from consilium.manifest import verify
 from consilium.store import open_store
 from service import last_verified
 from service.contract import Contract

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from consilium.artifact import save_artifact, verify
+from consilium.artifact import save_artifact
 from consilium.diagnosis import ModelIdentity
 from consilium.errors import ArtifactError
+from consilium.manifest import verify
 from consilium.packed import ARTIFACT, IDENTITY, is_packed, pack
 from consilium.registry import resolve
 from tests.consilium.tiny_artifact import tiny_artifact

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from consilium import copies, registry
-from consilium.artifact import save_artifact, verify
+from consilium.artifact import save_artifact
 from consilium.errors import (
     AlteredArtifact,
     ArtifactError,
@@ -17,6 +17,7 @@ from consilium.errors import (
     RegistryError,
     RegistryUnreachable,
 )
+from consilium.manifest import verify
 from consilium.recipe import Recipe
 from consilium.store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny_artifact import tiny_artifact

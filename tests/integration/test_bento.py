@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from consilium.artifact import save_artifact, verify
+from consilium.artifact import save_artifact
 from consilium.cli import main
 from consilium.client import Client
+from consilium.manifest import verify
 from service.launch import RunningService
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service import registered

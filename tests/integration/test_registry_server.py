@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from consilium import registry
-from consilium.artifact import save_artifact, verify
+from consilium.artifact import save_artifact
 from consilium.errors import RegistryError
+from consilium.manifest import verify
 from consilium.store import experiment_id, open_store
 from service.launch import free_port
 from tests.consilium.tiny_artifact import tiny_artifact

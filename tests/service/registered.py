@@ -12,8 +12,9 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from consilium import artifact, registry
-from consilium.artifact import MANIFEST, save_artifact
+from consilium import manifest, registry
+from consilium.artifact import save_artifact
+from consilium.manifest import MANIFEST
 from consilium.store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny import tiny_recipe
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -57,7 +58,7 @@ def _reweighed(original: Path, folder: Path, change: Callable[[str, Tensor], Ten
 
 def _sealed(folder: Path) -> Path:
     (folder / MANIFEST).unlink()
-    (folder / MANIFEST).write_bytes(artifact._describe(folder))
+    (folder / MANIFEST).write_bytes(manifest.describe(folder))
     return folder
 
 
@@ -77,9 +78,9 @@ def stored(name: str, version: str) -> Path:
 
 def of_another_format(name: str, version: str) -> None:
     """Make a registered version one that a later version of this project wrote."""
-    manifest = stored(name, version) / MANIFEST
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": artifact.FORMAT + 1}))
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    path = stored(name, version) / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": manifest.FORMAT + 1}))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     open_store().set_model_version_tag(f"consilium-{name}", version, registry.DIGEST_TAG, digest)
 
 

@@ -13,8 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from consilium.artifact import CARD_FILES
 from consilium.diagnosis import AuditVerdict
+from consilium.manifest import CARD_FILES
 from consilium.recipe import CalibrationRecipe, Recipe
 from service.application import PAGE_HEADERS
 from training.card import Facts, card

@@ -16,9 +16,10 @@ import yaml
 from filelock import FileLock
 
 from consilium import registry
-from consilium.artifact import load_artifact, verify
+from consilium.artifact import load_artifact
 from consilium.diagnostician import Diagnostician
 from consilium.errors import TrainingError
+from consilium.manifest import verify
 from consilium.recipe import Recipe
 from consilium.store import open_store
 from training import protocols
