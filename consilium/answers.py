@@ -21,6 +21,7 @@ from consilium.diagnosis import (
     Novelty,
     ObservationWeight,
     OperatingPoint,
+    Reference,
     WordWeight,
 )
 from consilium.findings import Finding
@@ -30,6 +31,7 @@ from consilium.schemas import (
     FindingAnswer,
     FindingExplanationAnswer,
     NeighbourAnswer,
+    ObservationAnswer,
     Overlay,
     SaliencyAnswer,
 )
@@ -92,9 +94,14 @@ def _explained(answer: FindingExplanationAnswer, finding: Finding) -> FindingExp
         modalities={Modality(name): value for name, value in answer.modalities.items()},
         images=tuple(_saliency(image) for image in answer.images),
         words=tuple(WordWeight(**word.model_dump()) for word in answer.words),
-        observations=tuple(ObservationWeight(**observation.model_dump()) for observation in answer.observations),
+        observations=tuple(_observation(observation) for observation in answer.observations),
         methods=dict(answer.methods),
     )
+
+
+def _observation(answer: ObservationAnswer) -> ObservationWeight:
+    reference = None if answer.reference is None else Reference(**answer.reference.model_dump())
+    return ObservationWeight(**{**answer.model_dump(), "reference": reference})
 
 
 def _saliency(answer: SaliencyAnswer) -> ImageSaliency:

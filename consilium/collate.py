@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,22 @@ from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokeni
 
 from consilium import letterbox
 from consilium.errors import ArtifactError, InputError, with_reasons
-from consilium.features import LEAST_VALUES, Feature, demographic, fit_features, latest_plausible
+from consilium.features import (
+    LEAST_VALUES,
+    Aspect,
+    Course,
+    Feature,
+    Reading,
+    courses,
+    demographic,
+    fit_features,
+    side,
+)
 from consilium.letterbox import Letterbox
 from consilium.recipe import Recipe
-from consilium.study import Image, Modality, Note, Observation, Patient, Study, ViewPosition
-from consilium.variables import BUILT_IN
+from consilium.study import Image, Modality, Note, Patient, Study, ViewPosition
+from consilium.variable_records import variables_from_json, variables_to_json
+from consilium.variables import BUILT_IN, Variable, VariableTable
 from consilium.wordpiece import train_wordpiece
 
 _VIEWS = list(ViewPosition)
@@ -61,8 +72,10 @@ class Prepared:
     views : int64 [V]
     observations : float32 [A]
         Standardised; NaN where missing.
-    read : tuple of (Observation or None)
-        Which observation each feature was read from, [A]; None for age, sex and missing ones.
+    observation_codes : int64 [A]
+        What is no number: see `consilium.features.Feature.codes`; 0 where there is nothing of the kind.
+    read : tuple of (Course or None)
+        Which observations each feature was read from, [A]; None for age, sex and missing ones.
     study : Study
         As it came. `Piece.note` counts its notes, also those that were not read.
     """
@@ -73,7 +86,8 @@ class Prepared:
     letterboxes: tuple[Letterbox, ...]
     text: EncodedText
     observations: npt.NDArray[np.float32]
-    read: tuple[Observation | None, ...]
+    observation_codes: npt.NDArray[np.int64]
+    read: tuple[Course | None, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -101,6 +115,8 @@ class Batch:
     input_ids : int64 [B, L]
     observations : float32 [B, A]
         Standardised, 0 where missing.
+    observation_codes : int64 [B, A]
+        Categories, and which values are limits; 0 for a plain number and where missing.
     labels : float32 [B, F] or None
         NaN where unknown.
     """
@@ -111,6 +127,7 @@ class Batch:
     input_ids: Tensor
     text_mask: Tensor
     observations: Tensor
+    observation_codes: Tensor
     observation_mask: Tensor
     labels: Tensor | None = None
 
@@ -144,6 +161,8 @@ class Preprocessing:
     ----------
     features : tuple of Feature
         Inputs of the observation encoder, A of them.
+    variables : VariableTable
+        What the observations' variables are: the built-in ones, and those of the cohort.
     text_config : dict or None
         Hugging Face configuration of the text model; None where the recipe has no text.
     """
@@ -154,26 +173,36 @@ class Preprocessing:
         features: tuple[Feature, ...],
         tokenizer: PreTrainedTokenizerBase | None,
         text_config: dict[str, Any] | None,
+        variables: VariableTable = BUILT_IN,
     ) -> None:
         self.recipe = recipe
+        self.variables = variables
         self.features = features
         self.tokenizer = tokenizer
         self.text_config = text_config
 
+    @property
+    def read_variables(self) -> tuple[Variable, ...]:
+        """The variables that the model reads, in the order of the table."""
+        read = {feature.variable for feature in self.features}
+        return tuple(variable for variable in self.variables.values() if variable.name in read)
+
     # --- fitting -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def fit(cls, recipe: Recipe, studies: Iterable[Study]) -> Preprocessing:
+    def fit(cls, recipe: Recipe, studies: Iterable[Study], variables: VariableTable = BUILT_IN) -> Preprocessing:
         """Learn scaling and vocabulary from the training studies (their images are not looked at)."""
         studies = [_readable(study, recipe) for study in studies]
-        features = fit_features(studies) if Modality.OBSERVATIONS in recipe.modalities else ()
+        features: tuple[Feature, ...] = ()
+        if Modality.OBSERVATIONS in recipe.modalities:
+            features = fit_features(studies, variables, recipe.observations.history)
         if Modality.OBSERVATIONS in recipe.modalities and not features:
             rule = f"needs age, sex or a variable known for at least {LEAST_VALUES} training studies"
             raise InputError("recipe.modalities", Modality.OBSERVATIONS.value, rule)
         if Modality.TEXT not in recipe.modalities:
-            return cls(recipe, features, None, None)
+            return cls(recipe, features, None, None, variables)
         tokenizer, config = _fit_text(studies, recipe)
-        return cls(recipe, features, tokenizer, config)
+        return cls(recipe, features, tokenizer, config, variables)
 
     # --- one study ---------------------------------------------------------------------------------------------------
 
@@ -205,14 +234,15 @@ class Preprocessing:
         else:
             squares, boxes, views = [], (), []
         text, text_warnings = self._encode([(received.notes.index(note), note) for note in study.notes])
-        values, read, value_warnings = self._standardise(study.observations, study.patient)
+        numbers, codes, read, value_warnings = self._standardise(study)
         prepared = Prepared(
             study=received,
             images=np.stack(squares) if squares else np.zeros((0, side, side), np.uint16),
             views=np.array(views, np.int64),
             letterboxes=boxes,
             text=text,
-            observations=values,
+            observations=numbers,
+            observation_codes=codes,
             read=read,
             warnings=tuple(warnings + text_warnings + value_warnings),
         )
@@ -243,20 +273,43 @@ class Preprocessing:
         return EncodedText(np.array(ids[:longest], np.int64), tuple(pieces[:longest])), warnings
 
     def _standardise(
-        self, observations: Sequence[Observation], patient: Patient
-    ) -> tuple[npt.NDArray[np.float32], tuple[Observation | None, ...], list[str]]:
-        latest = latest_plausible(observations)
-        values = np.full(len(self.features), np.nan, np.float32)
-        read: list[Observation | None] = []
+        self, study: Study
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[Course | None, ...], list[str]]:
+        known = courses(study.observations)
+        numbers = np.full(len(self.features), np.nan, np.float32)
+        codes = np.zeros(len(self.features), np.int64)
+        read: list[Course | None] = []
         for position, feature in enumerate(self.features):
-            observation = latest.get(feature.name)
-            known = demographic(patient, feature.name) if observation is None else observation.value
-            read.append(observation)
-            if known is not None:
-                values[position] = feature.scale(known)
-        unknown = sorted(set(latest) - {feature.name for feature in self.features}) if self.features else []
-        warnings = [f"observation not read by this model: {BUILT_IN[name].display}" for name in unknown]
-        return values, tuple(read), warnings
+            course = known.get(feature.variable)
+            reading = None if course is None else feature.read(course, study.reference_time)
+            demographics = demographic(study.patient, feature.variable)
+            if demographics is not None:
+                reading = Reading(feature.scale(demographics))
+            read.append(course if reading is not None else None)
+            if reading is not None:
+                numbers[position], codes[position] = reading.number, reading.code
+        return numbers, codes, tuple(read), self._value_warnings(known)
+
+    def _value_warnings(self, known: Mapping[str, Course]) -> list[str]:
+        """What of the values is not read, or not read as it stands."""
+        if not self.features:
+            return []
+        values = {feature.variable: feature for feature in self.features if feature.aspect is Aspect.VALUE}
+        warnings = [
+            f"observation not read by this model: {self.variables[name].display}"
+            for name in sorted(set(known) - set(values))
+        ]
+        for name in sorted(set(known) & set(values)):
+            last, feature = known[name].last, values[name]
+            if feature.code(last):
+                continue
+            if feature.categorical:
+                rule = "no training study of this model had this category"
+                warnings.append(f"observation left out: {self.variables[name].display} {last.category}, {rule}")
+            elif side(last):
+                rule = "read as the limit itself, since no training study of this model had such a value"
+                warnings.append(f"{self.variables[name].display} {last.given_text}: {rule}")
+        return warnings
 
     # --- several studies ---------------------------------------------------------------------------------------------
 
@@ -278,6 +331,7 @@ class Preprocessing:
             input_ids[row, :said] = item.text.input_ids
             text_mask[row, :said] = True
         observations = np.stack([item.observations for item in items])
+        codes = np.stack([item.observation_codes for item in items])
         known = np.isfinite(observations)
         return Batch(
             images=torch.from_numpy(images),
@@ -286,6 +340,7 @@ class Preprocessing:
             input_ids=torch.from_numpy(input_ids),
             text_mask=torch.from_numpy(text_mask),
             observations=torch.from_numpy(np.where(known, observations, 0).astype(np.float32)),
+            observation_codes=torch.from_numpy(codes),
             observation_mask=torch.from_numpy(known),
             labels=None if labels is None else torch.from_numpy(np.asarray(labels, np.float32)),
         )
@@ -298,6 +353,7 @@ class Preprocessing:
         state = {
             "image_key": self.image_key,
             "features": [asdict(feature) for feature in self.features],
+            "variables": variables_to_json(self.variables, (feature.variable for feature in self.features)),
             "text_config": self.text_config,
         }
         (folder / "preprocessing.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -317,7 +373,9 @@ class Preprocessing:
         tokenizer = None
         if state["text_config"] is not None:
             tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        loaded = cls(recipe, tuple(Feature(**f) for f in state["features"]), tokenizer, state["text_config"])
+        features = tuple(Feature.from_json(feature) for feature in state["features"])
+        variables = variables_from_json(state["variables"])
+        loaded = cls(recipe, features, tokenizer, state["text_config"], variables)
         if loaded.image_key != state["image_key"]:
             raise ArtifactError(f"image preparation {state['image_key']} is not this version's {loaded.image_key}")
         return loaded
@@ -326,7 +384,8 @@ class Preprocessing:
     def digest(self) -> str:
         """SHA-256 over everything that was fitted."""
         vocabulary = sorted(self.tokenizer.get_vocab().items()) if self.tokenizer is not None else []
-        state = [self.image_key, [repr(feature) for feature in self.features], vocabulary]
+        variables = variables_to_json(self.variables)
+        state = [self.image_key, [repr(feature) for feature in self.features], vocabulary, variables]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 

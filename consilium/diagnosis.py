@@ -6,7 +6,7 @@ artifacts show. Arrays stay out of the JSON; the report and the service render t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -262,10 +262,23 @@ class WordWeight:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A value beside its reference interval, both in the variable's own unit."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    log_scale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ObservationWeight:
     """What one observation spoke for, in log-odds.
 
-    `variable` is a key of `consilium.variables`, or ``age`` or ``sex``; `value` and `unit` are as given by the caller.
+    `variable` is a key of `consilium.variables` or one of the cohort's own, ``age`` or ``sex``; `value` and `unit` are
+    as given by the caller. `aspect` tells what of the variable was weighed: its last ``value``, the ``age`` of that in
+    hours, or its ``change`` per day.
     """
 
     variable: str
@@ -273,6 +286,8 @@ class ObservationWeight:
     value: str
     unit: str
     weight: float
+    aspect: str = "value"
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -311,10 +326,7 @@ class FindingExplanation:
             "words": [
                 {"note": w.note, "start": w.start, "end": w.end, "text": w.text, "weight": w.weight} for w in self.words
             ],
-            "observations": [
-                {"variable": o.variable, "display": o.display, "value": o.value, "unit": o.unit, "weight": o.weight}
-                for o in self.observations
-            ],
+            "observations": [asdict(observation) for observation in self.observations],
             "methods": dict(self.methods or {}),
         }
 

@@ -38,6 +38,7 @@ from consilium.recipe import Recipe
 from consilium.referral import Grounds, refer, refer_finding
 from consilium.registry import resolve
 from consilium.study import Modality, Study, subset_key
+from consilium.variables import Variable, VariableTable
 
 NEIGHBOURS = 5
 """Training cases that an explanation shows."""
@@ -78,6 +79,8 @@ class Diagnostician:
     ----------
     acceptance : Acceptance or None
         What `accept` found; None before.
+    variables : VariableTable
+        What studies must be read with: the built-in variables, and those of the cohort that the model learned from.
     network : Network
         The model as its backend runs it; without gradients.
 
@@ -107,12 +110,15 @@ class Diagnostician:
         self.calibration = artifact.calibration
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
+        self.variables: VariableTable = artifact.preprocessing.variables
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
         self.model.settle()
         self.references = artifact.references
         self.acceptance: Acceptance | None = None
         self.backend = choose_backend(backend, self.device)
-        references = (self.preprocessing.collate([self.prepare(one.study())]) for one in self.references.studies)
+        references = (
+            self.preprocessing.collate([self.prepare(one.study(self.variables))]) for one in self.references.studies
+        )
         self.network = build_network(self.backend, self.model, threads, references)
 
     @classmethod
@@ -138,7 +144,7 @@ class Diagnostician:
         ModelFailure
             Where there are none.
         """
-        items = [self.prepare(reference.study()) for reference in self.references.studies]
+        items = [self.prepare(reference.study(self.variables)) for reference in self.references.studies]
         batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
         plain = self._plain()
         trained = [answer for batch in batches for answer in self._answers(batch, plain)]
@@ -146,6 +152,11 @@ class Diagnostician:
         served = [answer for batch in batches for answer in self._answers(batch, self.network)]
         self.acceptance = accept(self.backend, trained, served, tolerance)
         return self.acceptance
+
+    @property
+    def read_variables(self) -> tuple[Variable, ...]:
+        """The variables that the model reads."""
+        return self.preprocessing.read_variables
 
     def prepare(self, study: Study) -> Prepared:
         """What the model reads of `study`; `InputError` where that is nothing."""

@@ -79,7 +79,7 @@ class DiagnosisModel(nn.Module):
     recipe : Recipe
     findings : FindingSet
     preprocessing : Preprocessing
-        Says how many observation features there are and which text model.
+        Says which observation features there are and which text model.
     pretrained : bool
         Read the weights that the recipe names; False where they come from an artifact.
     """
@@ -100,7 +100,7 @@ class DiagnosisModel(nn.Module):
                 assert preprocessing.text_config is not None
                 encoder = TextEncoder(recipe.text, preprocessing.text_config, fusion.width, pretrained=pretrained)
             else:
-                features = len(preprocessing.features)
+                features = preprocessing.features
                 encoder = ObservationsEncoder(recipe.observations, features, fusion.width, fusion.heads, fusion.dropout)
             self.encoders[modality.value] = encoder
         self.fusion = FUSIONS[fusion.name](fusion, self.modalities, len(findings))
@@ -193,7 +193,8 @@ class DiagnosisModel(nn.Module):
                     embeddings = encoder.embed(batch.input_ids).detach().requires_grad_()
                 tokens[modality] = encoder(batch.input_ids, batch.text_mask, embeddings, dense.get(modality))
             elif isinstance(encoder, ObservationsEncoder):
+                observed = (batch.observations, batch.observation_codes)
                 if traced and batch.observation_mask.any():
-                    values = encoder.values(batch.observations).detach().requires_grad_()
-                tokens[modality] = encoder(batch.observations, batch.observation_mask, values)
+                    values = encoder.values(*observed).detach().requires_grad_()
+                tokens[modality] = encoder(*observed, batch.observation_mask, values)
         return tokens, image_map, embeddings, values

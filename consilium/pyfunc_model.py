@@ -27,6 +27,7 @@ from consilium.ingest.records import study_from_records
 from consilium.manifest import verify
 from consilium.pyfunc_signature import AGE, ARTIFACT, COLUMNS, IMAGES, NOTES, OBSERVATIONS, REFERENCE_TIME, SEX
 from consilium.study import Study
+from consilium.variables import VariableTable
 
 _Row = dict[str, Any]
 
@@ -55,7 +56,7 @@ class DiagnosisPyfunc(PythonModel):
         answers = []
         for number, row in enumerate(_rows(model_input)):
             try:
-                diagnosis = self._diagnostician.diagnose([_study(row)])[0]
+                diagnosis = self._diagnostician.diagnose([_study(row, self._diagnostician.variables)])[0]
             except InputError as error:
                 raise error.at(f"[{number}]") from None
             answers.append([diagnosis[name].probability for name in names])
@@ -73,7 +74,7 @@ def _missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
-def _study(row: _Row) -> Study:
+def _study(row: _Row, variables: VariableTable) -> Study:
     files = [_file(value, f"{IMAGES}[{i}]") for i, value in enumerate(_list(row.get(IMAGES, []), IMAGES))]
     patient = {key: row[key] for key in (AGE, SEX) if key in row}
     # In this process: worker processes would run a caller's script again, which may lack the usual guard.
@@ -84,6 +85,7 @@ def _study(row: _Row) -> Study:
         _records(row, OBSERVATIONS),
         patient,
         row.get(REFERENCE_TIME),
+        variables=variables,
     )
 
 

@@ -87,6 +87,8 @@ class ObservationsRecipe(_Section):
     """Hidden width of the numeric embedding of a value."""
     depth: int = Field(default=1, ge=0)
     """Transformer layers over the observation tokens."""
+    history: int = Field(default=1, ge=1, le=2)
+    """1: the last value of each variable; 2: also how old it is, and how it changed since the one before."""
 
 
 class FusionRecipe(_Section):

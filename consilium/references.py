@@ -30,6 +30,7 @@ from consilium.manifest import STUDIES
 from consilium.model import DiagnosisModel
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Study, subset_key
+from consilium.variables import BUILT_IN, VariableTable
 
 MOST = 256
 """Studies: they are asked whenever a model is loaded."""
@@ -43,7 +44,7 @@ class ReferenceStudy:
     request: DiagnoseRequest
     images: tuple[bytes, ...] = ()
 
-    def study(self) -> Study:
+    def study(self, variables: VariableTable = BUILT_IN) -> Study:
         """What ingest makes of it; `InputError` where that is nothing."""
         request = self.request
         return study_from_records(
@@ -52,6 +53,7 @@ class ReferenceStudy:
             [observation.model_dump() for observation in request.observations],
             None if request.patient is None else request.patient.model_dump(),
             request.reference_time,
+            variables=variables,
         )
 
 
@@ -97,7 +99,7 @@ class References:
         answers = []
         with torch.inference_mode():
             for reference in studies:
-                prepared = preprocessing.prepare(reference.study())
+                prepared = preprocessing.prepare(reference.study(preprocessing.variables))
                 logits = plain(preprocessing.collate([prepared])).fused.double().numpy()
                 answers.append(calibration.probabilities(logits, subset_key(prepared.present))[0])
         return cls(tuple(studies), np.round(answers, _DIGITS))

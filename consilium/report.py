@@ -30,11 +30,11 @@ from consilium.diagnosis import (
     Neighbour,
     Novelty,
     ObservationWeight,
+    Reference,
     WordWeight,
 )
 from consilium.findings import Finding
-from consilium.study import Image, Observation, Study
-from consilium.variables import BUILT_IN
+from consilium.study import Image, Study
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
@@ -82,7 +82,7 @@ def report_html(study: Study, explanation: Explanation) -> str:
     Parameters
     ----------
     study : Study
-        The study as it was given to `Diagnostician.explain`: images, notes and observations are shown from it.
+        The study as it was given to `Diagnostician.explain`: images and notes are shown from it.
     explanation : Explanation
         One tab per explained finding.
     """
@@ -199,7 +199,7 @@ def _tab(study: Study, finding: FindingExplanation, strongest: float) -> dict[st
             {"kind": note.kind.value, "time": note.time, "segments": _segments(note.text, number, finding.words)}
             for number, note in enumerate(study.notes)
         ],
-        "values": _values(study, finding.observations),
+        "values": _values(finding.observations),
         "steps": _steps(finding),
         "methods": finding.methods or {},
     }
@@ -264,41 +264,35 @@ def _segments(text: str, number: int, words: Sequence[WordWeight]) -> list[_Segm
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
-def _values(study: Study, weights: Sequence[ObservationWeight]) -> list[dict[str, Any]]:
+def _values(weights: Sequence[ObservationWeight]) -> list[dict[str, Any]]:
     strongest = max([abs(weight.weight) for weight in weights] + [_FAINT])
-    rows = []
-    for weight in sorted(weights, key=lambda w: -abs(w.weight)):
-        same = [o for o in study.observations if o.variable == weight.variable and not o.implausible]
-        shown = [o for o in same if o.given_text == weight.value and o.given_unit == weight.unit]
-        scale = _scale(shown[-1], study) if shown else None
-        rows.append({"weight": weight, "share": abs(weight.weight) / strongest, "scale": scale})
-    return rows
+    return [
+        {
+            "weight": weight,
+            "share": abs(weight.weight) / strongest,
+            "scale": None if weight.reference is None else _scale(weight.reference, weight.unit),
+        }
+        for weight in sorted(weights, key=lambda w: -abs(w.weight))
+    ]
 
 
-def _scale(observation: Observation, study: Study) -> dict[str, Any] | None:
+def _scale(reference: Reference, given_unit: str) -> dict[str, Any]:
     """Where the value lies beside its reference interval, as fractions of a bar that shows both with room around."""
-    variable = BUILT_IN[observation.variable]
-    interval = variable.normal_range(study.patient.sex)
-    if interval is None:
-        return None
-    low, high = interval
-    points = np.array([low, high, observation.value], float)
-    if variable.log_scale:
+    low, high, value = reference.low, reference.high, reference.value
+    points = np.array([low, high, value], float)
+    if reference.log_scale:
         points = np.log(np.maximum(points, max(high * 1e-3, 1e-9)))
         points[0] = max(points[0], points[1] - np.log(100))
     first, last = points.min(), points.max()
     room = 0.15 * max(last - first, 1e-9)
     where = (points - first + room) / (last - first + 2 * room)
-    flag = "high" if observation.value > high else "low" if observation.value < low else "normal"
     return {
         "low": float(where[0]),
         "high": float(where[1]),
         "at": float(where[2]),
-        "flag": flag,
-        "reference": measured(f"{low:g} to {high:g}", variable.unit),
-        "converted": measured(f"{observation.value:.3g}", variable.unit)
-        if observation.given_unit != variable.unit
-        else "",
+        "flag": "high" if value > high else "low" if value < low else "normal",
+        "reference": measured(f"{low:g} to {high:g}", reference.unit),
+        "converted": measured(f"{value:.3g}", reference.unit) if given_unit != reference.unit else "",
     }
 
 

@@ -136,7 +136,12 @@ def explanation_table(finding: FindingExplanation) -> RenderableType:
 
 
 def _measured(observation: ObservationWeight) -> str:
-    return f"{observation.display} {measured(observation.value, observation.unit)}"
+    value = f"{observation.display} {measured(observation.value, observation.unit)}"
+    reference = observation.reference
+    if reference is None:
+        return value
+    usual = f"{reference.low:g} to {reference.high:g}"
+    return f"{value} ({usual if reference.unit == observation.unit else measured(usual, reference.unit)})"
 
 
 def _listed(weights: list[tuple[str, float]], sign: int) -> str:

@@ -17,7 +17,7 @@ from consilium.schemas import DeploymentInformation, ModelIdentityAnswer, Refusa
 from consilium.study import Study
 from service.live_model import LiveModel
 from service.metrics import Metrics
-from service.model import Case, Model, Role, warm_up
+from service.model import Case, Model, Read, Role, warm_up
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,12 +91,12 @@ class Deployment:
         for live in self._live.values():
             await live.poll()
 
-    def case(self, study: Study) -> Case:
-        """`study`, prepared for the model that is to answer it."""
-        canary = self.loaded(Role.CANARY)
-        if canary is not None and patient_share(study) < self._settings.canary_share:
-            return Case.of(canary, study, Role.CANARY)
-        return Case.of(self.serving, study)
+    def case(self, read: Read) -> Case:
+        """What `read` gives, prepared for the model that is to answer it."""
+        serving, canary = self.serving, self.loaded(Role.CANARY)
+        if canary is not None and patient_share(read(serving.variables)) < self._settings.canary_share:
+            return Case.of(canary, read, Role.CANARY)
+        return Case.of(serving, read)
 
     def information(self) -> DeploymentInformation:
         """What `GET /v1/model` says of all this."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from consilium.diagnosis import Diagnosis, Explanation
@@ -23,6 +23,7 @@ from consilium.schemas import (
     ModelInformation,
     SimilarAnswer,
     SimilarRequest,
+    VariableInformation,
     parse_request,
 )
 from consilium.study import Image
@@ -198,6 +199,8 @@ class Engine:
                     "note_kinds": [kind.value for kind in recipe.inputs.note_kinds],
                     "before_hours": recipe.inputs.before_hours,
                     "after_hours": recipe.inputs.after_hours,
+                    "variables": [VariableInformation.of(variable) for variable in model.read_variables],
+                    "history": recipe.observations.history,
                 },
                 "limits": {
                     "body_bytes": settings.max_body_bytes,
@@ -221,7 +224,7 @@ class Engine:
         with self.metrics.stage("record"), tracing.stage("record"):
             answered = await self.recorder.record(draft, case, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
-        self._shadow.hear(draft, case.prepared.study)
+        self._shadow.hear(draft, case.read)
         return answered
 
     async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
@@ -232,7 +235,8 @@ class Engine:
             return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
 
     def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
-        return self._deployment.case(self._intake.study(images, request))
+        # Serving model, canary and shadow mostly know the same variables.
+        return self._deployment.case(cache(partial(self._intake.study, images, request)))
 
     def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
         self.metrics.batch_size.labels("diagnose").observe(len(cases))

@@ -131,6 +131,23 @@ MODEL: dict[str, Any] = {
         "note_kinds": ["history", "indication"],
         "before_hours": 72.0,
         "after_hours": 0.0,
+        "variables": [
+            {
+                "name": "grip_strength",
+                "display": "Grip strength",
+                "kind": "numeric",
+                "codes": [{"code": "GRIP", "system": "local", "unit": "kg", "display": "Grip strength"}],
+                "unit": "kg",
+                "categories": [],
+                "ordered": False,
+                "normal_categories": [],
+                "reference": [16.0, 60.0],
+                "reference_female": [16.0, 40.0],
+                "reference_male": [27.0, 60.0],
+                "plausible": [0.0, 120.0],
+            }
+        ],
+        "history": 1,
     },
     "limits": {
         "body_bytes": 134217728,

@@ -9,6 +9,7 @@ from consilium.ingest.limits import Limits
 from consilium.ingest.records import study_from_records
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Image, Study
+from consilium.variables import BUILT_IN, VariableTable
 from service.form import IMAGES
 from service.settings import Settings
 
@@ -64,8 +65,8 @@ class Intake:
             for future in futures:
                 future.cancel()
 
-    def study(self, images: list[Image], request: DiagnoseRequest) -> Study:
-        """The Study of one request. Reading units takes time: not for the event loop.
+    def study(self, images: list[Image], request: DiagnoseRequest, variables: VariableTable = BUILT_IN) -> Study:
+        """The Study of one request, read with a model's `variables`. Units take time: not for the event loop.
 
         Raises
         ------
@@ -77,5 +78,6 @@ class Intake:
             [observation.model_dump() for observation in request.observations],
             None if request.patient is None else request.patient.model_dump(),
             request.reference_time,
+            variables=variables,
             limits=self._limits,
         )

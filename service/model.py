@@ -7,10 +7,10 @@ another, so a `Case` carries the model that must answer it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from consilium.errors import ModelFailure
 from consilium.findings import FindingSet
 from consilium.recipe import Recipe
 from consilium.study import Image, Note, NoteKind, Patient, Sex, Study
+from consilium.variables import Variable, VariableTable
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Model(Protocol):
     identity: ModelIdentity
     recipe: Recipe
     findings: FindingSet
+    variables: VariableTable
+
+    @property
+    def read_variables(self) -> Sequence[Variable]: ...
 
     @property
     def audit(self) -> AuditVerdict: ...
@@ -71,18 +76,23 @@ class Model(Protocol):
     def similar_prepared(self, item: Prepared, count: int) -> Explanation: ...
 
 
+Read: TypeAlias = Callable[[VariableTable], Study]
+"""Reads what a caller sent: which codes mean something depends on the model that is to answer."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A study as `model` reads it, and as what the model answers it."""
+    """A study as `model` reads it, and as what the model answers it; `read` reads it for another model."""
 
     model: Model
     prepared: Prepared
+    read: Read
     role: Role = Role.SERVING
 
     @classmethod
-    def of(cls, model: Model, study: Study, role: Role = Role.SERVING) -> Case:
-        """`study` prepared for `model`; `InputError` where the model reads nothing of it."""
-        return cls(model, model.prepare(study), role)
+    def of(cls, model: Model, read: Read, role: Role = Role.SERVING) -> Case:
+        """What `read` gives, prepared for `model`; `InputError` where the model reads nothing of it."""
+        return cls(model, model.prepare(read(model.variables)), read, role)
 
     def explain(self, findings: Sequence[str] | None, level: str) -> Explanation:
         return self.model.explain_prepared(self.prepared, findings, level)

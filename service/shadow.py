@@ -15,10 +15,9 @@ from uuid import uuid4
 
 from consilium.diagnosis import Diagnosis
 from consilium.errors import InputError
-from consilium.study import Study
 from service.live_model import give_way
 from service.metrics import Metrics
-from service.model import Case, Model, Role, diagnose
+from service.model import Case, Model, Read, Role, diagnose
 from service.record.entries import Draft
 
 logger = logging.getLogger("consilium.service")
@@ -47,7 +46,7 @@ class Shadow:
         self._model = model
         self._metrics = metrics
         self._record = record
-        self._waiting: asyncio.Queue[tuple[Draft, Study]] = asyncio.Queue(most_waiting)
+        self._waiting: asyncio.Queue[tuple[Draft, Read]] = asyncio.Queue(most_waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=give_way)
         self._listening: asyncio.Task[None] | None = None
 
@@ -62,36 +61,36 @@ class Shadow:
             await asyncio.gather(self._listening, return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def hear(self, draft: Draft, study: Study) -> None:
-        """A study that was answered as `draft` says; dropped where too many wait."""
+    def hear(self, draft: Draft, read: Read) -> None:
+        """What was answered as `draft` says, as `read` gives it; dropped where too many wait."""
         if self._listening is None or self._model() is None:
             return
         try:
-            self._waiting.put_nowait((replace(draft, claim=None, result_id=uuid4(), latencies_ms={}), study))
+            self._waiting.put_nowait((replace(draft, claim=None, result_id=uuid4(), latencies_ms={}), read))
         except asyncio.QueueFull:
             self._metrics.shadow_dropped.inc()
 
     async def _listen(self) -> None:
         while True:
-            draft, study = await self._waiting.get()
+            draft, read = await self._waiting.get()
             try:
-                await self._answer(draft, study)
+                await self._answer(draft, read)
             except Exception as error:
                 self._metrics.shadow_failed.inc()
                 # What a study's own fault is, the serving model's caller was told.
                 if not isinstance(error, InputError):
                     logger.exception("the shadow model gave no answer")
 
-    async def _answer(self, draft: Draft, study: Study) -> None:
+    async def _answer(self, draft: Draft, read: Read) -> None:
         model = self._model()
         if model is None:
             return
         with draft.stage("diagnose"), self._metrics.stage("shadow"):
-            case, diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, study)
+            case, diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, read)
         await self._record(draft, case, diagnosis)
         self._metrics.answered(Role.SHADOW, diagnosis)
 
 
-def _diagnosed(model: Model, study: Study) -> tuple[Case, Diagnosis]:
-    case = Case.of(model, study, Role.SHADOW)
+def _diagnosed(model: Model, read: Read) -> tuple[Case, Diagnosis]:
+    case = Case.of(model, read, Role.SHADOW)
     return case, diagnose([case])[0]

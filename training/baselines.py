@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 
 from consilium.recipe import InputRecipe
 from consilium.study import Observation, Sex, Study
-from consilium.variables import BUILT_IN
+from consilium.variables import Variable, VariableTable
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.splits import Fold, Indices, patient_folds
 
@@ -85,7 +85,7 @@ def baseline_predictions(
     if len(images) != len(cohort) or has_image.shape != (len(cohort),):
         raise ValueError(f"images {images.shape} and has_image {has_image.shape} must have one row per study")
     studies = [readable_study(record, inputs or InputRecipe()) for record in cohort.records]
-    values, image = _values_witness(studies, seed), _image_witness(images, has_image)
+    values, image = _values_witness(studies, cohort.variables, seed), _image_witness(images, has_image)
     witnesses = {"values_gradient_boosting": values, "image_hog": image, "note_tfidf": _note_witness(studies)}
     targets = _Targets(cohort.labels, cohort.findings.exclusive, cohort.patient_ids)
     outputs = {name: np.full(targets.labels.shape, np.nan) for name in NAMES}
@@ -105,8 +105,8 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
     return replace(study, notes=tuple(note for note in study.notes if note.kind in inputs.note_kinds))
 
 
-def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
-    column = {name: number for number, name in enumerate(BUILT_IN)}
+def _values_witness(studies: Sequence[Study], variables: VariableTable, seed: int) -> _Witness:
+    column = {name: number for number, name in enumerate(_value_columns(variables))}
     features = np.full((len(studies), len(column) + 3), np.nan)
     # A constant, which tells nothing, for studies of which nothing was measured.
     features[:, -3] = 0
@@ -115,7 +115,8 @@ def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
         features[row, -1] = {Sex.FEMALE: 0.0, Sex.MALE: 1.0}.get(study.patient.sex, np.nan)
         for observation in sorted(study.observations, key=_when):
             if not observation.implausible:
-                features[row, column[observation.variable]] = observation.value
+                for name, value in _value_cells(observation, variables[observation.variable]):
+                    features[row, column[name]] = value
 
     def classifier() -> Pipeline:
         boosting = HistGradientBoostingClassifier(
@@ -130,6 +131,22 @@ def _values_witness(studies: Sequence[Study], seed: int) -> _Witness:
         return make_pipeline(ColumnTransformer([("measured", "passthrough", _measured)]), boosting)
 
     return _Witness(features, np.ones(len(studies), bool), classifier)
+
+
+def _value_columns(variables: VariableTable) -> list[str]:
+    """One for each variable: its number, or its place in the order. One for each category where these have no order."""
+    return [name for variable in variables.values() for name in (_category_columns(variable) or [variable.name])]
+
+
+def _category_columns(variable: Variable) -> list[str]:
+    return [] if variable.ordered else [f"{variable.name}={category}" for category in variable.categories]
+
+
+def _value_cells(observation: Observation, variable: Variable) -> list[tuple[str, float]]:
+    columns = _category_columns(variable)
+    if not columns:
+        return [(variable.name, observation.value)]
+    return [(name, float(name == f"{variable.name}={observation.category}")) for name in columns]
 
 
 def _measured(features: npt.NDArray[np.float64]) -> Indices:

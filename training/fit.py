@@ -157,7 +157,8 @@ def fit(
     KeyboardInterrupt
         After a clean shutdown.
     """
-    preprocessing = Preprocessing.fit(recipe, (cached.studies[row] for row in train.tolist()))
+    studies = (cached.studies[row] for row in train.tolist())
+    preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
     taught = _taught(cached, recipe, teachers)
     task = _Task(cached, recipe, preprocessing, train, validation, folder, epochs or recipe.training.epochs, taught)
     module = task.module()

@@ -13,6 +13,7 @@ from consilium.calibration import Calibration
 from consilium.collate import Preprocessing
 from consilium.novelty import NoveltyDetector
 from consilium.recipe import Recipe
+from consilium.variable_records import own_variables
 from training.datamodule import CachedCohort
 from training.evaluation import Evaluation
 from training.faithfulness import measure_faithfulness
@@ -114,7 +115,8 @@ def _subgroups(evaluation: Evaluation, cached: CachedCohort, bootstrap: int, see
     records = cached.cohort.records
     place = {record.study_id: row for row, record in enumerate(records)}
     rows = [place[study] for study in evaluation.study_ids.tolist()]
-    groups = study_groups([records[row] for row in rows], [cached.studies[row] for row in rows])
+    own = own_variables(cached.cohort.variables)
+    groups = study_groups([records[row] for row in rows], [cached.studies[row] for row in rows], own)
     tables = subgroup_tables(evaluation, groups, bootstrap=bootstrap, seed=seed)
     return {name: table for name, table in tables.items() if len(table)}
 

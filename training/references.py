@@ -8,6 +8,7 @@ note. The same recipe and scaling give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from io import BytesIO
 
 import numpy as np
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from PIL import Image as Picture
 
 from consilium.collate import Preprocessing
-from consilium.features import Feature
+from consilium.features import DEMOGRAPHICS, Aspect, Feature
 from consilium.references import ReferenceStudy
 from consilium.schemas import DiagnoseRequest
 from consilium.study import Modality, NoteKind, nonempty_subsets
-from consilium.variables import BUILT_IN
+from consilium.variables import BUILT_IN, Variable
 from training.cohorts.phantom.note import render_note, render_report
 from training.cohorts.phantom.radiograph import render_radiograph
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
@@ -31,6 +32,10 @@ _SEED = 20_240_501
 _SIDES = (64, 160)
 """Least and most rows of an image: a larger one adds bytes, and nothing that these studies are to show."""
 _SIGNIFICANT = 4
+_LIMITS = 0.2
+"""Share of the values that are sent as limits, where training studies had some."""
+_MOMENT = datetime(2024, 5, 1, 12)
+"""Reference time, where a model looks at times."""
 
 
 def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...]:
@@ -49,7 +54,7 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
         if Modality.TEXT in subset:
             records["notes"] = _notes(design, drawn, recipe.inputs.note_kinds)
         if Modality.OBSERVATIONS in subset:
-            records |= _values(preprocessing.features, rng)
+            records |= _values(preprocessing, rng, stream(design, number, "values"))
         images = _images(design, drawn, 1 + number // len(subsets) % 2) if Modality.IMAGE in subset else ()
         studies.append(ReferenceStudy(DiagnoseRequest.model_validate(records), images))
     return tuple(studies)
@@ -82,28 +87,55 @@ def _notes(design: Design, drawn: Drawn, kinds: Sequence[NoteKind]) -> list[dict
     return [{"kind": kind.value, "text": texts[kind]} for kind in kinds]
 
 
-def _values(features: Sequence[Feature], rng: np.random.Generator) -> dict[str, object]:
-    """Observations and patient: each feature with two chances of three, and of the variables at least one."""
+def _values(preprocessing: Preprocessing, rng: np.random.Generator, more: np.random.Generator) -> dict[str, object]:
+    """Observations and patient: each value with two chances of three, and of the variables at least one.
+
+    What is no plain number is drawn from `more`: categories, limits, and earlier values where the model reads them.
+    """
+    features = [feature for feature in preprocessing.features if feature.aspect is Aspect.VALUE]
     there = rng.random(len(features)) < 2 / 3
-    variables = [place for place, feature in enumerate(features) if feature.name in BUILT_IN]
+    variables = [place for place, feature in enumerate(features) if feature.name not in DEMOGRAPHICS]
     there[variables[int(rng.integers(len(variables)))] if variables else 0] = True
     # Ingest takes no study of age and sex alone: a model of nothing else is asked with a value that it leaves out.
-    observations = [] if variables else [_observation("crp", 5.0)]
+    observations = [] if variables else [_observation(BUILT_IN["crp"], 5.0)]
     patient: dict[str, object] = {}
     for feature, is_there, draw in zip(features, there.tolist(), rng.normal(size=len(features)).tolist(), strict=True):
         if not is_there:
             continue
-        scaled = feature.mean + draw * feature.sd
         if feature.name == "sex":
             patient["sex"] = "F" if draw > 0 else "M"
         elif feature.name == "age":
-            patient["age"] = float(np.clip(round(scaled), 0, 110))
+            patient["age"] = float(np.clip(round(feature.unscale(draw)), 0, 110))
         else:
-            observations.append(_observation(feature.name, scaled if feature.floor is None else float(np.exp(scaled))))
-    return {"observations": observations, "patient": patient or None}
+            observations += _observations(preprocessing, feature, draw, more)
+    timed = {"reference_time": _MOMENT.isoformat()} if preprocessing.recipe.observations.history > 1 else {}
+    return {"observations": observations, "patient": patient or None, **timed}
 
 
-def _observation(name: str, value: float) -> dict[str, object]:
-    variable = BUILT_IN[name]
+def _observations(
+    preprocessing: Preprocessing, feature: Feature, draw: float, rng: np.random.Generator
+) -> list[dict[str, object]]:
+    """The value of `feature` that `draw` standard deviations lead to; with its history, one before it as well."""
+    variable = preprocessing.variables[feature.variable]
+    if preprocessing.recipe.observations.history < 2:
+        return [_drawn(variable, feature, draw, rng)]
+    window = preprocessing.recipe.inputs.before_hours
+    hours = sorted((rng.random(2) * window).tolist(), reverse=True)
+    return [
+        _drawn(variable, feature, number, rng) | {"time": (_MOMENT - timedelta(hours=round(ago, 1))).isoformat()}
+        for ago, number in zip(hours, (float(rng.normal()), draw), strict=True)
+    ]
+
+
+def _drawn(variable: Variable, feature: Feature, draw: float, rng: np.random.Generator) -> dict[str, object]:
+    if feature.categorical:
+        return {"code": variable.code, "value": str(rng.choice(feature.codes)), "unit": ""}
+    observation = _observation(variable, feature.unscale(draw))
+    if feature.codes and rng.random() < _LIMITS:
+        observation["value"] = f"{rng.choice(feature.codes)}{observation['value']}"
+    return observation
+
+
+def _observation(variable: Variable, value: float) -> dict[str, object]:
     plausible = float(np.clip(value, variable.plausible_low, variable.plausible_high))
     return {"code": variable.code, "value": float(f"{plausible:.{_SIGNIFICANT}g}"), "unit": variable.unit}

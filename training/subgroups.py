@@ -14,7 +14,9 @@ from fairlearn.metrics import MetricFrame
 from sklearn.metrics import roc_auc_score
 
 from consilium.calibration import patient_bootstrap
+from consilium.features import Course, courses
 from consilium.study import Study, ViewPosition
+from consilium.variables import Variable
 from training.cohorts.cohort import StudyRecord
 from training.comparisons import estimate_columns
 from training.evaluation import AS_PRESENT, Evaluation
@@ -28,7 +30,9 @@ _VIEWS = {ViewPosition.AP_SUPINE: "AP supine", ViewPosition.LATERAL: "lateral", 
 _METRICS = ("auroc", "sensitivity", "specificity")
 
 
-def study_groups(records: Sequence[StudyRecord], studies: Sequence[Study]) -> dict[str, npt.NDArray[np.str_]]:
+def study_groups(
+    records: Sequence[StudyRecord], studies: Sequence[Study], variables: Sequence[Variable] = ()
+) -> dict[str, npt.NDArray[np.str_]]:
     """Sex, age band, view and source of each study, [N] each; ``unknown`` where that is not known.
 
     Parameters
@@ -36,7 +40,25 @@ def study_groups(records: Sequence[StudyRecord], studies: Sequence[Study]) -> di
     records : sequence of StudyRecord
     studies : sequence of Study
         The same studies with their images.
+    variables : sequence of Variable
+        Of the cohort: its categorical ones make groups, too.
     """
+    known = [courses(study.observations) for study in studies]
+    return {
+        **_usual_groups(records, studies),
+        **{
+            variable.display: np.array([_category(known_of_study.get(variable.name)) for known_of_study in known])
+            for variable in variables
+            if variable.categories
+        },
+    }
+
+
+def _category(course: Course | None) -> str:
+    return "unknown" if course is None or course.last.category is None else course.last.category
+
+
+def _usual_groups(records: Sequence[StudyRecord], studies: Sequence[Study]) -> dict[str, npt.NDArray[np.str_]]:
     return {
         "sex": np.array([record.patient.sex.name.lower() for record in records]),
         "age": np.array([_band(record.patient.age) for record in records]),

@@ -16,10 +16,11 @@ from consilium.encoded_text import decode_text
 from consilium.environment import Variable
 from consilium.errors import InputError
 from consilium.study import NoteKind
+from consilium.variables import BUILT_IN, VariableTable
 
 if TYPE_CHECKING:
     from consilium.diagnosis import Explanation
-    from consilium.study import Study
+    from consilium.study import Image, Study
 
 _COLUMNS = ("code", "value", "unit", "time")
 _NOTE_RULE = f"must read KIND=TEXT or KIND=@FILE with a kind of {', '.join(NoteKind)}"
@@ -69,10 +70,9 @@ def diagnose(
     if url is not None and model is None:
         explanation = _ask(url, token, images, records, {"findings": finding or None, "level": level})
         # Only the page shows what was sent.
-        study = None if report is None else read_study(images, records)
+        study = None if report is None else read_study(decode(images), records)
     elif url is None and model is not None:
-        study = read_study(images, records)
-        explanation = _explain(model, device, study, finding or None, level)
+        study, explanation = _explain(model, device, images, records, finding or None, level)
     else:
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
@@ -117,30 +117,40 @@ def read_records(
     }
 
 
-def read_study(images: Sequence[Path], records: Records) -> Study:
-    """The study that images and records make.
+def decode(images: Sequence[Path]) -> list[Image]:
+    """The decoded files; `InputError` names the one that cannot be."""
+    from consilium.ingest.decode_pool import DecodePool
+
+    if not images:
+        return []
+    with DecodePool(1) as pool:
+        return [pool.decode(path, f"images[{number}]") for number, path in enumerate(images)]
+
+
+def read_study(images: Sequence[Image], records: Records, variables: VariableTable = BUILT_IN) -> Study:
+    """The study that images and records make, of the `variables` that a model knows.
 
     Raises
     ------
     InputError
         Names the option or the record.
     """
-    from consilium.ingest.decode_pool import DecodePool
     from consilium.ingest.records import study_from_records
 
-    decoded = []
-    if images:
-        with DecodePool(1) as pool:
-            decoded = [pool.decode(path, f"images[{number}]") for number, path in enumerate(images)]
-    return study_from_records(decoded, **records)
+    return study_from_records(images, **records, variables=variables)
 
 
-def _explain(model: str, device: str, study: Study, findings: Sequence[str] | None, level: str) -> Explanation:
+def _explain(
+    model: str, device: str, images: Sequence[Path], records: Records, findings: Sequence[str] | None, level: str
+) -> tuple[Study, Explanation]:
     from consilium.diagnostician import Diagnostician
     from consilium.threads import limit_threads
 
+    decoded = decode(images)
     limit_threads()
-    return Diagnostician.load(model, device).explain(study, findings, level)
+    diagnostician = Diagnostician.load(model, device)
+    study = read_study(decoded, records, diagnostician.variables)
+    return study, diagnostician.explain(study, findings, level)
 
 
 def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, asked: dict[str, Any]) -> Explanation:

@@ -154,15 +154,20 @@ class Case:
 
     def log_odds_with_words(self, mask: Tensor) -> Floats:
         """Calibrated log-odds [N, F] where only the word pieces of `mask` (bool [N, L]) are read."""
-        return self._masked(Modality.TEXT, self.batch.input_ids, mask)
+        return self._masked(Modality.TEXT, (self.batch.input_ids,), mask)
 
     def log_odds_with_values(self, mask: Tensor) -> Floats:
         """Calibrated log-odds [N, F] where only the features of `mask` (bool [N, A]) are known."""
-        return self._masked(Modality.OBSERVATIONS, self.batch.observations, mask)
+        return self._masked(Modality.OBSERVATIONS, (self.batch.observations, self.batch.observation_codes), mask)
 
-    def _masked(self, modality: Modality, inputs: Tensor, mask: Tensor) -> Floats:
+    def _masked(self, modality: Modality, inputs: Sequence[Tensor], mask: Tensor) -> Floats:
         encoder = self.model.encoders[modality.value]
-        return self._altered(modality, lambda rows: encoder(inputs.expand(len(mask[rows]), -1), mask[rows]), len(mask))
+
+        def encode(rows: slice) -> Tokens:
+            here = mask[rows]
+            return encoder(*(tensor.expand(len(here), -1) for tensor in inputs), here)
+
+        return self._altered(modality, encode, len(mask))
 
     def _altered(self, modality: Modality, encode: Callable[[slice], Tokens], rows: int) -> Floats:
         """Log-odds of altered copies; one in which nothing of `modality` is left counts as a study without it."""

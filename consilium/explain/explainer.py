@@ -96,7 +96,7 @@ def _named(
         words = weighed(case.words, weights[WORDS])
     if VALUES in weights:
         by_feature = dict(zip(case.known, weights[VALUES].tolist(), strict=True))
-        observations = observation_weights(case.prepared, case.preprocessing.features, by_feature)
+        observations = observation_weights(case.prepared, case.preprocessing, by_feature)
     return images, words, observations
 
 

@@ -1,22 +1,28 @@
-"""What each observation spoke for. Every method gives float [P, K]: P findings, the K features that the case knows."""
+"""What each observation spoke for. Every method gives float [P, K]: P findings, the K features that the case knows.
+
+A value and what is no number of it (its category, that it is a limit) are one feature; how old it is and how it changed
+are features of their own. Shapley values and leaving out compare with the feature not being known at all, a category
+as a number; the gradient compares with the average patient.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from consilium.collate import Prepared
-from consilium.diagnosis import ObservationWeight
+from consilium.collate import Prepared, Preprocessing
+from consilium.diagnosis import ObservationWeight, Reference
 from consilium.encoders.observations import ObservationsEncoder
 from consilium.explain.case import VALUES, Case, Floats
 from consilium.explain.modalities import shapley_weights
-from consilium.features import Feature
-from consilium.study import Modality
-from consilium.variables import BUILT_IN
+from consilium.features import Aspect, Course, Feature
+from consilium.study import Modality, Observation, Sex
+from consilium.variables import Variable, VariableTable
 
 MOST_EXACT = 8
 """Values up to which Shapley values are exact; beyond, they are sampled."""
@@ -26,18 +32,24 @@ _SEED = 0
 
 
 def observation_weights(
-    prepared: Prepared, features: tuple[Feature, ...], weights: Mapping[int, float]
+    prepared: Prepared, preprocessing: Preprocessing, weights: Mapping[int, float]
 ) -> tuple[ObservationWeight, ...]:
     """`weights` by feature position, named as the caller sent the values."""
-    return tuple(_named(prepared, position, features[position].name, weight) for position, weight in weights.items())
+    features, variables = preprocessing.features, preprocessing.variables
+    return tuple(
+        _named(prepared, position, features[position], variables, weight) for position, weight in weights.items()
+    )
 
 
 def gradient_x_value(case: Case, positions: Sequence[int]) -> Floats:
-    """Gradient × (value's vector - that of the average patient), both as they enter the value's token."""
+    """Gradient × (value's vector - that of the average patient), both as they enter the value's token.
+
+    The average patient has the mean number, and of the categories a mixture by their shares in the training studies:
+    what a rare category adds is weighed against what most patients have.
+    """
     encoder = case.model.encoders[Modality.OBSERVATIONS.value]
     assert isinstance(encoder, ObservationsEncoder)
-    typical = encoder.values(torch.zeros_like(case.batch.observations)).detach()
-    apart = case.traced[VALUES].detach() - typical
+    apart = case.traced[VALUES].detach() - encoder.average_values().detach()
     weights = [(apart * case.gradients(p)[VALUES]).sum(-1)[0].float().cpu().numpy() for p in positions]
     return np.stack(weights).astype(np.float64)[:, list(case.known)]
 
@@ -88,12 +100,45 @@ def _values_of(case: Case, heard: npt.NDArray[np.bool_]) -> Floats:
     return case.log_odds_with_values(torch.from_numpy(mask).to(case.batch.observation_mask.device))
 
 
-def _named(prepared: Prepared, position: int, name: str, weight: float) -> ObservationWeight:
-    observation = prepared.read[position]
-    patient = prepared.study.patient
-    if observation is not None:
-        display = BUILT_IN[name].display
-        return ObservationWeight(name, display, observation.given_text, observation.given_unit, weight)
-    if name == "age":
-        return ObservationWeight(name, "Age", f"{patient.age:g}", "a", weight)
-    return ObservationWeight(name, "Sex", patient.sex.value, "", weight)
+def _named(
+    prepared: Prepared, position: int, feature: Feature, variables: VariableTable, weight: float
+) -> ObservationWeight:
+    course, patient = prepared.read[position], prepared.study.patient
+    if course is None:
+        if feature.variable == "age":
+            return ObservationWeight("age", "Age", f"{patient.age:g}", "a", weight)
+        return ObservationWeight("sex", "Sex", patient.sex.value, "", weight)
+    variable = variables[feature.variable]
+    display, value, unit = _ASPECTS[feature.aspect](course, variable, prepared.study.reference_time)
+    reference = _reference(course.last, variable, patient.sex) if feature.aspect is Aspect.VALUE else None
+    return ObservationWeight(variable.name, display, value, unit, weight, feature.aspect.value, reference)
+
+
+def _last(course: Course, variable: Variable, reference_time: datetime | None) -> tuple[str, str, str]:
+    del reference_time
+    return variable.display, course.last.given_text, course.last.given_unit
+
+
+def _age(course: Course, variable: Variable, reference_time: datetime | None) -> tuple[str, str, str]:
+    return f"{variable.display}, measured before", f"{course.hours_old(reference_time):.3g}", "h"
+
+
+def _change(course: Course, variable: Variable, reference_time: datetime | None) -> tuple[str, str, str]:
+    del reference_time
+    assert course.before is not None
+    assert course.days_apart is not None
+    display = f"{variable.display}, change per day"
+    if course.last.category is not None:
+        return display, f"{course.before.category} to {course.last.category}", ""
+    return display, f"{(course.last.value - course.before.value) / course.days_apart:+.3g}", variable.unit
+
+
+_ASPECTS = {Aspect.VALUE: _last, Aspect.AGE: _age, Aspect.CHANGE: _change}
+"""What is shown of each aspect: its name, value and unit."""
+
+
+def _reference(observation: Observation, variable: Variable, sex: Sex) -> Reference | None:
+    interval = variable.normal_range(sex)
+    if interval is None:
+        return None
+    return Reference(observation.value, *interval, variable.unit, variable.log_scale)

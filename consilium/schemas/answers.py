@@ -6,6 +6,7 @@ only the service knows.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from consilium.schemas.wire import Wire
+from consilium.variables import Variable
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A probability, or a share of something."""
@@ -151,6 +153,16 @@ class WordAnswer(Wire):
     weight: float
 
 
+class ReferenceAnswer(Wire):
+    """A value beside its reference interval, both in the unit that the variable is kept in."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    log_scale: bool = Field(description="Spread over decades: to be drawn by its logarithm.")
+
+
 class ObservationAnswer(Wire):
     """What one observation spoke for, in log-odds."""
 
@@ -159,6 +171,14 @@ class ObservationAnswer(Wire):
     value: str
     unit: str
     weight: float
+    aspect: Literal["value", "age", "change"] = Field(
+        default="value",
+        description="What of the variable was weighed: its last value, how old that is, or how it changed since the "
+        "one before.",
+    )
+    reference: ReferenceAnswer | None = Field(
+        default=None, description="Null where the variable has no reference interval."
+    )
 
 
 class FindingExplanationAnswer(Wire):
@@ -209,6 +229,59 @@ class FindingInformation(Wire):
     code: str | None
 
 
+Interval = tuple[float, float]
+
+
+class CodeInformation(Wire):
+    """A code under which a variable is accepted."""
+
+    code: str
+    system: str = Field(description="`LOINC`, or `local` for a code of the cohort that the model learned from.")
+    unit: str = Field(description="UCUM unit of its values; others that convert are accepted. Empty for categories.")
+    display: str
+
+
+class VariableInformation(Wire):
+    """A laboratory value, vital sign or other variable that the model reads."""
+
+    name: str
+    display: str
+    kind: Literal["numeric", "categorical", "yes_no"]
+    codes: tuple[CodeInformation, ...]
+    unit: str = Field(description="UCUM unit in which the value is kept and read; empty for categories.")
+    categories: tuple[str, ...] = Field(description="Accepted values, lowest first where they have an order.")
+    ordered: bool
+    normal_categories: tuple[str, ...]
+    reference: Interval | None = Field(description="Adult reference interval in `unit`, both sexes together.")
+    reference_female: Interval | None = Field(description="Where it differs.")
+    reference_male: Interval | None = Field(description="Where it differs.")
+    plausible: tuple[float | None, float | None] = Field(
+        description="A living patient's value lies within; others are not read. Null: no limit."
+    )
+
+    @classmethod
+    def of(cls, variable: Variable) -> VariableInformation:
+        """What is told of `variable`."""
+        low, high = variable.plausible_low, variable.plausible_high
+        return cls(
+            name=variable.name,
+            display=variable.display,
+            kind=variable.kind.value,
+            codes=tuple(
+                CodeInformation(code=c.code, system=c.system, unit=c.unit, display=c.long_name or variable.display)
+                for c in variable.codes
+            ),
+            unit=variable.unit,
+            categories=variable.categories,
+            ordered=variable.ordered,
+            normal_categories=variable.normal_categories,
+            reference=variable.reference,
+            reference_female=variable.female,
+            reference_male=variable.male,
+            plausible=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
+        )
+
+
 class InputInformation(Wire):
     """Which records the model reads."""
 
@@ -216,6 +289,13 @@ class InputInformation(Wire):
     note_kinds: tuple[str, ...]
     before_hours: float
     after_hours: float
+    variables: tuple[VariableInformation, ...] = Field(
+        description="What it reads of the observations. Other codes are left out with a warning."
+    )
+    history: int = Field(
+        description="1: the last value of each variable; 2: also how old it is, and how it changed since the one "
+        "before."
+    )
 
 
 class LimitInformation(Wire):

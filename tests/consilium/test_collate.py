@@ -45,7 +45,10 @@ def test_the_latest_plausible_observation_is_read(preprocessing: Preprocessing) 
     values = (crp(5, None), crp(10, -3), crp(20, -2), crp(40, -1, implausible=True), crp(80, 1))
     study = replace(tiny_study(1), observations=values)
     prepared = preprocessing.prepare(study)
-    assert prepared.read[2] is values[2]
+    course = prepared.read[2]
+    assert course is not None
+    assert course.last is values[2]
+    assert course.before is values[1]
     assert any("observation (crp) left out: recorded after" in warning for warning in prepared.warnings)
 
 

@@ -23,6 +23,7 @@ from consilium.diagnosis import (
     Novelty,
     ObservationWeight,
     OperatingPoint,
+    Reference,
     WordWeight,
 )
 from consilium.findings import Finding
@@ -42,6 +43,8 @@ NEIGHBOURS = (
     Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, (Modality.IMAGE, Modality.TEXT)),
     Neighbour("04ae77d2", 0.88, {"a": None, "b": True}, (Modality.IMAGE,)),
 )
+
+CRP = Reference(120.0, 0.0, 5.0, "mg/L", log_scale=True)
 
 
 def explained_study() -> Study:
@@ -98,6 +101,9 @@ def _explained(finding: Finding) -> FindingExplanation:
         modalities={Modality.IMAGE: 1.0, Modality.TEXT: 0.5},
         images=(saliency,),
         words=(WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
-        observations=(ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9),),
+        observations=(
+            ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9, "value", CRP),
+            ObservationWeight("crp", "C-reactive protein, change per day", "+40", "mg/L", -0.2, "change"),
+        ),
         methods={"image": "gradient_x_activation"},
     )

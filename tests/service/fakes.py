@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +31,7 @@ from consilium.explain import Neighbours
 from consilium.findings import Finding, FindingSet
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, NoteKind, Study
+from consilium.variables import BUILT_IN, VariableTable
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
@@ -52,6 +53,8 @@ class FakeModel:
     identity = ModelIdentity("consilium-fake", "7", "ab" * 32)
     recipe = Recipe(name="fake", description="A rule.")
     findings = FINDINGS
+    variables = BUILT_IN
+    read_variables = (BUILT_IN["crp"],)
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
     acceptance = Acceptance(Backend.BF16, 3, 0.0125, 1, Tolerance())
 
@@ -134,3 +137,8 @@ class FakeModel:
 
 def note_study(text: str) -> Study:
     return Study(notes=(Note(NoteKind.HISTORY, text),))
+
+
+def reads(study: Study) -> Callable[[VariableTable], Study]:
+    """Reads the same whatever the model knows."""
+    return lambda _: study

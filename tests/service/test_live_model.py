@@ -21,7 +21,7 @@ from service.metrics import Metrics
 from service.model import Case, Model, Role, diagnose, load_diagnostician, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
-from tests.service.fakes import FakeModel, note_study
+from tests.service.fakes import FakeModel, note_study, reads
 from tests.service.following import Numbered, asked, numbered, run
 from tests.service.registered import moved, point, register
 
@@ -160,7 +160,7 @@ def _in_order(found: list[str], order: list[str]) -> bool:
 def test_a_batch_is_split_by_model_and_keeps_its_order() -> None:
     one, two = (Numbered(ModelIdentity("consilium-x", number, "0" * 64)) for number in "12")
     texts = ["a", "bb", "ccc", "dddd"]
-    cases = [Case.of(model, note_study(text)) for model, text in zip((one, two, one, two), texts, strict=True)]
+    cases = [Case.of(model, reads(note_study(text))) for model, text in zip((one, two, one, two), texts, strict=True)]
     answers = diagnose(cases)
     assert [answer.model.version for answer in answers] == ["1", "2", "1", "2"]
     assert [answer.findings[0].probability for answer in answers] == [0.001, 0.002, 0.003, 0.004]
@@ -176,7 +176,7 @@ def test_the_old_model_is_freed_when_its_last_answer_is_given(versions: list[str
         assert await asked(client) == await asked(client, "/v1/explain") == versions[0]
         old = weakref.ref(engine.model)
         weights = weakref.ref(engine.model.model)  # type: ignore[attr-defined]
-        case = Case.of(engine.model, tiny_study(1))
+        case = Case.of(engine.model, reads(tiny_study(1)))
         point(NAME, versions[1])
         gc.disable()
         try:

@@ -12,7 +12,7 @@ from service.metrics import Metrics
 from service.model import Case, Role
 from service.record.entries import Claim, Draft, Endpoint, Origin
 from service.shadow import Shadow
-from tests.service.fakes import POISON, FakeModel, note_study
+from tests.service.fakes import POISON, FakeModel, note_study, reads
 from tests.service.following import Numbered
 
 ORIGIN = Origin("key:1", "a-request")
@@ -61,7 +61,7 @@ def test_a_shadow_answers_a_copy_under_an_id_of_its_own() -> None:
     original = draft()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(original, note_study("Cough."))
+        shadow.hear(original, reads(note_study("Cough.")))
         await _until(lambda: len(model.batches) == 1)
         await asyncio.sleep(0.01)
 
@@ -83,10 +83,10 @@ def test_what_the_shadow_has_no_time_for_is_dropped_and_counted() -> None:
     model.hold.clear()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(draft(), note_study("the first"))
+        shadow.hear(draft(), reads(note_study("the first")))
         await asyncio.to_thread(model.entered.wait, 10)
         for number in range(5):
-            shadow.hear(draft(), note_study(f"another {number}"))
+            shadow.hear(draft(), reads(note_study(f"another {number}")))
         model.hold.set()
         await _until(lambda: len(model.batches) == 3)
 
@@ -99,8 +99,8 @@ def test_what_the_shadow_fails_on_is_counted_and_the_next_is_heard(text: str, ca
     model = FakeModel()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(draft(), note_study(text))
-        shadow.hear(draft(), note_study("Cough."))
+        shadow.hear(draft(), reads(note_study(text)))
+        shadow.hear(draft(), reads(note_study("Cough.")))
         await _until(lambda: sum(model.batches) == (2 if text == POISON else 1))
         await asyncio.sleep(0.01)
 
@@ -120,7 +120,7 @@ def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
 
     async def scenario(shadow: Shadow) -> None:
         for _ in range(2):
-            shadow.hear(draft(), note_study("Cough."))
+            shadow.hear(draft(), reads(note_study("Cough.")))
         await _until(lambda: len(seen) == 2)
 
     listen(scenario, model, record=fails)
@@ -129,7 +129,7 @@ def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
 def test_without_a_shadow_nothing_is_kept_waiting() -> None:
     async def scenario(shadow: Shadow) -> None:
         for _ in range(9):
-            shadow.hear(draft(), note_study("Cough."))
+            shadow.hear(draft(), reads(note_study("Cough.")))
         assert shadow._waiting.empty()
 
     _, metrics = listen(scenario, None)
@@ -139,7 +139,7 @@ def test_without_a_shadow_nothing_is_kept_waiting() -> None:
 def test_before_the_start_nothing_is_heard() -> None:
     async def go() -> None:
         shadow = Shadow(FakeModel, Metrics(), 1, lambda *_: asyncio.sleep(0))
-        shadow.hear(draft(), note_study("Cough."))
+        shadow.hear(draft(), reads(note_study("Cough.")))
         assert shadow._waiting.empty()
 
     asyncio.run(go())

@@ -22,7 +22,7 @@ from consilium.errors import InputError
 from consilium.letterbox import Letterbox
 from consilium.recipe import InputRecipe
 from consilium.study import Image, NoteKind, Sex, Study, ViewPosition
-from consilium.variables import BUILT_IN
+from consilium.variables import VariableTable
 from training.audit.file_facts import FileFacts, read_file_facts
 from training.baselines import readable_study
 from training.cohorts.cohort import StudyRecord
@@ -82,7 +82,7 @@ def provenance(cached: CachedCohort, inputs: InputRecipe) -> dict[str, pd.DataFr
         rows["markers"].append(_markers(seen, cached))
         rows["notes"].append(_note_lengths(readable))
         rows["date"].append(_date(record, moment))
-        rows["missingness"].append(_filled(record, study, readable))
+        rows["missingness"].append(_filled(record, study, readable, cached.cohort.variables))
         rows["view"].append({"view": seen and seen.view.value, "laterality": seen and seen.laterality})
     tables = {group: _table(group_rows) for group, group_rows in rows.items()}
     return {group: table for group, table in tables.items() if table.shape[1]}
@@ -169,7 +169,7 @@ def _date(record: StudyRecord, moment: datetime | None) -> Row:
     return row
 
 
-def _filled(record: StudyRecord, study: Study, readable: Study) -> Row:
+def _filled(record: StudyRecord, study: Study, readable: Study, variables: VariableTable) -> Row:
     """Which fields of the record are filled; how many images and values there are."""
     measured = {o.variable for o in readable.observations if not o.implausible}
     kinds = {note.kind for note in readable.notes}
@@ -186,7 +186,7 @@ def _filled(record: StudyRecord, study: Study, readable: Study) -> Row:
         "note_time": float(any(note.time is not None for note in readable.notes)),
         "value_time": float(any(o.time is not None for o in readable.observations)),
         **{f"note_{kind.value}": float(kind in kinds) for kind in NoteKind},
-        **{f"value_{variable}": float(variable in measured) for variable in BUILT_IN},
+        **{f"value_{variable}": float(variable in measured) for variable in variables},
     }
 
 

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from consilium.findings import Finding
 from consilium.recipe import InputRecipe
 from consilium.study import Modality, Sex
-from consilium.variables import BUILT_IN
+from consilium.variable_records import own_variables
 from consilium.wording import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
@@ -123,7 +123,7 @@ def _classes(cohort: Cohort, parts: Sequence[str | None]) -> pd.DataFrame:
 def _subgroups(cached: CachedCohort) -> pd.DataFrame:
     cohort = cached.cohort
     lines: list[dict[str, object]] = []
-    for kind, members in study_groups(cohort.records, cached.studies).items():
+    for kind, members in study_groups(cohort.records, cached.studies, own_variables(cohort.variables)).items():
         for group, (f, finding) in product(np.unique(members).tolist(), enumerate(cohort.findings)):
             counts = _counts(cohort, f, members == group)
             lines.append({"kind": kind, "group": group, "finding": finding.name, **counts})
@@ -155,15 +155,17 @@ def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
 def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
     """Which studies have each modality, age, sex and each variable, as a model would see them."""
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
-    variables = [{o.variable for o in study.observations if not o.implausible} for study in studies]
+    measured = [{o.variable for o in study.observations if not o.implausible} for study in studies]
     filled = {
         Modality.IMAGE.value: [bool(study.images) for study in cached.studies],
         Modality.TEXT.value: [bool(study.notes) for study in studies],
-        Modality.OBSERVATIONS.value: [bool(own) for own in variables],
+        Modality.OBSERVATIONS.value: [bool(own) for own in measured],
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
-    filled |= {variable.display: [name in own for own in variables] for name, variable in BUILT_IN.items()}
+    filled |= {
+        variable.display: [name in own for own in measured] for name, variable in cached.cohort.variables.items()
+    }
     return {name: np.array(column, bool) for name, column in filled.items()}
 
 

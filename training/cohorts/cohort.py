@@ -19,6 +19,8 @@ import numpy.typing as npt
 from consilium.errors import CohortError, Problem
 from consilium.findings import FindingSet
 from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition
+from consilium.variable_records import own_variables, variables_to_json
+from consilium.variables import BUILT_IN, VariableTable
 from training.cohorts.tables import unreadable
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -91,6 +93,8 @@ class Cohort:
         Folder the cohort was read from. Never logged nor stored with a model.
     digest : str
         SHA-256 over tables and labels: the same cohort and task give the same digest.
+    variables : VariableTable
+        What was observed: the built-in variables and the cohort's own.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Cohort:
     root: Path
     digest: str
     task: str = ""
+    variables: VariableTable = BUILT_IN
 
     def __len__(self) -> int:
         return len(self.records)
@@ -114,7 +119,14 @@ class Cohort:
         return np.array([record.patient_id for record in self.records])
 
 
-def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[StudyRecord], root: Path) -> str:
+def cohort_digest(
+    name: str,
+    task: str,
+    findings: FindingSet,
+    records: Sequence[StudyRecord],
+    root: Path,
+    variables: VariableTable = BUILT_IN,
+) -> str:
     """SHA-256 over everything of a cohort that a model may learn from, in the order of the records.
 
     Image bytes enter by relative path and size; their own digests are in the image cache.
@@ -125,6 +137,8 @@ def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[
         Where an image has gone since its table was read.
     """
     digest = hashlib.sha256(json.dumps([name, task, findings.to_json()]).encode())
+    if own_variables(variables):
+        digest.update(json.dumps(variables_to_json(variables)).encode())
     for record in records:
         line = [
             record.study_id,
@@ -132,11 +146,17 @@ def cohort_digest(name: str, task: str, findings: FindingSet, records: Sequence[
             [None if np.isnan(label) else float(label) for label in record.labels],
             [_name_and_size(image.path, root) for image in record.images],
             [(note.kind.value, note.text, str(note.time)) for note in record.notes],
-            [(o.code, o.given_value, o.given_unit, str(o.time)) for o in record.observations],
+            [_as_given(observation) for observation in record.observations],
             [record.patient.age, record.patient.sex.value, str(record.reference_time), record.split],
         ]
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
+
+
+def _as_given(observation: Observation) -> tuple[str, float | str, str, str]:
+    plain = observation.comparator is None and observation.category is None
+    given = observation.given_value if plain else observation.given_text
+    return observation.code, given, observation.given_unit, str(observation.time)
 
 
 def _name_and_size(path: Path, root: Path) -> tuple[str, int]:

@@ -92,7 +92,8 @@ def fit_peer(
     """
     recipe = _reading_both(recipe)
     findings = cached.cohort.findings
-    preprocessing = Preprocessing.fit(recipe, (cached.studies[row] for row in train.tolist()))
+    studies = (cached.studies[row] for row in train.tolist())
+    preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
     tokenizer = preprocessing.tokenizer
     assert tokenizer is not None
     data = _with_both(cached, preprocessing, train)

@@ -216,9 +216,10 @@ class Truth:
     ) -> Iterator[Twin]:
         features = {feature.name: position for position, feature in enumerate(preprocessing.features)}
         for channel, variable in enumerate(VARIABLE_CHANNELS):
-            read = prepared.read[features[variable]] if variable in features else None
-            if read is None:
+            course = prepared.read[features[variable]] if variable in features else None
+            if course is None:
                 continue
+            read = course.last
             finding = SPEAKS_FOR[variable]
             neutral = _neutral("observations", variable, finding)
             ratio = value_of(variable, neutral) / value_of(variable, float(witness.observations[0, channel]))

@@ -107,7 +107,8 @@ def evaluate_novelty(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bench = _Bench(model.to(device).eval(), preprocessing, novelty.to(device), recipe, device)
     renderer = PhantomRenderer.of(cached.cohort.root) if recipe.cohort.kind == "phantom" else None
-    cases = [Case(cached.cohort.records[row], cached.studies[row], renderer) for row in dataset.rows]
+    cohort = cached.cohort
+    cases = [Case(cohort.records[row], cached.studies[row], renderer, cohort.variables) for row in dataset.rows]
     ordinary = bench.scores(items)
     lines = _ordinary_lines(novelty, ordinary, rate)
     for kind in KINDS:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from consilium.ingest.image import read_image
 from consilium.ingest.notes import read_notes
 from consilium.study import Modality, Observation, Study, ViewPosition
+from consilium.variables import BUILT_IN, VariableTable
 from training.cohorts.cohort import StudyRecord
 from training.cohorts.phantom.other_parts import draw_lateral, draw_limb
 from training.strange import images, texts, values
@@ -33,11 +34,14 @@ class Case:
         Its images have a shape and no pixels.
     renderer : PhantomRenderer or None
         Draws the study anew under other circumstances, where it is a phantom.
+    variables : VariableTable
+        Of its observations.
     """
 
     record: StudyRecord
     study: Study
     renderer: PhantomRenderer | None
+    variables: VariableTable = BUILT_IN
 
 
 Change = Callable[[Case, np.random.Generator], Study]
@@ -120,10 +124,10 @@ def _with_texts(study: Study, texts: list[str]) -> Study:
 
 
 def _values(
-    change_values: Callable[[tuple[Observation, ...], np.random.Generator], tuple[Observation, ...]],
+    change_values: Callable[[tuple[Observation, ...], np.random.Generator, VariableTable], tuple[Observation, ...]],
 ) -> Change:
     def change(case: Case, rng: np.random.Generator) -> Study:
-        return replace(case.study, observations=change_values(case.study.observations, rng))
+        return replace(case.study, observations=change_values(case.study.observations, rng, case.variables))
 
     return change
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
 from consilium.ingest.observations import read_observations
 from consilium.study import Observation
+from consilium.variables import BUILT_IN, VariableTable
 
 MISTAKEN: Mapping[str, float] = MappingProxyType(
     {
@@ -36,36 +38,45 @@ MISTAKEN: Mapping[str, float] = MappingProxyType(
 """By what a value is too high or too low where one of two usual units is taken for the other."""
 
 
-def impossible(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+def impossible(
+    observations: Sequence[Observation], rng: np.random.Generator, variables: VariableTable = BUILT_IN
+) -> tuple[Observation, ...]:
     """Every value a thousand times too high, or below zero."""
-    return _read(observations, [float(rng.choice((1000.0, -1.0, -1000.0))) for _ in observations])
+    return _read(observations, [float(rng.choice((1000.0, -1.0, -1000.0))) for _ in observations], variables)
 
 
-def mixed_units(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+def mixed_units(
+    observations: Sequence[Observation], rng: np.random.Generator, variables: VariableTable = BUILT_IN
+) -> tuple[Observation, ...]:
     """Every value that has two usual units, given in the other one: all too high or all too low."""
     power = 1 if rng.random() < 0.5 else -1
-    return _read(observations, [MISTAKEN.get(o.variable, 1.0) ** power for o in observations])
+    return _read(observations, [MISTAKEN.get(o.variable, 1.0) ** power for o in observations], variables)
 
 
-def one_mixed_unit(observations: Sequence[Observation], rng: np.random.Generator) -> tuple[Observation, ...]:
+def one_mixed_unit(
+    observations: Sequence[Observation], rng: np.random.Generator, variables: VariableTable = BUILT_IN
+) -> tuple[Observation, ...]:
     """One value of those that have two usual units, given in the other one."""
     able = [position for position, o in enumerate(observations) if o.variable in MISTAKEN]
     factors = [1.0] * len(observations)
     if able:
         chosen = int(rng.choice(able))
         factors[chosen] = MISTAKEN[observations[chosen].variable] ** (1 if rng.random() < 0.5 else -1)
-    return _read(observations, factors)
+    return _read(observations, factors, variables)
 
 
-def _read(observations: Sequence[Observation], factors: Sequence[float]) -> tuple[Observation, ...]:
-    """The observations with their values multiplied, read again as a caller would send them."""
-    sent = [
-        {
-            "code": o.code,
-            "value": o.given_value * factor,
-            "unit": o.given_unit,
-            "time": None if o.time is None else o.time.isoformat(),
-        }
-        for o, factor in zip(observations, factors, strict=True)
-    ]
-    return read_observations(sent)[0]
+def _read(
+    observations: Sequence[Observation], factors: Sequence[float], variables: VariableTable
+) -> tuple[Observation, ...]:
+    """The observations with their values multiplied, read again as a caller would send them; categories stay."""
+    return tuple(
+        observation if observation.category is not None else _multiplied(observation, factor, variables)
+        for observation, factor in zip(observations, factors, strict=True)
+    )
+
+
+def _multiplied(observation: Observation, factor: float, variables: VariableTable) -> Observation:
+    value = observation.given_value * factor
+    sent = {"code": observation.code, "value": value, "unit": observation.given_unit}
+    ((read,), _) = read_observations([sent], variables=variables)
+    return replace(read, time=observation.time, comparator=observation.comparator)

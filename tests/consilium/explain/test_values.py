@@ -71,11 +71,13 @@ def test_the_only_value_left_out_leaves_a_study_without_values(artifact: Artifac
 def test_gradient_x_value_is_measured_from_the_average_patient(case: Case) -> None:
     encoder = case.model.encoders["observations"]
     found = values.gradient_x_value(case, [1])[0]
-    own, typical = encoder.values(case.batch.observations), encoder.values(torch.zeros_like(case.batch.observations))
+    own, typical = encoder.values(case.batch.observations, case.batch.observation_codes), encoder.average_values()
     inputs = own.detach().clone().requires_grad_()
     tokens = dict(case.tokens)
     observations = next(m for m in tokens if m.value == "observations")
-    tokens[observations] = encoder(case.batch.observations, case.batch.observation_mask, inputs)
+    tokens[observations] = encoder(
+        case.batch.observations, case.batch.observation_codes, case.batch.observation_mask, inputs
+    )
     fused = case.model.fuse(tokens)
     (slope,) = torch.autograd.grad((fused * case.direction(fused, 1)).sum(), inputs)
     expected = (slope * (own - typical)).sum(-1)[0].detach().numpy()[list(case.known)]

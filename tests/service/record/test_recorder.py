@@ -28,7 +28,7 @@ from service.record.recorder import Answered, Recorder
 from service.record.retention import purge
 from service.record.store import OfModel, Store
 from service.settings import Settings
-from tests.service.fakes import FakeModel, note_study
+from tests.service.fakes import FakeModel, note_study, reads
 from tests.service.record.postgres import Cluster
 
 ORIGIN = Origin("key:a", "request-1", "k")
@@ -48,7 +48,7 @@ def exercise(scenario: Callable[[Recorder], Awaitable[None]], **settings: Any) -
 
 async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
     model = cast(Any, FakeModel())
-    case = Case.of(model, note_study("Cough."))
+    case = Case.of(model, reads(note_study("Cough.")))
     (diagnosis,) = model.diagnose_prepared([case.prepared])
     draft = Draft(Endpoint.DIAGNOSE, ORIGIN, None, claim)
     answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
