@@ -96,7 +96,15 @@ class InaccessibleFile(InputError):
 
 
 class DecodeFailed(UnreadableImage):
-    """The decoder hung, died or ran out of memory on this image."""
+    """The decoder hung, or ran out of memory, on this image."""
+
+
+class DecodersDied(DecodeFailed):
+    """Two decoding processes, one after the other, died of this image."""
+
+
+class DecoderUnavailable(ConsiliumError):
+    """No decoding process took this image to its end, through no fault of the image: it can be tried again."""
 
 
 class RecipeError(InputError):

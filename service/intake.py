@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from consilium.errors import DecoderUnavailable
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.limits import Limits
 from consilium.ingest.records import study_from_records
@@ -11,7 +13,10 @@ from consilium.schemas import DiagnoseRequest
 from consilium.study import Image, Study
 from consilium.variables import BUILT_IN, VariableTable
 from service.form import IMAGES
+from service.problems import Unavailable
 from service.settings import Settings
+
+logger = logging.getLogger("consilium.service")
 
 
 class Intake:
@@ -54,6 +59,8 @@ class Intake:
         ------
         InputError
             With the field ``images[i]``.
+        Unavailable
+            Where no decoder lives long enough: the images can be sent again.
         """
         pool = self._pool
         if pool is None:
@@ -61,6 +68,9 @@ class Intake:
         futures = [asyncio.wrap_future(pool.submit(data, f"{IMAGES}[{number}]")) for number, data in enumerate(files)]
         try:
             return [await future for future in futures]
+        except DecoderUnavailable as error:
+            logger.error("%s", error)
+            raise Unavailable("No image can be decoded now.", self._settings.retry_after_s) from None
         finally:
             for future in futures:
                 future.cancel()

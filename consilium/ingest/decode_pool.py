@@ -1,7 +1,7 @@
 """DecodePool: images decoded in worker processes that can be killed one task at a time.
 
-Native codecs crash, loop and allocate on hostile input. Each task runs in a process of its own choosing of memory and
-time limits; what exceeds them ends in `DecodeFailed` for that task, and the other tasks go on.
+Native codecs crash, loop and allocate on hostile input, and a machine that is short of memory kills what is largest.
+An image whose process dies is decoded again in a fresh one; only an image that kills two is refused (`DecodersDied`).
 
 A script that makes a pool needs the usual ``if __name__ == "__main__":`` guard, and to be a file, because workers are
 spawned and import it.
@@ -9,36 +9,37 @@ spawned and import it.
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
+import atexit
 import os
-import resource
-import signal
-import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from pebble import ProcessPool
-
-from consilium.errors import DecodeFailed, InputError, UnreadableImage
+from consilium.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
+from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, ImageReader, WorkerDied
 from consilium.ingest.image import read_image
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.study import Image
 
-ImageReader = Callable[..., Image]
-"""``reader(data, field=..., limits=...)``, importable by its name."""
-
-_PR_SET_PDEATHSIG = 1
-_HEARTBEAT_SECONDS = 0.2
-_MOST_ATTEMPTS = 3
+_HEARTBEAT_S = 0.5
+"""How often a worker is looked at that has no task."""
+_GIVEN_UP_AFTER_S = 1.0
+"""A task that nobody waits for is ended if it lasts longer: to start another worker costs about as much."""
+_FATAL_DEATHS = 2
+_MOST_STARTS = 5
+"""Processes that may die in a row before it is the machine that is at fault."""
+_START_AGAIN_S = 0.2
+_RULE = "must be decodable"
+_NONE_STARTS = "no decoding process can be started"
+_NONE_LASTS = "its decoding processes are killed before they begin"
 
 
 class DecodePool:
@@ -58,6 +59,11 @@ class DecodePool:
         What runs in the workers.
     start : bool
         Start the workers now, so that no image waits for them; otherwise with the first image.
+
+    Raises
+    ------
+    DecoderUnavailable
+        Where no worker can be started.
     """
 
     def __init__(
@@ -75,107 +81,46 @@ class DecodePool:
         self._limits = limits
         self._reader = reader
         self._memory_bytes = memory_bytes
-        self._closed = threading.Event()
-        self._lock = threading.RLock()
+        self._closed = False
+        self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
-        self._handed_over: set[_Request] = set()
-        self._pool = self._made_pool()
-        self._started = False
+        self._threads: list[threading.Thread] = []
         if start:
-            self._start()
+            try:
+                for ready in self._start():
+                    ready.result()
+            except BaseException:
+                self.close()
+                raise
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._started:
-                return
-            ready: Future[None] = Future()
-            threading.Thread(target=self._keep, args=(ready,), name="decode-pool-keeper", daemon=True).start()
-            ready.result()
-            self._started = True
-
-    def _made_pool(self) -> ProcessPool:
-        return ProcessPool(
-            max_workers=self.workers,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_prepare_worker,
-            initargs=[os.getpid(), self._memory_bytes],
-        )
-
-    def _keep(self, ready: Future[None]) -> None:
-        """Start the workers and replace a pool that broke.
-
-        A worker's death signal comes when the thread that started it ends, so this one lasts as long as the pool.
-        """
-        try:
-            self._pool.schedule(_nothing).result()
-        except Exception as error:  # raised again by whoever waits for `ready`
-            ready.set_exception(error)
-            return
-        ready.set_result(None)
-        while not self._closed.wait(_HEARTBEAT_SECONDS):
-            # Pebble gives a whole pool up when a worker dies that had no task, as when the system is short of memory.
-            if not self._pool.active:
-                self._replace_pool()
-
-    def _replace_pool(self) -> None:
-        with self._lock:
-            if self._closed.is_set():  # since the keeper looked: it is `close` that ends this pool
-                return
-            broken, self._pool = self._pool, self._made_pool()
-            lost, self._handed_over = self._handed_over, set()
-            again = [request for request in lost if request.attempts < _MOST_ATTEMPTS]
-            self._waiting.extendleft(again)
-            # Starts the workers, in this thread, before another one dispatches.
-            self._pool.schedule(_nothing)
-        broken.stop()  # type: ignore[no-untyped-call]
-        broken.join()
-        for request in lost.difference(again):
-            request.finish(DecodeFailed(request.field, "lost", "must be decodable"))
-        self._dispatch()
+    def _start(self) -> list[Future[None]]:
+        """One thread for each worker; a worker ends when its thread does."""
+        ready: list[Future[None]] = []
+        with self._changed:
+            if not self._threads:
+                ready = [Future() for _ in range(self.workers)]
+                self._threads = [
+                    threading.Thread(target=self._serve, args=(one,), name="decode-pool", daemon=True) for one in ready
+                ]
+                for thread in self._threads:
+                    thread.start()
+                atexit.register(self.close)
+        return ready
 
     def submit(self, data: bytes | Path, field: str = "image") -> Future[Image]:
         """Start decoding a file's bytes, or the file at a path, which spares sending the bytes.
 
         The future raises what `decode` raises. Cancelling it, as `asyncio.wrap_future` does when its waiter is
-        cancelled, kills the task.
+        cancelled, ends the task: at once where it has not begun, otherwise unless it is done within a second.
         """
         request = _Request(data, field)
-        with self._lock:
-            if self._closed.is_set():
+        with self._changed:
+            if self._closed:
                 raise RuntimeError("the decode pool is closed")
-            self._start()
             self._waiting.append(request)
-        self._dispatch()
+            self._changed.notify()
+        self._start()
         return request.answer
-
-    def _dispatch(self) -> None:
-        """Hand over one task to run and one to follow for each worker; those that wait here cost nothing to cancel."""
-        with self._lock:
-            while self._waiting and len(self._handed_over) < 2 * self.workers and not self._closed.is_set():
-                request = self._waiting.popleft()
-                if request.answer.cancelled():
-                    continue
-                arguments = [self._reader, request.data, request.field, self._limits]
-                try:
-                    task = self._pool.schedule(_decode, args=arguments, timeout=self._seconds)
-                except RuntimeError:
-                    # The pool is broken; the keeper replaces it and dispatches again.
-                    self._waiting.appendleft(request)
-                    return
-                request.attempts += 1
-                self._handed_over.add(request)
-                request.answer.add_done_callback(partial(_kill_if_cancelled, task))
-                task.add_done_callback(partial(self._finish, request, self._pool))
-
-    def _finish(self, request: _Request, pool: ProcessPool, task: Future[Image | InputError]) -> None:
-        broken = not task.cancelled() and isinstance(task.exception(), BrokenProcessPool)
-        with self._lock:
-            # What a broken pool says of a task is of no interest: the keeper hands it over again.
-            if broken or pool is not self._pool or request not in self._handed_over:
-                return
-            self._handed_over.remove(request)
-        self._dispatch()
-        request.finish(_result(task, request.field, self._seconds))
 
     def decode(self, data: bytes | Path, field: str = "image") -> Image:
         """Decode one image and wait for it.
@@ -185,7 +130,9 @@ class DecodePool:
         InputError
             What the reader refused, with its field.
         DecodeFailed
-            The decoder hung, died, or ran out of memory.
+            The decoder hung or ran out of memory; `DecodersDied` where two died of it.
+        DecoderUnavailable
+            No worker could be started, or the pool was closed.
         """
         return self.submit(data, field).result()
 
@@ -193,6 +140,10 @@ class DecodePool:
         """Decode many images, in order, holding a few times `workers` of them at once.
 
         An image that is refused comes out as its error, with the field ``images[i]``, and the others go on.
+
+        Raises
+        ------
+        DecoderUnavailable
         """
         waiting: deque[Future[Image]] = deque()
         try:
@@ -207,20 +158,17 @@ class DecodePool:
                 future.cancel()
 
     def close(self) -> None:
-        """Kill the workers; tasks under way are cancelled."""
-        with self._lock:
-            if self._closed.is_set():
-                return
-            self._closed.set()
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
-        with self._lock:
-            left = [*self._handed_over, *self._waiting]
-            self._handed_over.clear()
+        """Kill the workers; whoever waits for an image gets `DecoderUnavailable`."""
+        with self._changed:
+            self._closed = True
+            left = [*self._waiting]
             self._waiting.clear()
+            self._changed.notify_all()
         for request in left:
-            # A stopped pool forgets its tasks; whoever waits for one would wait for ever.
             request.finish(_closed_early(request.field))
+        for thread in self._threads:
+            thread.join()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> DecodePool:
         return self
@@ -230,6 +178,104 @@ class DecodePool:
     ) -> None:
         self.close()
 
+    # --- in the threads ----------------------------------------------------------------------------------------------
+
+    def _serve(self, ready: Future[None]) -> None:
+        slot = _Slot(partial(DecodeWorker, self._reader, self._limits, self._memory_bytes))
+        try:
+            slot.worker()
+        except DecoderUnavailable as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(None)
+        try:
+            while (request := self._next(slot)) is not None:
+                request.finish(self._result(slot, request))
+        finally:
+            slot.drop()
+
+    def _next(self, slot: _Slot) -> _Request | None:
+        """The next request; None where the pool is closed. A worker that dies meanwhile is replaced."""
+        while True:
+            with self._changed:
+                if not self._waiting and not self._closed:
+                    self._changed.wait(_HEARTBEAT_S)
+                if self._closed:
+                    return None
+                if self._waiting:
+                    request = self._waiting.popleft()
+                    if not request.answer.cancelled():
+                        return request
+                    continue
+            with suppress(DecoderUnavailable):  # The next request is told.
+                slot.worker()
+
+    def _result(self, slot: _Slot, request: _Request) -> Image | Exception:
+        """What comes of a request, in as many processes as it takes."""
+        causes: list[str] = []
+        for _ in range(_MOST_STARTS):
+            try:
+                worker = slot.worker()
+                result = worker.decode(request.data, request.field, partial(self._limit, request))
+            except TimeoutError:
+                return self._late(request)
+            except DecoderUnavailable as error:
+                return error
+            except WorkerDied as death:
+                causes += [death.cause] if death.begun else []
+                if len(causes) == _FATAL_DEATHS:
+                    return DecodersDied(request.field, f"killed two decoders ({', '.join(causes)})", _RULE)
+                continue
+            if worker.fresh or not (isinstance(result, DecodeFailed) and result.value == OUT_OF_MEMORY):
+                return result
+            slot.drop()  # What its memory is full of may have been another image.
+        return DecoderUnavailable(f"{request.field}: {_NONE_LASTS}")
+
+    def _limit(self, request: _Request) -> float:
+        if self._closed:
+            return 0.0
+        return min(self._seconds, _GIVEN_UP_AFTER_S) if request.answer.cancelled() else self._seconds
+
+    def _late(self, request: _Request) -> Exception:
+        if self._closed:
+            return _closed_early(request.field)
+        return DecodeFailed(request.field, "timed out", f"{_RULE} within {self._seconds:g} seconds")
+
+
+class _Slot:
+    """The place of one worker, which is replaced when it dies. Of one thread."""
+
+    def __init__(self, make: Callable[[], DecodeWorker]) -> None:
+        self._make = make
+        self._worker: DecodeWorker | None = None
+
+    def worker(self) -> DecodeWorker:
+        """A worker that takes tasks.
+
+        Raises
+        ------
+        DecoderUnavailable
+        """
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        for attempt in range(_MOST_STARTS):
+            self.drop()
+            try:
+                self._worker = self._make()
+                self._worker.start()
+            except (OSError, WorkerDied):
+                time.sleep(_START_AGAIN_S * 2**attempt)
+            else:
+                return self._worker
+        self.drop()
+        raise DecoderUnavailable(_NONE_STARTS)
+
+    def drop(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
 
 def _image_or_error(future: Future[Image]) -> Image | InputError:
     try:
@@ -238,79 +284,20 @@ def _image_or_error(future: Future[Image]) -> Image | InputError:
         return error
 
 
+def _closed_early(field: str) -> DecoderUnavailable:
+    return DecoderUnavailable(f"{field}: the decode pool was closed before it was decoded")
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     data: bytes | Path
     field: str
     answer: Future[Image] = dataclass_field(default_factory=Future)
-    attempts: int = 0
 
-    def finish(self, result: Image | InputError) -> None:
+    def finish(self, result: Image | Exception) -> None:
         if not self.answer.set_running_or_notify_cancel():
             return
-        if isinstance(result, InputError):
+        if isinstance(result, Exception):
             self.answer.set_exception(result)
         else:
             self.answer.set_result(result)
-
-
-def _kill_if_cancelled(task: Future[Image | InputError], answer: Future[Image]) -> None:
-    # To cancel a task that no worker has begun would kill the worker that comes to it, for nothing.
-    if answer.cancelled() and task.running():
-        task.cancel()
-
-
-def _closed_early(field: str) -> DecodeFailed:
-    return DecodeFailed(field, "cancelled", "must be decoded before the pool closes")
-
-
-def _result(task: Future[Image | InputError], field: str, seconds: float) -> Image | InputError:
-    """What came of a worker's task."""
-    try:
-        return task.result()
-    except TimeoutError:
-        return DecodeFailed(field, "timed out", f"must be decodable within {seconds:g} seconds")
-    except CancelledError:
-        return _closed_early(field)
-    except MemoryError:
-        return DecodeFailed(field, "out of memory", "must be decodable within the memory of a worker")
-    except Exception as error:
-        # ProcessExpired of a killed worker, or whatever the reader did not turn into an error of ours.
-        return DecodeFailed(field, type(error).__name__, "must be decodable")
-
-
-# In the worker ---------------------------------------------------------------------------------------------------
-
-
-def _nothing() -> None:
-    """The first task: it starts the workers."""
-
-
-def _decode(reader: ImageReader, data: bytes | Path, field: str, limits: Limits) -> Image | InputError:
-    # Returned, not raised: a traceback sent along would be logged with what it quotes.
-    try:
-        return reader(_bytes(data, field, limits) if isinstance(data, Path) else data, field=field, limits=limits)
-    except InputError as error:
-        return error
-
-
-def _bytes(path: Path, field: str, limits: Limits) -> bytes:
-    try:
-        limits.check_bytes(path.stat().st_size)
-        return path.read_bytes()
-    except InputError as error:
-        raise error.at(field) from None
-    except OSError as error:
-        raise UnreadableImage(field, str(path), f"must be a readable file ({error.strerror})") from None
-
-
-def _prepare_worker(parent: int, memory_bytes: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from consilium.errors import DecodersDied, InputError
 from service.batching import Closed
 from service.form import Form
 from service.jobs.shelf import Shelf, Taken
 from service.jobs.spool import Spool
 from service.presence import in_time
-from service.problems import Unavailable, problem
+from service.problems import NotOffered, Unavailable, problem
 from service.record.database import RecordUnavailable
 from service.record.entries import Origin, Task
 from service.record.tasks import Superseded
@@ -37,6 +38,8 @@ _LOOK_EVERY_S = 2.0
 _PURGE_EVERY_S = 60.0
 _AGAIN_S = 1.0
 """After how long a study is tried again that met a service or a record with no time for it."""
+_MOST_ATTEMPTS = 3
+"""How often a study is tried that fails through no fault of its own, before that is kept as its problem."""
 
 
 class Jobs:
@@ -170,6 +173,7 @@ class Jobs:
     async def _answered(self, taken: Taken, task: Task) -> int:
         """The status that the study would have had alone; it is answered, or its problem kept."""
         origin = Origin(taken.caller, str(taken.job_id), task=task)
+        failures = 0
         while True:
             try:
                 form = await self._persist(self._shelf.form, task)
@@ -179,6 +183,11 @@ class Jobs:
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, Superseded):
                 raise
             except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
+                failures += 1
+                if failures < _MOST_ATTEMPTS and not _is_its_own(error):
+                    logger.warning("a study of job %s is tried again: %s", taken.job_id, type(error).__name__)
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
                 said, _ = problem(error)
                 body = said.model_dump_json(exclude_none=True).encode()
                 await self._persist(self._shelf.refuse, task, said.status, body)
@@ -208,3 +217,8 @@ class Jobs:
 
     async def _run(self, work: Callable[..., Result], *asked: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *asked)
+
+
+def _is_its_own(error: BaseException) -> bool:
+    """Whether the study itself has caused `error`; decoders may have been killed by something else."""
+    return isinstance(error, InputError | NotOffered) and not isinstance(error, DecodersDied)

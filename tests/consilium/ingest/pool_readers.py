@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,12 @@ def misbehaving(data, *, field, limits):
         os._exit(0)
     if data == b"eat":
         np.ones(2**33, dtype=np.uint8)
+    if data.startswith(b"die once "):
+        _die_once(Path(data[9:].decode()))
+        return image_of(data)
+    if data == b"hoard":
+        _HOARD.append(np.ones(2**27, dtype=np.uint8))
+        return image_of(data)
     if data == b"raise":
         raise ValueError("quotes the file")
     if data == b"raise input":
@@ -31,6 +38,23 @@ def misbehaving(data, *, field, limits):
         time.sleep(float(data[5:]))
         return image_of(data)
     return read_image(data, field=field, limits=limits)
+
+
+_HOARD: list[np.ndarray] = []
+
+
+def _die_once(mark: Path) -> None:
+    """The first process that comes here is killed, as the system does that is short of memory."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def large(data, *, field, limits):
+    """An image that takes a while to come back, with the worker's process id."""
+    return Image(np.full((2000, 2000), int(data), np.uint16), str(os.getpid()), "png")
 
 
 def image_of(text: bytes) -> Image:

@@ -8,12 +8,14 @@ import json
 import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 
+from consilium.errors import DecodersDied
 from consilium.schemas import ExplanationLine, JobAnswer, WorklistCount
 from service.application import create_app
 from service.auth.caller import Scope
@@ -21,6 +23,7 @@ from service.engine import Engine
 from service.form import Form
 from service.jobs import runner
 from service.jobs.shelf import wipe
+from service.problems import Overdue, Unavailable
 from service.settings import Settings
 from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
@@ -110,6 +113,44 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had(caplog:
     with caplog.at_level(logging.DEBUG):
         serve(scenario)
     assert "Jane" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [
+        (DecodersDied("images[0]", "killed two decoders (SIGKILL, SIGKILL)", "must be decodable"), 2),
+        (RuntimeError("the machine is out of memory"), 2),
+        (Overdue("The answer took longer than 30 s.", HTTPStatus.GATEWAY_TIMEOUT), 2),
+        (Unavailable("No image can be decoded now.", 1), 5),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, Exception) else str(given),
+)
+def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
+    error: Exception, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_AGAIN_S", 0.01)
+
+    async def scenario(client: Client, _: FakeModel) -> None:
+        intake, left = engine_of(client)._intake, times
+        decode = intake.decode
+
+        async def failing(files: tuple[bytes, ...]) -> Any:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise error
+            return await decode(files)
+
+        monkeypatch.setattr(intake, "decode", failing)
+        job = await submitted(client, worklist("x"))
+        assert (await ended(client, job)).answered == 1
+        left = 1000
+        if not isinstance(error, Unavailable):
+            job = await submitted(client, worklist("x"))
+            assert (await ended(client, job)).refused == 1, "it is not tried for ever"
+            assert left == 1000 - 3
+
+    serve(scenario)
 
 
 def test_explanations_of_all_findings_are_a_job_of_their_own_kind(embedded_record: Path) -> None:

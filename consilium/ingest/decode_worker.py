@@ -1,0 +1,274 @@
+"""DecodeWorker: one process that decodes images, which may die at any moment without harm to anything but itself.
+
+Each worker has a pipe and a shared file (in memory, without a name) of its own: of processes that share a pipe, one
+that is killed while it writes takes the others with it. The file carries image files there and pixels back; through a
+pipe they would cost the parent ten times the CPU time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import pickle
+import resource
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consilium.errors import DecodeFailed, InputError, UnreadableImage
+from consilium.ingest.limits import Limits
+from consilium.study import Image
+
+ImageReader = Callable[..., Image]
+"""``reader(data, field=..., limits=...)``, importable by its name."""
+
+OUT_OF_MEMORY = "out of memory"
+_LOOK_EVERY_S = 0.1
+_STARTED_WITHIN_S = 60.0
+_COUNTER_BYTES = 8
+_PAYLOAD = 4096
+"""Where the file's payload begins; before it stands the number of the task that the worker has begun."""
+_KEPT_BYTES = 16 * 2**20
+"""A file that was larger gives its memory back after the task."""
+_PR_SET_PDEATHSIG = 1
+
+
+class WorkerDied(Exception):
+    """The process ended. `cause` names the signal or the exit code; `begun` says whether it had begun the task."""
+
+    def __init__(self, cause: str, *, begun: bool) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.begun = begun
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    number: int
+    source: int | Path
+    """Bytes of the image file in the shared file, or where the image file is."""
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Pickled, with the lengths of its buffers, which stand in the shared file one behind the other."""
+
+    pickled: bytes
+    buffers: tuple[int, ...]
+
+
+class DecodeWorker:
+    """A worker process, started by `start`. Only the thread that has started it may use it.
+
+    The process ends when that thread does (PR_SET_PDEATHSIG).
+
+    Parameters
+    ----------
+    reader : ImageReader
+    limits : Limits
+    memory_bytes : int
+        Address space of the process.
+    """
+
+    def __init__(self, reader: ImageReader, limits: Limits, memory_bytes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._file = os.memfd_create("consilium-decode")
+        self._number = 0
+        self._process = context.Process(
+            target=_work, args=(theirs, os.getpid(), reader, limits, memory_bytes), name="consilium-decoder"
+        )
+
+        self._theirs = theirs
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it had one task at most."""
+        return self._number <= 1
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def start(self) -> None:
+        """Start the process, and wait until it takes tasks.
+
+        Raises
+        ------
+        WorkerDied
+        OSError
+            Where the system starts no process.
+        """
+        # Until it ignores SIGTERM itself, which a supervisor sends to all processes of a service.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            self._theirs.close()
+        try:
+            reduction.send_handle(self._connection, self._file, self._process.pid)
+            ready = self._connection.poll(_STARTED_WITHIN_S) and self._connection.recv()
+        except (OSError, EOFError):
+            ready = False
+        if not ready:
+            raise WorkerDied(self._end(), begun=False)
+
+    def decode(self, source: bytes | Path, field: str, limit: Callable[[], float]) -> Image | InputError:
+        """The image, or why it was refused.
+
+        Parameters
+        ----------
+        limit : callable
+            How many seconds the task may take; asked again and again.
+
+        Raises
+        ------
+        TimeoutError
+            Where it took longer than `limit`; the process was killed.
+        WorkerDied
+        """
+        self._number += 1
+        try:
+            if isinstance(source, bytes):
+                _write(self._file, [source])
+            self._connection.send(_Task(self._number, source if isinstance(source, Path) else len(source), field))
+            self._await(limit)
+            return self._received(self._connection.recv())
+        except (OSError, EOFError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise WorkerDied(self._end(), begun=self._begun()) from None
+
+    def _await(self, limit: Callable[[], float]) -> None:
+        begun = time.monotonic()
+        while not wait([self._connection, self._process.sentinel], _LOOK_EVERY_S):
+            if time.monotonic() - begun > limit():
+                self.kill()
+                raise TimeoutError
+
+    def _received(self, result: _Result) -> Image | InputError:
+        place, buffers = _PAYLOAD, []
+        for length in result.buffers:
+            buffer = np.empty(length, np.uint8)
+            if _read_into(self._file, memoryview(buffer), place) < length:
+                raise EOFError
+            buffers.append(buffer)
+            place += length
+        if place > _KEPT_BYTES:
+            os.ftruncate(self._file, _PAYLOAD)
+        image: Image | InputError = pickle.loads(result.pickled, buffers=buffers)  # noqa: S301 - our own process's
+        return image
+
+    def _begun(self) -> bool:
+        return int.from_bytes(os.pread(self._file, _COUNTER_BYTES, 0), "little") == self._number
+
+    def _end(self) -> str:
+        """What ended the process, which is gone afterwards."""
+        self._process.join(_LOOK_EVERY_S)  # Its pipe is closed a moment before it can be waited for.
+        self.kill()
+        code = self._process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.join()
+
+    def close(self) -> None:
+        """End the process, and give its pipe and file back."""
+        if self._process.pid is not None:
+            self.kill()
+        self._theirs.close()
+        self._connection.close()
+        os.close(self._file)
+
+
+def _write(file: int, buffers: Sequence[Any]) -> None:
+    place = _PAYLOAD
+    for buffer in buffers:
+        rest = memoryview(buffer).cast("B")
+        while rest:
+            done = os.pwrite(file, rest, place)
+            place, rest = place + done, rest[done:]
+
+
+def _read_into(file: int, buffer: memoryview, place: int) -> int:
+    done = 0
+    while done < len(buffer) and (got := os.preadv(file, [buffer[done:]], place + done)):
+        done += got
+    return done
+
+
+# In the worker ---------------------------------------------------------------------------------------------------
+
+
+def _work(connection: Connection, parent: int, reader: ImageReader, limits: Limits, memory_bytes: int) -> None:
+    _prepare(parent, memory_bytes)
+    try:
+        file = reduction.recv_handle(connection)
+        connection.send(True)
+        while True:
+            task: _Task = connection.recv()
+            os.pwrite(file, task.number.to_bytes(_COUNTER_BYTES, "little"), 0)
+            connection.send(_sealed(_decoded(task, file, reader, limits), file))
+    except EOFError:
+        pass  # The pool was closed.
+
+
+def _sealed(result: Image | InputError, file: int) -> _Result:
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    _write(file, raw)
+    return _Result(pickled, tuple(view.nbytes for view in raw))
+
+
+def _decoded(task: _Task, file: int, reader: ImageReader, limits: Limits) -> Image | InputError:
+    # Returned, not raised: a traceback sent along would be logged with what it quotes.
+    try:
+        data = _bytes(task, file, limits)
+        return reader(data, field=task.field, limits=limits)
+    except InputError as error:
+        return error
+    except MemoryError:
+        return DecodeFailed(task.field, OUT_OF_MEMORY, "must be decodable within the memory of a worker")
+    except Exception as error:  # whatever the reader did not turn into one of ours
+        return DecodeFailed(task.field, type(error).__name__, "must be decodable")
+
+
+def _bytes(task: _Task, file: int, limits: Limits) -> bytes:
+    if isinstance(task.source, int):
+        data = bytearray(task.source)
+        _read_into(file, memoryview(data), _PAYLOAD)
+        return bytes(data)
+    try:
+        limits.check_bytes(task.source.stat().st_size)
+        return task.source.read_bytes()
+    except InputError as error:
+        raise error.at(task.field) from None
+    except OSError as error:
+        raise UnreadableImage(task.field, str(task.source), f"must be a readable file ({error.strerror})") from None
+
+
+def _prepare(parent: int, memory_bytes: int) -> None:
+    # Whoever stops a service signals all its processes, and what the service has admitted is still to be decoded.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,92 @@
+"""Decoders that are killed from outside, and a service that is told to stop, while images are on their way."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from service.launch import RunningService
+from tests.integration.test_service_http import RECORDS, form, png
+
+FILES = [png(seed, 1200) for seed in range(4)]
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def running(home: Path, tiny_folder: Path) -> Iterator[RunningService]:
+    with RunningService(tiny_folder, {"model_threads": 1, "decode_workers": 2}) as started:
+        yield started
+
+
+def decoders(running: RunningService) -> list[psutil.Process]:
+    """The processes below the one that answers, but for Python's own (the resource tracker)."""
+    found = []
+    for process in psutil.Process(running.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if any("spawn_main" in argument for argument in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def probabilities(answer: httpx.Response) -> list[float]:
+    assert answer.status_code == 200, answer.text
+    return [finding["probability"] for finding in answer.json()["findings"]]
+
+
+def admitted(running: RunningService) -> int:
+    said = httpx.get(f"{running.url}/metrics", timeout=10).text
+    found = re.search(r'consilium_admitted_requests\{queue="diagnose"\} (\d+)', said)
+    return 0 if found is None else int(found[1])
+
+
+def test_no_study_is_refused_because_its_decoder_was_killed(running: RunningService) -> None:
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        expected = [probabilities(client.post("/v1/diagnose", files=form(RECORDS, file))) for file in FILES]
+        parts = [(f"images.{n}", ("x", FILES[n % 4])) for n in range(24)]
+        requests = ("requests", (None, json.dumps([RECORDS] * 24), "application/json"))
+
+        def ask(number: int) -> list[float]:
+            return probabilities(client.post("/v1/diagnose", files=form(RECORDS, FILES[number % 4])))
+
+        with ThreadPoolExecutor(6) as callers:
+            asked = callers.map(ask, range(120))
+            job = client.post("/v1/jobs", files=[*parts, requests]).json()["job_id"]
+            for _ in range(ROUNDS):
+                time.sleep(1.5)  # so that no image meets two kills
+                for decoder in decoders(running):
+                    decoder.kill()
+            for number, said in enumerate(asked):
+                assert said == pytest.approx(expected[number % 4], abs=1e-6)
+        while client.get(f"/v1/jobs/{job}").json()["state"] in ("queued", "running"):
+            time.sleep(0.1)
+        *lines, count = map(json.loads, client.get(f"/v1/jobs/{job}/results").text.splitlines())
+        assert count == {"studies": 24, "answered": 24, "refused": 0}
+        for line in lines:
+            said = [finding["probability"] for finding in line["answer"]["findings"]]
+            assert said == pytest.approx(expected[line["study"] % 4], abs=1e-6)
+
+
+def test_what_was_admitted_is_answered_when_the_service_is_told_to_stop(running: RunningService) -> None:
+    """As systemd tells it, every process by itself; the supervisor passes the signal on to the decoders once more."""
+    with ThreadPoolExecutor(8) as callers:
+
+        def ask(number: int) -> httpx.Response:
+            return httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS, *FILES), timeout=60)
+
+        asked = [callers.submit(ask, number) for number in range(8)]
+        while admitted(running) < 8:
+            assert not any(one.done() for one in asked), "too fast to be stopped amid"
+            time.sleep(0.01)
+        supervisor = psutil.Process(running.pid)
+        for process in [*supervisor.children(recursive=True), supervisor]:
+            process.terminate()
+        assert [len(probabilities(one.result())) > 0 for one in asked] == [True] * 8
