@@ -178,11 +178,12 @@ async def _openapi(request: Request) -> Response:
 async def _page() -> Response:
     """The description for a reader, of files that BentoML brings along: nothing is fetched from elsewhere."""
     return get_swagger_ui_html(
-        openapi_url="/docs.json",
+        # Relative, as a proxy may have put a prefix before all paths.
+        openapi_url="docs.json",
         title="Consilium",
-        swagger_js_url="/static_content/swagger-ui-bundle.js",
-        swagger_css_url="/static_content/swagger-ui.css",
-        swagger_favicon_url="/static_content/favicon-light-32x32.png",
+        swagger_js_url="static_content/swagger-ui-bundle.js",
+        swagger_css_url="static_content/swagger-ui.css",
+        swagger_favicon_url="static_content/favicon-light-32x32.png",
         swagger_ui_parameters={"validatorUrl": None},
     )
 

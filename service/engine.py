@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from consilium.registry import ResolvedModel
 
 CARD_PATH = "/v1/model/card"
+CARD_FROM_MODEL = "model/card"
+"""Relative to `/v1/model`, which names it: a proxy may have put a prefix before all paths."""
 CARD_PAGE = "card.html"
 """Of a model's card, the file that people read."""
 
@@ -213,7 +215,7 @@ class Engine:
                 },
                 "audit": model.audit.to_json(),
                 "backend": None if model.acceptance is None else model.acceptance.to_json(),
-                "card": None if self.card is None else CARD_PATH,
+                "card": None if self.card is None else CARD_FROM_MODEL,
                 "deployment": self._deployment.information(),
             }
             | model.findings.to_json()

@@ -167,7 +167,7 @@ MODEL: dict[str, Any] = {
         "bound": 0.02,
         "margin": 0.005,
     },
-    "card": "/v1/model/card",
+    "card": "model/card",
     "deployment": {
         "follows": "models:/consilium-phantom@champion",
         "since": "2024-03-05T08:59:12Z",

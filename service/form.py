@@ -9,27 +9,29 @@ is, its bytes say (`consilium.ingest`).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from email.message import Message
+from email.utils import collapse_rfc2231_value
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from starlette.datastructures import Headers
 
 from consilium.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
 from consilium.schemas import nearest_key, split_worklist
 from service.settings import Settings
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 IMAGES = "images"
 REQUEST = "request"
 REQUESTS = "requests"
 
-_JSON_TYPES = (b"", b"application/json", b"text/plain", b"application/octet-stream")
-_PLAIN_ENCODINGS = (b"", b"binary", b"8bit", b"7bit")
+_JSON_TYPES = ("", "application/json", "text/plain", "application/octet-stream")
+_PLAIN_ENCODINGS = ("", "binary", "8bit", "7bit")
+_LONGEST_CONTENT_TYPE = 1000
+_LONGEST_BOUNDARY = 256
+"""RFC 2046 allows 70; some clients do not know."""
+_LONGEST_PREAMBLE = 4096
 _IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
 
 
@@ -97,31 +99,81 @@ async def _read_studies(
 async def _read(headers: Headers, body: AsyncIterator[bytes], most_bytes: int, parts: _Parts) -> None:
     boundary = _boundary(headers)
     _check_declared_length(headers, most_bytes)
+    received = 0
     try:
-        parser = MultipartParser(boundary, parts.callbacks())
-        received = 0
+        # File names come in whatever encoding, and are not looked at.
+        parser = PushMultipartParser(boundary, header_charset="latin-1")
+        preamble = _Preamble(boundary)
         async for chunk in body:
             received += len(chunk)
             if received > most_bytes:
                 raise TooLarge("body", f"more than {most_bytes} bytes", _at_most(most_bytes))
-            if not parts.ended:
-                parser.write(chunk)
-    except FormParserError:
-        raise MalformedRequest("body", "broken framing", "must be multipart/form-data") from None
-    if not parts.ended:
-        raise MalformedRequest("body", "an unfinished part", "must end with the closing boundary")
+            if chunk := preamble.passed(chunk):
+                for event in parser.parse(chunk):
+                    parts.take(event)
+        parser.close()
+    except MultipartError as error:
+        raise MalformedRequest("body", f"broken framing ({error})", "must be whole multipart/form-data") from None
+
+
+class _Preamble:
+    """What stands before the first boundary, which RFC 2046 allows and nobody reads."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._first = b"--" + boundary
+        self._held = b""
+        self._over = False
+
+    def passed(self, chunk: bytes) -> bytes:
+        """What of the body up to and with `chunk` belongs to its parts and was not passed before."""
+        if self._over:
+            return chunk
+        self._held += chunk
+        place = self._held.find(self._first)
+        if (place if place >= 0 else len(self._held)) > _LONGEST_PREAMBLE:
+            raise MalformedRequest("body", "no boundary at its begin", "must begin with the boundary of its parts")
+        if place > 0 and not self._held.endswith(b"\r\n", 0, place):
+            raise MalformedRequest("body", "a boundary amid a line", "must have each boundary at the begin of a line")
+        if place < 0:
+            return b""
+        self._over = True
+        return self._held[place:]
 
 
 def _boundary(headers: Headers) -> bytes:
-    content_type, options = parse_options_header(headers.get("content-type", ""))
-    if content_type != b"multipart/form-data":
-        raise UnsupportedMedia("Content-Type", content_type.decode("latin-1"), "must be multipart/form-data")
-    encoding = headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
+    given = headers.get("content-type", "")
+    if len(given) > _LONGEST_CONTENT_TYPE:
+        rule = f"must have at most {_LONGEST_CONTENT_TYPE} characters"
+        raise MalformedRequest("Content-Type", f"{len(given)} characters", rule)
+    content_type, options = parse_header(given)
+    if content_type != "multipart/form-data":
+        raise UnsupportedMedia("Content-Type", content_type, "must be multipart/form-data")
+    refuse_encoded(headers)
+    boundary = options.get("boundary", "").encode("latin-1", "replace")
+    if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+        rule = f"must name the boundary of the parts, of 1 to {_LONGEST_BOUNDARY} characters"
+        raise MalformedRequest("Content-Type", f"a boundary of {len(boundary)} characters", rule)
+    return boundary
+
+
+def refuse_encoded(headers: Headers) -> None:
+    """Raise where the whole body is compressed: what it would grow to is not known before it is read.
+
+    Raises
+    ------
+    UnsupportedMedia
+    """
+    encoding = headers.get("content-encoding", "identity").strip()
+    if encoding.lower() not in ("", "identity"):
         raise UnsupportedMedia("Content-Encoding", encoding, "must be absent: encoded bodies are not read")
-    if not options.get(b"boundary"):
-        raise MalformedRequest("Content-Type", "no boundary", "must name the multipart boundary")
-    return options[b"boundary"]
+
+
+def parse_header(value: str) -> tuple[str, dict[str, str]]:
+    """A header's value in lower case, and its parameters: quoted, continued or with a character set (RFC 2231)."""
+    message = Message()
+    message["content-type"] = value
+    (kind, _), *options = message.get_params() or [("", "")]
+    return kind.strip().lower(), {name.lower(): collapse_rfc2231_value(given) for name, given in options}
 
 
 def _check_declared_length(headers: Headers, limit: int) -> None:
@@ -137,13 +189,22 @@ def _at_most(limit: int) -> str:
 
 @dataclass(slots=True)
 class _Part:
-    """One part while it arrives."""
+    """One part while it arrives.
 
-    where: str = ""
-    study: int | None = None
-    limit: int = 0
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-    data: bytearray = field(default_factory=bytearray)
+    Attributes
+    ----------
+    study : int or None
+        Whose image it is; None where it is the JSON.
+    unnamed : bool
+        A file without a name: a browser's form sends one, empty, for a field in which no file was chosen.
+    """
+
+    where: str
+    study: int | None
+    limit: int
+    unnamed: bool = False
+    size: int = 0
+    data: list[bytes] = field(default_factory=list)
 
 
 class _Parts:
@@ -165,90 +226,76 @@ class _Parts:
         self._most_json_bytes = settings.max_request_bytes
         self.json: bytes | None = None
         self.images: dict[int, list[bytes]] = {}
-        self._part = _Part()
-        self._header_name = b""
-        self._header_value = b""
-        self.ended = False
+        self._files: Counter[int] = Counter()
+        self._part: _Part | None = None
 
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._extend_header_name,
-            "on_header_value": self._extend_header_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._open,
-            "on_part_data": self._extend,
-            "on_part_end": self._close,
-            "on_end": self._end,
-        }
+    def take(self, event: MultipartSegment | bytes | None) -> None:
+        """Take what the parser gives: the headers of a part, some of its bytes, and None at its end."""
+        if isinstance(event, MultipartSegment):
+            self._part = self._opened({name.lower(): value for name, value in event.headerlist})
+        elif event is not None:
+            self._extend(event)
+        else:
+            self._close()
 
-    def _begin(self) -> None:
-        self._part = _Part()
-
-    def _extend_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _extend_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _end_header(self) -> None:
-        self._part.headers[self._header_name.lower()] = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _open(self) -> None:
+    def _opened(self, headers: Mapping[str, str]) -> _Part:
         """Decide by the headers alone whether this part may come."""
-        _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        encoding = self._part.headers.get(b"content-transfer-encoding", b"").strip().lower()
+        _, options = parse_header(headers.get("content-disposition", ""))
+        name = _readable(options.get("name", ""))
+        encoding = headers.get("content-transfer-encoding", "").strip().lower()
         study = self._study(name)
         if name != self.json_field and study is None:
             nearest = nearest_key(name, (self.images_field, self.json_field))
             raise InputError("form field", name, f"is no known form field; the nearest is {nearest!r}")
         if encoding not in _PLAIN_ENCODINGS:
-            shown = encoding.decode("latin-1")
-            raise UnsupportedMedia(f"{name}.Content-Transfer-Encoding", shown, "must be absent or binary")
+            raise UnsupportedMedia(f"{name}.Content-Transfer-Encoding", encoding, "must be absent or binary")
         if study is None:
-            self._open_json()
-        else:
-            self._open_image(name, study, is_file=b"filename" in options)
+            return self._opened_json(headers)
+        return self._opened_image(name, study, options.get("filename"))
 
     def _study(self, name: str) -> int | None:
         """Whose image the part called `name` is; None where it is none."""
         return 0 if name == IMAGES else None
 
-    def _open_json(self) -> None:
+    def _opened_json(self, headers: Mapping[str, str]) -> _Part:
         if self.json is not None:
             raise InputError(self.json_field, "two form fields", "must come once")
-        content_type, _ = parse_options_header(self._part.headers.get(b"content-type"))
+        content_type, _ = parse_header(headers.get("content-type", ""))
         if content_type not in _JSON_TYPES:
-            shown = content_type.decode("latin-1")
-            raise UnsupportedMedia(f"{self.json_field}.Content-Type", shown, "must be application/json")
-        self._part.where, self._part.limit = self.json_field, self._most_json_bytes
+            raise UnsupportedMedia(f"{self.json_field}.Content-Type", content_type, "must be application/json")
+        return _Part(self.json_field, None, self._most_json_bytes)
 
-    def _open_image(self, name: str, study: int, *, is_file: bool) -> None:
+    def _opened_image(self, name: str, study: int, filename: str | None) -> _Part:
         limit, images = self._settings.max_images, self.images.get(study, ())
         where = f"{name}[{len(images)}]"
-        if not is_file:
+        if filename is None:
             raise InputError(where, "a text value", "must be a file with its bytes; a URL is never fetched")
-        if len(images) >= limit:
+        if self._files[study] >= limit:
             raise TooLarge(name, f"more than {limit} files", f"must be at most {limit} files")
-        self._part.where, self._part.study, self._part.limit = where, study, self._settings.max_image_bytes
+        self._files[study] += 1
+        return _Part(where, study, self._settings.max_image_bytes, unnamed=not filename)
 
-    def _extend(self, data: bytes, start: int, end: int) -> None:
+    def _extend(self, data: bytes) -> None:
         part = self._part
-        if len(part.data) + end - start > part.limit:
+        assert part is not None
+        part.size += len(data)
+        if part.size > part.limit:
             raise TooLarge(part.where, f"more than {part.limit} bytes", _at_most(part.limit))
-        part.data += memoryview(data)[start:end]
+        part.data.append(data)
 
     def _close(self) -> None:
-        part = self._part
+        part, self._part = self._part, None
+        assert part is not None
+        data = b"".join(part.data)
         if part.study is None:
-            self.json = bytes(part.data)
-        else:
-            self.images.setdefault(part.study, []).append(bytes(part.data))
+            self.json = data
+        elif data or not part.unnamed:
+            self.images.setdefault(part.study, []).append(data)
 
-    def _end(self) -> None:
-        self.ended = True
+
+def _readable(name: str) -> str:
+    """The name of a form field as its client wrote it, in UTF-8; headers are read as Latin-1."""
+    return name.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 class _WorklistParts(_Parts):

@@ -105,6 +105,8 @@ def document(app: FastAPI) -> str:
     for path, summary in (("/livez", "The process answers."), ("/readyz", ready)):
         health = {"summary": summary, "tags": ["health"], "responses": _health(path), "security": []}
         described["paths"][path] = {"get": health}
+    # Relative to this document (OpenAPI 3.1, 4.8.5): a proxy may have put a prefix before all paths.
+    described["servers"] = [{"url": "."}]
     described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     described["security"] = [{"token": []}]
     return json.dumps(described, ensure_ascii=False)
@@ -266,7 +268,7 @@ SUBMIT: dict[str, Any] = {
             "model": JobAnswer,
             "description": "The studies are on the disk, encrypted, and will be answered.",
             "content": {"application/json": {"example": examples.JOB}},
-            "headers": {"Location": {"description": "Of the job.", "schema": {"type": "string"}}},
+            "headers": {"Location": {"description": "Relative to this path.", "schema": {"type": "string"}}},
         },
     },
     "openapi_extra": _worklist(DiagnoseRequest, ExplainRequest) | {"parameters": [_JOB_KIND, _JOB_KEY]},

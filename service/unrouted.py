@@ -1,10 +1,15 @@
-"""Where no door of ours is, BentoML answers in plain text; the caller gets a problem all the same."""
+"""Where no door of ours is, BentoML answers in plain text, and the caller gets a problem instead; or it redirects.
+
+Its redirects, which add or take away a slash at the end, name the scheme and path that this process sees. Behind a
+proxy these are not the caller's, so they are made relative.
+"""
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from urllib.parse import urlsplit, urlunsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +38,7 @@ class Unrouted:
         async def answer(message: Message) -> None:
             nonlocal instead
             if message["type"] == "http.response.start":
+                _make_redirect_relative(message, scope["path"])
                 instead = _instead(message)
                 if instead is not None:
                     await instead(scope, receive, send)
@@ -40,6 +46,20 @@ class Unrouted:
                 await send(message)
 
         await self._app(scope, receive, answer)
+
+
+def _make_redirect_relative(start: Message, path: str) -> None:
+    """Of a redirect from `path` to the same path with a slash more, or with none, at its end."""
+    headers = MutableHeaders(scope=start)
+    place = urlsplit(headers.get("location", ""))
+    name = place.path.rstrip("/").rpartition("/")[2]
+    if start["status"] // 100 != 3 or not place.netloc or not name:
+        return
+    if path.endswith("//"):  # Clients do not agree on what is relative to such a path.
+        start["status"] = HTTPStatus.NOT_FOUND
+        return
+    relative = f"{name}/" if place.path.endswith("/") else f"../{name}"
+    headers["location"] = urlunsplit(("", "", relative, place.query, ""))
 
 
 def _instead(start: Message) -> Response | None:

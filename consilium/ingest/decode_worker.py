@@ -160,7 +160,7 @@ class DecodeWorker:
         place, buffers = _PAYLOAD, []
         for length in result.buffers:
             buffer = np.empty(length, np.uint8)
-            if _read_into(self._file, memoryview(buffer), place) < length:
+            if _read_into(self._file, buffer.data, place) < length:
                 raise EOFError
             buffers.append(buffer)
             place += length

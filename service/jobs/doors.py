@@ -142,7 +142,8 @@ class LinesResponse(Response):
 
 
 def _accepted(job: bytes, headers: dict[str, str]) -> Response:
-    place = f"/v1/jobs/{JobAnswer.model_validate_json(job).job_id}"
+    # Relative to this door: a proxy may have put a prefix before it.
+    place = f"jobs/{JobAnswer.model_validate_json(job).job_id}"
     return _json(job, HTTPStatus.ACCEPTED, headers | {"Location": place})
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from consilium.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.schemas import FeedbackRequest, parse_request
 from service.auth.caller import ANONYMOUS, Scope
+from service.form import parse_header, refuse_encoded
 from service.problems import Overdue
 from service.record.claims import HEADER, check_key
 from service.record.entries import Origin
@@ -79,9 +80,10 @@ async def feedback(request: Request, recorder: Recorder, receive_timeout_s: floa
 
 
 async def _body(request: Request) -> bytes:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type, _ = parse_header(request.headers.get("content-type", ""))
     if content_type != "application/json":
         raise UnsupportedMedia("Content-Type", content_type, "must be application/json")
+    refuse_encoded(request.headers)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -210,7 +210,7 @@ def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnosti
     page = client.get("/").text
     assert page == client.get("/docs").text
     for file in re.findall(r'(?:href|src)="([^"]+)"', page):
-        assert client.get(file).status_code == 200, file
+        assert client.get(f"/{file}").status_code == 200, file
 
 
 def test_concurrent_requests_each_get_their_own_answer(service: RunningService, client: httpx.Client) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from consilium.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
@@ -46,6 +49,117 @@ def test_images_and_request_arrive_whole_and_in_order_however_the_body_is_cut(ch
         chunk=chunk,
     )
     assert form == Form(b'{"notes": []}', (first, second))
+
+
+_FRAGMENTS = st.sampled_from(
+    [b"\r", b"\n", b"\r\n", b"-", b"--", b"\r\n--", b"\r\n--b0undar", b"b0undary", b"\r\n\r\n", b"x", b"\0\xff" * 9]
+)
+_CONTENTS = st.lists(_FRAGMENTS, max_size=12).map(b"".join).filter(lambda data: b"\r\n--b0undary" not in b"\r\n" + data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    images=st.lists(_CONTENTS, max_size=3),
+    request=_CONTENTS,
+    preamble=st.sampled_from([b"", b"\r\n", b"Not for\r\nreaders.\r\n", b"--b0undar\r\n"]),
+    epilogue=st.sampled_from([b"", b"\r\n", b"\r\nafter it all\r\n--b0undary\r\n"]),
+    cuts=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+)
+@example([b"\r\n--b0undar"], b"{}", b"", b"", [1])
+def test_however_a_body_is_cut_its_parts_are_the_same(
+    images: list[bytes], request: bytes, preamble: bytes, epilogue: bytes, cuts: list[int]
+) -> None:
+    parts = [part("images", data, filename="a") for data in images]
+    whole = preamble + body(*parts, part("request", request)).removesuffix(b"\r\n") + epilogue
+
+    async def chunks() -> AsyncIterator[bytes]:
+        left, turn = whole, 0
+        while left:
+            size = cuts[turn % len(cuts)]
+            yield left[:size]
+            left, turn = left[size:], turn + 1
+
+    limits = Settings(model="m", max_images=3)
+    headers = Headers({"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
+    assert asyncio.run(read_form(headers, chunks(), limits)) == Form(request, tuple(images))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        'multipart/form-data; boundary="b0undary"',
+        "Multipart/Form-Data; Boundary=b0undary",
+        "multipart/form-data;charset=utf-8;boundary=b0undary",
+        'multipart/form-data ;  charset="utf-8" ; boundary=b0undary ',
+        "multipart/form-data;\tboundary=b0undary",
+        "multipart/form-data; boundary*=utf-8''b0undary",
+    ],
+)
+def test_a_boundary_is_found_however_its_header_is_written(content_type: str) -> None:
+    data = body(part("images", b"x", filename="a"))
+    assert read(data, headers={"content-type": content_type}) == Form(b"{}", (b"x",))
+
+
+def test_a_boundary_may_hold_what_must_be_quoted() -> None:
+    boundary = "a b:(c)=d,'e?"
+    data = body(part("images", b"x", filename="a")).replace(BOUNDARY.encode(), boundary.encode())
+    assert read(data, headers={"content-type": f'multipart/form-data; boundary="{boundary}"'}).images == (b"x",)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Content-Disposition: form-data; name=\"images\"; filename*=UTF-8''R%C3%B6ntgen.dcm",
+        "Content-Disposition: form-data; name=images; filename=a.dcm",
+        'content-disposition: FORM-DATA; NAME="images"; FILENAME="a.dcm"',
+        'CONTENT-DISPOSITION:form-data;filename="a;b.dcm";name="images"',
+        'Content-Disposition: form-data;\r\n name="images";\r\n\tfilename="a.dcm"',
+        'Content-Disposition: form-data; name="images"; filename="R\xf6ntgen \\"x\\".dcm"',
+        'Content-Disposition: form-data; name="images"; filename="a"\r\nContent-Type: APPLICATION/DICOM; x="y"',
+        'Content-Disposition: form-data; name="images"; filename="a"\r\nContent-Transfer-Encoding: BINARY',
+        'Content-Disposition: form-data; name="images"; filename="a"\r\nContent-Length: 3\r\nX-Other: 1',
+    ],
+)
+def test_a_file_is_one_however_its_headers_are_written(headers: str) -> None:
+    data = f"--{BOUNDARY}\r\n{headers}\r\n\r\n".encode("latin-1") + b"abc\r\n"
+    assert read(body(data)) == Form(b"{}", (b"abc",))
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=UTF-8", 'APPLICATION/JSON;charset="utf-8"', "text/plain"])
+def test_a_request_is_json_however_its_type_is_written(kind: str) -> None:
+    assert read(body(part("request", b"{ }", headers=f"Content-Type: {kind}\r\n"))).request == b"{ }"
+
+
+def test_a_field_of_a_browser_s_form_in_which_no_file_was_chosen_is_no_image() -> None:
+    nothing = part("images", b"", filename="", headers="Content-Type: application/octet-stream\r\n")
+    assert read(body(nothing, part("images", b"x", filename="a"))).images == (b"x",)
+    with pytest.raises(TooLarge, match="at most 2 files"):
+        read(body(*[nothing] * 3))
+
+
+def test_an_empty_file_is_an_image_that_is_refused_by_whoever_reads_it() -> None:
+    assert read(body(part("images", b"", filename="a.dcm"))).images == (b"",)
+
+
+def test_two_mebibytes_cost_the_event_loop_little() -> None:
+    data = body(part("images", bytes(range(256)) * (1 << 13), filename="a"), part("request", b"{}"))
+    pieces = [data[start : start + (1 << 16)] for start in range(0, len(data), 1 << 16)]
+    headers, limits = Headers({"content-type": f"multipart/form-data; boundary={BOUNDARY}"}), Settings(model="m")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def seconds() -> list[float]:
+        taken = []
+        for _ in range(20):
+            begun = time.thread_time()
+            form = await read_form(headers, chunks(), limits)
+            taken.append(time.thread_time() - begun)
+            assert len(form.images[0]) == 1 << 21
+        return taken
+
+    assert min(asyncio.run(seconds())) < 0.005, "about 0.5 ms; a parser that walks over every byte takes 34"
 
 
 def test_an_absent_request_is_an_empty_object() -> None:
@@ -136,6 +250,7 @@ def test_two_requests_are_refused() -> None:
         ({"content-type": "application/x-www-form-urlencoded"}, UnsupportedMedia),
         ({"content-type": ""}, UnsupportedMedia),
         ({"content-encoding": "gzip"}, UnsupportedMedia),
+        ({"content-encoding": "GZIP, br"}, UnsupportedMedia),
         ({"content-type": "multipart/form-data"}, MalformedRequest),
         ({"content-type": f"multipart/form-data; boundary={'x' * 5000}"}, MalformedRequest),
     ],
@@ -165,6 +280,11 @@ def test_a_transfer_encoding_is_refused_because_it_would_not_be_decoded() -> Non
         part("request", b"{}"),
         b"--b0undary\r\nno colon\r\n\r\nx\r\n--b0undary--\r\n",
         f"--{BOUNDARY}\r\n".encode() + b"A: " + b"x" * 100_000,
+        body(part("request", b"{}")).replace(b"\r\n", b"\n"),
+        body(part("request", b"{}")).replace(b"form-data", b"attachment"),
+        body(part("images", b"x", filename="a", headers="Content-Length: 2\r\n")),
+        b"x" * 5000 + b"\r\n" + body(part("request", b"{}")),
+        b"xx" + body(part("request", b"{}")),
     ],
 )
 def test_broken_or_unfinished_framing_is_malformed(data: bytes) -> None:

@@ -37,7 +37,7 @@ async def submitted(client: Client, files: Any, **more: Any) -> JobAnswer:
     answer = await client.post(PATH, files=files, **more)
     assert answer.status_code == 202, answer.text
     job = JobAnswer.model_validate_json(answer.text)
-    assert answer.headers["Location"] == f"/v1/jobs/{job.job_id}"
+    assert answer.url.join(answer.headers["Location"]).path == f"/v1/jobs/{job.job_id}"
     assert (job.state, job.answered, job.refused, job.ended) == ("queued", 0, 0, None)
     return job
 

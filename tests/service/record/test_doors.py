@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -197,6 +198,15 @@ def test_bad_feedback_and_unknown_results_are_problems() -> None:
             assert (answer.status_code, answer.json()["field"]) == (status, field), answer.text
             assert answer.headers["content-type"] == "application/problem+json"
         result_id = (await client.post("/v1/diagnose", files=note("Cough."))).json()["result_id"]
+        right = json.dumps({"result_id": result_id, "findings": {"pneumonia": "absent"}}).encode()
+        kinds = ["APPLICATION/JSON", 'application/json; charset="utf-8"', "application/json ;charset=UTF-8"]
+        for kind in kinds:
+            kept = await client.post("/v1/feedback", content=right, headers={"Content-Type": kind})
+            assert kept.status_code == 201, kept.text
+        for body, encoding in ((gzip.compress(right), "gzip"), (right, "br")):
+            headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+            encoded = await client.post("/v1/feedback", content=body, headers=headers)
+            assert (encoded.status_code, encoded.json()["field"]) == (415, "Content-Encoding")
         wrong = await client.post("/v1/feedback", json={"result_id": result_id, "findings": {"pneumonai": "absent"}})
         assert (wrong.status_code, wrong.json()["field"]) == (422, "findings")
         for asked, status in ((str(uuid4()), 404), ("Jane", 422)):
