@@ -77,7 +77,7 @@ def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
         rule=_printable(broken.rule) if broken else None,
     )
     _log(error, status, instance)
-    _let_go(error)
+    let_go(error)
     return said, headers
 
 
@@ -109,7 +109,7 @@ def _log(error: BaseException, status: HTTPStatus, instance: str) -> None:
         logger.warning("%d %s: %s", status, instance, type(error).__name__)
 
 
-def _let_go(error: BaseException | None) -> None:
+def let_go(error: BaseException | None) -> None:
     """Forget where `error` came from, and what it came from.
 
     The frames of its traceback hold what was received, and a future that one of them waited for holds the error: whole

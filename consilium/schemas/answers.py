@@ -355,7 +355,7 @@ class ModelInformation(Wire):
     audit: AuditAnswer
     backend: BackendInformation | None = Field(description="Null: the model was not asked.")
     card: str | None = Field(
-        description="Where the model's card is, relative to this path: a page for people: intended use, cohort, evaluation, limits."
+        description="The model's card, relative to this path: for people: intended use, cohort, evaluation, limits."
     )
     deployment: DeploymentInformation
 

@@ -19,7 +19,7 @@ from service.form import Form
 from service.jobs.shelf import Shelf, Taken
 from service.jobs.spool import Spool
 from service.presence import in_time
-from service.problems import NotOffered, Unavailable, problem
+from service.problems import NotOffered, Unavailable, let_go, problem
 from service.record.database import RecordUnavailable
 from service.record.entries import Origin, Task
 from service.record.tasks import Superseded
@@ -178,7 +178,8 @@ class Jobs:
             try:
                 form = await self._persist(self._shelf.form, task)
                 await self._ask(taken.kind, form, origin)
-            except (Unavailable, Closed):
+            except (Unavailable, Closed) as error:
+                let_go(error)
                 await asyncio.sleep(_AGAIN_S)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, Superseded):
                 raise
@@ -186,6 +187,7 @@ class Jobs:
                 failures += 1
                 if failures < _MOST_ATTEMPTS and not _is_its_own(error):
                     logger.warning("a study of job %s is tried again: %s", taken.job_id, type(error).__name__)
+                    let_go(error)
                     await asyncio.sleep(_AGAIN_S)
                     continue
                 said, _ = problem(error)
