@@ -45,16 +45,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _fill(handle: int, content: bytes, path: Path) -> None:
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)  # The system names no file where it has no room for more of one.
+        raise
+
+
 @contextmanager
 def _beside(path: Path, content: bytes) -> Iterator[Path]:
     """A file with `content` in the folder of `path`, to be given its name; what is left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _fill(handle, content, path)
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ Messages go back to the caller who sent the value. They are never logged whole: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,12 @@ def with_reasons(rule: str, warnings: Sequence[str]) -> str:
     """`rule` and the first `warnings`: where nothing is left to judge, they say what became of the records."""
     more = [f"and {len(warnings) - _MOST_REASONS} more"] if len(warnings) > _MOST_REASONS else []
     return "; ".join([rule, *warnings[:_MOST_REASONS], *more])
+
+
+def os_cause(error: OSError) -> str:
+    """What the system says, and of which file: ``No space left on device (/var/lib/consilium/record.keys)``."""
+    said = error.strerror or str(error) or type(error).__name__
+    return said if error.filename is None else f"{said} ({os.fsdecode(error.filename)})"
 
 
 class ConsiliumError(Exception):

@@ -33,7 +33,7 @@ from consilium.cli import (
     train,
 )
 from consilium.cli.output import logging_restored
-from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem
+from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -78,18 +78,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Without arguments the help was shown, and is all there is to say.
         helped = isinstance(error, NoArgsIsHelpError)
         return error.exit_code if helped else _fail(error.format_message(), error.exit_code)
-    except (InputError, CohortError, NotRegistered) as error:
-        return _fail(str(error), BAD_INPUT)
     except ConsiliumError as error:
-        ours = isinstance(error, ServiceProblem) and error.field is not None
-        return _fail(str(error), BAD_INPUT if ours else FAILED)
+        return _fail(str(error), BAD_INPUT if _is_input(error) else FAILED)
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not complain of it once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except OSError as error:  # no room, no right to write: it is the machine's, not ours, and needs no traceback
+        return _fail(os_cause(error), FAILED)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _is_input(error: ConsiliumError) -> bool:
+    """Whether whoever gave the command can mend it."""
+    if isinstance(error, ServiceProblem):
+        return error.field is not None
+    return isinstance(error, InputError | CohortError | NotRegistered)
 
 
 def _fail(message: str, code: int) -> int:

@@ -28,6 +28,7 @@ REPLAYED = "Idempotent-Replayed"
 _LONGEST_KEY = 255
 _ATTEMPTS = 5
 _DELETED_AT_ONCE = 500
+_PROBE_BYTES = 1 << 16
 
 
 class IdempotencyMismatch(InputError):
@@ -156,6 +157,22 @@ def free(database: Database, dead: Collection[UUID]) -> int:
     theirs = (ClaimRow.process.in_(dead), ClaimRow.answer.is_(None))
     with database.writing() as session:
         return len(session.scalars(delete(ClaimRow).where(*theirs).returning(ClaimRow.key)).all())
+
+
+def probe(database: Database) -> None:
+    """Write and delete about as much as an answer takes.
+
+    Raises
+    ------
+    RecordUnavailable
+        Where nothing can be recorded.
+    """
+    name = f"probe {uuid4()}"
+    row = ClaimRow(key=name, key_id="", body="", owner=uuid4(), expires=datetime.now(UTC), answer=bytes(_PROBE_BYTES))
+    with database.writing() as session:
+        session.add(row)
+        session.flush()
+        session.execute(delete(ClaimRow).where(ClaimRow.key == name))
 
 
 def expire(database: Database) -> int:

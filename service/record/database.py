@@ -26,7 +26,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from consilium.errors import ConsiliumError, InputError
+from consilium.errors import ConsiliumError, InputError, os_cause
 
 SETTING = "CONSILIUM_RECORD_URL"
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -207,7 +207,9 @@ def _unavailable() -> Iterator[None]:
         raise RecordUnavailable(f"record: {type(error.orig).__name__}: {said}") from None
     except sqlite3.Error as error:  # of a connection that SQLAlchemy is only making
         raise RecordUnavailable(f"record: {type(error).__name__}: {error}") from None
-    except (SQLAlchemyError, OSError) as error:
+    except OSError as error:
+        raise RecordUnavailable(f"record: {os_cause(error)}") from None
+    except SQLAlchemyError as error:
         raise RecordUnavailable(f"record: {type(error).__name__}") from None
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -38,7 +40,9 @@ Outcome = Exception | None
 _MOST_IN_ONE_COMMIT = 64
 _EXPIRE_EVERY_S = 60.0
 _RETRY_S = 2.0
-"""How often a record that was never reached is tried."""
+"""How often a record is tried that cannot be written."""
+_PROBE_EVERY_S = 10.0
+"""How long nothing may have been written before it is tried whether it could be."""
 _LEASE_MARGIN_S = 5.0
 
 
@@ -61,6 +65,8 @@ class Recorder:
         self._commits: Batcher[Entry, Outcome] = Batcher(self._commit, self._thread, limits)
         self._processes: Processes | None = None
         self._expiring: asyncio.Task[None] | None = None
+        self._unwritable = ""
+        self._written = -math.inf
         # Longer than any request lasts once its body is read.
         self._lease_s = settings.answer_timeout_s + 2 * settings.record_timeout_s + _LEASE_MARGIN_S
 
@@ -80,10 +86,10 @@ class Recorder:
             await self._run(self._open)
         except RecordTooNew:
             raise
-        except RecordUnavailable as error:
-            logger.warning("%s", error)
+        except RecordUnavailable:
+            logger.info("the record is tried again until it is there")
         self._commits.start()
-        self._expiring = asyncio.create_task(self._expire_forever())
+        self._expiring = asyncio.create_task(self._look_after())
 
     async def stop(self) -> None:
         """Commit what waits, then end the thread."""
@@ -166,14 +172,16 @@ class Recorder:
             self._processes = Processes(home_folder() / "processes")
         except OSError as error:
             logger.warning("idempotency keys stay claimed for %g s after a crash (%s)", self._lease_s, error.strerror)
-        database.open()
-        # Before any request's claim: its key may be that of a process that was killed.
-        self._expire()
+        with self._writing():
+            database.open()
+            # Before any request's claim: its key may be that of a process that was killed.
+            self._expire()
+            claims.probe(database)
 
     @property
     def ready(self) -> bool:
-        """Whether answers can be expected: the record was reached once, or need not be."""
-        return not self._settings.record_required or self.opened.database.opened
+        """Whether answers can be expected: the record took what was last written to it, or need not."""
+        return not self._settings.record_required or (self.opened.database.opened and not self._unwritable)
 
     @property
     def opened(self) -> Store:
@@ -185,10 +193,25 @@ class Recorder:
     def _commit(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Runs on the thread. A record that is down fails all entries at once; the batcher would try each alone."""
         try:
-            return self.opened.commit(entries, self._settings.idempotency_s)
+            with self._writing():
+                return self.opened.commit(entries, self._settings.idempotency_s)
         except RecordUnavailable as error:
             logger.error("%d answers not recorded: %s", len(entries), error)
             return [error] * len(entries)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Take note of whether the record takes what is written inside. On the thread."""
+        try:
+            yield
+        except RecordUnavailable as error:
+            if not self._unwritable:
+                logger.error("nothing can be recorded, and the service is not ready: %s", error)
+            self._unwritable = str(error)
+            raise
+        if self._unwritable:
+            logger.warning("the record can be written again")
+        self._unwritable, self._written = "", time.monotonic()
 
     def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
         store = self.opened
@@ -205,13 +228,23 @@ class Recorder:
         except RecordUnavailable as error:
             logger.warning("a claim stays until it expires: %s", error)
 
-    async def _expire_forever(self) -> None:
+    async def _look_after(self) -> None:
+        """Try the record while it cannot be written, or has not been written for long; and expire what is over."""
+        expired = time.monotonic()
         while True:
-            await asyncio.sleep(_EXPIRE_EVERY_S if self.opened.database.opened else _RETRY_S)
+            await asyncio.sleep(_RETRY_S)
             try:
-                await self._run(self._expire)
+                if self._unwritable or time.monotonic() - self._written > _PROBE_EVERY_S:
+                    await self._run(self._probe)
+                if time.monotonic() - expired > _EXPIRE_EVERY_S:
+                    await self._run(self._expire)
+                    expired = time.monotonic()
             except RecordUnavailable as error:
-                logger.warning("%s", error)
+                logger.debug("%s", error)  # It was said when it began.
+
+    def _probe(self) -> None:
+        with self._writing():
+            claims.probe(self.opened.database)
 
     def _expire(self) -> None:
         database = self.opened.database

@@ -17,6 +17,7 @@ from service.record.database import Database, read_url
 from service.record.entries import Entry
 from service.record.keys import read_keys
 from service.record.store import Store
+from tests.service.no_room import no_room
 from tests.service.record.samples import PATIENT, STUDY_UID, entry
 
 Capture = pytest.CaptureFixture[str]
@@ -34,6 +35,20 @@ def recorded(embedded_record: Path) -> list[Entry]:
     store.add_feedback(FeedbackRequest(result_id=old.result_id, findings={"pneumonia": "absent"}), "key:b")
     store.database.close()
     return [old, new]
+
+
+def test_no_room_for_a_new_key_is_one_line_and_the_old_ones_stay(embedded_record: Path, capsys: Capture) -> None:
+    path = embedded_record / "record.keys"
+    before = path.read_bytes()
+    with no_room():
+        assert main(["record", "new-key"]) == 1
+    assert capsys.readouterr().err == f"error: File too large ({path})\n"
+    assert path.read_bytes() == before
+    assert [one.name for one in embedded_record.iterdir()] == [path.name], "nothing half written is left"
+    path.unlink()
+    with no_room():
+        assert main(["record", "new-key"]) == 1
+    assert not path.exists()
 
 
 def told(capsys: Capture, *arguments: str) -> Any:

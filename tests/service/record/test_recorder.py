@@ -29,6 +29,7 @@ from service.record.retention import purge
 from service.record.store import OfModel, Store
 from service.settings import Settings
 from tests.service.fakes import FakeModel, note_study, reads
+from tests.service.no_room import no_room
 from tests.service.record.postgres import Cluster
 
 ORIGIN = Origin("key:a", "request-1", "k")
@@ -94,6 +95,48 @@ def test_a_record_that_is_locked_at_the_start_is_tried_until_it_is_there(
     exercise(need_not_be, record_timeout_s=0.1, record_required=False)
     exercise(scenario, record_timeout_s=0.1)
     holder.close()
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "idle"])
+def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
+    asked: bool, embedded_record: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recording, "_RETRY_S", 0.02)
+    monkeypatch.setattr(recording, "_PROBE_EVERY_S", 3600.0 if asked else 0.0)
+
+    async def scenario(recorder: Recorder) -> None:
+        await record(recorder)
+        assert recorder.ready
+        with no_room(4096):
+            if asked:
+                with pytest.raises(Unavailable, match="record of answers"):
+                    await record(recorder)
+            while recorder.ready:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert not recorder.ready, "it does not come and go"
+        while not recorder.ready:
+            await asyncio.sleep(0.01)
+        assert DiagnosisAnswer.model_validate_json((await record(recorder)).body).result_id is not None
+        assert await asyncio.to_thread(_claims, recorder.opened.database) == 0, "what was tried is gone"
+
+    with caplog.at_level(logging.INFO):
+        exercise(scenario)
+    said = [line for line in caplog.messages if line.startswith("nothing can be recorded")]
+    assert len(said) == 1
+    assert said[0].endswith("record: OperationalError: disk I/O error")
+    assert "the record can be written again" in caplog.messages
+
+
+def test_no_room_at_the_start_is_said_with_its_cause(embedded_record: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(recorder: Recorder) -> None:
+        assert not recorder.ready
+
+    with no_room(4096), caplog.at_level(logging.INFO):
+        exercise(scenario)
+    assert "nothing can be recorded, and the service is not ready: record: OperationalError: disk I/O error" in (
+        caplog.messages
+    )
 
 
 @pytest.mark.parametrize(
