@@ -11,6 +11,8 @@ of BentoML services (`benchmarks/_peers`), which are asked in turn with the serv
 project, as it brings another event loop: ``pip install litserve==0.2.19`` comes first, then best
 ``pip uninstall uvloop httptools``, so that all servers run on the same.
 
+With ``--null`` it is asked instead what a request costs beside the network (`benchmarks/_null.py`).
+
 Callers, web server and decoder run beside the model's thread: on two cores they take from it what the bare loop keeps.
 """
 
@@ -35,6 +37,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import _null
 import httpx
 import torch
 from _peers import BATCH, MODEL, PORT
@@ -344,6 +347,22 @@ def report_parts(measured: Mapping[tuple[str, str, int], Measured], alone: Mappi
     return table
 
 
+def tell_null(given: argparse.Namespace, sent: Sequence[Sent]) -> None:
+    requests = {
+        one.name: _null.Request(
+            *one.form(), one.image, [one.records[name] for name in ("notes", "observations", "patient")]
+        )
+        for one in sent
+    }
+    with model_folder(given.model, given.encoder, given.size) as folder, TemporaryDirectory() as room:
+        os.environ["CONSILIUM_HOME"] = room  # What it answers is no part of the user's record.
+        diagnostician = Diagnostician.load(folder, "cpu")
+        measured = _null.measure(
+            folder.resolve(), diagnostician, requests, given.decoders, given.rounds, given.requests
+        )
+    Console(width=140).print(_null.report(measured))
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, help="a model folder; a random DenseNet121 at 224 pixels unless given")
@@ -355,9 +374,15 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     arguments.add_argument("--peers", action="store_true", help="ask LitServe, MLflow and BentoML's own batching, too")
+    arguments.add_argument("--null", action="store_true", help="a model that answers at once: CPU time of the rest")
+    arguments.add_argument("--decoders", type=int, nargs="+", default=[1, 2], help="numbers of decoders, for --null")
+    arguments.add_argument("--requests", type=int, default=300, help="of each measurement, for --null")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
     sent = kinds(given.side, given.dicom)
+    if given.null:
+        tell_null(given, sent)
+        return
     measured: dict[tuple[str, str, int], Measured] = {}
     with ExitStack() as stack:
         folder = stack.enter_context(model_folder(given.model, given.encoder, given.size)).resolve()

@@ -213,6 +213,29 @@ def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnosti
         assert client.get(f"/{file}").status_code == 200, file
 
 
+def test_a_body_in_chunks_of_no_told_length_that_waits_to_be_asked_for_is_taken(service: RunningService) -> None:
+    """RFC 9112, 7.1, and RFC 9110, 10.1.1."""
+    sent = httpx.Request("POST", service.url, files=form(RECORDS, png(1)))
+    body = sent.read()
+    head = [
+        "POST /v1/diagnose HTTP/1.1",
+        "Host: x",
+        f"content-type: {sent.headers['Content-Type']}",
+        "TRANSFER-ENCODING: Chunked",
+        "EXPECT: 100-Continue",
+    ]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = connection.makefile("rb")
+        assert answer.readline() == b"HTTP/1.1 100 \r\n"
+        assert answer.readline() == b"\r\n"
+        for start in range(0, len(body), 1000):
+            chunk = body[start : start + 1000]
+            connection.sendall(b"%x;name=value\r\n%b\r\n" % (len(chunk), chunk))
+        connection.sendall(b"0\r\nX-Trailer: 1\r\n\r\n")
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
 def test_concurrent_requests_each_get_their_own_answer(service: RunningService, client: httpx.Client) -> None:
     bodies = [form(RECORDS, png(seed)) for seed in range(6)]
     alone = [client.post("/v1/diagnose", files=body).json() for body in bodies]
