@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,3 +23,29 @@ class Variable(StrEnum):
 def home_folder() -> Path:
     """``CONSILIUM_HOME``, or ``var`` below the working folder."""
     return Path(os.environ.get(Variable.HOME) or "var").absolute()
+
+
+def provide_account() -> None:
+    """Give libraries a user's name and a home where the account has none: a container may run under any user id.
+
+    MONAI, torch and MLflow ask for the name while they are imported, and raise `KeyError` without one. Caches, which
+    BentoML, matplotlib and Hugging Face want at home, go to ``CONSILIUM_HOME`` where nothing can be written there. Call
+    it before they are imported; what runs in other processes inherits it.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        for name in ("USER", "LOGNAME"):
+            os.environ.setdefault(name, f"uid-{os.getuid()}")
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor an entry
+        home = None
+    if home is None or not _writable(home):
+        ours = home_folder()
+        above = next(folder for folder in (ours, *ours.parents) if folder.exists())
+        os.environ["HOME"] = str(ours if _writable(above) else tempfile.gettempdir())
+
+
+def _writable(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

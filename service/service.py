@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
 
+from consilium.environment import provide_account
 from consilium.errors import ConsiliumError
 from service import binding, connections, logs
 from service.application import create_app
@@ -34,6 +35,8 @@ logger = logging.getLogger("consilium.service")
 _BACKSTOP_S = 600
 """BentoML's own time limit. The settings' limits end a request before it and answer with a problem document."""
 
+# Where the supervisor was not started by `consilium serve`, which has done it.
+provide_account()
 app = create_app()
 guard = Guard()
 # Here, because by the start of the service uvicorn has made its choice.

@@ -33,6 +33,7 @@ from consilium.cli import (
     train,
 )
 from consilium.cli.output import logging_restored
+from consilium.environment import provide_account
 from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -71,6 +72,7 @@ for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, jobs, serv
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
+    provide_account()
     try:
         with logging_restored():
             code = app(args=arguments, prog_name="consilium", standalone_mode=False)
