@@ -229,7 +229,7 @@ class Preprocessing:
         side = recipe.image.size
         if Modality.IMAGE in recipe.modalities:
             squares = [self.image(image) for image in study.images] if images is None else list(images)
-            boxes = tuple(Letterbox(*image.shape, side) for image in study.images)
+            boxes = tuple(Letterbox(*image.shape, side, image.grid) for image in study.images)
             views = [_VIEWS.index(image.view) for image in study.images]
         else:
             squares, boxes, views = [], (), []

@@ -239,7 +239,7 @@ class ImageSaliency:
     image : int
         Position among the study's images.
     values : float32 [H, W]
-        In the original image's pixel grid, log-odds per feature-map cell: positive speaks for the finding, negative
+        In the pixel grid of the original file, log-odds per feature-map cell: positive speaks for the finding, negative
         against it. NaN where the model did not look.
     cells : (int, int)
         Rows and columns of the feature map that was read.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same image would come out differently; part of the key of every cached image."""
 
 _WHITE = 65535
@@ -17,11 +17,18 @@ _PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """Where an image of `rows` × `columns` pixels lies in a square of `side` pixels."""
+    """Where an image of `rows` × `columns` square pixels lies in a square of `side` pixels.
+
+    Attributes
+    ----------
+    grid : (int, int) or None
+        Rows and columns of the file, onto which `backward` maps, where its pixels are not square; None: the same.
+    """
 
     rows: int
     columns: int
     side: int
+    grid: tuple[int, int] | None = None
 
     @property
     def inner(self) -> tuple[int, int]:
@@ -53,11 +60,12 @@ class Letterbox:
         return out
 
     def backward(self, cells: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """A map over the square ([h, w] cells, any number) onto the original pixels, [rows, columns], bilinearly."""
+        """A map over the square ([h, w] cells, any number) onto the original pixels of the file, bilinearly."""
         square = Pillow.fromarray(cells.astype(np.float32))
         top, left = self.offset
         height, width = self.inner
         down, across = cells.shape[0] / self.side, cells.shape[1] / self.side
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
-        resized = square.resize((self.columns, self.rows), Pillow.Resampling.BILINEAR, box=box)
+        rows, columns = self.grid or (self.rows, self.columns)
+        resized = square.resize((columns, rows), Pillow.Resampling.BILINEAR, box=box)
         return np.asarray(resized, dtype=np.float32)

@@ -194,7 +194,10 @@ def _count(finding: Finding, neighbours: Sequence[Neighbour]) -> str:
 def _tab(study: Study, finding: FindingExplanation, strongest: float) -> dict[str, Any]:
     return {
         "finding": finding.finding,
-        "overlays": {saliency.image: _overlays(saliency, strongest) for saliency in finding.images},
+        "overlays": {
+            saliency.image: _overlays(saliency, study.images[saliency.image].shape, strongest)
+            for saliency in finding.images
+        },
         "notes": [
             {"kind": note.kind.value, "time": note.time, "segments": _segments(note.text, number, finding.words)}
             for number, note in enumerate(study.notes)
@@ -233,10 +236,16 @@ def overlay_rgba(values: npt.NDArray[np.float32], strongest: float) -> npt.NDArr
     return rgba
 
 
-def _overlays(saliency: ImageSaliency, strongest: float) -> dict[str, str]:
-    """One picture of what speaks for the finding and one of what speaks against it: the page can tell them apart."""
+def _overlays(saliency: ImageSaliency, shape: tuple[int, int], strongest: float) -> dict[str, str]:
+    """One picture of what speaks for the finding and one of what speaks against it: the page can tell them apart.
+
+    Both have the proportions of `shape`, the rows and columns of the image shown, which has square pixels.
+    """
     sides = {"for": np.clip(saliency.values, 0, None), "against": np.clip(saliency.values, None, 0)}
-    return {side: _png(_fit(Pillow.fromarray(overlay_rgba(values, strongest)))) for side, values in sides.items()}
+    pictures = {side: Pillow.fromarray(overlay_rgba(values, strongest)) for side, values in sides.items()}
+    if saliency.values.shape != shape:
+        pictures = {side: picture.resize(shape[::-1], Pillow.Resampling.BILINEAR) for side, picture in pictures.items()}
+    return {side: _png(_fit(picture)) for side, picture in pictures.items()}
 
 
 def _png(picture: Pillow.Image) -> str:

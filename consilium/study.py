@@ -74,7 +74,7 @@ class Image:
     Attributes
     ----------
     pixels : uint16 [H, W]
-        Display values after modality and VOI transformation, 0 black to 65535 white (air is dark).
+        Display values after modality and VOI transformation, 0 black to 65535 white (air is dark), of square pixels.
     digest : str
         SHA-256 of the bytes received, in hex.
     source : str
@@ -87,6 +87,8 @@ class Image:
         SHA-256 of Patient ID and Study Instance UID: enough to see that two images belong together, and no name.
     burned_in : bool or None
         Burned In Annotation (0028,0301) where the file says so.
+    grid : (int, int) or None
+        Rows and columns of the file, as viewers turn it, where `pixels` were resampled to square ones; None: the same.
     warnings : tuple of str
         What the reader has to know of how the file was read, by attribute, without its values.
     """
@@ -101,6 +103,7 @@ class Image:
     patient_digest: str | None = None
     study_digest: str | None = None
     burned_in: bool | None = None
+    grid: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
 
     @property

@@ -53,7 +53,7 @@ def last_stage(model: DiagnosisModel) -> nn.Module:
 
 
 def image_saliency(cells: Maps, letterboxes: Sequence[Letterbox]) -> tuple[ImageSaliency, ...]:
-    """Maps [V, h, w] over the model's squares in the pixels of the V original images."""
+    """Maps [V, h, w] over the model's squares in the pixels of the V original files."""
     return tuple(
         ImageSaliency(number, box.backward(cells[number]), (int(cells.shape[1]), int(cells.shape[2])))
         for number, box in enumerate(letterboxes)

@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from consilium.errors import InputError, UnreadableImage
-from consilium.ingest.dicom import quiet, read_elements
+from consilium.ingest.dicom_file import quiet, read_elements
 from consilium.study import Image, Note, Observation, Patient, Study
 
 _SHORTEST_KEY = 16
@@ -141,7 +141,7 @@ def names_in_dicom(data: bytes) -> tuple[str, ...]:
     """
     try:
         with quiet():
-            header, _ = read_elements(data, _NAME_KEYWORDS)
+            header = read_elements(data, _NAME_KEYWORDS).dataset
             values = [str(part) for keyword in _NAME_KEYWORDS for part in _values(header.get(keyword))]
     except InputError:
         raise

@@ -7,29 +7,19 @@ enhanced objects, and those whose pixels are no picture of a patient, are refuse
 from __future__ import annotations
 
 import hashlib
-import logging
-import threading
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
-from io import BytesIO
 
 from pydicom import uid
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 
-from consilium.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
+from consilium.errors import DecodeFailed, InputError, UnreadableImage, UnsupportedMedia
 from consilium.ingest.dicom_elements import comma_warnings, decimals, text, whole_number
+from consilium.ingest.dicom_file import DicomFile, quiet, read_elements
 from consilium.ingest.dicom_pixels import decoding, pixel_words, read_pixel_format
 from consilium.ingest.display import display_values
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.times import dicom_date_time, dicom_datetime
 from consilium.study import Image, ViewPosition
-
-MAGIC_OFFSET, MAGIC = 128, b"DICM"
 
 _REFUSED_CLASSES = (
     "Enhanced",
@@ -105,7 +95,7 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
     Parameters
     ----------
     data : bytes
-        The whole file, with preamble.
+        The whole file, with or without preamble and file meta information.
     field : str
         Where the image stood in the caller's request; begins the field of every error.
 
@@ -128,48 +118,12 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
         raise DecodeFailed(field, "out of memory", "must be decodable within the memory of a worker") from None
 
 
-def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> tuple[Dataset, uid.UID]:
-    """Elements of a DICOM file, those of `keywords` alone, and its transfer syntax. To be called `quiet`.
-
-    Raises
-    ------
-    UnsupportedMedia, UnreadableImage, TooLarge
-        And whatever pydicom raises on a broken file.
-    """
-    if data[MAGIC_OFFSET : MAGIC_OFFSET + 4] != MAGIC:
-        raise UnsupportedMedia("preamble", "none", "must be a DICOM file with preamble and DICM prefix")
-    file = BytesIO(data)
-    file.seek(MAGIC_OFFSET + 4)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    transfer_syntax = uid.UID(text(meta, "TransferSyntaxUID"))
-    if not transfer_syntax:
-        raise UnreadableImage("TransferSyntaxUID", None, "must be present")
-    if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
-        file = BytesIO(_inflate(data[file.tell() :], limits))
-    dataset = read_dataset(
-        file,
-        is_implicit_VR=transfer_syntax == uid.ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax != uid.ExplicitVRBigEndian,
-        specific_tags=[tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None],
-    )
-    return dataset, transfer_syntax
-
-
-def _inflate(deflated: bytes, limits: Limits) -> bytes:
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = stream.decompress(deflated, limits.image_bytes + 1)
-    if len(inflated) > limits.image_bytes:
-        raise TooLarge("size", "deflated data set", f"must be at most {limits.image_bytes} bytes once inflated")
-    if not stream.eof:
-        raise UnreadableImage("PixelData", "deflated data set", "must not be truncated")
-    return inflated
-
-
 def _image(data: bytes, limits: Limits) -> Image:
-    dataset, transfer_syntax = read_elements(data, _KEYWORDS, limits)
-    _refuse_other_objects(dataset)
-    pixels = read_pixel_format(dataset, transfer_syntax, limits)
-    words, photometric = pixel_words(dataset, pixels)
+    file = read_elements(data, _KEYWORDS, limits)
+    dataset = file.dataset
+    _refuse_other_objects(file)
+    pixels = read_pixel_format(dataset, file.transfer_syntax, limits)
+    words, photometric = pixel_words(file, pixels)
     spacing, spacing_warnings = _spacing(dataset)
     return Image(
         pixels=display_values(words, photometric, pixels, dataset),
@@ -186,14 +140,15 @@ def _image(data: bytes, limits: Limits) -> Image:
     )
 
 
-def _refuse_other_objects(dataset: Dataset) -> None:
+def _refuse_other_objects(file: DicomFile) -> None:
+    dataset = file.dataset
     name = uid.UID(text(dataset, "SOPClassUID")).name
     if any(part in name for part in _REFUSED_CLASSES):
         raise UnsupportedMedia("SOPClassUID", name[:64], "must be a single-frame two-dimensional image")
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise UnsupportedMedia("FloatPixelData", "floating-point pixels", "must be integer pixels")
-    if "PixelData" not in dataset:
-        raise UnreadableImage("PixelData", None, "must be present")
+    if not file.pixel_data:
+        raise UnreadableImage("PixelData", None, "must be present and not empty")
     if text(dataset, "NumberOfFrames"):
         frames = whole_number(dataset, "NumberOfFrames", 0, 2**31 - 1)
         if frames > 1:
@@ -252,26 +207,3 @@ def identifier_digest(identifier: str) -> str | None:
     """SHA-256 of a Patient ID or a Study Instance UID, without the blanks around it; None of an empty one."""
     said = identifier.strip()
     return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest() if said else None
-
-
-_quiet_lock = threading.Lock()
-_quiet_levels: list[int] = []
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings and log records, which quote element values, out of logs while it reads."""
-    logger = logging.getLogger("pydicom")
-    with _quiet_lock:
-        _quiet_levels.append(logger.level)
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        with _quiet_lock:
-            level = _quiet_levels.pop()
-            # Readers in other threads may still be at work; the last one out puts back what the first one found.
-            if not _quiet_levels:
-                logger.setLevel(level)

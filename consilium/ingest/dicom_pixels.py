@@ -21,6 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from consilium.errors import InputError, UnreadableImage, UnsupportedMedia
 from consilium.ingest.codestream import STREAM_STARTS, check_end_of_image, read_stream_header
 from consilium.ingest.dicom_elements import text, whole_number
+from consilium.ingest.dicom_file import DicomFile
 from consilium.ingest.limits import Limits
 
 T = TypeVar("T")
@@ -52,6 +53,9 @@ DECODERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The one decoding plugin of pydicom that is used for each compressed transfer syntax."""
+
+_MOST_TRAILING_BYTES = 4096
+"""Zeros behind native pixel data: writers fill up disk blocks and buffers."""
 
 _JPEG_OR_JPEG_LS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -126,7 +130,7 @@ def read_pixel_format(dataset: Dataset, transfer_syntax: uid.UID, limits: Limits
     return found
 
 
-def pixel_words(dataset: Dataset, pixels: PixelFormat) -> tuple[npt.NDArray[Any], str]:
+def pixel_words(file: DicomFile, pixels: PixelFormat) -> tuple[npt.NDArray[Any], str]:
     """Pixel words of the one frame, and the photometric interpretation they are in after decoding.
 
     Returns
@@ -140,26 +144,26 @@ def pixel_words(dataset: Dataset, pixels: PixelFormat) -> tuple[npt.NDArray[Any]
     UnreadableImage
         The pixel data do not have the declared size, or cannot be decoded.
     """
-    data = dataset.get("PixelData")
-    if not isinstance(data, bytes) or not data:
-        raise UnreadableImage("PixelData", None, "must be present and not empty")
     if pixels.encapsulated:
-        return _decode(data, pixels)
-    swapped = dataset["PixelData"].VR == "OW" and pixels.transfer_syntax == uid.ExplicitVRBigEndian
-    return _native(data, pixels, swapped), pixels.photometric_interpretation
+        return _decode(bytes(file.pixel_data), pixels)
+    swapped = file.pixel_data_vr == "OW" and pixels.transfer_syntax == uid.ExplicitVRBigEndian
+    return _native(file.pixel_data, pixels, swapped), pixels.photometric_interpretation
 
 
-def _native(data: bytes, pixels: PixelFormat, big_endian_words: bool) -> npt.NDArray[Any]:
+def _native(data: bytes | memoryview, pixels: PixelFormat, big_endian_words: bool) -> npt.NDArray[Any]:
     subsampled = pixels.photometric_interpretation == "YBR_FULL_422"
     if subsampled and (pixels.columns % 2 or pixels.bits_allocated != 8):
         raise UnreadableImage("Columns", pixels.columns, "must be even, with 8 bits, for YBR_FULL_422")
     count = pixels.rows * pixels.columns * (2 if subsampled else pixels.samples_per_pixel)
     size = count * pixels.bits_allocated // 8
-    if len(data) != size + size % 2 and len(data) != size:
-        raise UnreadableImage("PixelData", f"{len(data)} bytes", f"must be {size} bytes, as the header declares")
+    # The byte that makes an odd size even may be anything.
+    if not size <= len(data) <= size + _MOST_TRAILING_BYTES or any(data[size + size % 2 :]):
+        rule = f"must be {size} bytes, as the header declares, with at most {_MOST_TRAILING_BYTES} zeros behind them"
+        raise UnreadableImage("PixelData", f"{len(data)} bytes", rule)
     if pixels.bits_allocated == 8:
         if big_endian_words:
-            data = np.frombuffer(data.ljust(size + size % 2, b"\x00"), dtype=np.uint16).byteswap().tobytes()
+            even = bytes(data[: size + size % 2]).ljust(size + size % 2, b"\x00")
+            data = np.frombuffer(even, dtype=np.uint16).byteswap().tobytes()
         words = np.frombuffer(data, dtype=np.uint8, count=count)
     else:
         order = ">" if pixels.transfer_syntax == uid.ExplicitVRBigEndian else "<"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from consilium.errors import UnsupportedMedia
-from consilium.ingest.dicom import MAGIC, MAGIC_OFFSET, read_dicom
+from consilium.ingest.dicom import read_dicom
+from consilium.ingest.dicom_file import is_dicom
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.raster import read_raster
 from consilium.study import Image
@@ -37,7 +38,8 @@ def read_image(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
     UnreadableImage, TooLarge
         As `read_dicom` and `read_raster` do.
     """
-    if data[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] == MAGIC:
+    # First, because a preamble may itself begin as a TIFF.
+    if is_dicom(data):
         return read_dicom(data, field=field, limits=limits)
     if data.startswith(_RASTER):
         return read_raster(data, field=field, limits=limits)

@@ -108,7 +108,7 @@ class DiagnosisAnswer(Wire):
 
 
 class Peak(Wire):
-    """The pixel of the original image with the strongest evidence for the finding."""
+    """The pixel with the strongest evidence for the finding, by row and column of the file that was sent."""
 
     row: int
     column: int
@@ -118,7 +118,8 @@ class Peak(Wire):
 class Overlay(Wire):
     """A saliency map as a picture to lay over the image that was sent.
 
-    A palette PNG with transparency, in the original image's pixel grid: blue speaks against the finding, red for it.
+    A palette PNG with transparency, in the pixel grid of the file that was sent, as viewers turn it, also where its
+    pixels are not square: blue speaks against the finding, red for it.
     The palette index carries the value: index 0 is where the model did not look, otherwise value = (index − 128) / 127
     × `scale`.
     """

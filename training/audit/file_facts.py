@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image as Pillow
 
 from consilium.errors import InputError, UnreadableImage
-from consilium.ingest.dicom import MAGIC, MAGIC_OFFSET, quiet, read_elements
 from consilium.ingest.dicom_elements import text
+from consilium.ingest.dicom_file import is_dicom, quiet, read_elements
 from consilium.ingest.dicom_pixels import decoding
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.raster import FORMATS
@@ -54,7 +54,7 @@ def read_file_facts(path: Path) -> FileFacts:
     """
     try:
         data = path.read_bytes()
-        if data[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] == MAGIC:
+        if is_dicom(data):
             with quiet():
                 return decoding(_dicom, data, DEFAULT_LIMITS)
         return _raster(data, path.suffix.lower())
@@ -65,11 +65,12 @@ def read_file_facts(path: Path) -> FileFacts:
 
 
 def _dicom(data: bytes, limits: Limits) -> FileFacts:
-    header, transfer_syntax = read_elements(data, (*_DEVICE, *_ENCODING, "InstitutionName"), limits)
+    file = read_elements(data, (*_DEVICE, *_ENCODING, "InstitutionName"), limits)
+    header = file.dataset
     said = {keyword: text(header, keyword) for keyword in (*_DEVICE, *_ENCODING)}
     return FileFacts(
         size=len(data),
-        encoding=" ".join([str(transfer_syntax), *(said[keyword] for keyword in _ENCODING[:3])]),
+        encoding=" ".join([str(file.transfer_syntax), *(said[keyword] for keyword in _ENCODING[:3])]),
         lossy=_number(said["LossyImageCompressionRatio"]),
         device=tuple(said[keyword] for keyword in _DEVICE),
         institution=text(header, "InstitutionName"),

@@ -287,17 +287,35 @@ def test_lut_shorter_than_declared_is_refused():
         shown(ramp(), VOILUTSequence=sequence)
 
 
-@pytest.mark.parametrize("extra", [1, 2, 128])
-def test_more_pixel_data_than_declared_is_refused(extra):
+@pytest.mark.parametrize("syntax", LOSSLESS[:4], ids=lambda syntax: NAMES[syntax])
+@pytest.mark.parametrize("padding", [2, 512, 4096])
+def test_zeros_behind_native_pixel_data_are_passed_over(syntax, padding):
+    order = ">u2" if syntax == uid.ExplicitVRBigEndian else "<u2"
+    data = dicom_file(ramp(), syntax, pixel_data=ramp().astype(order).tobytes() + bytes(padding), **WINDOW_12_BIT)
+    np.testing.assert_array_equal(read_dicom(data).pixels, read_dicom(dicom_file(ramp(), **WINDOW_12_BIT)).pixels)
+
+
+def test_zeros_behind_bytes_in_big_endian_words_are_passed_over():
+    odd = ramp(3, 5, bits=8)
+    swapped = np.frombuffer(odd.tobytes() + b"\x00", np.uint16).byteswap().tobytes()
+    dataset = header(odd)
+    dataset.PixelData = swapped + bytes(510)
+    dataset["PixelData"].VR = "OW"
+    got = read_dicom(written(dataset, uid.ExplicitVRBigEndian)).pixels
+    np.testing.assert_array_equal(got, odd * np.uint16(257))
+
+
+@pytest.mark.parametrize("behind", [b"\x00\x01", b"\xff" * 512, bytes(4098), bytes(2 * 48 * 64 - 2) + b"\x00\x01"])
+def test_more_pixel_data_than_declared_is_refused(behind):
     with pytest.raises(UnreadableImage, match="as the header declares"):
-        read_dicom(dicom_file(ramp(), pixel_data=ramp().tobytes() + b"\x00" * extra))
+        read_dicom(dicom_file(ramp(), pixel_data=ramp().tobytes() + behind))
 
 
 def test_one_byte_of_padding_is_allowed_where_the_size_is_odd():
     odd = ramp(3, 5, bits=8)
     np.testing.assert_array_equal(shown(odd), odd * np.uint16(257))
     with pytest.raises(UnreadableImage):
-        read_dicom(dicom_file(odd, pixel_data=odd.tobytes() + b"\x00\x00\x00"))
+        read_dicom(dicom_file(odd, pixel_data=odd.tobytes() + b"\x00\x00\x07"))
 
 
 def test_pixels_must_be_there():

@@ -1,8 +1,10 @@
 import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags
 from PIL import Image as PillowImage
 
@@ -70,6 +72,150 @@ def test_white_is_zero_is_inverted_in_both_depths():
 
 def test_big_endian_tiff():
     np.testing.assert_array_equal(read_raster(tiff(GREY_16, big_endian=True)).pixels, GREY_16)
+
+
+def test_big_endian_tiff_with_white_as_zero():
+    got = read_raster(tiff(GREY_16, photometric=0, big_endian=True)).pixels
+    np.testing.assert_array_equal(got, 65535 - GREY_16)
+
+
+def test_tiff_of_samples_that_are_not_read_is_refused_by_what_it_is():
+    with pytest.raises(UnsupportedMedia, match=r"TIFF, \(64,\) bits"):
+        read_raster(tiff(GREY_16.astype(np.uint64), bits=64, big_endian=True))
+
+
+def png(samples, *, density=None):
+    """A PNG of 16 bits a sample, written by hand because Pillow does not write these."""
+    rows, columns, count = samples.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[count]
+    lines = b"".join(b"\x00" + line.astype(">u2").tobytes() for line in samples.reshape(rows, -1))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 16, kind, 0, 0, 0))]
+    if density:
+        chunks.append((b"pHYs", struct.pack(">IIB", *density)))
+    chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def deep(channels):
+    return np.random.default_rng(channels).integers(0, 65536, (20, 30, channels), dtype=np.uint16)
+
+
+def with_opaque_alpha(samples):
+    return np.dstack([samples, np.full(samples.shape[:2], 65535, np.uint16)])
+
+
+def test_all_bits_of_16_bit_colour_are_kept():
+    film = np.repeat(ramp(20, 30)[..., None], 3, axis=-1)
+    for samples in (film, with_opaque_alpha(film), with_opaque_alpha(film[..., :1])):
+        np.testing.assert_array_equal(read_raster(png(samples)).pixels, film[..., 0])
+    colour = deep(3)
+    expected = np.rint(colour @ [0.299, 0.587, 0.114])
+    assert np.abs(read_raster(png(colour)).pixels - expected).max() <= 1
+    assert np.abs(read_raster(png(with_opaque_alpha(colour))).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib", "predictor": 2}, {"rowsperstrip": 3}])
+def test_all_bits_of_16_bit_colour_tiff_are_kept(order, options):
+    file = BytesIO()
+    tifffile.imwrite(file, deep(3), byteorder=order, photometric="rgb", **options)
+    expected = np.rint(deep(3) @ [0.299, 0.587, 0.114])
+    assert np.abs(read_raster(file.getvalue()).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_16_bit_alpha_must_be_opaque_to_its_last_bit(channels):
+    samples = deep(channels)
+    samples[..., -1] = 65535
+    samples[7, 7, -1] = 65534
+    with pytest.raises(UnsupportedMedia, match="opaque"):
+        read_raster(png(samples))
+
+
+def test_16_bit_colour_cut_off_is_refused():
+    for channels in (2, 3, 4):
+        data = png(with_opaque_alpha(deep(channels))) if channels < 4 else png(deep(4))
+        for tenth in range(1, 10):
+            with pytest.raises((UnreadableImage, UnsupportedMedia)):
+                read_raster(data[: len(data) * tenth // 10])
+
+
+# Pixels that are not square --------------------------------------------------------------------------------------
+
+DISC = np.hypot(*np.mgrid[-60:60, -60:60]) < 40
+
+
+def squeezed(aspect_down):
+    """A disc, 255 on 0, of which only every so many rows were stored, at the file's own resolution."""
+    return np.ascontiguousarray(DISC[::aspect_down] * np.uint8(255))
+
+
+def assert_round(pixels):
+    lit = pixels > 32767
+    down, across = lit.any(axis=1).sum(), lit.any(axis=0).sum()
+    assert down == pytest.approx(across, rel=0.05)
+    assert lit.sum() == pytest.approx(np.pi / 4 * down * across, rel=0.05)
+
+
+def jfif(pixels, unit, across, down):
+    data = bytearray(saved(pixels, "JPEG", quality=95))
+    data[13:18] = struct.pack(">BHH", unit, across, down)
+    return bytes(data)
+
+
+STRETCHED = {
+    "png-dpi": saved(squeezed(2), "PNG", dpi=(300, 150)),
+    "png-aspect": png(np.dstack([squeezed(2).astype(np.uint16) * 257] * 3), density=(2, 1, 0)),
+    "tiff": saved(squeezed(2), "TIFF", dpi=(300, 150)),
+    "tiff-without-unit": saved(squeezed(2), "TIFF", x_resolution=2, y_resolution=1, resolution_unit=1),
+    "jfif-aspect": jfif(squeezed(2), 0, 2, 1),
+    "jfif-density": jfif(squeezed(2), 1, 144, 72),
+    "png-columns": saved(squeezed(3).T, "PNG", dpi=(100, 300)),
+}
+
+
+@pytest.mark.parametrize("name", STRETCHED)
+def test_pixels_that_are_not_square_are_resampled_to_square_ones(name):
+    image = read_raster(STRETCHED[name])
+    assert image.shape == (120, 120)
+    assert_round(image.pixels)
+    assert image.grid == ((120, 40) if name == "png-columns" else (60, 120))
+    assert not image.warnings
+
+
+def test_resolution_turns_with_the_picture():
+    exif = PillowImage.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for data in (
+        saved(squeezed(2), "PNG", dpi=(300, 150), exif=exif.tobytes()),
+        saved(PillowImage.fromarray(squeezed(2)), "TIFF", dpi=(300, 150), exif=exif),
+    ):
+        image = read_raster(data)
+        assert image.shape == (120, 120)
+        assert image.grid == (120, 60)
+        assert_round(image.pixels)
+
+
+@pytest.mark.parametrize("density", [(72, 72), (0, 0), (10_000, 10_001)])
+def test_square_pixels_stay_as_they_are(density):
+    np.testing.assert_array_equal(
+        read_raster(png(GREY_16[..., None].astype(np.uint16), density=(*density, 1))).pixels, GREY_16
+    )
+
+
+@pytest.mark.parametrize("density", [(72, 0), (1, 100), (4_000_000_000, 1)])
+def test_resolution_that_cannot_be_is_told_and_passed_over(density):
+    image = read_raster(png(GREY_16[..., None].astype(np.uint16), density=(*density, 1)))
+    np.testing.assert_array_equal(image.pixels, GREY_16)
+    assert len(image.warnings) == 1
+    assert "taken for square" in image.warnings[0]
+
+
+def test_resampling_stays_within_the_limits():
+    image = read_raster(saved(squeezed(3), "PNG", dpi=(300, 100)), limits=Limits(image_pixels=120 * 40))
+    assert image.shape == (69, 69)
+    assert_round(image.pixels)
 
 
 def test_orientation_is_applied_as_viewers_do():
