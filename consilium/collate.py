@@ -35,6 +35,7 @@ from consilium.features import (
     side,
 )
 from consilium.letterbox import Letterbox
+from consilium.origins import Origins
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, Patient, Study, ViewPosition
 from consilium.variable_records import variables_from_json, variables_to_json
@@ -78,6 +79,8 @@ class Prepared:
         Which observations each feature was read from, [A]; None for age, sex and missing ones.
     study : Study
         As it came. `Piece.note` counts its notes, also those that were not read.
+    unknown_origin : tuple of str
+        What the images' files say that they show, and that the training images did not.
     """
 
     study: Study
@@ -89,6 +92,7 @@ class Prepared:
     observation_codes: npt.NDArray[np.int64]
     read: tuple[Course | None, ...]
     warnings: tuple[str, ...]
+    unknown_origin: tuple[str, ...] = ()
 
     @property
     def present(self) -> frozenset[Modality]:
@@ -165,6 +169,8 @@ class Preprocessing:
         What the observations' variables are: the built-in ones, and those of the cohort.
     text_config : dict or None
         Hugging Face configuration of the text model; None where the recipe has no text.
+    origins : Origins
+        Of the training images.
     """
 
     def __init__(
@@ -174,12 +180,14 @@ class Preprocessing:
         tokenizer: PreTrainedTokenizerBase | None,
         text_config: dict[str, Any] | None,
         variables: VariableTable = BUILT_IN,
+        origins: Origins | None = None,
     ) -> None:
         self.recipe = recipe
         self.variables = variables
         self.features = features
         self.tokenizer = tokenizer
         self.text_config = text_config
+        self.origins = origins or Origins()
 
     @property
     def read_variables(self) -> tuple[Variable, ...]:
@@ -191,7 +199,7 @@ class Preprocessing:
 
     @classmethod
     def fit(cls, recipe: Recipe, studies: Iterable[Study], variables: VariableTable = BUILT_IN) -> Preprocessing:
-        """Learn scaling and vocabulary from the training studies (their images are not looked at)."""
+        """Learn scaling, vocabulary and what image files say of themselves from the training studies; no pixels."""
         studies = [_readable(study, recipe) for study in studies]
         features: tuple[Feature, ...] = ()
         if Modality.OBSERVATIONS in recipe.modalities:
@@ -199,10 +207,11 @@ class Preprocessing:
         if Modality.OBSERVATIONS in recipe.modalities and not features:
             rule = f"needs age, sex or a variable known for at least {LEAST_VALUES} training studies"
             raise InputError("recipe.modalities", Modality.OBSERVATIONS.value, rule)
+        origins = Origins.of(image for study in studies for image in study.images)
         if Modality.TEXT not in recipe.modalities:
-            return cls(recipe, features, None, None, variables)
+            return cls(recipe, features, None, None, variables, origins)
         tokenizer, config = _fit_text(studies, recipe)
-        return cls(recipe, features, tokenizer, config, variables)
+        return cls(recipe, features, tokenizer, config, variables, origins)
 
     # --- one study ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +234,8 @@ class Preprocessing:
         """
         recipe = self.recipe
         received, study = study, _readable(study, recipe)
-        warnings = list(study.warnings)
+        unknown_origin = self.origins.unknown(study.images)
+        warnings = [*study.warnings, *received.contradictions, *unknown_origin]
         side = recipe.image.size
         if Modality.IMAGE in recipe.modalities:
             squares = [self.image(image) for image in study.images] if images is None else list(images)
@@ -245,6 +255,7 @@ class Preprocessing:
             observation_codes=codes,
             read=read,
             warnings=tuple(warnings + text_warnings + value_warnings),
+            unknown_origin=unknown_origin,
         )
         if not prepared.present:
             needed = " or ".join(modality.value for modality in recipe.modalities)
@@ -355,6 +366,7 @@ class Preprocessing:
             "features": [asdict(feature) for feature in self.features],
             "variables": variables_to_json(self.variables, (feature.variable for feature in self.features)),
             "text_config": self.text_config,
+            "origins": self.origins.to_json(),
         }
         (folder / "preprocessing.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         if self.tokenizer is not None:
@@ -375,7 +387,8 @@ class Preprocessing:
             tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         features = tuple(Feature.from_json(feature) for feature in state["features"])
         variables = variables_from_json(state["variables"])
-        loaded = cls(recipe, features, tokenizer, state["text_config"], variables)
+        origins = Origins.from_json(state["origins"])
+        loaded = cls(recipe, features, tokenizer, state["text_config"], variables, origins)
         if loaded.image_key != state["image_key"]:
             raise ArtifactError(f"image preparation {state['image_key']} is not this version's {loaded.image_key}")
         return loaded
@@ -384,8 +397,8 @@ class Preprocessing:
     def digest(self) -> str:
         """SHA-256 over everything that was fitted."""
         vocabulary = sorted(self.tokenizer.get_vocab().items()) if self.tokenizer is not None else []
-        variables = variables_to_json(self.variables)
-        state = [self.image_key, [repr(feature) for feature in self.features], vocabulary, variables]
+        features, variables = [repr(feature) for feature in self.features], variables_to_json(self.variables)
+        state = [self.image_key, features, vocabulary, variables, self.origins.to_json()]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 

@@ -200,6 +200,11 @@ class ReferRecipe(_Section):
     """Refer where one of these is absent."""
     image_quality: bool = True
     """Refer where an image is blank, saturated or too small to show anything."""
+    contradictions: bool = True
+    """Refer where the images' files give another age or sex than the record: they may be another patient's."""
+    unknown_origin: bool = True
+    """Refer where an image's file says that it shows what the model was not trained on: a modality, a body part, or
+    values FOR PROCESSING."""
     audit: bool = False
     """Refer every study where the audit called the cohort suspect."""
 

@@ -1,7 +1,8 @@
 """Referral: what a human must judge instead of the model. One rule, in the recipe's section ``refer``.
 
 A finding is referred where its prediction set is not a single answer. A study is referred as a whole where it is
-novel, lacks a modality that is required, has an image that shows nothing, where the audit says so, or where no finding
+novel, lacks a modality that is required, has an image that shows nothing, is of another patient or of something else
+than the model was trained on by what its file says, where the audit says so, or where no finding
 is left that the model can tell. Each part gives its reasons; what has none may be answered for.
 """
 
@@ -20,7 +21,7 @@ from consilium.model import FUSED
 from consilium.recipe import ReferRecipe
 from consilium.study import Modality
 
-PARTS = ("both", "novelty", "required", "image_quality", "audit")
+PARTS = ("both", "novelty", "required", "image_quality", "contradictions", "unknown_origin", "audit")
 """The parts of the rule, as the recipe calls them."""
 
 FLAT = 0.95
@@ -98,6 +99,8 @@ def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, .
             if modality not in grounds.modalities
         ),
         "image_quality": image_faults(grounds.item.images, grounds.item.letterboxes) if rule.image_quality else (),
+        "contradictions": _sentences(grounds.item.study.contradictions) if rule.contradictions else (),
+        "unknown_origin": _sentences(grounds.item.unknown_origin) if rule.unknown_origin else (),
         "audit": _audited(grounds.audit) if rule.audit else (),
     }
 
@@ -131,6 +134,10 @@ def _novel(novelty: Sequence[Novelty]) -> tuple[str, ...]:
         for part in novelty
         if part.novel
     )
+
+
+def _sentences(remarks: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{remark}." for remark in remarks)
 
 
 def _audited(audit: AuditVerdict) -> tuple[str, ...]:

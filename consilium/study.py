@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from consilium.errors import InputError
 
 OLDEST_AGE = 130
 """Years; beyond them an age is a mistake."""
+_YEARS_APART = 2.0
+"""Ages that differ by as much contradict each other."""
 
 
 class Modality(StrEnum):
@@ -67,6 +70,37 @@ class NoteKind(StrEnum):
     IMPRESSION = "impression"
 
 
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is known of the patient beside the records: age in years and sex. No identity."""
+
+    age: float | None = None
+    sex: Sex = Sex.UNKNOWN
+
+    def __post_init__(self) -> None:
+        if self.age is not None and not 0 <= self.age <= OLDEST_AGE:
+            raise InputError("patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an image's file says that it shows; empty where it says nothing.
+
+    Attributes
+    ----------
+    modality : str
+        DICOM Modality (0008,0060): ``DX``.
+    body_part : str
+        Body Part Examined (0018,0015): ``CHEST``.
+    for_processing : bool
+        Presentation Intent Type (0008,0068) is FOR PROCESSING: detector values, not a picture to be read.
+    """
+
+    modality: str = ""
+    body_part: str = ""
+    for_processing: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """One single-frame two-dimensional image, as a viewer would first display it.
@@ -89,6 +123,9 @@ class Image:
         Burned In Annotation (0028,0301) where the file says so.
     grid : (int, int) or None
         Rows and columns of the file, as viewers turn it, where `pixels` were resampled to square ones; None: the same.
+    patient : Patient
+        Age and sex as the file gives them.
+    origin : Origin
     warnings : tuple of str
         What the reader has to know of how the file was read, by attribute, without its values.
     """
@@ -104,6 +141,8 @@ class Image:
     study_digest: str | None = None
     burned_in: bool | None = None
     grid: tuple[int, int] | None = None
+    patient: Patient = Patient()
+    origin: Origin = Origin()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -165,18 +204,6 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """What is known of the patient beside the records: age in years and sex. No identity."""
-
-    age: float | None = None
-    sex: Sex = Sex.UNKNOWN
-
-    def __post_init__(self) -> None:
-        if self.age is not None and not 0 <= self.age <= OLDEST_AGE:
-            raise InputError("patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
     """How far from the reference time a record may lie, hours. Later records leak the outcome."""
 
@@ -190,6 +217,8 @@ class Study:
 
     Attributes
     ----------
+    patient : Patient
+        What was not given is taken from the images' files, where these agree.
     study_id, patient_id : str
         Pseudonyms. Training keeps a patient's studies in one split by `patient_id`.
     reference_time : datetime or None
@@ -217,6 +246,37 @@ class Study:
             times = [image.acquired for image in self.images if image.acquired is not None]
             if times:
                 object.__setattr__(self, "reference_time", min(times))
+        object.__setattr__(self, "patient", self._completed_patient())
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """Where the files of the images give another age or sex than the record, or than each other."""
+        found = []
+        for name in ("age", "sex"):
+            (first, value), *others = self._told(name) or [("", None)]
+            found += [
+                f"{where} gives the patient's {name} as {_shown(other)}, {first} as {_shown(value)}"
+                for where, other in others
+                if _differ(value, other)
+            ]
+        return tuple(found)
+
+    def _told(self, name: str) -> list[tuple[str, Any]]:
+        """Who tells the patient's age or sex, and what: the record first, then the images."""
+        everyone = [
+            ("the record", self.patient),
+            *((f"images[{i}]", image.patient) for i, image in enumerate(self.images)),
+        ]
+        told = [(where, getattr(patient, name)) for where, patient in everyone]
+        return [(where, value) for where, value in told if value not in (None, Sex.UNKNOWN)]
+
+    def _completed_patient(self) -> Patient:
+        agreed = {"age": self.patient.age, "sex": self.patient.sex}
+        for name, given in agreed.items():
+            told = self._told(name)
+            if given in (None, Sex.UNKNOWN) and told and not any(_differ(told[0][1], value) for _, value in told):
+                agreed[name] = told[0][1]
+        return Patient(**agreed)
 
     def within(self, window: Window) -> Study:
         """The study without notes and observations outside `window`; each one left out adds a warning.
@@ -254,6 +314,15 @@ class Study:
             ]
             digests["observations"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return digests
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two ages or sexes cannot be one patient's: a file's age may be rounded, or some months old."""
+    return bool(one != other if isinstance(one, str) else abs(one - other) >= _YEARS_APART)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def nonempty_subsets(modalities: Iterable[Modality]) -> list[frozenset[Modality]]:

@@ -149,6 +149,12 @@ MODEL: dict[str, Any] = {
         ],
         "history": 1,
     },
+    "trained_on": {
+        "images": 8120,
+        "modality": {"DX": 6904, "CR": 1216},
+        "body_part": {"CHEST": 8120},
+        "for_processing": 0,
+    },
     "limits": {
         "body_bytes": 134217728,
         "images": 8,

@@ -82,6 +82,8 @@ _POLICIES = {
     "novelty": "nothing strange",
     "required": "nothing required absent",
     "image_quality": "no faulty image",
+    "contradictions": "files that fit the record",
+    "unknown_origin": "files of a known kind",
 }
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|#~&$]|(?<!\w)_|_(?!\w)")

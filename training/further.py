@@ -20,7 +20,7 @@ from training.faithfulness import measure_faithfulness
 from training.fit import Fit
 from training.predictions import Predictions
 from training.progress import progress_of
-from training.selective import Doubts, faulty_images, prediction_sets, selective_tables
+from training.selective import Doubts, doubtful_records, prediction_sets, selective_tables
 from training.stage import Stage
 from training.strange.evaluation import evaluate_novelty
 from training.subgroups import study_groups, subgroup_tables
@@ -126,5 +126,5 @@ def _doubts(answered: Answered) -> Doubts:
     return Doubts(
         prediction_sets(said, answered.calibration),
         {} if answered.novelty is None else answered.novelty.p_values(said.novelty),
-        faulty_images(answered.cached, answered.preprocessing, said.study_ids),
+        doubtful_records(answered.cached, answered.preprocessing, said.study_ids),
     )

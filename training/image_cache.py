@@ -28,7 +28,7 @@ from consilium.durable import replace_json
 from consilium.errors import InaccessibleFile, InputError
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.limits import DEFAULT_LIMITS
-from consilium.study import Image, ViewPosition
+from consilium.study import Image, Origin, Patient, Sex, ViewPosition
 from training.cohorts.tables import unreadable
 
 Square = npt.NDArray[np.uint16]
@@ -268,11 +268,15 @@ def _facts(image: Image) -> dict[str, Any]:
         "study_digest": image.study_digest,
         "burned_in": image.burned_in,
         "warnings": list(image.warnings),
+        "grid": list(image.grid) if image.grid is not None else None,
+        "patient": [image.patient.age, image.patient.sex.value],
+        "origin": [image.origin.modality, image.origin.body_part, image.origin.for_processing],
     }
 
 
 def _stand_in(digest: str, facts: dict[str, Any]) -> Image:
-    spacing, acquired = facts["pixel_spacing"], facts["acquired"]
+    spacing, acquired, grid = facts["pixel_spacing"], facts["acquired"], facts["grid"]
+    age, sex = facts["patient"]
     return Image(
         pixels=np.broadcast_to(np.uint16(0), tuple(facts["shape"])),
         digest=digest,
@@ -285,6 +289,9 @@ def _stand_in(digest: str, facts: dict[str, Any]) -> Image:
         study_digest=facts["study_digest"],
         burned_in=facts["burned_in"],
         warnings=tuple(facts["warnings"]),
+        grid=None if grid is None else (grid[0], grid[1]),
+        patient=Patient(age, Sex(sex)),
+        origin=Origin(*facts["origin"]),
     )
 
 

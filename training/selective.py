@@ -46,6 +46,8 @@ _SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 """Those that a reader is shown as figures."""
 
 _FARTHEST = 30.0
+_RECORDS = ("image_quality", "contradictions", "unknown_origin")
+"""Parts of the refer rule that look at the records alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,25 +60,31 @@ class Doubts:
         Which of absent and present the prediction set holds.
     p_values : dict of str to float [N]
         Of each part's novelty, NaN where the study lacks it; empty where novelty was not scored.
-    faulty : bool [N]
-        An image shows nothing, see `consilium.referral.image_faults`.
+    records : dict of str to bool [N]
+        What each part of the refer rule that looks at the records says: ``image_quality``, ``contradictions``,
+        ``unknown_origin``.
     """
 
     sets: Bools
     p_values: Scores
-    faulty: Bools
+    records: dict[str, Bools]
 
 
-def faulty_images(cached: CachedCohort, preprocessing: Preprocessing, study_ids: npt.NDArray[np.str_]) -> Bools:
-    """Which of the studies in `study_ids` [N] have an image that shows nothing, [N]."""
+def doubtful_records(
+    cached: CachedCohort, preprocessing: Preprocessing, study_ids: npt.NDArray[np.str_]
+) -> dict[str, Bools]:
+    """`Doubts.records` of the studies in `study_ids` [N]."""
     side = preprocessing.recipe.image.size
     by_name = {study.study_id: study for study in cached.studies}
-    found = np.zeros(len(study_ids), bool)
-    if Modality.IMAGE in preprocessing.recipe.modalities:
-        for row, name in enumerate(study_ids.tolist()):
-            images = by_name[name].images
-            squares = [cached.cache.square(image.digest) for image in images]
-            found[row] = bool(image_faults(squares, [Letterbox(*image.shape, side) for image in images]))
+    found = {part: np.zeros(len(study_ids), bool) for part in _RECORDS}
+    for row, name in enumerate(study_ids.tolist()):
+        study = by_name[name]
+        found["contradictions"][row] = bool(study.contradictions)
+        if Modality.IMAGE in preprocessing.recipe.modalities:
+            squares = [cached.cache.square(image.digest) for image in study.images]
+            boxes = [Letterbox(*image.shape, side) for image in study.images]
+            found["image_quality"][row] = bool(image_faults(squares, boxes))
+            found["unknown_origin"][row] = bool(preprocessing.origins.unknown(study.images))
     return found
 
 
@@ -107,8 +115,7 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
     if rule.required:
         column = {modality: position for position, modality in enumerate(Modality)}
         whole["required"] = np.any(~present[:, [column[modality] for modality in rule.required]], axis=1)
-    if rule.image_quality:
-        whole["image_quality"] = doubts.faulty
+    whole |= {part: doubts.records[part] for part in _RECORDS if getattr(rule, part)}
     single = doubts.sets.sum(axis=2) == 1
     found = {"both": ~single} if rule.both else {}
     return found | {part: np.broadcast_to(rows[:, None], single.shape) for part, rows in whole.items()}

@@ -203,7 +203,10 @@ def _moved(time: datetime | None, shift: timedelta) -> datetime | None:
 
 
 def _image(image: Image, shift: timedelta) -> Image:
-    return replace(image, acquired=_moved(image.acquired, shift), patient_digest=None, study_digest=None)
+    patient = _patient(image.patient)
+    return replace(
+        image, acquired=_moved(image.acquired, shift), patient_digest=None, study_digest=None, patient=patient
+    )
 
 
 def _note(note: Note, denied: Sequence[str], shift: timedelta) -> Note:

@@ -299,6 +299,18 @@ class InputInformation(Wire):
     )
 
 
+class OriginInformation(Wire):
+    """What the files of the training images say that they show, as counts of images.
+
+    An image whose file says something else is warned of, and referred where the recipe says so.
+    """
+
+    images: int
+    modality: dict[str, int] = Field(description="DICOM Modality, most frequent first; empty where no file names one.")
+    body_part: dict[str, int] = Field(description="Likewise Body Part Examined.")
+    for_processing: int = Field(description="Images that are FOR PROCESSING.")
+
+
 class LimitInformation(Wire):
     """What one request may hold."""
 
@@ -352,6 +364,7 @@ class ModelInformation(Wire):
     findings: tuple[FindingInformation, ...]
     exclusive: bool
     reads: InputInformation
+    trained_on: OriginInformation
     limits: LimitInformation
     audit: AuditAnswer
     backend: BackendInformation | None = Field(description="Null: the model was not asked.")

@@ -123,7 +123,7 @@ def full(plain: Facts) -> Facts:
     more |= selective_tables(
         plain.evaluation,
         plain.recipe.refer,
-        Doubts(sets, {}, np.zeros(STUDIES, bool)),
+        Doubts(sets, {}, dict.fromkeys(("image_quality", "contradictions", "unknown_origin"), np.zeros(STUDIES, bool))),
         np.ones((STUDIES, 3), bool),
         bootstrap=10,
         seed=1,

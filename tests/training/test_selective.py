@@ -141,7 +141,11 @@ def judged() -> Judged:
     evaluation = evaluate(tested, calibration, FINDINGS, bootstrap=20, seed=0)
     rng = np.random.default_rng(3)
     p_values = {"image": np.where(tested.present[:, 0], rng.random(500), np.nan), "fused": rng.random(500)}
-    doubts = Doubts(prediction_sets(tested, calibration), p_values, rng.random(500) < 0.05)
+    doubts = Doubts(
+        prediction_sets(tested, calibration),
+        p_values,
+        {part: rng.random(500) < 0.05 for part in ("image_quality", "contradictions", "unknown_origin")},
+    )
     return evaluation, doubts, tested, calibration
 
 
@@ -169,7 +173,13 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
         if not np.isnan(values[row])
     )
     modalities = tuple(m for m, there in zip(Modality, tested.present[row], strict=True) if there)
-    item: Any = SimpleNamespace(images=[], letterboxes=[])
+    records = doubts.records
+    item: Any = SimpleNamespace(
+        images=[],
+        letterboxes=[],
+        study=SimpleNamespace(contradictions=("a",) * int(records["contradictions"][row])),
+        unknown_origin=("a",) * int(records["unknown_origin"][row]),
+    )
     found = refer_by_part(rule, Grounds(item, modalities, results, novelty, AuditVerdict()))
     single = [bool(result.refer) for result in results]
     assert bool(found["both"]) == all(single)
@@ -182,12 +192,12 @@ def test_many_studies_are_referred_as_one_is(judged: Judged) -> None:
     found = referred_by_part(rule, doubts, tested.present)
     for row in range(200):
         one = _referred(rule, doubts, tested, row)
-        for part in ("both", "novelty", "required"):
+        for part in ("both", "novelty", "required", "contradictions", "unknown_origin"):
             assert found[part][row].tolist() == one[part]
-    assert np.array_equal(found["image_quality"][:, 0], doubts.faulty)
+    assert np.array_equal(found["image_quality"][:, 0], doubts.records["image_quality"])
     for part in ("both", "novelty", "required"):
         assert 0.03 < found[part].mean() < 0.97
-    off = ReferRecipe(both=False, novelty=None, image_quality=False)
+    off = ReferRecipe(both=False, novelty=None, image_quality=False, contradictions=False, unknown_origin=False)
     assert referred_by_part(off, doubts, tested.present) == {}
 
 
