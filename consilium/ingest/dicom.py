@@ -13,11 +13,21 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.errors import DecodeFailed, InputError, UnreadableImage, UnsupportedMedia
-from consilium.ingest.dicom_elements import comma_warnings, decimals, text, whole_number
+from consilium.ingest.dicom_elements import comma_warnings, text, whole_number
 from consilium.ingest.dicom_file import DicomFile, quiet, read_elements
+from consilium.ingest.dicom_header import (
+    HEADER_KEYWORDS,
+    SPACINGS,
+    read_aspect,
+    read_header_patient,
+    read_origin,
+    read_spacing,
+    said,
+)
 from consilium.ingest.dicom_pixels import decoding, pixel_words, read_pixel_format
 from consilium.ingest.display import display_values
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.square_pixels import with_square_pixels
 from consilium.ingest.times import dicom_date_time, dicom_datetime
 from consilium.study import Image, ViewPosition
 
@@ -70,17 +80,16 @@ _PALETTES = tuple(
 )
 
 _DECIMALS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 _KEYWORDS = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData"),
     *("FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", *_PALETTES, *_DECIMALS, *_SPACINGS),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", *_PALETTES, *_DECIMALS),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
-    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID"),
+    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS),
 )
 
 
@@ -88,9 +97,9 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
     """Read a DICOM file.
 
     The pixels are those a viewer would first show: modality LUT or rescale; the first VOI LUT or, without one, the
-    first window; without either the range the image uses, or 0 to 255 of a plain 8-bit image. MONOCHROME1 is inverted,
-    colour becomes luminance, padding becomes black. `acquired` is Acquisition, Content, Series or Study date and time,
-    the first that is complete.
+    first window that can be; without either the range the image uses, or 0 to 255 of a plain 8-bit image. MONOCHROME1
+    is inverted, colour becomes luminance, padding becomes black, pixels become square. `acquired` is Acquisition,
+    Content, Series or Study date and time, the first that is complete.
 
     Parameters
     ----------
@@ -124,20 +133,36 @@ def _image(data: bytes, limits: Limits) -> Image:
     _refuse_other_objects(file)
     pixels = read_pixel_format(dataset, file.transfer_syntax, limits)
     words, photometric = pixel_words(file, pixels)
-    spacing, spacing_warnings = _spacing(dataset)
+    display, display_warnings = display_values(words, photometric, pixels, dataset)
+    spacing, spacing_warnings = read_spacing(dataset)
+    aspect, aspect_warnings = read_aspect(dataset, spacing)
+    square = with_square_pixels(display, aspect, limits)
+    acquired = _acquired(dataset)
+    patient, patient_warnings = read_header_patient(dataset, acquired and acquired.date())
     return Image(
-        pixels=display_values(words, photometric, pixels, dataset),
+        pixels=square,
         digest=hashlib.sha256(data).hexdigest(),
         source="dicom",
         view=_view(dataset),
         laterality=_laterality(dataset),
-        pixel_spacing=spacing,
-        acquired=_acquired(dataset),
-        patient_digest=identifier_digest(_said(dataset, "PatientID")),
-        study_digest=identifier_digest(_said(dataset, "StudyInstanceUID")),
-        burned_in={"YES": True, "NO": False}.get(_said(dataset, "BurnedInAnnotation")),
-        warnings=(*comma_warnings(dataset, (*_DECIMALS, *_SPACINGS)), *spacing_warnings),
+        pixel_spacing=spacing and _of_square(spacing, display.shape, square.shape),
+        acquired=acquired,
+        patient_digest=identifier_digest(said(dataset, "PatientID")),
+        study_digest=identifier_digest(said(dataset, "StudyInstanceUID")),
+        burned_in={"YES": True, "NO": False}.get(said(dataset, "BurnedInAnnotation")),
+        grid=(pixels.rows, pixels.columns),
+        patient=patient,
+        origin=read_origin(dataset),
+        warnings=(
+            *comma_warnings(dataset, (*_DECIMALS, *SPACINGS)),
+            *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings),
+        ),
     )
+
+
+def _of_square(spacing: tuple[float, float], stored: tuple[int, ...], square: tuple[int, ...]) -> tuple[float, float]:
+    """The distances after resampling from `stored` to `square` rows and columns."""
+    return spacing[0] * stored[0] / square[0], spacing[1] * stored[1] / square[1]
 
 
 def _refuse_other_objects(file: DicomFile) -> None:
@@ -156,51 +181,25 @@ def _refuse_other_objects(file: DicomFile) -> None:
 
 
 def _view(dataset: Dataset) -> ViewPosition:
-    view = _VIEWS.get(_said(dataset, "ViewPosition").upper().replace("_", " "), ViewPosition.UNKNOWN)
+    view = _VIEWS.get(said(dataset, "ViewPosition").upper().replace("_", " "), ViewPosition.UNKNOWN)
     if view is ViewPosition.UNKNOWN and dataset.get("ViewCodeSequence"):
-        view = _VIEW_CODES.get(_said(dataset.ViewCodeSequence[0], "CodeValue"), ViewPosition.UNKNOWN)
+        view = _VIEW_CODES.get(said(dataset.ViewCodeSequence[0], "CodeValue"), ViewPosition.UNKNOWN)
     # Head or feet first, supine: PS3.3 C.7.3.1.1.2.
-    if view is ViewPosition.AP and _said(dataset, "PatientPosition").upper() in ("HFS", "FFS"):
+    if view is ViewPosition.AP and said(dataset, "PatientPosition").upper() in ("HFS", "FFS"):
         return ViewPosition.AP_SUPINE
     return view
 
 
 def _laterality(dataset: Dataset) -> str | None:
-    side = _said(dataset, "ImageLaterality") or _said(dataset, "Laterality")
+    side = said(dataset, "ImageLaterality") or said(dataset, "Laterality")
     return side if side in ("R", "L", "U", "B") else None
 
 
-def _spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Distance between rows and between columns in mm, and what is wrong with the elements that give none."""
-    warnings: list[str] = []
-    for keyword in _SPACINGS:
-        try:
-            written = decimals(dataset, keyword)
-        except UnreadableImage as error:
-            warnings.append(f"{keyword} is not used: {error.rule}")
-            continue
-        match written:
-            case (float(rows), float(columns)) if 0 < rows < 100 and 0 < columns < 100:
-                return (rows, columns), tuple(warnings)
-            case () | (None,):
-                continue
-        warnings.append(f"{keyword} is not used: must be two distances above 0 and below 100 mm")
-    return None, tuple(warnings)
-
-
 def _acquired(dataset: Dataset) -> datetime | None:
-    acquired = dicom_datetime(_said(dataset, "AcquisitionDateTime"))
+    acquired = dicom_datetime(said(dataset, "AcquisitionDateTime"))
     for event in ("Acquisition", "Content", "Series", "Study"):
-        acquired = acquired or dicom_date_time(_said(dataset, f"{event}Date"), _said(dataset, f"{event}Time"))
+        acquired = acquired or dicom_date_time(said(dataset, f"{event}Date"), said(dataset, f"{event}Time"))
     return acquired
-
-
-def _said(dataset: Dataset, keyword: str) -> str:
-    """What the file says beside the pixels; nothing where that is malformed, because no pixel depends on it."""
-    try:
-        return text(dataset, keyword)
-    except UnreadableImage:
-        return ""
 
 
 def identifier_digest(identifier: str) -> str | None:

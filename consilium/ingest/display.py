@@ -14,7 +14,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.errors import UnreadableImage, UnsupportedMedia
-from consilium.ingest.dicom_elements import decimal, text, whole_number
+from consilium.ingest.dicom_elements import decimal, decimals, text, whole_number
 from consilium.ingest.dicom_pixels import PixelFormat
 
 Floats = npt.NDArray[np.float64]
@@ -24,12 +24,15 @@ _WHITE = 65535
 _CHUNK = 2**18
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """ITU-R BT.601, which YBR_FULL's Y is made of (PS3.3 C.7.6.3.1.2)."""
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _SHADOWS, _HIGHLIGHTS = 0.001, 0.999
 """Share of pixels clipped at either end where a file has no window: markers and dead pixels, not anatomy."""
 
 
-def display_values(words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset) -> Display:
-    """Display values of a frame, 0 black to 65535 white.
+def display_values(
+    words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset
+) -> tuple[Display, tuple[str, ...]]:
+    """Display values of a frame, 0 black to 65535 white, and what of the header was not taken as it stands.
 
     Parameters
     ----------
@@ -40,7 +43,8 @@ def display_values(words: npt.NDArray[Any], photometric: str, pixels: PixelForma
 
     Returns
     -------
-    uint16 [H, W]
+    display : uint16 [H, W]
+    warnings : tuple of str
 
     Raises
     ------
@@ -50,21 +54,23 @@ def display_values(words: npt.NDArray[Any], photometric: str, pixels: PixelForma
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         return _grey(words, photometric, pixels, dataset)
     if photometric == "PALETTE COLOR":
-        return _looked_up(_palette_luminance(pixels, dataset), words)
+        return _looked_up(_palette_luminance(pixels, dataset), words), ()
     values = pixels.stored(words)
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         luminance = values if values.ndim == 2 else values[..., 0]
     else:
         luminance = values.astype(np.float32) @ _LUMINANCE
     white = 2**pixels.bits_stored - 1
-    return np.rint(np.clip(luminance.astype(np.float32) / white, 0, 1) * _WHITE).astype(np.uint16)
+    return np.rint(np.clip(luminance.astype(np.float32) / white, 0, 1) * _WHITE).astype(np.uint16), ()
 
 
-def _grey(words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset) -> Display:
+def _grey(
+    words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset
+) -> tuple[Display, tuple[str, ...]]:
     domain = _domain(pixels)
     padding = _padding(domain, pixels, dataset)
     quantities = _modality(pixels.stored(domain).astype(np.float64), pixels, dataset)
-    shown = _voi(quantities, pixels, dataset)
+    shown, warnings = _voi(quantities, pixels, dataset)
     if shown is None:
         if pixels.bits_stored == 8 and not pixels.signed and not _has_modality(dataset):
             shown = np.clip(quantities / 255, 0, 1)
@@ -77,7 +83,7 @@ def _grey(words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, datase
     display = _looked_up(table, words)
     if display.min() == display.max():
         _refuse_if_hidden(words, quantities, padding, dataset)
-    return display
+    return display, warnings
 
 
 def _domain(pixels: PixelFormat) -> npt.NDArray[Any]:
@@ -118,7 +124,11 @@ def _padding(domain: npt.NDArray[Any], pixels: PixelFormat, dataset: Dataset) ->
 
 
 def _has_modality(dataset: Dataset) -> bool:
-    return bool(dataset.get("ModalityLUTSequence")) or bool(text(dataset, "RescaleSlope"))
+    rescaled = decimal(dataset, "RescaleSlope") not in (None, 1) or decimal(dataset, "RescaleIntercept") not in (
+        None,
+        0,
+    )
+    return bool(dataset.get("ModalityLUTSequence")) or rescaled
 
 
 def _modality(stored: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats:
@@ -131,28 +141,38 @@ def _modality(stored: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats:
     return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
-def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats | None:
-    """Display fraction 0..1 of each quantity; None where the file prescribes no VOI transformation."""
+def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> tuple[Floats | None, tuple[str, ...]]:
+    """Display fraction 0..1 of each quantity, None where the file prescribes no VOI transformation; and warnings."""
     if dataset.get("VOILUTSequence"):
         signed = bool(np.any(quantities < 0))
         first, entries, bits = _lut(_first_item(dataset, "VOILUTSequence"), "LUT", pixels, signed)
-        return _look_up(quantities, first, entries) / (2**bits - 1)
-    center, width = decimal(dataset, "WindowCenter"), decimal(dataset, "WindowWidth")
-    if center is None or width is None:
-        return None
-    return _window(quantities, center, width, text(dataset, "VOILUTFunction") or "LINEAR")
+        used = _bits_used(entries) or bits
+        told = (f"VOILUTSequence: declares {bits} bits and uses {used}: scaled by these",) if used < bits else ()
+        return _look_up(quantities, first, entries) / (2**used - 1), told
+    function = text(dataset, "VOILUTFunction") or "LINEAR"
+    if function not in _FUNCTIONS:
+        raise UnreadableImage("VOILUTFunction", function[:16], f"must be {', '.join(_FUNCTIONS)}")
+    warnings: tuple[str, ...] = ()
+    for center, width in zip(decimals(dataset, "WindowCenter"), decimals(dataset, "WindowWidth"), strict=False):
+        if center is None or width is None:
+            continue
+        if width >= 1 if function == "LINEAR" else width > 0:
+            return _window(quantities, center, width, function), warnings
+        warnings = (f"WindowWidth: {width:g} cannot be, and was passed over",)
+    return None, warnings
+
+
+def _bits_used(entries: Floats) -> int:
+    """Bits that the largest of the entries needs, which may be fewer than their table declares."""
+    return int(entries.max()).bit_length()
 
 
 def _window(quantities: Floats, center: float, width: float, function: str) -> Floats:
     """PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.2 (LINEAR_EXACT), C.11.2.1.3.1 (SIGMOID)."""
-    if width < 1 if function == "LINEAR" else width <= 0:
-        raise UnreadableImage("WindowWidth", width, "must be at least 1, or above 0 where the window is not LINEAR")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (quantities - center) / width, -700, 700)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
-    elif function != "LINEAR_EXACT":
-        raise UnreadableImage("VOILUTFunction", function[:16], "must be LINEAR, LINEAR_EXACT or SIGMOID")
     if width == 0:
         return (quantities > center).astype(np.float64)
     return np.clip((quantities - center) / width + 0.5, 0, 1)
@@ -224,7 +244,9 @@ def _palette_luminance(pixels: PixelFormat, dataset: Dataset) -> Display:
         raise UnsupportedMedia("RedPaletteColorLookupTableData", None, "must be present, and not segmented")
     stored = pixels.stored(_domain(pixels)).astype(np.float64)
     luminance = np.zeros_like(stored)
-    for colour, weight in zip(("Red", "Green", "Blue"), _LUMINANCE.tolist(), strict=True):
-        first, entries, bits = _lut(dataset, f"{colour}PaletteColorLookupTable", pixels, False)
-        luminance += weight * _look_up(stored, first, entries) / (2**bits - 1)
+    tables = [_lut(dataset, f"{colour}PaletteColorLookupTable", pixels, False) for colour in ("Red", "Green", "Blue")]
+    # Writers fill tables that are declared to have 16 bits with entries of 8.
+    narrow = max(_bits_used(entries) for _, entries, _ in tables) <= 8
+    for (first, entries, bits), weight in zip(tables, _LUMINANCE.tolist(), strict=True):
+        luminance += weight * _look_up(stored, first, entries) / (2 ** (8 if narrow else bits) - 1)
     return np.rint(np.clip(luminance, 0, 1) * _WHITE).astype(np.uint16)

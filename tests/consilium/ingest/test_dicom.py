@@ -138,6 +138,61 @@ def test_voi_lut_of_signed_values_begins_below_zero():
     np.testing.assert_array_equal(got, np.rint(np.array([[0, 0, 500, 999, 999]]) / 1023 * 65535))
 
 
+@pytest.mark.parametrize("declared", [13, 16])
+def test_voi_lut_narrower_than_it_says_is_scaled_by_its_entries(declared):
+    values = ramp()
+    image = read_dicom(dicom_file(values, VOILUTSequence=lut(0, declared, list(range(4096))), **WINDOW_12_BIT))
+    np.testing.assert_array_equal(image.pixels, np.rint(values / 4095 * 65535))
+    assert image.warnings == (f"VOILUTSequence: declares {declared} bits and uses 12: scaled by these",)
+
+
+def test_modality_lut_narrower_than_it_says_is_shown_whole():
+    values = ramp()
+    got = shown(values, ModalityLUTSequence=lut(0, 16, list(range(4096))))
+    np.testing.assert_array_equal(got, shown(values))
+    twice = shown(
+        values, ModalityLUTSequence=lut(0, 16, list(range(4096))), VOILUTSequence=lut(0, 16, list(range(4096)))
+    )
+    np.testing.assert_array_equal(twice, np.rint(values / 4095 * 65535))
+
+
+def test_palette_of_bytes_in_words_is_scaled_by_its_entries():
+    elements = {}
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        elements[f"{colour}PaletteColorLookupTableData"] = np.arange(256, dtype="<u2").tobytes()
+    got = shown(ramp(8, 8, bits=8), PhotometricInterpretation="PALETTE COLOR", **elements)
+    np.testing.assert_array_equal(got, ramp(8, 8, bits=8) * np.uint16(257))
+
+
+@pytest.mark.parametrize(
+    ("centers", "widths", "function"),
+    [
+        ([1, 2048], [0, 4096], "LINEAR"),
+        ([1, 7, 2048], [0, -5, 4096], "LINEAR"),
+        ([1, 2048.0 - 0.5], [0, 4095], "LINEAR_EXACT"),
+        ([9, 2048, 1], [0.5, 4096, 2], "LINEAR"),
+    ],
+)
+def test_window_that_cannot_be_is_passed_over_for_the_next(centers, widths, function):
+    image = read_dicom(dicom_file(ramp(), WindowCenter=centers, WindowWidth=widths, VOILUTFunction=function))
+    np.testing.assert_array_equal(image.pixels, np.rint(ramp() / 4095 * 65535))
+    assert len(image.warnings) == 1
+    assert image.warnings[0].startswith("WindowWidth: ")
+
+
+@pytest.mark.parametrize("pixels", [ramp(), ramp(bits=8)])
+def test_window_that_cannot_be_and_is_alone_is_passed_over_for_the_automatic_one(pixels):
+    image = read_dicom(dicom_file(pixels, WindowCenter=1, WindowWidth=0))
+    np.testing.assert_array_equal(image.pixels, shown(pixels))
+    assert image.warnings == ("WindowWidth: 0 cannot be, and was passed over",)
+
+
+def test_plain_eight_bits_with_an_identity_rescale_are_shown_as_they_are():
+    values = np.array([[10, 128, 200]], dtype=np.uint8)
+    np.testing.assert_array_equal(shown(values, RescaleSlope=1, RescaleIntercept=0), values * np.uint16(257))
+
+
 def test_stored_bits_are_taken_from_where_high_bit_says_and_the_rest_ignored():
     low = ramp()
     rubbish = low | np.uint16(0xA000)
@@ -267,7 +322,6 @@ def test_unknown_transfer_syntax_is_refused_by_its_name():
         ({"HighBit": 16}, "HighBit"),
         ({"SamplesPerPixel": 3}, "SamplesPerPixel"),
         ({"PixelRepresentation": 2}, "PixelRepresentation"),
-        ({"WindowCenter": 1, "WindowWidth": 0}, "WindowWidth"),
         ({"WindowCenter": 1e9, "WindowWidth": 2}, "WindowCenter"),
         ({"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "VOILUTFunction"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope"),
@@ -430,7 +484,7 @@ def test_metadata():
         ramp(),
         ViewPosition="PA",
         ImageLaterality="U",
-        PixelSpacing=[0.15, 0.2],
+        PixelSpacing=[0.15, 0.3],
         ImagerPixelSpacing=[0.3, 0.3],
         AcquisitionDate="20200301",
         AcquisitionTime="101502.25",
@@ -442,7 +496,7 @@ def test_metadata():
     assert image.source == "dicom"
     assert image.view is ViewPosition.PA
     assert image.laterality == "U"
-    assert image.pixel_spacing == (0.15, 0.2)
+    assert image.pixel_spacing == (0.15, 0.15)
     assert image.acquired == datetime(2020, 3, 1, 10, 15, 2, 250_000)
     assert image.burned_in is False
     assert image.digest == sha256(data).hexdigest()

@@ -131,7 +131,10 @@ HEADER_VALUES = {
     "VOILUTFunction": st.sampled_from(["", "LINEAR", "LINEAR_EXACT", "SIGMOID", "NONE"]),
     "PixelPaddingValue": st.integers(0, 32767),
     "PixelPaddingRangeLimit": st.integers(0, 32767),
-    "PixelSpacing": st.sampled_from(["", "0\\0", "1", "-1\\1", "1e300\\1", "0.1\\0.2\\0.3"]),
+    "PixelSpacing": st.sampled_from(["", "0\\0", "1", "-1\\1", "1e300\\1", "0.1\\0.2\\0.3", "0.1\\0.3", "1e-30\\9"]),
+    "PixelAspectRatio": st.sampled_from(["", "0\\0", "1", "-1\\1", "1\\2", "999999999\\1"]),
+    "PatientAge": st.sampled_from(["", "036Y", "9", "XXXY", "1000"]),
+    "BodyPartExamined": st.sampled_from(["", "CHEST", "Anna Meier", "?" * 16]),
     "ViewPosition": st.sampled_from(["", "PA", "AP\\PA", "?" * 16]),
     "AcquisitionDate": st.sampled_from(["", "20200230", "00000000", "99999999"]),
     "AcquisitionTime": st.sampled_from(["", "250000", "1", "236060.9999999"]),
@@ -150,7 +153,7 @@ def test_made_up_headers(syntax, signed, elements):
     data = dicom_file(pixels, syntax, pixel_data=pixels.tobytes() if syntax in LOSSLESS[:4] else None, **elements)
     image = read_or_none(data)
     if image is not None:
-        assert image.shape == (elements.get("Rows", 48), elements.get("Columns", 64))
+        assert image.grid == (elements.get("Rows", 48), elements.get("Columns", 64))
 
 
 @FUZZ
