@@ -114,7 +114,7 @@ class Image:
     source : str
         ``dicom``, ``png``, ``jpeg`` or ``tiff``.
     pixel_spacing : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns of the file, mm.
     acquired : datetime or None
         When the image was taken, without time zone (hospital local time).
     patient_digest, study_digest : str or None

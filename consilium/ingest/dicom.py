@@ -136,16 +136,15 @@ def _image(data: bytes, limits: Limits) -> Image:
     display, display_warnings = display_values(words, photometric, pixels, dataset)
     spacing, spacing_warnings = read_spacing(dataset)
     aspect, aspect_warnings = read_aspect(dataset, spacing)
-    square = with_square_pixels(display, aspect, limits)
     acquired = _acquired(dataset)
     patient, patient_warnings = read_header_patient(dataset, acquired and acquired.date())
     return Image(
-        pixels=square,
+        pixels=with_square_pixels(display, aspect, limits),
         digest=hashlib.sha256(data).hexdigest(),
         source="dicom",
         view=_view(dataset),
         laterality=_laterality(dataset),
-        pixel_spacing=spacing and _of_square(spacing, display.shape, square.shape),
+        pixel_spacing=spacing,
         acquired=acquired,
         patient_digest=identifier_digest(said(dataset, "PatientID")),
         study_digest=identifier_digest(said(dataset, "StudyInstanceUID")),
@@ -158,11 +157,6 @@ def _image(data: bytes, limits: Limits) -> Image:
             *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings),
         ),
     )
-
-
-def _of_square(spacing: tuple[float, float], stored: tuple[int, ...], square: tuple[int, ...]) -> tuple[float, float]:
-    """The distances after resampling from `stored` to `square` rows and columns."""
-    return spacing[0] * stored[0] / square[0], spacing[1] * stored[1] / square[1]
 
 
 def _refuse_other_objects(file: DicomFile) -> None:

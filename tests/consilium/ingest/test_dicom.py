@@ -484,7 +484,7 @@ def test_metadata():
         ramp(),
         ViewPosition="PA",
         ImageLaterality="U",
-        PixelSpacing=[0.15, 0.3],
+        PixelSpacing=[0.15, 0.2],
         ImagerPixelSpacing=[0.3, 0.3],
         AcquisitionDate="20200301",
         AcquisitionTime="101502.25",
@@ -496,7 +496,7 @@ def test_metadata():
     assert image.source == "dicom"
     assert image.view is ViewPosition.PA
     assert image.laterality == "U"
-    assert image.pixel_spacing == (0.15, 0.15)
+    assert image.pixel_spacing == (0.15, 0.2)
     assert image.acquired == datetime(2020, 3, 1, 10, 15, 2, 250_000)
     assert image.burned_in is False
     assert image.digest == sha256(data).hexdigest()

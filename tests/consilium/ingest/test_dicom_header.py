@@ -39,7 +39,7 @@ def test_rows_farther_apart_than_columns_are_resampled(elements):
     assert image.shape == (120, 120)
     assert image.grid == (60, 120)
     assert_round(image.pixels)
-    assert image.pixel_spacing == (None if "PixelAspectRatio" in elements and len(elements) == 1 else (0.2, 0.2))
+    assert image.pixel_spacing == (None if "PixelAspectRatio" in elements and len(elements) == 1 else (0.4, 0.2))
 
 
 def test_columns_farther_apart_than_rows_are_resampled():
