@@ -34,6 +34,7 @@ from consilium.explain.methods import chosen_methods
 from consilium.findings import FindingSet
 from consilium.model import FUSED, Logits
 from consilium.novelty import Inputs
+from consilium.origins import Origins
 from consilium.recipe import Recipe
 from consilium.referral import Grounds, refer, refer_finding
 from consilium.registry import resolve
@@ -110,6 +111,7 @@ class Diagnostician:
         self.calibration = artifact.calibration
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
+        self.origins: Origins = artifact.preprocessing.origins
         self.variables: VariableTable = artifact.preprocessing.variables
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
         self.model.settle()

@@ -55,8 +55,9 @@ class Origins:
                 ("modality", image.origin.modality, self.modality),
                 ("body part", image.origin.body_part, self.body_part),
             ):
-                if said and known and known.get(said, 0) < _LEAST_SHARE * sum(known.values()):
-                    learned = ", ".join(list(known)[:_SHOWN])
+                least = _LEAST_SHARE * sum(known.values())
+                if said and known and known.get(said, 0) < least:
+                    learned = ", ".join([one for one, count in known.items() if count >= least][:_SHOWN])
                     found.append(f"images[{number}]: {name} {said}; this model was trained on {learned}")
             if image.origin.for_processing and self.for_processing < max(1, _LEAST_SHARE * self.images):
                 found.append(f"images[{number}]: FOR PROCESSING; this model was not trained on such files")

@@ -204,7 +204,7 @@ class Engine:
                     "variables": [VariableInformation.of(variable) for variable in model.read_variables],
                     "history": recipe.observations.history,
                 },
-                "trained_on": model.preprocessing.origins.to_json(),
+                "trained_on": model.origins.to_json(),
                 "limits": {
                     "body_bytes": settings.max_body_bytes,
                     "images": settings.max_images,

@@ -8,7 +8,8 @@ import torch
 
 from consilium.collate import Preprocessing
 from consilium.errors import InputError
-from consilium.study import Modality, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.origins import Origins
+from consilium.study import Modality, Note, NoteKind, Observation, Origin, Patient, Sex, Study
 from tests.consilium.tiny import ALL, NOON, tiny_preprocessing, tiny_recipe, tiny_study
 
 
@@ -109,3 +110,42 @@ def test_a_text_model_that_is_not_there_is_refused() -> None:
     recipe = tiny_recipe(text={"model": "/absent/model"})
     with pytest.raises(InputError, match=r"text\.model"):
         Preprocessing.fit(recipe, [tiny_study(n) for n in range(12)])
+
+
+def test_what_files_say_of_themselves_is_learned_kept_and_held_against_others(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+
+    def study(number: int, origin: Origin, patient: Patient | None = None) -> Study:
+        made = tiny_study(number)
+        return replace(made, images=(replace(made.images[0], origin=origin, patient=patient or Patient()),))
+
+    chest = Origin("DX", "CHEST")
+    fitted = Preprocessing.fit(recipe, [study(number, chest) for number in range(30)])
+    assert fitted.origins == Origins(30, {"DX": 30}, {"CHEST": 30})
+    fitted.save(tmp_path / "preprocessing")
+    loaded = Preprocessing.load(tmp_path / "preprocessing", recipe)
+    assert loaded.origins == fitted.origins
+    assert loaded.digest == fitted.digest
+    plain = Preprocessing.fit(recipe, [tiny_study(number) for number in range(30)])
+    assert plain.digest != fitted.digest
+
+    ordinary = loaded.prepare(study(1, chest))
+    assert ordinary.unknown_origin == ()
+    odd = loaded.prepare(study(1, Origin("CT", "KNEE"), Patient(90, Sex.MALE)))
+    assert [warning for warning in odd.warnings if warning not in ordinary.warnings] == [
+        "images[0] gives the patient's age as 90, the record as 21",
+        "images[0] gives the patient's sex as M, the record as F",
+        "images[0]: modality CT; this model was trained on DX",
+        "images[0]: body part KNEE; this model was trained on CHEST",
+    ]
+    assert odd.unknown_origin == odd.warnings[-2:]
+
+
+def test_the_letterbox_of_pixels_that_were_not_square_leads_back_to_the_files_grid() -> None:
+    recipe = tiny_recipe()
+    preprocessing = tiny_preprocessing(recipe)
+    study = tiny_study(1)
+    squeezed = replace(study, images=(replace(study.images[0], grid=(48, 128)),))
+    (box,) = preprocessing.prepare(squeezed).letterboxes
+    assert box.inner == (96, 128)
+    assert box.backward(np.zeros((16, 16), np.float32)).shape == (48, 128)

@@ -38,3 +38,15 @@ def test_a_map_comes_back_where_it_was() -> None:
     row, column = np.unravel_index(back.argmax(), back.shape)
     assert row == pytest.approx((34 - box.offset[0]) * 400 / 64, abs=15)
     assert column == pytest.approx(50 * 400 / 64, abs=15)
+
+
+def test_a_map_comes_back_on_the_files_own_grid_where_its_pixels_are_not_square() -> None:
+    cells = np.zeros((16, 16), np.float32)
+    cells[8, 12] = 1
+    square = Letterbox(100, 400, 64).backward(cells)
+    stored = Letterbox(100, 400, 64, grid=(50, 400)).backward(cells)
+    assert stored.shape == (50, 400)
+    row, column = np.unravel_index(stored.argmax(), stored.shape)
+    full_row, full_column = np.unravel_index(square.argmax(), square.shape)
+    assert 2 * row == pytest.approx(full_row, abs=2)
+    assert column == pytest.approx(full_column, abs=2)

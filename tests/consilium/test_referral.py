@@ -9,7 +9,7 @@ from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, Finding
 from consilium.letterbox import Letterbox
 from consilium.recipe import ReferRecipe
 from consilium.referral import PARTS, Grounds, image_faults, refer, refer_by_part, refer_finding
-from consilium.study import Modality
+from consilium.study import Modality, Patient
 from tests.consilium.tiny import FINDINGS, tiny_preprocessing, tiny_recipe, tiny_study
 
 POINT = OperatingPoint(0.5, 0.9, Estimate(0.9, 0.8, 1.0), Estimate(0.8, 0.7, 0.9))
@@ -154,3 +154,14 @@ def test_the_faulty_one_of_several_images_is_named() -> None:
     squares, boxes = zip(*[_square(_film()), _square(_film(60)), _square(np.zeros((80, 80), np.uint16))], strict=True)
     faults = image_faults(squares, boxes)
     assert [fault[:7] for fault in faults] == ["Image 2", "Image 3"]
+
+
+def test_files_of_another_patient_or_of_something_else_are_referred(ordinary: Grounds) -> None:
+    study = ordinary.item.study
+    other = replace(study.images[0], patient=Patient(99, study.patient.sex))
+    contradicted = replace(ordinary, item=replace(ordinary.item, study=replace(study, images=(other,))))
+    assert refer(ReferRecipe(), contradicted) == ("images[0] gives the patient's age as 99, the record as 21.",)
+    assert refer(ReferRecipe(contradictions=False), contradicted) == ()
+    knee = replace(ordinary, item=replace(ordinary.item, unknown_origin=("images[0]: body part KNEE",)))
+    assert refer(ReferRecipe(), knee) == ("images[0]: body part KNEE.",)
+    assert refer(ReferRecipe(unknown_origin=False), knee) == ()

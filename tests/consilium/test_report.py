@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from rich.console import Console
 
 from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
@@ -31,6 +33,25 @@ def page() -> str:
 @pytest.fixture(scope="module")
 def eventful() -> str:
     return report_html(explained_study(), eventful_explanation())
+
+
+def _sizes(page: str, kind: str) -> set[tuple[int, int]]:
+    """Columns and rows of the pictures of a kind."""
+    pictures = re.findall(rf'<img{kind} src="data:image/png;base64,([^"]+)"', page)
+    assert pictures
+    return {Pillow.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}
+
+
+def test_an_image_whose_pixels_were_not_square_and_its_overlays_have_one_shape() -> None:
+    study, told = explained_study(), explanation()
+    stretched = replace(study, images=(replace(study.images[0], grid=(20, 60)),))
+    findings = tuple(
+        replace(finding, images=(replace(finding.images[0], values=finding.images[0].values[::2]),))
+        for finding in told.findings
+    )
+    page = report_html(stretched, replace(told, findings=findings))
+    assert _sizes(page, "") == {(60, 40)}
+    assert _sizes(page, ' class="overlay [a-z]+"') == {(60, 40)}
 
 
 def rows(page: str, heading: str) -> list[list[str]]:

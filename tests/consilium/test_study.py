@@ -10,6 +10,7 @@ from consilium.study import (
     Note,
     NoteKind,
     Patient,
+    Sex,
     Study,
     Window,
     nonempty_subsets,
@@ -73,3 +74,38 @@ def test_digests_change_with_what_was_sent() -> None:
     assert first == same
     assert all(first[key] != other[key] for key in first)
     assert set(first) == {"images[0]", "notes[0]", "observations"}
+
+
+def _of(age: float | None = None, sex: Sex = Sex.UNKNOWN) -> Image:
+    return Image(np.zeros((4, 4), np.uint16), "0" * 64, "dicom", patient=Patient(age, sex))
+
+
+@pytest.mark.parametrize(
+    ("record", "files", "expected"),
+    [
+        (Patient(), [_of(36, Sex.FEMALE)], Patient(36, Sex.FEMALE)),
+        (Patient(), [_of(), _of(36), _of(37, Sex.MALE)], Patient(36, Sex.MALE)),
+        (Patient(0.0), [_of(1, Sex.MALE)], Patient(0.0, Sex.MALE)),
+        (Patient(70, Sex.MALE), [_of(36, Sex.FEMALE)], Patient(70, Sex.MALE)),
+        (Patient(), [_of(36, Sex.FEMALE), _of(70, Sex.FEMALE)], Patient(None, Sex.FEMALE)),
+        (Patient(), [_of(36, Sex.FEMALE), _of(36, Sex.MALE)], Patient(36)),
+    ],
+)
+def test_age_and_sex_come_from_the_files_where_the_record_has_none(
+    record: Patient, files: list[Image], expected: Patient
+) -> None:
+    assert Study(images=tuple(files), patient=record).patient == expected
+
+
+def test_files_that_contradict_the_record_or_each_other_are_named() -> None:
+    woman, man = _of(36, Sex.FEMALE), _of(70, Sex.MALE)
+    assert Study(images=(_of(), woman), patient=Patient(70, Sex.MALE)).contradictions == (
+        "images[1] gives the patient's age as 36, the record as 70",
+        "images[1] gives the patient's sex as F, the record as M",
+    )
+    assert Study(images=(woman, man)).contradictions == (
+        "images[1] gives the patient's age as 70, images[0] as 36",
+        "images[1] gives the patient's sex as M, images[0] as F",
+    )
+    assert Study(images=(woman, _of(36, Sex.FEMALE)), patient=Patient(37.9)).contradictions == ()
+    assert Study(images=(woman,)).contradictions == ()

@@ -29,6 +29,7 @@ from consilium.diagnosis import (
 from consilium.errors import InputError
 from consilium.explain import Neighbours
 from consilium.findings import Finding, FindingSet
+from consilium.origins import Origins
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, NoteKind, Study
 from consilium.variables import BUILT_IN, VariableTable
@@ -55,6 +56,7 @@ class FakeModel:
     findings = FINDINGS
     variables = BUILT_IN
     read_variables = (BUILT_IN["crp"],)
+    origins = Origins(40, {"DX": 30, "CR": 10}, {"CHEST": 40})
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
     acceptance = Acceptance(Backend.BF16, 3, 0.0125, 1, Tolerance())
 

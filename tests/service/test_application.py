@@ -153,6 +153,8 @@ def test_the_model_says_what_it_is_and_what_it_takes() -> None:
         assert said.reads.note_kinds == ("history", "indication")
         assert (said.limits.images, said.limits.image_pixels) == (3, 1000)
         assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
+        assert said.trained_on.model_dump() == model.origins.to_json()
+        assert said.trained_on.modality == {"DX": 30, "CR": 10}
         assert said.backend is not None
         assert said.backend.model_dump() == model.acceptance.to_json()
         assert (said.backend.name, said.backend.largest_deviation) == ("bf16", 0.0125)
