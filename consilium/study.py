@@ -271,7 +271,7 @@ class Study:
         return [(where, value) for where, value in told if value not in (None, Sex.UNKNOWN)]
 
     def _completed_patient(self) -> Patient:
-        agreed = {"age": self.patient.age, "sex": self.patient.sex}
+        agreed: dict[str, Any] = {"age": self.patient.age, "sex": self.patient.sex}
         for name, given in agreed.items():
             told = self._told(name)
             if given in (None, Sex.UNKNOWN) and told and not any(_differ(told[0][1], value) for _, value in told):

@@ -18,6 +18,7 @@ from consilium.acceptance import Acceptance, Tolerance
 from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
 from consilium.errors import ModelFailure
 from consilium.findings import FindingSet
+from consilium.origins import Origins
 from consilium.recipe import Recipe
 from consilium.study import Image, Note, NoteKind, Patient, Sex, Study
 from consilium.variables import Variable, VariableTable
@@ -52,6 +53,9 @@ class Model(Protocol):
 
     @property
     def read_variables(self) -> Sequence[Variable]: ...
+
+    @property
+    def origins(self) -> Origins: ...
 
     @property
     def audit(self) -> AuditVerdict: ...

@@ -194,11 +194,11 @@ def _number(value: Any) -> float:
 def _display(loaded: _Loaded, data: bytes, limits: Limits) -> npt.NDArray[np.uint16]:
     """Display values of the file `data`, uint16 [H, W]."""
     if _DEEP_COLOUR.fullmatch(loaded.layout):
-        low = _load(data, limits, low_bytes=True).array
-        return _luminance(_without_alpha(loaded.array.astype(np.uint16) << 8 | low, 3))
+        high, low = loaded.array.astype(np.uint16), _load(data, limits, low_bytes=True).array.astype(np.uint16)
+        return _luminance(_without_alpha(high * np.uint16(256) + low, 3))
     if loaded.layout == _DEEP_GREY_ALPHA:
         high_and_low = _load(_as_8_bit_rgba(data), limits).array.astype(np.uint16)
-        return _without_alpha(high_and_low[..., ::2] << 8 | high_and_low[..., 1::2], 1)[..., 0]
+        return _without_alpha(high_and_low[..., ::2] * np.uint16(256) + high_and_low[..., 1::2], 1)[..., 0]
     picture = _opaque(loaded.picture)
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"), dtype=np.uint16) * np.uint16(257)
