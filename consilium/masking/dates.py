@@ -1,0 +1,132 @@
+"""Dates: by their form where that is one of a date alone, else by their form and what stands beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from consilium.masking.clues import Clues
+from consilium.masking.words import is_measured
+
+_D, _M, _Y = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
+_LEFT, _RIGHT = r"(?<![\d/.,:-])", r"(?![\d/]|[.,:-]\d)"
+_TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
+
+_MONTHS = (
+    # English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian, Greek: those that mean a month only.
+    "january february april june july august september october november december jan feb apr jun jul aug sept oct nov "
+    "januar jänner februar märz maerz mrz mai juni juli oktober okt dezember dez "
+    "janvier février fevrier avril juin juillet août aout septembre octobre novembre décembre decembre "
+    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre "
+    "gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre "
+    "janeiro fevereiro março maio junho julho setembro outubro novembro dezembro "
+    "januari februari maart mei augustus stycznia lutego marca kwietnia maja czerwca lipca sierpnia września "
+    "października listopada grudnia января февраля марта апреля мая июня июля августа сентября октября ноября декабря "
+    "ιανουαρίου φεβρουαρίου μαρτίου απριλίου μαΐου ιουνίου ιουλίου αυγούστου σεπτεμβρίου οκτωβρίου νοεμβρίου δεκεμβρίου"
+).split()
+_WORDS_TOO = ("may", "march", "mar", "mars", "sep", "dec")
+_MONTH_WORDS = frozenset((*_MONTHS, *_WORDS_TOO))
+_MONTH = "(?:" + "|".join(sorted([*_MONTHS, *_WORDS_TOO], key=len, reverse=True)) + ")"
+
+_SURE = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_LEFT}{_Y}([-/.]){_M}\1{_D}{_TIME}{_RIGHT}",
+        rf"{_LEFT}(?:{_D}\s?([-/.])\s?{_M}|{_M}\s?([-/.])\s?{_D})\s?(?:\1|\2)\s?{_Y}{_TIME}{_RIGHT}",
+        rf"{_LEFT}{_D}\s?\.\s?[IVX]{{1,4}}\.\s?{_Y}{_RIGHT}",
+        rf"{_LEFT}(?:{_M}/|(?:0[1-9]|1[0-2])\.){_Y}{_RIGHT}",
+        rf"(?<=\b(?:on|am|in) )(?:19|20)\d\d-(?:0[1-9]|1[0-2]){_RIGHT}",
+    )
+)
+_EASTERN = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?:(?:(?:19|20)\d\d|(?:令和|平成|昭和)\s?(?:\d{1,2}|元))\s?年\s?)?(?<!\d)\d{1,2}\s?月\s?\d{1,2}\s?[日号號]",
+        r"(?<!\d)(?:(?:19|20)\d\d|(?:令和|平成|昭和)\s?(?:\d{1,2}|元))\s?年(?:\s?\d{1,2}\s?月)?(?![間间])",
+        r"(?<!\d)(?:(?:19|20)\d\d\s?년\s?)?\d{1,2}\s?월\s?\d{1,2}\s?일|(?<!\d)(?:19|20)\d\d\s?년\s?\d{1,2}\s?월",
+    )
+)
+_COMPACT = re.compile(r"(?<![\w.,])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-5]\d){0,3}(?!\w|[.,]\d)")
+_SHORT_YEAR = re.compile(rf"{_LEFT}(?:{_D}([-/.]){_M}|{_M}([-/.]){_D})(?:\1|\2)\d\d(?!\d|[./-]\d|-?[A-Za-z])")
+_DAY_MONTH = re.compile(
+    rf"(?<![\d./-])({_D})(st|nd|rd|th|\.|er|º)?(?:(\s?[-/]\s?)|\s{{0,3}})(?:of\s+|de\s+)?({_MONTH})(?![^\W\d_])\.?"
+    rf"(?:,?\s+(?:del?\s+)?({_Y})(?!\d)|\3({_Y}|\d\d)(?![\d:]|[.,]\d)|(?<=[^\W\d_])({_Y}|\d\d)(?![\d:]|[.,]\d))?(?:\s?г\.)?",
+    re.IGNORECASE,
+)
+_MONTH_DAY = re.compile(
+    rf"(?<![^\W_])({_MONTH})\.?[\s-]+({_D})(st|nd|rd|th)?(?!\w|[.,/:-]?\d|[./%])(?:,?\s+({_Y})(?!\d))?", re.IGNORECASE
+)
+_MONTH_YEAR = re.compile(rf"(?<![^\W_])({_MONTH})\.?,?\s+(?:of\s+|de\s+)?{_Y}(?!\d|[.,]\d)", re.IGNORECASE)
+_BORN = re.compile(
+    rf"(?<!\w)(?:DOB|D\.O\.B\.|born(?:\s+on)?|geb(?:oren)?\.?(?:\s+am)?|Geburtsdatum|née?\s+le|д\.р\.)\s*:?\s*"
+    rf"(\d{{1,2}}\s?[./-]\s?\d{{1,2}}\s?[./-]\s?(?:\d{{4}}|\d\d)|{_Y})(?!\d)",
+    re.IGNORECASE,
+)
+_DAY_DOT_MONTH = re.compile(
+    rf"(?<!\w)(?:am|vom|seit|seit dem|bis|bis zum|ab|ab dem|den|zum|on)\s+({_D}\.\s?{_M}\.)(?!\d)"
+    rf"|{_LEFT}({_D}\.{_M}\.\s?[-–]\s?{_D}\.{_M}\.)(?!\d)",
+    re.IGNORECASE,
+)
+_DAY_SLASH_MONTH = re.compile(
+    rf"(?<!\w)(?:on|dated|until|till|am|vom)\s+(\d\d/{_M}|{_D}/\d\d)(?![\d/.%])(?!\s+(?:of|occasion|day|night|test|dose))",
+    re.IGNORECASE,
+)
+
+_DATING = re.compile(
+    r"(?:\b(?:on|since|from|until|till|by|before|after|dated|date|of|the|am|vom|seit|bis|ab|den|dem|le|du|el|del|DOB)|[(:])"
+    r"[\s:]*$",
+    re.IGNORECASE,
+)
+_VERB = re.compile(
+    r"\s+(?:be|not|also|have|has|need|require|represent|reflect|indicate|suggest|benefit|well|still|result|cause|respond|"
+    r"improve|show|warrant|consider|continue|take|go|come|return|repeat|increase|decrease|start|stop|resume|use|proceed|"
+    r"relate|occur|develop|help|mean|include|contribute|explain|tolerate|undergo|receive|eat|drink|walk|mobili[sz]e|"
+    r"fracture|foot|step)",
+    re.IGNORECASE,
+)
+_DOSE = re.compile(r"(?<!\d)[1-9]\d?-[1-9]\d?-[1-9]\d(?!\d)")
+
+
+def dates(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
+    """Start, end and placeholder of what is a date in `text`."""
+    if not clues.digits:
+        return
+    for pattern in (*_SURE, *_EASTERN) if clues.foreign else _SURE:
+        yield from ((*match.span(), "[date]") for match in pattern.finditer(text))
+    for pattern in (_BORN, _DAY_DOT_MONTH, _DAY_SLASH_MONTH):
+        for match in pattern.finditer(text):
+            group = match.lastindex or 0
+            yield match.start(group), match.end(group), "[date]"
+    for match in _COMPACT.finditer(text):
+        if not is_measured(text, *match.span()):
+            yield *match.span(), "[date]"
+    for match in _SHORT_YEAR.finditer(text):
+        dosed = _DOSE.fullmatch(match[0]) and not _DATING.search(text, max(0, match.start() - 20), match.start())
+        if not dosed and not is_measured(text, *match.span()):
+            yield *match.span(), "[date]"
+    if clues.any_of(_MONTH_WORDS):
+        yield from _with_month_names(text)
+
+
+def _with_month_names(text: str) -> Iterator[tuple[int, int, str]]:
+    for match in _MONTH_YEAR.finditer(text):
+        if not is_measured(text, *match.span()):
+            yield *match.span(), "[date]"
+    for match in _DAY_MONTH.finditer(text):
+        year = match[5] or match[6] or match[7]
+        if year or match[2] in ("st", "nd", "rd", "th") or _is_month(text, match, 4):
+            yield match.start(), match.end(), "[date]"
+    for match in _MONTH_DAY.finditer(text):
+        plain = match[3] is None and match[4] is None
+        if not plain or (_is_month(text, match, 1) and not is_measured(text, *match.span())):
+            yield *match.span(), "[date]"
+
+
+def _is_month(text: str, match: re.Match[str], group: int) -> bool:
+    """Whether the month's name is one here, where neither a year nor an ordinal number says so."""
+    word = match[group]
+    if word.lower() not in _WORDS_TOO and len(word) > 3:
+        return True
+    if not word[0].isupper() or (word.lower() in ("may", "march") and _VERB.match(text, match.end(group))):
+        return False
+    return not word.isupper() or bool(_DATING.search(text, max(0, match.start() - 20), match.start()))

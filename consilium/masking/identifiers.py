@@ -1,0 +1,61 @@
+"""Identifiers of patients, cases, examinations and objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from consilium.masking.clues import Clues
+from consilium.masking.words import is_measured
+
+_FEWEST_DIGITS = 3
+
+_LABELLED = re.compile(
+    r"(?<![^\W\d_])(?:"
+    r"(?:MRN|NHS|SSN|UHID|KVNR|NHC|DNI|IPP|BSN|PESEL|CPF)(?:[\s-]?(?:no|nr|number|id))?"
+    r"|(?:patient(?:en)?|pat|hospital|unit|medical[\s-]record|chart|accession|case|account|admission|insurance|policy|"
+    r"member|passport|licen[cs]e|registration|order|exam|study|file|record|ref(?:erence)?|specimen|episode|encounter|fall|"
+    r"aufnahme|akten|versicherten|versicherungs|auftrags|personal|ausweis|untersuchungs|dossier|historia)"
+    r"\.?[\s-]{0,2}(?:id|no|nr|num(?:mer|ber)?|n°|#)"
+    r"|ID|accession|№\s?истории\sболезни|полис|病历号|住院号|门诊号|病案号|身份证号?|患者\s?ID|カルテ番号|診察券番号|환자번호|등록번호"
+    r")(?![^\W\d_])[\s:#.=：]{0,4}"
+    r"(?-i:([A-Za-z]{0,4}[-/]?\d[\dA-Za-z]{0,20}(?:[-/.][\dA-Za-z]{1,12}){0,6}(?: \d{2,6}){0,4}))(?![^\W_])",
+    re.IGNORECASE,
+)
+_NAMED_NUMBER = re.compile(
+    r"(?<![^\W\d_])(?:patient|pt|pat|case|file|chart|film|study|record|ref|exam|fall|akte|no|nr|number|#)[\s:#.]{1,3}"
+    r"(\d{5,12})(?!\w|[.,]\d)",
+    re.IGNORECASE,
+)
+_FORMS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])",
+        r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d{0,38})){4,20}(?![\w.]*\d)",
+        r"(?<!\w)[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?!\w)",
+        r"(?<![\w-])\d{4}(?:[ -]\d{4}){3}(?![\w-])",
+        r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)",
+        r"(?<![^\W_])(?:[A-Z]{1,4}[-/]?\d{6,20}|[A-Z]{1,4}-\d{5}|[A-Z]\d{2}-\d{4,8}|\d{2}-?[A-Z]{1,3}-?\d{5,10})(?![^\W_])",
+        r"(?<![\w-])\d{2}-\d{6,8}(?![\w-])",
+        r"(?<!\w)[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){3,7}(?: ?[0-9A-Z]{1,3})?(?!\w)",
+    )
+)
+_NUMBER = re.compile(r"(?<![\w.,/+*^-])(?:0\d{5,20}|[1-9]\d{6,20})(?!\w|[.,/]\d)")
+
+
+def identifiers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
+    """Start, end and placeholder of what identifies somebody in `text`."""
+    if clues.digits < _FEWEST_DIGITS:
+        return
+    for match in _LABELLED.finditer(text):
+        if sum(map(str.isdigit, match[1])) >= _FEWEST_DIGITS and not is_measured(text, match.end(1), match.end(1)):
+            yield *match.span(1), "[id]"
+    for match in _NAMED_NUMBER.finditer(text):
+        if not is_measured(text, match.end(1), match.end(1)):
+            yield *match.span(1), "[id]"
+    for pattern in _FORMS:
+        yield from ((*match.span(), "[id]") for match in pattern.finditer(text))
+    for match in _NUMBER.finditer(text):
+        is_round = match[0].endswith("000") and not match[0].startswith("0")
+        if not is_round and not is_measured(text, *match.span()):
+            yield *match.span(), "[id]"
