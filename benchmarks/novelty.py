@@ -77,7 +77,10 @@ def main() -> None:
     model, preprocessing, recipe, detector = artifact.model, artifact.preprocessing, artifact.recipe, artifact.novelty
     assert detector is not None, "this model was trained without novelty"
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(
+        chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
+    )
     cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images")
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     seen = predict(model, preprocessing, cached, parts["train"], recipe)

@@ -199,7 +199,10 @@ def main() -> None:
     recipe = find_recipe(given.recipe, given.set)
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(
+        chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
+    )
     cached = cache_cohort(cohort, recipe, given.out / "cache")
     study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), given.out)
     found = contenders(study, given.seeds)

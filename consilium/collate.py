@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokenizerBase
 
-from consilium import letterbox
+from consilium import letterbox, masking
 from consilium.errors import ArtifactError, InputError, with_reasons
 from consilium.features import (
     LEAST_VALUES,
@@ -35,6 +35,7 @@ from consilium.features import (
     side,
 )
 from consilium.letterbox import Letterbox
+from consilium.masking import MaskedText, Span, mask_text
 from consilium.origins import Origins
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, Patient, Study, ViewPosition
@@ -57,10 +58,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedText:
-    """Word pieces of all notes read: `input_ids` int64 [L], and per piece its origin (None: a marker of ours)."""
+    """Word pieces of all notes read: `input_ids` int64 [L], and per piece its origin (None: a marker of ours).
+
+    `masked` is what the pieces do not show, of each note by its number.
+    """
 
     input_ids: npt.NDArray[np.int64]
     pieces: tuple[Piece | None, ...]
+    masked: Mapping[int, tuple[Span, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,6 +225,11 @@ class Preprocessing:
         """Names everything that decides how an Image becomes [S, S]."""
         return f"letterbox{letterbox.VERSION}-{self.recipe.image.size}"
 
+    @property
+    def text_key(self) -> str:
+        """Names everything but the vocabulary that decides how a note becomes word pieces."""
+        return f"masking{masking.VERSION}" if self.recipe.inputs.mask_notes else "as sent"
+
     def image(self, image: Image) -> npt.NDArray[np.uint16]:
         """The model's view of `image`, uint16 [S, S]."""
         return Letterbox(*image.shape, self.recipe.image.size).forward(image.pixels)
@@ -243,7 +253,7 @@ class Preprocessing:
             views = [_VIEWS.index(image.view) for image in study.images]
         else:
             squares, boxes, views = [], (), []
-        text, text_warnings = self._encode([(received.notes.index(note), note) for note in study.notes])
+        text, text_warnings = self._encode(received, study.notes)
         numbers, codes, read, value_warnings = self._standardise(study)
         prepared = Prepared(
             study=received,
@@ -263,25 +273,30 @@ class Preprocessing:
             raise InputError("study", "nothing that this model reads", rule)
         return prepared
 
-    def _encode(self, notes: Sequence[tuple[int, Note]]) -> tuple[EncodedText, list[str]]:
+    def _encode(self, received: Study, notes: Sequence[Note]) -> tuple[EncodedText, list[str]]:
         ids: list[int] = []
         pieces: list[Piece | None] = []
         warnings: list[str] = []
         if self.tokenizer is None or not notes:
             return EncodedText(np.zeros(0, np.int64), ()), warnings
-        for number, note in notes:
+        names = received.known_names
+        masked: dict[int, tuple[Span, ...]] = {}
+        for note in notes:
             if not note.text.strip():
                 continue
+            number, read = received.notes.index(note), _masked(note, names, self.recipe)
+            masked[number] = read.spans
             marker = f"{note.kind.value}: "
-            encoded = self.tokenizer(marker + note.text, return_offsets_mapping=True, verbose=False)
+            encoded = self.tokenizer(marker + read.text, return_offsets_mapping=True, verbose=False)
             for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
                 inside = end > start >= len(marker)
                 ids.append(token)
-                pieces.append(Piece(number, start - len(marker), end - len(marker)) if inside else None)
+                origin = read.origin(start - len(marker), end - len(marker)) if inside else None
+                pieces.append(None if origin is None else Piece(number, *origin))
         longest = self.recipe.text.max_tokens
         if len(ids) > longest:
             warnings.append(f"notes cut off: {len(ids)} word pieces, the model reads {longest}")
-        return EncodedText(np.array(ids[:longest], np.int64), tuple(pieces[:longest])), warnings
+        return EncodedText(np.array(ids[:longest], np.int64), tuple(pieces[:longest]), masked), warnings
 
     def _standardise(
         self, study: Study
@@ -363,6 +378,7 @@ class Preprocessing:
         folder.mkdir(parents=True)
         state = {
             "image_key": self.image_key,
+            "text_key": self.text_key,
             "features": [asdict(feature) for feature in self.features],
             "variables": variables_to_json(self.variables, (feature.variable for feature in self.features)),
             "text_config": self.text_config,
@@ -379,7 +395,7 @@ class Preprocessing:
         Raises
         ------
         ArtifactError
-            Where this version would prepare images otherwise than the one that trained the model.
+            Where this version would prepare images or notes otherwise than the one that trained the model.
         """
         state = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
         tokenizer = None
@@ -391,6 +407,8 @@ class Preprocessing:
         loaded = cls(recipe, features, tokenizer, state["text_config"], variables, origins)
         if loaded.image_key != state["image_key"]:
             raise ArtifactError(f"image preparation {state['image_key']} is not this version's {loaded.image_key}")
+        if loaded.text_key != state["text_key"]:
+            raise ArtifactError(f"text preparation {state['text_key']} is not this version's {loaded.text_key}")
         return loaded
 
     @property
@@ -398,7 +416,7 @@ class Preprocessing:
         """SHA-256 over everything that was fitted."""
         vocabulary = sorted(self.tokenizer.get_vocab().items()) if self.tokenizer is not None else []
         features, variables = [repr(feature) for feature in self.features], variables_to_json(self.variables)
-        state = [self.image_key, features, vocabulary, variables, self.origins.to_json()]
+        state = [self.image_key, self.text_key, features, vocabulary, variables, self.origins.to_json()]
         return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
@@ -419,6 +437,11 @@ def _readable(study: Study, recipe: Recipe) -> Study:
     )
 
 
+def _masked(note: Note, names: Sequence[str], recipe: Recipe) -> MaskedText:
+    """What a model reads of `note`. A cohort's notes were masked when they were read, which this leaves as they are."""
+    return mask_text(note.text, names) if recipe.inputs.mask_notes else MaskedText(note.text, ())
+
+
 def _fit_text(studies: Sequence[Study], recipe: Recipe) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
     text = recipe.text
     if text.model is not None:
@@ -428,7 +451,11 @@ def _fit_text(studies: Sequence[Study], recipe: Recipe) -> tuple[PreTrainedToken
         except (OSError, ValueError) as error:
             rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
             raise InputError("text.model", text.model, rule) from None
-    notes = [(study.patient_id, f"{note.kind.value}: {note.text}") for study in studies for note in study.notes]
+    notes = [
+        (study.patient_id, f"{note.kind.value}: {_masked(note, study.known_names, recipe).text}")
+        for study in studies
+        for note in study.notes
+    ]
     if not notes:
         raise InputError("recipe.modalities", Modality.TEXT.value, "needs notes of the kinds that the recipe reads")
     tokenizer = train_wordpiece(notes, text.vocabulary)

@@ -41,6 +41,8 @@ class InputRecipe(_Section):
     """Which records a model may read."""
 
     note_kinds: tuple[NoteKind, ...] = (NoteKind.HISTORY, NoteKind.INDICATION)
+    mask_notes: bool = True
+    """Take names, dates, identifiers and addresses out of every note before the model, of cohorts and of requests."""
     before_hours: float = Field(default=72.0, gt=0)
     after_hours: float = Field(default=0.0, ge=0)
 

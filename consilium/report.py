@@ -61,11 +61,15 @@ _RAREST = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A stretch of a note; `weight` is 0 between weighed words, `strength` in [0, 1] for the colour."""
+    """A stretch of a note; `weight` is 0 between weighed words, `strength` in [0, 1] for the colour.
+
+    `read_as` is the placeholder that the model read instead, where it did not read the text.
+    """
 
     text: str
     weight: float
     strength: float
+    read_as: str = ""
 
     @property
     def side(self) -> str:
@@ -264,7 +268,9 @@ def _segments(text: str, number: int, words: Sequence[WordWeight]) -> list[_Segm
     done = 0
     for word in sorted((w for w in words if w.note == number), key=lambda w: w.start):
         segments.append(_Segment(text[done : word.start], 0.0, 0.0))
-        segments.append(_Segment(text[word.start : word.end], word.weight, abs(word.weight) / strongest))
+        sent = text[word.start : word.end]
+        read_as = word.text if word.text != sent else ""
+        segments.append(_Segment(sent, word.weight, abs(word.weight) / strongest, read_as))
         done = word.end
     segments.append(_Segment(text[done:], 0.0, 0.0))
     return [segment for segment in segments if segment.text]

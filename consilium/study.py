@@ -128,6 +128,8 @@ class Image:
     origin : Origin
     warnings : tuple of str
         What the reader has to know of how the file was read, by attribute, without its values.
+    names : tuple of str
+        Names and identifiers in the file's header, for the masking of notes; never written, shown nor compared.
     """
 
     pixels: npt.NDArray[np.uint16]
@@ -144,6 +146,7 @@ class Image:
     patient: Patient = Patient()
     origin: Origin = Origin()
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -225,6 +228,8 @@ class Study:
         The moment for which the question is asked: the earliest image's unless given.
     warnings : tuple of str
         What ingest wants the reader to know; ends in `Diagnosis.warnings`.
+    names : tuple of str
+        What the sender says are the patient's names and identifiers; used as those of `Image.names`.
     """
 
     images: tuple[Image, ...] = ()
@@ -235,6 +240,13 @@ class Study:
     study_id: str = ""
     patient_id: str = ""
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Everything that is known to name the patient, for `consilium.masking`."""
+        told = [*self.names, *(name for image in self.images for name in image.names), self.study_id, self.patient_id]
+        return tuple(dict.fromkeys(name for name in told if name))
 
     def __post_init__(self) -> None:
         for name in ("patient_digest", "study_digest"):

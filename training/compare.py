@@ -146,7 +146,8 @@ def _out_of_fold(artifact: Artifact, chosen: CohortRecipe, root: Path) -> bool:
     """The model was cross-validated on this very cohort."""
     if artifact.recipe.evaluation.protocol == "split":
         return False
-    found = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = artifact.recipe.inputs.mask_notes
+    found = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
     return found.digest == artifact.details["cohort"]["digest"]
 
 

@@ -68,7 +68,7 @@ def evaluate_model(
     artifact = load_artifact(resolve(source).folder)
     recipe = artifact.recipe
     calibration = artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration
-    found = _load(cohort or recipe.cohort, cohort_root)
+    found = _load(cohort or recipe.cohort, cohort_root, recipe)
     if found.findings.names != artifact.findings.names:
         rule = f"must be the model's: {', '.join(artifact.findings.names)}"
         raise InputError("cohort.findings", ", ".join(found.findings.names), rule)
@@ -96,8 +96,9 @@ def evaluate_model(
     return evaluation
 
 
-def _load(chosen: CohortRecipe, root: Path) -> Cohort:
-    return load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
+def _load(chosen: CohortRecipe, root: Path, recipe: Recipe) -> Cohort:
+    masks = recipe.inputs.mask_notes
+    return load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
 
 
 def _unseen(artifact: Artifact, cohort: Cohort) -> npt.NDArray[np.int64]:

@@ -129,7 +129,8 @@ def train(
 
 def _load(recipe: Recipe, root: Path) -> Cohort:
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
     _log.info("cohort %s: %d studies, %d patients", cohort.name, len(cohort), len(set(cohort.patient_ids.tolist())))
     return cohort
 

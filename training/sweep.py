@@ -85,7 +85,10 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     _require_ranges(recipe)
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(
+        chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
+    )
     search = _Search(recipe, cohort, _folder(recipe, cohort), progress)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(

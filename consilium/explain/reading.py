@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from consilium.collate import EncodedText
 from consilium.diagnosis import WordWeight
+from consilium.masking import Span
 from consilium.study import Note
 
 _WORD = re.compile(r"\w+(?:[-'./]\w+)*%?")
@@ -20,12 +21,21 @@ def words_of(text: EncodedText, notes: Sequence[Note]) -> list[tuple[WordWeight,
     found = []
     for number, note in enumerate(notes):
         pieces = [(i, p) for i, p in enumerate(text.pieces) if p is not None and p.note == number]
-        for match in _WORD.finditer(note.text):
-            inside = [i for i, piece in pieces if match.start() <= piece.start < match.end()]
+        for start, end, shown in _shown_words(note.text, text.masked.get(number, ())):
+            inside = [i for i, piece in pieces if start <= piece.start < end]
             if inside:
-                word = WordWeight(number, match.start(), match.end(), match.group(), 0.0)
-                found.append((word, np.array(inside)))
+                found.append((WordWeight(number, start, end, shown, 0.0), np.array(inside)))
     return found
+
+
+def _shown_words(text: str, masked: Sequence[Span]) -> Iterator[tuple[int, int, str]]:
+    """Start, end and what the model read of every word, placeholders among them."""
+    done = 0
+    for span in masked:
+        yield from ((*match.span(), match[0]) for match in _WORD.finditer(text, done, span.start))
+        yield span.start, span.end, span.shown
+        done = span.end
+    yield from ((*match.span(), match[0]) for match in _WORD.finditer(text, done))
 
 
 def known_features(observations: npt.NDArray[np.float32]) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from consilium.ingest.dicom_header import (
 )
 from consilium.ingest.dicom_pixels import decoding, pixel_words, read_pixel_format
 from consilium.ingest.display import display_values
+from consilium.ingest.identity import IDENTITY_KEYWORDS, names_of
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.square_pixels import with_square_pixels
 from consilium.ingest.times import dicom_date_time, dicom_datetime
@@ -89,7 +90,7 @@ _KEYWORDS = (
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
-    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS),
+    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS, *IDENTITY_KEYWORDS),
 )
 
 
@@ -152,6 +153,7 @@ def _image(data: bytes, limits: Limits) -> Image:
         grid=(pixels.rows, pixels.columns),
         patient=patient,
         origin=read_origin(dataset),
+        names=names_of(dataset),
         warnings=(
             *comma_warnings(dataset, (*_DECIMALS, *SPACINGS)),
             *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings),

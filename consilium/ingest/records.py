@@ -8,7 +8,7 @@ from datetime import datetime
 
 from consilium.errors import InputError, with_reasons
 from consilium.ingest.demographics import read_age, read_sex
-from consilium.ingest.fields import check_object
+from consilium.ingest.fields import check_list, check_object
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
@@ -16,14 +16,36 @@ from consilium.ingest.times import read_time
 from consilium.study import Image, Patient, Study, ViewPosition
 from consilium.variables import BUILT_IN, VariableTable
 
+MOST_NAMES, LONGEST_NAME = 32, 200
+
 
 def read_patient(raw: Mapping[str, object] | None, *, field: str = "patient") -> tuple[Patient, tuple[str, ...]]:
-    """Read ``{age, sex}`` as `read_age` and `read_sex` do, with what a reader has to know of how they were written."""
+    """Read ``{age, sex}`` as `read_age` and `read_sex` do, with what a reader has to know of how they were written.
+
+    What ``names`` it has, `read_names` reads.
+    """
     if raw is None:
         return Patient(), ()
-    entry = check_object(raw, field, ("age", "sex"))
+    entry = check_object(raw, field, ("age", "sex", "names"))
     age, warnings = read_age(entry.get("age"), f"{field}.age")
     return Patient(age, read_sex(entry.get("sex"), f"{field}.sex")), warnings
+
+
+def read_names(raw: Mapping[str, object] | None, *, field: str = "patient.names") -> tuple[str, ...]:
+    """The names and identifiers that a record of a patient tells for the masking of notes.
+
+    Raises
+    ------
+    InputError
+        Where it has names that are no list of texts.
+    TooLarge
+        Where there are too many.
+    """
+    names = check_list([] if raw is None else raw.get("names") or (), field, MOST_NAMES)
+    for name in names:
+        if not isinstance(name, str) or len(name) > LONGEST_NAME:
+            raise InputError(field, type(name).__name__, f"must be texts of at most {LONGEST_NAME} characters")
+    return tuple(str(name) for name in names)
 
 
 def study_from_records(
@@ -71,6 +93,7 @@ def study_from_records(
         study_id=study_id,
         patient_id=patient_id,
         warnings=(*_image_warnings(images), *warnings, *told),
+        names=read_names(patient),
     )
     if study.reference_time is None and (any(n.time for n in read) or any(v.time for v in values)):
         late = "no reference time: notes and observations made after the question was asked cannot be told and are kept"

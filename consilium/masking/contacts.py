@@ -6,13 +6,20 @@ import re
 from collections.abc import Iterator
 
 from consilium.masking.clues import Clues
-from consilium.masking.words import is_measured
+from consilium.masking.words import LISTS, is_measured
 
 _CAP = r"[A-ZÀ-ÖØ-Þ][\w'’-]+"
-_STREET = r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Close|Court|Ct|Way|Square|Sq|Boulevard|Blvd|Crescent|Terrace|Place|Grove|Gardens|Parkway|Highway|Mews|Hill)"
+_STREET = (
+    r"(?:Street|St|Road|Rd|Avenue|Ave|Lane|Ln|Drive|Dr|Close|Court|Ct|Way|Square|Sq|Boulevard|Blvd|Crescent|Terrace|"
+    r"Place|Grove|Gardens|Parkway|Highway|Mews|Hill)"
+)
 _HOUSE = r"(?<![\w.,/-])(?:(?:Flat|Apt\.?|Apartment|Unit|Suite)\s\w{1,4},?\s)?\d{1,5}[A-Za-z]?,?\s"
 _UK_POSTCODE = r"(?![CTLS]\d{1,2} )[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}"
-_TOWN = rf"(?:,?\s(?:[A-Z]{{1,2}}-?)?\d{{4,5}}\s{_CAP}(?:[ -]{_CAP})?|,\s{_CAP}(?:\s{_CAP})?(?:,?\s(?:[A-Z]{{2}}\s\d{{5}}(?:-\d{{4}})?|{_UK_POSTCODE}))|,?\s{_UK_POSTCODE})"
+_TOWN = (
+    rf"(?:,?\s(?:[A-Z]{{1,2}}-?)?\d{{4,5}}\s{_CAP}(?:[ -]{_CAP})?"
+    rf"|,\s{_CAP}(?:\s{_CAP})?(?:,?\s(?:[A-Z]{{2}}\s\d{{5}}(?:-\d{{4}})?|{_UK_POSTCODE}))"
+    rf"|,?\s{_UK_POSTCODE})"
+)
 
 _WESTERN = tuple(
     re.compile(pattern)
@@ -20,10 +27,16 @@ _WESTERN = tuple(
         rf"{_HOUSE}(?:(?:{_CAP}|\d{{1,3}}(?:st|nd|rd|th)|of|the|[NSEW]\.?)\s){{1,4}}{_STREET}\b\.?{_TOWN}?",
         r"(?<![\w.,/-])\d{1,5}\s(?!(?:lane|level|vessel)\b)[a-z]{3,15}\s(?:street|road|avenue|boulevard)\b",
         rf"\b(?:P\.?O\.?\s?Box|Postfach)\s\d{{1,7}}{_TOWN}?",
-        r"(?<![\w-])(?!(?:Atem|Luft|Harn|Gallen|Leitungs|Nerven|Seh|Hör|Lymph)weg)"
-        r"(?:[A-ZÄÖÜ][\wäöüß-]*(?:[- ][A-ZÄÖÜ][\wäöüß-]+)?[- ])?[A-ZÄÖÜ]?[\wäöüß]*"
-        rf"(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|(?<=\w)weg|[Gg]asse|[Aa]llee|(?<=\w)platz|[Cc]haussee|straat|laan)\s\d{{1,3}}\s?[a-f]?\b{_TOWN}?",
-        rf"(?<![\w.,-])\d{{1,4}}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|chemin|allée|quai|impasse)\s(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*",
+        (
+            r"(?<![\w-])(?!(?:Atem|Luft|Harn|Gallen|Leitungs|Nerven|Seh|Hör|Lymph)weg)"
+            r"(?:[A-ZÄÖÜ][\wäöüß-]{0,30}(?:[- ][A-ZÄÖÜ][\wäöüß-]{1,30})?[- ])?[A-ZÄÖÜ]?[\wäöüß]{0,30}"
+            r"(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|(?<=\w)weg|[Gg]asse|[Aa]llee|(?<=\w)platz|[Cc]haussee|straat|laan)"
+            rf"\s\d{{1,3}}\s?[a-f]?\b{_TOWN}?"
+        ),
+        (
+            r"(?<![\w.,-])\d{1,4}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|chemin|allée|quai|impasse)\s"
+            rf"(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*"
+        ),
         rf"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua)\s(?:(?:de|del|della|di|da|la|el)\s){{0,2}}{_CAP}(?:\s{_CAP})*,?\s\d{{1,4}}\b",
     )
 )
@@ -59,11 +72,6 @@ _LABELLED_PHONE = re.compile(
 )
 
 
-_STREET_WORDS = frozenset(
-    "street st road rd avenue ave lane ln drive dr close court ct way square sq boulevard blvd crescent terrace place grove "
-    "gardens parkway highway mews hill box postfach rue chemin allée quai impasse calle avenida plaza via viale piazza rua "
-    "str".split()
-)
 _STREET_ENDS = ("straße", "strasse", "str", "weg", "gasse", "allee", "platz", "chaussee", "straat", "laan")
 _FEWEST_DIGITS, _MOST_DIGITS = 7, 15
 """Of a telephone number that no label introduces (ITU-T E.164)."""
@@ -76,7 +84,7 @@ def contacts(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
             yield from ((*match.span(), shown) for match in pattern.finditer(text))
     if not clues.digits:
         return
-    street = clues.any_of(_STREET_WORDS) or any(word.endswith(_STREET_ENDS) for word in clues.words)
+    street = clues.any_of(LISTS["streets"]) or any(word.endswith(_STREET_ENDS) for word in clues.words)
     addresses = (*(_WESTERN if street else ()), *(_OTHERS if clues.foreign else ()))
     for pattern in addresses:
         yield from ((*match.span(), "[address]") for match in pattern.finditer(text))

@@ -6,27 +6,15 @@ import re
 from collections.abc import Iterator
 
 from consilium.masking.clues import Clues
-from consilium.masking.words import is_measured
+from consilium.masking.words import LISTS, is_measured
 
 _D, _M, _Y = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _LEFT, _RIGHT = r"(?<![\d/.,:-])", r"(?![\d/]|[.,:-]\d)"
 _TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 
-_MONTHS = (
-    # English, German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian, Greek: those that mean a month only.
-    "january february april june july august september october november december jan feb apr jun jul aug sept oct nov "
-    "januar jänner februar märz maerz mrz mai juni juli oktober okt dezember dez "
-    "janvier février fevrier avril juin juillet août aout septembre octobre novembre décembre decembre "
-    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre "
-    "gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembre "
-    "janeiro fevereiro março maio junho julho setembro outubro novembro dezembro "
-    "januari februari maart mei augustus stycznia lutego marca kwietnia maja czerwca lipca sierpnia września "
-    "października listopada grudnia января февраля марта апреля мая июня июля августа сентября октября ноября декабря "
-    "ιανουαρίου φεβρουαρίου μαρτίου απριλίου μαΐου ιουνίου ιουλίου αυγούστου σεπτεμβρίου οκτωβρίου νοεμβρίου δεκεμβρίου"
-).split()
 _WORDS_TOO = ("may", "march", "mar", "mars", "sep", "dec")
-_MONTH_WORDS = frozenset((*_MONTHS, *_WORDS_TOO))
-_MONTH = "(?:" + "|".join(sorted([*_MONTHS, *_WORDS_TOO], key=len, reverse=True)) + ")"
+_MONTH_WORDS = LISTS["months"].union(_WORDS_TOO)
+_MONTH = "(?:" + "|".join(sorted(_MONTH_WORDS, key=lambda word: (-len(word), word))) + ")"
 
 _SURE = tuple(
     re.compile(pattern, re.IGNORECASE)

@@ -8,16 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from consilium.masking.words import LISTS
+
 _HAN = r"\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _UNSPACED = re.compile(rf"[{_HAN}\u3040-\u30ff\uff66-\uff9f\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 _SEPARATORS = " \u3000・·･,，^=\t"
-
-SURNAMES = frozenset(
-    "王李张張刘劉陈陳杨楊黄黃赵趙吴吳周徐孙孫马馬朱胡郭何高林罗羅郑鄭梁谢謝宋唐许許韩韓冯馮邓鄧曹彭曾肖萧田董袁潘蔡蒋蔣余杜叶葉程苏蘇魏吕呂丁任沈姚卢盧姜崔"
-    "钟鍾谭譚陆陸汪范金石廖贾賈夏韦韋付傅方白邹鄒孟熊秦邱江尹薛闫阎段雷侯龙龍史陶黎贺賀顾顧毛郝龚龔邵万钱錢严嚴覃武戴莫孔汤湯"
-)
-COMPOUND_SURNAMES = ("欧阳", "歐陽", "司马", "司馬", "诸葛", "諸葛", "上官", "司徒", "夏侯", "皇甫", "尉迟", "公孙", "慕容", "令狐", "宇文", "长孙", "东方", "端木")
-KOREAN_COMPOUND = ("남궁", "황보", "제갈", "사공", "선우", "서문", "독고")
 
 HAN_TITLE = re.compile(
     r"\s?(?:先生|女士|小姐|太太|夫人|某|氏|医生|醫生|大夫|医师|醫師|主任|教授|护士|護士|护士长|师傅|阿姨|同志|患者|さん|さま|様|殿|君|くん|ちゃん|氏名|婆婆|爷爷|奶奶|伯伯)"
@@ -126,12 +121,12 @@ def _same_script(one: str, other: str) -> bool:
 
 def _split(name: str) -> list[str]:
     """Family and given name of a name that is written as one."""
-    compound = next((c for c in (*COMPOUND_SURNAMES, *KOREAN_COMPOUND) if name.startswith(c)), None)
+    compound = next((c for c in LISTS["compound_surnames"] if name.startswith(c)), None)
     if compound and len(name) > len(compound):
         return [compound, name[len(compound) :]]
     if _is_hangul(name) and 2 <= len(name) <= 4:
         return [name[0], name[1:]]
-    if name[0] in SURNAMES and 2 <= len(name) <= 3:
+    if name[0] in LISTS["surnames"] and 2 <= len(name) <= 3:
         return [name[0], name[1:]]
     if len(name) == 4 and all("\u3400" <= c <= "\u9fff" or c == "々" for c in name):
         return [name[:2], name[2:]]

@@ -7,21 +7,22 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from consilium.masking.ideographs import Phrases
 from consilium.masking.words import (
-    ALWAYS_WORDS,
     EPONYM_NOUN,
     GENERIC,
+    LISTS,
     PARTICLES,
-    SOMETIMES_WORDS,
-    TWO_LETTER_WORDS,
 )
 
 NAME, IDENTIFIER = "[name]", "[id]"
 
 _MARKS = r"\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u0655\u0670\u0900-\u0963\u0971-\u0dff\u200c\u200d"
-_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f"
+)
 _LETTER = rf"(?:[^\W\d_{_UNSPACED}]|[{_MARKS}])"
 _WORD = re.compile(rf"{_LETTER}+(?:['’ʼ׳]{_LETTER}+)*")
 _INNER = re.compile(r"(?<=[a-zß-öø-ÿ])(?=[A-ZÀ-ÖØ-Þ])|['’ʼ]")
@@ -34,7 +35,9 @@ _TITLED = re.compile(
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;•\n(*-])\s*$")
 
 _EXPANDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe", "ß": "ss"})
-_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ʼ": "'"})
+_STROKES = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ʼ": "'"}
+)
 _CYRILLIC_ENDINGS = re.compile(r"(?:ыми|ого|ому|ами|ыми|ыми|ими|ым|ой|ою|ей|ем|ом|ах|ам|ых|их|им|ую|ая|ий|ый|ии)$")
 _CYRILLIC_TAIL = "аеиоуыэюяйьё"
 _GREEK_ENDINGS = re.compile(r"(?:ους|ος|ου|ον|ης|ας|ες|ων|ισ|ουσ|οσ|ησ|ασ|εσ)$")
@@ -83,7 +86,7 @@ def told(text: str, names: Sequence[str]) -> Iterator[tuple[int, int, str]]:
 def _parts(names: Iterable[str]) -> _Parts:
     parts = _Parts()
     for name in names:
-        if any(map(str.isdigit, name)):
+        if "^" not in name and any(map(str.isdigit, name)):
             _add_identifier(parts, name)
             continue
         for group in name.split("="):
@@ -116,14 +119,21 @@ def _add_name(parts: _Parts, group: str) -> None:
 
 
 def _add_word(parts: _Parts, word: str) -> None:
+    if any(map(str.isdigit, word)):
+        _add_identifier(parts, word)
+        return
     plain = _forms(word)
     folded = plain[0]
     if folded in GENERIC or not folded:
         return
     parts.initials.add(folded[0])
-    if len(folded) == 1 or folded in ALWAYS_WORDS or (len(folded) == 2 and folded in TWO_LETTER_WORDS):
+    if (
+        len(folded) == 1
+        or folded in LISTS["always_words"]
+        or (len(folded) == 2 and folded in LISTS["two_letter_words"])
+    ):
         parts.beside.update(plain)
-    elif folded in SOMETIMES_WORDS:
+    elif folded in LISTS["sometimes_words"]:
         parts.sometimes.update(plain)
     else:
         parts.sure.update(plain)
@@ -184,7 +194,7 @@ def _words(text: str, parts: _Parts) -> list[tuple[int, int]]:
     for token in tokens:
         if token.kind == "sometimes":
             token.kind = "name" if _stands_as_name(text, token) else "beside"
-        if token.kind == "name" and _folded(token.text) in ALWAYS_WORDS:
+        if token.kind == "name" and _folded(token.text) in LISTS["always_words"]:
             token.kind = "beside"
         if token.kind in ("beside", "initial") and _TITLED.search(text, max(0, token.start - 16), token.start):
             token.kind = "name"
@@ -196,7 +206,7 @@ def _words(text: str, parts: _Parts) -> list[tuple[int, int]]:
     return [
         (token.start, token.end)
         for token in named
-        if not (_folded(token.text) in ALWAYS_WORDS and EPONYM_NOUN.match(text, token.end))
+        if not (_folded(token.text) in LISTS["always_words"] and EPONYM_NOUN.match(text, token.end))
     ]
 
 
@@ -207,32 +217,31 @@ def _tokens(word: str, start: int, parts: _Parts) -> Iterator[_Token]:
         return
     places = [0, *(match.start() for match in _INNER.finditer(word)), len(word)]
     if len(places) > 2:
-        for begin, end in zip(places, places[1:], strict=False):
+        for begin, end in pairwise(places):
             piece = word[begin:end].lstrip("'’ʼ")
             if len(piece) > 1 and _kind(piece, parts) in ("name", "sometimes"):
                 yield _Token(start + end - len(piece), start + end, piece, "name")
 
 
 def _kind(word: str, parts: _Parts) -> str:
+    """What a word may be: ``name``, ``sometimes`` or ``beside`` as `_Parts` has it, ``initial``, ``particle``."""
     if len(word) == 1:
         folded = _folded(word)
         return "initial" if word.isupper() and (folded in parts.initials or folded in parts.beside) else ""
-    forms = _forms(word)
     capital = word[0].isupper() or word[0].lower() == word[0].upper()
-    for form in forms:
-        if form in parts.sure:
-            return "name" if len(form) > 2 or capital else ""
-        if form in parts.sometimes:
-            return "sometimes" if capital else ""
-        if form in parts.beside:
-            return "beside" if capital else ""
-        if form in parts.glued:
-            return "name"
-        if _inflected(form, parts, capital=capital):
-            return "name"
-        if form in PARTICLES:
-            return "particle"
-    return ""
+    kinds = (_kind_of_form(form, parts, capital=capital) for form in _forms(word))
+    return next(filter(None, kinds), "")
+
+
+def _kind_of_form(form: str, parts: _Parts, *, capital: bool) -> str:
+    if form in parts.sure and (len(form) > 2 or capital):
+        return "name"
+    if form in parts.sometimes or form in parts.beside:
+        kind = "sometimes" if form in parts.sometimes else "beside"
+        return kind if capital else ""
+    if form in parts.glued or _inflected(form, parts, capital=capital):
+        return "name"
+    return "particle" if form in PARTICLES else ""
 
 
 def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
@@ -286,7 +295,7 @@ def _identifiers(text: str, identifiers: set[str]) -> Iterator[tuple[int, int]]:
             inside = places[at : at + len(identifier)]
             start, end = inside[0], inside[-1] + 1
             if _whole(text, start, end) and all(
-                b - a <= 2 and text[a + 1 : b] in ("", "-", " ", "/", "_", ".") for a, b in zip(inside, inside[1:], strict=False)
+                b - a <= 2 and text[a + 1 : b] in ("", "-", " ", "/", "_", ".") for a, b in pairwise(inside)
             ):
                 yield start, end
             at = flat.find(identifier, at + 1)
@@ -296,7 +305,11 @@ def _whole(text: str, start: int, end: int) -> bool:
     """Whether no letter or digit of the same kind goes on."""
 
     def goes_on(here: str, there: str) -> bool:
-        return there.isascii() and there.isalnum() and (here.isdigit() == there.isdigit() or here.isalpha() == there.isalpha())
+        return (
+            there.isascii()
+            and there.isalnum()
+            and (here.isdigit() == there.isdigit() or here.isalpha() == there.isalpha())
+        )
 
     before = start > 0 and goes_on(text[start], text[start - 1])
     return not before and not (end < len(text) and goes_on(text[end - 1], text[end]))

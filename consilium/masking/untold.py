@@ -1,4 +1,4 @@
-"""Names that nobody told: beside a title, a label, a signature or a relative, in the scripts where such a rule holds."""
+"""Names that nobody told: beside a title, a label, a signature or a relative, where a script has such a rule."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 
 from consilium.masking.clues import Clues
-from consilium.masking.ideographs import COMPOUND_SURNAMES, SURNAMES
-from consilium.masking.words import EPONYM_NOUN, NOT_NAMES, PARTICLES
+from consilium.masking.words import EPONYM_NOUN, LISTS, PARTICLES
 
 NAME = "[name]"
 
@@ -21,8 +20,9 @@ _TITLED = re.compile(
     rf"(?<![^\W_]){_TITLE}(?:\s*(?:{_TITLE}|med\.|h\.\s?c\.|rer\.\s?nat\.|dent\.))*\s{{0,2}}(?=[^\W\d_])"
 )
 _LABELLED = re.compile(
-    r"(?<![^\W_])(?:(?:[Pp]atient(?:'s|’s|en)?[ -]?|Pat\.?[ -]?)?[Nn]ame[ns]?|NAME|Nachname|Vorname|Surname|First name|Last name|"
-    r"Given name|Family name|Nom|Prénom|Nombre|Apellidos?|Фамилия|ФИО|Ф\.И\.О\.|Имя|Ονοματεπώνυμο|الاسم|שם|नाम|ชื่อ)"
+    r"(?<![^\W_])(?:(?:[Pp]atient(?:'s|’s|en)?[ -]?|Pat\.?[ -]?)?[Nn]ame[ns]?|NAME|Nachname|Vorname|"
+    r"Surname|First name|Last name|Given name|Family name|Nom|Prénom|Nombre|Apellidos?|"
+    r"Фамилия|ФИО|Ф\.И\.О\.|Имя|Ονοματεπώνυμο|الاسم|שם|नाम|ชื่อ)"
     r"\s?[:=]\s{0,3}(?=[^\W\d_])"
 )
 _SIGNED = re.compile(
@@ -40,16 +40,26 @@ _VALUE = re.compile(r"\s*(?:levels?|value|conc\w*|was|is|of)?\s*[:=]?\s*[<>≤�
 _MOST_PARTS = 5
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\u3005"
-_S = f"(?:{'|'.join(COMPOUND_SURNAMES)}|[{''.join(sorted(SURNAMES))}])"
+_S = f"(?:{'|'.join(sorted(LISTS['compound_surnames']))}|[{''.join(sorted(LISTS['surnames']))}])"
 _FORMS = tuple(
     re.compile(pattern)
     for pattern in (
         # Chinese: a family name between a label and a break, or before a title.
-        rf"(?:患者|病人|姓名|患儿|产妇|家属)\s?[:：]?\s?({_S}[{_HAN}]{{1,2}}?)(?=[,，。、;；:：\s(（]|男|女|先生|女士|小姐|于|因|[,，]?\d|$)",
+        (
+            rf"(?:患者|病人|姓名|患儿|产妇|家属)\s?[:：]?\s?({_S}[{_HAN}]{{1,2}}?)"
+            rf"(?=[,，。、;；:：\s(（]|男|女|先生|女士|小姐|于|因|[,，]?\d|$)"
+        ),
         rf"(?<![病诊就有无未])({_S}[{_HAN}]{{0,2}}?)(?:先生|女士|小姐|太太|大夫|医生|医师|主任|教授|护士)",
         # Japanese: a label, or letters before a form of address.
-        rf"(?:氏名|患者名|患者氏名|お名前|名前)\s?[:：]\s?([{_HAN}\u3040-\u30ff]{{1,6}}(?:[ \u3000・][{_HAN}\u3040-\u30ff]{{1,6}})?)",
-        rf"(?<![{_HAN}])(?!患者|奥|娘|息子|家族|摂|華|両|同|看護|主治|担当|各)([{_HAN}]{{2,4}}(?:[ \u3000][{_HAN}]{{1,3}})?)(?:さん|氏(?![名])|殿|先生)",
+        (
+            rf"(?:氏名|患者名|患者氏名|お名前|名前)\s?[:：]\s?"
+            rf"([{_HAN}\u3040-\u30ff]{{1,6}}(?:[ \u3000・][{_HAN}\u3040-\u30ff]{{1,6}})?)"
+        ),
+        (
+            rf"(?<![{_HAN}])(?!患者|奥|娘|息子|家族|摂|華|両|同|看護|主治|担当|各)"
+            rf"([{_HAN}]{{2,4}}(?:[ \u3000][{_HAN}]{{1,3}})?)"
+            rf"(?:さん|氏(?![名])|殿|先生)"
+        ),
         # Korean.
         r"(?:성명|환자명|이름)\s?[:：]?\s?([가-힣]{2,4})(?![가-힣])",
         r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류홍전고문양손배백허유남심노하곽성차주우구민나진지엄채원천방공현함변염여추도소석선설마길연위표명기반왕금옥육인맹제모탁국][가-힣]{2})\s?(?:씨|님)(?![가-힣])",
@@ -115,7 +125,7 @@ def _run(text: str, start: int, step: re.Pattern[str] = _STEP) -> tuple[int, int
 
 def _is_name(text: str, part: re.Match[str]) -> bool:
     word = part[0]
-    if not word[0].isupper() or word.lower() in NOT_NAMES:
+    if not word[0].isupper() or word.lower() in LISTS["not_names"]:
         return False
     if len(word) == 1:
         return True

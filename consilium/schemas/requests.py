@@ -101,7 +101,7 @@ class ObservationRecord(Wire):
 
 
 class PatientRecord(Wire):
-    """What is known of the patient beside the records. No name, no identifier, no date of birth."""
+    """What is known of the patient beside the records. No date of birth; names only to be taken out of the notes."""
 
     age: Number | None = Field(
         default=None,
@@ -112,6 +112,11 @@ class PatientRecord(Wire):
         default=None,
         description="DICOM Patient's Sex (0010,0040), FHIR administrative gender or HL7 v2, in any case.",
         examples=["F", "female"],
+    )
+    names: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=32)] = Field(
+        default=(),
+        description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
+        "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
     )
 
 

@@ -16,7 +16,15 @@ from training.cohorts.manifest import read_manifest
 KINDS = ("manifest", "phantom", "covid-chestxray")
 
 
-def load_cohort(kind: str, root: Path, task: str = "", mask_label_words: bool = True, strict: bool = False) -> Cohort:
+def load_cohort(
+    kind: str,
+    root: Path,
+    task: str = "",
+    mask_label_words: bool = True,
+    strict: bool = False,
+    *,
+    mask_notes: bool = True,
+) -> Cohort:
     """The cohort of this `kind` in the folder `root`.
 
     Parameters
@@ -29,6 +37,8 @@ def load_cohort(kind: str, root: Path, task: str = "", mask_label_words: bool = 
     mask_label_words, strict : bool
         Blank words that give the label away; leave out records made after the outcome. For covid-chestxray: a manifest
         has no list of such words and does not say when its outcome was.
+    mask_notes : bool
+        Whether notes lose names, dates and identifiers on the way in: the recipe's ``inputs.mask_notes``.
 
     Raises
     ------
@@ -46,7 +56,7 @@ def load_cohort(kind: str, root: Path, task: str = "", mask_label_words: bool = 
     if not there:
         raise InputError("cohort", str(root), "must be a folder that can be read")
     if kind == "covid-chestxray":
-        return read_covid_chestxray(root, task, mask_label_words=mask_label_words, strict=strict)
+        return read_covid_chestxray(root, task, mask_label_words=mask_label_words, strict=strict, mask_notes=mask_notes)
     if task:
         raise InputError("cohort.task", task, f"must be empty: a {kind} cohort has one task")
-    return read_manifest(root)
+    return read_manifest(root, mask_notes=mask_notes)

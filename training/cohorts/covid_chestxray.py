@@ -29,9 +29,9 @@ import pandas as pd
 from consilium.errors import CohortError, InputError, Problem
 from consilium.findings import Finding, FindingSet
 from consilium.ingest.decimals import parse_decimal, read_decimal
-from consilium.ingest.deidentify import deidentify_text
 from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.observations import read_observations
+from consilium.masking import mask_text
 from consilium.study import Note, NoteKind, Observation, Patient, Sex, ViewPosition
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.masking import WordMask, load_word_mask
@@ -102,7 +102,13 @@ _PARTIAL_PRESSURE_SOURCE = "ml-workgroup/covid-19-image-repository"
 
 
 def read_covid_chestxray(
-    root: Path, task: str, *, mask_label_words: bool = True, strict: bool = False, weak_negatives: bool = True
+    root: Path,
+    task: str,
+    *,
+    mask_label_words: bool = True,
+    strict: bool = False,
+    weak_negatives: bool = True,
+    mask_notes: bool = True,
 ) -> Cohort:
     """Read the cohort at `root` for `task`.
 
@@ -118,6 +124,8 @@ def read_covid_chestxray(
     strict : bool
         Leave out images taken in intensive care or while intubated, and later ones of the same patient: they show the
         outcome's consequences, not its signs.
+    mask_notes : bool
+        Take names, dates and identifiers out of the notes.
     weak_negatives : bool
         Take a patient as not severe where only `intubated` says no and nothing is known of intensive care; False makes
         the label of these unknown.
@@ -141,6 +149,8 @@ def read_covid_chestxray(
         usable = usable & ~after
     table, labels = table[usable], labels[usable]
     mask = load_word_mask("covid_masked_words.yaml", task) if mask_label_words else None
+    if mask_notes:
+        table = table.assign(clinical_notes=table.clinical_notes.map(lambda text: mask_text(text).text))
     rows = cast("list[dict[str, str]]", table.to_dict("records"))
     records = tuple(_record(row, label, root, mask, left_out) for row, label in zip(rows, labels, strict=True))
     for reason, number in sorted(left_out.items()):
@@ -237,7 +247,7 @@ def _after_outcome(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 def _record(
     row: Mapping[str, str], label: npt.NDArray[np.float32], root: Path, mask: WordMask | None, left_out: Counter[str]
 ) -> StudyRecord:
-    text = deidentify_text(row["clinical_notes"])
+    text = row["clinical_notes"]
     text = mask(text) if mask else text
     observations, warnings = _observations(row, left_out)
     age, sex, told = _demographics(row, left_out)

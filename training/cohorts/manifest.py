@@ -1,7 +1,7 @@
 """The general cohort: a folder with ``studies.csv``, perhaps ``observations.csv`` and ``cohort.yaml``, and their files.
 
 Every problem of every table ends in one `CohortError`, each with its spreadsheet row, so that a folder is corrected in
-one go. Notes lose names, identifiers and dates, and ages above 89 become 90, on the way in. The folder ``truth/``,
+one go. Notes are masked (`consilium.masking`), and ages above 89 become 90, on the way in. The folder ``truth/``,
 where a phantom keeps what nobody may see, is never read.
 
 ``studies.csv``, one row a study:
@@ -9,6 +9,8 @@ where a phantom keeps what nobody may see, is never read.
 - ``study`` (unique) and ``patient``: pseudonyms of letters, digits, ``.``, ``_`` and ``-``; a patient groups studies.
 - ``age`` (years, or such as ``18 months``, ``90+``), ``sex`` (F, M, O, U, female, male, ...), ``reference_time`` (ISO
   8601 without zone): optional.
+- ``names``: the patient's names and identifiers joined by ``;``, plain or as DICOM writes them, which are taken out of
+  the notes with those in the headers of the images; never kept, shown or trained on.
 - ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
 - ``note_history``, ``note_indication``, ``note_findings``, ``note_impression``: the text itself, or
   ``@relative/path.txt``; a text that itself begins with ``@`` is written with ``@@``. Each with an optional
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.encoded_text import decode_text
-from consilium.errors import CohortError, InputError, Problem
+from consilium.errors import CohortError, InputError, Problem, UnsupportedMedia
 from consilium.findings import Finding, FindingSet
-from consilium.ingest.deidentify import deidentify_text
+from consilium.ingest.deidentify import names_in_dicom
 from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
+from consilium.masking import mask_text
 from consilium.study import Note, Observation, Patient, ViewPosition
 from consilium.variables import BUILT_IN
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
@@ -69,6 +72,9 @@ DESCRIPTION = "cohort.yaml"
 OLDEST = 90.0
 """Ages above 89 years are kept as 90: they are few enough to name a patient."""
 
+_HEAD_BYTES = 1 << 20
+"""Names stand at the beginning of a file, long before its pixels."""
+
 Measured = dict[str, tuple[tuple[Observation, ...], tuple[str, ...]]]
 
 
@@ -88,8 +94,8 @@ class _Description(BaseModel):
     findings: list[_FindingEntry] | None = None
 
 
-def read_manifest(root: Path) -> Cohort:
-    """Read the cohort folder `root`.
+def read_manifest(root: Path, *, mask_notes: bool = True) -> Cohort:
+    """Read the cohort folder `root`; its notes without names, dates and identifiers, unless `mask_notes` is false.
 
     Raises
     ------
@@ -107,7 +113,7 @@ def read_manifest(root: Path) -> Cohort:
     problems += found
     if findings.exclusive and not found:
         problems += _not_exactly_one(studies, findings)
-    notes, found = _notes(studies, root)
+    notes, found = _notes(studies, root, mask_notes)
     problems += found
     measured, found = _checked_observations(observations, studies)
     problems += found
@@ -210,7 +216,7 @@ def _not_exactly_one(studies: pd.DataFrame, findings: FindingSet) -> list[Proble
     return [Problem(STUDIES, int(row) + 2, f"{LABEL}*", int(positives[row]), rule) for row in studies.index[wrong]]
 
 
-def _notes(studies: pd.DataFrame, root: Path) -> tuple[list[tuple[Note, ...]], list[Problem]]:
+def _notes(studies: pd.DataFrame, root: Path, masks: bool) -> tuple[list[tuple[Note, ...]], list[Problem]]:
     """The notes of each row; cells that name no readable file were reported before and are passed over."""
     notes: list[tuple[Note, ...]] = []
     problems: list[Problem] = []
@@ -222,11 +228,34 @@ def _notes(studies: pd.DataFrame, root: Path) -> tuple[list[tuple[Note, ...]], l
                 text = _note_text(row.get(column, ""), root)
                 if text is not None:
                     given = {"kind": kind.value, "text": text, "time": time if is_time(time) else None}
-                    found += [replace(note, text=deidentify_text(note.text)) for note in read_notes([given])]
+                    found += read_notes([given])
             except InputError as error:
                 problems.append(Problem(STUDIES, number + 2, column, error.value, error.rule))
-        notes.append(tuple(found))
+        names = _known_names(row, root) if found and masks else ()
+        notes.append(tuple(replace(note, text=mask_text(note.text, names).text) if masks else note for note in found))
     return notes, problems
+
+
+def _known_names(row: Mapping[Hashable, str], root: Path) -> tuple[str, ...]:
+    """What is known to name the patient of a row: told, in the headers of the images, or as an identifier."""
+    readable = [root / path for path in parts(row.get("images", "")) if path_rule(root, path) is None]
+    headers = [name for path in readable for name in _header_names(path)]
+    return (*parts(row.get("names", "")), *headers, row.get("study", ""), row.get("patient", ""))
+
+
+def _header_names(path: Path) -> tuple[str, ...]:
+    """What a DICOM file's header names; nothing of other files, nor of broken ones, which are refused later."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            try:
+                return names_in_dicom(head)
+            except UnsupportedMedia:
+                return ()
+            except InputError:  # cut within an element
+                return names_in_dicom(head + file.read())
+    except (InputError, OSError):
+        return ()
 
 
 def _note_text(cell: str, root: Path) -> str | None:

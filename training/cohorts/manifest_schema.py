@@ -32,7 +32,7 @@ _IN_TRUTH = f"{OUTSIDE}, and not in truth/"
 _ESCAPE = "a note that itself begins with @ is written @@"
 _TIME = "must be an ISO 8601 date and time without a zone, such as 2020-03-01T10:00:00"
 _NAMED_COLUMNS = (
-    *("study", "patient", "age", "sex", "reference_time", "images", "views"),
+    *("study", "patient", "age", "sex", "names", "reference_time", "images", "views"),
     *(f"{column}{suffix}" for column in NOTE_COLUMNS.values() for suffix in ("", "_time")),
     *("split", "source", "date"),
 )

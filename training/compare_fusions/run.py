@@ -114,7 +114,10 @@ def compare_fusions(
     progress = sys.stderr.isatty() if progress is None else progress
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict)
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(
+        chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
+    )
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     if not all(len(rows) for rows in parts.values()):
         raise TrainingError(
