@@ -35,6 +35,9 @@ _TITLED = re.compile(
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;•\n(*-])\s*$")
 
 _EXPANDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe", "ß": "ss"})
+_CONTRACTED = re.compile(r"([aou])e(?=[^aeiou])")
+"""An umlaut that was spelt out where a keyboard has none."""
+
 _STROKES = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ʼ": "'"}
 )
@@ -43,7 +46,13 @@ _CYRILLIC_TAIL = "аеиоуыэюяйьё"
 _GREEK_ENDINGS = re.compile(r"(?:ους|ος|ου|ον|ης|ας|ες|ων|ισ|ουσ|οσ|ησ|ασ|εσ)$")
 _GREEK_TAIL = "αεηιοωσς"
 _SLAVIC = re.compile(r"(?:sk|ck|dzk)[iya]$")
-_SHORTEST_STEM = 3
+_SHORTEST_STEM, _LONGEST_ENDING = 3, 4
+_FAMILY_PARTICLES = frozenset(
+    ("van", "von", "vom", "de", "di", "da", "du", "ter", "ten", "zu", "zum", "bin", "ben", "abu")
+)
+
+
+_EPONYMS = LISTS["eponyms"] | LISTS["always_words"]
 
 
 @dataclass(slots=True)
@@ -54,6 +63,8 @@ class _Parts:
     sometimes: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
     """Masked only beside a name or a title."""
+    particles: set[str] = field(default_factory=set)
+    """Those that are told, of the kind that begins a family name."""
     initials: set[str] = field(default_factory=set)
     stems: set[str] = field(default_factory=set)
     glued: set[str] = field(default_factory=set)
@@ -125,6 +136,7 @@ def _add_word(parts: _Parts, word: str) -> None:
     plain = _forms(word)
     folded = plain[0]
     if folded in GENERIC or not folded:
+        parts.particles |= {folded} & _FAMILY_PARTICLES
         return
     parts.initials.add(folded[0])
     if (
@@ -133,10 +145,10 @@ def _add_word(parts: _Parts, word: str) -> None:
         or (len(folded) == 2 and folded in LISTS["two_letter_words"])
     ):
         parts.beside.update(plain)
-    elif folded in LISTS["sometimes_words"]:
+    elif folded in LISTS["sometimes_words"] or folded in LISTS["eponyms"]:
         parts.sometimes.update(plain)
     else:
-        parts.sure.update(plain)
+        parts.sure.update(plain, {_CONTRACTED.sub(r"\1", folded)} if len(folded) > 4 else ())
         if "'" in word or "’" in word:
             pieces = [p for p in re.split(r"['’ʼ]", word) if len(p) > 2]
             parts.sure.update(form for piece in pieces for form in _forms(piece))
@@ -194,20 +206,37 @@ def _words(text: str, parts: _Parts) -> list[tuple[int, int]]:
     for token in tokens:
         if token.kind == "sometimes":
             token.kind = "name" if _stands_as_name(text, token) else "beside"
-        if token.kind == "name" and _folded(token.text) in LISTS["always_words"]:
-            token.kind = "beside"
         if token.kind in ("beside", "initial") and _TITLED.search(text, max(0, token.start - 16), token.start):
             token.kind = "name"
-    for order in (range(len(tokens)), range(len(tokens) - 1, -1, -1)):
-        for i in order:
-            if tokens[i].kind in ("beside", "initial", "particle") and _has_neighbour(text, tokens, i):
-                tokens[i].kind = "name"
-    named = [token for token in tokens if token.kind == "name"]
+    for run in _runs(text, tokens):
+        _name_run(run, parts)
     return [
         (token.start, token.end)
-        for token in named
-        if not (_folded(token.text) in LISTS["always_words"] and EPONYM_NOUN.match(text, token.end))
+        for token in tokens
+        if token.kind == "name" and not (_folded(token.text) in _EPONYMS and EPONYM_NOUN.match(text, token.end))
     ]
+
+
+def _runs(text: str, tokens: list[_Token]) -> Iterator[list[_Token]]:
+    """Tokens that follow each other with no more than a sign between them."""
+    run: list[_Token] = []
+    for token in tokens:
+        if run and not _is_gap(text, run[-1], token):
+            yield run
+            run = []
+        run.append(token)
+    if run:
+        yield run
+
+
+def _name_run(run: list[_Token], parts: _Parts) -> None:
+    """What stands in a row with a name, or with the particle that begins one, is of the name."""
+    kinds = {token.kind for token in run}
+    begins = any(token.kind == "particle" and _folded(token.text) in parts.particles for token in run)
+    if "name" in kinds or (begins and "beside" in kinds):
+        last = max(i for i, token in enumerate(run) if token.kind in ("name", "beside", "initial"))
+        for token in run[: last + 1]:
+            token.kind = "name"
 
 
 def _tokens(word: str, start: int, parts: _Parts) -> Iterator[_Token]:
@@ -256,7 +285,9 @@ def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
         return False
     if _stem(form) in parts.stems:
         return True
-    return form[0].isascii() and any(form.startswith(stem) and len(form) - len(stem) <= 3 for stem in parts.stems)
+    return form[0].isascii() and any(
+        form.startswith(stem) and len(form) - len(stem) <= _LONGEST_ENDING for stem in parts.stems
+    )
 
 
 def _stands_as_name(text: str, token: _Token) -> bool:
@@ -264,15 +295,6 @@ def _stands_as_name(text: str, token: _Token) -> bool:
     if token.text.isupper():
         return False
     return not _SENTENCE_BEGINS.search(text, max(0, token.start - 12), token.start)
-
-
-def _has_neighbour(text: str, tokens: list[_Token], i: int) -> bool:
-    token = tokens[i]
-    before = tokens[i - 1] if i else None
-    after = tokens[i + 1] if i + 1 < len(tokens) else None
-    follows = before is not None and before.kind == "name" and _is_gap(text, before, token)
-    precedes = after is not None and after.kind == "name" and _is_gap(text, token, after)
-    return precedes if token.kind == "particle" else follows or precedes
 
 
 def _is_gap(text: str, one: _Token, other: _Token) -> bool:

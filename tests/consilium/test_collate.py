@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from consilium.collate import Preprocessing
-from consilium.errors import InputError
+from consilium.errors import ArtifactError, InputError
+from consilium.explain.reading import words_of
+from consilium.masking import PLACEHOLDERS
 from consilium.origins import Origins
 from consilium.study import Modality, Note, NoteKind, Observation, Origin, Patient, Sex, Study
 from tests.consilium.tiny import ALL, NOON, tiny_preprocessing, tiny_recipe, tiny_study
@@ -60,6 +62,64 @@ def test_notes_of_other_kinds_are_left_out_and_pieces_count_notes_as_sent(prepro
     assert "".join(read) == "coughfever"
     assert {p.note for p in prepared.text.pieces if p is not None} == {1}
     assert any("impression" in warning for warning in prepared.warnings)
+
+
+SENT = "Mr Doe coughs since 12.03.2020, fever. Roe 0012345"
+READ = "Mr [name] coughs since [date], fever. [name] [id]"
+
+
+def named_study(text: str) -> Study:
+    (image, *_) = tiny_study(1).images
+    return replace(
+        tiny_study(1),
+        images=(replace(image, names=("Roe^Jane", "0012345")),),
+        notes=(Note(NoteKind.HISTORY, text),),
+        names=("Doe",),
+    )
+
+
+def test_a_note_is_masked_by_what_is_known_and_pieces_stay_where_they_were_sent(preprocessing: Preprocessing) -> None:
+    sent, read = preprocessing.prepare(named_study(SENT)), preprocessing.prepare(named_study(READ))
+    assert sent.text.input_ids.tolist() == read.text.input_ids.tolist()
+    assert sent.study.notes[0].text == SENT
+    pieces = [SENT[piece.start : piece.end] for piece in sent.text.pieces if piece is not None]
+    for original in ("Doe", "12.03.2020", "Roe", "0012345"):
+        assert pieces.count(original) == 1
+    words = {word.text: SENT[word.start : word.end] for word, _ in words_of(sent.text, sent.study.notes)}
+    assert words == {
+        **{word: word for word in ("Mr", "coughs", "since", "fever")},
+        "[name]": "Roe",
+        "[date]": "12.03.2020",
+        "[id]": "0012345",
+    }
+
+
+def test_masking_can_be_switched_off_for_training_and_service_alike() -> None:
+    unmasked = tiny_preprocessing(tiny_recipe(inputs={"mask_notes": False}))
+    sent, read = unmasked.prepare(named_study(SENT)), unmasked.prepare(named_study(READ))
+    assert sent.text.input_ids.tolist() != read.text.input_ids.tolist()
+    assert not any(sent.text.masked.values())
+
+
+def test_notes_are_fitted_as_they_are_read() -> None:
+    studies = [replace(tiny_study(n), notes=(Note(NoteKind.HISTORY, "fever Mr Quux"),)) for n in range(40)]
+    fitted = Preprocessing.fit(tiny_recipe(), studies)
+    assert fitted.tokenizer is not None
+    vocabulary = fitted.tokenizer.get_vocab()
+    assert set(PLACEHOLDERS) <= set(vocabulary)
+    assert "fever" in vocabulary
+    assert "quux" not in vocabulary
+    assert fitted.tokenizer.tokenize("Mr [name] fever") == ["mr", "[name]", "fever"]
+
+
+def test_an_artifact_of_other_masking_rules_is_refused(
+    preprocessing: Preprocessing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocessing.save(tmp_path / "p")
+    assert Preprocessing.load(tmp_path / "p", preprocessing.recipe).tokenizer.tokenize("[id]") == ["[id]"]
+    monkeypatch.setattr("consilium.masking.VERSION", 0)
+    with pytest.raises(ArtifactError, match="text preparation"):
+        Preprocessing.load(tmp_path / "p", preprocessing.recipe)
 
 
 def test_long_notes_are_cut_off_with_a_warning(preprocessing: Preprocessing) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 from rich.console import Console
 
-from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty
+from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty, WordWeight
 from consilium.report import AGAINST, FOR, overlay_rgba, report_html
 from consilium.terminal import explanation_table, explanation_tables
 from consilium.wording import audit_in_words, measured, novelty_in_words, part_in_words, percent, set_in_words, share
@@ -297,3 +297,16 @@ def test_the_terminal_dims_what_is_not_to_be_relied_on(capsys: pytest.CaptureFix
     assert dim not in lines[0]
     assert dim in lines[1]
     assert bold not in lines[1]
+
+
+def test_what_the_model_did_not_see_is_struck_through() -> None:
+    study, told = explained_study(), explanation()
+    note = replace(study.notes[0], text="Mr Doe coughs")
+    words = (WordWeight(0, 3, 6, "[name]", 0.2), WordWeight(0, 7, 13, "coughs", 0.4))
+    findings = (replace(told.findings[0], words=words),)
+    page = report_html(replace(study, notes=(note,)), replace(told, findings=findings))
+    assert re.search(
+        r'Mr <s class="unread" title="not shown to the model, which read \[name\]: [^"]*">Doe</s> <mark', page
+    )
+    assert "struck through</s>: not shown to the model" in page
+    assert "unread" not in report_html(study, told).partition("</style>")[2]

@@ -15,7 +15,7 @@ def test_a_request_is_read_and_written_again() -> None:
     sent = {
         "notes": [{"kind": "history", "text": "Häufiger Husten.", "time": "2024-05-01T10:00:00"}],
         "observations": [{"code": "1988-5", "value": 112.5, "unit": "mg/L", "time": None}],
-        "patient": {"age": 67.0, "sex": "female"},
+        "patient": {"age": 67.0, "sex": "female", "names": ["Roe^Jane"]},
         "reference_time": "2024-05-01T12:00:00",
         "caller_reference": "worklist-4711",
         "findings": ["pneumonia"],

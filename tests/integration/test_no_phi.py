@@ -137,7 +137,7 @@ def whole_requests(marks: Marks) -> list[list[tuple[str, Any]]]:
         "observations": [
             {"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "1953-11-27T03:00:00"},
         ],
-        "patient": {"age": 71, "sex": "F"},
+        "patient": {"age": 71, "sex": "F", "names": [f"{marks('toldname')}^{marks('toldgiven')}", marks("toldid")]},
         "reference_time": "1953-11-27T04:00:00",
         "caller_reference": marks("reference"),
     }

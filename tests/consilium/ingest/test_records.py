@@ -3,7 +3,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from consilium.errors import InputError
+from consilium.errors import InputError, TooLarge
 from consilium.ingest.dicom import read_dicom
 from consilium.ingest.records import read_patient, study_from_records
 from consilium.study import Patient, Sex, Window
@@ -108,3 +108,17 @@ def test_patient_that_is_refused(raw, field):
     with pytest.raises(InputError) as refused:
         read_patient(raw)
     assert refused.value.field == field
+
+
+def test_names_are_told_for_the_notes_and_shown_nowhere():
+    image = read_dicom(dicom_file(ramp(), PatientID="MRN-0042"))
+    assert image.names == ("Müller^Anna", "MRN-0042")
+    study = study_from_records([image], patient={"age": 50, "names": ["Roe^Jane"]}, patient_id="p-1")
+    assert study.known_names == ("Roe^Jane", "Müller^Anna", "MRN-0042", "p-1")
+    assert "Roe" not in repr(study)
+    assert "Müller" not in repr(study)
+    for names in ("Roe", [5], ["x" * 201]):
+        with pytest.raises(InputError, match=r"patient\.names"):
+            study_from_records([image], patient={"names": names})
+    with pytest.raises(TooLarge, match=r"patient\.names"):
+        study_from_records([image], patient={"names": ["x"] * 33})

@@ -2,6 +2,7 @@ import csv
 import os
 import tempfile
 import time
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 import yaml
 
 from consilium.errors import CohortError
+from consilium.ingest.dicom import read_dicom
+from consilium.ingest.records import study_from_records
+from consilium.masking import mask_text
 from consilium.study import NoteKind, Sex, ViewPosition
+from tests.consilium.ingest.dicom_files import dicom_file, ramp
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom.write import write_phantom
@@ -461,3 +466,40 @@ def test_tables_descriptions_and_notes_with_a_byte_order_mark_are_read(tmp_path,
     assert cohort.name == "feet"
     assert record.notes[0].text == "Schwellung, 38 °C"
     assert record.observations[0].value == 9
+
+
+def test_notes_lose_the_names_of_the_table_the_headers_and_the_identifiers(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom_file(ramp(), PatientID="MRN-0042", ReferringPhysicianName="Hibbert^Julius"))
+    (tmp_path / "b.png").write_bytes(b"no DICOM")
+    study = {
+        "study": "acc-77123",
+        "patient": "pat-55512",
+        "images": "a.dcm;b.png",
+        "names": "Yamada^Tarou=山田^太郎; O'Brien",
+        "note_history": "Anna MUELLER (MRN-0042, pat-55512); by Hibbert; wife 山田太郎さん, mother OBrien. acc-77123",
+    }
+    cohort = read_manifest(write(tmp_path, study))
+    text = cohort.records[0].notes[0].text
+    assert text == "[name] ([id], [id]); by [name]; wife [name]さん, mother [name]. [id]"
+    assert "names" not in {column.name for column in fields(cohort.records[0])}
+    assert "Yamada" not in repr(cohort)
+    raw = read_manifest(tmp_path, mask_notes=False).records[0].notes[0].text
+    assert raw == study["note_history"]
+
+
+def test_names_do_not_change_what_a_cohort_is(tmp_path):
+    one = read_manifest(write(tmp_path, {"note_history": "cough", "names": "Doe^Jane"})).digest
+    assert read_manifest(write(tmp_path, {"note_history": "cough", "names": "Roe^Richard"})).digest == one
+
+
+def test_a_cohort_and_a_request_give_the_model_the_same_text(tmp_path):
+    data = dicom_file(ramp(), PatientID="MRN-0042")
+    (tmp_path / "a.dcm").write_bytes(data)
+    sent = (
+        "Frau Müller, Anna (MRN-0042), Tel. 0711 123456, seit 12.3.2020 Husten. Sr. creatinine 2.1, 88 may need oxygen"
+    )
+    record = read_manifest(write(tmp_path, {"images": "a.dcm", "note_history": sent})).records[0]
+    request = study_from_records([read_dicom(data)], [{"kind": "history", "text": sent}])
+    masked = mask_text(request.notes[0].text, request.known_names).text
+    assert record.notes[0].text == masked
+    assert mask_text(masked).text == masked
