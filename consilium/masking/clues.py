@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[a-zß-ɏͰ-ԯ]+")
 _DIGIT = re.compile(r"\d")
 
 

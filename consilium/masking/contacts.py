@@ -57,17 +57,17 @@ _SEPARATED = r"(?:[ ./-]|\)\s?|\s?\()"
 _PHONES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"(?<![\w.])(?:\+|00)[1-9]\d{{0,2}}(?:{_SEPARATED}{{0,2}}\d){{6,13}}(?!\w|[.,]\d)",
-        r"(?<![\w.])(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}(?!\w|[.,]\d)",
+        rf"(?<![0-9A-Za-z_.])(?:\+|00)[1-9]\d{{0,2}}(?:{_SEPARATED}{{0,2}}\d){{6,13}}(?![0-9A-Za-z_]|[.,]\d)",
+        r"(?<![\w.])(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![0-9A-Za-z_]|[.,]\d)",
         # National numbers begin with a zero, which no value of several groups does.
-        r"(?<![\w.,:/-])\(?0[1-9]\d{1,4}\)?(?:[ /-]{1,3}\d{2,8}){1,4}(?!\w|[.,/:]\d|\d)",
-        r"(?<![\w.,])0[1-9]\d{8,10}(?!\w|[.,]\d)",
+        r"(?<![\w.,:/-])\(?0[1-9]\d{1,4}\)?(?:[ /-]{1,3}\d{2,8}){1,4}(?![0-9A-Za-z_]|[.,/:]\d)",
+        r"(?<![\w.,])0[1-9]\d{8,10}(?![0-9A-Za-z_]|[.,]\d)",
     )
 )
 _LABELLED_PHONE = re.compile(
     r"(?<![^\W\d_])(?:tel(?:efon|ephone|\.?-?nr)?|phone|mobile|mobil|handy|fax|bleep|pager|ext|contact|"
     r"тел|电话|手机|電話|전화|연락처)(?:[\s-]?(?:no|nr|number))?[\s:.：]{0,3}"
-    r"(\(?\+?\d(?:[ ()./-]{0,2}\d){2,15})(?!\w|[.,]\d)",
+    r"(\(?\+?\d(?:[ ()./-]{0,2}\d){2,15})(?![0-9A-Za-z_]|[.,]\d)",
     re.IGNORECASE,
 )
 

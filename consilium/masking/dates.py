@@ -10,6 +10,9 @@ from consilium.masking.words import LISTS, is_measured
 
 _D, _M, _Y = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _LEFT, _RIGHT = r"(?<![\d/.,:-])", r"(?![\d/]|[.,:-]\d)"
+_WORD_ENDS = r"(?![A-Za-zÀ-ɏͰ-ӿ])"
+"""Scripts that set no blanks go on behind a word of another."""
+
 _TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 
 _WORDS_TOO = ("may", "march", "mar", "mars", "sep", "dec")
@@ -34,11 +37,13 @@ _EASTERN = tuple(
         r"(?<!\d)(?:(?:19|20)\d\d\s?년\s?)?\d{1,2}\s?월\s?\d{1,2}\s?일|(?<!\d)(?:19|20)\d\d\s?년\s?\d{1,2}\s?월",
     )
 )
-_COMPACT = re.compile(r"(?<![\w.,])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-5]\d){0,3}(?!\w|[.,]\d)")
+_COMPACT = re.compile(
+    r"(?<![0-9A-Za-z_.,])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[0-5]\d){0,3}(?![0-9A-Za-z_]|[.,]\d)"
+)
 _SHORT_YEAR = re.compile(rf"{_LEFT}(?:{_D}([-/.]){_M}|{_M}([-/.]){_D})(?:\1|\2)\d\d(?!\d|[./-]\d|-?[A-Za-z])")
 _DAY_MONTH = re.compile(
-    rf"(?<![\d./-])({_D})(st|nd|rd|th|\.|er|º)?(?:(\s?[-/]\s?)|\s{{0,3}})(?:of\s+|de\s+)?({_MONTH})(?![^\W\d_])\.?"
-    rf"(?:,?\s+(?:del?\s+)?({_Y})(?!\d)|\3({_Y}|\d\d)(?![\d:]|[.,]\d)|(?<=[^\W\d_])({_Y}|\d\d)(?![\d:]|[.,]\d))?(?:\s?г\.)?",
+    rf"(?<![\d./-])({_D})(st|nd|rd|th|\.|er|º)?(?:(\s?[-/]\s?)|\s{{0,3}})(?:of\s+|de\s+)?({_MONTH}){_WORD_ENDS}\.?"
+    rf"(?:,?\s+(?:del?\s+)?({_Y})(?!\d)|\3({_Y}|\d\d)(?!\d|[.,:]\d)|(?<=[^\W\d_])({_Y}|\d\d)(?!\d|[.,:]\d))?(?:\s?г\.)?",
     re.IGNORECASE,
 )
 _MONTH_DAY = re.compile(

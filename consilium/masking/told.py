@@ -34,6 +34,12 @@ _TITLED = re.compile(
 )
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;•\n(*-])\s*$")
 
+_INITIAL = re.compile(r"(?<![^\W_])([^\W\d_])\.\s?$")
+_ACTS = re.compile(
+    r"\s(?:was|has|had|is|presented|presents|reports|reported|states|stated|denies|denied|complains|complained|came|says|said|"
+    r"attended|hustet|klagt|wurde|hat|ist|kommt|berichtet)(?![^\W_])"
+)
+
 _EXPANDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe", "ß": "ss"})
 _CONTRACTED = re.compile(r"([aou])e(?=[^aeiou])")
 """An umlaut that was spelt out where a keyboard has none."""
@@ -124,17 +130,20 @@ def _add_name(parts: _Parts, group: str) -> None:
         words = [word for word in re.split(r"[\s,.;()/^]+|(?<=[^\W\d_])-(?=[^\W\d_])", component) if word]
         joined.append("".join(words))
         for word in words:
-            _add_word(parts, word)
+            _add_word(parts, word, alone=len(words) == 1)
     for one, other in ((a, b) for a in joined for b in joined if a != b):
         parts.glued |= {form for form in _forms(one + other) if len(form) >= 5}
 
 
-def _add_word(parts: _Parts, word: str) -> None:
+def _add_word(parts: _Parts, word: str, *, alone: bool) -> None:
     if any(map(str.isdigit, word)):
         _add_identifier(parts, word)
         return
     plain = _forms(word)
     folded = plain[0]
+    if folded in PARTICLES and alone:  # a family name of its own: Le, Van
+        parts.beside.update(plain)
+        return
     if folded in GENERIC or not folded:
         parts.particles |= {folded} & _FAMILY_PARTICLES
         return
@@ -205,7 +214,7 @@ def _words(text: str, parts: _Parts) -> list[tuple[int, int]]:
     ]
     for token in tokens:
         if token.kind == "sometimes":
-            token.kind = "name" if _stands_as_name(text, token) else "beside"
+            token.kind = "name" if _stands_as_name(text, token, parts.initials) else "beside"
         if token.kind in ("beside", "initial") and _TITLED.search(text, max(0, token.start - 16), token.start):
             token.kind = "name"
     for run in _runs(text, tokens):
@@ -290,8 +299,11 @@ def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
     )
 
 
-def _stands_as_name(text: str, token: _Token) -> bool:
-    """Whether a word that may be a name has a capital where a sentence does not begin."""
+def _stands_as_name(text: str, token: _Token, initials: set[str]) -> bool:
+    """Whether a word that may be a name stands after its initial, before what only people do, or within a sentence."""
+    initial = _INITIAL.search(text, max(0, token.start - 4), token.start)
+    if (initial and _folded(initial[1]) in initials) or _ACTS.match(text, token.end):
+        return True
     if token.text.isupper():
         return False
     return not _SENTENCE_BEGINS.search(text, max(0, token.start - 12), token.start)
