@@ -22,6 +22,31 @@ _LABELLED = re.compile(
     r"(?-i:([A-Za-z]{0,4}[-/]?\d[\dA-Za-z]{0,20}(?:[-/.][\dA-Za-z]{1,12}){0,6}(?: \d{2,6}){0,4}))(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
+_LABEL_ENDS = (
+    *(
+        "id",
+        "no",
+        "nr",
+        "num",
+        "nummer",
+        "number",
+        "n",
+        "mrn",
+        "nhs",
+        "ssn",
+        "uhid",
+        "kvnr",
+        "nhc",
+        "dni",
+        "ipp",
+        "bsn",
+    ),
+    *("pesel", "cpf", "accession", "patient", "chart", "case", "account", "admission", "policy", "member", "passport"),
+    *("licence", "license", "registration", "order", "exam", "study", "file", "record", "ref", "reference", "specimen"),
+    *("episode", "encounter", "fall", "hospital", "unit", "insurance", "patienten", "pat", "dossier", "historia"),
+)
+"""With which the last word of a label ends."""
+
 _NAMED_NUMBER = re.compile(
     r"(?<![^\W\d_])(?:patient|pt|pat|case|file|chart|film|study|record|ref|exam|fall|akte|no|nr|number|#)[\s:#.]{1,3}"
     r"(\d{5,12})(?![0-9A-Za-z_]|[.,]\d)",
@@ -50,7 +75,8 @@ def identifiers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     """Start, end and placeholder of what identifies somebody in `text`."""
     if clues.digits < _FEWEST_DIGITS:
         return
-    for match in _LABELLED.finditer(text):
+    labelled = clues.foreign or any(word.endswith(_LABEL_ENDS) for word in clues.words)
+    for match in _LABELLED.finditer(text) if labelled else ():
         if sum(map(str.isdigit, match[1])) >= _FEWEST_DIGITS and not is_measured(text, match.end(1), match.end(1)):
             yield *match.span(1), "[id]"
     for match in _NAMED_NUMBER.finditer(text):

@@ -12,7 +12,7 @@ from consilium.masking.clues import Clues
 from consilium.masking.contacts import contacts
 from consilium.masking.dates import dates
 from consilium.masking.identifiers import identifiers
-from consilium.masking.told import told
+from consilium.masking.told import Told
 from consilium.masking.untold import untold
 
 VERSION = 1
@@ -87,11 +87,11 @@ def mask_text(text: str, names: Iterable[str] = ()) -> MaskedText:
         and identifiers, which are told by their digits. Each part of a name is looked for alone, whatever its case,
         accents and script; parts that are words too, only beside another part or a title.
     """
-    given = tuple(names)
+    told = Told(names)
     spans = [Span(match.start(), match.end(), match.group()) for match in _PLACEHOLDER.finditer(text)]
     for _ in range(_MOST_PASSES):
         working = MaskedText(*_replaced(text, [Span(span.start, span.end, _OPAQUE) for span in spans]))
-        found = [Span(*working.origin(start, end), shown) for start, end, shown in _found(working.text, given)]
+        found = [Span(*working.origin(start, end), shown) for start, end, shown in _found(working.text, told)]
         joined = _joined(text, _united([*spans, *found]))
         if joined == spans:
             break
@@ -99,10 +99,10 @@ def mask_text(text: str, names: Iterable[str] = ()) -> MaskedText:
     return MaskedText(*_replaced(text, spans))
 
 
-def _found(text: str, names: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def _found(text: str, told: Told) -> Iterator[tuple[int, int, str]]:
     clues = Clues.of(text)
     yield from contacts(text, clues)
-    yield from told(text, names)
+    yield from told.find(text)
     yield from dates(text, clues)
     yield from identifiers(text, clues)
     yield from untold(text, clues)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -86,11 +86,18 @@ class _Token:
     kind: str
 
 
-def told(text: str, names: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """Start, end and placeholder of what of `names` stands in `text`."""
-    if not names:
-        return
-    parts = _parts(names)
+class Told:
+    """Names and identifiers, ready to be looked for."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._parts = _parts(names)
+
+    def find(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """Start, end and placeholder of what of the names stands in `text`."""
+        yield from _found(text, self._parts)
+
+
+def _found(text: str, parts: _Parts) -> Iterator[tuple[int, int, str]]:
     yield from ((start, end, IDENTIFIER) for start, end in _identifiers(text, parts.identifiers))
     yield from ((start, end, NAME) for start, end in parts.phrases.find(text))
     if parts.sure or parts.sometimes or parts.beside or parts.glued or parts.stems:
