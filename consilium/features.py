@@ -174,7 +174,7 @@ def side(observation: Observation) -> str:
 def courses(observations: Sequence[Observation]) -> dict[str, Course]:
     """The course of each variable; an observation without a time counts as older than one with."""
     found: dict[str, Course] = {}
-    for observation in sorted(observations, key=lambda o: o.time or datetime.min):
+    for observation in sorted(observations, key=lambda o: (o.time is not None, o.time or datetime.min)):
         if observation.implausible:
             continue
         known = found.get(observation.variable)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import combinations
 from typing import Any
@@ -116,7 +116,7 @@ class Image:
     pixel_spacing : (float, float) or None
         Distance between rows and between columns of the file, mm.
     acquired : datetime or None
-        When the image was taken, without time zone (hospital local time).
+        When the image was taken. In a Study it has an offset from UTC; as it was read, only where the file states one.
     patient_digest, study_digest : str or None
         SHA-256 of Patient ID and Study Instance UID: enough to see that two images belong together, and no name.
     burned_in : bool or None
@@ -156,7 +156,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A passage of clinical text, written at `time` (None: not known)."""
+    """A passage of clinical text, written at `time` (None: not known), which has an offset from UTC."""
 
     kind: NoteKind
     text: str
@@ -226,6 +226,7 @@ class Study:
         Pseudonyms. Training keeps a patient's studies in one split by `patient_id`.
     reference_time : datetime or None
         The moment for which the question is asked: the earliest image's unless given.
+        Every time of a study has an offset from UTC, so that times are compared as instants.
     warnings : tuple of str
         What ingest wants the reader to know; ends in `Diagnosis.warnings`.
     names : tuple of str
@@ -254,6 +255,10 @@ class Study:
             if len(seen) > 1:
                 what = "patient" if name == "patient_digest" else "study"
                 raise InputError("images", f"{len(seen)} different {what} ids", f"must all be of one {what}")
+        moments = [image.acquired for image in self.images] + [note.time for note in self.notes]
+        moments += [o.time for o in self.observations] + [self.reference_time]
+        if any(moment is not None and moment.tzinfo is None for moment in moments):
+            raise ValueError("every time of a study must have an offset from UTC: see consilium.ingest.times")
         if self.reference_time is None:
             times = [image.acquired for image in self.images if image.acquired is not None]
             if times:
@@ -297,14 +302,14 @@ class Study:
         """
         if self.reference_time is None:
             return self
-        earliest = self.reference_time - timedelta(hours=window.before_hours)
-        latest = self.reference_time + timedelta(hours=window.after_hours)
+        reference = self.reference_time
+        before, after = timedelta(hours=window.before_hours), timedelta(hours=window.after_hours)
         warnings = list(self.warnings)
 
         def inside(time: datetime | None, what: str) -> bool:
-            if time is None or earliest <= time <= latest:
+            if time is None or -before <= time - reference <= after:
                 return True
-            when = "after" if time > latest else "before"
+            when = "after" if time - reference > after else "before"
             warnings.append(f"{what} left out: recorded {when} the window around the reference time")
             return False
 
@@ -321,8 +326,8 @@ class Study:
         digests |= {f"notes[{i}]": note.digest for i, note in enumerate(self.notes)}
         if self.observations:
             lines = [
-                f"{o.code} {o.comparator or ''}{o.category or repr(o.given_value)} {o.given_unit} {o.time}"
-                for o in self.observations
+                f"{o.code} {o.comparator or ''}{o.category or repr(o.given_value)} {o.given_unit} {instant}"
+                for o, instant in ((o, instant_text(o.time)) for o in self.observations)
             ]
             digests["observations"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         return digests
@@ -335,6 +340,11 @@ def _differ(one: Any, other: Any) -> bool:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def instant_text(time: datetime | None) -> str:
+    """`time` in UTC, for digests: the same text for the same instant, by whatever clock; empty where not known."""
+    return "" if time is None else time.astimezone(UTC).isoformat()
 
 
 def nonempty_subsets(modalities: Iterable[Modality]) -> list[frozenset[Modality]]:

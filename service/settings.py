@@ -29,6 +29,7 @@ from pydantic_settings import NoDecode
 from consilium.acceptance import Tolerance
 from consilium.environment import Variable
 from consilium.errors import InputError
+from consilium.ingest.time_zone import site_zone
 from consilium.schemas import nearest_key
 from service.auth.caller import Scope
 from service.auth.keys import keys_path
@@ -230,8 +231,9 @@ def load_settings(model: str | None = None) -> Settings:
     Raises
     ------
     InputError
-        Names the variable, its value and the rule.
+        Names the variable, its value and the rule; ``CONSILIUM_TIME_ZONE`` among them, which ingest reads.
     """
+    site_zone()
     return _load(Settings if model is None else partial(Settings, model=model))
 
 

@@ -35,6 +35,8 @@ os.environ.update(
     BENTOML_DO_NOT_TRACK="True",
     MLFLOW_DISABLE_TELEMETRY="true",
     TOKENIZERS_PARALLELISM="false",
+    # Times without an offset are read alike on every machine.
+    CONSILIUM_TIME_ZONE="UTC",
 )
 # More threads than cores cost several times their gain, and test workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

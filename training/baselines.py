@@ -153,9 +153,9 @@ def _measured(features: npt.NDArray[np.float64]) -> Indices:
     return np.flatnonzero(~np.isnan(features).all(axis=0))
 
 
-def _when(observation: Observation) -> datetime:
+def _when(observation: Observation) -> tuple[bool, datetime]:
     """Sort key: the latest of several values stands; one without a time yields to those that have one."""
-    return observation.time or datetime.min
+    return observation.time is not None, observation.time or datetime.min
 
 
 def _image_witness(images: npt.NDArray[np.float32], has_image: npt.NDArray[np.bool_]) -> _Witness:

@@ -33,7 +33,7 @@ from training.cohorts.tables import unreadable
 
 Square = npt.NDArray[np.uint16]
 
-_FORMAT = 2
+_FORMAT = 3
 _SHARD_ROWS = 1024
 _ROWS_BETWEEN_SAVES = 256
 """At least so many; more as the index grows, which is written whole each time."""

@@ -8,7 +8,7 @@ note. The same recipe and scaling give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
 import numpy as np
@@ -34,7 +34,7 @@ _SIDES = (64, 160)
 _SIGNIFICANT = 4
 _LIMITS = 0.2
 """Share of the values that are sent as limits, where training studies had some."""
-_MOMENT = datetime(2024, 5, 1, 12)
+_MOMENT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 """Reference time, where a model looks at times."""
 
 

@@ -1,9 +1,9 @@
 """De-identification: the way of a patient's records into a cohort.
 
-Identifiers become keyed pseudonyms, times move by whole days (the same number for all records of a patient, so that
-intervals stay), ages above 89 become 90, and notes are masked as a model reads them (`consilium.masking`). An Image
-keeps no identity; the digests of its identifiers go, because identifiers are few enough to be guessed through a plain
-digest.
+Identifiers become keyed pseudonyms, times move by whole days of 24 hours (the same number for all records of a
+patient, so that intervals stay), ages above 89 become 90, and notes are masked as a model reads them
+(`consilium.masking`). An Image keeps no identity; the digests of its identifiers go, because identifiers are few enough
+to be guessed through a plain digest.
 
 What this does not do: it finds few names that are neither told nor titled, no nickname, no misspelling, no place or
 employer, nothing said in other words, and nothing burned into pixels; `benchmarks/masking.py` says how many. It lowers
@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from consilium.errors import InputError, UnreadableImage
 from consilium.ingest.dicom_file import quiet, read_elements
 from consilium.ingest.identity import IDENTITY_KEYWORDS, names_of
+from consilium.ingest.time_zone import TimeZone, site_zone
 from consilium.masking import mask_text
 from consilium.study import Image, Note, Observation, Patient, Study
+
+Move = Callable[[datetime | None], datetime | None]
 
 _SHORTEST_KEY = 16
 _OLDEST = 90.0
@@ -59,7 +63,7 @@ def names_in_dicom(data: bytes) -> tuple[str, ...]:
         raise UnreadableImage("image", type(error).__name__, "must have a readable DICOM header") from None
 
 
-def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = ()) -> Study:
+def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = (), zone: TimeZone | None = None) -> Study:
     """The study as a cohort may keep it. The module tells what is changed, and what is not found.
 
     Parameters
@@ -68,6 +72,8 @@ def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = ()) -> 
         Secret of the hospital, at least 16 bytes. The same key gives a patient the same pseudonym in every study.
     names : sequence of str
         As `consilium.masking.mask_text` takes them; those of the study and its images are added.
+    zone : TimeZone or None
+        Whose clock shows the moved times; the site's unless given.
 
     Raises
     ------
@@ -77,14 +83,14 @@ def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = ()) -> 
     if not study.patient_id:
         raise InputError("patient_id", "", "must be given, to be replaced by a pseudonym")
     denied = [*names, *study.known_names]
-    shift = _day_shift(study.patient_id, key)
+    move = partial(_moved, shift=_day_shift(study.patient_id, key), zone=zone or site_zone())
     return replace(
         study,
-        images=tuple(_image(image, shift) for image in study.images),
-        notes=tuple(_note(note, denied, shift) for note in study.notes),
-        observations=tuple(_observation(observation, shift) for observation in study.observations),
+        images=tuple(_image(image, move) for image in study.images),
+        notes=tuple(_note(note, denied, move) for note in study.notes),
+        observations=tuple(_observation(observation, move) for observation in study.observations),
         patient=_patient(study.patient),
-        reference_time=_moved(study.reference_time, shift),
+        reference_time=move(study.reference_time),
         names=(),
         study_id=pseudonym(study.study_id, key=key, prefix="s") if study.study_id else "",
         patient_id=pseudonym(study.patient_id, key=key),
@@ -98,33 +104,34 @@ def _keyed(identifier: str, key: bytes) -> bytes:
 
 
 def _day_shift(patient_id: str, key: bytes) -> timedelta:
-    """Whole days back, never 0, so that the time of day and the order of a patient's records stay."""
+    """Whole days back, never 0: a patient's records keep their intervals and, but for an hour, their times of day."""
     drawn = int.from_bytes(_keyed(f"day shift\n{patient_id}", key)[:8], "big")
     return -timedelta(days=1 + drawn % _MOST_DAYS)
 
 
-def _moved(time: datetime | None, shift: timedelta) -> datetime | None:
+def _moved(time: datetime | None, shift: timedelta, zone: TimeZone) -> datetime | None:
     if time is None:
         return None
     try:
-        return time + shift
+        # With the offset of the new day: that of the old one tells summer from winter.
+        return zone.local(time + shift)
     except OverflowError:
         return None
 
 
-def _image(image: Image, shift: timedelta) -> Image:
+def _image(image: Image, move: Move) -> Image:
     patient = _patient(image.patient)
     return replace(
-        image, acquired=_moved(image.acquired, shift), patient_digest=None, study_digest=None, patient=patient, names=()
+        image, acquired=move(image.acquired), patient_digest=None, study_digest=None, patient=patient, names=()
     )
 
 
-def _note(note: Note, denied: Sequence[str], shift: timedelta) -> Note:
-    return replace(note, text=mask_text(note.text, denied).text, time=_moved(note.time, shift))
+def _note(note: Note, denied: Sequence[str], move: Move) -> Note:
+    return replace(note, text=mask_text(note.text, denied).text, time=move(note.time))
 
 
-def _observation(observation: Observation, shift: timedelta) -> Observation:
-    return replace(observation, time=_moved(observation.time, shift))
+def _observation(observation: Observation, move: Move) -> Observation:
+    return replace(observation, time=move(observation.time))
 
 
 def _patient(patient: Patient) -> Patient:

@@ -29,7 +29,7 @@ from consilium.ingest.display import display_values
 from consilium.ingest.identity import IDENTITY_KEYWORDS, names_of
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.square_pixels import with_square_pixels
-from consilium.ingest.times import dicom_date_time, dicom_datetime
+from consilium.ingest.times import dicom_date_time, dicom_datetime, dicom_offset
 from consilium.study import Image, ViewPosition
 
 _REFUSED_CLASSES = (
@@ -88,7 +88,7 @@ _KEYWORDS = (
     *("FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", *_PALETTES, *_DECIMALS),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
-    *("SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
+    *("TimezoneOffsetFromUTC", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
     *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS, *IDENTITY_KEYWORDS),
 )
@@ -100,7 +100,7 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
     The pixels are those a viewer would first show: modality LUT or rescale; the first VOI LUT or, without one, the
     first window that can be; without either the range the image uses, or 0 to 255 of a plain 8-bit image. MONOCHROME1
     is inverted, colour becomes luminance, padding becomes black, pixels become square. `acquired` is Acquisition,
-    Content, Series or Study date and time, the first that is complete.
+    Content, Series or Study date and time, the first that is complete, with its own or the file's offset from UTC.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _image(data: bytes, limits: Limits) -> Image:
     display, display_warnings = display_values(words, photometric, pixels, dataset)
     spacing, spacing_warnings = read_spacing(dataset)
     aspect, aspect_warnings = read_aspect(dataset, spacing)
-    acquired = _acquired(dataset)
+    acquired, acquired_warnings = _acquired(dataset)
     patient, patient_warnings = read_header_patient(dataset, acquired and acquired.date())
     return Image(
         pixels=with_square_pixels(display, aspect, limits),
@@ -156,7 +156,7 @@ def _image(data: bytes, limits: Limits) -> Image:
         names=names_of(dataset),
         warnings=(
             *comma_warnings(dataset, (*_DECIMALS, *SPACINGS)),
-            *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings),
+            *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings, *acquired_warnings),
         ),
     )
 
@@ -191,11 +191,24 @@ def _laterality(dataset: Dataset) -> str | None:
     return side if side in ("R", "L", "U", "B") else None
 
 
-def _acquired(dataset: Dataset) -> datetime | None:
-    acquired = dicom_datetime(said(dataset, "AcquisitionDateTime"))
+def _acquired(dataset: Dataset) -> tuple[datetime | None, tuple[str, ...]]:
+    """When the image was taken, with an offset where the file states one; and what of it cannot be read."""
+    warnings: list[str] = []
+    stated = said(dataset, "TimezoneOffsetFromUTC")
+    offset = dicom_offset(stated) if stated else None
+    if stated and offset is None:
+        warnings.append("TimezoneOffsetFromUTC is not used: must be an offset from UTC such as +0100")
+    whole = said(dataset, "AcquisitionDateTime")
+    acquired = dicom_datetime(whole, offset)
+    if acquired is None and len(whole) > len("YYYYMMDD"):
+        warnings.append("AcquisitionDateTime is not used: must be a date and time such as 20200301101500+0100")
     for event in ("Acquisition", "Content", "Series", "Study"):
-        acquired = acquired or dicom_date_time(said(dataset, f"{event}Date"), said(dataset, f"{event}Time"))
-    return acquired
+        if acquired is None:
+            day, clock = said(dataset, f"{event}Date"), said(dataset, f"{event}Time")
+            acquired = dicom_date_time(day, clock, offset)
+            if acquired is None and day and clock:
+                warnings.append(f"{event}Date and {event}Time are not used: must be a day and a time of it")
+    return acquired, tuple(warnings)
 
 
 def identifier_digest(identifier: str) -> str | None:

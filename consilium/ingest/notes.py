@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from consilium.errors import InputError, TooLarge
 from consilium.ingest.fields import check_list, check_object
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.time_zone import TimeZone
 from consilium.ingest.times import read_time
 from consilium.study import Note, NoteKind
 
@@ -22,14 +23,26 @@ _WINDOWS = {chr(code): bytes([code]).decode("cp1252", "ignore") for code in rang
 
 
 def read_notes(
-    raw: Sequence[Mapping[str, object]], *, field: str = "notes", limits: Limits = DEFAULT_LIMITS
-) -> tuple[Note, ...]:
+    raw: Sequence[Mapping[str, object]],
+    *,
+    field: str = "notes",
+    limits: Limits = DEFAULT_LIMITS,
+    zone: TimeZone | None = None,
+) -> tuple[tuple[Note, ...], tuple[str, ...]]:
     """Read notes.
 
     Parameters
     ----------
     raw : sequence of mappings
         ``kind`` (history, indication, findings, impression), ``text``, ``time`` (ISO 8601, optional).
+    zone : TimeZone or None
+        As `read_time` takes it.
+
+    Returns
+    -------
+    notes : tuple of Note
+        In the order given.
+    warnings : tuple of str
 
     Raises
     ------
@@ -38,21 +51,23 @@ def read_notes(
     TooLarge
         Too many notes, or a note too long.
     """
-    return tuple(
-        _read_note(entry, f"{field}[{i}]", limits) for i, entry in enumerate(check_list(raw, field, limits.notes))
-    )
+    notes: list[Note] = []
+    warnings: list[str] = []
+    for i, entry in enumerate(check_list(raw, field, limits.notes)):
+        note, told = _read_note(entry, f"{field}[{i}]", limits, zone)
+        notes.append(note)
+        warnings += told
+    return tuple(notes), tuple(warnings)
 
 
-def _read_note(raw: object, field: str, limits: Limits) -> Note:
+def _read_note(raw: object, field: str, limits: Limits, zone: TimeZone | None) -> tuple[Note, tuple[str, ...]]:
     entry = check_object(raw, field, ("kind", "text", "time"), required=("kind", "text"))
     kind = entry["kind"]
     if not isinstance(kind, str) or kind not in NoteKind.__members__.values():
         raise InputError(f"{field}.kind", kind, f"must be one of {', '.join(NoteKind)}")
-    return Note(
-        NoteKind(kind),
-        clean_text(entry["text"], f"{field}.text", limits),
-        read_time(entry.get("time"), f"{field}.time"),
-    )
+    text = clean_text(entry["text"], f"{field}.text", limits)
+    time, warnings = read_time(entry.get("time"), f"{field}.time", zone)
+    return Note(NoteKind(kind), text, time), warnings
 
 
 def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:

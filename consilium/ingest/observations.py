@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from consilium.errors import InputError
 from consilium.ingest.fields import check_list, check_object, read_number
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.time_zone import TimeZone
 from consilium.ingest.times import read_time
 from consilium.ingest.units import conversion
 from consilium.study import Observation
@@ -23,6 +24,7 @@ def read_observations(
     variables: VariableTable = BUILT_IN,
     field: str = "observations",
     limits: Limits = DEFAULT_LIMITS,
+    zone: TimeZone | None = None,
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     """Read observations.
 
@@ -36,6 +38,8 @@ def read_observations(
         8601, optional).
     variables : VariableTable
         Whose codes are known.
+    zone : TimeZone or None
+        As `read_time` takes it.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def read_observations(
     observations: list[Observation] = []
     warnings: list[str] = []
     for i, entry in enumerate(check_list(raw, field, limits.observations)):
-        observation, told = _read_observation(entry, f"{field}[{i}]", variables)
+        observation, told = _read_observation(entry, f"{field}[{i}]", variables, zone)
         if isinstance(observation, str):
             warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of variables")
             continue
@@ -64,8 +68,10 @@ def read_observations(
     return tuple(observations), tuple(warnings)
 
 
-def _read_observation(raw: object, field: str, variables: VariableTable) -> tuple[Observation | str, tuple[str, ...]]:
-    """The observation, or its code where that is not known; and what is told of how its value was written."""
+def _read_observation(
+    raw: object, field: str, variables: VariableTable, zone: TimeZone | None
+) -> tuple[Observation | str, tuple[str, ...]]:
+    """The observation, or its code where that is not known; and what is told of how its value and time were written."""
     entry = check_object(raw, field, ("code", "value", "unit", "time"), required=("code", "value", "unit"))
     code, unit = entry["code"], entry["unit"]
     if not isinstance(code, str) or not _LOINC.fullmatch(code):
@@ -73,7 +79,7 @@ def _read_observation(raw: object, field: str, variables: VariableTable) -> tupl
     value, warnings = read_number(entry["value"], f"{field}.value")
     if not isinstance(unit, str):
         raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
-    time = read_time(entry.get("time"), f"{field}.time")
+    time, doubts = read_time(entry.get("time"), f"{field}.time", zone)
     variable = variables.by_code(code)
     if variable is None:
         return code, ()
@@ -84,4 +90,4 @@ def _read_observation(raw: object, field: str, variables: VariableTable) -> tupl
     if not math.isfinite(kept):
         raise InputError(f"{field}.value", value, "must be finite in the variable's unit")
     implausible = not variable.is_plausible(kept)
-    return Observation(variable.name, code, kept, value, unit, time, implausible), warnings
+    return Observation(variable.name, code, kept, value, unit, time, implausible), (*warnings, *doubts)

@@ -12,7 +12,8 @@ from consilium.ingest.fields import check_list, check_object
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
-from consilium.ingest.times import read_time
+from consilium.ingest.time_zone import TimeZone, site_zone
+from consilium.ingest.times import images_in_zone, read_time
 from consilium.study import Image, Patient, Study, ViewPosition
 from consilium.variables import BUILT_IN, VariableTable
 
@@ -59,6 +60,7 @@ def study_from_records(
     patient_id: str = "",
     variables: VariableTable = BUILT_IN,
     limits: Limits = DEFAULT_LIMITS,
+    zone: TimeZone | None = None,
 ) -> Study:
     """Build a Study of decoded images and of notes, observations and patient as parsed JSON.
 
@@ -72,27 +74,34 @@ def study_from_records(
         The moment of the question; the earliest image's where it is not given.
     variables : VariableTable
         Whose codes observations may have.
+    zone : TimeZone or None
+        In which times without an offset are meant; the site's unless given.
 
     Raises
     ------
     InputError
         What the readers refuse; images of several patients or studies; nothing that could be judged.
     """
-    read = read_notes(notes, limits=limits)
-    values, warnings = read_observations(observations, variables=variables, limits=limits)
-    person, told = read_patient(patient)
+    zone = zone or site_zone()
+    read, warnings = read_notes(notes, limits=limits, zone=zone)
+    values, told = read_observations(observations, variables=variables, limits=limits, zone=zone)
+    warnings += told
     if not images and not read and not any(not value.implausible for value in values):
         rule = "must hold an image, a note or an observation that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))
+    person, doubts = read_patient(patient)
+    placed, told = images_in_zone(images, zone)
+    doubts += told
+    reference, told = read_time(reference_time, "reference_time", zone)
     study = Study(
-        images=tuple(images),
+        images=placed,
         notes=read,
         observations=values,
         patient=person,
-        reference_time=read_time(reference_time, "reference_time"),
+        reference_time=reference,
         study_id=study_id,
         patient_id=patient_id,
-        warnings=(*_image_warnings(images), *warnings, *told),
+        warnings=(*_image_warnings(images), *warnings, *doubts, *told),
         names=read_names(patient),
     )
     if study.reference_time is None and (any(n.time for n in read) or any(v.time for v in values)):

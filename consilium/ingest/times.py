@@ -1,22 +1,40 @@
-"""Points in time as records give them, ISO 8601 in JSON, DA, TM and DT in DICOM, become naive hospital-local time."""
+"""Points in time as records give them: ISO 8601 in requests and tables, DA, TM and DT in DICOM.
+
+Every one becomes an instant: by its own offset from UTC, in DICOM also by that of the file (0008,0201), else by the
+site's zone. They are kept as a clock of the site shows them, with the offset of that day.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import MAXYEAR, MINYEAR, datetime, timedelta, timezone
 
 from consilium.errors import InputError
+from consilium.ingest.time_zone import TimeZone, site_zone
+from consilium.study import Image
 
-_DATE = re.compile(r"(\d{4})[.]?(\d{2})[.]?(\d{2})$")
-_TIME = re.compile(r"(\d{2}):?(\d{2})?:?(\d{2})?(?:\.(\d{1,6}))?$")
-_DATE_TIME = re.compile(r"(\d{8})(\d{2,6}(?:\.\d{1,6})?)(?:[+-]\d{4})?$")
+RULE = "must be an ISO 8601 date and time such as 2020-03-01T10:00:00 or, with its offset, 2020-03-01T10:00:00+01:00"
+_CALENDAR = f"must lie within the years {MINYEAR + 1} to {MAXYEAR - 1}"
+_ISO = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})[T ]"
+    r"([0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]{1,9})?)?)?) ?(Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)?"
+)
+_DATE = re.compile(r"([0-9]{4})[.]?([0-9]{2})[.]?([0-9]{2})")
+_TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2})?(?:\.([0-9]{1,6}))?")
+_DATE_TIME = re.compile(r"([0-9]{8})([0-9]{2,6}(?:\.[0-9]{1,6})?)([+-][0-9]{4})?")
+_OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})")
+_WESTERNMOST, _EASTERNMOST = timedelta(hours=-12), timedelta(hours=14)
 
 
-def read_time(value: object, field: str) -> datetime | None:
-    """An ISO 8601 date and time, or None.
+def read_time(value: object, field: str, zone: TimeZone | None = None) -> tuple[datetime | None, tuple[str, ...]]:
+    """An ISO 8601 date and time as an instant, or None; and what is doubtful about it.
 
-    A time with an offset (``2020-03-01T10:00:00Z``) is turned into the local time of this process, which is to run in
-    the hospital's time zone; one without is taken for local time.
+    Parameters
+    ----------
+    zone : TimeZone or None
+        In which a time without an offset is meant; `site_zone` unless given. The clock of this zone is shown.
 
     Raises
     ------
@@ -24,27 +42,20 @@ def read_time(value: object, field: str) -> datetime | None:
         Not ISO 8601, or a date without a time of day: it cannot be said whether that is before the image.
     """
     if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        if len(value) <= 10 or len(value) > 40:
-            raise InputError(field, value, "must be an ISO 8601 date and time such as 2020-03-01T10:00:00")
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise InputError(field, value, "must be an ISO 8601 date and time such as 2020-03-01T10:00:00") from None
-    if not isinstance(value, datetime):
-        raise InputError(field, value, "must be an ISO 8601 date and time such as 2020-03-01T10:00:00")
-    if value.tzinfo is None:
-        return value
-    try:
-        return value.astimezone().replace(tzinfo=None)
-    except (OverflowError, OSError, ValueError):
-        raise InputError(field, value.isoformat(), "must lie within the years of the calendar") from None
+        return None, ()
+    moment = value if isinstance(value, datetime) else _iso(value)
+    offset = None if moment is None else moment.utcoffset()
+    if moment is None or (offset is not None and not _WESTERNMOST <= offset <= _EASTERNMOST):
+        raise InputError(field, value, RULE)
+    return _instant(moment, field, zone or site_zone())
 
 
-def dicom_date_time(date: str, time: str) -> datetime | None:
-    """Join a DICOM date (DA) and time of day (TM); None where either is empty or malformed. Source: PS3.5 6.2."""
-    day, clock = _DATE.match(date.strip()), _TIME.match(time.strip())
+def dicom_date_time(date: str, time: str, offset: timezone | None = None) -> datetime | None:
+    """Join a DICOM date (DA) and time of day (TM); None where either is empty or malformed. Source: PS3.5 6.2.
+
+    It is without an offset where the file states none.
+    """
+    day, clock = _DATE.fullmatch(date.strip()), _TIME.fullmatch(time.strip())
     if not day or not clock:
         return None
     hour, minute, second, fraction = clock.groups()
@@ -57,12 +68,66 @@ def dicom_date_time(date: str, time: str) -> datetime | None:
             int(minute or 0),
             min(int(second or 0), 59),
             int((fraction or "").ljust(6, "0")),
+            offset,
         )
     except ValueError:
         return None
 
 
-def dicom_datetime(value: str) -> datetime | None:
-    """Read a DICOM date-time (DT) of at least an hour, without its offset: it is local time. None where malformed."""
-    match = _DATE_TIME.match(value.strip())
-    return dicom_date_time(match[1], match[2]) if match else None
+def dicom_datetime(value: str, offset: timezone | None = None) -> datetime | None:
+    """Read a DICOM date-time (DT) of at least an hour; None where malformed. Its own offset goes before the file's."""
+    match = _DATE_TIME.fullmatch(value.strip())
+    if not match:
+        return None
+    own = dicom_offset(match[3]) if match[3] else offset
+    return None if match[3] and own is None else dicom_date_time(match[1], match[2], own)
+
+
+def dicom_offset(value: str) -> timezone | None:
+    """An offset from UTC as DICOM writes it, ``+0100``; None where malformed. Source: PS3.3 C.12.1.1.8, PS3.5 6.2."""
+    match = _OFFSET.fullmatch(value.strip())
+    if not match or int(match[3]) >= 60:
+        return None
+    offset = timedelta(hours=int(match[2]), minutes=int(match[3])) * (-1 if match[1] == "-" else 1)
+    return timezone(offset) if _WESTERNMOST <= offset <= _EASTERNMOST else None
+
+
+def images_in_zone(images: Sequence[Image], zone: TimeZone | None = None) -> tuple[tuple[Image, ...], tuple[str, ...]]:
+    """`images` with their times as instants, and what is doubtful about these.
+
+    A file's time is read where the file is decoded; what it means without an offset is known only here.
+    """
+    zone = zone or site_zone()
+    placed: list[Image] = []
+    warnings: list[str] = []
+    for number, image in enumerate(images):
+        acquired, told = _acquired(image.acquired, f"images[{number}].acquired", zone)
+        placed.append(replace(image, acquired=acquired))
+        warnings += told
+    return tuple(placed), tuple(warnings)
+
+
+def _acquired(moment: datetime | None, field: str, zone: TimeZone) -> tuple[datetime | None, tuple[str, ...]]:
+    if moment is None:
+        return None, ()
+    try:
+        return _instant(moment, field, zone)
+    except InputError as error:
+        return None, (f"{field} is not used: {error.rule}",)
+
+
+def _iso(value: object) -> datetime | None:
+    if not isinstance(value, str) or not _ISO.fullmatch(value.upper()):
+        return None
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        return None
+
+
+def _instant(moment: datetime, field: str, zone: TimeZone) -> tuple[datetime, tuple[str, ...]]:
+    # Within a day of the calendar's ends it would depend on the zone.
+    if not MINYEAR < moment.year < MAXYEAR:
+        raise InputError(field, moment.isoformat(), _CALENDAR)
+    instant, doubt = (zone.local(moment), None) if moment.tzinfo is not None else zone.instant(moment)
+    return instant, () if doubt is None else (f"{field}: {doubt}",)

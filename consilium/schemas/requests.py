@@ -37,7 +37,7 @@ MAX_SIMILAR = 50
 Moment = Annotated[
     str,
     StringConstraints(min_length=1, max_length=40),
-    Field(description="ISO 8601 date and time; without an offset it is the hospital's local time."),
+    Field(description="ISO 8601 date and time; without an offset it is meant in the site's time zone."),
 ]
 """Read by `consilium.ingest.times`, which knows what a record's time must say."""
 

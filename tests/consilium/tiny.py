@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from consilium.model import DiagnosisModel
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Note, NoteKind, Observation, Patient, Sex, Study
 
-NOON = datetime(2024, 5, 1, 12)
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
 ALL = frozenset(Modality)
 WORDS = ["fever", "cough", "dyspnoea", "oedema", "wheeze", "chills", "sputum", "haemoptysis"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ CRP = Reference(120.0, 0.0, 5.0, "mg/L", log_scale=True)
 def explained_study() -> Study:
     crp = Observation("crp", "1988-5", 120.0, 12.0, "mg/dL")
     image = Image(np.full((40, 60), 30000, np.uint16), "ab" * 32, "png")
-    note = Note(NoteKind.HISTORY, TEXT, datetime(2024, 1, 2))
+    note = Note(NoteKind.HISTORY, TEXT, datetime(2024, 1, 2, tzinfo=UTC))
     return Study(images=(image,), notes=(note,), observations=(crp,), patient=Patient(36, Sex.FEMALE))
 
 

@@ -38,6 +38,13 @@ def test_a_model_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+def test_a_time_zone_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIUM_MODEL", "m")
+    monkeypatch.setenv("CONSILIUM_TIME_ZONE", "Berlin")
+    with pytest.raises(InputError, match="CONSILIUM_TIME_ZONE: got 'Berlin', must be the name of a time zone"):
+        load_settings()
+
+
 OIDC = {"OIDC_ISSUER": "https://login.example.org", "OIDC_AUDIENCE": "consilium"}
 
 

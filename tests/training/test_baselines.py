@@ -1,5 +1,5 @@
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def test_unknown_labels_teach_nothing_and_are_predicted():
 def test_records_a_model_may_not_read_are_not_read():
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 2, 100)
-    reference, later = datetime(2020, 3, 1, 10), datetime(2020, 3, 1, 12)
+    reference, later = datetime(2020, 3, 1, 10, tzinfo=UTC), datetime(2020, 3, 1, 12, tzinfo=UTC)
     cohort = make_cohort(
         labels,
         notes=[(Note(NoteKind.IMPRESSION, "fever" if label else "pain"),) for label in labels],
@@ -165,8 +165,10 @@ def test_records_a_model_may_not_read_are_not_read():
 def test_the_latest_plausible_value_stands():
     rng = np.random.default_rng(6)
     labels = rng.integers(0, 2, 100)
-    early, late = datetime(2020, 3, 1, 8), datetime(2020, 3, 1, 9)
-    slip = Observation("crp", BUILT_IN["crp"].code, 1e6, 1e6, "mg/L", datetime(2020, 3, 1, 10), implausible=True)
+    early, late = datetime(2020, 3, 1, 8, tzinfo=UTC), datetime(2020, 3, 1, 9, tzinfo=UTC)
+    slip = Observation(
+        "crp", BUILT_IN["crp"].code, 1e6, 1e6, "mg/L", datetime(2020, 3, 1, 10, tzinfo=UTC), implausible=True
+    )
     observations = [
         (observation(80.0 * label + 5, late), observation(rng.normal(40, 9), early), slip) for label in labels
     ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def test_a_study_with_nothing_left_is_left_out_and_counted(tmp_path: Path, prepr
 def test_what_the_cohort_knows_of_a_file_counts(tmp_path: Path):
     cohort = tiny_cohort(tmp_path / "in", 6)
     row = next(row for row, record in enumerate(cohort.records) if record.images)
-    when = datetime(2020, 2, 2)
+    when = datetime(2020, 2, 2, tzinfo=UTC)
     file = ImageFile(cohort.records[row].images[0].path, ViewPosition.LATERAL, when)
     listed = replace(cohort.records[row], images=(file,))
     records = (*cohort.records[:row], listed, *cohort.records[row + 1 :])

@@ -102,7 +102,7 @@ def _file_facts(cached: CachedCohort, record: StudyRecord, study: Study) -> File
 
 def _moment(record: StudyRecord, study: Study) -> datetime | None:
     if study.reference_time is not None:
-        return study.reference_time
+        return record.zone.local(study.reference_time)
     try:
         # A year alone is no moment, though ISO 8601 would let "2020" pass for one in some versions.
         return datetime.fromisoformat(record.date) if record.date and len(record.date) > len("2020-01") else None

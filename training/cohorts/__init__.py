@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from consilium.errors import InputError
+from consilium.ingest.time_zone import TimeZone
 from training.cohorts.cohort import Cohort
 from training.cohorts.covid_chestxray import read_covid_chestxray
 from training.cohorts.manifest import read_manifest
@@ -59,4 +60,5 @@ def load_cohort(
         return read_covid_chestxray(root, task, mask_label_words=mask_label_words, strict=strict, mask_notes=mask_notes)
     if task:
         raise InputError("cohort.task", task, f"must be empty: a {kind} cohort has one task")
-    return read_manifest(root, mask_notes=mask_notes)
+    # A phantom's times are made up, and the same on every machine.
+    return read_manifest(root, TimeZone("UTC") if kind == "phantom" else None, mask_notes=mask_notes)

@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from consilium.errors import CohortError, Problem
 from consilium.findings import FindingSet
-from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition
+from consilium.ingest.time_zone import TimeZone, site_zone
+from consilium.ingest.times import images_in_zone
+from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition, instant_text
 from consilium.variable_records import own_variables, variables_to_json
 from consilium.variables import BUILT_IN, VariableTable
 from training.cohorts.tables import unreadable
@@ -30,7 +32,7 @@ SPLITS = ("train", "validation", "calibration", "test")
 class ImageFile:
     """An image on disk, with what its cohort knows of it beside the file (a PNG says nothing about itself).
 
-    None means: take what the file says.
+    None means: take what the file says. `acquired` has an offset from UTC.
     """
 
     path: Path
@@ -50,6 +52,8 @@ class StudyRecord:
         One of `SPLITS` where the cohort fixes it.
     source, date : str or None
         Where and when the record was made; for the audit, never shown to a model.
+    zone : TimeZone
+        In which the times of image files are meant that state no offset.
     """
 
     study_id: str
@@ -64,18 +68,20 @@ class StudyRecord:
     source: str | None = None
     date: str | None = None
     warnings: tuple[str, ...] = ()
+    zone: TimeZone = field(default_factory=site_zone)
 
     def study(self, images: Sequence[Image]) -> Study:
         """The Study, given this record's images in order."""
+        placed, doubts = images_in_zone(images, self.zone)
         return Study(
-            images=tuple(images),
+            images=placed,
             notes=self.notes,
             observations=self.observations,
             patient=self.patient,
             reference_time=self.reference_time,
             study_id=self.study_id,
             patient_id=self.patient_id,
-            warnings=self.warnings,
+            warnings=(*self.warnings, *doubts),
         )
 
 
@@ -145,9 +151,9 @@ def cohort_digest(
             record.patient_id,
             [None if np.isnan(label) else float(label) for label in record.labels],
             [_name_and_size(image.path, root) for image in record.images],
-            [(note.kind.value, note.text, str(note.time)) for note in record.notes],
+            [(note.kind.value, note.text, instant_text(note.time)) for note in record.notes],
             [_as_given(observation) for observation in record.observations],
-            [record.patient.age, record.patient.sex.value, str(record.reference_time), record.split],
+            [record.patient.age, record.patient.sex.value, instant_text(record.reference_time), record.split],
         ]
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
@@ -156,7 +162,7 @@ def cohort_digest(
 def _as_given(observation: Observation) -> tuple[str, float | str, str, str]:
     plain = observation.comparator is None and observation.category is None
     given = observation.given_value if plain else observation.given_text
-    return observation.code, given, observation.given_unit, str(observation.time)
+    return observation.code, given, observation.given_unit, instant_text(observation.time)
 
 
 def _name_and_size(path: Path, root: Path) -> tuple[str, int]:

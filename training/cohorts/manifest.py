@@ -8,7 +8,7 @@ where a phantom keeps what nobody may see, is never read.
 
 - ``study`` (unique) and ``patient``: pseudonyms of letters, digits, ``.``, ``_`` and ``-``; a patient groups studies.
 - ``age`` (years, or such as ``18 months``, ``90+``), ``sex`` (F, M, O, U, female, male, ...), ``reference_time`` (ISO
-  8601 without zone): optional.
+  8601, with or without an offset from UTC): optional.
 - ``names``: the patient's names and identifiers joined by ``;``, plain or as DICOM writes them, which are taken out of
   the notes with those in the headers of the images; never kept, shown or trained on.
 - ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
@@ -21,7 +21,8 @@ where a phantom keeps what nobody may see, is never read.
 
 ``observations.csv``, one row a value: ``study``, ``code`` (LOINC), ``value``, ``unit`` (UCUM), ``time`` (optional).
 
-``cohort.yaml``: ``name``, ``exclusive``, ``findings`` (each ``name``, ``display``, ``code``); without it the findings
+``cohort.yaml``: ``name``, ``exclusive``, ``time_zone`` (the IANA name of the zone in which times without an offset are
+meant, in tables and image files), ``findings`` (each ``name``, ``display``, ``code``); without it the findings
 are the label columns, independent of each other.
 """
 
@@ -47,6 +48,8 @@ from consilium.ingest.deidentify import names_in_dicom
 from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
+from consilium.ingest.time_zone import TimeZone, site_zone
+from consilium.ingest.times import read_time
 from consilium.masking import mask_text
 from consilium.study import Note, Observation, Patient, ViewPosition
 from consilium.variables import BUILT_IN
@@ -58,7 +61,6 @@ from training.cohorts.manifest_schema import (
     STUDIES,
     TRUE,
     is_time,
-    naive_time,
     named_file,
     nearest,
     observation_problems,
@@ -75,6 +77,7 @@ OLDEST = 90.0
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
 
+Written = tuple[tuple[Note, ...], tuple[str, ...]]
 Measured = dict[str, tuple[tuple[Observation, ...], tuple[str, ...]]]
 
 
@@ -92,10 +95,16 @@ class _Description(BaseModel):
     name: str | None = None
     exclusive: bool = False
     findings: list[_FindingEntry] | None = None
+    time_zone: str | None = None
 
 
-def read_manifest(root: Path, *, mask_notes: bool = True) -> Cohort:
+def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool = True) -> Cohort:
     """Read the cohort folder `root`; its notes without names, dates and identifiers, unless `mask_notes` is false.
+
+    Parameters
+    ----------
+    zone : TimeZone or None
+        In which times without an offset are meant where ``cohort.yaml`` names none; the site's unless given.
 
     Raises
     ------
@@ -106,6 +115,8 @@ def read_manifest(root: Path, *, mask_notes: bool = True) -> Cohort:
     observations, found = _read_observations_table(root)
     ragged += found
     description, problems = _read_description(root)
+    zone, found = _zone(description, zone or site_zone())
+    problems += found
     problems += study_problems(studies, root)
     if {"study", "patient"} <= set(studies.columns):
         problems += _across_columns(studies, _observed(observations))
@@ -113,15 +124,15 @@ def read_manifest(root: Path, *, mask_notes: bool = True) -> Cohort:
     problems += found
     if findings.exclusive and not found:
         problems += _not_exactly_one(studies, findings)
-    notes, found = _notes(studies, root, mask_notes)
+    notes, found = _notes(studies, root, zone, mask_notes)
     problems += found
-    measured, found = _checked_observations(observations, studies)
+    measured, found = _checked_observations(observations, studies, zone)
     problems += found
     misplaced = {(problem.table, problem.row) for problem in ragged}
     problems = ragged + [problem for problem in problems if (problem.table, problem.row) not in misplaced]
     if problems:
         raise CohortError(problems)
-    records = _records(studies, _labels(studies, findings), notes, measured, root)
+    records = _records(studies, _labels(studies, findings), notes, measured, root, zone)
     name = description.name or root.resolve().name
     return Cohort(name, findings, records, root, cohort_digest(name, "", findings, records, root))
 
@@ -158,6 +169,16 @@ def _description_problem(detail: Any) -> Problem:
     known = list((_Description if len(detail["loc"]) == 1 else _FindingEntry).model_fields)
     rule = f"is no known key; the nearest is {nearest(str(detail['loc'][-1]), known)!r}"
     return Problem(DESCRIPTION, None, place, detail["input"], rule)
+
+
+def _zone(description: _Description, otherwise: TimeZone) -> tuple[TimeZone, list[Problem]]:
+    """The zone in which the cohort's times are meant that state no offset."""
+    if description.time_zone is None:
+        return otherwise, []
+    try:
+        return TimeZone(description.time_zone), []
+    except InputError as error:
+        return otherwise, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
 
 
 def _findings(description: _Description, studies: pd.DataFrame) -> tuple[FindingSet, list[Problem]]:
@@ -216,23 +237,27 @@ def _not_exactly_one(studies: pd.DataFrame, findings: FindingSet) -> list[Proble
     return [Problem(STUDIES, int(row) + 2, f"{LABEL}*", int(positives[row]), rule) for row in studies.index[wrong]]
 
 
-def _notes(studies: pd.DataFrame, root: Path, masks: bool) -> tuple[list[tuple[Note, ...]], list[Problem]]:
+def _notes(studies: pd.DataFrame, root: Path, zone: TimeZone, masks: bool) -> tuple[list[Written], list[Problem]]:
     """The notes of each row; cells that name no readable file were reported before and are passed over."""
-    notes: list[tuple[Note, ...]] = []
+    notes: list[Written] = []
     problems: list[Problem] = []
     for number, row in enumerate(studies.to_dict("records")):
         found: list[Note] = []
+        warnings: list[str] = []
         for kind, column in NOTE_COLUMNS.items():
             time = row.get(f"{column}_time", "")
             try:
                 text = _note_text(row.get(column, ""), root)
                 if text is not None:
                     given = {"kind": kind.value, "text": text, "time": time if is_time(time) else None}
-                    found += read_notes([given])
+                    read, told = read_notes([given], field=column, zone=zone)
+                    found += read
+                    warnings += told
             except InputError as error:
                 problems.append(Problem(STUDIES, number + 2, column, error.value, error.rule))
         names = _known_names(row, root) if found and masks else ()
-        notes.append(tuple(replace(note, text=mask_text(note.text, names).text) if masks else note for note in found))
+        kept = tuple(replace(note, text=mask_text(note.text, names).text) if masks else note for note in found)
+        notes.append((kept, tuple(warnings)))
     return notes, problems
 
 
@@ -278,11 +303,13 @@ def _observed(observations: pd.DataFrame) -> set[str]:
     return set(observations.study[observations.code.isin(BUILT_IN.codes.keys())])
 
 
-def _checked_observations(observations: pd.DataFrame, studies: pd.DataFrame) -> tuple[Measured, list[Problem]]:
+def _checked_observations(
+    observations: pd.DataFrame, studies: pd.DataFrame, zone: TimeZone
+) -> tuple[Measured, list[Problem]]:
     problems = observation_problems(observations, studies.get("study", []))
     reported = {(problem.row, problem.column) for problem in problems}
     problems += [problem for problem in _unit_problems(observations) if (problem.row, problem.column) not in reported]
-    return ({}, problems) if problems else _measured(observations)
+    return ({}, problems) if problems else _measured(observations, zone)
 
 
 def _unit_problems(observations: pd.DataFrame) -> list[Problem]:
@@ -299,7 +326,7 @@ def _unit_problems(observations: pd.DataFrame) -> list[Problem]:
     return problems
 
 
-def _measured(observations: pd.DataFrame) -> tuple[Measured, list[Problem]]:
+def _measured(observations: pd.DataFrame, zone: TimeZone) -> tuple[Measured, list[Problem]]:
     """Observations and warnings of each study; `observations` has passed its checks."""
     rows: dict[str, list[int]] = defaultdict(list)
     raw: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -312,7 +339,7 @@ def _measured(observations: pd.DataFrame) -> tuple[Measured, list[Problem]]:
     problems = []
     for study, given in raw.items():
         try:
-            measured[study] = read_observations(given)
+            measured[study] = read_observations(given, zone=zone)
         except InputError as error:
             place = re.match(r"observations\[(\d+)\]\.(\w+)", error.field)
             line = rows[study][int(place[1])] if place else None
@@ -324,9 +351,10 @@ def _measured(observations: pd.DataFrame) -> tuple[Measured, list[Problem]]:
 def _records(
     studies: pd.DataFrame,
     labels: npt.NDArray[np.float32],
-    notes: Sequence[tuple[Note, ...]],
+    notes: Sequence[Written],
     measured: Measured,
     root: Path,
+    zone: TimeZone,
 ) -> tuple[StudyRecord, ...]:
     records = []
     for number, row in enumerate(studies.to_dict("records")):
@@ -334,21 +362,24 @@ def _records(
         images = parts(row.get("images", ""))
         named = [ViewPosition(view) for view in parts(row.get("views", ""))]
         views: Sequence[ViewPosition | None] = named or [None] * len(images)
+        written, doubts = notes[number]
         age, told = read_age(row.get("age"), "patient.age")
+        reference, when = read_time(row.get("reference_time"), "reference_time", zone)
         records.append(
             StudyRecord(
                 study_id=row["study"],
                 patient_id=row["patient"],
                 labels=labels[number],
                 images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
-                notes=notes[number],
+                notes=written,
                 observations=observations,
                 patient=Patient(None if age is None else min(age, OLDEST), read_sex(row.get("sex"), "patient.sex")),
-                reference_time=naive_time(row.get("reference_time", "")),
+                reference_time=reference,
                 split=row.get("split") or None,
                 source=row.get("source") or None,
                 date=row.get("date") or None,
-                warnings=(*warnings, *told),
+                warnings=(*warnings, *doubts, *told, *when),
+                zone=zone,
             )
         )
     return tuple(records)

@@ -17,6 +17,7 @@ import pandera.pandas as pa
 from consilium.errors import InputError, Problem
 from consilium.ingest.decimals import AMBIGUOUS, RULE, may_divide_thousands, parse_decimal
 from consilium.ingest.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
+from consilium.ingest.times import RULE as TIME_RULE
 from consilium.ingest.times import read_time
 from consilium.study import NoteKind, ViewPosition
 from training.cohorts.cohort import SPLITS
@@ -30,7 +31,6 @@ TRUE, FALSE = ("1", "1.0"), ("0", "0.0")
 
 _IN_TRUTH = f"{OUTSIDE}, and not in truth/"
 _ESCAPE = "a note that itself begins with @ is written @@"
-_TIME = "must be an ISO 8601 date and time without a zone, such as 2020-03-01T10:00:00"
 _NAMED_COLUMNS = (
     *("study", "patient", "age", "sex", "names", "reference_time", "images", "views"),
     *(f"{column}{suffix}" for column in NOTE_COLUMNS.values() for suffix in ("", "_time")),
@@ -67,7 +67,7 @@ def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Pr
         "code": [_each(re.compile(r"\d{1,7}-\d").fullmatch, "must be a LOINC code such as 1988-5")],
         "value": [_each(parse_decimal, RULE), _each(lambda cell: not may_divide_thousands(cell), AMBIGUOUS)],
         "unit": [],
-        "time": [_each(is_time, _TIME)],
+        "time": [_each(is_time, TIME_RULE)],
     }
     columns = {name: _column(own, name != "time") for name, own in checks.items()}
     problems = _unknown_columns(OBSERVATIONS, table.columns, _OBSERVATION_COLUMNS)
@@ -76,17 +76,6 @@ def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Pr
 
 def nearest(name: str, known: Sequence[str]) -> str:
     return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-
-
-def naive_time(cell: str) -> datetime | None:
-    """A time without a zone; None for an empty cell.
-
-    A zone is refused, because turning it into local time would give another cohort on another machine.
-    """
-    time = read_time(cell, "time")
-    if time is not None and datetime.fromisoformat(cell).tzinfo is not None:
-        raise InputError("time", cell, _TIME)
-    return time
 
 
 def named_file(cell: str) -> str | None:
@@ -98,7 +87,7 @@ def _study_checks() -> dict[str, list[pa.Check]]:
     # A name does not pass: it has a blank, a caret or an accent too many.
     pseudonym = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
     filled = _each(pseudonym, "must be a pseudonym: 1 to 64 letters, digits, '.', '_' or '-'")
-    time = _each(is_time, _TIME)
+    time = _each(is_time, TIME_RULE)
     views = {view.value for view in ViewPosition}
     checks = {
         "study": [filled, pa.Check(lambda column: ~column.duplicated() | (column == ""), error="must be unique")],
@@ -188,8 +177,8 @@ def _unknown_columns(table: str, columns: Iterable[str], known: Sequence[str], h
 
 
 def is_time(cell: str) -> bool:
-    """Whether `cell` is empty or a time without a zone."""
-    return _taken_by(lambda cell, _: naive_time(cell))(cell)
+    """Whether `cell` is empty or a date and time."""
+    return _taken_by(read_time)(cell)
 
 
 def _is_date_or_empty(cell: str) -> bool:

@@ -120,7 +120,7 @@ def _with_texts(study: Study, texts: list[str]) -> Study:
         {"kind": note.kind.value, "text": text, "time": None if note.time is None else note.time.isoformat()}
         for note, text in zip(study.notes, texts, strict=True)
     ]
-    return replace(study, notes=read_notes(sent))
+    return replace(study, notes=read_notes(sent)[0])
 
 
 def _values(

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_observations_and_pixels_stay():
     whole, clean = study(), deidentify_study(study(), key=KEY)
     assert (clean.images[0].pixels == whole.images[0].pixels).all()
     assert clean.observations[0].value == 80
-    assert clean.reference_time < datetime(2020, 3, 1)
+    assert clean.reference_time < datetime(2020, 3, 1, tzinfo=UTC)
 
 
 def test_study_without_patient_id_is_refused():

@@ -1,6 +1,6 @@
 import logging
 import warnings
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import numpy as np
@@ -537,7 +537,7 @@ def test_view_from_its_code():
 @pytest.mark.parametrize(
     ("elements", "expected"),
     [
-        ({"AcquisitionDateTime": "20200301101500.5+0100"}, datetime(2020, 3, 1, 10, 15, 0, 500_000)),
+        ({"AcquisitionDateTime": "20200301101500.5+0100"}, datetime(2020, 3, 1, 9, 15, 0, 500_000, UTC)),
         ({"ContentDate": "20200301", "ContentTime": "10"}, datetime(2020, 3, 1, 10)),
         ({"AcquisitionDate": "20200301", "StudyDate": "20200228", "StudyTime": "2359"}, datetime(2020, 2, 28, 23, 59)),
         ({"StudyDate": "20200301"}, None),

@@ -1,4 +1,4 @@
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -7,18 +7,20 @@ from hypothesis import strategies as st
 from consilium.errors import InputError, TooLarge
 from consilium.ingest.limits import Limits
 from consilium.ingest.notes import clean_text, read_notes
+from consilium.ingest.time_zone import TimeZone
 from consilium.study import Note, NoteKind
 
 
 def test_notes_are_read_in_order():
-    notes = read_notes(
+    notes, warnings = read_notes(
         [
             {"kind": "history", "text": "  Known COPD.\r\nEx-smoker. ", "time": "2020-03-01T10:00:00"},
             {"kind": "impression", "text": "No pneumothorax"},
         ]
     )
+    assert warnings == ()
     assert notes == (
-        Note(NoteKind.HISTORY, "Known COPD.\nEx-smoker.", datetime(2020, 3, 1, 10)),
+        Note(NoteKind.HISTORY, "Known COPD.\nEx-smoker.", datetime(2020, 3, 1, 10, tzinfo=UTC)),
         Note(NoteKind.IMPRESSION, "No pneumothorax", None),
     )
 
@@ -89,8 +91,10 @@ def test_limits():
         read_notes({"kind": "history", "text": "x"})
 
 
-def test_time_with_an_offset_becomes_local_time():
+def test_time_with_an_offset_is_that_instant_by_the_clock_of_the_site():
     given = datetime(2020, 3, 1, 10, tzinfo=timezone(timedelta(hours=5)))
-    (note,) = read_notes([{"kind": "history", "text": "x", "time": given.isoformat()}])
-    assert note.time == given.astimezone().replace(tzinfo=None)
-    assert note.time.tzinfo is None
+    ((note,), _) = read_notes(
+        [{"kind": "history", "text": "x", "time": given.isoformat()}], zone=TimeZone("Asia/Tokyo")
+    )
+    assert note.time == given
+    assert note.time.isoformat() == "2020-03-01T14:00:00+09:00"

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -132,7 +132,13 @@ def test_observation_keeps_what_was_received():
         [{"code": "2160-0", "value": 2, "unit": "mg/dL", "time": "2020-03-01T08:30:00"}]
     )
     assert observation == Observation(
-        "creatinine", "2160-0", observation.value, 2.0, "mg/dL", datetime(2020, 3, 1, 8, 30), implausible=False
+        "creatinine",
+        "2160-0",
+        observation.value,
+        2.0,
+        "mg/dL",
+        datetime(2020, 3, 1, 8, 30, tzinfo=UTC),
+        implausible=False,
     )
     assert not warnings
 

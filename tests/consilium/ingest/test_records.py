@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_study_of_all_records():
     study = study_from_records(
         [image()], [NOTE], [EARLY, LATE], {"age": 64, "sex": "F"}, study_id="s1", patient_id="p1"
     )
-    assert study.reference_time == datetime(2020, 3, 1, 10)
+    assert study.reference_time == datetime(2020, 3, 1, 10, tzinfo=UTC)
     assert study.patient == Patient(64.0, Sex.FEMALE)
     assert (study.study_id, study.patient_id) == ("s1", "p1")
     assert not study.warnings

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from tests.training.audit.made import made_cached, made_cohort
 from training.audit.provenance import GROUPS, provenance
 from training.cohorts.cohort import ImageFile
 
-NOON = datetime(2021, 3, 4, 12)
+NOON = datetime(2021, 3, 4, 12, tzinfo=UTC)
 
 
 def crp(time=None, implausible=False):
@@ -55,7 +55,7 @@ def test_records_without_images_tell_source_date_notes_and_fields():
 
 
 def test_what_a_model_may_not_read_is_not_there():
-    late = datetime(2021, 3, 5, 12)
+    late = datetime(2021, 3, 5, 12, tzinfo=UTC)
     cohort = made_cohort(
         [1, 0, 1, 0],
         reference_time=[NOON] * 4,

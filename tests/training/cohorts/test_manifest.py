@@ -3,7 +3,7 @@ import os
 import tempfile
 import time
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import yaml
 from consilium.errors import CohortError
 from consilium.ingest.dicom import read_dicom
 from consilium.ingest.records import study_from_records
+from consilium.ingest.time_zone import TimeZone
 from consilium.masking import mask_text
-from consilium.study import NoteKind, Sex, ViewPosition
+from consilium.study import Image, NoteKind, Sex, ViewPosition
 from tests.consilium.ingest.dicom_files import dicom_file, ramp
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest
@@ -95,13 +96,13 @@ def test_a_full_row_becomes_a_study(tmp_path):
         ("b.png", ViewPosition.LATERAL),
     ]
     assert (record.patient.age, record.patient.sex) == (61.5, Sex.FEMALE)
-    assert record.reference_time == datetime(2020, 3, 1, 10)
+    assert record.reference_time == datetime(2020, 3, 1, 10, tzinfo=UTC)
     assert [(n.kind, n.text, n.time) for n in record.notes] == [
         (NoteKind.HISTORY, "Known asthma.", None),
-        (NoteKind.IMPRESSION, "Pneumonia.", datetime(2020, 3, 1, 11)),
+        (NoteKind.IMPRESSION, "Pneumonia.", datetime(2020, 3, 1, 11, tzinfo=UTC)),
     ]
     assert [(o.variable, o.given_unit, o.time) for o in record.observations] == [
-        ("crp", "mg/dL", datetime(2020, 3, 1, 9)),
+        ("crp", "mg/dL", datetime(2020, 3, 1, 9, tzinfo=UTC)),
         ("temperature", "[degF]", None),
     ]
     assert [o.value for o in record.observations] == pytest.approx([120.0, 38.5])
@@ -132,6 +133,49 @@ def test_ages_sexes_and_numbers_as_tables_write_them(tmp_path):
 def test_value_that_is_no_number_is_a_problem_of_its_row(tmp_path, value):
     observations = [{"study": "s0", "code": "1988-5", "value": value, "unit": "mg/L"}]
     assert places(write(tmp_path, {}, observations=observations)) == [("observations.csv", 2, "value")]
+
+
+def test_times_of_a_cohort_are_those_of_its_zone(tmp_path):
+    observations = [
+        {"study": "s0", "code": "1988-5", "value": "1", "unit": "mg/L", "time": "2020-03-01T09:00:00"},
+        {"study": "s0", "code": "1988-5", "value": "2", "unit": "mg/L", "time": "2020-03-01T09:00:00Z"},
+    ]
+    study = {"note_history": "x", "note_history_time": "2020-10-25T02:30", "reference_time": "2020-03-01T10:00+01:00"}
+    root = write(tmp_path, study, observations=observations, description={"time_zone": "Europe/Berlin"})
+    (record,) = read_manifest(root, TimeZone("Asia/Tokyo")).records
+    hours = [datetime(2020, 3, 1, hour, tzinfo=UTC) for hour in (8, 9)]
+    assert [o.time for o in record.observations] == hours
+    assert record.reference_time == datetime(2020, 3, 1, 9, tzinfo=UTC)
+    assert record.notes[0].time == datetime(2020, 10, 25, 0, 30, tzinfo=UTC)
+    twice = "the clocks of Europe/Berlin show this time twice that day; the first is taken"
+    assert record.warnings == (f"note_history[0].time: {twice}",)
+    image = Image(np.zeros((4, 4), np.uint16), "0", "dicom", acquired=datetime(2020, 3, 1, 9, 30))
+    assert record.study([image]).images[0].acquired == datetime(2020, 3, 1, 8, 30, tzinfo=UTC)
+    # Without a zone of its own it is read in the one that is asked for, and is another cohort.
+    (root / "cohort.yaml").unlink()
+    elsewhere = read_manifest(root, TimeZone("Asia/Tokyo"))
+    assert elsewhere.records[0].observations[0].time == datetime(2020, 3, 1, 0, tzinfo=UTC)
+    assert elsewhere.records[0].observations[1].time == hours[1]
+
+
+def test_cohorts_whose_times_are_the_same_instants_have_the_same_digest(tmp_path):
+    def digest(folder, time, zone):
+        (tmp_path / folder).mkdir()
+        root = write(tmp_path / folder, {"reference_time": time}, description={"name": "x", "time_zone": zone})
+        return read_manifest(root).digest
+
+    written = [
+        ("2020-03-01T10:00", "Europe/Berlin"),
+        ("2020-03-01T09:00Z", "Asia/Tokyo"),
+        ("20200301T1800", "Asia/Tokyo"),
+    ]
+    assert len({digest(str(number), *one) for number, one in enumerate(written)}) == 1
+    assert digest("other", "2020-03-01T10:00", "Asia/Tokyo") != digest("same", *written[0])
+
+
+def test_zone_that_does_not_exist_is_a_problem_of_the_description(tmp_path):
+    problem = only(write(tmp_path, {}, description={"time_zone": "Berlin"}))
+    assert (problem.table, problem.column, problem.value) == ("cohort.yaml", "time_zone", "Berlin")
 
 
 def test_every_problem_of_every_table_is_in_one_report(tmp_path):
@@ -203,7 +247,7 @@ def test_every_problem_of_every_table_is_in_one_report(tmp_path):
         ({"views": "sideways"}, "views", "must be of AP"),
         ({"age": "131"}, "age", "0 to 130"),
         ({"age": "nan"}, "age", "0 to 130"),
-        ({"reference_time": "2020-03-01T10:00:00+01:00"}, "reference_time", "without a zone"),
+        ({"reference_time": "2020-03-01T10:00:00+19:00"}, "reference_time", "date and time"),
         ({"reference_time": "2020-03-01"}, "reference_time", "date and time"),
         ({"note_history": "x", "note_history_time": "noon"}, "note_history_time", "date and time"),
         ({"note_history": ""}, "study", "must have an image, a note or an observation"),

@@ -15,6 +15,7 @@ import yaml
 from consilium.errors import InputError
 from consilium.ingest.dicom import read_dicom
 from consilium.study import Modality, Sex, Window, nonempty_subsets, subset_key
+from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import write as writing
 from training.cohorts.phantom.oracle import SUBSETS, Witnesses, load_oracle, posterior
@@ -55,6 +56,19 @@ def test_manifest_reads_it_without_a_complaint(cohort: Path) -> None:
         assert not any(observation.implausible for observation in record.observations)
 
 
+def test_times_are_the_same_on_every_machine(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSILIUM_TIME_ZONE", "UTC")
+    here = load_cohort("phantom", cohort)
+    monkeypatch.setenv("CONSILIUM_TIME_ZONE", "Europe/Berlin")
+    there = load_cohort("phantom", cohort)
+    assert here.digest == there.digest
+    assert [r.reference_time for r in here.records] == [r.reference_time for r in there.records]
+    image = read_dicom(next(r for r in there.records if r.images).images[0].path.read_bytes())
+    first = next(r for r in there.records if r.images)
+    assert first.study([image]).images[0].acquired == first.reference_time
+    assert not any(warning for record in there.records for warning in record.warnings)
+
+
 def test_only_later_values_fall_out_of_the_window(cohort: Path) -> None:
     warned = 0
     for record in read_manifest(cohort).records:
@@ -66,7 +80,7 @@ def test_only_later_values_fall_out_of_the_window(cohort: Path) -> None:
         late = [o for o in study.observations if o not in kept.observations]
         assert record.reference_time is not None
         assert all(o.time is not None and o.time > record.reference_time for o in late)
-        assert all(image.acquired == record.reference_time for image in images)
+        assert all(image.acquired == record.reference_time for image in study.images)
     assert 0 < warned < 0.15 * STUDIES
 
 
