@@ -18,6 +18,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from consilium.environment import Variable
 from service.pins import closure
 from service.record.database import read_url
 from service.record.keys import read_keys
@@ -82,7 +83,7 @@ EVERYTHING = documents("", "base", "registry") + gpu()
 def test_every_setting_that_is_named_exists(file: Path) -> None:
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]+\b", file.read_text(encoding="utf-8")))
 
-    assert named <= {PREFIX + field.upper() for field in Settings.model_fields} | {f"{PREFIX}HOME"}
+    assert named <= {PREFIX + field.upper() for field in Settings.model_fields} | set(Variable)
 
 
 @pytest.mark.parametrize(

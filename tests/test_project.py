@@ -34,6 +34,7 @@ NEVER_IMPORTED = {
     "pylibjpeg-openjpeg": "pydicom's JPEG 2000 decoder",
     "pylibjpeg-rle": "pydicom's RLE decoder",
     "python-gdcm": "pydicom's JPEG Lossless decoder",
+    "tzdata": "Python's zoneinfo",
     "uv": "BentoML's build",
 }
 
