@@ -52,6 +52,10 @@ def diagnose(
     ] = None,
     age: Annotated[str | None, typer.Option(help="Years, or such as 067Y, 18 months, 90+.")] = None,
     sex: Annotated[str | None, typer.Option(help="F, M, O, U, female, male, other, unknown.")] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help="Text file of the patient's names and identifiers, one a line, to mask in notes."),
+    ] = None,
     reference_time: Annotated[
         str | None, typer.Option(help="Moment of the question (ISO 8601); the earliest image's unless given.")
     ] = None,
@@ -66,7 +70,7 @@ def diagnose(
     """Diagnose one study and say what spoke for it. Any part of it may be missing."""
     make_room(report, option="--report")
     images = image or []
-    records = read_records(note or (), observations, age, sex, reference_time)
+    records = read_records(note or (), observations, age, sex, reference_time, names)
     if url is not None and model is None:
         explanation = _ask(url, token, images, records, {"findings": finding or None, "level": level})
         # Only the page shows what was sent.
@@ -100,7 +104,12 @@ class Records(TypedDict):
 
 
 def read_records(
-    notes: Sequence[str], observations: Path | None, age: str | None, sex: str | None, reference_time: str | None
+    notes: Sequence[str],
+    observations: Path | None,
+    age: str | None,
+    sex: str | None,
+    reference_time: str | None,
+    names: Path | None = None,
 ) -> Records:
     """The records that the options describe.
 
@@ -112,7 +121,7 @@ def read_records(
     return {
         "notes": [_note(text, number) for number, text in enumerate(notes)],
         "observations": [] if observations is None else _observations(observations),
-        "patient": {"age": age, "sex": sex},
+        "patient": {"age": age, "sex": sex, "names": [] if names is None else _lines(names)},
         "reference_time": reference_time,
     }
 
@@ -189,6 +198,10 @@ def _note(option: str, number: int) -> dict[str, object]:
     if text.startswith("@"):
         text = read_text(Path(text[1:]), f"--note[{number}]")
     return {"kind": kind, "text": text}
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path, "--names").splitlines() if line.strip()]
 
 
 def _observations(path: Path) -> list[dict[str, object]]:

@@ -16,6 +16,7 @@ _STREET = (
 _HOUSE = r"(?<![\w.,/-])(?:(?:Flat|Apt\.?|Apartment|Unit|Suite)\s\w{1,4},?\s)?\d{1,5}[A-Za-z]?,?\s"
 _UK_POSTCODE = r"(?![CTLS]\d{1,2} )[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}"
 _TOWN = (
+    r"(?:,?\s(?:Apt|Flat|Unit|Suite|#)\.?\s?\w{1,5})?"
     rf"(?:,?\s(?:[A-Z]{{1,2}}-?)?\d{{4,5}}\s{_CAP}(?:[ -]{_CAP})?"
     rf"|,\s{_CAP}(?:\s{_CAP})?(?:,?\s(?:[A-Z]{{2}}\s\d{{5}}(?:-\d{{4}})?|{_UK_POSTCODE}))"
     rf"|,?\s{_UK_POSTCODE})"

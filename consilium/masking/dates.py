@@ -60,6 +60,7 @@ _DAY_DOT_MONTH = re.compile(
     rf"|{_LEFT}({_D}\.{_M}\.\s?[-–]\s?{_D}\.{_M}\.)(?!\d)",
     re.IGNORECASE,
 )
+_ZERO_DAY_DOT_MONTH = re.compile(r"(?<![\d.,/-])(0[1-9]\.(?:0[1-9]|1[0-2])\.)(?!\d)")
 _DAY_SLASH_MONTH = re.compile(
     rf"(?<!\w)(?:on|dated|until|till|am|vom)\s+(\d\d/{_M}|{_D}/\d\d)(?![\d/.%])(?!\s+(?:of|occasion|day|night|test|dose))",
     re.IGNORECASE,
@@ -86,7 +87,7 @@ def dates(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
         return
     for pattern in (*_SURE, *_EASTERN) if clues.foreign else _SURE:
         yield from ((*match.span(), "[date]") for match in pattern.finditer(text))
-    for pattern in (_BORN, _DAY_DOT_MONTH, _DAY_SLASH_MONTH):
+    for pattern in (_BORN, _DAY_DOT_MONTH, _ZERO_DAY_DOT_MONTH, _DAY_SLASH_MONTH):
         for match in pattern.finditer(text):
             group = match.lastindex or 0
             yield match.start(group), match.end(group), "[date]"

@@ -83,7 +83,7 @@ def untold(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
         if end and not _is_value(text, match, end) and not EPONYM_NOUN.match(text, end):
             yield match.end(), end, NAME
     for match in _LABELLED.finditer(text):
-        end, _ = _run(text, match.end(), _LIST_STEP)
+        end, _ = _run(text, match.end(), _LIST_STEP, shortest=2)
         if end:
             yield match.end(), end, NAME
     for match in _SIGNED.finditer(text):
@@ -98,8 +98,11 @@ def untold(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
         yield from ((*match.span(1), NAME) for match in pattern.finditer(text))
 
 
-def _run(text: str, start: int, step: re.Pattern[str] = _STEP) -> tuple[int, int]:
-    """Where the name that begins at `start` ends, and how many parts it has; 0 and 0 where none does."""
+def _run(text: str, start: int, step: re.Pattern[str] = _STEP, *, shortest: int = 4) -> tuple[int, int]:
+    """Where the name that begins at `start` ends, and how many parts it has; 0 and 0 where none does.
+
+    Of fewer capitals than `shortest` a word is an abbreviation, unless a full stop says that they are initials.
+    """
     end, place, parts = 0, start, 0
     for _ in range(_MOST_PARTS):
         part = _PART.match(text, place)
@@ -108,7 +111,7 @@ def _run(text: str, start: int, step: re.Pattern[str] = _STEP) -> tuple[int, int
         word = part[0]
         if word.lower() in PARTICLES and not word.isupper():
             parts += 0
-        elif _is_name(text, part):
+        elif _is_name(text, part, shortest):
             end, parts = part.end(), parts + 1
         else:
             break
@@ -123,14 +126,13 @@ def _run(text: str, start: int, step: re.Pattern[str] = _STEP) -> tuple[int, int
     return end, parts
 
 
-def _is_name(text: str, part: re.Match[str]) -> bool:
+def _is_name(text: str, part: re.Match[str], shortest: int) -> bool:
     word = part[0]
     if not word[0].isupper() or word.lower() in LISTS["not_names"]:
         return False
     if len(word) == 1:
         return True
-    # Two or three capitals are an abbreviation, unless a full stop says that they are initials.
-    return not (word.isupper() and len(word) < 4 and not text.startswith(".", part.end()))
+    return not (word.isupper() and len(word) < shortest and not text.startswith(".", part.end()))
 
 
 def _is_value(text: str, title: re.Match[str], end: int) -> bool:

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -161,26 +162,30 @@ def test_a_diagnosis_as_json_is_the_diagnostician_s(
     labs = tmp_path / "labs.csv"
     labs.write_text("code,value,unit,time\n1988-5,80.5,mg/L,2024-05-01T10:00:00\n1988-5,90,mg/L,\n")
     note = tmp_path / "note.txt"
-    note.write_text("fever and wheeze\n")
+    note.write_text("Quux: fever and wheeze\n")
+    names = tmp_path / "names.txt"
+    names.write_text("Quux^Anna\n\n", encoding="utf-8-sig")
     options = ["--image", str(png), "--note", "indication=cough", "--note", f"history=@{note}", "--age", "50"]
     options += ["--observations", str(labs), "--sex", "F", "--reference-time", "2024-05-01T12:00:00", "--device", "cpu"]
+    options += ["--names", str(names)]
     report = tmp_path / "new" / "report.html"
     assert main(["diagnose", model, *options, "--finding", "effusion", "--report", str(report), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     study = study_from_records(
         [read_image(png.read_bytes())],
-        [{"kind": "indication", "text": "cough"}, {"kind": "history", "text": "fever and wheeze"}],
+        [{"kind": "indication", "text": "cough"}, {"kind": "history", "text": "Quux: fever and wheeze"}],
         [
             {"code": "1988-5", "value": 80.5, "unit": "mg/L", "time": "2024-05-01T10:00:00"},
             {"code": "1988-5", "value": 90.0, "unit": "mg/L"},
         ],
-        {"age": 50, "sex": "F"},
+        {"age": 50, "sex": "F", "names": ["Quux^Anna"]},
         "2024-05-01T12:00:00",
     )
     expected = Diagnostician.load(model, "cpu").explain(study, ["effusion"], "thorough")
     assert answer == json.loads(json.dumps(expected.to_json()))
     assert [one["finding"] for one in answer["explanations"]] == ["effusion"]
     assert report.read_text().startswith("<!doctype html>")
+    assert re.search('<s class="unread"[^>]*>Quux</s>', report.read_text())
 
 
 def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: pytest.CaptureFixture[str]) -> None:

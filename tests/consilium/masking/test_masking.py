@@ -15,7 +15,7 @@ def masked(text, *names):
     ("text", "expected"),
     [
         ("Mrs. Anna Schmidt was seen", "Mrs. [name] was seen"),
-        ("seen by Dr J. Smith today", "seen by [name] today"),
+        ("seen by Dr J. Smith today", "seen by Dr [name] today"),
         ("Dr.Weber and Prof. Dr. med. van der Berg agree", "Dr.[name] and Prof. Dr. med. [name] agree"),
         ("MRN: 00123456, cough", "MRN: [id], cough"),
         ("patient id AB-123456 cough", "patient id [id] cough"),
