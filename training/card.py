@@ -128,7 +128,7 @@ def _masking(recipe: Recipe) -> str:
     return (
         "Notes are masked before they are read, in training as in the service: names that are told or titled, "
         "dates, identifiers, telephone numbers and addresses. On made-up prose .99 of what is to hide goes where the "
-        "names are told, and .5 where they are not, most untold names staying. This lowers a risk; it makes nobody anonymous."
+        "names are told, and .5 where they are not, most untold names staying. It makes nobody anonymous."
     )
 
 
