@@ -121,7 +121,7 @@ def read_records(
     return {
         "notes": [_note(text, number) for number, text in enumerate(notes)],
         "observations": [] if observations is None else _observations(observations),
-        "patient": {"age": age, "sex": sex, "names": [] if names is None else _lines(names)},
+        "patient": {"age": age, "sex": sex, "names": None if names is None else _lines(names)},
         "reference_time": reference_time,
     }
 

@@ -113,10 +113,12 @@ class PatientRecord(Wire):
         description="DICOM Patient's Sex (0010,0040), FHIR administrative gender or HL7 v2, in any case.",
         examples=["F", "female"],
     )
-    names: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=32)] = Field(
-        default=(),
-        description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
-        "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
+    names: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=32)] | None = (
+        Field(
+            default=None,
+            description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
+            "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
+        )
     )
 
 

@@ -409,7 +409,7 @@ def test_a_code_outside_the_table_is_left_out_with_a_warning(tmp_path):
 def test_notes_and_ages_are_deidentified(tmp_path):
     text = "Seen by Dr Miller on 12 March 2020. Cough."
     (record,) = read_manifest(write(tmp_path, {"note_history": text, "age": "97"})).records
-    assert record.notes[0].text == "Seen by [name] on [date]. Cough."
+    assert record.notes[0].text == "Seen by Dr [name] on [date]. Cough."
     assert record.patient.age == 90
 
 
