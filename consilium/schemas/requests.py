@@ -54,6 +54,7 @@ _LONGEST_NUMBER = 64
 Number = Annotated[float | int | str, PlainValidator(_number_or_text, json_schema_input_type=float | str)]
 """Read by `consilium.ingest`, which knows what text is a number."""
 
+ShortName = Annotated[str, StringConstraints(max_length=200)]
 FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -113,12 +114,10 @@ class PatientRecord(Wire):
         description="DICOM Patient's Sex (0010,0040), FHIR administrative gender or HL7 v2, in any case.",
         examples=["F", "female"],
     )
-    names: Annotated[tuple[Annotated[str, StringConstraints(max_length=200)], ...], Field(max_length=32)] | None = (
-        Field(
-            default=None,
-            description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
-            "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
-        )
+    names: Annotated[tuple[ShortName, ...], Field(max_length=32)] | None = Field(
+        default=None,
+        description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
+        "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
     )
 
 
