@@ -161,7 +161,7 @@ def _add_word(parts: _Parts, word: str, *, alone: bool) -> None:
         or (len(folded) == 2 and folded in LISTS["two_letter_words"])
     ):
         parts.beside.update(plain)
-    elif folded in LISTS["sometimes_words"] or folded in LISTS["eponyms"]:
+    elif folded in LISTS["sometimes_words"]:
         parts.sometimes.update(plain)
     else:
         parts.sure.update(plain, {_CONTRACTED.sub(r"\1", folded)} if len(folded) > 4 else ())
@@ -249,9 +249,11 @@ def _name_run(run: list[_Token], parts: _Parts) -> None:
     """What stands in a row with a name, or with the particle that begins one, is of the name."""
     kinds = {token.kind for token in run}
     begins = any(token.kind == "particle" and _folded(token.text) in parts.particles for token in run)
-    if "name" in kinds or (begins and "beside" in kinds):
-        last = max(i for i, token in enumerate(run) if token.kind in ("name", "beside", "initial"))
-        for token in run[: last + 1]:
+    beside = {_folded(token.text) for token in run if token.kind == "beside"}
+    if "name" in kinds or len(beside) > 1 or (begins and beside):
+        places = [i for i, token in enumerate(run) if token.kind in ("name", "beside", "initial")]
+        first = next((i for i, token in enumerate(run) if _folded(token.text) in parts.particles), places[0])
+        for token in run[min(first, places[0]) : places[-1] + 1]:
             token.kind = "name"
 
 
@@ -274,13 +276,13 @@ def _kind(word: str, parts: _Parts) -> str:
         folded = _folded(word)
         return "initial" if word.isupper() and (folded in parts.initials or folded in parts.beside) else ""
     capital = word[0].isupper() or word[0].lower() == word[0].upper()
-    kinds = (_kind_of_form(form, parts, capital=capital) for form in _forms(word))
+    kinds = (_kind_of_form(word, form, parts, capital=capital) for form in _forms(word))
     return next(filter(None, kinds), "")
 
 
-def _kind_of_form(form: str, parts: _Parts, *, capital: bool) -> str:
+def _kind_of_form(word: str, form: str, parts: _Parts, *, capital: bool) -> str:
     if form in parts.sure and (len(form) > 2 or capital):
-        return "name"
+        return "beside" if len(word) == 2 and word.isupper() and word.isascii() else "name"
     if form in parts.sometimes or form in parts.beside:
         kind = "sometimes" if form in parts.sometimes else "beside"
         return kind if capital else ""
