@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from service import garbage
 from service.metrics import Metrics
 from service.model import Model, Role
 
@@ -115,11 +116,13 @@ class LiveModel:
             logger.info("%s: %s version %s", self.role, model.identity.name, model.identity.version)
         if old is not None:
             # Whoever holds it last may be the event loop, which has better things to do.
-            weakref.finalize(old, self._release).atexit = False
+            weakref.finalize(old, self._release, garbage.take_back()).atexit = False
 
-    def _release(self) -> None:
+    def _release(self, was_set_aside: bool) -> None:
         with contextlib.suppress(RuntimeError):  # the service has stopped
             self._loader.submit(_return_memory)
+            if was_set_aside:
+                self._loader.submit(garbage.set_aside, collect=False)
 
 
 def give_way() -> None:

@@ -16,7 +16,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from consilium.environment import provide_account
 from consilium.errors import ConsiliumError
-from service import binding, connections, logs
+from service import binding, connections, garbage, logs
 from service.application import create_app
 from service.auth.door import Door
 from service.auth.guard import Guard, refuse_unguarded
@@ -109,6 +109,7 @@ class Consilium:
             logger.exception("the model could not be made ready")
             binding.give_up(f"{type(error).__name__}: {error}")
         else:
+            await asyncio.to_thread(garbage.set_aside, collect=True)
             self._engine = app.state.engine = engine
 
     async def __is_ready__(self) -> bool:
