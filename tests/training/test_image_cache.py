@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -82,6 +83,25 @@ def test_squares_are_those_of_the_preprocessing(tmp_path: Path, pool: CountingPo
         stand_in = cache.image(decoded.digest)
         assert stand_in.shape == (40, 50)
         assert stand_in.source == "png"
+
+
+def test_decoders_that_are_killed_drop_no_sound_image(tmp_path: Path):
+    paths = write(tmp_path / "in", 12)
+    killed = 0
+
+    def kill() -> None:
+        nonlocal killed
+        if killed < 2:
+            killed += 1
+            for process in multiprocessing.active_children():
+                if process.name == "consilium-decoder":
+                    os.kill(process.pid, signal.SIGKILL)
+
+    with DecodePool(workers=1) as own:
+        filling = open_cache(tmp_path / "cache").fill(paths, own, kill)
+    assert killed == 2
+    assert filling.refused == {}
+    assert filling.digests == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def test_nothing_is_decoded_twice(tmp_path: Path, pool: CountingPool):
