@@ -227,7 +227,7 @@ def test_a_body_in_chunks_of_no_told_length_that_waits_to_be_asked_for_is_taken(
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*head, "", ""]).encode())
         answer = connection.makefile("rb")
-        assert answer.readline() == b"HTTP/1.1 100 \r\n"
+        assert answer.readline() == b"HTTP/1.1 100 Continue\r\n"
         assert answer.readline() == b"\r\n"
         for start in range(0, len(body), 1000):
             chunk = body[start : start + 1000]
