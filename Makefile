@@ -1,5 +1,6 @@
 # make demo   everything from nothing: environment, phantom cohort, training, registry, service, one explained diagnosis
 # make test   everything from nothing: environment, lint, all tests
+# make quick  the unit tests that need no server, browser or training
 #
 # Only Python 3.11 and make are needed. What is made lies in this folder: .venv, var/, mlruns/, dist/.
 
@@ -31,9 +32,11 @@ DEBIAN := chromium dicom3tools dcmtk postgresql
 WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
 SOURCES = $(shell find consilium training service -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
 
+OF_COHORTS = $(addprefix benchmarks/,novelty.py severity.py starving.py)
+
 SBOM = dist/consilium.cdx.json
 
-.PHONY: help install debian demo picture test soak lint format lock audit sbom wheel bento benchmarks clean
+.PHONY: help install debian demo picture test quick soak lint format lock audit sbom wheel bento benchmarks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -73,6 +76,9 @@ picture: $(STAMP) debian  ## docs/report.png, of the report that the demo wrote
 test: $(STAMP) lint debian  ## lint and all tests
 	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" --durations=15 $(ARGS)
 
+quick: $(STAMP)  ## the unit tests that need no server, browser or training
+	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest --quick -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" $(ARGS)
+
 soak: $(STAMP)  ## 10,000 requests while the model moves and the service is killed; REQUESTS=N for fewer
 	@$(INSIDE) OMP_NUM_THREADS=1 python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS))
 
@@ -106,8 +112,10 @@ bento: $(WHEEL)  ## package the service and the wheel for deployment
 	$(BIN)/python scripts/pinned.py serve > dist/requirements.txt
 	@$(INSIDE) bentoml build
 
-benchmarks: $(STAMP)  ## every benchmark, one after the other
-	@for question in benchmarks/[a-z]*.py; do $(INSIDE) python $$question; done
+# Three ask for a cohort of yours, and one of them for a model: they are run by hand.
+benchmarks: $(STAMP)  ## every benchmark that needs no cohort, one after the other; SMOKE=1 for all, as small as can be
+	@for question in $(if $(SMOKE),benchmarks/[a-z]*.py,$(filter-out $(OF_COHORTS),$(wildcard benchmarks/[a-z]*.py))); do \
+	  echo "== $$question"; $(INSIDE) python $$question $(if $(SMOKE),--smoke); done
 
 clean:  ## remove what was made; the environment, the model store, API keys and the record of answers excepted
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from _options import read_options
 
 from training.audit.report import REMARK
 from training.check import check_cohort
@@ -48,14 +52,14 @@ def measure(seed: int, studies: int, size: int, shortcut: float | None) -> dict[
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--studies", type=int, default=800)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--shortcut", type=float)
     parser.add_argument("--out", type=Path, default=Path("var/audit_false_alarms.jsonl"))
-    arguments = parser.parse_args()
+    arguments = read_options(parser, argv, seeds=1, studies=80, size=64, out=Path(os.devnull))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     design = {"studies": arguments.studies, "size": arguments.size, "shortcut": arguments.shortcut}
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []

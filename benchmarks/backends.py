@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from _options import read_options
 from _random_model import model_folder
 from rich.console import Console
 from rich.table import Table
@@ -107,7 +108,7 @@ def begin(folder: Path, backend: Backend, threads: int, seconds: float) -> Measu
     return Measured(diagnostician, verdict(diagnostician), max(rates, key=lambda size: rates[size]))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, help="a model folder; a random DenseNet121 at 224 pixels unless given")
     arguments.add_argument("--cohort", type=Path, help="the cohort that the model was trained on")
@@ -116,7 +117,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    given = arguments.parse_args()
+    given = read_options(arguments, argv, encoder="resnet18", size=64, rounds=1, seconds=0.01)
     with model_folder(given.model, given.encoder, given.size) as folder:
         measured = {backend: begin(folder, backend, given.threads, given.seconds / 2) for backend in Backend}
         items = whole_studies(measured[Backend.EAGER].diagnostician)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from _options import read_options
 from scipy.special import logit
 
 from consilium.calibration import Choice, choose, fit_calibration, fit_calibrator
@@ -156,10 +157,16 @@ def _fit(predictions: Predictions, seed: int, **recipe: Any) -> Any:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repetitions: half a minute")
-    quick = parser.parse_args().quick
+    given = read_options(parser, argv, quick=True)
+    if given.smoke:
+        methods_by_size((100,), 100)
+        error_by_share((0.5,), 1)
+        coverage_by_size((400,), 2)
+        return
+    quick = given.quick
     methods_by_size((100, 500) if quick else (100, 500, 2000, 20000), 1000 if quick else 20000)
     error_by_share((0.5,) if quick else (0.5, 0.3, 0.2), 2 if quick else 6)
     coverage_by_size((400,) if quick else (400, 2000), 20 if quick else 200)

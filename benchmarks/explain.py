@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from _options import read_options
 from _random_model import model_folder, study
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +31,7 @@ def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
     return {name: statistics.median(taken[1:]) for name, taken in seconds.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, help="a model folder; a random DenseNet121 at 224 pixels unless given")
     arguments.add_argument("--encoder", default="densenet121")
@@ -38,7 +39,7 @@ def main() -> None:
     arguments.add_argument("--side", type=int, default=1024, help="pixels of the image sent")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=15)
-    given = arguments.parse_args()
+    given = read_options(arguments, argv, encoder="resnet18", size=64, side=64, rounds=1)
     torch.set_num_threads(given.threads)
     with model_folder(given.model, given.encoder, given.size) as folder:
         diagnostician = Diagnostician.load(folder, "cpu")

@@ -13,10 +13,11 @@ import argparse
 import statistics
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 import numpy as np
+from _options import read_options
 from PIL import Image as PillowImage
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -109,11 +110,11 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--size", type=int, default=2048)
     arguments.add_argument("--rounds", type=int, default=15)
-    options = arguments.parse_args()
+    options = read_options(arguments, argv, size=64, rounds=1)
     table = Table("encoding", "bytes", "bare ms", "read ms", "pool ms", "read / bare", "pool / bare")
     with DecodePool(1) as pool:
         for name, (data, bare) in cases(options.size).items():

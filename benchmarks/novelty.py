@@ -9,11 +9,13 @@ score that ships, with the statistics of words and values beside the features.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from _options import read_options
+from _trained import trained_model
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
@@ -33,7 +35,6 @@ from training.strange.evaluation import make_strange
 from training.strange.renderer import PhantomRenderer
 
 Distance = Callable[[np.ndarray], np.ndarray]
-LEAST_OF_A_CLASS = 30
 
 
 def mahalanobis(features: np.ndarray) -> Distance:
@@ -41,9 +42,9 @@ def mahalanobis(features: np.ndarray) -> Distance:
     return lambda asked: gaussian.distance(torch.from_numpy(asked)).numpy()
 
 
-def relative_mahalanobis(features: np.ndarray, labels: np.ndarray) -> Distance:
+def relative_mahalanobis(features: np.ndarray, labels: np.ndarray, least: int) -> Distance:
     classes = np.nan_to_num(labels) @ (2 ** np.arange(labels.shape[1]))
-    kept = [name for name in np.unique(classes) if (classes == name).sum() >= LEAST_OF_A_CLASS]
+    kept = [name for name in np.unique(classes) if (classes == name).sum() >= least]
     means = {name: features[classes == name].mean(axis=0) for name in kept}
     within = np.concatenate([features[classes == name] - means[name] for name in kept])
     shared, everything = Gaussian.fit(torch.from_numpy(within)), mahalanobis(features)
@@ -65,29 +66,33 @@ def nearest(features: np.ndarray, k: int) -> Distance:
     return distance
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("model", help="a model folder or models:/ URI, with a detector")
-    arguments.add_argument("cohort", type=Path, help="the cohort that it was trained on, with a test split")
+    arguments.add_argument("model", nargs="?", help="a model folder or models:/ URI, with a detector")
+    arguments.add_argument("cohort", nargs="?", type=Path, help="the cohort that it was trained on, with a test split")
     arguments.add_argument("--studies", type=int, default=200)
+    arguments.add_argument("--least", type=int, default=30, help="studies of a class, for the relative distance")
     arguments.add_argument("--k", type=int, default=10)
-    given = arguments.parse_args()
+    given = read_options(arguments, argv, studies=8, k=2, least=2)
     limit_threads()
-    artifact = load_artifact(resolve(given.model).folder)
+    with trained_model(given.model, given.cohort, smoke=given.smoke) as (model, cohort):
+        compare(model, cohort, given.studies, given.k, given.least)
+
+
+def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
+    artifact = load_artifact(resolve(source).folder)
     model, preprocessing, recipe, detector = artifact.model, artifact.preprocessing, artifact.recipe, artifact.novelty
     assert detector is not None, "this model was trained without novelty"
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(
-        chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
-    )
+    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
     cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images")
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     seen = predict(model, preprocessing, cached, parts["train"], recipe)
-    dataset = StudyDataset(cached, preprocessing, parts["test"][: given.studies])
+    dataset = StudyDataset(cached, preprocessing, parts["test"][:studies])
     items = [dataset[position][0] for position in range(len(dataset))]
     renderer = PhantomRenderer.of(cohort.root) if chosen.kind == "phantom" else None
-    cases = [Case(cohort.records[row], cached.studies[row], renderer) for row in dataset.rows]
+    cases = [Case(cohort.records[row], cached.studies[row], renderer, cohort.variables) for row in dataset.rows]
 
     def inputs(studies: list[Prepared]) -> Inputs:
         found = []
@@ -103,10 +108,10 @@ def main() -> None:
         known = ~np.isnan(features).any(axis=1)
         ways[modality.value] = {
             "Mahalanobis": mahalanobis(features[known]),
-            "relative": relative_mahalanobis(features[known], seen.labels[known]),
-            f"{given.k} nearest": nearest(features[known], given.k),
+            "relative": relative_mahalanobis(features[known], seen.labels[known], least),
+            f"{k} nearest": nearest(features[known], k),
         }
-    columns = ("Mahalanobis", "relative", f"{given.k} nearest", "as shipped")
+    columns = ("Mahalanobis", "relative", f"{k} nearest", "as shipped")
     table = Table("kind", "distance", "n", *columns, title=f"{recipe.name}: AUROC")
     rng = np.random.default_rng(recipe.seed)
     for kind in KINDS:

@@ -40,6 +40,7 @@ from typing import Any
 import _null
 import httpx
 import torch
+from _options import read_options
 from _peers import BATCH, MODEL, PORT
 from _random_model import model_folder, study
 from PIL import Image as Picture
@@ -363,7 +364,7 @@ def tell_null(given: argparse.Namespace, sent: Sequence[Sent]) -> None:
     Console(width=140).print(_null.report(measured))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", type=Path, help="a model folder; a random DenseNet121 at 224 pixels unless given")
     arguments.add_argument("--encoder", default="densenet121")
@@ -377,7 +378,8 @@ def main() -> None:
     arguments.add_argument("--null", action="store_true", help="a model that answers at once: CPU time of the rest")
     arguments.add_argument("--decoders", type=int, nargs="+", default=[1, 2], help="numbers of decoders, for --null")
     arguments.add_argument("--requests", type=int, default=300, help="of each measurement, for --null")
-    given = arguments.parse_args()
+    small = {"encoder": "resnet18", "size": 64, "side": 64, "dicom": 64}
+    given = read_options(arguments, argv, **small, rounds=1, seconds=0.1, requests=8, decoders=[1], null=True)
     torch.set_num_threads(given.threads)
     sent = kinds(given.side, given.dicom)
     if given.null:

@@ -13,9 +13,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
+from _options import read_options
+from _public import write_public
+from _trained import stay_in
 
 from consilium.calibration import patient_bootstrap
 from training.cohorts import load_cohort
@@ -35,6 +39,12 @@ REPLICATES = 1000
 SEED = 0
 _LEAST = 10
 """Of each class: fewer studies of a source get no figure."""
+
+_SMALL = (
+    *("training.epochs=1", "training.batch_size=8", "image.size=64", "image.width=8", "text.width=32"),
+    *("evaluation.folds=2", "evaluation.bootstrap=20", "evaluation.audit=false", "evaluation.baselines=true"),
+)
+"""Settings of a training that only has to run."""
 
 Rows = dict[str, npt.NDArray]
 
@@ -187,26 +197,38 @@ Images taken in intensive care or under a tube show the outcome itself; here the
 (`cohort.strict`)."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cohort", type=Path)
+    parser.add_argument("cohort", nargs="?", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/severity.md"))
     parser.add_argument("--set", dest="settings", action="append", default=[], help="key of the recipe; repeatable")
-    options = parser.parse_args()
+    options = read_options(parser, argv, settings=_SMALL)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run: Callable[..., Evaluation] = lambda name, *settings: _trained(  # noqa: E731
-        options.cohort, name, [*settings, *options.settings]
-    )
-    fusions = {name: run(name, f"fusion.name={name}", f"evaluation.audit={name == FIRST}") for name in FUSIONS}
+    if options.smoke:
+        with TemporaryDirectory(prefix="consilium-benchmark-") as folder:
+            stay_in(folder)
+            write_public(Path(folder) / "cohort")
+            print(judge(Path(folder) / "cohort", FUSIONS[:1], options.settings))
+        return
+    if options.cohort is None:
+        parser.error("COHORT must be given, or --smoke")
+    page = judge(options.cohort, FUSIONS, options.settings)
+    options.out.write_text(page, encoding="utf-8")
+    print(page)
+
+
+def judge(root: Path, fusions: Sequence[str], settings: Sequence[str]) -> str:
+    """Train all that is judged, and give the page."""
+    run: Callable[..., Evaluation] = lambda name, *own: _trained(root, name, [*own, *settings])  # noqa: E731
+    found = {name: run(name, f"fusion.name={name}", f"evaluation.audit={name == FIRST}") for name in fusions}
     sources = run(
         "sources", f"fusion.name={FIRST}", "evaluation.protocol=leave_one_source_out", "evaluation.audit=false"
     )
     careful = run("strict", f"fusion.name={FIRST}", "cohort.strict=true", "evaluation.audit=false")
-    cohort, strict = (load_cohort("covid-chestxray", options.cohort, "severity", True, s) for s in (False, True))
-    ordinary = Judged.of(fusions[FIRST], {name: fusions[name] for name in FUSIONS[1:]})
+    cohort, strict = (load_cohort("covid-chestxray", root, "severity", True, s) for s in (False, True))
+    ordinary = Judged.of(found[FIRST], {name: found[name] for name in fusions[1:]})
     lines = _page(cohort, strict, ordinary, Judged.of(sources, {}), Judged.of(careful, {}))
-    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(options.out.read_text(encoding="utf-8"))
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,11 +22,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from _options import read_options
+from _trained import phantom
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -187,26 +190,30 @@ def cross(lines: pd.DataFrame, figure: str, title: str, sign: str = "") -> Table
     return table
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("cohort", type=Path)
-    arguments.add_argument("--out", type=Path, required=True)
+    arguments.add_argument("cohort", nargs="?", type=Path)
+    arguments.add_argument("--out", type=Path)
     arguments.add_argument("--recipe", default="phantom-demo")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments.add_argument("--seeds", type=int, default=1)
-    given = arguments.parse_args()
+    small = ["training.epochs=1", "evaluation.bootstrap=20"]
+    given = read_options(arguments, argv, recipe="phantom-tiny", set=small)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe = find_recipe(given.recipe, given.set)
+    with phantom(given.cohort, smoke=given.smoke) as root, TemporaryDirectory() as room:
+        study_variants(recipe, root, given.out or Path(room), given.seeds)
+
+
+def study_variants(recipe: Recipe, root: Path, out: Path, seeds: int) -> None:
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(
-        chosen.kind, given.cohort, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
-    )
-    cached = cache_cohort(cohort, recipe, given.out / "cache")
-    study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), given.out)
-    found = contenders(study, given.seeds)
-    oracle = load_oracle(given.cohort) if chosen.kind == "phantom" else None
+    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    cached = cache_cohort(cohort, recipe, out / "cache")
+    study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), out)
+    found = contenders(study, seeds)
+    oracle = load_oracle(root) if chosen.kind == "phantom" else None
     judged = bench(study, study.trained(REFERENCE, 0).test, oracle)
     measurements = measure(judged, found)
     tables = {
@@ -214,7 +221,7 @@ def main() -> None:
         "differences": difference_table(measurements, [REFERENCE]),
     }
     for name, table in tables.items():
-        table.to_csv(given.out / f"{name}.csv", index=False)
+        table.to_csv(out / f"{name}.csv", index=False)
     Console().print(*show(tables), sep="\n")
 
 

@@ -19,13 +19,14 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import lightning
 import numpy as np
 import torch
+from _options import read_options
 from rich.console import Console
 from rich.table import Table
 
@@ -94,9 +95,9 @@ def timed(way: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def measure(recipe: Recipe, folder: Path, studies: int, rounds: int) -> dict[str, float]:
+def measure(recipe: Recipe, folder: Path, studies: int, size: int, rounds: int) -> dict[str, float]:
     """Median seconds of each way, after one round that is not counted."""
-    write_phantom(folder / "phantom", studies, seed=1, size=256, splits=None)
+    write_phantom(folder / "phantom", studies, seed=1, size=size, workers=1, splits=None)
     cohort = load_cohort("phantom", folder / "phantom")
     cached = cache_cohort(cohort, recipe, folder / "cache")
     preprocessing = Preprocessing.fit(recipe, cached.studies)
@@ -107,7 +108,7 @@ def measure(recipe: Recipe, folder: Path, studies: int, rounds: int) -> dict[str
     tracked = TrackedRun.start(recipe)
 
     def fresh() -> TrainingModule:
-        return TrainingModule(copy.deepcopy(model), recipe, cohort.findings, "benchmark")
+        return TrainingModule(copy.deepcopy(model), recipe, cohort.findings, "benchmark", preprocessing.tokenizer)
 
     ways: dict[str, Callable[[], float]] = {
         "tensors in memory": lambda: timed(lambda: bare(fresh(), recipe, in_memory)),
@@ -124,14 +125,15 @@ def measure(recipe: Recipe, folder: Path, studies: int, rounds: int) -> dict[str
     return {name: statistics.median(taken[1:]) / len(in_memory) for name, taken in seconds.items()}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--recipe", default="phantom-demo")
     arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments.add_argument("--studies", type=int, default=320)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=5)
-    given = arguments.parse_args()
+    arguments.add_argument("--size", type=int, default=256, help="pixels of the phantoms")
+    given = read_options(arguments, argv, recipe="phantom-tiny", studies=32, rounds=1, size=64)
     torch.set_num_threads(given.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     recipe = find_recipe(given.recipe, given.set)
@@ -139,7 +141,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         # A store of its own: a benchmark is no training.
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        seconds = measure(recipe, Path(folder), given.studies, given.rounds)
+        seconds = measure(recipe, Path(folder), given.studies, given.size, given.rounds)
     title = (
         f"{' '.join([given.recipe, *given.set])}, batches of {recipe.training.batch_size}, {given.threads} thread(s)"
     )

@@ -42,6 +42,49 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+NOT_QUICK = (
+    "tests/integration",
+    "tests/soak",
+    "tests/test_benchmarks.py",
+    "tests/consilium/backends",
+    "tests/consilium/ingest/test_against_dcmtk.py",
+    "tests/consilium/test_cli.py",
+    "tests/consilium/test_pyfunc.py",
+    "tests/service/test_alias.py",
+    "tests/service/test_bento.py",
+    "tests/service/test_live_model.py",
+    "tests/training/compare_fusions",
+    "tests/training/strange",
+    "tests/training/test_averaging.py",
+    "tests/training/test_card.py",
+    "tests/training/test_check.py",
+    "tests/training/test_compare.py",
+    "tests/training/test_datamodule.py",
+    "tests/training/test_distributed.py",
+    "tests/training/test_evaluate.py",
+    "tests/training/test_evaluate_model.py",
+    "tests/training/test_faithfulness.py",
+    "tests/training/test_fit.py",
+    "tests/training/test_lightning_module.py",
+    "tests/training/test_references.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_run.py",
+    "tests/training/test_sweep.py",
+    "tests/training/test_teachers.py",
+)
+"""What needs a server, a browser, another program or a training, or takes long: left out by ``--quick``."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="only what needs no server, browser or training")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """None: as ever."""
+    left_out = config.getoption("--quick") and any(collection_path == ROOT / place for place in NOT_QUICK)
+    return True if left_out else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tracking_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An MLflow store of this worker's own, so that no test writes into the user's."""

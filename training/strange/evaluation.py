@@ -132,7 +132,9 @@ def _kind_lines(
     """The lines of `kind`, from the studies that are `able` [N] to be changed so."""
     recipe, rate = bench.recipe, bench.recipe.refer.novelty
     assert rate is not None
-    changed = [_prepared(bench, kind, cases[row], items[row], rng) for row in np.flatnonzero(able).tolist()]
+    changed = [
+        make_strange(bench.preprocessing, kind, cases[row], items[row], rng) for row in np.flatnonzero(able).tolist()
+    ]
     scores = bench.scores(changed)
     patients = np.array([case.record.patient_id for case in cases])[able]
     weights = patient_bootstrap(np.tile(patients, 2), recipe.evaluation.bootstrap, recipe.seed)
@@ -150,11 +152,13 @@ def _kind_lines(
     return lines
 
 
-def _prepared(bench: _Bench, kind: Kind, case: Case, item: Prepared, rng: np.random.Generator) -> Prepared | None:
+def make_strange(
+    preprocessing: Preprocessing, kind: Kind, case: Case, item: Prepared, rng: np.random.Generator
+) -> Prepared | None:
     """The strange study as the model reads it; None where its modality has nothing left to read."""
     images = None if kind.modality is Modality.IMAGE else list(item.images)
     try:
-        prepared = bench.preprocessing.prepare(kind.change(case, rng), images=images)
+        prepared = preprocessing.prepare(kind.change(case, rng), images=images)
     except InputError:
         return None
     return prepared if kind.modality in prepared.present else None
