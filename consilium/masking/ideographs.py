@@ -93,7 +93,7 @@ class Phrases:
                 start, end = places[at], places[at + len(phrase) - 1] + 1
                 if end - start <= 2 * len(phrase) + 2 and self._stands(text, phrase, start, end):
                     yield start, end
-                at = flat.find(phrase, at + 1)
+                at = flat.find(phrase, at + len(phrase))
 
     def _stands(self, text: str, phrase: str, start: int, end: int) -> bool:
         if phrase in self.anywhere:

@@ -303,9 +303,7 @@ def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
         return False
     if _stem(form) in parts.stems:
         return True
-    return form[0].isascii() and any(
-        form.startswith(stem) and len(form) - len(stem) <= _LONGEST_ENDING for stem in parts.stems
-    )
+    return form[0].isascii() and any(form[:-cut] in parts.stems for cut in range(1, _LONGEST_ENDING + 1))
 
 
 def _stands_as_name(text: str, token: _Token, initials: set[str]) -> bool:
@@ -325,6 +323,10 @@ def _is_gap(text: str, one: _Token, other: _Token) -> bool:
     return bool(_GAP.fullmatch(gap))
 
 
+_SPREAD = re.compile(r"[^\W_](?:[-./_ ]?[^\W_])*")
+"""An identifier with at most a sign between two of its letters and digits."""
+
+
 def _identifiers(text: str, identifiers: set[str]) -> Iterator[tuple[int, int]]:
     if not identifiers:
         return
@@ -335,11 +337,8 @@ def _identifiers(text: str, identifiers: set[str]) -> Iterator[tuple[int, int]]:
     for identifier in identifiers:
         at = flat.find(identifier)
         while at >= 0:
-            inside = places[at : at + len(identifier)]
-            start, end = inside[0], inside[-1] + 1
-            if _whole(text, start, end) and all(
-                b - a <= 2 and text[a + 1 : b] in ("", "-", " ", "/", "_", ".") for a, b in pairwise(inside)
-            ):
+            start, end = places[at], places[at + len(identifier) - 1] + 1
+            if _whole(text, start, end) and _SPREAD.fullmatch(text, start, end):
                 yield start, end
             at = flat.find(identifier, at + 1)
 

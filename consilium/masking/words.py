@@ -21,6 +21,8 @@ _QUANTITY = re.compile(
     r"tit(?:er|re)s?|value|values|wert|werte|ferritin|(?:nt[ -]?pro)?bnp|d[ -]?dimers?|troponin\w*|tnt|tni|hs-\w+|"
     r"ck|ck-mb|ldh|ast|alt|ggt|gamma-gt|amylase|lipase|psa|hcg|cea|afp|ca\s?\d{2,3}-?\d?|dose|dosis|units|score|index|total|approx|about|around|approximately|"
     r"circa|ca\.|creatinin\w*|kreatinin\w*|myoglobin|tsh|vitamin|igg|ige|iga|igm|alp|bilirubin|urea|glucose|crp|pct|"
+    r"sodium|natrium|potassium|kalium|(?:ca|k)lzium|calcium|chloride?|magnesium|phosphate?|lactate?|laktat|h(?:a?em|äm)oglobin\w*|hb|hgb|"
+    r"cholesterol|triglycerides?|albumin\w*|protein|b(?:eta)?-?hcg|cd4|il-?6|interleukin\w*|iron|insulin|cortisol|ammonia|"
     r"procalcitonin|measured|volume|cells|zellen|copies|viral|rna|dna|heparin|penicillin|penicillin-g|colistin)\b)"
     r"[^\w.;!?\n]{0,3}(?:(?:count|level|was|were|is|are|of|at|to|from|rose|fell|now|war|bei|von|auf|ist|betrug|today|heute|approx|about|"
     r"currently|up|down|only|still|zahl|anzahl|increased|decreased|dropped|with|mit|a|the|[=<>≤≥:~])[^\w.;!?\n]{1,3}){0,4}$",

@@ -33,13 +33,13 @@ def test_the_corpus_is_as_wide_as_it_says():
     assert len({name(rng, locale)[0] for locale in LOCALES for _ in range(10)}) > 100
 
 
-@pytest.mark.parametrize("half", [DEVELOPMENT, TEST])
-def test_what_is_planted_goes(half):
-    told = recall(planted_sentences(half, 2000, 1), told=True)
+@pytest.mark.parametrize(("half", "sentences"), [(DEVELOPMENT, 500), (TEST, 2000)])
+def test_what_is_planted_goes(half, sentences):
+    told = recall(planted_sentences(half, sentences, 1), told=True)
     shown = "\n".join(map(str, told.missed[:40]))
     assert told.share >= 0.99, shown
     for kind, planted in told.planted.items():
-        assert told.found[kind] / planted >= 0.95, f"{kind}\n{shown}"
+        assert told.found[kind] / planted >= 0.9, f"{kind}\n{shown}"
 
 
 def test_names_that_nobody_tells_are_found_by_half_and_the_rest_as_well():
@@ -50,8 +50,8 @@ def test_names_that_nobody_tells_are_found_by_half_and_the_rest_as_well():
     assert untold.share >= 0.5
 
 
-@pytest.mark.parametrize("half", [DEVELOPMENT, TEST])
-def test_prose_without_anything_to_hide_stays(half):
-    words, masked = masked_words(clean_sentences(half, 5000, 1))
-    assert words > 25_000
+@pytest.mark.parametrize(("half", "sentences"), [(DEVELOPMENT, 1000), (TEST, 5000)])
+def test_prose_without_anything_to_hide_stays(half, sentences):
+    words, masked = masked_words(clean_sentences(half, sentences, 1))
+    assert words > 8 * sentences
     assert len(masked) <= words / 1000, masked[:40]

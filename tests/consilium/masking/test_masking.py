@@ -289,3 +289,11 @@ def test_hostile_notes_take_bounded_time(piece):
 
     # A quadratic rule takes minutes for 20,000 characters; the slowest of these takes a second.
     assert seconds(20_000) < 8
+
+
+@pytest.mark.parametrize("piece", ["山", "1", "aska ", "Ab ", "김"])
+def test_hostile_names_take_bounded_time(piece):
+    names = [f"{(piece * 200)[: 200 - i]}" for i in range(32)] + [f"{piece * i}^{piece}" for i in range(2, 32)]
+    began = time.process_time()
+    mask_text((piece * 20_000)[:20_000], names)
+    assert time.process_time() - began < 8
