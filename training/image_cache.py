@@ -169,7 +169,7 @@ class ImageCache:
         return squares[row] if fits and row < len(squares) else None
 
     def _add_rows(self, rows: Mapping[str, dict[str, Any]]) -> None:
-        known = self._rows | rows
+        known = {**self._rows, **rows}
         replace_json(self._index, {"format": _FORMAT, "images": known})
         self._rows = known
         for row in rows.values():
