@@ -108,7 +108,7 @@ class TrainingModule(lightning.LightningModule):
         values = mean_over_processes(torch.stack([*losses.terms.values(), losses.total]).detach())
         names = [f"train_{name}" for name in (*losses.terms, "total")]
         figures = dict(zip(names, values.unbind(), strict=True))
-        self.log("train_total", figures.pop("train_total"), batch_size=len(batch), prog_bar=True)
+        self.log_dict({"train_total": figures.pop("train_total")}, batch_size=len(batch), prog_bar=True)
         self.log_dict(figures, batch_size=len(batch))
         return losses.total
 
@@ -169,7 +169,7 @@ class TrainingModule(lightning.LightningModule):
         # The same in every process already; Lightning would warn of one that is not told so.
         mean = torch.stack(list(losses.values())).mean()
         self.log_dict(losses, sync_dist=True)
-        self.log(VALIDATION_LOSS, mean, sync_dist=True, prog_bar=True)
+        self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
