@@ -21,6 +21,7 @@ from consilium.errors import InputError
 
 OLDEST_AGE = 130
 """Years; beyond them an age is a mistake."""
+_FEW = 1000
 _YEARS_APART = 2.0
 """Ages that differ by as much contradict each other."""
 
@@ -152,6 +153,13 @@ class Image:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+
+def is_constant(pixels: npt.NDArray[np.uint16]) -> bool:
+    """Whether every pixel is alike. A few settle it for nearly every picture, without a pass over all of them."""
+    flat = pixels.reshape(-1)
+    few = flat[:: max(1, len(flat) // _FEW)]
+    return bool(few.min() == few.max() and flat.min() == flat.max())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 
 from pydicom import uid
@@ -92,7 +93,7 @@ def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT
         is_implicit_VR=transfer_syntax == uid.ImplicitVRLittleEndian,
         is_little_endian=transfer_syntax != uid.ExplicitVRBigEndian,
         stop_when=at_native_pixel_data,
-        specific_tags=[tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None],
+        specific_tags=list(_tags(tuple(keywords))),
     )
     if not native:
         compressed = dataset.get("PixelData") or b""
@@ -104,6 +105,11 @@ def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT
     if len(value) != length:
         raise UnreadableImage("PixelData", f"{len(value)} bytes", f"must be {length} bytes, as it declares")
     return DicomFile(dataset, transfer_syntax, value, vr)
+
+
+@cache
+def _tags(keywords: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
 def _start(data: bytes) -> int:

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from consilium.errors import UnreadableImage, UnsupportedMedia
 from consilium.ingest.dicom_elements import decimal, decimals, text, whole_number
 from consilium.ingest.dicom_pixels import PixelFormat
+from consilium.study import is_constant
 
 Floats = npt.NDArray[np.float64]
 Display = npt.NDArray[np.uint16]
@@ -81,7 +82,7 @@ def _grey(
     table = np.rint(shown * _WHITE).astype(np.uint16)
     table[padding] = 0
     display = _looked_up(table, words)
-    if display.min() == display.max():
+    if is_constant(display):
         _refuse_if_hidden(words, quantities, padding, dataset)
     return display, warnings
 
@@ -89,6 +90,13 @@ def _grey(
 def _domain(pixels: PixelFormat) -> npt.NDArray[Any]:
     """Every word there can be."""
     return np.arange(2**pixels.bits_allocated, dtype=f"u{pixels.bits_allocated // 8}")
+
+
+def _counts(words: npt.NDArray[Any], values: int) -> npt.NDArray[np.int64]:
+    """How often each of so many values occurs; in pieces, because `bincount` widens what it counts."""
+    flat = np.ascontiguousarray(words).reshape(-1)
+    pieces = (flat[start : start + _CHUNK] for start in range(0, len(flat), _CHUNK))
+    return sum((np.bincount(piece, minlength=values) for piece in pieces), np.zeros(values, np.int64))
 
 
 def _looked_up(table: Display, words: npt.NDArray[Any]) -> Display:
@@ -180,7 +188,7 @@ def _window(quantities: Floats, center: float, width: float, function: str) -> F
 
 def _full_range(quantities: Floats, words: npt.NDArray[Any], padding: npt.NDArray[np.bool_]) -> Floats:
     """Display fraction over the range that the image uses, without its padding and its rarest extremes."""
-    counts = np.bincount(words.reshape(-1), minlength=len(quantities))
+    counts = _counts(words, len(quantities))
     counts[padding] = 0
     used = np.flatnonzero(counts)
     if not len(used):

@@ -14,7 +14,7 @@ from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
 from consilium.ingest.time_zone import TimeZone, site_zone
 from consilium.ingest.times import images_in_zone, read_time
-from consilium.study import Image, Patient, Study, ViewPosition
+from consilium.study import Image, Patient, Study, ViewPosition, is_constant
 from consilium.variables import BUILT_IN, VariableTable
 
 MOST_NAMES, LONGEST_NAME = 32, 200
@@ -118,7 +118,7 @@ def _image_warnings(images: Sequence[Image]) -> list[str]:
             warnings.append(f"images[{i}]: view position unknown")
         if image.burned_in:
             warnings.append(f"images[{i}]: the file says that text is burned into the image")
-        if image.pixels.min() == image.pixels.max():
+        if is_constant(image.pixels):
             warnings.append(f"images[{i}]: the image is blank")
         warnings += [f"images[{i}].{warning}" for warning in image.warnings]
         if image.digest in seen:

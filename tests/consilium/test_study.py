@@ -13,6 +13,7 @@ from consilium.study import (
     Sex,
     Study,
     Window,
+    is_constant,
     nonempty_subsets,
     subset_key,
 )
@@ -109,3 +110,11 @@ def test_files_that_contradict_the_record_or_each_other_are_named() -> None:
     )
     assert Study(images=(woman, _of(36, Sex.FEMALE)), patient=Patient(37.9)).contradictions == ()
     assert Study(images=(woman,)).contradictions == ()
+
+
+def test_one_pixel_of_another_grey_is_enough() -> None:
+    pixels = np.full((300, 400), 7, np.uint16)
+    assert is_constant(pixels)
+    pixels[123, 45] = 8
+    assert not is_constant(pixels)
+    assert is_constant(pixels[:1, :1])
