@@ -295,7 +295,7 @@ def test_a_failed_save_leaves_nothing(trained: Artifact, tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(artifact, "_describe", full)
+    monkeypatch.setattr(artifact, "describe", full)
     with pytest.raises(OSError, match="no space"):
         save_artifact(tmp_path / "model", trained)
     assert list(tmp_path.iterdir()) == []
