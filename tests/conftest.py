@@ -50,6 +50,8 @@ NOT_QUICK = (
     "tests/consilium/ingest/test_against_dcmtk.py",
     "tests/consilium/test_cli.py",
     "tests/consilium/test_pyfunc.py",
+    "tests/service/jobs",
+    "tests/service/record",
     "tests/service/test_alias.py",
     "tests/service/test_bento.py",
     "tests/service/test_live_model.py",
