@@ -62,7 +62,11 @@ def _from_json(data: Mapping[str, Any]) -> Variable:
     given |= {name: None if given[name] is None else tuple(given[name]) for name in _INTERVALS}
     given |= {name: tuple(given[name]) for name in _LISTS}
     return Variable(
-        **{**given, "kind": Kind(given["kind"]), "codes": tuple(Code(**code) for code in given["codes"])},
+        **{**given, "kind": Kind(given["kind"]), "codes": tuple(_code(code) for code in given["codes"])},
         plausible_low=-math.inf if low is None else low,
         plausible_high=math.inf if high is None else high,
     )
+
+
+def _code(data: Mapping[str, Any]) -> Code:
+    return Code(**{**data, "equations": tuple((unit, *line) for unit, *line in data["equations"])})

@@ -64,6 +64,9 @@ class Code:
         LOINC long common name.
     system : str
         ``LOINC`` or ``local``.
+    equations : tuple of (str, float, float)
+        Units whose values are no multiple of the variable's: unit, slope, intercept. HbA1c in mmol/mol (IFCC) is not a
+        tenth of HbA1c in percent (NGSP).
     """
 
     code: str
@@ -74,6 +77,7 @@ class Code:
     factor: float = 1.0
     long_name: str = ""
     system: str = LOINC
+    equations: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +106,16 @@ class Variable:
         Reference interval by sex, where it differs.
     plausible_low, plausible_high : float
         A living patient's value lies within, in `unit`.
+    may_be_zero : bool
+        Whether 0 is plausible, too, though `plausible_low` is above it: none was found.
+    slips_untold : str
+        Why not every slip by a factor of 1000 leaves the plausible limits; empty where every one does.
     log_scale : bool
         Spread over decades: models see its logarithm.
     molar_mass : float or None
         g/mol, where mass and substance concentrations are both in use. Haemoglobin as monomer, as laboratories count.
+    charge : int or None
+        Elementary charges per molecule, where equivalents are in use as well as moles: 2 for calcium.
     codes : tuple of Code
         Accepted codes; the first is the commonest.
     """
@@ -122,8 +132,11 @@ class Variable:
     male: Interval | None = None
     plausible_low: float = -math.inf
     plausible_high: float = math.inf
+    may_be_zero: bool = False
+    slips_untold: str = ""
     log_scale: bool = False
     molar_mass: float | None = None
+    charge: int | None = None
     codes: tuple[Code, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,7 +160,7 @@ class Variable:
 
     def is_plausible(self, value: float) -> bool:
         """Whether a living patient can have this value, in `unit`."""
-        return self.plausible_low <= value <= self.plausible_high
+        return self.plausible_low <= value <= self.plausible_high or (self.may_be_zero and value == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +223,8 @@ class VariableTable(Mapping[str, Variable]):
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(files("consilium").joinpath(name).read_text(encoding="utf-8").splitlines()))
+    lines = files("consilium").joinpath(name).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def _number(cell: str) -> float | None:
@@ -221,6 +235,16 @@ def _interval(low: str, high: str) -> Interval | None:
     return (float(low), float(high)) if low and high else None
 
 
+def _names(cell: str) -> tuple[str, ...]:
+    return tuple(cell.split("|")) if cell else ()
+
+
+def _equations(cell: str) -> tuple[tuple[str, float, float], ...]:
+    """``mmol/mol=0.09148:2.152``: unit, slope and intercept."""
+    parts = [part.replace("=", ":").split(":") for part in _names(cell)]
+    return tuple((unit, float(slope), float(intercept)) for unit, slope, intercept in parts)
+
+
 def _read_codes(molar_masses: Mapping[str, float | None]) -> list[Code]:
     return [
         Code(
@@ -229,34 +253,47 @@ def _read_codes(molar_masses: Mapping[str, float | None]) -> list[Code]:
             row["property"],
             row["unit"],
             _number(row["molar_mass"]) or molar_masses[row["variable"]],
-            float(row["factor"]),
+            float(row["factor"] or 1),
             row["long_name"],
+            equations=_equations(row["equations"]),
         )
         for row in _rows("loinc.csv")
     ]
 
 
+def _read_variable(row: Mapping[str, str], codes: Iterable[Code]) -> Variable:
+    return Variable(
+        name=row["name"],
+        display=row["display"],
+        kind=Kind(row["kind"]),
+        unit=row["unit"],
+        categories=_names(row["categories"]),
+        ordered=row["ordered"] == "1",
+        normal_categories=_names(row["normal_categories"]),
+        reference=_interval(row["low"], row["high"]),
+        female=_interval(row["female_low"], row["female_high"]),
+        male=_interval(row["male_low"], row["male_high"]),
+        plausible_low=_limit(row["plausible_low"], -math.inf),
+        plausible_high=_limit(row["plausible_high"], math.inf),
+        may_be_zero=row["may_be_zero"] == "1",
+        slips_untold=row["slips_untold"],
+        log_scale=row["log_scale"] == "1",
+        molar_mass=_number(row["molar_mass"]),
+        charge=int(row["charge"]) if row["charge"] else None,
+        codes=tuple(codes),
+    )
+
+
+def _limit(cell: str, none: float) -> float:
+    return float(cell) if cell else none
+
+
 def _read_built_in() -> VariableTable:
     rows = _rows("variables.csv")
-    codes = _read_codes({row["name"]: _number(row["molar_mass"]) for row in rows})
-    return VariableTable(
-        tuple(
-            Variable(
-                name=row["name"],
-                display=row["display"],
-                unit=row["unit"],
-                reference=_interval(row["low"], row["high"]),
-                female=_interval(row["female_low"], row["female_high"]),
-                male=_interval(row["male_low"], row["male_high"]),
-                plausible_low=float(row["plausible_low"]),
-                plausible_high=float(row["plausible_high"]),
-                log_scale=row["log_scale"] == "1",
-                molar_mass=_number(row["molar_mass"]),
-                codes=tuple(code for code in codes if code.variable == row["name"]),
-            )
-            for row in rows
-        )
-    )
+    codes: dict[str, list[Code]] = {row["name"]: [] for row in rows}
+    for code in _read_codes({row["name"]: _number(row["molar_mass"]) for row in rows}):
+        codes[code.variable].append(code)
+    return VariableTable(tuple(_read_variable(row, codes[row["name"]]) for row in rows))
 
 
 BUILT_IN: VariableTable = _read_built_in()

@@ -25,6 +25,15 @@ _UNITS = {
     "ug/L": "µg/L",
     "10*9/L": "10⁹/L",
     "ng/mL{FEU}": "ng/mL FEU",
+    "10*12/L": "10¹²/L",
+    "1": "",
+    "[IU]/L": "IU/L",
+    "m[IU]/L": "mIU/L",
+    "cm[H2O]": "cmH₂O",
+    "mL/min/{1.73_m2}": "mL/min/1.73 m²",
+    "mosm/kg": "mOsm/kg",
+    "/[HPF]": "per field",
+    "kg/m2": "kg/m²",
 }
 """Units that UCUM writes otherwise than a laboratory's sheet does."""
 _AUDITS = {

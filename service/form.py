@@ -35,12 +35,9 @@ _LONGEST_PREAMBLE = 4096
 _IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Form:
-    """One request's parts. `request` is the JSON as received; an absent one is an empty object.
-
-    Nothing shows what is in it, as asyncio would in a task's representation: it is a patient's, and megabytes.
-    """
+    """One request's parts. `request` is the JSON as received; an absent one is an empty object."""
 
     request: bytes = b"{}"
     images: tuple[bytes, ...] = ()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from consilium.diagnosis import Explanation
     from consilium.study import Image, Study
 
-_COLUMNS = ("code", "value", "unit", "time")
+_COLUMNS = ("code", "value", "unit", "comparator", "time")
+_OPTIONAL = ("comparator", "time")
 _NOTE_RULE = f"must read KIND=TEXT or KIND=@FILE with a kind of {', '.join(NoteKind)}"
 _MOST_BYTES = 1 << 24
 Token = Annotated[
@@ -221,8 +222,8 @@ def _csv_observations(text: str) -> list[dict[str, object]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = list(reader.fieldnames or ())
-        if len(set(columns)) < len(columns) or not set(_COLUMNS[:3]) <= set(columns) <= set(_COLUMNS):
-            rule = f"must have the columns {', '.join(_COLUMNS)}, of which time may be missing"
+        if len(set(columns)) < len(columns) or not set(_COLUMNS) - set(_OPTIONAL) <= set(columns) <= set(_COLUMNS):
+            rule = f"must have the columns {', '.join(_COLUMNS)}, of which {' and '.join(_OPTIONAL)} may be missing"
             raise InputError("--observations", ", ".join(columns), rule)
         return [_csv_observation(row, f"observations[{number}]") for number, row in enumerate(reader)]
     except csv.Error:
@@ -232,8 +233,8 @@ def _csv_observations(text: str) -> list[dict[str, object]]:
 def _csv_observation(row: dict[str | Any, str | Any], field: str) -> dict[str, object]:
     if None in row or None in row.values():
         raise InputError(field, "a row of another length", "must have as many cells as the header")
-    timed = {"time": row["time"]} if row.get("time") else {}
-    return {"code": row["code"], "value": row["value"], "unit": row["unit"], **timed}
+    optional = {name: row[name] for name in _OPTIONAL if row.get(name)}
+    return {"code": row["code"], "value": row["value"], "unit": row["unit"], **optional}
 
 
 def read_text(path: Path, option: str) -> str:

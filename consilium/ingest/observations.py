@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from consilium.errors import InputError
-from consilium.ingest.fields import check_list, check_object, read_number
+from consilium.ingest.fields import check_list, check_object
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
+from consilium.ingest.quantities import read_category, read_quantity
 from consilium.ingest.time_zone import TimeZone
 from consilium.ingest.times import read_time
 from consilium.ingest.units import conversion
 from consilium.study import Observation
-from consilium.variables import BUILT_IN, VariableTable
+from consilium.variables import BUILT_IN, Code, Kind, Variable, VariableTable
 
 _LOINC = re.compile(r"\d{1,7}-\d")
+_LONGEST_CODE = 64
 
 
 def read_observations(
@@ -28,14 +31,16 @@ def read_observations(
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     """Read observations.
 
-    A LOINC code that is not in the table is left out with a warning, because hospitals send every code they have;
-    everything else that is wrong is an error. A value that no living patient has is kept, marked, and warned of.
+    Hospitals send every code they have, in the units and words of their devices: a code that is not in the table, a
+    unit that is not understood, and text that is neither a number nor a limit nor a category are left out with a
+    warning. A record of the wrong shape is an error. A value that no living patient has is kept, marked, and warned of.
 
     Parameters
     ----------
     raw : sequence of mappings
-        ``code`` (LOINC), ``value`` (a finite number, or text that is one), ``unit`` (UCUM), ``time`` (ISO
-        8601, optional).
+        ``code`` (of the table: LOINC, or a cohort's own), ``value`` (a finite number, a limit such as ``<0.3``, or the
+        name of a category), ``comparator`` (``<``, ``<=``, ``>=`` or ``>``, where the value is a limit without it),
+        ``unit`` (UCUM, or as laboratories write it; optional where there is none), ``time`` (ISO 8601, optional).
     variables : VariableTable
         Whose codes are known.
     zone : TimeZone or None
@@ -50,44 +55,73 @@ def read_observations(
     Raises
     ------
     InputError
-        An unknown key, a malformed code, a value that is no finite number, a unit that is not UCUM or of the wrong
-        dimension, a malformed time.
+        An unknown key, a code or unit that is no text, a value that is neither text nor a finite number, a comparator
+        that contradicts the value, a malformed time.
     TooLarge
     """
     observations: list[Observation] = []
     warnings: list[str] = []
     for i, entry in enumerate(check_list(raw, field, limits.observations)):
-        observation, told = _read_observation(entry, f"{field}[{i}]", variables, zone)
-        if isinstance(observation, str):
-            warnings.append(f"{field}[{i}] left out: LOINC {observation} is not in the table of variables")
-            continue
-        observations.append(observation)
-        warnings += told
-        if observation.implausible:
-            warnings.append(f"{field}[{i}] not used: implausible value ({variables[observation.variable].display})")
+        observation, said = _read_observation(entry, f"{field}[{i}]", variables, zone)
+        warnings += said
+        if observation is not None:
+            observations.append(observation)
     return tuple(observations), tuple(warnings)
 
 
 def _read_observation(
     raw: object, field: str, variables: VariableTable, zone: TimeZone | None
-) -> tuple[Observation | str, tuple[str, ...]]:
-    """The observation, or its code where that is not known; and what is told of how its value and time were written."""
-    entry = check_object(raw, field, ("code", "value", "unit", "time"), required=("code", "value", "unit"))
-    code, unit = entry["code"], entry["unit"]
-    if not isinstance(code, str) or not _LOINC.fullmatch(code):
-        raise InputError(f"{field}.code", code, "must be a LOINC code such as 1988-5")
-    value, warnings = read_number(entry["value"], f"{field}.value")
-    if not isinstance(unit, str):
+) -> tuple[Observation | None, list[str]]:
+    """The observation, None where it is left out, and the warnings."""
+    entry = check_object(raw, field, ("code", "value", "comparator", "unit", "time"), required=("code", "value"))
+    code, unit, value = entry["code"], entry.get("unit"), entry["value"]
+    if not isinstance(code, str) or not 0 < len(code.strip()) <= _LONGEST_CODE:
+        raise InputError(f"{field}.code", code, "must be a code such as LOINC 1988-5")
+    if unit is not None and not isinstance(unit, str):
         raise InputError(f"{field}.unit", type(unit).__name__, "must be a UCUM unit such as mg/dL")
     time, doubts = read_time(entry.get("time"), f"{field}.time", zone)
-    variable = variables.by_code(code)
+    variable = variables.by_code(code.strip())
     if variable is None:
-        return code, ()
+        shown = f"LOINC {code.strip()}" if _LOINC.fullmatch(code.strip()) else "its code"
+        return None, [f"{field} left out: {shown} is not in the table of variables"]
     try:
-        kept = conversion(variable, variables.codes[code], unit)(value)
+        if variable.kind is Kind.NUMERIC:
+            observation, warnings = _number(variable, variables.codes[code.strip()], entry, unit or "", field)
+        else:
+            observation, warnings = _category(variable, code.strip(), value, unit or "", field), []
+    except InputError as error:
+        if isinstance(value, str) or error.field == f"{field}.unit":
+            # What was sent is not repeated: a warning may end in a log.
+            return None, [f"{field} left out ({variable.display}): {error.field.rpartition('.')[2]} {error.rule}"]
+        raise
+    if observation.implausible:
+        warnings.append(f"{field} not used: implausible value ({variable.display})")
+    return replace(observation, time=time), [*warnings, *doubts]
+
+
+def _number(
+    variable: Variable, code: Code, entry: Mapping[str, object], unit: str, field: str
+) -> tuple[Observation, list[str]]:
+    quantity = read_quantity(entry["value"], entry.get("comparator"), field)
+    try:
+        kept = conversion(variable, code, unit)(quantity.value)
     except InputError as error:
         raise error.at(field) from None
     if not math.isfinite(kept):
-        raise InputError(f"{field}.value", value, "must be finite in the variable's unit")
-    implausible = not variable.is_plausible(kept)
-    return Observation(variable.name, code, kept, value, unit, time, implausible), (*warnings, *doubts)
+        raise InputError(f"{field}.value", quantity.value, "must be finite in the variable's unit")
+    observation = Observation(
+        variable.name,
+        code.code,
+        kept,
+        quantity.value,
+        unit,
+        implausible=not variable.is_plausible(kept),
+        comparator=quantity.comparator,
+    )
+    return observation, list(quantity.warnings)
+
+
+def _category(variable: Variable, code: str, value: object, unit: str, field: str) -> Observation:
+    category = read_category(variable, value, field)
+    position = float(variable.categories.index(category))
+    return Observation(variable.name, code, position, position, unit, category=category)

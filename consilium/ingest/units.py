@@ -1,7 +1,8 @@
-"""Units: a value in a UCUM unit becomes one in the variable's own unit.
+"""Units: a value in any spelling of a unit becomes one in the variable's own unit.
 
-ucumvert parses UCUM, pint converts; the table knows the molar mass. A conversion is linear, so it is worked out once
-per LOINC code and unit. The registry takes half a second to build and is built at the first use.
+`consilium.ingest.unit_spellings` puts a spelling into UCUM, ucumvert parses UCUM, pint converts; the table knows molar
+masses and charges. A conversion is linear, so it is worked out once per code and unit. The registry takes half a second
+to build and is built at the first use.
 """
 
 from __future__ import annotations
@@ -13,33 +14,19 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from consilium.errors import InputError
+from consilium.ingest.unit_spellings import readings
 from consilium.variables import Code, Variable
 
 if TYPE_CHECKING:
     from pint import Quantity
     from ucumvert import PintUcumRegistry
 
-_LONGEST_UNIT = 32
-_LONG_NUMBER = re.compile(r"\d{5,}")
+_LONGEST_UNIT = 40
 _ANNOTATION = re.compile(r"\{([^{}]*)\}")
-
-_SPELLINGS = {
-    "mmHg": "mm[Hg]",
-    "mm Hg": "mm[Hg]",
-    "°C": "Cel",
-    "degC": "Cel",
-    "°F": "[degF]",
-    "degF": "[degF]",
-    "bpm": "/min",
-    "mEq/L": "meq/L",
-    "IU/L": "U/L",
-    "[IU]/L": "U/L",
-    "[iU]/L": "U/L",
-}
-"""Spellings that are not UCUM, or name the same quantity otherwise, are common, and can mean one thing only.
-
-An international unit of an enzyme is one micromole per minute, as UCUM's U is; UCUM keeps them apart.
-"""
+_FACTORS_AND_POWERS = re.compile(r"10\*[+-]?\d{1,2}(?!\d)|(?<=[A-Za-z\]])[23](?!\d)")
+_EQUIVALENTS = re.compile(r"[munpf]?eq(?=/)")
+_SAME = 1e-9
+"""Two readings of a unit that differ by less are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +50,17 @@ def conversion(variable: Variable, code: Code, unit: str) -> Conversion:
         One of the variable's. Its property decides which units it takes: mg/dL for a mass concentration, mmol/L for a
         substance concentration.
     unit : str
-        UCUM.
+        UCUM, or a common spelling in any case, as long as it can mean one thing only for this code.
 
     Raises
     ------
     InputError
-        With the field ``unit``: not UCUM, or of a dimension that the code does not have.
+        With the field ``unit``: not understood, or of a dimension that the code does not have.
     """
-    given = unit.strip().replace("µ", "u").replace("μ", "u")
-    given = _SPELLINGS.get(given, given)
     try:
-        return _linear(code, variable.unit, given)
+        return _linear(code, variable.charge, variable.unit, unit)
     except _NoUnit:
-        raise InputError("unit", unit, "must be a UCUM unit such as mg/dL") from None
+        raise InputError("unit", unit, f"is not understood, must be {accepted_units(variable, code)}") from None
     except _WrongDimension:
         rule = f"must be {accepted_units(variable, code)}, for {code.system} {code.code}"
         raise InputError("unit", unit, rule) from None
@@ -92,7 +77,7 @@ def accepted_units(variable: Variable, code: Code) -> str:
 
 
 class _NoUnit(Exception):
-    """What was given is no unit."""
+    """What was given is no unit, or may be one of several."""
 
 
 class _WrongDimension(Exception):
@@ -100,29 +85,70 @@ class _WrongDimension(Exception):
 
 
 @lru_cache(maxsize=4096)
-def _linear(code: Code, target: str, given: str) -> Conversion:
-    _check_annotation(code, given)
+def _linear(code: Code, charge: int | None, target: str, given: str) -> Conversion:
+    if len(given) > _LONGEST_UNIT:
+        raise _NoUnit
+    target = target.replace("[IU]", "U").replace("[iU]", "U")
+    found: list[Conversion] = []
+    wrong = False
+    for unit in readings(given) or (_strict(given),):
+        if own := [Conversion(slope, intercept) for name, slope, intercept in code.equations if name == unit]:
+            return own[0]
+        try:
+            converted = _of_reading(code, charge, target, unit)
+        except _WrongDimension:
+            wrong = True
+            continue
+        if not any(_alike(converted, other) for other in found):
+            found.append(converted)
+    if len(found) == 1:
+        return found[0]
+    raise _WrongDimension if wrong and not found else _NoUnit
+
+
+def _strict(given: str) -> str:
+    """`given` where it may be UCUM as it stands: its only numbers are powers of ten and exponents."""
+    if re.search(r"\d", _FACTORS_AND_POWERS.sub("", _ANNOTATION.sub("", given))):
+        raise _NoUnit
+    return given.strip()
+
+
+def _alike(one: Conversion, other: Conversion) -> bool:
+    return math.isclose(one.scale, other.scale, rel_tol=_SAME) and math.isclose(one.offset, other.offset, abs_tol=_SAME)
+
+
+def _of_reading(code: Code, charge: int | None, target: str, unit: str) -> Conversion:
+    _check_equivalents(code, unit)
     if code.property == "LsCnc":
-        if given not in ("[pH]", "1", ""):
+        if unit not in ("[pH]", "1"):
             raise _WrongDimension
         return Conversion(code.factor, 0.0)
-    zero, one = (_convert(code, target, given, value) for value in (0.0, 1.0))
+    if _EQUIVALENTS.match(unit):
+        if charge is None:
+            raise _WrongDimension
+        # UCUM's equivalent is a mole of charges.
+        return _times(_of_reading(code, None, target, unit.replace("eq", "mol", 1)), 1 / charge)
+    zero, one = (_convert(code, target, unit, value) for value in (0.0, 1.0))
     if not (math.isfinite(zero) and math.isfinite(one)) or one == zero:
         raise _WrongDimension
     return Conversion((one - zero) * code.factor, zero * code.factor)
 
 
-def _check_annotation(code: Code, given: str) -> None:
+def _times(conversion: Conversion, factor: float) -> Conversion:
+    return Conversion(conversion.scale * factor, conversion.offset * factor)
+
+
+def _check_equivalents(code: Code, unit: str) -> None:
     """D-dimer units (DDU) and fibrinogen equivalent units (FEU) differ by two, and only the annotation tells."""
-    for annotation in _ANNOTATION.findall(given.upper()):
+    for annotation in _ANNOTATION.findall(unit):
         if annotation in ("DDU", "FEU") and annotation not in code.unit:
             raise _WrongDimension
 
 
-def _convert(code: Code, target: str, given: str, value: float) -> float:
+def _convert(code: Code, target: str, unit: str, value: float) -> float:
     import pint
 
-    quantity = _quantity(given, value)
+    quantity = _quantity(unit, value)
     try:
         if code.property == "MCnc" and code.molar_mass and not quantity.check("[mass]/[volume]"):
             raise _WrongDimension
@@ -138,14 +164,22 @@ def _convert(code: Code, target: str, given: str, value: float) -> float:
         raise _WrongDimension from None
 
 
-def _quantity(given: str, value: float) -> Quantity[float]:
-    """`value` in the UCUM unit `given`."""
-    if not given or len(given) > _LONGEST_UNIT or _LONG_NUMBER.search(_ANNOTATION.sub("", given)):
+def _quantity(unit: str, value: float) -> Quantity[float]:
+    """`value` in the UCUM unit `unit`."""
+    if not unit:
         raise _NoUnit
+    parsed = _parsed(unit)
+    return _registry().Quantity(value * parsed.magnitude, parsed.units)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(unit: str) -> Quantity[float]:
+    """One `unit`; parsing is the slow part."""
     registry = _registry()
+    if unit == "1":
+        return registry.Quantity(1.0, "")
     try:
-        parsed = registry.from_ucum(given)
-        return registry.Quantity(value * parsed.magnitude, parsed.units)
+        return registry.from_ucum(unit)
     except Exception:  # the parser's and the registry's errors have no common base
         raise _NoUnit from None
 

@@ -55,6 +55,15 @@ Number = Annotated[float | int | str, PlainValidator(_number_or_text, json_schem
 """Read by `consilium.ingest`, which knows what text is a number."""
 
 ShortName = Annotated[str, StringConstraints(max_length=200)]
+
+
+def _value(value: object) -> float | int | str | bool:
+    return value if isinstance(value, bool) else _number_or_text(value)
+
+
+Value = Annotated[float | int | str | bool, PlainValidator(_value, json_schema_input_type=float | str | bool)]
+"""A number, text that is one, a limit, or a category; likewise."""
+
 FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
@@ -95,9 +104,19 @@ class NoteRecord(Wire):
 class ObservationRecord(Wire):
     """One laboratory value or vital sign."""
 
-    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(description="LOINC code.")
-    value: Number = Field(description="A number, or text that is one as a whole.")
-    unit: Annotated[str, StringConstraints(max_length=64)] = Field(description="UCUM unit.")
+    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="LOINC code, or a local one of the cohort that the model learned from; others are left out."
+    )
+    value: Value = Field(
+        description="A number, text that is one as a whole, a limit such as `<0.3`, or a category such as `negative`.",
+        examples=[112, "<0.3", "trace"],
+    )
+    comparator: Literal["<", "<=", ">=", ">"] | None = Field(
+        default=None, description="FHIR's Quantity.comparator, where the value is a limit and does not say so itself."
+    )
+    unit: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="UCUM unit, or as laboratories write it: `K/uL`, `gm/dL`; empty where there is none."
+    )
     time: Moment | None = None
 
 

@@ -14,7 +14,7 @@ from consilium.schemas import DIAGNOSE_EXAMPLE, DiagnoseRequest, ExplainRequest,
 def test_a_request_is_read_and_written_again() -> None:
     sent = {
         "notes": [{"kind": "history", "text": "Häufiger Husten.", "time": "2024-05-01T10:00:00"}],
-        "observations": [{"code": "1988-5", "value": 112.5, "unit": "mg/L", "time": None}],
+        "observations": [{"code": "1988-5", "value": 112.5, "comparator": None, "unit": "mg/L", "time": None}],
         "patient": {"age": 67.0, "sex": "female", "names": ["Roe^Jane"]},
         "reference_time": "2024-05-01T12:00:00",
         "caller_reference": "worklist-4711",
@@ -41,7 +41,13 @@ def test_a_request_is_read_and_written_again() -> None:
         ('{"notes": [{"text": "a"}]}', "notes[0].kind", None, "is required"),
         ('{"notes": [{"kind": "history", "text": 5}]}', "notes[0].text", 5, None),
         ('{"observations": [{"code": "1988-5", "value": [5], "unit": "mg/L"}]}', "observations[0].value", [5], None),
-        ('{"observations": [{"code": "1988-5", "value": true, "unit": "mg/L"}]}', "observations[0].value", True, None),
+        (
+            '{"observations": [{"code": "1988-5", "value": 1, "comparator": "~"}]}',
+            "observations[0].comparator",
+            "~",
+            None,
+        ),
+        ('{"observations": [{"code": "1988-5", "value": {}}]}', "observations[0].value", {}, None),
         ('{"patient": {"age": {"years": 67}}}', "patient.age", {"years": 67}, None),
         ('{"patient": {"sex": 1}}', "patient.sex", 1, None),
         ('{"reference_time": 1714550400}', "reference_time", 1714550400, None),

@@ -19,7 +19,9 @@ where a phantom keeps what nobody may see, is never read.
 - ``split``: train, validation, calibration or test for all rows, or for none.
 - ``source``, ``date``: for the audit, never shown to a model.
 
-``observations.csv``, one row a value: ``study``, ``code`` (LOINC), ``value``, ``unit`` (UCUM), ``time`` (optional).
+``observations.csv``, one row a value: ``study``, ``code`` (LOINC), ``value`` (a number, a limit such as ``<0.3``, or a
+category such as ``trace``), ``unit`` (UCUM, or as laboratories write it), and optionally ``time`` and ``comparator``
+(``<``, ``<=``, ``>=``, ``>``, where the value is a limit without it).
 
 ``cohort.yaml``: ``name``, ``exclusive``, ``time_zone`` (the IANA name of the zone in which times without an offset are
 meant, in tables and image files), ``findings`` (each ``name``, ``display``, ``code``); without it the findings
@@ -48,6 +50,7 @@ from consilium.ingest.deidentify import names_in_dicom
 from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.notes import read_notes
 from consilium.ingest.observations import read_observations
+from consilium.ingest.quantities import read_value
 from consilium.ingest.time_zone import TimeZone, site_zone
 from consilium.ingest.times import read_time
 from consilium.masking import mask_text
@@ -308,18 +311,23 @@ def _checked_observations(
 ) -> tuple[Measured, list[Problem]]:
     problems = observation_problems(observations, studies.get("study", []))
     reported = {(problem.row, problem.column) for problem in problems}
-    problems += [problem for problem in _unit_problems(observations) if (problem.row, problem.column) not in reported]
+    problems += [problem for problem in _value_problems(observations) if (problem.row, problem.column) not in reported]
     return ({}, problems) if problems else _measured(observations, zone)
 
 
-def _unit_problems(observations: pd.DataFrame) -> list[Problem]:
-    """Rows whose code or unit ingest refuses; each pair of the two is tried once."""
-    if not {"code", "unit"} <= set(observations.columns):
+def _value_problems(observations: pd.DataFrame) -> list[Problem]:
+    """Rows whose value is none of their code's variable; each code with each value is tried once."""
+    if not {"code", "value"} <= set(observations.columns):
         return []
+    table = observations if "comparator" in observations else observations.assign(comparator="")
     problems = []
-    for (code, unit), rows in observations.groupby(["code", "unit"], sort=False):
+    for key, rows in table.groupby(["code", "value", "comparator"], sort=False):
+        code, value, comparator = map(str, key)
+        variable = BUILT_IN.by_code(code.strip())
+        if variable is None or not value.strip():
+            continue
         try:
-            read_observations([{"code": code, "value": 1.0, "unit": unit}])
+            read_value(variable, value, comparator, "observation")
         except InputError as error:
             column = error.field.rpartition(".")[2]
             problems += [Problem(OBSERVATIONS, int(row) + 2, column, error.value, error.rule) for row in rows.index]
@@ -333,7 +341,8 @@ def _measured(observations: pd.DataFrame, zone: TimeZone) -> tuple[Measured, lis
     for number, row in enumerate(observations.to_dict("records")):
         rows[row["study"]].append(number + 2)
         raw[row["study"]].append(
-            {"code": row["code"], "value": row["value"], "unit": row["unit"], "time": row.get("time") or None}
+            {name: row[name] for name in ("code", "value", "unit")}
+            | {name: row.get(name) or None for name in ("comparator", "time")}
         )
     measured: Measured = {}
     problems = []

@@ -15,7 +15,6 @@ import pandas as pd
 import pandera.pandas as pa
 
 from consilium.errors import InputError, Problem
-from consilium.ingest.decimals import AMBIGUOUS, RULE, may_divide_thousands, parse_decimal
 from consilium.ingest.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
 from consilium.ingest.times import RULE as TIME_RULE
 from consilium.ingest.times import read_time
@@ -36,7 +35,7 @@ _NAMED_COLUMNS = (
     *(f"{column}{suffix}" for column in NOTE_COLUMNS.values() for suffix in ("", "_time")),
     *("split", "source", "date"),
 )
-_OBSERVATION_COLUMNS = ("study", "code", "value", "unit", "time")
+_OBSERVATION_COLUMNS = ("study", "code", "value", "comparator", "unit", "time")
 
 
 def parts(cell: str) -> list[str]:
@@ -64,12 +63,13 @@ def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Pr
     known = set(studies)
     checks = {
         "study": [_each(known.__contains__, f"must be a study of {STUDIES}")],
-        "code": [_each(re.compile(r"\d{1,7}-\d").fullmatch, "must be a LOINC code such as 1988-5")],
-        "value": [_each(parse_decimal, RULE), _each(lambda cell: not may_divide_thousands(cell), AMBIGUOUS)],
+        "code": [_each(str.strip, "must be a code such as LOINC 1988-5")],
+        "value": [_each(str.strip, "must be a number, a limit such as <0.3, or a category")],
+        "comparator": [],
         "unit": [],
         "time": [_each(is_time, TIME_RULE)],
     }
-    columns = {name: _column(own, name != "time") for name, own in checks.items()}
+    columns = {name: _column(own, name not in ("comparator", "time")) for name, own in checks.items()}
     problems = _unknown_columns(OBSERVATIONS, table.columns, _OBSERVATION_COLUMNS)
     return problems + _failures(pa.DataFrameSchema(columns), table, OBSERVATIONS)
 

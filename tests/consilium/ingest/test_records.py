@@ -40,7 +40,7 @@ def test_any_one_modality_will_do():
 
 @pytest.mark.parametrize(
     "observations",
-    [[], [{"code": "10839-9", "value": 1, "unit": "ng/mL"}], [{"code": "2823-3", "value": 99, "unit": "mmol/L"}]],
+    [[], [{"code": "10838-1", "value": 1, "unit": "ng/mL"}], [{"code": "2823-3", "value": 99, "unit": "mmol/L"}]],
 )
 def test_study_without_a_usable_record_is_refused(observations):
     with pytest.raises(InputError, match="must hold an image, a note or an observation"):
