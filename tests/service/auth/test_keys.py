@@ -160,7 +160,7 @@ def test_what_is_no_token_is_none(token: str) -> None:
 def test_the_file_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONSILIUM_KEYS", raising=False)
     monkeypatch.delenv("CONSILIUM_HOME", raising=False)
-    assert keys_path() == Path("var/keys.json")
+    assert keys_path() == Path("var/keys.json").absolute()
     monkeypatch.setenv("CONSILIUM_HOME", "/srv/consilium")
     assert keys_path() == Path("/srv/consilium/keys.json")
     monkeypatch.setenv("CONSILIUM_KEYS", "/etc/consilium/keys.json")
