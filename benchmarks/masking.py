@@ -1,7 +1,7 @@
 """What masking takes out of notes: recall by kind, with and without the names told, and what it takes that is none.
 
     python benchmarks/masking.py            # 2,000 sentences with something to hide and 5,000 without
-    python benchmarks/masking.py --smoke    # a tenth of them, in seconds
+    python benchmarks/masking.py --smoke    # a few of them, in seconds
     python benchmarks/masking.py --missed   # and what was missed
 
 The corpus is that of the tests, its test half, by which no rule was written. It is made up: a hospital's prose
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
+from _options import read_options
 from rich.console import Console
 from rich.table import Table
 
@@ -23,21 +25,21 @@ _NOTE = "Fever and productive cough for three days. Crackles right base, SpO2 92
 _NAMES = ("Yamada^Tarou=山田^太郎=やまだ^たろう", "MRN-00412345")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a tenth of the sentences")
     parser.add_argument("--missed", action="store_true", help="print what was missed")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    share = 10 if given.smoke else 1
-    sentences = list(planted_sentences(TEST, 2000 // share, given.seed))
+    parser.add_argument("--planted", type=int, default=2000, help="sentences with something to hide")
+    parser.add_argument("--clean", type=int, default=5000, help="sentences without")
+    given = read_options(parser, arguments, planted=100, clean=100)
+    sentences = list(planted_sentences(TEST, given.planted, given.seed))
     told, untold = recall(sentences, told=True), recall(sentences, told=False)
     console = Console()
     console.print(_table(told, untold))
-    words, masked = masked_words(clean_sentences(TEST, 5000 // share, given.seed))
+    words, masked = masked_words(clean_sentences(TEST, given.clean, given.seed))
     console.print(f"masked of {words} words and numbers with nothing to hide: {len(masked)}")
-    console.print(f"a note of {len(_NOTE)} characters: {_milliseconds(100 // share):.2f} ms")
+    console.print(f"a note of {len(_NOTE)} characters: {_milliseconds(20):.2f} ms")
     if given.missed:
         for title, missed in (("told", told.missed), ("not told", untold.missed)):
             console.print(f"missed, names {title}:")

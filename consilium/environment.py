@@ -18,6 +18,8 @@ class Variable(StrEnum):
     """With which the command asks a service."""
     TIME_ZONE = "CONSILIUM_TIME_ZONE"
     """The zone of the site's clocks (IANA name), for times that do not state their offset."""
+    STORE_PATIENCE = "CONSILIUM_STORE_PATIENCE_S"
+    """How long a training waits for a model store that gives no answer."""
     DATA = "CONSILIUM_DATA"
     """The folder of cohorts that tests read."""
 

@@ -200,6 +200,11 @@ def _shared(keys: npt.NDArray, whose: npt.NDArray) -> tuple[npt.NDArray[np.int64
     return found[kept].astype(np.int64), counts[kept]
 
 
+def _scaling(studies: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Which of the training studies the statistics are put to scale on."""
+    return np.random.default_rng(seed).random(studies) < _SCALE_SHARE
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NoveltyDetector:
     """Scores studies for novelty, part by part.
@@ -221,6 +226,17 @@ class NoveltyDetector:
     scales: dict[str, Tensor]
     ordinary: dict[str, Tensor]
 
+    @staticmethod
+    def require_enough(known: Mapping[str, npt.NDArray[np.bool_]], studies: int, seed: int) -> None:
+        """`TrainingError` where too few of the training studies, in this order, have a part; see `fit`."""
+        scaling = _scaling(studies, seed)
+        for part, there in known.items():
+            if min((there & scaling).sum(), (there & ~scaling).sum()) < 2 or there.sum() < LEAST_STUDIES:
+                raise TrainingError(
+                    f"novelty: {int(there.sum())} training studies have {part}, at least {LEAST_STUDIES} are needed; "
+                    "refer.novelty null does without"
+                )
+
     @classmethod
     def fit(cls, inputs: Inputs, patients: npt.NDArray, vocabulary: int, seed: int) -> NoveltyDetector:
         """Learn what training studies are like; `calibrated` makes it complete.
@@ -240,17 +256,13 @@ class NoveltyDetector:
         TrainingError
             Where fewer than `LEAST_STUDIES` studies have a part.
         """
-        scaling = torch.from_numpy(np.random.default_rng(seed).random(len(inputs.pieces)) < _SCALE_SHARE)
+        known_of = {part: features.isfinite().all(dim=1) for part, features in inputs.features.items()}
+        cls.require_enough({part: known.numpy() for part, known in known_of.items()}, len(inputs.pieces), seed)
+        scaling = torch.from_numpy(_scaling(len(inputs.pieces), seed))
         shaping = inputs.select(~scaling)
-        gaussians = {}
-        for part, features in inputs.features.items():
-            known = features.isfinite().all(dim=1)
-            if min((known & scaling).sum(), (known & ~scaling).sum()) < 2 or known.sum() < LEAST_STUDIES:
-                raise TrainingError(
-                    f"novelty: {int(known.sum())} training studies have {part}, at least {LEAST_STUDIES} are needed; "
-                    "refer.novelty null does without"
-                )
-            gaussians[part] = Gaussian.fit(features[known & ~scaling])
+        gaussians = {
+            part: Gaussian.fit(features[known_of[part] & ~scaling]) for part, features in inputs.features.items()
+        }
         bigrams = Bigrams.fit(shaping.pieces, patients[~scaling.numpy()], vocabulary) if vocabulary else None
         unscaled = cls(gaussians, bigrams, {}, {})
         scales = {}

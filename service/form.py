@@ -35,9 +35,12 @@ _LONGEST_PREAMBLE = 4096
 _IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Form:
-    """One request's parts. `request` is the JSON as received; an absent one is an empty object."""
+    """One request's parts. `request` is the JSON as received; an absent one is an empty object.
+
+    Nothing shows what is in it, as asyncio would in a task's representation: it is a patient's, and megabytes.
+    """
 
     request: bytes = b"{}"
     images: tuple[bytes, ...] = ()

@@ -13,11 +13,14 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
-from mlflow import MlflowClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import consilium
+from consilium.cli import main
+from consilium.embedded_store import sqlite_url
+from consilium.errors import RegistryError
+from consilium.store import experiment_id, open_store
 from tests.conftest import ROOT
 
 PACKAGES = ("consilium", "training", "service")
@@ -170,23 +173,29 @@ def test_every_folder_of_tests_is_a_package() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_a_moved_model_store_finds_its_artifacts_after_the_documented_step(tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
+@pytest.mark.parametrize("name", ["new", "what?a=1", "a%20b 100%"])
+def test_a_moved_model_store_finds_its_artifacts_after_the_documented_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    page = (ROOT / "mlruns" / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    consilium (models relocate)$", page, re.MULTILINE)
+    old, new = tmp_path / "old", tmp_path / name
     old.mkdir()
-    client = MlflowClient(f"sqlite:///{old / 'mlflow.db'}")
-    experiment = client.create_experiment("phantoms", artifact_location=(old / "artifacts").as_uri())
-    run = client.create_run(experiment).info
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{old / 'mlflow.db'}")
+    client = open_store(create=True)
+    run = client.create_run(experiment_id("phantoms")).info
     client.log_text(run.run_id, "0.93", "auroc.txt")
     client.create_registered_model("consilium-phantoms")
     client.create_model_version("consilium-phantoms", source=run.artifact_uri, run_id=run.run_id)
-    page = (ROOT / "mlruns" / "README.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
 
     old.rename(new)
-    subprocess.run([sys.executable, "-c", script, old, new], check=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_url(new / "mlflow.db"))
+    with pytest.raises(RegistryError, match="consilium models relocate"):
+        open_store()
+    assert main(command.split()) == 0
 
-    moved = MlflowClient(f"sqlite:///{new / 'mlflow.db'}")
+    moved = open_store()
     where = moved.get_run(run.run_id).info.artifact_uri
     assert mlflow.artifacts.load_text(f"{where}/auroc.txt") == "0.93"
     assert moved.get_model_version("consilium-phantoms", "1").source == where
-    assert moved.get_experiment(experiment).artifact_location == (new / "artifacts").as_uri()
+    assert main(command.split()) == 0, "a second time there is nothing to do"

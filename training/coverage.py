@@ -90,8 +90,9 @@ def coverage_table(
     labels : float [N, F]
         1 present, 0 absent, NaN unknown.
     out_of_fold : bool
-        The studies were judged by different, overlapping judges. The band is then that of a single threshold on the
-        fewest of them, which is the widest that it can be.
+        The studies were judged by different, overlapping judges. The band is then the widest that a single threshold
+        on any number of them has. Where some have too few to rule anything out, they cover every study: the band
+        reaches up to all.
     """
     lines = []
     heard = answers.subsets != NO_MODALITY
@@ -156,9 +157,11 @@ def _band(
     benches = np.stack([answers.judged_with[rows, f], answers.judges[rows, f, answer].astype(np.str_)])
     (_, judges), studies = np.unique(benches, axis=1, return_counts=True)
     groups = [(int(m), int(n)) for m, n in zip(studies, judges, strict=True)]
-    if out_of_fold and groups:
-        groups = [(sum(m for m, _ in groups), min(n for _, n in groups))]
-    return coverage_band(groups, answers.coverage)
+    if not out_of_fold or not groups:
+        return coverage_band(groups, answers.coverage)
+    everyone = sum(m for m, _ in groups)
+    bands = [coverage_band([(everyone, n)], answers.coverage) for n in {n for _, n in groups}]
+    return min(low for low, _ in bands), max(high for _, high in bands)
 
 
 def _band_columns(band: tuple[int, int] | None, holds: npt.NDArray[np.bool_]) -> dict[str, object]:

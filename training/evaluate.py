@@ -148,9 +148,8 @@ def evaluate_folds(
         raise TrainingError(f"a cross-validation needs at least 2 folds, got {len(folds)}")
     rows, thresholds, sets = [], [], []
     for number, fold in enumerate(folds):
-        others = _of_heard_modalities(Predictions.concatenate([other for k, other in enumerate(folds) if k != number]))
-        calibration = calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
-        heard = {modality: said for modality, said in fold.opinions.items() if modality in others.opinions}
+        calibration = calibrate_others(folds, number, findings, recipe, bootstrap=bootstrap, seed=seed)
+        heard = {modality: said for modality, said in fold.opinions.items() if modality in calibration.alone}
         silent = {f"alone/{m.value}": np.full(fold.labels.shape, np.nan) for m in fold.opinions if m not in heard}
         rows.append(_model_rows(replace(fold, opinions=heard), calibration) | silent)
         thresholds.append(np.broadcast_to(calibration.thresholds, fold.labels.shape))
@@ -173,6 +172,20 @@ def evaluate_folds(
         out_of_fold=True,
     )
     return evaluation, final
+
+
+def calibrate_others(
+    folds: Sequence[Predictions],
+    number: int,
+    findings: FindingSet,
+    recipe: CalibrationRecipe,
+    *,
+    bootstrap: int,
+    seed: int,
+) -> Calibration:
+    """`calibrate` on the out-of-fold predictions of every fold but the one at `number`."""
+    others = _of_heard_modalities(Predictions.concatenate([other for k, other in enumerate(folds) if k != number]))
+    return calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
 
 
 def _of_heard_modalities(predictions: Predictions) -> Predictions:

@@ -196,7 +196,7 @@ def _train(
     task: _Task, module: TrainingModule, data: StudyDataModule, sink: MetricSink | None, *, progress: bool
 ) -> _Ended:
     last = ModelCheckpoint(task.folder, filename="last", save_top_k=1, enable_version_counter=False, every_n_epochs=1)
-    callbacks: list[Callback] = [EpochLog(), RichProgressBar()] if progress else [EpochLog()]
+    callbacks: list[Callback] = [EpochLog(), _bar()] if progress else [EpochLog()]
     if task.recipe.training.ema > 0:
         callbacks.append(MovingAverage(task.recipe.training.ema))
     best: ModelCheckpoint | None = None
@@ -215,6 +215,10 @@ def _train(
     loss = float(best.best_model_score) if best is not None and best.best_model_score is not None else None
     found = _epoch_of(task.folder / _BEST) if data.validated else int(trainer.current_epoch)
     return _Ended(module.key, found, int(trainer.global_step), loss)
+
+
+def _bar() -> RichProgressBar:
+    return RichProgressBar(console_kwargs={"stderr": True})  # standard output is for answers
 
 
 def _trainer(

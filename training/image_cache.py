@@ -12,13 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -166,10 +169,11 @@ class ImageCache:
         return squares[row] if fits and row < len(squares) else None
 
     def _add_rows(self, rows: Mapping[str, dict[str, Any]]) -> None:
-        self._rows |= rows
+        known = {**self._rows, **rows}
+        replace_json(self._index, {"format": _FORMAT, "images": known})
+        self._rows = known
         for row in rows.values():
             self._square(row["shard"], row["row"])
-        replace_json(self._index, {"format": _FORMAT, "images": self._rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ class _Writer:
 
     def __init__(self, cache: ImageCache) -> None:
         self._cache = cache
-        self._shard: np.memmap | None = None
+        self._shard: BinaryIO | None = None
         self._name = ""
         self._used = 0
         self._pending: dict[str, dict[str, Any]] = {}
@@ -194,16 +198,26 @@ class _Writer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._save()
+        with ExitStack() as last:  # each whatever becomes of the ones before
+            last.callback(self._remove_unnamed)
+            last.callback(self._close)
+            self._save()
+
+    def _remove_unnamed(self) -> None:
+        """Remove the last shard where the index names no square of it."""
+        if self._name and not any(row["shard"] == self._name for row in self._cache._rows.values()):
+            (self._cache._folder / self._name).unlink(missing_ok=True)
 
     def add(self, digest: str, image: Image, square: Square) -> None:
         if digest in self._pending:
             return
-        if self._shard is None or self._used == len(self._shard):
+        if self._shard is None or self._used == _SHARD_ROWS:
             self._save()
+            self._close()
             self._open()
         assert self._shard is not None
-        self._shard[self._used] = square
+        # A write tells that there is no room; a memory map would kill the process.
+        self._shard.write(np.ascontiguousarray(square).tobytes())
         facts = _facts(image)
         self._pending[digest] = {"shard": self._name, "row": self._used, "crc32": _checksum(square), "image": facts}
         self._used += 1
@@ -216,15 +230,23 @@ class _Writer:
         while (folder / f"squares-{number:05d}.npy").exists():
             number += 1
         self._name, self._used = f"squares-{number:05d}.npy", 0
+        shape = (_SHARD_ROWS, side, side)
+        self._shard = (folder / self._name).open("wb")
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint16)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._shard, header)
         # The file is sparse: rows that are never written take no space on disk.
-        self._shard = np.lib.format.open_memmap(
-            folder / self._name, mode="w+", dtype=np.uint16, shape=(_SHARD_ROWS, side, side)
-        )
+        self._shard.truncate(self._shard.tell() + math.prod(shape) * np.dtype(np.uint16).itemsize)
+
+    def _close(self) -> None:
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            shard.close()
 
     def _save(self) -> None:
         if self._shard is None or not self._pending:
             return
         self._shard.flush()
+        os.fsync(self._shard.fileno())
         self._cache._add_rows(self._pending)
         self._pending = {}
 

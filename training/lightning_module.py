@@ -107,7 +107,9 @@ class TrainingModule(lightning.LightningModule):
         self._losses = losses
         values = mean_over_processes(torch.stack([*losses.terms.values(), losses.total]).detach())
         names = [f"train_{name}" for name in (*losses.terms, "total")]
-        self.log_dict(dict(zip(names, values.unbind(), strict=True)), batch_size=len(batch))
+        figures = dict(zip(names, values.unbind(), strict=True))
+        self.log_dict({"train_total": figures.pop("train_total")}, batch_size=len(batch), prog_bar=True)
+        self.log_dict(figures, batch_size=len(batch))
         return losses.total
 
     def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
@@ -164,9 +166,10 @@ class TrainingModule(lightning.LightningModule):
         self._validated = {}
         if not losses:
             raise TrainingError("the validation split has no study with a known label")
-        losses[VALIDATION_LOSS] = torch.stack(list(losses.values())).mean()
         # The same in every process already; Lightning would warn of one that is not told so.
+        mean = torch.stack(list(losses.values())).mean()
         self.log_dict(losses, sync_dist=True)
+        self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)
 
     # --- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -64,8 +64,8 @@ class SinkLogger(Logger):
         """The recipe is logged whole, once, when the run starts."""
 
     def finalize(self, status: str) -> None:
-        del status
-        self._sink.flush()
+        if status == "success":  # after an error nobody must wait for a store that is away
+            self._sink.flush()
 
 
 class Replicas(ClusterEnvironment):
@@ -149,6 +149,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*number of training batches.*")
             # Continuing in a folder with checkpoints is what resuming means.
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+            # A frozen text model stays in it.
+            warnings.filterwarnings("ignore", message=".*module.* in eval mode at the start of training.*")
             # Which parameters a batch leaves unused is not known beforehand.
             warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified.*")
             # Lightning's own use of what torch is about to change.

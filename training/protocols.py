@@ -29,6 +29,7 @@ from training.fit import Fit, fit
 from training.further import Judged, further_tables
 from training.predict import predict, predict_training
 from training.predictions import Predictions
+from training.preflight import require_folds, require_split
 from training.splits import Fold, folds, split_cohort, stratified_parts
 from training.stage import Stage
 from training.thumbnails import thumbnails
@@ -71,6 +72,7 @@ def held_out_split(stage: Stage) -> Outcome:
     for name, rows in parts.items():
         names[rows] = name
     stage.run.log_cohort(cohort, names)
+    require_split(stage.cached, recipe, parts, stage.oracle)
     trained = _fit(stage, parts["train"], parts["validation"], "fit")
     learned, novelty = _learned(stage, trained, parts["train"])
     held_out = _predict(stage, trained, parts["calibration"], novelty)
@@ -132,10 +134,12 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
     for name, (_, test) in parts.items():
         names[test] = name
     stage.run.log_cohort(cohort, names)
+    inner_parts = [inner_split(cohort, train_rows, recipe) for train_rows, _ in pairs]
+    require_folds(stage.cached, recipe, pairs, inner_parts, stage.oracle)
     fits, detectors, out_of_fold = [], [], []
-    for number, (name, (train_rows, test)) in enumerate(parts.items(), start=1):
+    for number, (name, (_, test)) in enumerate(parts.items(), start=1):
         _log.info("%s (%d of %d)", name, number, len(pairs))
-        inner, validation = inner_split(cohort, train_rows, recipe)
+        inner, validation = inner_parts[number - 1]
         fits.append(_fit(stage, inner, validation, f"fold_{number}"))
         detectors.append(_learned(stage, fits[-1], inner)[1])
         out_of_fold.append(_predict(stage, fits[-1], test, detectors[-1]))

@@ -23,7 +23,7 @@ from consilium import __version__, registry
 from consilium.artifact import Artifact, save_artifact
 from consilium.diagnosis import AuditVerdict
 from consilium.environment import home_folder
-from consilium.errors import ArtifactError
+from consilium.errors import ArtifactError, RegistryUnreachable
 from consilium.manifest import verify
 from consilium.recipe import Recipe
 from consilium.references import References
@@ -40,6 +40,8 @@ from training.datamodule import CachedCohort, cache_cohort
 from training.evaluate import require_no_leak
 from training.evaluation import AS_PRESENT, Evaluation
 from training.faithfulness import measured_defaults
+from training.interrupts import interrupted_once
+from training.patience import patiently
 from training.progress import progress_of
 from training.protocols import PROTOCOLS, Outcome
 from training.references import reference_studies
@@ -50,6 +52,7 @@ from training.tracking import TrackedRun, git_commit
 _log = logging.getLogger(__name__)
 
 _ARTIFACT = "artifact"
+_GOES_ON = "the same command with --resume goes on from the last finished epoch"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,10 +119,10 @@ def train(
         _log_outcome(stage, outcome, audit)
         require_no_leak(outcome.evaluation)
         folder = _save(stage, outcome, audit)
-        version = registry.register(folder, recipe, run.run_id, _tags(cohort, audit))
+        version = patiently(registry.register, folder, recipe, run.run_id, _tags(cohort, audit))
         state.registered(version)
         if promote:
-            _promote(recipe.registered_name, version)
+            patiently(_promote, recipe.registered_name, version)
     _log.info("registered as %s version %s", recipe.registered_name, version)
     return TrainedModel(recipe.registered_name, version, run.run_id, outcome.steps, outcome.evaluation, folder)
 
@@ -169,23 +172,31 @@ def _audit(stage: Stage, evaluation: Evaluation) -> AuditReport | None:
 @contextmanager
 def tracked(recipe: Recipe, state: RunState) -> Iterator[TrackedRun]:
     """The MLflow run, closed with the right status however the training ends."""
-    if state.run_id is None:
-        run = TrackedRun.start(recipe)
-        state.started(run.run_id)
-        run.log_recipe(recipe)
-    else:
-        run = TrackedRun.resume(state.run_id)
-        _log.info("going on with run %s", run.run_id)
-    try:
-        yield run
-    except KeyboardInterrupt:
-        run.end("KILLED")
-        _log.warning("interrupted; the same command with --resume goes on from the last finished epoch")
-        raise
-    except BaseException:
-        run.end("FAILED")
-        raise
-    run.end("FINISHED")
+    with interrupted_once():
+        if state.given_up is not None:
+            TrackedRun.close(state.given_up)
+        known = state.run_id
+        run = TrackedRun.start(recipe) if known is None else TrackedRun.resume(known)
+        try:
+            if known is None:
+                state.started(run.run_id)
+                run.log_recipe(recipe)
+            else:
+                _log.info("going on with run %s", run.run_id)
+                run.add(state.unwritten())
+            yield run
+            run.end("FINISHED")
+        except KeyboardInterrupt:
+            state.keep(run.give_up("KILLED"))
+            _log.warning("interrupted; %s", _GOES_ON)
+            raise
+        except (OSError, RegistryUnreachable):
+            state.keep(run.give_up("FAILED"))
+            _log.warning("what was done is kept; %s", _GOES_ON)
+            raise
+        except BaseException:
+            run.give_up("FAILED")
+            raise
 
 
 def _log_outcome(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> None:

@@ -1,7 +1,8 @@
 """What an interrupted training needs to go on: one folder per recipe and cohort.
 
-``run.json`` names the MLflow run; below lie the checkpoints of each fit and the artifact. A lock keeps another training
-of the same recipe and cohort away; it goes with the process that holds it, however that ends.
+``run.json`` names the MLflow run, ``metrics.json`` holds what the model store did not take of it; below lie the
+checkpoints of each fit and the artifact. A lock keeps another training of the same recipe and cohort away; it goes with
+the process that holds it, however that ends.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
+from mlflow.entities import Metric
 
 from consilium.durable import replace_json
 from consilium.environment import home_folder
@@ -24,7 +28,7 @@ from training.cohorts.cohort import Cohort
 
 _log = logging.getLogger(__name__)
 
-_STATE = "run.json"
+_STATE, _UNWRITTEN = "run.json", "metrics.json"
 
 
 class RunState:
@@ -53,6 +57,8 @@ class RunState:
         self._name = recipe.name
         self._resume = resume
         self._state: dict[str, Any] = {}
+        self.given_up: str | None = None
+        """MLflow run of an interrupted training that this one replaces."""
 
     def __enter__(self) -> RunState:
         try:
@@ -80,6 +86,19 @@ class RunState:
         """Remember the MLflow run."""
         self._write(run_id=run_id)
 
+    def keep(self, metrics: Sequence[Metric]) -> None:
+        """Remember metrics that the model store did not take; where there is no room for them they are lost."""
+        if metrics:
+            lines = [[one.key, str(one.value), one.timestamp, one.step] for one in metrics]
+            with suppress(OSError):
+                replace_json(self.folder / _UNWRITTEN, lines)
+
+    def unwritten(self) -> list[Metric]:
+        """What `keep` remembered."""
+        file = self.folder / _UNWRITTEN
+        lines = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        return [Metric(key, float(value), time, step) for key, value, time, step in lines]
+
     def registered(self, version: str) -> None:
         """Remember that the training is over."""
         self._write(version=version)
@@ -94,6 +113,7 @@ class RunState:
         if known is not None and not self._resume:
             if "version" not in known:
                 _log.warning("an interrupted run of this recipe and cohort is given up; --resume would continue it")
+                self.given_up = known.get("run_id")
             shutil.rmtree(self.folder)
             known = None
         self._state = known or {"digest": self.digest}

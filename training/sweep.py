@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from consilium.durable import replace_json
@@ -28,6 +31,7 @@ from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.datamodule import cache_cohort
 from training.fit import fit
+from training.interrupts import interrupted_once
 from training.lightning_module import VALIDATION_LOSS
 from training.splits import split_cohort
 from training.tracking import MetricSink, TrackedRun
@@ -78,7 +82,8 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     Raises
     ------
     TrainingError
-        The recipe declares a range of a key that decides what is judged, or the cohort has no validation split.
+        The recipe declares a range of a key that decides what is judged, the cohort has no validation split, the sweep
+        is under way in another process, or no trial could be finished.
     RecipeError
         There is no range, or one gives a value that its key does not take.
     """
@@ -89,25 +94,52 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     cohort = load_cohort(
         chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
     )
-    search = _Search(recipe, cohort, _folder(recipe, cohort), progress)
+    folder = _folder(recipe, cohort)
+    try:
+        with FileLock(folder / ".lock", timeout=0), interrupted_once():
+            return _searched(_Search(recipe, cohort, folder, progress), trials or recipe.sweep.trials)
+    except Timeout:
+        raise TrainingError("this sweep is under way in another process") from None
+    except StorageInternalError as error:
+        cause = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise TrainingError(f"the trials cannot be kept in {folder.name}: {cause}") from error
+    except KeyboardInterrupt:
+        _log.warning("interrupted; the same command goes on with the trial that was cut off")
+        raise
+
+
+def _searched(search: _Search, wanted: int) -> SweepResult:
+    recipe = search.recipe
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         storage=f"sqlite:///{search.folder / _STUDY}",
         study_name=recipe.name,
         load_if_exists=True,
         direction="minimize",
-        sampler=optuna.samplers.TPESampler(seed=recipe.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     )
     _take_up(study)
-    wanted = trials or recipe.sweep.trials
     with search.tracked() as parent:
         while _done(study) < wanted:
+            study.sampler = _sampler(recipe, study)
             study.optimize(search.objective, n_trials=1, catch=())
             _log.info("%d of %d trials, best validation loss %s", _done(study), wanted, _best_loss(study))
+        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise TrainingError(f"none of {_done(study)} trials could be finished; the log says why")
         result = _result(recipe, study, parent.run_id)
         parent.log({f"best/{VALIDATION_LOSS}": float(study.best_value)}, 0)
     return result
+
+
+def _sampler(recipe: Recipe, study: optuna.Study) -> optuna.samplers.BaseSampler:
+    """What proposes the next trial: the same, whether the sweep was interrupted before it, lengthened or neither.
+
+    A sampler that is seeded once would begin its sequence again in each process, and propose what was tried before.
+    """
+    trials = study.get_trials(deepcopy=False)
+    proposed = sum("fixed_params" not in trial.system_attrs for trial in trials)
+    seed = np.random.SeedSequence([recipe.seed, proposed]).generate_state(1)[0]
+    return optuna.samplers.TPESampler(seed=int(seed))
 
 
 def _require_ranges(recipe: Recipe) -> None:
@@ -146,7 +178,7 @@ class _Search:
 
     def __init__(self, recipe: Recipe, cohort: Cohort, folder: Path, progress: bool) -> None:
         self.folder = folder
-        self._recipe = recipe
+        self.recipe = recipe
         self._cohort = cohort
         self._progress = progress
         self._parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
@@ -157,17 +189,18 @@ class _Search:
         file = self.folder / _STATE
         if file.exists():
             run = TrackedRun.resume(json.loads(file.read_text(encoding="utf-8"))["run_id"])
+            TrackedRun.close_children(run.run_id)
         else:
-            run = TrackedRun.start(self._recipe, kind="sweep")
+            run = TrackedRun.start(self.recipe, kind="sweep")
             replace_json(file, {"run_id": run.run_id})
-            run.log_recipe(self._recipe)
+            run.log_recipe(self.recipe)
         self._parent = run.run_id
         return run
 
     def objective(self, trial: Trial) -> float:
         """Validation loss of the recipe with the values that `trial` proposes."""
-        settings = {key: _propose(trial, key, choice) for key, choice in self._recipe.sweep.ranges.items()}
-        recipe = changed(self._recipe, settings)
+        settings = {key: _propose(trial, key, choice) for key, choice in self.recipe.sweep.ranges.items()}
+        recipe = changed(self.recipe, settings)
         name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         with TrackedRun.start(recipe, kind=f"trial {trial.number}", parent=self._parent) as run:
             run.log_recipe(recipe)

@@ -32,7 +32,7 @@ from consilium.cli import (
     sweep,
     train,
 )
-from consilium.cli.output import logging_restored
+from consilium.cli.output import logging_restored, show_what_can_be_shown
 from consilium.environment import provide_account
 from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 
@@ -73,6 +73,7 @@ for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, jobs, serv
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code."""
     provide_account()
+    show_what_can_be_shown()
     try:
         with logging_restored():
             code = app(args=arguments, prog_name="consilium", standalone_mode=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from consilium.cli.diagnose import Token, read_text
-from consilium.cli.output import AsJson, show, show_json
+from consilium.cli.output import AsJson, json_text, show, show_json
 from consilium.errors import InputError, ServiceProblem
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def results(job_id: JobId, url: Url, token: Token = None) -> None:
     with _client(url, token) as client:
         told = client.job_results(job_id)
     for study, one in enumerate(told):
-        sys.stdout.write(json.dumps({"study": study} | _told(one), ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text({"study": study} | _told(one)) + "\n")
 
 
 def cancel(job_id: JobId, url: Url, token: Token = None, as_json: AsJson = False) -> None:

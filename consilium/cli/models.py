@@ -30,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
         epilog="Example: consilium models rollback consilium-phantom-demo --reason 'false alarms on ward 3'"
     )(rollback)
     models.command(epilog="Example: consilium models prune --keep 2 --dry-run")(prune)
+    models.command(epilog="Example: consilium models relocate")(relocate)
     app.add_typer(models, name="models")
 
 
@@ -130,6 +131,17 @@ def prune(
         kept = copy.kept or ("no" if copy in removed else "used just now")
         table.add_row(name, f"{copy.size / 1e6:.1f}", f"{copy.used:%Y-%m-%d %H:%M}", kept)
     show(table, f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB in {copies.models_folder()}")
+
+
+def relocate(as_json: AsJson = False) -> None:
+    """Let a store that was moved or copied as a folder find its artifacts where it is now."""
+    from consilium.store import relocate as rewrite
+
+    old, rewritten = rewrite()
+    if as_json:
+        show_json({"old": str(old), "rewritten": rewritten})
+    else:
+        show(f"{rewritten} places rewritten, from {old}" if rewritten else f"nothing to rewrite: it was made as {old}")
 
 
 def _tell(version: RegisteredVersion, as_json: bool) -> None:

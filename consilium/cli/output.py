@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -74,7 +75,23 @@ def _number(value: float) -> str:
 
 def show_json(document: object) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(document, indent=1) + "\n")
+
+
+def json_text(document: object, *, indent: int | None = None) -> str:
+    """JSON in characters that standard output can show; what it cannot is escaped, as JSON allows."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent, allow_nan=False)
+    return text
+
+
+def show_what_can_be_shown() -> None:
+    """Let standard output replace a character that its encoding lacks: what a command did must not fail by it."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def make_room(path: Path | None, *, folder: bool = False, option: str = "--out") -> None:

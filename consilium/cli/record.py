@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from consilium.cli.output import AsJson, show, show_json
+from consilium.cli.output import AsJson, json_text, show, show_json
 from consilium.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _write_json(criterion: Criterion) -> None:
     with _store() as store:
         sys.stdout.write("[")
         for number, one in enumerate(store.recall(criterion)):
-            sys.stdout.write(f"{',' if number else ''}\n{one.model_dump_json()}")
+            sys.stdout.write(f"{',' if number else ''}\n{json_text(one.model_dump(mode='json'))}")
         sys.stdout.write("\n]\n")
 
 

@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from monai.networks.nets import DenseNet121, ResNet, ViT
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ _WANTED_CELLS = 24
 """Of a convolutional network the deepest map with so many is read, or the deepest of its finest ones."""
 _LEAST_RATE = 0.01
 """The average image follows the last hundred or so training batches."""
+
+_LONGEST_CAUSE = 120
 
 _MEAN, _SD = 0.5, 0.25  # of a percentile-scaled radiograph, roughly; the first layer learns the rest
 
@@ -172,8 +175,9 @@ class ImageEncoder(nn.Module):
     def _read_weights(self, path: Path) -> None:
         try:
             self.backbone.load_state_dict(load_file(path))
-        except (OSError, RuntimeError) as error:
-            rule = f"must be a safetensors file with this backbone's weights ({type(error).__name__})"
+        except (OSError, RuntimeError, SafetensorError) as error:
+            cause = str(error).strip().partition("\n")[0]
+            rule = f"must be a safetensors file with this backbone's weights ({cause[:_LONGEST_CAUSE]})"
             raise InputError("image.weights", path.name, rule) from None
 
     def forward(self, images: Tensor, image_mask: Tensor, views: Tensor, dense: Dense | None = None) -> Tokens:

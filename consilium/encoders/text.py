@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import logging
 
 from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
@@ -15,8 +19,10 @@ from consilium.recipe import TextRecipe
 def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> PreTrainedModel:
     if pretrained and recipe.model is not None:
         try:
-            return AutoModel.from_pretrained(recipe.model)
-        except (OSError, ValueError) as error:
+            with _quiet():
+                # It comes in evaluation mode, in which it would learn without dropout.
+                return AutoModel.from_pretrained(recipe.model).train()
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
             raise InputError("text.model", recipe.model, rule) from None
     typed = AutoConfig.for_model(**config)
@@ -25,6 +31,20 @@ def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> P
         return AutoModel.from_config(typed, add_pooling_layer=False)
     except TypeError:  # this architecture has none
         return AutoModel.from_config(typed)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bar and the report that would stand across the log."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class TextEncoder(nn.Module):
@@ -48,6 +68,7 @@ class TextEncoder(nn.Module):
             self.model.pooler = None
         if recipe.frozen:
             self.model.requires_grad_(requires_grad=False)
+            self.model.eval()
         self.width = width
         self.project = nn.Linear(self.model.config.hidden_size, width)
         self.norm = nn.LayerNorm(width)

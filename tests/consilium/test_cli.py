@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from PIL import Image as Pillow
 from consilium import __version__
 from consilium.artifact import save_artifact
 from consilium.cli import main
+from consilium.cli.output import show, show_json, show_what_can_be_shown, table_of
 from consilium.diagnostician import Diagnostician
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
@@ -271,6 +274,34 @@ def test_bad_observations_are_refused_in_one_line(
 ) -> None:
     (tmp_path / name).write_text(text)
     assert said in _refused(capsys, ["diagnose", model, "--observations", str(tmp_path / name)])
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "a??b ?"), ("latin-1", "a?éb ?"), ("utf-8", "a–éb 漢")])
+def test_a_character_that_the_output_cannot_show_is_replaced_and_json_is_escaped(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(write: Callable[[], None]) -> bytes:
+        buffer = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding, errors="strict", write_through=True))
+        show_what_can_be_shown()
+        write()
+        return buffer.getvalue()
+
+    text = "a–éb 漢"
+    table = table_of(text, [{"finding": text, "auroc": 0.5}])
+    assert written(lambda: show(text)).decode(encoding) == shown + "\n"
+    assert shown in written(lambda: show(table)).decode(encoding)
+    document = written(lambda: show_json({"finding": text}))
+    assert json.loads(document.decode(encoding)) == {"finding": text}
+
+
+def test_an_error_of_the_machine_is_told_in_a_line(
+    cohort: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
+    assert main(["train", "phantom-tiny", "--cohort", str(cohort)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: Not a directory ({tmp_path}/home/runs)"
 
 
 def test_no_model_is_refused_in_one_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,18 @@ def test_encoders_that_cannot_be_are_refused(image: dict) -> None:
         DiagnosisModel(recipe, FINDINGS, preprocessing)
 
 
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\xff" * 64, b"PK\x03\x04" + bytes(64)])
+def test_weights_that_are_no_safetensors_are_refused_in_a_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    image = {"encoder": "resnet18", "size": 128, "width": 8, "weights": str(tmp_path / "weights.safetensors")}
+    recipe = tiny_recipe(image=image)
+    with pytest.raises(
+        InputError, match=r"image\.weights: got 'weights\.safetensors', must be a safetensors file"
+    ) as told:
+        DiagnosisModel(recipe, FINDINGS, tiny_preprocessing(recipe))
+    assert "\n" not in str(told.value)
+
+
 def test_backbone_weights_come_from_a_safetensors_file_and_frozen_ones_stay(tmp_path: Path) -> None:
     recipe = tiny_recipe()
     preprocessing = tiny_preprocessing(recipe)

@@ -162,6 +162,10 @@ def test_two_mebibytes_cost_the_event_loop_little() -> None:
     assert min(asyncio.run(seconds())) < 0.005, "about 0.5 ms; a parser that walks over every byte takes 34"
 
 
+def test_what_a_form_holds_is_not_shown() -> None:
+    assert "Roe" not in repr(Form(b'{"notes": "Jane Roe"}', (b"Roe",)))
+
+
 def test_an_absent_request_is_an_empty_object() -> None:
     assert read(body(part("images", b"x", filename="a"))).request == b"{}"
 

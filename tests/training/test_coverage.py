@@ -158,6 +158,28 @@ def test_out_of_fold_bands_suppose_the_fewest_judges(judged) -> None:
     assert "/" in wide["judges"]
 
 
+def test_an_out_of_fold_band_is_the_widest_where_a_fold_has_too_few_judges() -> None:
+    """Of 40 studies half are judged by five, who rule nothing out, a quarter by twelve and a quarter by 60."""
+    judges = np.repeat([5, 12, 60], [20, 10, 10])
+    answers = SetAnswers(
+        coverage=0.9,
+        subsets=np.full(40, "image"),
+        sets=np.ones((40, 1, 2), bool),
+        intervals=np.tile([0.0, 1.0], (40, 1, 1)),
+        judged_with=np.full((40, 1), "image"),
+        judges=np.repeat(judges[:, None, None], 2, axis=2),
+    )
+    findings = FindingSet((Finding("gout", "Gout"),))
+    line = line_of(
+        coverage_table(findings, np.ones((40, 1)), answers, out_of_fold=True), "gout", "present", "as_present"
+    )
+    assert line["judges"] == "5/12/60"
+    # betabinom(40, 12, 1): the twelve judges' threshold is their highest score.
+    assert line["band_low"] == coverage_band([(40, 12)], 0.9)[0] / 40 == pytest.approx(0.725, abs=0.05)
+    assert line["band_high"] == 1.0
+    assert line["in_band"]
+
+
 def test_a_class_without_a_study_is_not_measured(judged) -> None:
     predictions, _, answers, _ = judged
     labels = np.where(predictions.labels == 1, 0.0, predictions.labels)

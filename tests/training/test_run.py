@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -197,6 +203,86 @@ def test_resume_with_nothing_to_resume_starts(phantom: Path, caplog: pytest.LogC
         made = train(recipe("tiny-nothing"), phantom, resume=True, progress=False)
     assert made.version == "1"
     assert "starting from the beginning" in caplog.text
+
+
+def _run_of(name: str) -> Any:
+    client = open_store()
+    [run] = client.search_runs([client.get_experiment_by_name(f"consilium-{name}").experiment_id])
+    return run
+
+
+def test_ctrl_c_twice_closes_the_run_and_tells_how_to_go_on(
+    phantom: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def twice(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)  # while the first one is on its way out
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(protocols, "_learned", twice)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe("tiny-twice"), phantom, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert _run_of("tiny-twice").info.status == "KILLED"
+    assert "interrupted; the same command with --resume goes on from the last finished epoch" in caplog.messages
+
+
+def test_a_run_that_was_killed_and_is_given_up_is_closed(phantom: Path, home: Path, monkeypatch: pytest.MonkeyPatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(protocols, "_learned", kill)
+        patch.setattr(pipeline.TrackedRun, "give_up", lambda *_: [])
+        with pytest.raises(Killed):
+            train(recipe("tiny-anew"), phantom, progress=False)
+    killed = _run_of("tiny-anew")
+    assert killed.info.status == "RUNNING"
+    made = train(recipe("tiny-anew"), phantom, progress=False)
+    assert made.run_id != killed.info.run_id
+    assert open_store().get_run(killed.info.run_id).info.status == "KILLED"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a mebibyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_no_room_ends_in_the_cause_and_leaves_nothing_half_written(
+    phantom: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("CONSILIUM_HOME", str(small_disk))
+    with pytest.raises(OSError, match="No space left on device"):
+        train(recipe("tiny-full"), phantom, progress=False)
+    assert _run_of("tiny-full").info.status == "FAILED"
+    assert (
+        "what was done is kept; the same command with --resume goes on from the last finished epoch" in caplog.messages
+    )
+    assert not list(small_disk.rglob("squares-*.npy")), "no square without an index"
+    [state] = small_disk.glob("runs/*/run.json")
+    assert json.loads(state.read_text())["run_id"] == _run_of("tiny-full").info.run_id
+    subprocess.run(["mount", "-o", "remount,size=512m", small_disk], check=True)
+    made = train(recipe("tiny-full"), phantom, resume=True, progress=False)
+    assert (made.run_id, made.version) == (_run_of("tiny-full").info.run_id, "1")
 
 
 def test_two_at_once_are_refused(phantom: Path, home: Path, trained: TrainedModel):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 
 import training.sweep as sweeping
 from consilium.errors import RecipeError, TrainingError
@@ -86,6 +87,74 @@ def test_a_finished_sweep_is_lengthened_and_not_repeated(cohort: Path, monkeypat
     sweep(_recipe(), cohort)
     assert len(fits) == 2
     assert len(sweep(_recipe(), cohort, trials=3).trials) == 3
+
+
+def _proposals(found: sweeping.SweepResult) -> list[tuple]:
+    return [tuple(trial[key] for key in RANGES) for trial in found.trials.sort_values("trial").to_dict("records")]
+
+
+def test_a_sweep_that_is_lengthened_goes_on_in_its_sequence(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fit(cached, recipe, *_, **__) -> Fit:
+        return Fit(None, None, 1, 1, recipe.training.learning_rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweeping, "fit", fit)
+    parts = [_proposals(sweep(_recipe(), cohort, trials=trials)) for trials in (1, 2, 5)]
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "another"))
+    whole = _proposals(sweep(_recipe(), cohort, trials=5))
+    assert parts == [whole[:1], whole[:2], whole]
+    assert len(set(whole)) == 5
+
+
+def test_after_an_interrupt_it_proposes_what_it_would_have(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fits = []
+
+    def fit(cached, recipe, *_, **__) -> Fit:
+        fits.append(recipe.training.learning_rate)
+        if len(fits) in (2, 3):
+            raise KeyboardInterrupt
+        return Fit(None, None, 1, 1, recipe.training.learning_rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweeping, "fit", fit)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(_recipe(), cohort, trials=4)
+    found = _proposals(sweep(_recipe(), cohort, trials=4))
+    monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "another"))
+    assert found == _proposals(sweep(_recipe(), cohort, trials=4))
+
+
+def test_the_run_of_a_trial_that_was_killed_is_closed(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A killed process closes nothing: neither its run nor its trial."""
+    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
+    found = sweep(_recipe(), cohort)
+    client = open_store()
+    experiment = client.get_run(found.run_id).info.experiment_id
+    killed = client.create_run(experiment, tags={"mlflow.parentRunId": found.run_id}).info.run_id
+    other = client.create_run(experiment).info.run_id
+    sweep(_recipe(), cohort, trials=3)
+    assert client.get_run(killed).info.status == "KILLED"
+    assert client.get_run(other).info.status == "RUNNING"
+
+
+def test_two_at_once_are_refused(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
+    sweep(_recipe(), cohort)
+    [folder] = (tmp_path / "home" / "sweeps").iterdir()
+    with FileLock(folder / ".lock"), pytest.raises(TrainingError, match="under way in another process"):
+        sweep(_recipe(), cohort, trials=3)
+
+
+def test_a_sweep_without_a_finished_trial_says_so(cohort: Path, monkeypatch: pytest.MonkeyPatch):
+    def fit(*_, **__) -> Fit:
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr(sweeping, "fit", fit)
+    with pytest.raises(TrainingError, match="none of 2 trials could be finished"):
+        sweep(_recipe(), cohort)
 
 
 def test_hopeless_trials_are_given_up(cohort: Path, monkeypatch: pytest.MonkeyPatch):

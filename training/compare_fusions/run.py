@@ -38,6 +38,7 @@ from training.datamodule import CachedCohort
 from training.fit import Fit, fit
 from training.predict import predict
 from training.predictions import Predictions
+from training.preflight import require_split
 from training.run import cache_images, tracked
 from training.run_state import RunState
 from training.splits import Indices, split_cohort
@@ -126,6 +127,7 @@ def compare_fusions(
     compared = recipe.model_copy(update={"name": f"{recipe.name}-fusions"})
     with RunState(compared, cohort, resume=resume) as state, tracked(compared, state) as run:
         cached = cache_images(cohort, recipe, progress)
+        require_split(cached, recipe, parts)
         trained = _train(recipe, plan, _Work(cached, parts, state.folder, run, progress))
         comparison = compare(trained, recipe, cohort)
         with tempfile.TemporaryDirectory() as folder:
