@@ -322,7 +322,7 @@ class Preprocessing:
             return []
         values = {feature.variable: feature for feature in self.features if feature.aspect is Aspect.VALUE}
         warnings = [
-            f"observation not read by this model: {self.variables[name].display}"
+            f"observation not read by this model: {self.variables[name].display if name in self.variables else name}"
             for name in sorted(set(known) - set(values))
         ]
         for name in sorted(set(known) & set(values)):

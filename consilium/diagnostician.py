@@ -160,6 +160,11 @@ class Diagnostician:
         """The variables that the model reads."""
         return self.preprocessing.read_variables
 
+    def example(self) -> Study:
+        """A made-up study with everything that the model reads: the fullest of its reference studies."""
+        studies = [reference.study(self.variables) for reference in self.references.studies]
+        return max(studies, key=lambda study: len(self.prepare(study).present))
+
     def prepare(self, study: Study) -> Prepared:
         """What the model reads of `study`; `InputError` where that is nothing."""
         return self.preprocessing.prepare(study)

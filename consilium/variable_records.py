@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from consilium.errors import ArtifactError
-from consilium.variables import BUILT_IN, Code, Kind, Variable, VariableTable
+from consilium.variables import BUILT_IN, Variable, VariableTable
 
 _MEANING = ("kind", "unit", "categories", "ordered", "log_scale")
 """What of a built-in variable must be as it was when a model learned from it."""
-_INTERVALS = ("reference", "female", "male")
-_LISTS = ("categories", "normal_categories")
+_NO_LIMIT = {"plausible_low": -math.inf, "plausible_high": math.inf}
+_VARIABLE = TypeAdapter(Variable)
 
 
 def own_variables(table: VariableTable) -> tuple[Variable, ...]:
@@ -39,34 +40,25 @@ def variables_from_json(data: Iterable[Mapping[str, Any]]) -> VariableTable:
     """
     found = [_from_json(entry) for entry in data]
     for variable in found:
-        known = BUILT_IN.get(variable.name)
-        if known is None:
-            continue
-        for attribute in _MEANING:
-            before, now = getattr(variable, attribute), getattr(known, attribute)
-            if before != now:
-                raise ArtifactError(f"variable {variable.name}: {attribute} was {before}, and is {now} in this version")
+        differing = difference(variable, BUILT_IN)
+        if differing is not None:
+            raise ArtifactError(f"variable {variable.name}: {differing} is another in this version")
     return BUILT_IN.extended_with(variable for variable in found if variable.name not in BUILT_IN)
 
 
+def difference(variable: Variable, table: VariableTable) -> str | None:
+    """In what a variable of this name in `table` means something else; None where it does not, or there is none."""
+    other = table.get(variable.name)
+    if other is None:
+        return None
+    return next((name for name in _MEANING if getattr(variable, name) != getattr(other, name)), None)
+
+
 def _to_json(variable: Variable) -> dict[str, Any]:
-    data = asdict(variable)
-    for limit in ("plausible_low", "plausible_high"):
-        data[limit] = data[limit] if math.isfinite(data[limit]) else None
-    return data
+    data: dict[str, Any] = _VARIABLE.dump_python(variable, mode="json")
+    # JSON knows no infinity.
+    return data | {name: data[name] if math.isfinite(data[name]) else None for name in _NO_LIMIT}
 
 
 def _from_json(data: Mapping[str, Any]) -> Variable:
-    given = dict(data)
-    low, high = given.pop("plausible_low"), given.pop("plausible_high")
-    given |= {name: None if given[name] is None else tuple(given[name]) for name in _INTERVALS}
-    given |= {name: tuple(given[name]) for name in _LISTS}
-    return Variable(
-        **{**given, "kind": Kind(given["kind"]), "codes": tuple(_code(code) for code in given["codes"])},
-        plausible_low=-math.inf if low is None else low,
-        plausible_high=math.inf if high is None else high,
-    )
-
-
-def _code(data: Mapping[str, Any]) -> Code:
-    return Code(**{**data, "equations": tuple((unit, *line) for unit, *line in data["equations"])})
+    return _VARIABLE.validate_python({**data, **{name: at for name, at in _NO_LIMIT.items() if data[name] is None}})

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import numpy as np
-
 from consilium.acceptance import Acceptance, Tolerance
 from consilium.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
 from consilium.errors import ModelFailure
 from consilium.findings import FindingSet
 from consilium.origins import Origins
 from consilium.recipe import Recipe
-from consilium.study import Image, Note, NoteKind, Patient, Sex, Study
+from consilium.study import Study
 from consilium.variables import Variable, VariableTable
 from service.settings import Settings
 
@@ -68,6 +66,8 @@ class Model(Protocol):
 
     @property
     def acceptance(self) -> Acceptance | None: ...
+
+    def example(self) -> Study: ...
 
     def prepare(self, study: Study) -> Prepared: ...
 
@@ -167,13 +167,7 @@ def warm_up(model: Model) -> None:
     ModelFailure
         Where the answer is none: a finding missing, or a probability that is not one.
     """
-    ramp = np.linspace(0, 65535, 256, dtype=np.uint16)
-    study = Study(
-        images=(Image(np.tile(ramp, (256, 1)), digest="", source="png"),),
-        notes=tuple(Note(kind, "Cough and fever for three days.") for kind in NoteKind),
-        patient=Patient(60.0, Sex.FEMALE),
-    )
-    prepared = model.prepare(study)
+    prepared = model.prepare(model.example())
     (diagnosis,) = model.diagnose_prepared([prepared])
     if tuple(result.finding.name for result in diagnosis.findings) != model.findings.names:
         raise ModelFailure(f"{_called(model)} answered other findings than it names")

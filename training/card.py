@@ -8,7 +8,7 @@ No patient and no study is named.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,9 @@ from consilium.diagnosis import AuditVerdict
 from consilium.manifest import CARD_FILES
 from consilium.recipe import Recipe
 from consilium.study import Modality, NoteKind
+from consilium.variables import Variable
 from consilium.wording import MODALITY_NAMES, audit_in_words
-from training.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables
+from training.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
 from training.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
 from training.comparisons import MACRO
 from training.evaluation import AS_PRESENT, Evaluation
@@ -59,6 +60,8 @@ class Facts:
         Commit, run, versions: what it takes to make it again.
     audit_tables : dict of str to DataFrame
         Tables of the audit's report.
+    variables : sequence of Variable
+        What the model reads of the observations.
     """
 
     recipe: Recipe
@@ -69,6 +72,7 @@ class Facts:
     calibration: Mapping[str, str]
     origin: Mapping[str, str]
     audit_tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    variables: Sequence[Variable] = ()
 
     @property
     def words(self) -> Words:
@@ -130,6 +134,18 @@ def _masking(recipe: Recipe) -> str:
         "dates, identifiers, telephone numbers and addresses. On made-up prose .99 of what is to hide goes where the "
         "names are told, and .5 where they are not, most untold names staying. It makes nobody anonymous."
     )
+
+
+def _values(facts: Facts) -> Section:
+    """Which laboratory values, vital signs and other variables the model reads."""
+    if not facts.variables:
+        return Section("Which values it reads")
+    history = (
+        "Of each variable it reads the last value, how old that is and how it changed since the one before."
+        if facts.recipe.observations.history > 1
+        else "Of each variable it reads the last value."
+    )
+    return Section("Which values it reads", (history,), tables=(variable_table(facts.variables),))
 
 
 def _summary(facts: Facts) -> Section:
@@ -294,6 +310,7 @@ def _pairs(facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 _SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     _purpose,
+    _values,
     _summary,
     _cohort,
     _audit,

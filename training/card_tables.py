@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from consilium.model import FUSED
 from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.variables import Interval, Variable
+from consilium.wording import measured
 from training.card_writing import CardTable, Words, crossed_table, frame_table
 from training.comparisons import MACRO
 from training.coverage import AS_IT_CAME
@@ -26,6 +28,32 @@ _GROUP_FIGURES = {
     "specificity": "Specificity of each group",
     _COUNTED: "Studies with the finding, of each group's",
 }
+
+
+def variable_table(variables: Sequence[Variable]) -> CardTable:
+    """What values are accepted: under which codes, in which unit or of which categories, beside which interval."""
+    rows = tuple(
+        (
+            variable.display,
+            ", ".join(code.code for code in variable.codes),
+            ", ".join(variable.categories) or measured("", variable.unit) or "a number",
+            _usual(variable),
+        )
+        for variable in variables
+    )
+    return CardTable("Values", ("value", "codes", "unit or categories", "reference"), rows)
+
+
+def _usual(variable: Variable) -> str:
+    if variable.categories:
+        return ", ".join(variable.normal_categories)
+    by_sex = {"female": variable.female, "male": variable.male}
+    known = {"": variable.reference} if None in by_sex.values() else by_sex
+    return "; ".join(f"{name} {low:g} to {high:g}".strip() for name, (low, high) in _intervals(known))
+
+
+def _intervals(known: Mapping[str, Interval | None]) -> list[tuple[str, Interval]]:
+    return [(name, interval) for name, interval in known.items() if interval is not None]
 
 
 def performance_tables(tables: Tables, words: Words) -> list[CardTable]:

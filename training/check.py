@@ -19,8 +19,9 @@ from consilium.ingest.decode_pool import DecodePool
 from consilium.letterbox import Letterbox
 from consilium.recipe import SplitRecipe
 from consilium.study import Image, Modality, Study, ViewPosition
-from consilium.variables import BUILT_IN
+from consilium.variable_records import own_variables
 from training.audit.report import AuditReport
+from training.check_variables import own_variable_table
 from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
 from training.image_cache import Filling, ImageCache, Square, as_listed
 from training.splits import split_cohort
@@ -47,6 +48,8 @@ class CohortReport:
         Studies that have each modality.
     observations : DataFrame
         Studies that have each variable, age and sex.
+    variables : DataFrame
+        What was found of each variable that the cohort declares.
     remarks : dict of str to int
         What training goes on with, and how often: views unknown, blank images, implausible values.
     problems : tuple of str
@@ -60,12 +63,18 @@ class CohortReport:
     labels: pd.DataFrame
     modalities: pd.DataFrame
     observations: pd.DataFrame
+    variables: pd.DataFrame
     remarks: dict[str, int]
     problems: tuple[str, ...]
     audit: AuditReport | None = None
 
     def to_json(self) -> dict[str, Any]:
-        tables = {"labels": self.labels, "modalities": self.modalities, "observations": self.observations}
+        tables = {
+            "labels": self.labels,
+            "modalities": self.modalities,
+            "observations": self.observations,
+            "variables": self.variables,
+        }
         return {
             "name": self.cohort.name,
             "task": self.cohort.task,
@@ -87,6 +96,8 @@ class CohortReport:
             frame_table("Studies with each modality", self.modalities, displays),
             frame_table("Studies with each value", self.observations, displays),
         ]
+        if len(self.variables):
+            shown.append(frame_table("Variables of this cohort", self.variables, displays))
         if self.audit is not None:
             shown += self.audit.terminal_tables(displays)
         if self.remarks:
@@ -130,8 +141,9 @@ def check_cohort(
         labels=_labels(cohort),
         modalities=_modalities(cohort, usable),
         observations=_observations(cohort),
+        variables=own_variable_table(cohort),
         remarks={what: times for what, times in remarks.most_common() if times},
-        problems=(*seen.problems, *_split_problems(cohort)),
+        problems=(*seen.problems, *_split_problems(cohort), *_variable_problems(cohort)),
         audit=audit,
     )
 
@@ -254,11 +266,21 @@ def _modalities(cohort: Cohort, usable: Counter[str]) -> pd.DataFrame:
 
 def _observations(cohort: Cohort) -> pd.DataFrame:
     studies: Counter[str] = Counter()
+    variables = cohort.variables
     for record in cohort.records:
         studies["age"] += record.patient.age is not None
         studies["sex"] += record.patient.sex.value in ("F", "M")
-        studies.update({BUILT_IN[o.variable].display for o in record.observations if not o.implausible})
+        studies.update({variables[o.variable].display for o in record.observations if not o.implausible})
     return _shares(dict(studies.most_common()), "value", len(cohort))
+
+
+def _variable_problems(cohort: Cohort) -> list[str]:
+    seen = {o.variable for record in cohort.records for o in record.observations}
+    return [
+        f"variable {variable.name} is declared and stands in no study"
+        for variable in own_variables(cohort.variables)
+        if variable.name not in seen
+    ]
 
 
 def _shares(counts: dict[str, int], what: str, studies: int) -> pd.DataFrame:

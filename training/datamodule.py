@@ -24,6 +24,7 @@ from consilium.errors import CohortError, InaccessibleFile, InputError, Problem
 from consilium.ingest.decode_pool import DecodePool
 from consilium.recipe import Recipe
 from consilium.study import Image, Modality, Study
+from consilium.variable_records import difference
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.distributed import rank, world
 from training.image_cache import Filling, ImageCache, as_listed
@@ -121,9 +122,19 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
     preprocessing : Preprocessing
     rows : int [n]
         Positions in the cohort.
+
+    Raises
+    ------
+    InputError
+        Where the cohort means something else by a variable that `preprocessing` reads.
     """
 
     def __init__(self, cached: CachedCohort, preprocessing: Preprocessing, rows: npt.NDArray[np.int64]) -> None:
+        for variable in preprocessing.read_variables:
+            differing = difference(variable, cached.cohort.variables)
+            if differing is not None:
+                rule = f"must be what the model learned from, and has another {differing} in this cohort"
+                raise InputError("cohort.variables", variable.name, rule)
         self._cache = cached.cache
         self._prepared: list[Prepared] = []
         self.rows: list[int] = []

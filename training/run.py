@@ -272,6 +272,7 @@ def _card(stage: Stage, outcome: Outcome, verdict: AuditVerdict) -> dict[str, st
                 "sensitivity asked for": share(stage.recipe.calibration.target_sensitivity),
             },
             origin={"commit": git_commit() or "", "MLflow run": stage.run.run_id, "consilium": __version__},
+            variables=outcome.fit.preprocessing.read_variables,
         )
     )
     stage.run.log_texts("card", files)

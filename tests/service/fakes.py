@@ -69,6 +69,10 @@ class FakeModel:
         self.entered = threading.Event()
         self.neighbours: Neighbours | None = CASES
 
+    def example(self) -> Study:
+        ramp = np.linspace(0, 65535, 64, dtype=np.uint16)
+        return Study(images=(Image(np.tile(ramp, (64, 1)), digest="", source="png"),))
+
     def prepare(self, study: Study) -> Any:
         if any(note.text == "unprepared" for note in study.notes):
             raise InputError("study", "nothing that this model reads", "must have image or text or observations")

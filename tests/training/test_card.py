@@ -16,8 +16,10 @@ from playwright.sync_api import Browser, Page
 from consilium.diagnosis import AuditVerdict
 from consilium.manifest import CARD_FILES
 from consilium.recipe import CalibrationRecipe, Recipe
+from consilium.variables import Code, Kind, Variable
 from service.application import PAGE_HEADERS
 from training.card import Facts, card
+from training.card_tables import variable_table
 from training.card_writing import Section, Words, crossed_table, frame_table, markdown
 from training.evaluate import calibrate, evaluate
 from training.evaluation import AS_PRESENT
@@ -360,3 +362,14 @@ def test_no_rule_of_accessibility_is_broken(browser, cards, tmp_path: Path, sche
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     page.context.close()
+
+
+def test_the_values_that_a_model_reads_stand_with_codes_units_and_intervals() -> None:
+    drain = Variable(
+        "drain", "Drain output", unit="mL/d", female=(0.0, 80.0), male=(0.0, 100.0), codes=(Code("D-24", "drain"),)
+    )
+    rhythm = Variable("rhythm", "Rhythm", Kind.CATEGORICAL, categories=("sinus", "paced"), normal_categories=("sinus",))
+    assert variable_table([drain, rhythm]).rows == (
+        ("Drain output", "D-24", "mL/d", "female 0 to 80; male 0 to 100"),
+        ("Rhythm", "", "sinus, paced", "sinus"),
+    )

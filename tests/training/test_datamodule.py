@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from consilium.collate import Preprocessing
-from consilium.errors import CohortError
+from consilium.errors import CohortError, InputError
+from consilium.features import Feature
 from consilium.study import Modality, ViewPosition
+from consilium.variables import BUILT_IN, Variable, VariableTable
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort, ImageFile
 from training.datamodule import CachedCohort, EpochSampler, StudyDataModule, StudyDataset, cache_cohort, study_loader
@@ -180,3 +182,13 @@ def test_a_loading_process_would_make_the_same_batches(cached: CachedCohort, pre
         there = collate([dataset[row] for row in range(8 * position, min(10, 8 * position + 8))])
         assert torch.equal(here.images, there.images)
         assert torch.equal(here.input_ids, there.input_ids)
+
+
+def test_a_cohort_that_means_something_else_by_a_variable_is_refused(tmp_path: Path) -> None:
+    cached = cache_cohort(tiny_cohort(tmp_path / "cohort", 12), RECIPE, tmp_path / "cache")
+    own = Variable("drain", "Drain output", unit="mL")
+    theirs = VariableTable((*BUILT_IN.values(), replace(own, unit="L")))
+    preprocessing = Preprocessing(RECIPE, (Feature("drain"),), None, None, BUILT_IN.extended_with([own]))
+    other = replace(cached, cohort=replace(cached.cohort, variables=theirs))
+    with pytest.raises(InputError, match=r"cohort\.variables: got 'drain', .* another unit in this cohort"):
+        StudyDataset(other, preprocessing, np.arange(12))

@@ -18,20 +18,19 @@ where a phantom keeps what nobody may see, is never read.
 - ``label:<finding>``: 1, 0 or empty for unknown.
 - ``split``: train, validation, calibration or test for all rows, or for none.
 - ``source``, ``date``: for the audit, never shown to a model.
+- ``value:<name>``: a value of that variable, in the unit that it is kept in; optional ``value:<name>_time``.
 
-``observations.csv``, one row a value: ``study``, ``code`` (LOINC), ``value`` (a number, a limit such as ``<0.3``, or a
-category such as ``trace``), ``unit`` (UCUM, or as laboratories write it), and optionally ``time`` and ``comparator``
-(``<``, ``<=``, ``>=``, ``>``, where the value is a limit without it).
+``observations.csv``, one row a value: ``study``, ``code`` (LOINC or the cohort's own), ``value`` (a number, a limit
+such as ``<0.3``, or a category such as ``trace``), ``unit`` (UCUM, or as laboratories write it), and optionally
+``time`` and ``comparator`` (``<``, ``<=``, ``>=``, ``>``, where the value is a limit without it).
 
 ``cohort.yaml``: ``name``, ``exclusive``, ``time_zone`` (the IANA name of the zone in which times without an offset are
-meant, in tables and image files), ``findings`` (each ``name``, ``display``, ``code``); without it the findings
-are the label columns, independent of each other.
+meant, in tables and image files), ``findings`` (each ``name``, ``display``, ``code``; without them they are the label
+columns, independent of each other), ``variables`` of the cohort's own (`training.cohorts.manifest_variables`).
 """
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,14 +48,19 @@ from consilium.findings import Finding, FindingSet
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.ingest.demographics import read_age, read_sex
 from consilium.ingest.notes import read_notes
-from consilium.ingest.observations import read_observations
-from consilium.ingest.quantities import read_value
 from consilium.ingest.time_zone import TimeZone, site_zone
 from consilium.ingest.times import read_time
 from consilium.masking import mask_text
-from consilium.study import Note, Observation, Patient, ViewPosition
-from consilium.variables import BUILT_IN
+from consilium.study import Note, Patient, ViewPosition
+from consilium.variables import BUILT_IN, VariableTable
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.manifest_observations import (
+    Measured,
+    given_observations,
+    measured,
+    observed_studies,
+    value_problems,
+)
 from training.cohorts.manifest_schema import (
     LABEL,
     NOTE_COLUMNS,
@@ -71,9 +75,11 @@ from training.cohorts.manifest_schema import (
     path_rule,
     study_problems,
 )
+from training.cohorts.manifest_variables import VALUE, VariableEntry, own_table, variable_lines
 from training.cohorts.tables import read_ragged_table, unreadable
 
 DESCRIPTION = "cohort.yaml"
+_QUOTED = ": YAML takes no, yes and numbers for something else than text unless they are quoted"
 OLDEST = 90.0
 """Ages above 89 years are kept as 90: they are few enough to name a patient."""
 
@@ -81,7 +87,6 @@ _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
 
 Written = tuple[tuple[Note, ...], tuple[str, ...]]
-Measured = dict[str, tuple[tuple[Observation, ...], tuple[str, ...]]]
 
 
 class _FindingEntry(BaseModel):
@@ -99,6 +104,7 @@ class _Description(BaseModel):
     exclusive: bool = False
     findings: list[_FindingEntry] | None = None
     time_zone: str | None = None
+    variables: list[VariableEntry] = []
 
 
 def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool = True) -> Cohort:
@@ -117,27 +123,36 @@ def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool 
     studies, ragged = read_ragged_table(root / STUDIES)
     observations, found = _read_observations_table(root)
     ragged += found
-    description, problems = _read_description(root)
+    description, variables, problems = _read_description(root)
+    # Of a table of variables that could not be read, no column is known.
+    problems += [p for p in study_problems(studies, root, variables) if not (problems and p.column.startswith(VALUE))]
     zone, found = _zone(description, zone or site_zone())
     problems += found
-    problems += study_problems(studies, root)
+    given = given_observations(studies, observations, variables)
     if {"study", "patient"} <= set(studies.columns):
-        problems += _across_columns(studies, _observed(observations))
+        problems += _across_columns(studies, observed_studies(given, variables))
     findings, found = _findings(description, studies)
     problems += found
     if findings.exclusive and not found:
         problems += _not_exactly_one(studies, findings)
     notes, found = _notes(studies, root, zone, mask_notes)
     problems += found
-    measured, found = _checked_observations(observations, studies, zone)
-    problems += found
+    found = observation_problems(observations, studies.get("study", []))
+    reported = {(problem.table, problem.row, problem.column) for problem in problems + found}
+    unread = [p for p in value_problems(given, variables) if (p.table, p.row, p.column) not in reported]
+    problems += found + unread
+    observed: Measured = {}
+    if not found and not unread:
+        observed, found = measured(given, variables, zone)
+        problems += found
     misplaced = {(problem.table, problem.row) for problem in ragged}
     problems = ragged + [problem for problem in problems if (problem.table, problem.row) not in misplaced]
     if problems:
         raise CohortError(problems)
-    records = _records(studies, _labels(studies, findings), notes, measured, root, zone)
+    records = _records(studies, _labels(studies, findings), notes, observed, root, zone)
     name = description.name or root.resolve().name
-    return Cohort(name, findings, records, root, cohort_digest(name, "", findings, records, root))
+    digest = cohort_digest(name, "", findings, records, root, variables)
+    return Cohort(name, findings, records, root, digest, variables=variables)
 
 
 def _read_observations_table(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
@@ -147,31 +162,42 @@ def _read_observations_table(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
     return read_ragged_table(path)
 
 
-def _read_description(root: Path) -> tuple[_Description, list[Problem]]:
+def _read_description(root: Path) -> tuple[_Description, VariableTable, list[Problem]]:
+    """``cohort.yaml``, the variables that the cohort may hold, and what is wrong with either."""
     path = root / DESCRIPTION
     if not path.exists():
-        return _Description(), []
+        return _Description(), BUILT_IN, []
     try:
-        data = yaml.safe_load(decode_text(path.read_bytes(), "file"))
+        text = decode_text(path.read_bytes(), "file")
+        data = yaml.safe_load(text)
     except OSError as error:
-        return _Description(), [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
+        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
     except InputError as error:
-        return _Description(), [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
+        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
     except yaml.YAMLError as error:
-        return _Description(), [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
+        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
+    lines = variable_lines(text)
     try:
-        return _Description.model_validate({} if data is None else data), []
+        description = _Description.model_validate({} if data is None else data)
     except ValidationError as error:
-        return _Description(), [_description_problem(detail) for detail in error.errors(include_url=False)]
+        found = [_description_problem(detail, lines) for detail in error.errors(include_url=False)]
+        return _Description(), BUILT_IN, found
+    return description, *own_table(description.variables, DESCRIPTION, lines)
 
 
-def _description_problem(detail: Any) -> Problem:
-    place = ".".join(str(part) for part in detail["loc"]) or "file"
+def _description_problem(detail: Any, lines: Sequence[int]) -> Problem:
+    """What is wrong with a key, at the line where its variable begins."""
+    where = detail["loc"]
+    place = ".".join(str(part) for part in where) or "file"
+    number = where[1] if len(where) > 1 and where[0] == "variables" else None
+    line = lines[number] if isinstance(number, int) and number < len(lines) else None
     if detail["type"] != "extra_forbidden":
-        return Problem(DESCRIPTION, None, place, detail["input"], detail["msg"].lower())
-    known = list((_Description if len(detail["loc"]) == 1 else _FindingEntry).model_fields)
-    rule = f"is no known key; the nearest is {nearest(str(detail['loc'][-1]), known)!r}"
-    return Problem(DESCRIPTION, None, place, detail["input"], rule)
+        rule = detail["msg"].lower() + (_QUOTED if detail["type"] == "string_type" else "")
+        return Problem(DESCRIPTION, line, place, detail["input"], rule)
+    entries: dict[str, type[BaseModel]] = {"variables": VariableEntry, "findings": _FindingEntry}
+    known = list((entries.get(where[0], _Description) if len(where) > 1 else _Description).model_fields)
+    rule = f"is no known key; the nearest is {nearest(str(where[-1]), known)!r}"
+    return Problem(DESCRIPTION, line, place, detail["input"], rule)
 
 
 def _zone(description: _Description, otherwise: TimeZone) -> tuple[TimeZone, list[Problem]]:
@@ -222,7 +248,7 @@ def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
     empty = (images == 0) & ~written & ~studies.study.isin(observed)
     problems = at(empty, "study", "must have an image, a note or an observation of a known variable")
     problems += at((views > 0) & (views != images), "views", "must be one for each image")
-    for name in NOTE_COLUMNS.values():
+    for name in (*NOTE_COLUMNS.values(), *(name for name in studies.columns if name.startswith(VALUE))):
         early = (column(name) == "") & (column(f"{name}_time") != "")
         problems += at(early, f"{name}_time", f"must not stand without {name}")
     unsplit = column("split") == ""
@@ -297,64 +323,6 @@ def _note_text(cell: str, root: Path) -> str | None:
         return decode_text((root / relative).read_bytes(), "text")
     except OSError as error:
         raise InputError("text", cell, unreadable(error)) from None
-
-
-def _observed(observations: pd.DataFrame) -> set[str]:
-    """The studies that have an observation a model may learn from: one whose code is in the table of variables."""
-    if not {"study", "code"} <= set(observations.columns):
-        return set()
-    return set(observations.study[observations.code.isin(BUILT_IN.codes.keys())])
-
-
-def _checked_observations(
-    observations: pd.DataFrame, studies: pd.DataFrame, zone: TimeZone
-) -> tuple[Measured, list[Problem]]:
-    problems = observation_problems(observations, studies.get("study", []))
-    reported = {(problem.row, problem.column) for problem in problems}
-    problems += [problem for problem in _value_problems(observations) if (problem.row, problem.column) not in reported]
-    return ({}, problems) if problems else _measured(observations, zone)
-
-
-def _value_problems(observations: pd.DataFrame) -> list[Problem]:
-    """Rows whose value is none of their code's variable; each code with each value is tried once."""
-    if not {"code", "value"} <= set(observations.columns):
-        return []
-    table = observations if "comparator" in observations else observations.assign(comparator="")
-    problems = []
-    for key, rows in table.groupby(["code", "value", "comparator"], sort=False):
-        code, value, comparator = map(str, key)
-        variable = BUILT_IN.by_code(code.strip())
-        if variable is None or not value.strip():
-            continue
-        try:
-            read_value(variable, value, comparator, "observation")
-        except InputError as error:
-            column = error.field.rpartition(".")[2]
-            problems += [Problem(OBSERVATIONS, int(row) + 2, column, error.value, error.rule) for row in rows.index]
-    return problems
-
-
-def _measured(observations: pd.DataFrame, zone: TimeZone) -> tuple[Measured, list[Problem]]:
-    """Observations and warnings of each study; `observations` has passed its checks."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    raw: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for number, row in enumerate(observations.to_dict("records")):
-        rows[row["study"]].append(number + 2)
-        raw[row["study"]].append(
-            {name: row[name] for name in ("code", "value", "unit")}
-            | {name: row.get(name) or None for name in ("comparator", "time")}
-        )
-    measured: Measured = {}
-    problems = []
-    for study, given in raw.items():
-        try:
-            measured[study] = read_observations(given, zone=zone)
-        except InputError as error:
-            place = re.match(r"observations\[(\d+)\]\.(\w+)", error.field)
-            line = rows[study][int(place[1])] if place else None
-            column = place[2] if place else "study"
-            problems.append(Problem(OBSERVATIONS, line, column, error.value, error.rule))
-    return measured, problems
 
 
 def _records(

@@ -19,7 +19,9 @@ from consilium.ingest.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
 from consilium.ingest.times import RULE as TIME_RULE
 from consilium.ingest.times import read_time
 from consilium.study import NoteKind, ViewPosition
+from consilium.variables import VariableTable
 from training.cohorts.cohort import SPLITS
+from training.cohorts.manifest_variables import VALUE, time_column
 from training.cohorts.tables import OUTSIDE, file_problem
 
 STUDIES = "studies.csv"
@@ -43,10 +45,14 @@ def parts(cell: str) -> list[str]:
     return [part.strip() for part in cell.split(";")] if cell.strip() else []
 
 
-def study_problems(table: pd.DataFrame, root: Path) -> list[Problem]:
+def study_problems(table: pd.DataFrame, root: Path, variables: VariableTable) -> list[Problem]:
     """Everything wrong with single cells and columns of `table`, which is ``studies.csv`` as text."""
     labels = [name for name in table.columns if name.startswith(LABEL)]
-    problems = _unknown_columns(STUDIES, table.columns, [*_NAMED_COLUMNS, *labels], hint=f"{LABEL}<finding>")
+    values = [f"{VALUE}{name}" for name in variables]
+    times = [time_column(name) for name in values if name in table]
+    problems = _unknown_columns(
+        STUDIES, table.columns, [*_NAMED_COLUMNS, *labels, *values, *times], hint=f"{LABEL}<finding>"
+    )
     if not labels:
         problems.append(
             Problem(STUDIES, None, LABEL, None, "must be there: one column a finding, such as label:pneumonia")
@@ -55,11 +61,13 @@ def study_problems(table: pd.DataFrame, root: Path) -> list[Problem]:
     columns |= {
         name: _column([_each(lambda cell: cell in ("", *TRUE, *FALSE), "must be 1, 0 or empty")]) for name in labels
     }
+    # A variable's own column is no time of another one.
+    columns |= {name: _column([_each(is_time, TIME_RULE)]) for name in set(times) - set(values)}
     return problems + _failures(pa.DataFrameSchema(columns), table, STUDIES) + _file_problems(table, root)
 
 
 def observation_problems(table: pd.DataFrame, studies: Iterable[str]) -> list[Problem]:
-    """Everything wrong with single cells and columns of `table`, which is ``observations.csv`` as text."""
+    """What is wrong with single cells of `table`, ``observations.csv`` as text; of values only where there is none."""
     known = set(studies)
     checks = {
         "study": [_each(known.__contains__, f"must be a study of {STUDIES}")],
