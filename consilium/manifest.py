@@ -24,7 +24,7 @@ from consilium.errors import ArtifactError, InputError, UnsupportedArtifact
 from consilium.findings import FindingSet
 from consilium.recipe import Recipe
 
-FORMAT = 3
+FORMAT = 4
 """Layout of the folder. Raised whenever an older version of this project could misread a new artifact."""
 
 READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)

@@ -197,8 +197,8 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "leaves by ..": (lambda f: _listing(f, "../tiny/details.json"), "plain path of a file inside"),
     "leaves by root": (lambda f: _listing(f, "/etc/hostname"), "plain path of a file inside"),
     "odd path": (lambda f: _listing(f, "./details.json"), "plain path of a file inside"),
-    "newer format": (lambda f: _write_manifest(f, format=4, shape="new"), "got format 4, .* reads format 3 alone"),
-    "older format": (lambda f: _write_manifest(f, format=2), "got format 2, .* reads format 3 alone"),
+    "newer format": (lambda f: _write_manifest(f, format=5, shape="new"), "got format 5, .* reads format 4 alone"),
+    "older format": (lambda f: _write_manifest(f, format=3), "got format 3, .* reads format 4 alone"),
     "novelty left out": (lambda f: _without(f, "novelty.safetensors"), "novelty.safetensors: must be there where"),
     "no reference studies": (
         lambda f: _without(f, "reference/studies.json"),
