@@ -43,7 +43,8 @@ class _Fitted:
     @classmethod
     def on(cls, cached: CachedCohort, recipe: Recipe, train: Indices) -> _Fitted:
         """Prepare as for a fit on `train`, which must have all that is learned from it."""
-        fitted = cls(cached, recipe, Preprocessing.fit(recipe, (cached.studies[row] for row in train.tolist())))
+        studies = (cached.studies[row] for row in train.tolist())
+        fitted = cls(cached, recipe, Preprocessing.fit(recipe, studies, cached.cohort.variables))
         dataset = fitted.dataset(train)
         if not np.isfinite(dataset.labels).any():
             raise TrainingError(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from consilium.errors import InputError, TrainingError
-from consilium.study import Modality
+from consilium.study import Modality, Observation
+from consilium.variables import BUILT_IN, Kind, Variable
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort
 from training.datamodule import CachedCohort, cache_cohort
@@ -52,6 +53,14 @@ def relabelled(cached: CachedCohort, rows: np.ndarray, label: float) -> CachedCo
 
 def test_a_sound_cohort_passes(cached: CachedCohort):
     require_split(cached, RECIPE, parts())
+
+
+def test_variables_of_the_cohort_s_own_pass(cached: CachedCohort):
+    sputum = Variable("sputum", "Sputum", Kind.CATEGORICAL, categories=("white", "purulent"))
+    values = [Observation("sputum", "sputum", n % 2, n % 2, "", category=sputum.categories[n % 2]) for n in range(80)]
+    studies = tuple(replace(study, observations=(values[n],)) for n, study in enumerate(cached.studies))
+    cohort = replace(cached.cohort, variables=BUILT_IN.extended_with([sputum]))
+    require_split(replace(cached, studies=studies, cohort=cohort), RECIPE, parts())
 
 
 def test_an_image_recipe_needs_training_images(cached: CachedCohort):
