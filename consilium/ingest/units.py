@@ -48,7 +48,8 @@ def conversion(variable: Variable, code: Code, unit: str) -> Conversion:
     variable : Variable
     code : Code
         One of the variable's. Its property decides which units it takes: mg/dL for a mass concentration, mmol/L for a
-        substance concentration.
+        substance concentration. Where all codes of the variable weigh the same molecule, either takes the units of the
+        other, as laboratories send them; urea does not, which some weigh as urea and some as its nitrogen.
     unit : str
         UCUM, or a common spelling in any case, as long as it can mean one thing only for this code.
 
@@ -58,12 +59,17 @@ def conversion(variable: Variable, code: Code, unit: str) -> Conversion:
         With the field ``unit``: not understood, or of a dimension that the code does not have.
     """
     try:
-        return _linear(code, variable.charge, variable.unit, unit)
+        return _linear(code, variable.charge, variable.unit, unit, _weighs_one(variable))
     except _NoUnit:
         raise InputError("unit", unit, f"is not understood, must be {accepted_units(variable, code)}") from None
     except _WrongDimension:
         rule = f"must be {accepted_units(variable, code)}, for {code.system} {code.code}"
         raise InputError("unit", unit, rule) from None
+
+
+def _weighs_one(variable: Variable) -> bool:
+    """Whether all codes of `variable` weigh the same molecule, so that mass and substance mean the same."""
+    return variable.molar_mass is not None and {code.molar_mass for code in variable.codes} == {variable.molar_mass}
 
 
 def accepted_units(variable: Variable, code: Code) -> str:
@@ -85,7 +91,7 @@ class _WrongDimension(Exception):
 
 
 @lru_cache(maxsize=4096)
-def _linear(code: Code, charge: int | None, target: str, given: str) -> Conversion:
+def _linear(code: Code, charge: int | None, target: str, given: str, either: bool) -> Conversion:
     if len(given) > _LONGEST_UNIT:
         raise _NoUnit
     target = target.replace("[IU]", "U").replace("[iU]", "U")
@@ -95,7 +101,7 @@ def _linear(code: Code, charge: int | None, target: str, given: str) -> Conversi
         if own := [Conversion(slope, intercept) for name, slope, intercept in code.equations if name == unit]:
             return own[0]
         try:
-            converted = _of_reading(code, charge, target, unit)
+            converted = _of_reading(code, charge, target, unit, either)
         except _WrongDimension:
             wrong = True
             continue
@@ -117,7 +123,7 @@ def _alike(one: Conversion, other: Conversion) -> bool:
     return math.isclose(one.scale, other.scale, rel_tol=_SAME) and math.isclose(one.offset, other.offset, abs_tol=_SAME)
 
 
-def _of_reading(code: Code, charge: int | None, target: str, unit: str) -> Conversion:
+def _of_reading(code: Code, charge: int | None, target: str, unit: str, either: bool) -> Conversion:
     _check_equivalents(code, unit)
     if code.property == "LsCnc":
         if unit not in ("[pH]", "1"):
@@ -127,8 +133,8 @@ def _of_reading(code: Code, charge: int | None, target: str, unit: str) -> Conve
         if charge is None:
             raise _WrongDimension
         # UCUM's equivalent is a mole of charges.
-        return _times(_of_reading(code, None, target, unit.replace("eq", "mol", 1)), 1 / charge)
-    zero, one = (_convert(code, target, unit, value) for value in (0.0, 1.0))
+        return _times(_of_reading(code, None, target, unit.replace("eq", "mol", 1), either), 1 / charge)
+    zero, one = (_convert(code, target, unit, value, either) for value in (0.0, 1.0))
     if not (math.isfinite(zero) and math.isfinite(one)) or one == zero:
         raise _WrongDimension
     return Conversion((one - zero) * code.factor, zero * code.factor)
@@ -145,19 +151,20 @@ def _check_equivalents(code: Code, unit: str) -> None:
             raise _WrongDimension
 
 
-def _convert(code: Code, target: str, unit: str, value: float) -> float:
+def _convert(code: Code, target: str, unit: str, value: float, either: bool) -> float:
     import pint
 
     quantity = _quantity(unit, value)
     try:
-        if code.property == "MCnc" and code.molar_mass and not quantity.check("[mass]/[volume]"):
+        mass, substance = quantity.check("[mass]/[volume]"), quantity.check("[substance]/[volume]")
+        if code.property == "MCnc" and code.molar_mass and not (mass or (either and substance)):
             raise _WrongDimension
-        if code.property == "SCnc" and not quantity.check("[substance]/[volume]"):
+        if code.property == "SCnc" and not (substance or (either and mass)):
             raise _WrongDimension
         wanted = _quantity(target, 1.0)
-        if code.molar_mass and code.property == "MCnc" and wanted.check("[substance]/[volume]"):
+        if code.molar_mass and mass and wanted.check("[substance]/[volume]"):
             quantity = quantity / _registry().Quantity(code.molar_mass, "gram/mole")
-        elif code.molar_mass and code.property == "SCnc" and wanted.check("[mass]/[volume]"):
+        elif code.molar_mass and substance and wanted.check("[mass]/[volume]"):
             quantity = quantity * _registry().Quantity(code.molar_mass, "gram/mole")
         return float(quantity.to(wanted.units).magnitude / wanted.magnitude)
     except (pint.PintError, ArithmeticError):

@@ -29,6 +29,12 @@ def value_of(code, value, unit):
         ("2160-0", 1, "mg/dL", 88.4),
         ("14682-9", 88.4, "umol/L", 88.4),
         ("14682-9", 0.0884, "mmol/L", 88.4),
+        # The code of the mass with a unit of the substance, and the other way round, as laboratories send them.
+        ("2160-0", 88.4, "umol/L", 88.4),
+        ("14682-9", 1, "mg/dL", 88.4),
+        ("2345-7", 10, "mmol/L", 10),
+        ("718-7", 8.7, "mmol/L", 14),
+        ("1975-2", 17.1, "umol/L", 17.1),
         ("14682-9", 88.4, "µmol/L", 88.4),
         ("3094-0", 28, "mg/dL", 10),
         ("3091-6", 60, "mg/dL", 10),
@@ -95,8 +101,9 @@ def test_both_properties_of_a_variable_lead_to_the_same_value():
 @pytest.mark.parametrize(
     ("code", "unit", "rule"),
     [
-        ("2160-0", "umol/L", "mg/dL .*umol/L as LOINC 14682-9"),
-        ("14682-9", "mg/dL", "umol/L .*mg/dL as LOINC 2160-0"),
+        # Some weigh urea, some its nitrogen: the code alone says which, and a unit of the other kind takes that away.
+        ("3094-0", "mmol/L", "mg/dL .*mmol/L as LOINC 22664-7"),
+        ("22664-7", "mg/dL", "mmol/L .*mg/dL as LOINC 3091-6"),
         ("2703-7", "%", r"mm\[Hg\]"),
         ("1988-5", "mmol/L", "mg/L"),
         ("48065-7", "ng/mL{DDU}", "FEU"),

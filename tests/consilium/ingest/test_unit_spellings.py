@@ -157,7 +157,7 @@ def test_hba1c_of_the_ifcc_is_no_tenth_of_percent():
         ("1988-5", "mEq/L"),
         ("1751-7", "10*9/L"),
         ("718-7", "%"),
-        ("2160-0", "umol/L"),  # the code says mass
+        ("3094-0", "mmol/L"),  # the code says mass
         ("14879-1", "mEq/L"),  # phosphate has no one charge
         ("48065-7", "ng/mL DDU"),
         ("48066-5", "ng/mL FEU"),
