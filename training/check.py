@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from training.terminal import frame_table
 _MOST_PROBLEMS = 50
 """More are counted, but not listed on a terminal."""
 _UNSPLIT = "not fixed"
+_PLACE = re.compile(r"\[\d+\]")
+"""Which of a study's records a warning is about: left out, so that warnings of one kind are counted together."""
 _SIDE = 64
 """Pixels a side of the squares that the audit looks at."""
 
@@ -133,7 +136,7 @@ def check_cohort(
     remarks = Counter(seen.remarks)
     remarks["implausible values, not read"] = sum(o.implausible for r in cohort.records for o in r.observations)
     for record in cohort.records:
-        remarks.update(record.warnings)
+        remarks.update(_PLACE.sub("[*]", warning) for warning in record.warnings)
     usable = Counter({study.study_id: len(study.images) for study in seen.studies})
     return CohortReport(
         cohort=cohort,

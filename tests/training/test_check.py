@@ -96,6 +96,17 @@ def test_files_that_cannot_be_used_are_named_with_the_reason(tmp_path):
     assert seen[-1] == 4, "every file once"
 
 
+def test_values_that_are_left_out_are_counted_by_their_reason_over_all_studies(tmp_path):
+    rows = [[f"s{i}", f"p{i}", "", "", "pain", i % 2] for i in range(3)]
+    folder = write_manifest(tmp_path / "made", rows).root
+    left_out = "".join(f"s{i},8867-4,80,/min\ns{i},718-7,14,furlong\n" for i in range(3))
+    (folder / "observations.csv").write_text(f"study,code,value,unit\n{left_out}")
+    report = check_cohort(load_cohort("manifest", folder), audited=False)
+    ((reason, times),) = ((what, times) for what, times in report.remarks.items() if "left out" in what)
+    assert times == 3
+    assert reason.startswith("observations[*] left out (Haemoglobin): unit ")
+
+
 def test_images_that_contradict_each_other_are_a_problem_of_their_study(tmp_path, folder):
     made = tmp_path / "made"
     made.mkdir()
