@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import compress
 
 from consilium.masking.clues import Clues
 from consilium.masking.words import LISTS, is_measured
@@ -23,24 +24,38 @@ _TOWN = (
 )
 
 _WESTERN = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"{_HOUSE}(?:(?:{_CAP}|\d{{1,3}}(?:st|nd|rd|th)|of|the|[NSEW]\.?)\s){{1,4}}{_STREET}\b\.?{_TOWN}?",
-        r"(?<![\w.,/-])\d{1,5}\s(?!(?:lane|level|vessel)\b)[a-z]{3,15}\s(?:street|road|avenue|boulevard)\b",
-        rf"\b(?:P\.?O\.?\s?Box|Postfach)\s\d{{1,7}}{_TOWN}?",
+    (list_of, re.compile(pattern))
+    for list_of, pattern in (
         (
-            r"(?<![\w-])(?!(?:Atem|Luft|Harn|Gallen|Leitungs|Nerven|Seh|Hör|Lymph)weg)"
-            r"(?:[A-ZÄÖÜ][\wäöüß-]{0,30}(?:[- ][A-ZÄÖÜ][\wäöüß-]{1,30})?[- ])?[A-ZÄÖÜ]?[\wäöüß]{0,30}"
-            r"(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|(?<=\w)weg|[Gg]asse|[Aa]llee|(?<=\w)platz|[Cc]haussee|straat|laan)"
-            rf"\s\d{{1,3}}\s?[a-f]?\b{_TOWN}?"
+            "streets",
+            rf"{_HOUSE}(?:(?:{_CAP}|\d{{1,3}}(?:st|nd|rd|th)|of|the|[NSEW]\.?)\s){{1,4}}{_STREET}\b\.?{_TOWN}?",
         ),
         (
-            r"(?<![\w.,-])\d{1,4}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|chemin|allée|quai|impasse)\s"
-            rf"(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*"
+            "streets",
+            r"(?<![\w.,/-])\d{1,5}\s(?!(?:lane|level|vessel)\b)[a-z]{3,15}\s(?:street|road|avenue|boulevard)\b",
         ),
-        rf"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua)\s(?:(?:de|del|della|di|da|la|el)\s){{0,2}}{_CAP}(?:\s{_CAP})*,?\s\d{{1,4}}\b",
+        ("boxes", rf"\b(?:P\.?O\.?\s?Box|Postfach)\s\d{{1,7}}{_TOWN}?"),
+        (
+            "french_streets",
+            (
+                r"(?<![\w.,-])\d{1,4}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|chemin|allée|quai|impasse)\s"
+                rf"(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*"
+            ),
+        ),
+        (
+            "southern_streets",
+            rf"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Vv]iale|[Pp]iazza|[Rr]ua)\s(?:(?:de|del|della|di|da|la|el)\s){{0,2}}{_CAP}(?:\s{_CAP})*,?\s\d{{1,4}}\b",
+        ),
     )
 )
+_GERMAN = re.compile(
+    r"(?<![\w-])(?!(?:Atem|Luft|Harn|Gallen|Leitungs|Nerven|Seh|Hör|Lymph)weg)"
+    r"(?:[A-ZÄÖÜ][\wäöüß-]{0,30}(?:[- ][A-ZÄÖÜ][\wäöüß-]{1,30})?[- ])?[A-ZÄÖÜ]?[\wäöüß]{0,30}"
+    r"(?:[Ss]tra(?:ß|ss)e|[Ss]tr\.|(?<=\w)weg|[Gg]asse|[Aa]llee|(?<=\w)platz|[Cc]haussee|straat|laan)"
+    rf"\s\d{{1,3}}\s?[a-f]?\b{_TOWN}?"
+)
+"""Of German and Dutch streets, which are one word."""
+
 _OTHERS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -74,6 +89,7 @@ _LABELLED_PHONE = re.compile(
 
 
 _STREET_ENDS = ("straße", "strasse", "str", "weg", "gasse", "allee", "platz", "chaussee", "straat", "laan")
+_PHONE_BEGINS = ("tel", "phone", "mobil", "handy", "fax", "bleep", "pager", "ext", "contact")
 _FEWEST_DIGITS, _MOST_DIGITS = 7, 15
 """Of a telephone number that no label introduces (ITU-T E.164)."""
 
@@ -85,19 +101,24 @@ def contacts(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
             yield from ((*match.span(), shown) for match in pattern.finditer(text))
     if not clues.digits:
         return
-    street = clues.any_of(LISTS["streets"]) or any(word.endswith(_STREET_ENDS) for word in clues.words)
-    addresses = (*(_WESTERN if street else ()), *(_OTHERS if clues.foreign else ()))
-    for pattern in addresses:
+    german = any(word.endswith(_STREET_ENDS) for word in clues.words)
+    western = (pattern for list_of, pattern in _WESTERN if clues.any_of(LISTS[list_of]))
+    for pattern in (*western, *((_GERMAN,) if german else ()), *(_OTHERS if clues.foreign else ())):
         yield from ((*match.span(), "[address]") for match in pattern.finditer(text))
     if clues.digits >= _FEWEST_DIGITS:
-        yield from _numbers(text)
-    for match in _LABELLED_PHONE.finditer(text):
+        yield from _numbers(text, clues)
+    labelled = clues.foreign or any(word.startswith(_PHONE_BEGINS) for word in clues.words)
+    for match in _LABELLED_PHONE.finditer(text) if labelled else ():
         if sum(map(str.isdigit, match[1])) >= 3 and not is_measured(text, *match.span(1)):
             yield *match.span(1), "[phone]"
 
 
-def _numbers(text: str) -> Iterator[tuple[int, int, str]]:
-    for pattern in _PHONES:
+def _numbers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
+    national = any(number[0] == "0" and len(number) > 2 for number in clues.numbers)
+    international = "+" in text or any(number.startswith("00") for number in clues.numbers)
+    american = clues.longest > 3 and sum(len(number) == 3 for number in clues.numbers) > 1
+    tried = (international, american, national, national and clues.longest >= _FEWEST_DIGITS)
+    for pattern in compress(_PHONES, tried):
         for match in pattern.finditer(text):
             digits = sum(map(str.isdigit, match[0]))
             if _FEWEST_DIGITS <= digits <= _MOST_DIGITS and not is_measured(text, *match.span()):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from consilium.masking.clues import Clues
+from consilium.masking.clues import Clues, matches_at, words_of
 from consilium.masking.words import LISTS, is_measured
 
 _D, _M, _Y = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
@@ -55,16 +55,14 @@ _BORN = re.compile(
     rf"(\d{{1,2}}\s?[./-]\s?\d{{1,2}}\s?[./-]\s?(?:\d{{4}}|\d\d)|{_Y})(?!\d)",
     re.IGNORECASE,
 )
-_DAY_DOT_MONTH = re.compile(
-    rf"(?<!\w)(?:am|vom|seit|seit dem|bis|bis zum|ab|ab dem|den|zum|on)\s+({_D}\.\s?{_M}\.)(?!\d)"
-    rf"|{_LEFT}({_D}\.{_M}\.\s?[-–]\s?{_D}\.{_M}\.)(?!\d)",
-    re.IGNORECASE,
-)
-_ZERO_DAY_DOT_MONTH = re.compile(r"(?<![\d.,/-])(0[1-9]\.(?:0[1-9]|1[0-2])\.)(?!\d)")
+_DAY_DOT_MONTH = re.compile(rf"{_D}\.\s?{_M}\.(?!\d)")
+_BEFORE_DAY_DOT = re.compile(r"(?<!\w)(?:am|vom|seit|seit dem|bis|bis zum|ab|ab dem|den|zum|on)\s{1,3}$", re.IGNORECASE)
+_DAYS_DOT_MONTHS = re.compile(rf"{_LEFT}{_D}\.{_M}\.\s?[-–]\s?{_D}\.{_M}\.(?!\d)")
+_ZERO_DAY_DOT_MONTH = re.compile(r"(?<![\d.,/-])0[1-9]\.(?:0[1-9]|1[0-2])\.(?!\d)")
 _DAY_SLASH_MONTH = re.compile(
-    rf"(?<!\w)(?:on|dated|until|till|am|vom)\s+(\d\d/{_M}|{_D}/\d\d)(?![\d/.%])(?!\s+(?:of|occasion|day|night|test|dose))",
-    re.IGNORECASE,
+    rf"(?:\d\d/{_M}|{_D}/\d\d)(?![\d/.%])(?!\s+(?:of|occasion|day|night|test|dose))", re.IGNORECASE
 )
+_BEFORE_DAY_SLASH = re.compile(r"(?<!\w)(?:on|dated|until|till|am|vom)\s{1,3}$", re.IGNORECASE)
 
 _DATING = re.compile(
     r"(?:\b(?:on|since|from|until|till|by|before|after|dated|date|of|the|am|vom|seit|bis|ab|den|dem|le|du|el|del|DOB)|[(:])"
@@ -78,39 +76,60 @@ _VERB = re.compile(
     r"fracture|foot|step)",
     re.IGNORECASE,
 )
+_SEPARATOR = re.compile(r"\s?[-/.]\s?[\dIVXivx]")
+_BIRTH = frozenset(("dob", "d", "born", "geb", "geboren", "geburtsdatum", "né", "née", "ne", "nee", "д"))
 _DOSE = re.compile(r"(?<!\d)[1-9]\d?-[1-9]\d?-[1-9]\d(?!\d)")
+
+
+_LOOK_BACK = 20
+"""Characters before a number that may say that it is a date."""
 
 
 def dates(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     """Start, end and placeholder of what is a date in `text`."""
     if not clues.digits:
         return
-    for pattern in (*_SURE, *_EASTERN) if clues.foreign else _SURE:
+    for pattern in _EASTERN if clues.foreign else ():
         yield from ((*match.span(), "[date]") for match in pattern.finditer(text))
-    for pattern in (_BORN, _DAY_DOT_MONTH, _ZERO_DAY_DOT_MONTH, _DAY_SLASH_MONTH):
-        for match in pattern.finditer(text):
-            group = match.lastindex or 0
-            yield match.start(group), match.end(group), "[date]"
-    for match in _COMPACT.finditer(text):
+    numbers = list(zip(clues.places, clues.numbers, strict=True))
+    separated = [place for place, number in numbers if _SEPARATOR.match(text, place + len(number))]
+    if separated:
+        yield from _of_numbers(text, separated)
+    if clues.any_of(_BIRTH):
+        yield from ((*match.span(1), "[date]") for match in _BORN.finditer(text))
+    for match in matches_at(_COMPACT, text, [place for place, number in numbers if len(number) >= 8]):
         if not is_measured(text, *match.span()):
-            yield *match.span(), "[date]"
-    for match in _SHORT_YEAR.finditer(text):
-        dosed = _DOSE.fullmatch(match[0]) and not _DATING.search(text, max(0, match.start() - 20), match.start())
-        if not dosed and not is_measured(text, *match.span()):
             yield *match.span(), "[date]"
     if clues.any_of(_MONTH_WORDS):
-        yield from _with_month_names(text)
+        yield from _with_month_names(text, clues)
 
 
-def _with_month_names(text: str) -> Iterator[tuple[int, int, str]]:
-    for match in _MONTH_YEAR.finditer(text):
+def _of_numbers(text: str, separated: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    """Dates of numbers alone, which begin at some of the numbers that a sign separates from the next."""
+    for pattern in (*_SURE, _DAYS_DOT_MONTHS, _ZERO_DAY_DOT_MONTH):
+        yield from ((*match.span(), "[date]") for match in matches_at(pattern, text, separated))
+    for before, pattern in ((_BEFORE_DAY_DOT, _DAY_DOT_MONTH), (_BEFORE_DAY_SLASH, _DAY_SLASH_MONTH)):
+        for match in matches_at(pattern, text, separated):
+            if before.search(text, max(0, match.start() - _LOOK_BACK), match.start()):
+                yield *match.span(), "[date]"
+    for match in matches_at(_SHORT_YEAR, text, separated):
+        dosed = _DOSE.fullmatch(match[0]) and not _DATING.search(
+            text, max(0, match.start() - _LOOK_BACK), match.start()
+        )
+        if not dosed and not is_measured(text, *match.span()):
+            yield *match.span(), "[date]"
+
+
+def _with_month_names(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
+    months = words_of(text, _MONTH_WORDS)
+    for match in matches_at(_MONTH_YEAR, text, months):
         if not is_measured(text, *match.span()):
             yield *match.span(), "[date]"
-    for match in _DAY_MONTH.finditer(text):
+    for match in matches_at(_DAY_MONTH, text, clues.places):
         year = match[5] or match[6] or match[7]
         if year or match[2] in ("st", "nd", "rd", "th") or _is_month(text, match, 4):
             yield match.start(), match.end(), "[date]"
-    for match in _MONTH_DAY.finditer(text):
+    for match in matches_at(_MONTH_DAY, text, months):
         plain = match[3] is None and match[4] is None
         if not plain or (_is_month(text, match, 1) and not is_measured(text, *match.span())):
             yield *match.span(), "[date]"
@@ -123,4 +142,4 @@ def _is_month(text: str, match: re.Match[str], group: int) -> bool:
         return True
     if not word[0].isupper() or (word.lower() in ("may", "march") and _VERB.match(text, match.end(group))):
         return False
-    return not word.isupper() or bool(_DATING.search(text, max(0, match.start() - 20), match.start()))
+    return not word.isupper() or bool(_DATING.search(text, max(0, match.start() - _LOOK_BACK), match.start()))

@@ -23,29 +23,13 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _LABEL_ENDS = (
-    *(
-        "id",
-        "no",
-        "nr",
-        "num",
-        "nummer",
-        "number",
-        "n",
-        "mrn",
-        "nhs",
-        "ssn",
-        "uhid",
-        "kvnr",
-        "nhc",
-        "dni",
-        "ipp",
-        "bsn",
-    ),
-    *("pesel", "cpf", "accession", "patient", "chart", "case", "account", "admission", "policy", "member", "passport"),
-    *("licence", "license", "registration", "order", "exam", "study", "file", "record", "ref", "reference", "specimen"),
-    *("episode", "encounter", "fall", "hospital", "unit", "insurance", "patienten", "pat", "dossier", "historia"),
+    *("id", "no", "nr", "n°", "num", "nummer", "number", "#", "mrn", "nhs", "ssn", "uhid", "kvnr", "nhc", "dni", "ipp"),
+    *("bsn", "pesel", "cpf", "accession"),
 )
-"""With which the last word of a label ends."""
+_LABEL_BACKWARDS = re.compile(
+    rf"[-/]?[a-z]{{0,4}}[\s:#.=：]{{0,4}}(?:{'|'.join(end[::-1] for end in _LABEL_ENDS)})", re.IGNORECASE
+)
+"""The end of a label before a number, read from the number: most numbers are passed over at the first letter."""
 
 _NAMED_NUMBER = re.compile(
     r"(?<![^\W\d_])(?:patient|pt|pat|case|file|chart|film|study|record|ref|exam|fall|akte|no|nr|number|#)[\s:#.]{1,3}"
@@ -53,21 +37,28 @@ _NAMED_NUMBER = re.compile(
     re.IGNORECASE,
 )
 _FORMS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])",
-        r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d{0,38})){4,20}(?![\w.]*\d)",
-        r"(?<!\w)[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?!\w)",
-        r"(?<![\w-])\d{4}(?:[ -]\d{4}){3}(?![\w-])",
-        r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)",
+    (fewest, clue, re.compile(pattern))
+    for fewest, clue, pattern in (
+        (4, "-", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])"),
+        (1, ".", r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d{0,38})){4,20}(?![\w.]*\d)"),
+        (1, "-", r"(?<!\w)[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?!\w)"),
+        (4, "", r"(?<![\w-])\d{4}(?:[ -]\d{4}){3}(?![\w-])"),
+        (1, ".", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"),
         (
-            r"(?<![0-9A-Za-z])(?:[A-Z]{1,4}[-/]?\d{6,20}|[A-Z]{1,4}-\d{5}|[A-Z]\d{2}-\d{4,8}|\d{2}-?[A-Z]{1,3}-?\d{5,10})"
-            r"(?![0-9A-Za-z])"
+            4,
+            "",
+            (
+                r"(?<![0-9A-Za-z])"
+                r"(?:[A-Z]{1,4}[-/]?\d{6,20}|[A-Z]{1,4}-\d{5}|[A-Z]\d{2}-\d{4,8}|\d{2}-?[A-Z]{1,3}-?\d{5,10})"
+                r"(?![0-9A-Za-z])"
+            ),
         ),
-        r"(?<![\w-])\d{2}-\d{6,8}(?![\w-])",
-        r"(?<!\w)[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){3,7}(?: ?[0-9A-Z]{1,3})?(?!\w)",
+        (6, "-", r"(?<![\w-])\d{2}-\d{6,8}(?![\w-])"),
+        (2, "", r"(?<!\w)[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){3,7}(?: ?[0-9A-Z]{1,3})?(?!\w)"),
     )
 )
+"""With the fewest digits that its longest number has, and a sign that it has."""
+
 _NUMBER = re.compile(r"(?<![0-9A-Za-z_.,/+*^-])(?:0\d{5,20}|[1-9]\d{6,20})(?![0-9A-Za-z_]|[.,/]\d)")
 
 
@@ -75,16 +66,19 @@ def identifiers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     """Start, end and placeholder of what identifies somebody in `text`."""
     if clues.digits < _FEWEST_DIGITS:
         return
-    labelled = clues.foreign or any(word.endswith(_LABEL_ENDS) for word in clues.words)
+    labelled = clues.foreign or any(
+        _LABEL_BACKWARDS.match(text[max(0, place - 20) : place][::-1]) for place in clues.places
+    )
     for match in _LABELLED.finditer(text) if labelled else ():
         if sum(map(str.isdigit, match[1])) >= _FEWEST_DIGITS and not is_measured(text, match.end(1), match.end(1)):
             yield *match.span(1), "[id]"
-    for match in _NAMED_NUMBER.finditer(text):
+    for match in _NAMED_NUMBER.finditer(text) if clues.longest > 4 else ():
         if not is_measured(text, match.end(1), match.end(1)):
             yield *match.span(1), "[id]"
-    for pattern in _FORMS:
-        yield from ((*match.span(), "[id]") for match in pattern.finditer(text))
-    for match in _NUMBER.finditer(text):
+    for fewest, clue, pattern in _FORMS:
+        if clues.longest >= fewest and clue in text:
+            yield from ((*match.span(), "[id]") for match in pattern.finditer(text))
+    for match in _NUMBER.finditer(text) if clues.longest > 5 else ():
         is_round = match[0].endswith("000") and not match[0].startswith("0")
         if not is_round and not is_measured(text, *match.span()):
             yield *match.span(), "[id]"

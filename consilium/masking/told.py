@@ -78,6 +78,10 @@ class _Parts:
     identifiers: set[str] = field(default_factory=set)
 
 
+_WITHIN = "within"
+"""The kind of a word that is no name, in which one may be."""
+
+
 @dataclass(slots=True)
 class _Token:
     start: int
@@ -91,17 +95,29 @@ class Told:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._parts = _parts(names)
+        self._kinds: dict[str, str] = {}
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Start, end and placeholder of what of the names stands in `text`."""
-        yield from _found(text, self._parts)
+        parts = self._parts
+        yield from ((start, end, IDENTIFIER) for start, end in _identifiers(text, parts.identifiers))
+        yield from ((start, end, NAME) for start, end in parts.phrases.find(text))
+        if parts.sure or parts.sometimes or parts.beside or parts.glued or parts.stems:
+            yield from ((start, end, NAME) for start, end in self._words(text))
 
-
-def _found(text: str, parts: _Parts) -> Iterator[tuple[int, int, str]]:
-    yield from ((start, end, IDENTIFIER) for start, end in _identifiers(text, parts.identifiers))
-    yield from ((start, end, NAME) for start, end in parts.phrases.find(text))
-    if parts.sure or parts.sometimes or parts.beside or parts.glued or parts.stems:
-        yield from ((start, end, NAME) for start, end in _words(text, parts))
+    def _words(self, text: str) -> list[tuple[int, int]]:
+        parts, kinds = self._parts, self._kinds
+        tokens = []
+        for match in _WORD.finditer(text):
+            word = match[0]
+            kind = kinds.get(word)
+            if kind is None:
+                kind = kinds[word] = _kind(word, parts) or (_WITHIN if _INNER.search(word) else "")
+            if kind == _WITHIN:
+                tokens += _within(word, match.start(), parts)
+            elif kind:
+                tokens.append(_Token(match.start(), match.end(), word, kind))
+        return _named(text, tokens, parts)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
@@ -215,10 +231,8 @@ def _stem(folded: str) -> str:
 # --- where it stands -------------------------------------------------------------------------------------------------
 
 
-def _words(text: str, parts: _Parts) -> list[tuple[int, int]]:
-    tokens = [
-        token for match in _WORD.finditer(text) for token in _tokens(match[0], match.start(), parts) if token.kind
-    ]
+def _named(text: str, tokens: list[_Token], parts: _Parts) -> list[tuple[int, int]]:
+    """Start and end of those `tokens` of `text` that are names where they stand."""
     for token in tokens:
         if token.kind == "sometimes":
             token.kind = "name" if _stands_as_name(text, token, parts.initials) else "beside"
@@ -257,17 +271,13 @@ def _name_run(run: list[_Token], parts: _Parts) -> None:
             token.kind = "name"
 
 
-def _tokens(word: str, start: int, parts: _Parts) -> Iterator[_Token]:
-    """The word as one token, or those of its parts that are told."""
-    if kind := _kind(word, parts):
-        yield _Token(start, start + len(word), word, kind)
-        return
+def _within(word: str, start: int, parts: _Parts) -> Iterator[_Token]:
+    """Those parts of a word that are told."""
     places = [0, *(match.start() for match in _INNER.finditer(word)), len(word)]
-    if len(places) > 2:
-        for begin, end in pairwise(places):
-            piece = word[begin:end].lstrip("'’ʼ")
-            if len(piece) > 1 and _kind(piece, parts) in ("name", "sometimes"):
-                yield _Token(start + end - len(piece), start + end, piece, "name")
+    for begin, end in pairwise(places):
+        piece = word[begin:end].lstrip("'’ʼ")
+        if len(piece) > 1 and _kind(piece, parts) in ("name", "sometimes"):
+            yield _Token(start + end - len(piece), start + end, piece, "name")
 
 
 def _kind(word: str, parts: _Parts) -> str:
@@ -323,12 +333,16 @@ def _is_gap(text: str, one: _Token, other: _Token) -> bool:
     return bool(_GAP.fullmatch(gap))
 
 
+_BETWEEN = re.compile(r"[\W_]+")
 _SPREAD = re.compile(r"[^\W_](?:[-./_ ]?[^\W_])*")
 """An identifier with at most a sign between two of its letters and digits."""
 
 
 def _identifiers(text: str, identifiers: set[str]) -> Iterator[tuple[int, int]]:
     if not identifiers:
+        return
+    flat = _BETWEEN.sub("", text)
+    if len(flat.lower()) == len(flat) and not any(identifier in flat.lower() for identifier in identifiers):
         return
     places = [i for i, character in enumerate(text) if character.isalnum()]
     flat = "".join(text[i] for i in places).lower()

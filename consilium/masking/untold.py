@@ -29,9 +29,9 @@ _SIGNED = re.compile(
     r"(?<![^\W_])(?:[Rr]eported|[Ss]igned|[Dd]ictated|[Rr]eviewed|[Rr]ead|[Vv]erified|[Aa]pproved|[Ss]een|[Ee]xamined|"
     r"[Rr]eferred|[Tt]ranscribed|[Aa]ttended|[Aa]uthori[sz]ed|[Pp]erformed)(?:\s+electronically)?\s+by:?\s+(?=[A-ZÀ-ÖØ-Þ])"
 )
+_RELATIVES = LISTS["relatives"]
 _RELATIVE = re.compile(
-    r"(?<![^\W_])(?:[Hh]usband|[Ww]ife|[Ss]on|[Dd]aughter|[Bb]rother|[Ss]ister|[Mm]other|[Ff]ather|[Pp]artner|[Nn]eighbou?r|"
-    r"[Cc]arer|[Gg]randson|[Gg]randdaughter|[Nn]iece|[Nn]ephew|[Ff]riend|[Ff]ianc[eé]e?),?\s(?=[A-Z][a-z])"
+    rf"(?<![^\W_])(?:{'|'.join(f'(?i:{word[0]}){word[1:]}' for word in sorted(_RELATIVES))}),?\s(?=[A-Z][a-z])"
 )
 _PART = re.compile(r"[^\W\d_]+(?:['’ʼ-][^\W\d_]+)*")
 _STEP = re.compile(r"\.?[ \t]{0,2}-?")
@@ -82,15 +82,15 @@ def untold(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
         end, _ = _run(text, match.end())
         if end and not _is_value(text, match, end) and not EPONYM_NOUN.match(text, end):
             yield match.end(), end, NAME
-    for match in _LABELLED.finditer(text):
+    for match in _LABELLED.finditer(text) if ":" in text or "=" in text else ():
         end, _ = _run(text, match.end(), _LIST_STEP, shortest=2)
         if end:
             yield match.end(), end, NAME
-    for match in _SIGNED.finditer(text):
+    for match in _SIGNED.finditer(text) if "by" in clues.words else ():
         end, parts = _run(text, match.end(), _LIST_STEP)
         if parts > 1:
             yield match.end(), end, NAME
-    for match in _RELATIVE.finditer(text):
+    for match in _RELATIVE.finditer(text) if clues.any_of(_RELATIVES) else ():
         end, parts = _run(text, match.end())
         if parts in (1, 2):
             yield match.end(), end, NAME
