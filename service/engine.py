@@ -199,6 +199,7 @@ class Engine:
                 "reads": {
                     "modalities": [modality.value for modality in recipe.modalities],
                     "note_kinds": [kind.value for kind in recipe.inputs.note_kinds],
+                    "mask_notes": recipe.inputs.mask_notes,
                     "before_hours": recipe.inputs.before_hours,
                     "after_hours": recipe.inputs.after_hours,
                     "variables": [VariableInformation.of(variable) for variable in model.read_variables],

@@ -129,6 +129,7 @@ MODEL: dict[str, Any] = {
     "reads": {
         "modalities": ["image", "text", "observations"],
         "note_kinds": ["history", "indication"],
+        "mask_notes": True,
         "before_hours": 72.0,
         "after_hours": 0.0,
         "variables": [

@@ -288,6 +288,10 @@ class InputInformation(Wire):
 
     modalities: tuple[str, ...]
     note_kinds: tuple[str, ...]
+    mask_notes: bool = Field(
+        description="Whether names, dates, identifiers, telephone numbers and addresses of notes are masked before the "
+        "model reads them."
+    )
     before_hours: float
     after_hours: float
     variables: tuple[VariableInformation, ...] = Field(

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Picture
 from starlette.requests import ClientDisconnect, Request
 
+from consilium.recipe import Recipe
 from consilium.schemas import DiagnosisAnswer, ExplanationAnswer, ModelInformation
 from service.application import create_app
 from service.engine import Engine, Model
@@ -141,6 +142,15 @@ def test_all_findings_are_explained_unless_some_are_named() -> None:
 def test_findings_that_cannot_be_explained_are_refused(findings: list[str], field: str) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         assert refused(await client.post("/v1/explain", files=note("Cough.", findings=findings)), 422)["field"] == field
+
+    serve(scenario)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_model_says_whether_notes_are_masked(masked: bool) -> None:
+    async def scenario(client: Client, model: FakeModel) -> None:
+        model.recipe = Recipe.from_mapping({"name": "fake", "inputs": {"mask_notes": masked}})
+        assert (await client.get("/v1/model")).json()["reads"]["mask_notes"] is masked
 
     serve(scenario)
 
