@@ -107,7 +107,7 @@ class Told:
 
     def _words(self, text: str) -> list[tuple[int, int]]:
         parts, kinds = self._parts, self._kinds
-        tokens = []
+        tokens: list[_Token] = []
         for match in _WORD.finditer(text):
             word = match[0]
             kind = kinds.get(word)
