@@ -12,8 +12,8 @@ import pytest
 from training.interrupts import interrupted_once
 
 
-def press() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+def press(which: signal.Signals = signal.SIGINT) -> None:
+    os.kill(os.getpid(), which)
     time.sleep(0.01)  # a handler runs between two lines
 
 
@@ -55,6 +55,20 @@ def test_the_third_ends_what_hangs():
 
     with pytest.raises(KeyboardInterrupt):
         work()
+
+
+def test_a_scheduler_s_sigterm_stops_as_ctrl_c_does():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupted_once():
+            press(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with interrupted_once():
+            press(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_one_inside_another_and_other_threads_change_nothing():
