@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from fractions import Fraction
 from types import MappingProxyType
@@ -34,15 +35,19 @@ _LIMIT = re.compile(r"^(?:<|>=|≥|>)\s*|\s*\+(?=[^\d+]*$)|\s+(?:and|or)\s+(?:ov
 _OLDEST_GROUPS = 80
 """From here on the oldest group of a table begins (80+, 85+, 90+); a limit below it tells too little of an age."""
 
+_BLANKS = "\x00" + string.whitespace + "\xa0"
+"""Padding of DICOM, tables and what was copied out of a page."""
+
 _SEXES: Mapping[str, Sex] = MappingProxyType(
     {spelling: sex for sex, spellings in {
         Sex.FEMALE: ("f", "female", "w", "weiblich", "woman"),
         Sex.MALE: ("m", "male", "männlich", "maennlich", "man"),
-        Sex.OTHER: ("o", "other", "a", "ambiguous", "d", "divers", "x"),
-        Sex.UNKNOWN: ("u", "unknown", "unbekannt", ""),
+        Sex.OTHER: ("o", "other", "a", "ambiguous", "un", "undifferentiated", "d", "divers", "x"),
+        Sex.UNKNOWN: ("u", "unknown", "unk", "n", "unbekannt", ""),
     }.items() for spelling in spellings}
 )  # fmt: skip
-"""DICOM (F, M, O), FHIR (female, male, other, unknown), HL7 v2 (F, M, O, U, A), and German registrations (m, w, d).
+"""DICOM (F, M, O), FHIR (female, male, other, unknown), HL7 v2 (F, M, O, U, A, N) and v3 (UN, UNK), and German
+registrations (m, w, d). N is not applicable, UN undifferentiated.
 
 Digits are refused: 1 is male in ISO 5218 and female in other tables. So is H, of Spanish tables: their M is a woman.
 """
@@ -62,12 +67,12 @@ def read_age(raw: object, field: str) -> tuple[float | None, tuple[str, ...]]:
     InputError
         No age, one outside 0 to 130 years, or a limit that tells too little, such as ``> 18``.
     """
-    if raw is None or (isinstance(raw, str) and not raw.strip(" \x00")):
+    if raw is None or (isinstance(raw, str) and not raw.strip(_BLANKS)):
         return None, ()
     if not isinstance(raw, str):
         number, warnings = read_number(raw, field)
         return _within(number, raw, field), warnings
-    written = raw.strip(" \x00").lower()
+    written = raw.strip(_BLANKS).lower()
     limits = [match[0].strip() for match in _LIMIT.finditer(written)]
     amount = _amount(_LIMIT.sub("", written).removesuffix("of age").removesuffix("old").strip())
     years = amount and (_at_limit(amount, limits) if limits else amount.years)
@@ -89,7 +94,7 @@ def read_sex(raw: object, field: str) -> Sex:
     """
     if raw is None:
         return Sex.UNKNOWN
-    sex = _SEXES.get(raw.strip(" \x00").lower()) if isinstance(raw, str) else None
+    sex = _SEXES.get(raw.strip(_BLANKS).lower()) if isinstance(raw, str) else None
     if sex is None:
         raise InputError(field, raw, SEX_RULE)
     return sex

@@ -86,7 +86,7 @@ _KEYWORDS = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData"),
     *("FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", *_PALETTES, *_DECIMALS),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "PresentationLUTShape", *_PALETTES, *_DECIMALS),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("TimezoneOffsetFromUTC", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
@@ -155,7 +155,7 @@ def _image(data: bytes, limits: Limits) -> Image:
         origin=read_origin(dataset),
         names=names_of(dataset),
         warnings=(
-            *comma_warnings(dataset, (*_DECIMALS, *SPACINGS)),
+            *comma_warnings(dataset, (*_DECIMALS, *SPACINGS, "PixelAspectRatio")),
             *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings, *acquired_warnings),
         ),
     )

@@ -13,10 +13,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from consilium.errors import UnreadableImage
-from consilium.ingest.decimals import RULE, comma_warning, parse_decimal
+from consilium.ingest.decimals import RULE, comma_warning, may_divide_thousands, parse_decimal
 
 _BINARY = frozenset(("FL", "FD", "SS", "US", "SL", "UL", "SV", "UV"))
 _STRINGS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "SH", "ST", "TM", "UC", "UI", "UT"))
+_LARGE = frozenset(("RescaleIntercept", "WindowCenter", "WindowWidth"))
+"""Elements whose values reach the thousands."""
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -51,8 +53,24 @@ def decimals(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
 
 
 def decimal(dataset: Dataset, keyword: str) -> float | None:
-    """The first value of a numeric element; None where it is absent or empty. Raises as `decimals`."""
-    return next(iter(decimals(dataset, keyword)), None)
+    """The one value of a numeric element; None where it is absent or empty.
+
+    Raises
+    ------
+    UnreadableImage
+        A value that is no number as a whole, or several.
+    """
+    written = decimals(dataset, keyword)
+    if len(written) > 1:
+        raise UnreadableImage(keyword, f"{len(written)} values", "must be one number")
+    return written[0] if written else None
+
+
+def ambiguous(dataset: Dataset, keyword: str) -> frozenset[int]:
+    """Positions of the values whose comma may be a decimal one and may divide the thousands."""
+    if keyword not in _LARGE:
+        return frozenset()
+    return frozenset(i for i, shown in enumerate(_written(dataset, keyword)) if may_divide_thousands(shown))
 
 
 def whole_number(dataset: Dataset, keyword: str, low: int, high: int, default: int | None = None) -> int:
@@ -71,7 +89,11 @@ def comma_warnings(dataset: Dataset, keywords: Iterable[str]) -> tuple[str, ...]
     return tuple(
         comma_warning(keyword)
         for keyword in keywords
-        if any((number := parse_decimal(shown)) and number.comma for shown in _written(dataset, keyword))
+        if any(
+            (number := parse_decimal(shown)) and number.comma
+            for i, shown in enumerate(_written(dataset, keyword))
+            if i not in ambiguous(dataset, keyword)
+        )
     )
 
 

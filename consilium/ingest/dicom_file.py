@@ -82,7 +82,10 @@ def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT
         file = BytesIO(data)
     native: list[tuple[str | None, int, int]] = []
 
-    def at_native_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
+    def at_the_end(tag: BaseTag, vr: str | None, length: int) -> bool:
+        # What is behind the pixels may be anything: disk blocks are filled up with zeros, flash with ones.
+        if tag > _PIXEL_DATA:
+            return True
         if tag != _PIXEL_DATA or length == _UNDEFINED_LENGTH:
             return False
         native.append((vr, file.tell(), length))
@@ -92,7 +95,7 @@ def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT
         file,
         is_implicit_VR=transfer_syntax == uid.ImplicitVRLittleEndian,
         is_little_endian=transfer_syntax != uid.ExplicitVRBigEndian,
-        stop_when=at_native_pixel_data,
+        stop_when=at_the_end,
         specific_tags=list(_tags(tuple(keywords))),
     )
     if not native:

@@ -63,7 +63,7 @@ def read_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[st
                     return (rows, columns), tuple(warnings)
             case () | (None,):
                 continue
-        warnings.append(f"{keyword} is not used: must be two distances above 0 and below 100 mm")
+        warnings.append(f"{keyword} is not used: must be two like distances above 0 and below 100 mm")
     return None, tuple(warnings)
 
 

@@ -107,7 +107,7 @@ def read_pixel_format(dataset: Dataset, transfer_syntax: uid.UID, limits: Limits
         raise UnsupportedMedia("TransferSyntaxUID", str(transfer_syntax.name)[:64], "is no supported pixel encoding")
     rows, columns = (whole_number(dataset, keyword, 1, 65535) for keyword in ("Rows", "Columns"))
     limits.check_pixels(rows, columns)
-    photometric = text(dataset, "PhotometricInterpretation")
+    photometric = text(dataset, "PhotometricInterpretation").upper()
     if photometric not in _GREY + _COLOUR:
         raise UnsupportedMedia("PhotometricInterpretation", photometric[:20], f"must be one of {_GREY + _COLOUR}")
     samples = whole_number(dataset, "SamplesPerPixel", 1, 4, default=1)

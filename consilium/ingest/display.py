@@ -6,6 +6,7 @@ there can be, exactly, and looked up per pixel. Source: DICOM PS3.3 C.11.1, C.11
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.errors import UnreadableImage, UnsupportedMedia
-from consilium.ingest.dicom_elements import decimal, decimals, text, whole_number
+from consilium.ingest.decimals import AMBIGUOUS
+from consilium.ingest.dicom_elements import ambiguous, decimal, decimals, text, whole_number
 from consilium.ingest.dicom_pixels import PixelFormat
 from consilium.study import is_constant
 
@@ -55,7 +57,8 @@ def display_values(
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         return _grey(words, photometric, pixels, dataset)
     if photometric == "PALETTE COLOR":
-        return _looked_up(_palette_luminance(pixels, dataset), words), ()
+        luminances, told = _palette_luminance(pixels, dataset)
+        return _looked_up(luminances, words), told
     values = pixels.stored(words)
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         luminance = values if values.ndim == 2 else values[..., 0]
@@ -71,20 +74,28 @@ def _grey(
     domain = _domain(pixels)
     padding = _padding(domain, pixels, dataset)
     quantities = _modality(pixels.stored(domain).astype(np.float64), pixels, dataset)
-    shown, warnings = _voi(quantities, pixels, dataset)
-    if shown is None:
-        if pixels.bits_stored == 8 and not pixels.signed and not _has_modality(dataset):
-            shown = np.clip(quantities / 255, 0, 1)
-        else:
-            shown = _full_range(quantities, words, padding)
-    if photometric == "MONOCHROME1":
-        shown = 1 - shown
-    table = np.rint(shown * _WHITE).astype(np.uint16)
-    table[padding] = 0
-    display = _looked_up(table, words)
-    if is_constant(display):
-        _refuse_if_hidden(words, quantities, padding, dataset)
-    return display, warnings
+    inverted, warnings = _inverted(photometric, dataset)
+    for prescribed, told in _voi(quantities, pixels, dataset):
+        warnings += told
+        shown = _unprescribed(quantities, words, padding, pixels, dataset) if prescribed is None else prescribed
+        table = np.rint((1 - shown if inverted else shown) * _WHITE).astype(np.uint16)
+        table[padding] = 0
+        display = _looked_up(table, words)
+        if not is_constant(display) or _uniform(words, quantities, padding):
+            return display, warnings
+        warnings += ("WindowCenter: the window hides the whole image, and was passed over",)
+    element = "VOILUTSequence" if dataset.get("VOILUTSequence") else "WindowCenter"
+    window = f"{text(dataset, 'WindowCenter')} / {text(dataset, 'WindowWidth')}"[:40]
+    raise UnreadableImage(element, window, "must not hide the whole image")
+
+
+def _inverted(photometric: str, dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
+    """Whether the smallest value is white: as Presentation LUT Shape says, if anything; PS3.3 C.8.11.1.1.3, C.11.6."""
+    inverted = photometric == "MONOCHROME1"
+    shape = {"IDENTITY": False, "INVERSE": True}.get(text(dataset, "PresentationLUTShape").upper(), inverted)
+    if shape == inverted:
+        return inverted, ()
+    return shape, (f"PresentationLUTShape: contradicts PhotometricInterpretation {photometric}, and was followed",)
 
 
 def _domain(pixels: PixelFormat) -> npt.NDArray[Any]:
@@ -109,14 +120,10 @@ def _looked_up(table: Display, words: npt.NDArray[Any]) -> Display:
     return display
 
 
-def _refuse_if_hidden(
-    words: npt.NDArray[Any], quantities: Floats, padding: npt.NDArray[np.bool_], dataset: Dataset
-) -> None:
-    """Refuse an image that is uniform as shown and is not as stored."""
+def _uniform(words: npt.NDArray[Any], quantities: Floats, padding: npt.NDArray[np.bool_]) -> bool:
+    """Whether an image is uniform as it is stored."""
     present = np.unique(words)
-    if len(np.unique(quantities[present[~padding[present]]])) > 1:
-        window = f"{text(dataset, 'WindowCenter')} / {text(dataset, 'WindowWidth')}"[:40]
-        raise UnreadableImage("WindowCenter", window, "must not hide the whole image")
+    return len(np.unique(quantities[present[~padding[present]]])) <= 1
 
 
 def _padding(domain: npt.NDArray[Any], pixels: PixelFormat, dataset: Dataset) -> npt.NDArray[np.bool_]:
@@ -146,33 +153,51 @@ def _modality(stored: Floats, pixels: PixelFormat, dataset: Dataset) -> Floats:
     slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
     if slope == 0:
         raise UnreadableImage("RescaleSlope", 0, "must not be zero")
+    if ambiguous(dataset, "RescaleIntercept"):
+        raise UnreadableImage("RescaleIntercept", text(dataset, "RescaleIntercept")[:20], AMBIGUOUS)
     return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
-def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> tuple[Floats | None, tuple[str, ...]]:
-    """Display fraction 0..1 of each quantity, None where the file prescribes no VOI transformation; and warnings."""
+def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> Iterator[tuple[Floats | None, tuple[str, ...]]]:
+    """Display fraction 0..1 of each quantity, and warnings: by the VOI LUT, or by each window that can be.
+
+    Only None where the file prescribes no VOI transformation.
+    """
     if dataset.get("VOILUTSequence"):
         signed = bool(np.any(quantities < 0))
         first, entries, bits = _lut(_first_item(dataset, "VOILUTSequence"), "LUT", pixels, signed)
         used = _bits_used(entries) or bits
         told = (f"VOILUTSequence: declares {bits} bits and uses {used}: scaled by these",) if used < bits else ()
-        return _look_up(quantities, first, entries) / (2**used - 1), told
-    function = text(dataset, "VOILUTFunction") or "LINEAR"
+        yield np.minimum(_look_up(quantities, first, entries) / (2**used - 1), 1), told
+        return
+    function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if function not in _FUNCTIONS:
         raise UnreadableImage("VOILUTFunction", function[:16], f"must be {', '.join(_FUNCTIONS)}")
-    warnings: tuple[str, ...] = ()
-    for center, width in zip(decimals(dataset, "WindowCenter"), decimals(dataset, "WindowWidth"), strict=False):
+    pairs = zip(decimals(dataset, "WindowCenter"), decimals(dataset, "WindowWidth"), strict=False)
+    doubtful = ambiguous(dataset, "WindowCenter") | ambiguous(dataset, "WindowWidth")
+    impossible: list[str] = []
+    told, possible = (), False
+    for number, (center, width) in enumerate(pairs):
         if center is None or width is None:
             continue
-        if width >= 1 if function == "LINEAR" else width > 0:
-            return _window(quantities, center, width, function), warnings
-        warnings = (f"WindowWidth: {width:g} cannot be, and was passed over",)
-    return None, warnings
+        if number in doubtful:
+            told = (f"WindowCenter and WindowWidth: passed over, {AMBIGUOUS}",)
+        elif width >= 1 if function == "LINEAR" else width > 0:
+            yield _window(quantities, center, width, function), (*told, *_passed_over(impossible))
+            told, impossible, possible = (), [], True
+        else:
+            impossible.append(f"{width:g}")
+    if not possible:
+        yield None, (*told, *_passed_over(impossible))
+
+
+def _passed_over(widths: list[str]) -> tuple[str, ...]:
+    return (f"WindowWidth: {', '.join(widths)} cannot be, and was passed over",) if widths else ()
 
 
 def _bits_used(entries: Floats) -> int:
-    """Bits that the largest of the entries needs, which may be fewer than their table declares."""
-    return int(entries.max()).bit_length()
+    """Bits that the entries need, which may be fewer than their table declares; one of 4096 is taken for 4095."""
+    return (int(entries.max()) - 1).bit_length() if entries.max() > 1 else int(entries.max())
 
 
 def _window(quantities: Floats, center: float, width: float, function: str) -> Floats:
@@ -184,6 +209,19 @@ def _window(quantities: Floats, center: float, width: float, function: str) -> F
     if width == 0:
         return (quantities > center).astype(np.float64)
     return np.clip((quantities - center) / width + 0.5, 0, 1)
+
+
+def _unprescribed(
+    quantities: Floats,
+    words: npt.NDArray[Any],
+    padding: npt.NDArray[np.bool_],
+    pixels: PixelFormat,
+    dataset: Dataset,
+) -> Floats:
+    """Display fraction of each quantity where the file prescribes none."""
+    if pixels.bits_stored == 8 and not pixels.signed and not _has_modality(dataset):
+        return np.clip(quantities / 255, 0, 1)
+    return _full_range(quantities, words, padding)
 
 
 def _full_range(quantities: Floats, words: npt.NDArray[Any], padding: npt.NDArray[np.bool_]) -> Floats:
@@ -232,11 +270,13 @@ def _lut(item: Dataset, prefix: str, pixels: PixelFormat, signed: bool) -> tuple
         entries = np.frombuffer(
             data[: len(data) // 2 * 2] if not bytewise else data, "u1" if bytewise else f"{order}u2"
         )
+        # The byte that makes an odd size even may be anything.
         entries = entries[:count] if bytewise else entries
     else:
         entries = np.atleast_1d(np.asarray([] if data is None else data, dtype=np.int64))
-    if len(entries) != count:
+    if len(entries) < count or np.any(entries[count:]):
         raise UnreadableImage(data_keyword, f"{len(entries)} entries", f"must have {count}, as its descriptor declares")
+    entries = entries[:count]
     if entries.min() < 0 or entries.max() >= 2**bits:
         raise UnreadableImage(data_keyword, int(entries.max()), f"must hold values of {bits} bits")
     return first, entries.astype(np.float64), bits
@@ -246,15 +286,16 @@ def _look_up(quantities: Floats, first: int, entries: Floats) -> Floats:
     return entries[np.clip(np.floor(quantities) - first, 0, len(entries) - 1).astype(np.intp)]
 
 
-def _palette_luminance(pixels: PixelFormat, dataset: Dataset) -> Display:
-    """Display value of each word of a palette image."""
+def _palette_luminance(pixels: PixelFormat, dataset: Dataset) -> tuple[Display, tuple[str, ...]]:
+    """Display value of each word of a palette image; and warnings."""
     if "RedPaletteColorLookupTableData" not in dataset:
         raise UnsupportedMedia("RedPaletteColorLookupTableData", None, "must be present, and not segmented")
     stored = pixels.stored(_domain(pixels)).astype(np.float64)
     luminance = np.zeros_like(stored)
     tables = [_lut(dataset, f"{colour}PaletteColorLookupTable", pixels, False) for colour in ("Red", "Green", "Blue")]
     # Writers fill tables that are declared to have 16 bits with entries of 8.
-    narrow = max(_bits_used(entries) for _, entries, _ in tables) <= 8
+    narrow = all(entries.max() <= 255 < 2**bits - 1 for _, entries, bits in tables)
     for (first, entries, bits), weight in zip(tables, _LUMINANCE.tolist(), strict=True):
         luminance += weight * _look_up(stored, first, entries) / (2 ** (8 if narrow else bits) - 1)
-    return np.rint(np.clip(luminance, 0, 1) * _WHITE).astype(np.uint16)
+    told = "PaletteColorLookupTable: declares more than 8 bits and uses 8: scaled by these"
+    return np.rint(np.clip(luminance, 0, 1) * _WHITE).astype(np.uint16), (told,) if narrow else ()

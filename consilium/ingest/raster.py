@@ -24,6 +24,7 @@ from PIL import Image as PillowImage
 from consilium.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
 from consilium.ingest.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.square_pixels import possible_aspect, with_square_pixels
+from consilium.ingest.tiff_planes import deep_planes
 from consilium.study import Image
 
 FORMATS = ("PNG", "JPEG", "TIFF")
@@ -172,10 +173,11 @@ def _aspect(loaded: _Loaded) -> tuple[float, tuple[str, ...]]:
 def _density(picture: PillowImage.Image) -> tuple[float, float] | None:
     """Pixels for a unit of length across and down, as PNG pHYs, JFIF, EXIF or TIFF tell; None where they do not.
 
+    Encoders write a JFIF density of 1 by 1 without a unit where they know nothing: EXIF goes before that.
     Source: PNG (third edition) 11.3.4.3; JFIF 1.02 page 5; Exif 2.32 4.6.4; TIFF 6.0 section 8.
     """
     for key in ("dpi", "aspect") if picture.format == "PNG" else ("jfif_density",):
-        if key in picture.info:
+        if key in picture.info and (picture.info[key], picture.info.get("jfif_unit")) != ((1, 1), 0):
             across, down = (float(number) for number in picture.info[key])
             return (across, down) if across or down else None
     tags = getattr(picture, "tag_v2", None) or picture.getexif()
@@ -193,6 +195,10 @@ def _number(value: Any) -> float:
 
 def _display(loaded: _Loaded, data: bytes, limits: Limits) -> npt.NDArray[np.uint16]:
     """Display values of the file `data`, uint16 [H, W]."""
+    planes = deep_planes(loaded.picture, data, loaded.turn)
+    if planes:
+        samples = np.dstack([_load(plane, limits).array.astype(np.uint16) for plane in planes])
+        return _luminance(_without_alpha(samples, 3))
     if _DEEP_COLOUR.fullmatch(loaded.layout):
         high, low = loaded.array.astype(np.uint16), _load(data, limits, low_bytes=True).array.astype(np.uint16)
         return _luminance(_without_alpha(high * np.uint16(256) + low, 3))

@@ -22,8 +22,11 @@ _ISO = re.compile(
     r"([0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]{1,9})?)?)?) ?(Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2})?)?)?"
 )
 _DATE = re.compile(r"([0-9]{4})[.]?([0-9]{2})[.]?([0-9]{2})")
-_TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2})?(?:\.([0-9]{1,6}))?")
-_DATE_TIME = re.compile(r"([0-9]{8})([0-9]{2,6}(?:\.[0-9]{1,6})?)([+-][0-9]{4})?")
+_TIME = re.compile(r"([0-9]{2}):?([0-9]{2})?:?([0-9]{2})?(?:\.([0-9]*))?")
+_DATE_TIME = re.compile(r"([0-9]{8})([0-9]{2,6}(?:\.[0-9]*)?)([+-][0-9]{4})?")
+_END_OF_DAY = re.compile(r"24(?::?00(?::?00(?:[.,]0+)?)?)?")
+"""The midnight at the end of a day (ISO 8601-1:2019/Amd 1:2022, 5.3.2): 00:00 of the next."""
+_LEAP_SECOND = re.compile(r"^([0-9]{2}:?[0-9]{2}:?)60")
 _OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})")
 _WESTERNMOST, _EASTERNMOST = timedelta(hours=-12), timedelta(hours=14)
 
@@ -41,7 +44,7 @@ def read_time(value: object, field: str, zone: TimeZone | None = None) -> tuple[
     InputError
         Not ISO 8601, or a date without a time of day: it cannot be said whether that is before the image.
     """
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         return None, ()
     moment = value if isinstance(value, datetime) else _iso(value)
     offset = None if moment is None else moment.utcoffset()
@@ -66,12 +69,17 @@ def dicom_date_time(date: str, time: str, offset: timezone | None = None) -> dat
             int(day[3]),
             int(hour),
             int(minute or 0),
-            min(int(second or 0), 59),
-            int((fraction or "").ljust(6, "0")),
+            _second(second or "0"),
+            int((fraction or "")[:6].ljust(6, "0")),
             offset,
         )
     except ValueError:
         return None
+
+
+def _second(shown: str) -> int:
+    """The second of a minute; a leap second counts as the one before it, which Python's clock has no place for."""
+    return 59 if shown == "60" else int(shown)
 
 
 def dicom_datetime(value: str, offset: timezone | None = None) -> datetime | None:
@@ -117,11 +125,16 @@ def _acquired(moment: datetime | None, field: str, zone: TimeZone) -> tuple[date
 
 
 def _iso(value: object) -> datetime | None:
-    if not isinstance(value, str) or not _ISO.fullmatch(value.upper()):
+    written = value.strip().upper() if isinstance(value, str) else ""
+    match = _ISO.fullmatch(written)
+    if not match:
         return None
+    day, clock, offset = match[1], match[2], match[3] or ""
+    midnight = _END_OF_DAY.fullmatch(clock)
+    clock = "00:00" if midnight else _LEAP_SECOND.sub(r"\g<1>59", clock)
     try:
-        return datetime.fromisoformat(value.upper())
-    except ValueError:
+        return datetime.fromisoformat(f"{day}T{clock}{offset}") + timedelta(days=1 if midnight else 0)
+    except (ValueError, OverflowError):
         return None
 
 

@@ -141,10 +141,13 @@ def test_age_is_refused_or_lies_within_its_bounds(text):
 
 @pytest.mark.parametrize(
     ("raw", "sex"),
-    [(raw, Sex.FEMALE) for raw in ("F", "f", "Female", "FEMALE", " female ", "F\x00", "w", "W", "weiblich", "Woman")]
+    [
+        (raw, Sex.FEMALE)
+        for raw in ("F", "f", "Female", "FEMALE", " female ", "F\x00", "\tF\n", "F\xa0", "w", "W", "weiblich", "Woman")
+    ]
     + [(raw, Sex.MALE) for raw in ("M", "m", "male", "Male", "männlich", "maennlich", "man")]
-    + [(raw, Sex.OTHER) for raw in ("O", "other", "Divers", "d", "X", "A")]
-    + [(raw, Sex.UNKNOWN) for raw in ("U", "unknown", "", " ", None)],
+    + [(raw, Sex.OTHER) for raw in ("O", "other", "Divers", "d", "X", "A", "UN")]
+    + [(raw, Sex.UNKNOWN) for raw in ("U", "unknown", "UNK", "N", "", " ", "\n", None)],
 )
 def test_sex(raw, sex):
     assert read_sex(raw, "sex") is sex

@@ -161,8 +161,9 @@ def test_palette_of_bytes_in_words_is_scaled_by_its_entries():
     for colour in ("Red", "Green", "Blue"):
         elements[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
         elements[f"{colour}PaletteColorLookupTableData"] = np.arange(256, dtype="<u2").tobytes()
-    got = shown(ramp(8, 8, bits=8), PhotometricInterpretation="PALETTE COLOR", **elements)
-    np.testing.assert_array_equal(got, ramp(8, 8, bits=8) * np.uint16(257))
+    image = read_dicom(dicom_file(ramp(8, 8, bits=8), PhotometricInterpretation="PALETTE COLOR", **elements))
+    np.testing.assert_array_equal(image.pixels, ramp(8, 8, bits=8) * np.uint16(257))
+    assert image.warnings == ("PaletteColorLookupTable: declares more than 8 bits and uses 8: scaled by these",)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,49 @@ def test_window_that_cannot_be_and_is_alone_is_passed_over_for_the_automatic_one
     image = read_dicom(dicom_file(pixels, WindowCenter=1, WindowWidth=0))
     np.testing.assert_array_equal(image.pixels, shown(pixels))
     assert image.warnings == ("WindowWidth: 0 cannot be, and was passed over",)
+
+
+@pytest.mark.parametrize(("center", "width"), [(1e9, 2), (-5000, 100)])
+def test_window_that_hides_the_image_is_passed_over_for_the_next(center, width):
+    image = read_dicom(dicom_file(ramp(), WindowCenter=[center, 2048], WindowWidth=[width, 4096]))
+    np.testing.assert_array_equal(image.pixels, np.rint(ramp() / 4095 * 65535))
+    assert image.warnings == ("WindowCenter: the window hides the whole image, and was passed over",)
+
+
+@pytest.mark.parametrize("function", ["linear_exact", "Sigmoid"])
+def test_terms_are_read_in_any_case(function):
+    window = {"WindowCenter": 100, "WindowWidth": 100}
+    np.testing.assert_array_equal(
+        shown(ramp(), VOILUTFunction=function, PhotometricInterpretation="monochrome1", **window),
+        shown(ramp(), VOILUTFunction=function.upper(), PhotometricInterpretation="MONOCHROME1", **window),
+    )
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE"])
+def test_presentation_lut_shape_is_followed_and_warned_of_where_it_contradicts(photometric, shape):
+    elements = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
+    image = read_dicom(dicom_file(ramp(), **elements, **WINDOW_12_BIT))
+    values = np.rint(ramp() / 4095 * 65535)
+    np.testing.assert_array_equal(image.pixels, 65535 - values if shape == "INVERSE" else values)
+    told = f"PresentationLUTShape: contradicts PhotometricInterpretation {photometric}, and was followed"
+    alike = (shape == "INVERSE") == (photometric == "MONOCHROME1")
+    assert image.warnings == (() if alike else (told,))
+
+
+def test_zeros_behind_the_entries_of_a_lut_are_padding():
+    sequence = lut(0, 12, [*range(4096), 0, 0])
+    sequence[0].LUTDescriptor = [4096, 0, 12]
+    np.testing.assert_array_equal(shown(ramp(), VOILUTSequence=sequence), np.rint(ramp() / 4095 * 65535))
+    sequence[0].LUTData[-1] = 7
+    with pytest.raises(UnreadableImage, match="must have 4096"):
+        shown(ramp(), VOILUTSequence=sequence)
+
+
+def test_voi_lut_of_one_entry_too_much_for_its_bits_is_scaled_by_the_others():
+    image = read_dicom(dicom_file(ramp(), VOILUTSequence=lut(0, 16, list(range(1, 4097)))))
+    np.testing.assert_array_equal(image.pixels, np.rint(np.minimum((ramp() + 1) / 4095, 1) * 65535))
+    assert image.warnings == ("VOILUTSequence: declares 16 bits and uses 12: scaled by these",)
 
 
 def test_plain_eight_bits_with_an_identity_rescale_are_shown_as_they_are():
@@ -332,6 +376,11 @@ def test_contradictions_are_refused(elements, field):
     with pytest.raises(UnreadableImage) as refused:
         shown(ramp(), **elements)
     assert refused.value.field == f"image.{field}"
+
+
+def test_voi_lut_that_hides_the_image_is_refused_by_its_name():
+    with pytest.raises(UnreadableImage, match=r"image\.VOILUTSequence"):
+        shown(ramp(), VOILUTSequence=lut(0, 12, [0] * 4096))
 
 
 def test_lut_shorter_than_declared_is_refused():

@@ -15,7 +15,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from consilium.errors import UnreadableImage
-from consilium.ingest.decimals import RULE
+from consilium.ingest.decimals import AMBIGUOUS, RULE
 from consilium.ingest.dicom import read_dicom
 from consilium.ingest.dicom_elements import decimal, decimals, whole_number
 from consilium.ingest.records import study_from_records
@@ -86,7 +86,7 @@ def test_integer_string_that_is_no_whole_number_is_refused_by_name(value):
 @given(st.decimals(-9999, 9999, places=4), st.sampled_from(["RescaleSlope", "WindowCenter", "PixelSpacing"]))
 def test_value_stays_however_the_element_is_written(number, keyword):
     ways = [f"{number:f}", f" {number:f} ", f"{number:f}".replace(".", ","), f"{number:e}", f"{number:f}\\7"]
-    assert {decimal(element(keyword, "DS", way.encode()), keyword) for way in ways} == {float(number)}
+    assert {decimals(element(keyword, "DS", way.encode()), keyword)[0] for way in ways} == {float(number)}
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
@@ -119,7 +119,38 @@ def test_pixel_spacing():
 def test_pixel_spacing_that_cannot_be_is_passed_over_with_a_warning():
     image = read_dicom(file_with(PixelSpacing="0.1_5\\0.2", ImagerPixelSpacing="0.3\\0.3"))
     assert (image.pixel_spacing, image.warnings) == ((0.3, 0.3), (f"PixelSpacing is not used: {RULE}",))
-    distances = "must be two distances above 0 and below 100 mm"
+    distances = "must be two like distances above 0 and below 100 mm"
     for value in ("0\\0", "0.2", "1\\2\\3", "-1\\1", "0.2\\"):
         image = read_dicom(file_with(PixelSpacing=value))
         assert (image.pixel_spacing, image.warnings) == (None, (f"PixelSpacing is not used: {distances}",))
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+@pytest.mark.parametrize("value", ["1.9\\2.5", "\\2", "1,9\\1"])
+def test_several_values_where_one_must_be_are_refused(keyword, value):
+    with pytest.raises(UnreadableImage, match="must be one number") as refused:
+        read_dicom(file_with(**{keyword: value}))
+    assert refused.value.field == f"image.{keyword}"
+
+
+def test_comma_that_may_divide_thousands_is_never_read_as_a_decimal_point_where_thousands_occur():
+    automatic = read_dicom(file_with())
+    image = read_dicom(file_with(WindowCenter="2,048", WindowWidth="4,096"))
+    np.testing.assert_array_equal(image.pixels, automatic.pixels)
+    assert image.warnings == (f"WindowCenter and WindowWidth: passed over, {AMBIGUOUS}",)
+    next_one = read_dicom(file_with(WindowCenter="9\\2000", WindowWidth="4,096\\3000"))
+    np.testing.assert_array_equal(
+        next_one.pixels, read_dicom(file_with(WindowCenter="2000", WindowWidth="3000")).pixels
+    )
+    with pytest.raises(UnreadableImage, match=r"image\.RescaleIntercept.*divide the thousands"):
+        read_dicom(file_with(RescaleIntercept="-1,024"))
+    slope = read_dicom(file_with(RescaleSlope="1,500", WindowCenter="2000", WindowWidth="3000"))
+    point = read_dicom(file_with(RescaleSlope="1.500", WindowCenter="2000", WindowWidth="3000"))
+    np.testing.assert_array_equal(slope.pixels, point.pixels)
+    assert slope.warnings == (f"RescaleSlope: {COMMA}",)
+
+
+def test_pixel_aspect_ratio_with_a_decimal_comma_is_warned_of():
+    image = read_dicom(file_with(PixelAspectRatio="2,5\\1"))
+    assert image.shape == (round(2.5 * image.grid[0]), image.grid[1])
+    assert image.warnings == (f"PixelAspectRatio: {COMMA}",)

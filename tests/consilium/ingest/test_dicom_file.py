@@ -64,3 +64,10 @@ def test_data_set_without_anything_before_it_cut_off_is_refused(syntax):
     for tenth in range(1, 10):
         with pytest.raises((UnreadableImage, UnsupportedMedia)):
             read_image(dataset[: len(dataset) * tenth // 10])
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLSLossless])
+@pytest.mark.parametrize("behind", [b"\xff" * 100, bytes(1000), b"\n", b"of a disk block" * 10])
+def test_what_lies_behind_the_pixels_is_passed_over(syntax, behind):
+    whole = dicom_file(ramp(), syntax, **WINDOW_12_BIT)
+    np.testing.assert_array_equal(read_image(whole + behind).pixels, np.rint(ramp() / 4095 * 65535))

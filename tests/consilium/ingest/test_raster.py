@@ -124,6 +124,44 @@ def test_all_bits_of_16_bit_colour_tiff_are_kept(order, options):
     assert np.abs(read_raster(file.getvalue()).pixels - expected).max() <= 1
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib", "predictor": 2},
+        {"rowsperstrip": 3},
+        {"tile": (16, 16), "compression": "zlib"},
+        {"extratags": [(274, 3, 1, 6, True)]},
+    ],
+)
+def test_all_bits_of_16_bit_colour_tiff_in_planes_are_kept(order, options):
+    expected = np.rint(deep(3) @ [0.299, 0.587, 0.114])
+    if "extratags" in options:
+        expected = np.rot90(expected, -1)
+    for samples, extra in ((deep(3), {}), (with_opaque_alpha(deep(3)), {"extrasamples": ["unassalpha"]})):
+        file = BytesIO()
+        planes = {"photometric": "rgb", "planarconfig": "separate", "byteorder": order}
+        tifffile.imwrite(file, np.moveaxis(samples, -1, 0), **planes, **extra, **options)
+        assert np.abs(read_raster(file.getvalue()).pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("interlace", [False, True])
+def test_16_bit_colour_keeps_its_bits_where_passes_are_interlaced(interlace):
+    rows = [deep(3)[top::down, left::across] for left, top, across, down in (ADAM7 if interlace else [(0, 0, 1, 1)])]
+    packed = b"".join(b"\0" + row.astype(">u2").tobytes() for part in rows if part.size for row in part)
+    head = struct.pack(">IIBBBBB", 30, 20, 16, 2, 0, 0, int(interlace))
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")]
+    data = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )
+    got = read_raster(b"\x89PNG\r\n\x1a\n" + data).pixels
+    assert np.abs(got - np.rint(deep(3) @ [0.299, 0.587, 0.114])).max() <= 1
+
+
+ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_16_bit_alpha_must_be_opaque_to_its_last_bit(channels):
     samples = deep(channels)
@@ -182,6 +220,15 @@ def test_pixels_that_are_not_square_are_resampled_to_square_ones(name):
     assert_round(image.pixels)
     assert image.grid == ((120, 40) if name == "png-columns" else (60, 120))
     assert not image.warnings
+
+
+@pytest.mark.parametrize(("jfif_unit", "shape"), [(0, (120, 120)), (1, (60, 120))])
+def test_exif_resolution_goes_before_a_jfif_density_that_says_nothing(jfif_unit, shape):
+    exif = PillowImage.Exif()
+    exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = 300.0, 150.0
+    data = bytearray(saved(squeezed(2), "JPEG", quality=95, exif=exif))
+    data[13:18] = struct.pack(">BHH", jfif_unit, 1, 1)
+    assert read_raster(bytes(data)).shape == shape
 
 
 def test_resolution_turns_with_the_picture():

@@ -93,7 +93,39 @@ def test_hour_that_a_clock_change_doubles_or_leaves_out_is_warned_of(monkeypatch
     assert (instant_text(read), warnings) == (instant, told)
 
 
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize(
+    ("written", "instant"),
+    [
+        ("2020-02-29T24:00", "2020-03-01T00:00:00+01:00"),
+        ("2020-12-31 24:00:00.000", "2021-01-01T00:00:00+01:00"),
+        ("20200229T2400Z", "2020-03-01T01:00:00+01:00"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:59:59+01:00"),
+        ("20170101T005960", "2017-01-01T00:59:59+01:00"),
+        ("\t2020-03-01T10:00 ", "2020-03-01T10:00:00+01:00"),
+    ],
+)
+def test_end_of_a_day_leap_seconds_and_blanks(written, instant):
+    moment, told = read_time(written, "time", BERLIN)
+    assert (moment and moment.isoformat(), told) == (instant, ())
+
+
+@pytest.mark.parametrize(
+    ("time", "clock"),
+    [
+        ("235960", "23:59:59"),
+        ("101500.", "10:15:00"),
+        ("101500.1234567", "10:15:00.123456"),
+        ("101561", None),
+        ("101599", None),
+        ("2400", None),
+    ],
+)
+def test_time_of_day_of_a_dicom_file(time, clock):
+    for moment in (dicom_date_time("20200301", time), dicom_datetime(f"20200301{time}")):
+        assert (moment and moment.time().isoformat()) == clock
+
+
+@pytest.mark.parametrize("value", [None, "", "  "])
 def test_no_time(value):
     assert read_time(value, "time", BERLIN) == (None, ())
 
@@ -107,6 +139,11 @@ def test_no_time(value):
         "2020-W09-7T10:00",
         "2020-03-01x10:00",
         "2020-03-01T25:00",
+        "2020-03-01T24:01",
+        "2020-03-01T24:00:00.5",
+        "2020-02-30T10:00",
+        "2020-03-01T10:00:61",
+        "9999-12-31T24:00",
         "20200301",
         "2020-13-01T10:00",
         "２０２０-03-01T10:00",
@@ -114,7 +151,6 @@ def test_no_time(value):
         "2020-03-01T10:00+19:00",
         "2020-03-01T10:00-13:00",
         "2020-03-01T1_:00",
-        " 2020-03-01T10:00",
         "2020-03-01T10:00 CET",
         1583056800,
         True,
