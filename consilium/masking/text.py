@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ PLACEHOLDERS = ("[name]", "[date]", "[id]", "[phone]", "[email]", "[url]", "[add
 _PLACEHOLDER = re.compile("|".join(map(re.escape, PLACEHOLDERS)))
 _OPAQUE = "\ue000"
 """Stands for a placeholder while rules look for more: no letter, digit, blank or sign that any of them knows."""
+
+_PLAIN = {code: str(unicodedata.digit(chr(code))) for code in range(0x660, 0xFF1A) if chr(code).isdecimal()} | {
+    ord(sign): plain for plain, signs in {"-": "－‐‑−", "/": "／", ".": "．", ":": "："}.items() for sign in signs
+}
+"""Digits and signs of every script as the rules know them, one for one: full-width, Arabic, Devanagari, Thai."""
 
 _BETWEEN_NAMES = re.compile(r"[ \t^=・·\u3000-]{0,3}")
 _MOST_PASSES = 8
@@ -100,6 +106,7 @@ def mask_text(text: str, names: Iterable[str] = ()) -> MaskedText:
 
 
 def _found(text: str, told: Told) -> Iterator[tuple[int, int, str]]:
+    text = text if text.isascii() else text.translate(_PLAIN)
     clues = Clues.of(text)
     yield from contacts(text, clues)
     yield from told.find(text)

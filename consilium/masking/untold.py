@@ -13,7 +13,7 @@ NAME = "[name]"
 _TITLE = (
     r"(?:(?:Dr|Mrs|Mr|Miss|Ms|Mx|Prof|Professor|Doctor|Sister|Nurse|Sir|Sra|Srta|Sr|Dra|Señora|Señor|Doña|Herrn|Herr|Hr|Frau|"
     r"Oberarzt|Oberärztin|Chefarzt|Pfleger|Mme|Mlle|Monsieur|Madame|Mevr|Dhr|Dott)(?![a-zß-ÿ])\.?|"
-    r"DR\.|MR\.|MRS\.?|MS\.|PROF\.|HERR|FRAU|г-н|г-жа|господин|госпожа|доктор|д-р|пациент(?:ка|ки|ку|у|ом|кой|а)?|Пациент(?:ка)?|"
+    r"DR\.|MR\.|MRS\.|MS\.|PROF\.|(?:MRS|HERR|FRAU)(?![^\W\d_])|г-н|г-жа|господин|госпожа|доктор|д-р|пациент(?:ка|ки|ку|у|ом|кой|а)?|Пациент(?:ка)?|"
     r"κ\.|κος|κα|Δρ\.?)"
 )
 _TITLED = re.compile(

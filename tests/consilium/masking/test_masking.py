@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.masking import PLACEHOLDERS, mask_text
+from consilium.masking import PLACEHOLDERS, Span, mask_text
 
 
 def masked(text, *names):
@@ -82,6 +82,14 @@ def test_eastern_dates_are_masked(date):
 
 
 @pytest.mark.parametrize(
+    "date", ["２０２０年３月１２日", "２０２０／０３／１２", "٢٠٢٠-٠٣-١٢", "१२/०३/२०२०", "๑๒/๐๓/๒๐๒๐", "2020‑03‑12"]
+)
+def test_dates_are_masked_in_the_digits_and_signs_of_every_script(date):
+    assert masked(f"x {date} CRP １２") == "x [date] CRP １２"
+    assert mask_text(f"x {date} y").spans == (Span(2, 2 + len(date), "[date]"),)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("geb. 3.4.56 in", "geb. [date] in"),
@@ -110,6 +118,7 @@ def test_short_dates_are_masked_in_company(text, expected):
         "since 3/12, history 5/12, power 5/5/5, 1-0-1, Insulin 10-10-12 E, NovoRapid 8-6-10, 1/2 tablet, on 1/2 NS",
         "NT-proBNP 12000 pg/mL, O2 2 L/min, 5 x 10^9/L, 3.5 x 10*3/uL, ext rotation 45 degrees, case 3",
         "Parkinson disease, Foley catheter 14 Fr, Kerley B lines, Mary's wish, Will review, Mark the level",
+        "known MRSA, MRSA-Pneumonie, MRSE, MRCP, HERRA, SRMD, DRESS syndrome, MSSA, MSU 2",
         "MS 5 mg, M. Crohn, Dr notified of result, Miss rate 3, MR angiography, DR chest, Nurse Practitioner called",
         "Atemweg 3 frei, Segment 5.6. unauffällig, Kreatinin 2.1. Kalium 4.5.",
     ],
@@ -164,6 +173,9 @@ def test_told_names_that_are_words_are_masked_in_company_only():
     text = "Will review Mr Will tomorrow. Seen with Will today. White cells 12. John White coughs. He may rest."
     expected = "Will review Mr [name] tomorrow. Seen with [name] today. White cells 12. [name] coughs. He may rest."
     assert masked(text, "White^John", "Will", "May^He") == expected
+    signs = "Left lobe: acute rash, burns; cough and fever after a fall, cold and dry hands. Mrs Burns fell."
+    told = ("Burns^Joy", "Fall^Rash", "Cold^Left", "Fever^Cough", "Acute^Dry")
+    assert masked(signs, *told) == signs.replace("Burns fell", "[name] fell")
     eponyms = "Parkinson disease, Parkinson's tremor unlike, Mr Parkinson, James Parkinson."
     assert masked(eponyms, "Parkinson^James") == ("Parkinson disease, Parkinson's tremor unlike, Mr [name], [name].")
 
