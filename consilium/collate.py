@@ -29,6 +29,7 @@ from consilium.features import (
     Course,
     Feature,
     Reading,
+    contradicted,
     courses,
     demographic,
     fit_features,
@@ -38,7 +39,7 @@ from consilium.letterbox import Letterbox
 from consilium.masking import MaskedText, Span, mask_text
 from consilium.origins import Origins
 from consilium.recipe import Recipe
-from consilium.study import Image, Modality, Note, Patient, Study, ViewPosition
+from consilium.study import Image, Modality, Note, Observation, Patient, Study, ViewPosition
 from consilium.variable_records import variables_from_json, variables_to_json
 from consilium.variables import BUILT_IN, Variable, VariableTable
 from consilium.wordpiece import train_wordpiece
@@ -314,9 +315,9 @@ class Preprocessing:
             read.append(course if reading is not None else None)
             if reading is not None:
                 numbers[position], codes[position] = reading.number, reading.code
-        return numbers, codes, tuple(read), self._value_warnings(known)
+        return numbers, codes, tuple(read), self._value_warnings(study.observations, known)
 
-    def _value_warnings(self, known: Mapping[str, Course]) -> list[str]:
+    def _value_warnings(self, given: Sequence[Observation], known: Mapping[str, Course]) -> list[str]:
         """What of the values is not read, or not read as it stands."""
         if not self.features:
             return []
@@ -327,6 +328,9 @@ class Preprocessing:
         ]
         for name in sorted(set(known) & set(values)):
             last, feature = known[name].last, values[name]
+            if contradicted(given, last):
+                shown, when = self.variables[name].display, "of one time" if last.time else "without a time"
+                warnings.append(f"{shown}: values {when} differ, the last one that was sent is read, {last.given_text}")
             if feature.code(last):
                 continue
             if feature.categorical:

@@ -27,6 +27,8 @@ LEAST_GAP_HOURS = 6.0
 DEMOGRAPHICS = ("age", "sex")
 _LEAST_OF_NORMAL = 0.01
 """Below this share of the upper reference limit the logarithm of a value says nothing more."""
+_ROUNDED = 0.02
+"""Values that differ by less are one, rounded in two units."""
 _FARTHEST = 6.0
 """Standardised values are held within so many standard deviations."""
 
@@ -85,6 +87,8 @@ class Feature:
     codes : tuple of str
         What training studies had beside a plain number: categories, or on which side of a limit the value lies
         (``<``, ``>``). Code k stands for entry k - 1.
+    sd : float
+        0 where every training study has the same number, and they differ by `codes` alone: the number is not read.
     shares : tuple of float
         How many of the training studies that have the variable have each of `codes`.
     """
@@ -159,7 +163,7 @@ class Feature:
         return float(self.order.index(observation.category)) if observation.category in self.order else None
 
     def _standardise(self, raw: float) -> float:
-        return float(np.clip((raw - self.mean) / self.sd, -_FARTHEST, _FARTHEST))
+        return float(np.clip((raw - self.mean) / self.sd, -_FARTHEST, _FARTHEST)) if self.sd else 0.0
 
 
 def _transformed(value: float, floor: float | None) -> float:
@@ -183,6 +187,19 @@ def courses(observations: Sequence[Observation]) -> dict[str, Course]:
             before = known.before if known.last.time == observation.time else known.last
         found[observation.variable] = Course(observation, before)
     return found
+
+
+def contradicted(observations: Sequence[Observation], last: Observation) -> bool:
+    """Whether another plausible value of the same variable and time says something else than `last`."""
+    return any(
+        (other.variable, other.time) == (last.variable, last.time)
+        and not other.implausible
+        and (
+            (other.category, other.comparator) != (last.category, last.comparator)
+            or not math.isclose(other.value, last.value, rel_tol=_ROUNDED)
+        )
+        for other in observations
+    )
 
 
 def demographic(patient: Patient, name: str) -> float | None:
@@ -209,10 +226,14 @@ def fit_features(studies: Sequence[Study], table: VariableTable, history: int = 
     for study in studies:
         for name, course in courses(study.observations).items():
             seen[name].append((course, study.reference_time))
-    unfitted = [_value(table[name], [course.last for course, _ in seen[name]]) for name in sorted(seen)]
+
+    def fit(feature: Feature) -> Feature | None:
+        return _fitted(feature, [feature.raw(*known) for known in seen[feature.variable]])
+
+    values = [fit(_value(table[name], [course.last for course, _ in seen[name]])) for name in sorted(seen)]
+    found += values
     if history > 1:
-        unfitted += [aspect for value in unfitted for aspect in _history(value)]
-    found += [_fitted(feature, [feature.raw(*known) for known in seen[feature.variable]]) for feature in unfitted]
+        found += [fit(aspect) for value in values if value is not None for aspect in _history(value)]
     return tuple(feature for feature in found if feature is not None)
 
 
@@ -238,13 +259,23 @@ def _history(value: Feature) -> list[Feature]:
 
 
 def _fitted(feature: Feature, raw: Sequence[float | None]) -> Feature | None:
-    """`feature` with the scaling of what is known of `raw`; None where too few studies have it."""
+    """`feature` with the scaling of what is known of `raw`; None where a model cannot learn what it means.
+
+    That is where too few studies have it, or all have the same number: how far another is from it could not be told.
+    """
     known = [number for number in raw if number is not None]
     if len(known) < LEAST_VALUES:
         return None
+    if min(known) == max(known) and not _codes_differ(feature):
+        return None
     if not feature.has_number:
         return feature
-    return replace(feature, mean=float(np.mean(known)), sd=max(float(np.std(known)), 1e-6))
+    return replace(feature, mean=float(np.mean(known)), sd=0.0 if min(known) == max(known) else float(np.std(known)))
+
+
+def _codes_differ(feature: Feature) -> bool:
+    """Whether the training studies differ by the category, or by the side of a limit."""
+    return len(feature.codes) > 1 or any(share < 1 for share in feature.shares)
 
 
 def _floor(variable: Variable, values: Sequence[float]) -> float | None:

@@ -38,6 +38,7 @@ from consilium.study import Image, Study
 from consilium.wording import (
     MODALITY_NAMES,
     audit_in_words,
+    figure,
     measured,
     novelty_in_words,
     part_in_words,
@@ -285,15 +286,16 @@ def _values(weights: Sequence[ObservationWeight]) -> list[dict[str, Any]]:
         {
             "weight": weight,
             "share": abs(weight.weight) / strongest,
-            "scale": None if weight.reference is None else _scale(weight.reference, weight.unit),
+            "scale": None if weight.reference is None else _scale(weight.reference, weight),
         }
         for weight in sorted(weights, key=lambda w: -abs(w.weight))
     ]
 
 
-def _scale(reference: Reference, given_unit: str) -> dict[str, Any]:
+def _scale(reference: Reference, weight: ObservationWeight) -> dict[str, Any]:
     """Where the value lies beside its reference interval, as fractions of a bar that shows both with room around."""
     low, high, value = reference.low, reference.high, reference.value
+    limit = weight.value[: len(weight.value) - len(weight.value.lstrip("<=>"))]
     points = np.array([low, high, value], float)
     if reference.log_scale:
         points = np.log(np.maximum(points, max(high * 1e-3, 1e-9)))
@@ -305,10 +307,20 @@ def _scale(reference: Reference, given_unit: str) -> dict[str, Any]:
         "low": float(where[0]),
         "high": float(where[1]),
         "at": float(where[2]),
-        "flag": "high" if value > high else "low" if value < low else "normal",
+        "flag": _flag(reference, limit),
         "reference": measured(f"{low:g} to {high:g}", reference.unit),
-        "converted": measured(f"{value:.3g}", reference.unit) if given_unit != reference.unit else "",
+        "converted": measured(f"{limit}{figure(value)}", reference.unit) if weight.unit != reference.unit else "",
     }
+
+
+def _flag(reference: Reference, limit: str) -> str:
+    """``high`` or ``low``; of a `limit` (``<``, ``<=``, ``>=``, ``>``) only where every value beyond it is."""
+    low, high, value = reference.low, reference.high, reference.value
+    if "<" not in limit and (value > high or (limit == ">" and value == high)):
+        return "high"
+    if ">" not in limit and (value < low or (limit == "<" and value == low)):
+        return "low"
+    return ""
 
 
 # --- the modalities --------------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ class Observation:
     @property
     def given_text(self) -> str:
         """What was received, without its unit: ``112``, ``<0.3``, ``trace``."""
-        return self.category or f"{self.comparator or ''}{self.given_value:g}"
+        return self.category or f"{self.comparator or ''}{self.given_value:.12g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ table that it was trained with: whoever reads records takes the table as an argu
 A unit alone cannot turn mg/dL into mmol/L: the molar mass stands here, and the property of the LOINC code (mass or
 substance concentration) says when it is needed. Reference intervals are those commonly printed for adults. Laboratories
 differ: they are shown beside a value and never decide anything. Plausible limits are wider than anything seen in a
-living patient; a value outside is a slip of unit or decimal point. Troponin I, venous gases, and the
-pyruvate-to-lactate LDH are other quantities and have no code here; nor has 14937-7 (moles of urea nitrogen), which
-laboratories fill with moles of urea or of nitrogen.
+living patient; a value outside is a slip of unit or decimal point. Troponin I and T, arterial and venous gases are
+variables of their own. The pyruvate-to-lactate LDH is another quantity and has no code here; nor has 14937-7 (moles of
+urea nitrogen), which laboratories fill with moles of urea or of nitrogen.
 """
 
 from __future__ import annotations

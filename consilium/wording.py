@@ -66,6 +66,11 @@ def audit_in_words(verdict: str) -> str | None:
     return _AUDITS[verdict]
 
 
+def figure(value: float, sign: str = "") -> str:
+    """Three significant digits without an exponent, as a laboratory's sheet has them: ``12300``, ``0.0123``."""
+    return f"{float(f'{value:.3g}'):{sign}.12g}"
+
+
 def measured(value: str, unit: str) -> str:
     """A value and its UCUM unit as a laboratory writes them: ``124 µmol/L``, ``71 years``."""
     return f"{value} {_UNITS.get(unit, unit)}".strip()

@@ -11,7 +11,7 @@ import pandas as pd
 from consilium.study import Observation
 from consilium.variable_records import own_variables
 from consilium.variables import Variable
-from consilium.wording import measured
+from consilium.wording import figure, measured
 from training.cohorts.cohort import Cohort
 
 _COLUMNS = ("variable", "kind", "studies", "values", "limits", "implausible", "found")
@@ -58,4 +58,4 @@ def _found(variable: Variable, values: Sequence[Observation]) -> str:
         counts = Counter(observation.category for observation in values)
         return ", ".join(f"{category}: {counts[category]}" for category in variable.categories)
     low, middle, high = np.quantile([observation.value for observation in values], [0.25, 0.5, 0.75])
-    return measured(f"{middle:.3g} ({low:.3g} to {high:.3g})", variable.unit)
+    return measured(f"{figure(middle)} ({figure(low)} to {figure(high)})", variable.unit)

@@ -23,6 +23,7 @@ from consilium.explain.modalities import shapley_weights
 from consilium.features import Aspect, Course, Feature
 from consilium.study import Modality, Observation, Sex
 from consilium.variables import Variable, VariableTable
+from consilium.wording import figure
 
 MOST_EXACT = 8
 """Values up to which Shapley values are exact; beyond, they are sampled."""
@@ -120,7 +121,9 @@ def _last(course: Course, variable: Variable, reference_time: datetime | None) -
 
 
 def _age(course: Course, variable: Variable, reference_time: datetime | None) -> tuple[str, str, str]:
-    return f"{variable.display}, measured before", f"{course.hours_old(reference_time):.3g}", "h"
+    hours = course.hours_old(reference_time)
+    assert hours is not None
+    return f"{variable.display}, measured before", figure(hours), "h"
 
 
 def _change(course: Course, variable: Variable, reference_time: datetime | None) -> tuple[str, str, str]:
@@ -130,7 +133,7 @@ def _change(course: Course, variable: Variable, reference_time: datetime | None)
     display = f"{variable.display}, change per day"
     if course.last.category is not None:
         return display, f"{course.before.category} to {course.last.category}", ""
-    return display, f"{(course.last.value - course.before.value) / course.days_apart:+.3g}", variable.unit
+    return display, figure((course.last.value - course.before.value) / course.days_apart, "+"), variable.unit
 
 
 _ASPECTS = {Aspect.VALUE: _last, Aspect.AGE: _age, Aspect.CHANGE: _change}

@@ -14,7 +14,7 @@ from consilium.ingest.quantities import read_category, read_quantity
 from consilium.ingest.time_zone import TimeZone
 from consilium.ingest.times import read_time
 from consilium.ingest.units import conversion
-from consilium.study import Observation
+from consilium.study import Comparator, Observation
 from consilium.variables import BUILT_IN, Code, Kind, Variable, VariableTable
 
 _LOINC = re.compile(r"\d{1,7}-\d")
@@ -115,10 +115,15 @@ def _number(
         kept,
         quantity.value,
         unit,
-        implausible=not variable.is_plausible(kept),
+        implausible=not variable.is_plausible(kept) or _below_nothing(variable, kept, quantity.comparator),
         comparator=quantity.comparator,
     )
     return observation, list(quantity.warnings)
+
+
+def _below_nothing(variable: Variable, value: float, comparator: Comparator | None) -> bool:
+    """Whether a limit, ``<0``, leaves no value that a living patient can have."""
+    return comparator is Comparator.BELOW and value <= 0 <= variable.plausible_low
 
 
 def _category(variable: Variable, code: str, value: object, unit: str, field: str) -> Observation:

@@ -43,26 +43,31 @@ _LIMIT = re.compile(
 _GRADE = re.compile(r"\(?(?:([1-4])\s*(?:\+|plus)|\+\s*([1-4])|(\+{1,4}))\)?")
 
 _NEGATIVE = (
-    *("negative", "neg", "-", "nil", "none", "absent", "not detected", "undetected", "nd", "not present", "no", "0"),
-    *("nonreactive", "non reactive", "non-reactive", "not reactive", "normal", "norm", "none detected", "none seen"),
+    *("negative", "neg", "-", "nil", "none", "absent", "not detected", "undetected", "not present", "no"),
+    *("nonreactive", "non reactive", "non-reactive", "not reactive", "none detected", "none seen"),
+    *("negativ", "nicht nachweisbar", "nicht nachgewiesen", "négatif", "négative", "negatif", "non détecté"),
+    *("negativo", "negativa", "no detectado", "no detectada", "non rilevato", "assente", "ausente"),
 )
+"""Not ``nd``: not detected or not done. Words in English, German, French, Spanish and Italian."""
+_NORMAL = ("normal", "norm", "normale", "0")
 _TRACE = (
-    "trace",
-    "tr",
-    "traces",
-    "+/-",
-    "±",
-    "(+)",
-    "-/+",
-    "trace-intact",
-    "trace-lysed",
-    "trace intact",
-    "trace lysed",
+    *("trace", "tr", "traces", "+/-", "±", "(+)", "-/+"),
+    *("trace-intact", "trace-lysed", "trace intact", "trace lysed", "spur", "spuren", "traza", "trazas", "tracce"),
 )
-_POSITIVE = ("positive", "pos", "detected", "reactive", "present", "yes", "+")
+_POSITIVE = (
+    *("positive", "pos", "detected", "reactive", "present", "yes", "+"),
+    *("positiv", "nachweisbar", "nachgewiesen", "positif", "détecté", "positivo", "positiva", "detectado", "detectada"),
+)
 _SIZES = {"small": "1+", "moderate": "2+", "large": "3+"}
-_YES = ("yes", "y", "true", "t", "1", "positive", "pos", "present", "+")
-_NO = ("no", "n", "false", "f", "0", "negative", "neg", "absent", "none", "-")
+_YES = (
+    *("yes", "y", "true", "t", "1", "positive", "pos", "present", "+"),
+    *("ja", "j", "oui", "si", "sí", "vrai", "wahr", "verdadero", "vero", "positiv"),
+)
+_NO = (
+    *("no", "n", "false", "f", "0", "negative", "neg", "absent", "none", "-"),
+    *("nein", "non", "faux", "falsch", "falso", "negativ"),
+)
+_WHOLE = re.compile(r"([0-9]+)[.,]0+")
 _BLOOD_GROUP = re.compile(
     r"(?:(?:blood\s*)?(?:group|type)\s*)?(ab|a|b|o|0)?\s*,?\s*(?:\(?rh(?:esus)?\s*\(?d?\)?\)?|d)?\s*(positive|pos|\+|negative|neg|-)?"
 )
@@ -142,11 +147,12 @@ def read_category(variable: Variable, raw: object, field: str) -> str:
         Where it names none of them.
     """
     text = _folded(raw)
-    known = {category.casefold(): category for category in variable.categories}
+    known = {_folded(category): category for category in variable.categories}
     if text in known:
         return known[text]
     if text is not None:
-        for candidate in _spelled(variable, text):
+        whole = _whole(text)
+        for candidate in [whole, *_spelled(variable, whole)]:
             if candidate in known:
                 return known[candidate]
     shown = raw if isinstance(raw, str | bool | int | float) else type(raw).__name__
@@ -164,6 +170,12 @@ def _folded(raw: object) -> str | None:
     return re.sub(r"\s+", " ", text).strip().rstrip(".")
 
 
+def _whole(text: str) -> str:
+    """``1`` for ``1.0``, as tables write a whole number in a column with gaps."""
+    found = _WHOLE.fullmatch(text)
+    return found[1] if found else text
+
+
 def _spelled(variable: Variable, text: str) -> list[str]:
     """What `text` may be meant as, in lower case, likeliest first."""
     if variable.kind is Kind.YES_NO:
@@ -177,7 +189,7 @@ def _spelled(variable: Variable, text: str) -> list[str]:
         meant.append(_SIZES[text])
     if text in _POSITIVE or meant:
         meant.append("positive")
-    if text in _NEGATIVE:
+    if text in _NEGATIVE or (text in _NORMAL and "negative" in variable.normal_categories):
         meant.append("negative")
     if blood := _BLOOD_GROUP.fullmatch(text):
         meant.append(_blood_group(blood[1] or "", blood[2] or ""))

@@ -31,6 +31,7 @@ _PREFIXES = {
     "u": "u",
     "mc": "u",
     "micro": "u",
+    "mikro": "u",
     "n": "n",
     "nano": "n",
     "p": "p",
@@ -52,31 +53,55 @@ def _prefixed(stems: Mapping[str, str], prefixes: str) -> dict[str, str]:
 
 
 _MASS = _prefixed(
-    dict.fromkeys(("g", "gm", "gms", "gs", "gr", "gram", "grams", "gramme", "grammes"), "g"), "k m u n p f"
+    dict.fromkeys(
+        ("g", "gm", "gms", "gs", "gr", "gram", "grams", "gramme", "grammes", "gramm", "gramo", "gramos"), "g"
+    ),
+    "k m u n p f",
 )
 _SUBSTANCE = _prefixed(
     dict.fromkeys(("mol", "mols", "mole", "moles"), "mol")
     | dict.fromkeys(("eq", "eqs", "val", "equiv"), "eq")
-    | dict.fromkeys(("osm", "osmol", "osmole", "osmoles", "osmols", "osmo"), "osm"),
+    | dict.fromkeys(("osm", "os", "osmol", "osmole", "osmoles", "osmols", "osmo"), "osm"),
     "m u n p f",
 )
-_VOLUME = _prefixed(dict.fromkeys(("l", "ltr", "lt", "litre", "liter", "litres", "liters"), "L"), "d c m u n p f")
+_VOLUME = _prefixed(dict.fromkeys(("l", "ls", "ltr", "lt", "litre", "liter", "litres", "liters"), "L"), "d c m u n p f")
 _CUBES = {
     **dict.fromkeys(("mm3", "mm^3", "mm**3", "mm*3", "cumm", "cmm", "cu.mm", "c.mm", "cubicmm", "mmc"), "uL"),
     **dict.fromkeys(("cc", "cm3", "cm^3", "ccm"), "mL"),
     **dict.fromkeys(("dm3", "dm^3"), "L"),
-    **dict.fromkeys(("um3", "um^3", "cumicron", "cumicrons", "cubicmicron", "cubicmicrons"), "fL"),
+    **dict.fromkeys(
+        ("um3", "um^3", "cumicron", "cumicrons", "cu.micron", "cu.microns", "cumic", "cubicmicron", "cubicmicrons"),
+        "fL",
+    ),
     **dict.fromkeys(("100ml", "100cc", "100cm3"), "dL"),
 }
 _ACTIVITY = _prefixed(
-    dict.fromkeys(("u", "iu", "ui", "ie", "e", "eu", "unit", "units", "intlunit", "intlunits", "[iu]", "[u]"), "U"),
+    dict.fromkeys(
+        (
+            "u",
+            "iu",
+            "ui",
+            "ie",
+            "e",
+            "eu",
+            "unit",
+            "units",
+            "intlunit",
+            "intlunits",
+            "intunit",
+            "intunits",
+            "[iu]",
+            "[u]",
+        ),
+        "U",
+    ),
     "k m u n p",
 ) | _prefixed({"kat": "kat", "katal": "kat"}, "m u n p")
 _COUNTS = {
-    **dict.fromkeys(("k", "thou", "thous", "thousand", "thousands", "tsd", "ths", "kilo"), "10*3"),
+    **dict.fromkeys(("k", "thou", "thous", "thousand", "thousands", "tsd", "ths", "th", "kilo"), "10*3"),
     **dict.fromkeys(("m", "million", "millions", "mill", "mio", "mil.l", "mega"), "10*6"),
     **dict.fromkeys(("lakh", "lakhs", "lac", "lacs"), "10*5"),
-    **dict.fromkeys(("g", "gpt", "giga", "billion", "billions"), "10*9"),
+    **dict.fromkeys(("g", "gpt", "giga", "billion", "billions", "bil"), "10*9"),
     **dict.fromkeys(("t", "tpt", "tera", "trillion", "trillions"), "10*12"),
     "mpt": "10*6",
 }
@@ -84,42 +109,63 @@ _CELLS = re.compile(
     r"cells?|wbcs?|rbcs?|leu[kc]ocytes?|erythrocytes?|platelets?|plt|plts|particles?|leuk?|ery|zellen|count|copies"
 )
 _TIME = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sek"), "s"),
-    **dict.fromkeys(("ms", "msec", "msecs", "millisecond", "milliseconds"), "ms"),
-    **dict.fromkeys(("min", "mins", "minute", "minutes", "mn"), "min"),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "1h", "1hr", "std"), "h"),
-    **dict.fromkeys(("d", "day", "days", "24h", "24hr", "24hrs", "24hours", "24.h"), "d"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sek", "sekunde", "sekunden", "seg", "segundos"), "s"),
+    **dict.fromkeys(("ms", "msec", "msecs", "millisec", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("min", "mins", "minute", "minutes", "minuten", "mn"), "min"),
+    **dict.fromkeys(
+        ("h", "hr", "hrs", "hour", "hours", "1h", "1hr", "1sthr", "1sthour", "std", "stunde", "stunden"), "h"
+    ),
+    **dict.fromkeys(("d", "day", "days", "tag", "24h", "24std", "24hr", "24hrs", "24hours", "24.h"), "d"),
     **dict.fromkeys(("wk", "week", "weeks"), "wk"),
     **dict.fromkeys(("y", "yr", "yrs", "year", "years", "a"), "a"),
 }
 _PRESSURE = {
-    **dict.fromkeys(("mmhg", "mm[hg]", "torr", "mmofhg", "mm(hg)"), "mm[Hg]"),
+    **dict.fromkeys(("mmhg", "mm[hg]", "mm/hg", "torr", "mmofhg", "mm(hg)"), "mm[Hg]"),
     **dict.fromkeys(("cmh2o", "cm[h2o]", "cmh20", "cmofh2o", "cmwater", "cmaq"), "cm[H2O]"),
     **dict.fromkeys(("kpa", "kilopascal", "kilopascals"), "kPa"),
     **dict.fromkeys(("hpa", "mbar", "millibar"), "mbar"),
 }
 _TEMPERATURE = {
     **dict.fromkeys(
-        ("c", "°c", "degc", "cel", "celsius", "degreec", "degreesc", "degcelsius", "degreescelsius"), "Cel"
+        (
+            "c",
+            "°c",
+            "gradc",
+            "gradcelsius",
+            "deg.c",
+            "degc",
+            "cel",
+            "celsius",
+            "degreec",
+            "degreesc",
+            "degcelsius",
+            "degreescelsius",
+        ),
+        "Cel",
     ),
-    **dict.fromkeys(("f", "°f", "degf", "[degf]", "fahrenheit", "degreef", "degreesf", "degreesfahrenheit"), "[degF]"),
+    **dict.fromkeys(
+        ("f", "°f", "deg.f", "degf", "[degf]", "fahrenheit", "degreef", "degreesf", "degreesfahrenheit"), "[degF]"
+    ),
     **dict.fromkeys(("k", "kelvin"), "K"),
 }
 _LENGTH = {
     **dict.fromkeys(("cm", "cms", "centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres", "mtr"), "m"),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), "mm"),
-    **dict.fromkeys(("in", "inch", "inches", "[in_i]", "[in_us]", '"'), "[in_i]"),
-    **dict.fromkeys(("ft", "feet", "foot", "[ft_i]"), "[ft_i]"),
+    **dict.fromkeys(("in", "inch", "inches", "[ini]", "[inus]", '"'), "[in_i]"),
+    **dict.fromkeys(("ft", "feet", "foot", "[fti]"), "[ft_i]"),
 }
-_POUNDS = dict.fromkeys(("lb", "lbs", "pound", "pounds", "[lb_av]"), "[lb_av]")
+_POUNDS = dict.fromkeys(("lb", "lbs", "pound", "pounds", "[lbav]"), "[lb_av]") | dict.fromkeys(
+    ("oz", "ounce", "ounces", "[ozav]"), "[oz_av]"
+)
 _FRACTION = {
     **dict.fromkeys(
-        ("%", "percent", "pct", "percents", "%of", "vol%", "%vol", "prozent", "%hb", "%tothgb", "%o2"), "%"
+        ("%", "percent", "pct", "percents", "vol%", "%vol", "vol.%", "vol-%", "vol.-%", "%(v/v)", "prozent", "pcv%"),
+        "%",
     ),
     **dict.fromkeys(("fraction", "ratio", "1", "proportion", "inr", "sg", "index"), "1"),
     **dict.fromkeys(("ph", "[ph]", "phunits", "phunit"), "[pH]"),
-    **dict.fromkeys(("score", "points", "point", "pts", "scoreof", "#", "/10", "/15", "scale"), "1"),
+    **dict.fromkeys(("score", "points", "point", "pts", "punkt", "punkte", "#", "/10", "0-10", "/15", "scale"), "1"),
     **dict.fromkeys(("‰", "permille", "o/oo", "0/00", "/1000"), "[ppth]"),
 }
 _EVENTS = {
@@ -129,13 +175,36 @@ _EVENTS = {
     **dict.fromkeys(("pulse", "pulses", "cycles", "puls", "schläge", "atemzüge", "lat", "latidos"), "1"),
 }
 _SURFACES = ("1.73m2", "1.73m^2", "1.73m*2", "1.73sqm", "1.73", "1,73m2", "1,73m^2", "1,73", "1.73qm", "1.73m", "")
-_AREAS = dict.fromkeys(("m2", "m^2", "m**2", "m*2", "sqm", "sq.m"), "m2")
+_AREAS = dict.fromkeys(("m2", "m^2", "m**2", "m*2", "sqm", "sq.m", "qm", "(m2)", "(m^2)"), "m2")
 _FIELDS = {
-    **dict.fromkeys(("hpf", "[hpf]", "highpowerfield", "hpfield"), "[HPF]"),
+    **dict.fromkeys(("hpf", "[hpf]", "highpowerfield", "hpfield", "gf", "gesichtsfeld"), "[HPF]"),
     **dict.fromkeys(("lpf", "[lpf]", "lowpowerfield"), "[LPF]"),
 }
-_SPECIMEN = re.compile(r"(?<=[gl])(?:h2o|water|serum|plasma|blood|creatinine|creat|crea|krea|kre|cr)$")
-_HUNDREDTHS = ("100", "100wbc", "100wbcs", "100leukocytes", "100leu", "100leuk", "100rbc", "100cells", "100ery")
+_SPECIMEN = re.compile(r"(?<=[gl])(?:h2o|water|serum|plasma|blood|creatinine|kreatinin|creat|crea|krea|kre|crt|cr)$")
+_HUNDREDTHS = (
+    "100",
+    "100wbc",
+    "100wbcs",
+    "100leukocytes",
+    "100leukozyten",
+    "100leu",
+    "100leuk",
+    "100leuko",
+    "100rbc",
+    "100cells",
+    "100ery",
+)
+
+_NO_UNIT = ("", "-", "--", "n/a", "na", "none", "null", "nounit", "nounits", "unitless", "ohne", "calc", "inrratio")
+_REMARK = re.compile(r"(?<=.)\((?:calc|calculated|berechnet|est|estimated)\.?\)|(?<=.)(?:\(?(?:@|at|bei)?37°?c\)?)$")
+"""How a value was got: at which temperature an enzyme works, that it was worked out. Not what it is measured in."""
+_PERCENT_OF = re.compile(
+    r"%(?:(?:of|der|vom|d\.)[a-z.]+|activity|act|actual/normal|ngsp|dcct|cv|sat|saturation|spo2|so2|o2|hb|hgb|tothgb|hct|wbc)"
+)
+"""Percent of what; which that is the code says."""
+_MOLAR = {"mm": "mmol/L", "um": "umol/L", "nm": "nmol/L", "pm": "pmol/L"}
+_LOST_EXPONENT = re.compile(r"(?:[x×][ ]*10[ ]*|10[ ]+)(3|6|9|12)(?=[ ]*/)")
+"""A superscript that lost its height: ``10 9/L``, ``x109/L``."""
 
 _NUMERATORS: tuple[Mapping[str, str], ...] = (
     _MASS,
@@ -169,11 +238,13 @@ _ABBREVIATED_RATES = {
 def readings(given: str) -> tuple[str, ...]:
     """Every UCUM unit that `given` may stand for, whatever its case; none where it is not known.
 
+    A remark on how the value was got (``(calc)``, ``37 °C``) is no part of the unit.
+
     D-dimer units (``{DDU}``) and fibrinogen equivalent units (``{FEU}``) are kept as annotations, others are dropped.
     """
     text = _plain(given)
-    equivalents = "".join(f"{{{kind.upper()}}}" for kind in ("feu", "ddu") if kind in text)
-    text = re.sub(r"\{?\(?(?:feu|ddu)\)?\}?", "", text)
+    equivalents = "".join(f"{{{kind.upper()}}}" for kind in ("feu", "ddu") if kind in text.replace("d-du", "ddu"))
+    text = re.sub(r"\{?\(?(?:feu|d-?du)\)?\}?", "", text)
     text = _ANNOTATION.sub("", text)
     return tuple(dict.fromkeys(unit + equivalents for unit in _units(text)))
 
@@ -181,18 +252,36 @@ def readings(given: str) -> tuple[str, ...]:
 def _plain(given: str) -> str:
     """Lower case, without blanks, superscripts as ``^9``, every micro sign as ``u``, words for a slash as a slash."""
     text = _RAISED.sub(lambda raised: "^" + raised[0].translate(_SUPERSCRIPTS), given)
-    text = unicodedata.normalize("NFKC", text.replace("º", "°")).replace("µ", "u").replace("μ", "u").strip()
-    text = text.casefold().replace("⁄", "/").replace("÷", "/").replace("\\", "/")
+    text = unicodedata.normalize("NFKC", text.replace("º", "°")).strip()
+    # A micro sign in capitals is the Greek letter My, which is no Latin M.
+    text = text.casefold().replace("µ", "u").replace("μ", "u").replace("⁄", "/").replace("÷", "/").replace("\\", "/")
     text = re.sub(r"(?<=\S)\s+per\s+|^per\s+|\s+pro\s+|\s+in\s+(?=1\s*h)", "/", text)
-    text = re.sub(r"[\s_]+", "", text)
+    text = _LOST_EXPONENT.sub(r"10^\1", text)
+    text = _REMARK.sub("", re.sub(r"[\s_]+", "", text))
     text = re.sub(r"10\((\d{1,2})\)", r"10^\1", text).removesuffix("/cell")
     return text[1:-1] if re.fullmatch(r"\([^()]*\)|\[(?:[a-z]+/[a-z]+|ratio)\]", text) else text
 
 
+def says_nothing(given: str) -> bool:
+    """Whether `given` stands where no unit was told: empty, ``N/A``, ``-``."""
+    return _plain(given) in _NO_UNIT
+
+
+def _of_the_whole(text: str) -> str | None:
+    """The unit that `text` stands for as a whole, whatever its parts could mean."""
+    if text in _NO_UNIT:
+        return "1"
+    if _PERCENT_OF.fullmatch(text):
+        return "%"
+    return next((table[text] for table in (_FRACTION, _PRESSURE, _ABBREVIATED_RATES) if text in table), None)
+
+
 def _units(text: str) -> Iterator[str]:
-    if text in _ABBREVIATED_RATES:
-        yield _ABBREVIATED_RATES[text]
+    if whole := _of_the_whole(text):
+        yield whole
         return
+    if text in _MOLAR:
+        yield _MOLAR[text]
     if text.endswith("%") and text[:-1] in _MASS:
         yield f"{_MASS[text[:-1]]}/dL"
         return

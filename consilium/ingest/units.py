@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from consilium.errors import InputError
-from consilium.ingest.unit_spellings import readings
+from consilium.ingest.unit_spellings import readings, says_nothing
 from consilium.variables import Code, Variable
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ _LONGEST_UNIT = 40
 _ANNOTATION = re.compile(r"\{([^{}]*)\}")
 _FACTORS_AND_POWERS = re.compile(r"10\*[+-]?\d{1,2}(?!\d)|(?<=[A-Za-z\]])[23](?!\d)")
 _EQUIVALENTS = re.compile(r"[munpf]?eq(?=/)")
+_PURE = {
+    "LsCnc": ("[pH]", "1", "U"),
+    "RelTime": ("1",),
+    "Rden": ("1",),
+    "Score": ("1",),
+}
+"""What the unit of a pure number may be, by property; 80 % sent as INR is a prothrombin time after Quick."""
 _SAME = 1e-9
 """Two readings of a unit that differ by less are one."""
 
@@ -92,7 +99,8 @@ class _WrongDimension(Exception):
 
 @lru_cache(maxsize=4096)
 def _linear(code: Code, charge: int | None, target: str, given: str, either: bool) -> Conversion:
-    if len(given) > _LONGEST_UNIT:
+    if len(given) > _LONGEST_UNIT or (target == "%" and says_nothing(given)):
+        # 0.8 without a unit may be a share as well as percent.
         raise _NoUnit
     target = target.replace("[IU]", "U").replace("[iU]", "U")
     found: list[Conversion] = []
@@ -125,8 +133,8 @@ def _alike(one: Conversion, other: Conversion) -> bool:
 
 def _of_reading(code: Code, charge: int | None, target: str, unit: str, either: bool) -> Conversion:
     _check_equivalents(code, unit)
-    if code.property == "LsCnc":
-        if unit not in ("[pH]", "1"):
+    if code.property in _PURE:
+        if unit not in _PURE[code.property]:
             raise _WrongDimension
         return Conversion(code.factor, 0.0)
     if _EQUIVALENTS.match(unit):

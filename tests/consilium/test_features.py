@@ -43,6 +43,10 @@ def study(*observations: Observation) -> Study:
     return Study(observations=observations, patient=Patient(50), reference_time=NOON)
 
 
+def aged_study(age: float, *observations: Observation) -> Study:
+    return replace(study(*observations), patient=Patient(age))
+
+
 def fitted(studies: list[Study], history: int = 1) -> dict[str, Feature]:
     return {feature.name: feature for feature in fit_features(studies, TABLE, history)}
 
@@ -50,7 +54,8 @@ def fitted(studies: list[Study], history: int = 1) -> dict[str, Feature]:
 def mixed_studies() -> list[Study]:
     """12 studies: drain 0, 10, ..., of which the first three only below a limit; rhythm sinus but for three."""
     return [
-        study(
+        aged_study(
+            50.0 + n,
             number(10.0 * n, comparator=Comparator.BELOW if n < 3 else None),
             category("rhythm", "flutter" if n < 3 else "sinus"),
             category("ketones", ("negative", "trace", "2+")[n % 3]),
@@ -102,11 +107,15 @@ def test_the_course_is_the_last_value_and_the_one_before_it() -> None:
 
 
 def test_history_is_the_age_and_the_change_per_day() -> None:
-    studies = [study(number(100.0, 13), number(100.0 + n, 1), category("rhythm", "sinus", n)) for n in range(12)]
+    rhythms = ["sinus", "paced"] * 6
+    studies = [
+        aged_study(n, number(100.0, 13 + n % 2), number(100.0 + n, 1 + n % 2), category("rhythm", rhythms[n], n))
+        for n in range(12)
+    ]
     features = fitted(studies, history=2)
     assert [*features][3:] == ["drain:age", "drain:change", "rhythm:age"]
     age, change = features["drain:age"], features["drain:change"]
-    assert age.mean == pytest.approx(np.log1p(1))
+    assert age.mean == pytest.approx((np.log1p(1) + np.log1p(2)) / 2)
     assert change.mean == pytest.approx(11.0)  # n of 0 to 11 in half a day: on average 5.5, so 11 a day
     course = courses(studies[8].observations)["drain"]
     assert change.raw(course, NOON) == pytest.approx(16.0)
@@ -115,6 +124,23 @@ def test_history_is_the_age_and_the_change_per_day() -> None:
     assert age.read(Course(number(5, None)), NOON) is None
     assert age.read(course, None) is None
     assert list(fitted(studies)) == ["age", "drain", "rhythm"]
+
+
+def test_what_is_the_same_in_every_training_study_is_not_read() -> None:
+    """How far another number is from the only one, and what another category means, was never seen."""
+    same = [study(number(7.0, 3), category("rhythm", "sinus"), category("ketones", "trace")) for _ in range(12)]
+    assert fitted(same, history=2) == {}
+    varied = [study(number(7.0 + n, 3), category("rhythm", "sinus")) for n in range(12)]
+    assert list(fitted(varied, history=2)) == ["drain"]  # always three hours old
+
+
+def test_a_number_that_is_the_same_in_every_training_study_is_not_read_beside_a_limit_that_differs() -> None:
+    sides = [Comparator.BELOW, None]
+    drain = fitted([study(number(7.0, comparator=sides[n % 2])) for n in range(12)])["drain"]
+    for value in (7.0, 7.1, 900.0):
+        assert drain.read(Course(number(value)), NOON) == Reading(0.0, 0)
+        assert drain.read(Course(number(value, comparator=Comparator.BELOW)), NOON) == Reading(0.0, 1)
+    assert drain.unscale(0.0) == 7.0
 
 
 def test_values_close_together_are_compared_as_if_six_hours_apart() -> None:
@@ -173,6 +199,20 @@ def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
         "Drain output >30: read as the limit itself, since no training study of this model had such a value",
         "observation left out: Rhythm paced, no training study of this model had this category",
     )
+
+
+@pytest.mark.parametrize(("hours", "when"), [(1, "of one time"), (None, "without a time")])
+def test_values_of_one_time_that_differ_are_said(preprocessing: Preprocessing, hours: float | None, when: str) -> None:
+    said = f"Drain output: values {when} differ, the last one that was sent is read, "
+    limit = number(30, hours, Comparator.BELOW)
+    assert said + "30" in preprocessing.prepare(study(number(12, hours), number(30, hours))).warnings
+    assert said + "<30" in preprocessing.prepare(study(number(30, hours), limit)).warnings
+    for alike in (
+        [number(30, hours), number(30.2, hours)],  # rounded in two units
+        [number(12, 5), number(30, hours or 1)],
+        [replace(number(12, hours), implausible=True), number(30, hours)],
+    ):
+        assert not any("differ" in warning for warning in preprocessing.prepare(study(*alike)).warnings)
 
 
 def test_a_newer_unknown_category_does_not_make_way_for_an_older_one(preprocessing: Preprocessing) -> None:

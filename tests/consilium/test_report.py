@@ -11,10 +11,19 @@ import pytest
 from PIL import Image as Pillow
 from rich.console import Console
 
-from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty, WordWeight
-from consilium.report import AGAINST, FOR, overlay_rgba, report_html
+from consilium.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty, ObservationWeight, Reference, WordWeight
+from consilium.report import AGAINST, FOR, _values, overlay_rgba, report_html
 from consilium.terminal import explanation_table, explanation_tables
-from consilium.wording import audit_in_words, measured, novelty_in_words, part_in_words, percent, set_in_words, share
+from consilium.wording import (
+    audit_in_words,
+    figure,
+    measured,
+    novelty_in_words,
+    part_in_words,
+    percent,
+    set_in_words,
+    share,
+)
 from tests.consilium.tiny_answer import (
     REFER,
     SUSPECT,
@@ -40,6 +49,46 @@ def _sizes(page: str, kind: str) -> set[tuple[int, int]]:
     pictures = re.findall(rf'<img{kind} src="data:image/png;base64,([^"]+)"', page)
     assert pictures
     return {Pillow.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "flag"),
+    [
+        (6.0, "6", "high"),
+        (6.0, "<6", ""),  # it may be normal
+        (6.0, "<=6", ""),
+        (6.0, ">6", "high"),
+        (5.0, "5", ""),
+        (5.0, ">5", "high"),
+        (5.0, ">=5", ""),
+        (0.5, "0.5", "low"),
+        (0.5, "<0.5", "low"),
+        (0.5, ">0.5", ""),
+        (1.0, "<1", "low"),
+        (1.0, "1", ""),
+    ],
+)
+def test_a_limit_is_high_or_low_only_where_every_value_beyond_it_is(value: float, given: str, flag: str) -> None:
+    weight = ObservationWeight("x", "X", given, "mg/L", 0.1, "value", Reference(value, 1.0, 5.0, "mg/L"))
+    assert _values((weight,))[0]["scale"]["flag"] == flag
+
+
+@pytest.mark.parametrize(
+    ("value", "given", "shown"), [(12345.0, "12345000", "12300 ng/L"), (0.3, "<0.03", "&lt;0.3 ng/L")]
+)
+def test_a_converted_value_keeps_its_comparator_and_has_no_exponent(value: float, given: str, shown: str) -> None:
+    reference = Reference(value, 0.0, 125.0, "ng/L")
+    weight = ObservationWeight("x", "X", given, "fg/mL", 0.9, "value", reference)
+    told = explanation()
+    page = report_html(explained_study(), replace(told, findings=(replace(told.findings[0], observations=(weight,)),)))
+    assert f">{shown}<" in page
+
+
+def test_a_figure_has_three_digits_and_no_exponent() -> None:
+    assert [figure(value) for value in (1234567.0, 12.345, 0.012345, 0.0, -1600.4)] == [
+        *("1230000", "12.3", "0.0123", "0", "-1600"),
+    ]
+    assert figure(1600.4, "+") == "+1600"
 
 
 def test_an_image_whose_pixels_were_not_square_and_its_overlays_have_one_shape() -> None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from consilium.errors import InputError, Problem
 from consilium.features import DEMOGRAPHICS
+from consilium.ingest.quantities import read_category
 from consilium.ingest.units import conversion
 from consilium.variables import BUILT_IN, LOINC, Code, Interval, Kind, Variable, VariableTable
 
@@ -82,7 +83,9 @@ class VariableEntry(BaseModel):
         both = _interval(self.reference) if isinstance(self.reference, list) else None
         if female is not None and male is not None:
             both = (min(female[0], male[0]), max(female[1], male[1]))
-        limits = (-math.inf, math.inf) if self.plausible is None else _interval(self.plausible, "plausible")
+        # A logarithm knows nothing below 0.
+        widest = (0.0 if self.scale == "log" else -math.inf, math.inf)
+        limits = widest if self.plausible is None else _interval(self.plausible, "plausible")
         variable = Variable(
             name=self.name,
             display=self.display or self.name.replace("_", " ").capitalize(),
@@ -100,6 +103,7 @@ class VariableEntry(BaseModel):
             plausible_high=limits[1],
         )
         _check_numbers(variable)
+        _check_categories(variable)
         return variable
 
     def _check_keys(self, kind: Kind) -> None:
@@ -182,6 +186,13 @@ def _interval(bounds: list[float], key: str = "reference") -> Interval:
     if not low < high:
         raise InputError(key, bounds, "must be [low, high] with low below high")
     return low, high
+
+
+def _check_categories(variable: Variable) -> None:
+    """Each is found again by its own spelling."""
+    for category in variable.categories:
+        if read_category(variable, category, "categories") != category:
+            raise InputError("categories", category, "must differ from the others in more than case and blanks")
 
 
 def _check_numbers(variable: Variable) -> None:

@@ -169,6 +169,18 @@ def test_unknown_codes_are_left_out_with_a_warning():
     )
 
 
+@pytest.mark.parametrize(("value", "implausible"), [("<0", True), ("< 0.0", True), ("<=0", False), ("<0.1", False)])
+def test_below_nothing_is_no_value(value, implausible):
+    (observation,), warnings = read_observations([{"code": "10839-9", "value": value, "unit": "ng/mL"}])
+    assert observation.implausible is implausible
+    assert bool(warnings) is implausible
+
+
+def test_below_zero_is_one_where_values_may_be_negative():
+    (observation,), _ = read_observations([{"code": "1925-7", "value": "<0", "unit": "mmol/L"}])
+    assert not observation.implausible
+
+
 def test_implausible_values_are_kept_marked_and_warned_of():
     observations, warnings = read_observations(
         [

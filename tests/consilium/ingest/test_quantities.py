@@ -150,7 +150,14 @@ def test_a_trace_of_nitrite_is_neither():
         ("abo_rh_group", "0 Rh(D) neg", "O negative"),
         ("abo_rh_group", "AB+", "AB positive"),
         ("abo_rh_group", "B Rh positive", "B positive"),
+        ("rh_group", "positiv", "positive"),
+        ("abo_rh_group", "A Rh pos.", "A positive"),
         ("sars_cov_2", "Detected", "positive"),
+        ("sars_cov_2", "nachgewiesen", "positive"),
+        ("sars_cov_2", "Nicht nachweisbar", "negative"),
+        ("sars_cov_2", "négatif", "negative"),
+        ("influenza_a", "no detectado", "negative"),
+        ("urine_glucose", "Spuren", "trace"),
         ("sars_cov_2", "NOT DETECTED", "negative"),
     ],
 )
@@ -186,3 +193,51 @@ def test_yes_and_no(given, category):
 @pytest.mark.parametrize(("given", "category"), [(1, "1"), (2.0, "2"), ("very  severe", "Very Severe"), (" 2 ", "2")])
 def test_a_cohorts_own_categories(given, category):
     assert read_category(GRADE, given, "o") == category
+
+
+YES_NO = Variable("ventilated", "Ventilated", Kind.YES_NO, categories=("no", "yes"))
+TRIAGE = Variable("triage", "Triage", Kind.CATEGORICAL, categories=("1", "2", "3.", "Größe  L"), ordered=True)
+
+
+@pytest.mark.parametrize("given", [True, 1, 1.0, "1", "1.0", "1,0", "TRUE", "Yes", "y", "ja", "J", "oui", "Sí", "SI"])
+def test_yes(given):
+    assert read_category(YES_NO, given, "o") == "yes"
+
+
+@pytest.mark.parametrize("given", [False, 0, 0.0, "0", "0.0", "FALSE", "No", "n", "nein", "Non", "absent", "−"])
+def test_no(given):
+    assert read_category(YES_NO, given, "o") == "no"
+
+
+@pytest.mark.parametrize("given", [2, "2.0", "10", "1.5", float("nan"), "nan", "", "unknown", "nd", "ND", None])
+def test_neither_yes_nor_no(given):
+    with pytest.raises(InputError, match="must be one of no, yes"):
+        read_category(YES_NO, given, "o")
+
+
+@pytest.mark.parametrize(
+    ("given", "category"),
+    [
+        ("2.0", "2"),
+        (2.0, "2"),
+        ("1", "1"),
+        ("3", "3."),
+        ("3.", "3."),
+        ("GRÖSSE l", "Größe  L"),
+        (" größe\tl ", "Größe  L"),
+    ],
+)
+def test_a_category_is_found_whatever_its_case_blanks_or_decimals(given, category):
+    assert read_category(TRIAGE, given, "o") == category
+
+
+def test_what_may_be_not_done_is_not_negative():
+    """ND stands for not detected as well as for not done."""
+    with pytest.raises(InputError):
+        read_category(BUILT_IN["sars_cov_2"], "ND", "o")
+
+
+@pytest.mark.parametrize("given", ["normal", "0"])
+def test_a_blood_group_is_not_normal(given):
+    with pytest.raises(InputError):
+        read_category(BUILT_IN["rh_group"], given, "o")

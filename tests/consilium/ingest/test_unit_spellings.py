@@ -90,6 +90,24 @@ SPELLED = {
         "mL/min/1.73 sq m",
     ),
     ("osmolality", "2692-2", 1): ("mosm/kg", "mOsm/kg", "mosmol/kg", "mOsm/kg H2O", "mOsmol/KgH2O"),
+    ("wbc", "6690-2", 1): ("10 9/L", "x109/L", "× 10 9/L", "x10 3/uL", "Th/uL", "bil/L", "Tsd/µl", "/nl", "10⁹/l"),
+    ("ast", "1920-8", 1): ("U/l 37°C", "U/L (37 C)", "IntUnit/L", "U/L (calc)", "mU/mL"),
+    ("potassium", "2823-3", 1): ("mM", "mval/l", "mEq/L"),
+    ("prothrombin_time", "5902-2", 1): ("Sek", "Sek.", "Sekunden", "seg", "secs."),
+    ("hba1c", "4548-4", 1): ("%", "% NGSP", "% of total Hgb", "%{HbA1c}"),
+    ("antithrombin", "27811-9", 1): ("%", "% activity", "% of normal", "% der Norm"),
+    ("hematocrit", "4544-3", 1): ("%", "Vol.-%", "vol%", "PCV %", "mL/dL"),
+    ("urine_albumin_creatinine", "14959-1", 8.8402): ("mg/mmol", "g/mol", "mg/mmol Krea", "mg/mmol creatinine"),
+    ("urine_volume_24h", "3167-4", 1): ("mL", "ml/24h", "mL/24 h", "mL/d"),
+    ("urine_volume_24h", "3167-4", 1000): ("L", "L/24h", "l/d"),
+    ("esr", "30341-2", 1): ("mm", "mm/1st hour", "mm/Std"),
+    ("inr", "34714-6", 1): ("N/A", "-", "(calc)", "unitless", "no units", "None", "Ratio"),
+    ("urine_specific_gravity", "5811-5", 1): ("kg/L", "g/mL", "g/cm3", "N/A"),
+    ("pain", "72514-3", 1): ("/10", "0-10", "Punkte", "{score}"),
+    ("po2_blood", "11556-8", 1): ("mm/Hg", "mmHg"),
+    ("ph_blood", "11558-4", 1): ("units", "pH units"),
+    ("body_weight", "29463-7", 1): ("kg", "Kg.", "Kilogramm"),
+    ("urine_creatinine", "14683-7", 1e-3): ("mikromol/l", "µmol/l"),
     ("esr", "4537-7", 1): ("mm/h", "mm/hr", "MM/HR", "mm/1h", "mm in 1 hr", "mm per hour"),
     ("inr", "6301-6", 1): ("", "{INR}", "INR", "ratio", "1", "[ratio]"),
     ("ph", "2744-1", 1): ("[pH]", "pH", "", "pH units"),
@@ -100,13 +118,20 @@ SPELLED = {
     ("body_weight", "29463-7", 0.45359237): ("lb", "lbs", "LBS", "[lb_av]", "pounds"),
     ("body_height", "8302-2", 2.54): ("in", "[in_i]", "inches"),
     ("body_height", "8302-2", 100): ("m", "M", "meters"),
-    ("bmi", "39156-5", 1): ("kg/m2", "kg/m^2", "KG/M2", "kg/m²"),
+    ("bmi", "39156-5", 1): ("kg/m2", "kg/m^2", "KG/M2", "kg/m²", "kg/qm", "kg/(m^2)"),
     ("oxygen_flow", "3151-8", 1): ("L/min", "l/min", "LPM"),
     ("urine_leukocytes", "5821-4", 1): ("/[HPF]", "/HPF", "per hpf", "cells/hpf", "{#}/[HPF]"),
     ("ferritin", "2276-4", 1): ("ng/mL", "ug/L", "mcg/L", "NG/ML", "micrograms/litre"),
     ("urine_protein_creatinine", "2890-2", 1): ("mg/g", "MG/G", "mg/g creat", "mg/gCr"),
     ("urine_protein_creatinine", "2890-2", 1000): ("mg/mg", "g/g"),
-    ("nucleated_red_cells", "58413-6", 1): ("/100 WBC", "/100{WBCs}", "per 100 WBC", "%"),
+    ("nucleated_red_cells", "58413-6", 1): (
+        "/100 WBC",
+        "/100{WBCs}",
+        "per 100 WBC",
+        "%",
+        "/100 Leuko",
+        "/100 Leukozyten",
+    ),
     ("hcg", "19080-1", 1): ("mIU/mL", "IU/L", "MIU/ML"),
     ("hcg", "19080-1", 1000): ("IU/ml", "[IU]/mL"),
     ("gcs", "9269-2", 1): ("{score}", "", "1", "points"),
@@ -125,6 +150,11 @@ def test_units_as_laboratories_spell_them(name, code, factor, unit):
     converted = scale(name, code, unit)
     assert converted.scale == pytest.approx(factor, rel=1e-6)
     assert converted.offset == 0
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("ΜG/ML", 1), ("MG/ML", 1000), ("ΜG/DL", 0.01), ("MG/DL", 10)])
+def test_a_micro_sign_in_capitals_is_no_milli(unit, factor):
+    assert scale("crp", "1988-5", unit).scale == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("unit", ["Cel", "C", "°C", "degC", "deg C", "DEG C", "celsius", "℃", "ºC", "degrees C", "c"])
@@ -165,6 +195,12 @@ def test_hba1c_of_the_ifcc_is_no_tenth_of_percent():
         ("8480-6", "U/L"),
         ("1988-5", "10*99/L"),
         ("1988-5", "see report"),
+        ("1988-5", "N/A"),
+        ("6301-6", "%"),  # a prothrombin time after Quick
+        ("9269-2", "%"),
+        ("713-8", ""),  # 0.8 may be a share or percent
+        ("713-8", "N/A"),
+        ("4544-3", "-"),
     ],
 )
 def test_what_is_of_another_dimension_or_unclear_is_not_understood(code, unit):

@@ -153,6 +153,7 @@ def test_the_variables_come_back_from_json(folder: Callable[..., Path]) -> None:
         ("[0, 20000]", "[-5, 20000]", (4, "variables.0.scale"), "must be linear where values may lie below 0"),
         ("[sinus, flutter, paced]", "[sinus, no]", (11, "variables.1.categories.1"), "unless they are quoted"),
         ("[sinus, flutter, paced]", "[sinus, sinus]", (11, "variables.1.categories"), "must differ"),
+        ("[sinus, flutter, paced]", "[sinus, SINUS]", (11, "variables.1.categories"), "in more than case and blanks"),
         ("normal: [sinus]", "normal: [synus]", (11, "variables.1.normal"), "must be among the categories"),
         ("ordered: true", "unit: kg", (15, "variables.2.unit"), "must not be there for a variable of kind categorical"),
         ("kind: yes_no", "kind: boolean", (19, "variables.3.kind"), "input should be 'numeric'"),
@@ -201,6 +202,19 @@ def test_a_study_of_own_variables_alone_is_one(folder: Callable[..., Path]) -> N
     assert isinstance(cohort, Cohort)
     nothing = STUDIES + "s4,p4,M,0,,,,,\n"
     assert ("studies.csv", 5, "study") in {found[:3] for found in problems(folder(studies=nothing))}
+
+
+def test_a_logarithmic_variable_has_no_values_below_zero(folder: Callable[..., Path]) -> None:
+    declared = DECLARED.replace("    plausible: [0, 20000]\n", "")
+    studies = STUDIES.replace("120,", "-120,")
+    (observation, *_) = read_manifest(folder(declared=declared, studies=studies)).records[0].observations
+    assert (observation.value, observation.implausible) == (-120.0, True)
+
+
+def test_yes_no_and_grades_may_come_as_decimals_of_a_column_with_gaps(folder: Callable[..., Path]) -> None:
+    root = folder(studies=STUDIES.replace(",yes,", ",1.0,").replace(",no,", ",0.0,"))
+    records = read_manifest(root).records
+    assert [o.category for r in records[:2] for o in r.observations if o.variable == "ventilated"] == ["yes", "no"]
 
 
 def test_every_built_in_variable_can_stand_in_a_column() -> None:
