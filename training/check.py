@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ _MOST_PROBLEMS = 50
 _UNSPLIT = "not fixed"
 _PLACE = re.compile(r"\[\d+\]")
 """Which of a study's records a warning is about: left out, so that warnings of one kind are counted together."""
+_OTHERWISE = re.compile(r" as [^,]+, (.+?) as .+")
+"""The values of a contradiction between records: left out likewise."""
 _SIDE = 64
 """Pixels a side of the squares that the audit looks at."""
 
@@ -143,7 +145,7 @@ def check_cohort(
         counts=_counts(cohort, sum(usable.values())),
         labels=_labels(cohort),
         modalities=_modalities(cohort, usable),
-        observations=_observations(cohort),
+        observations=_observations(cohort, seen.studies),
         variables=own_variable_table(cohort),
         remarks={what: times for what, times in remarks.most_common() if times},
         problems=(*seen.problems, *_split_problems(cohort), *_variable_problems(cohort)),
@@ -186,7 +188,7 @@ def _decode(cohort: Cohort, cache: ImageCache, progress: Callable[[int], None]) 
 def _seen(cohort: Cohort, cache: ImageCache, filling: Filling) -> _Seen:
     studies: list[Study] = []
     unusable: dict[str, str] = {}
-    unknown_views = 0
+    remarks: Counter[str] = Counter()
     problems: list[str] = []
     owners: dict[str, set[str]] = defaultdict(set)
     for record in cohort.records:
@@ -200,20 +202,24 @@ def _seen(cohort: Cohort, cache: ImageCache, filling: Filling) -> _Seen:
                 continue
             images.append(as_listed(cache.image(filling.digests[file.path]), file.view, file.acquired))
             owners[images[-1].digest].add(record.patient_id)
-            unknown_views += images[-1].view is ViewPosition.UNKNOWN
-        study, contradictions = _study(record, images)
+            remarks["images of unknown view"] += images[-1].view is ViewPosition.UNKNOWN
+            remarks["images FOR PROCESSING"] += images[-1].origin.for_processing
+            remarks.update(f"images[*].{warning}" for warning in images[-1].warnings)
+        study, found = _study(record, images)
         studies.append(study)
-        problems += contradictions
+        problems += found
+        remarks.update(_PLACE.sub("[*]", _OTHERWISE.sub(r" otherwise than \1", one)) for one in study.contradictions)
     shared = sum(len(patients) > 1 for patients in owners.values())
     if shared:
         problems.append(f"{shared} image file(s) stand in studies of several patients")
-    return _Seen(tuple(studies), unusable, {"images of unknown view": unknown_views}, tuple(problems))
+    return _Seen(tuple(studies), unusable, dict(remarks), tuple(problems))
 
 
 def _rule(file: ImageFile, cache: ImageCache, filling: Filling) -> str:
     """Why `file` cannot be used; empty where it can."""
     if file.path in filling.refused:
-        return filling.refused[file.path].rule
+        error = filling.refused[file.path]
+        return f"{error.field}: {error.rule}"
     if not cache.square(filling.digests[file.path]).any():
         return "must show something, the image is blank"
     return ""
@@ -267,12 +273,13 @@ def _modalities(cohort: Cohort, usable: Counter[str]) -> pd.DataFrame:
     return _shares(dict(sorted(studies.items())), "modality", len(cohort))
 
 
-def _observations(cohort: Cohort) -> pd.DataFrame:
+def _observations(cohort: Cohort, seen: Sequence[Study]) -> pd.DataFrame:
+    """How many studies have each value; age and sex may come from the images' files."""
     studies: Counter[str] = Counter()
     variables = cohort.variables
-    for record in cohort.records:
-        studies["age"] += record.patient.age is not None
-        studies["sex"] += record.patient.sex.value in ("F", "M")
+    for record, study in zip(cohort.records, seen, strict=True):
+        studies["age"] += study.patient.age is not None
+        studies["sex"] += study.patient.sex.value in ("F", "M")
         studies.update({variables[o.variable].display for o in record.observations if not o.implausible})
     return _shares(dict(studies.most_common()), "value", len(cohort))
 

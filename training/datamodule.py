@@ -83,7 +83,7 @@ def cache_cohort(
     if problems:
         raise CohortError(problems)
     refused = {
-        path.relative_to(cohort.root).as_posix(): f"{type(error).__name__}: {error.rule}"
+        path.relative_to(cohort.root).as_posix(): f"{type(error).__name__}: {error.field}: {error.rule}"
         for path, error in filling.refused.items()
     }
     if refused:

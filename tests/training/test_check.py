@@ -7,6 +7,7 @@ import pytest
 from PIL import Image as Pillow
 from rich.console import Console
 
+from tests.consilium.ingest.dicom_files import dicom_file, ramp
 from training.check import check_cohort
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
@@ -117,3 +118,28 @@ def test_images_that_contradict_each_other_are_a_problem_of_their_study(tmp_path
     [problem] = [problem for problem in report.problems if problem.startswith("study s1: ")]
     assert "2 different patient ids" in problem
     assert report.counts["images"] == 1
+
+
+def test_what_is_doubtful_of_image_files_is_counted_and_names_its_element(tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    told = {"PatientAge": "036Y", "PatientSex": "F", "PresentationIntentType": "FOR PROCESSING"}
+    (made / "told.dcm").write_bytes(dicom_file(ramp(), **told))
+    (made / "window.dcm").write_bytes(dicom_file(ramp(), WindowCenter=1, WindowWidth=0, PatientAge="040Y"))
+    (made / "broken.dcm").write_bytes(dicom_file(ramp(), RescaleSlope=0))
+    rows = [
+        ["s1", "p1", "told.dcm", "PA", "", 1],
+        ["s2", "p2", "window.dcm", "PA", "", 0],
+        ["s3", "p3", "broken.dcm", "PA", "pain", 0],
+    ]
+    root = write_manifest(made, rows).root
+    table = list(csv.reader(io.StringIO((root / "studies.csv").read_text())))
+    with (root / "studies.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*row, extra] for row, extra in zip(table, ["age", "70", "", ""], strict=True))
+    report = check_cohort(load_cohort("manifest", root), audited=False)
+    assert report.remarks["images[*] gives the patient's age otherwise than the record"] == 1
+    assert report.remarks["images[*].WindowWidth: 0 cannot be, and was passed over"] == 1
+    assert report.remarks["images FOR PROCESSING"] == 1
+    assert "broken.dcm: image.RescaleSlope: must not be zero" in report.problems
+    values = report.observations.set_index("value").studies
+    assert (values["age"], values["sex"]) == (2, 1), "the files tell what the table does not"
