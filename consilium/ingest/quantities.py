@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consilium.errors import InputError
@@ -67,6 +68,7 @@ _NO = (
     *("no", "n", "false", "f", "0", "negative", "neg", "absent", "none", "-"),
     *("nein", "non", "faux", "falsch", "falso", "negativ"),
 )
+_MOST_NAMED = 20
 _WHOLE = re.compile(r"([0-9]+)[.,]0+")
 _BLOOD_GROUP = re.compile(
     r"(?:(?:blood\s*)?(?:group|type)\s*)?(ab|a|b|o|0)?\s*,?\s*(?:\(?rh(?:esus)?\s*\(?d?\)?\)?|d)?\s*(positive|pos|\+|negative|neg|-)?"
@@ -156,7 +158,13 @@ def read_category(variable: Variable, raw: object, field: str) -> str:
             if candidate in known:
                 return known[candidate]
     shown = raw if isinstance(raw, str | bool | int | float) else type(raw).__name__
-    raise InputError(f"{field}.value", shown, f"must be one of {', '.join(variable.categories)}")
+    raise InputError(f"{field}.value", shown, f"must be one of {_named(variable.categories)}")
+
+
+def _named(categories: Sequence[str]) -> str:
+    """The first of them where there are many: a warning is read by people."""
+    shown = ", ".join(categories[:_MOST_NAMED])
+    return shown if len(categories) <= _MOST_NAMED else f"{shown} and {len(categories) - _MOST_NAMED} more"
 
 
 def _folded(raw: object) -> str | None:

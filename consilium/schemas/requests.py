@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     FailFast,
     Field,
@@ -42,15 +43,14 @@ Moment = Annotated[
 """Read by `consilium.ingest.times`, which knows what a record's time must say."""
 
 
-def _number_or_text(value: object) -> float | int | str:
+def _number_or_text(value: object, longest: int = 64) -> float | int | str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("must be a number, or text that is one")
-    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
-        raise ValueError(f"must have at most {_LONGEST_NUMBER} characters")
+    if isinstance(value, str) and len(value) > longest:
+        raise ValueError(f"must have at most {longest} characters")
     return value
 
 
-_LONGEST_NUMBER = 64
 Number = Annotated[float | int | str, PlainValidator(_number_or_text, json_schema_input_type=float | str)]
 """Read by `consilium.ingest`, which knows what text is a number."""
 
@@ -58,7 +58,11 @@ ShortName = Annotated[str, StringConstraints(max_length=200)]
 
 
 def _value(value: object) -> float | int | str | bool:
-    return value if isinstance(value, bool) else _number_or_text(value)
+    return value if isinstance(value, bool) else _number_or_text(value, _LONGEST_COMMENT)
+
+
+_LONGEST_COMMENT = 1000
+"""Laboratories send comments in the place of a value or unit; ingest leaves these out, and the study stays."""
 
 
 Value = Annotated[float | int | str | bool, PlainValidator(_value, json_schema_input_type=float | str | bool)]
@@ -114,7 +118,11 @@ class ObservationRecord(Wire):
     comparator: Literal["<", "<=", ">=", ">"] | None = Field(
         default=None, description="FHIR's Quantity.comparator, where the value is a limit and does not say so itself."
     )
-    unit: Annotated[str, StringConstraints(max_length=64)] = Field(
+    unit: Annotated[
+        str,
+        StringConstraints(max_length=_LONGEST_COMMENT),
+        BeforeValidator(lambda unit: "" if unit is None else unit, json_schema_input_type=str | None),
+    ] = Field(
         default="", description="UCUM unit, or as laboratories write it: `K/uL`, `gm/dL`; empty where there is none."
     )
     time: Moment | None = None

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from consilium.errors import InputError, MalformedRequest, TooLarge
+from consilium.ingest.observations import read_observations
 from consilium.schemas import DIAGNOSE_EXAMPLE, DiagnoseRequest, ExplainRequest, parse_request, split_worklist
 
 
@@ -149,3 +150,19 @@ def test_json_in_another_encoding_is_refused_by_its_name(data: bytes, value: str
         with pytest.raises(MalformedRequest, match="must be JSON in UTF-8") as caught:
             read()
         assert value in str(caught.value.value)
+
+
+def test_a_comment_in_the_place_of_a_value_or_unit_stops_no_study() -> None:
+    """It is left out with a warning by ingest, as everything that is not understood."""
+    comment = "Specimen grossly haemolysed, result may be affected; please send another tube. " * 2
+    sent = {"observations": [{"code": "2823-3", "value": comment, "unit": comment}, {"code": "1988-5", "value": 1}]}
+    read = parse_request(DiagnoseRequest, json.dumps(sent).encode())
+    assert (read.observations[0].value, read.observations[0].unit) == (comment, comment)
+    observations, warnings = read_observations([record.model_dump() for record in read.observations])
+    assert observations == ()
+    assert [warning.partition(" left out")[0] for warning in warnings] == ["observations[0]", "observations[1]"]
+
+
+def test_a_unit_that_is_null_is_none() -> None:
+    read = parse_request(DiagnoseRequest, b'{"observations": [{"code": "6301-6", "value": 1.1, "unit": null}]}')
+    assert read.observations[0].unit == ""

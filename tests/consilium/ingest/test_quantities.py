@@ -241,3 +241,9 @@ def test_what_may_be_not_done_is_not_negative():
 def test_a_blood_group_is_not_normal(given):
     with pytest.raises(InputError):
         read_category(BUILT_IN["rh_group"], given, "o")
+
+
+def test_of_many_categories_the_first_are_named():
+    ward = Variable("ward", "Ward", Kind.CATEGORICAL, categories=tuple(f"w{number}" for number in range(500)))
+    with pytest.raises(InputError, match=r"must be one of w0, w1, .*, w19 and 480 more$"):
+        read_category(ward, "x", "o")
