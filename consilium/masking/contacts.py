@@ -23,12 +23,21 @@ _TOWN = (
     rf"|,?\s{_UK_POSTCODE})"
 )
 
+_UK_POSTCODE_ALONE = re.compile(r"(?<!\w)[A-Z]{2}\d[A-Z\d]? \d(?!ST|ND|RD|TH)[ABD-HJLNP-UW-Z]{2}(?!\w)")
+_BEFORE_TOWN = re.compile(r"\d[a-f]?,\s\d{4,5}\s[A-ZÄÖÜ]")
+_TOWNED = re.compile(
+    rf"(?<![\w-]){_CAP}(?:[ -][\w.-]{{2,30}}){{0,3}}\s\d{{1,3}}[a-f]?,\s(?:\d{{5}}|\d{{4}}\s[A-Z]{{2}})\s"
+    r"(?!Thrombo|Leuko|Ery|Zellen|Einheiten|Kopien|Schritte)[A-ZÄÖÜ][a-zäöüß]{2,30}"
+)
+"""Of a street that only the town behind it shows."""
+_NO_STREET = re.compile(r"(?i:\b(?:lobe|vessel|segment|zone|valve|lead|lumen)\b)")
+
 _WESTERN = tuple(
     (list_of, re.compile(pattern))
     for list_of, pattern in (
         (
             "streets",
-            rf"{_HOUSE}(?:(?:{_CAP}|\d{{1,3}}(?:st|nd|rd|th)|of|the|[NSEW]\.?)\s){{1,4}}{_STREET}\b\.?{_TOWN}?",
+            rf"{_HOUSE}(?:(?:{_CAP}|\d{{1,3}}(?:st|nd|rd|th)|of|the|[NSEW]\.?)\s){{1,4}}{_STREET}\b\.?(?:\s[NSEW]{{1,2}}\b)?{_TOWN}?",
         ),
         (
             "streets",
@@ -39,7 +48,7 @@ _WESTERN = tuple(
             "french_streets",
             (
                 r"(?<![\w.,-])\d{1,4}(?:\s?bis)?,?\s(?:rue|avenue|boulevard|place|chemin|allée|quai|impasse)\s"
-                rf"(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*"
+                rf"(?:(?:de|du|des|la|le|les|l'|d')\s?){{0,3}}{_CAP}(?:[ -]{_CAP})*{_TOWN}?"
             ),
         ),
         (
@@ -67,8 +76,13 @@ _OTHERS = tuple(
 )
 _CONTACTS = (
     ("[email]", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")),
-    ("[url]", re.compile(r"(?<![A-Za-z])(?:https?://|www\.)[^\s\ue000]{1,2000}", re.IGNORECASE)),
+    ("[url]", re.compile(r"(?<![A-Za-z])(?:(?:https?|s?ftp)://|www\.)[^\s\ue000]{1,2000}", re.IGNORECASE)),
 )
+_BARE_URL = re.compile(
+    r"(?<![\w@.-])(?:[a-z0-9-]{2,63}\.){1,4}"
+    r"(?:(?:com|org|net|edu|gov|info|co\.uk|nhs\.uk)(?![\w-])(?:/[^\s\ue000]{0,2000})?|(?:de|at|ch|fr|uk|eu|nl)/[^\s\ue000]{1,2000})"
+)
+_DOMAINS = frozenset(("com", "org", "net", "edu", "gov", "info", "uk", "de", "at", "ch", "fr", "eu", "nl"))
 _SEPARATED = r"(?:[ ./-]|\)\s?|\s?\()"
 _PHONES = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -76,12 +90,13 @@ _PHONES = tuple(
         rf"(?<![0-9A-Za-z_.])(?:\+|00)[1-9]\d{{0,2}}(?:{_SEPARATED}{{0,2}}\d){{6,13}}(?![0-9A-Za-z_]|[.,]\d)",
         r"(?<![\w.])(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}(?![0-9A-Za-z_]|[.,]\d)",
         # National numbers begin with a zero, which no value of several groups does.
+        r"(?<![\w.,:/-])0[1-9](?:[ .-]\d\d){4}(?![0-9A-Za-z_]|[.,/:-]?\d)",
         r"(?<![\w.,:/-])\(?0[1-9]\d{1,4}\)?(?:[ /-]{1,3}\d{2,8}){1,4}(?![0-9A-Za-z_]|[.,/:]\d)",
         r"(?<![\w.,])0[1-9]\d{8,10}(?![0-9A-Za-z_]|[.,]\d)",
     )
 )
 _LABELLED_PHONE = re.compile(
-    r"(?<![^\W\d_])(?:tel(?:efon|ephone|\.?-?nr)?|phone|mobile|mobil|handy|fax|bleep|pager|ext|contact|"
+    r"(?<![^\W\d_])(?:t[eé]l(?:efon|ephone|\.?-?nr)?|phone|mobile|mobil|handy|fax|bleep|pager|ext|contact|durchwahl|tlf|"
     r"тел|电话|手机|電話|전화|연락처)(?:[\s-]?(?:no|nr|number))?[\s:.：]{0,3}"
     r"(\(?\+?\d(?:[ ()./-]{0,2}\d){2,15})(?![0-9A-Za-z_]|[.,]\d)",
     re.IGNORECASE,
@@ -89,7 +104,7 @@ _LABELLED_PHONE = re.compile(
 
 
 _STREET_ENDS = ("straße", "strasse", "str", "weg", "gasse", "allee", "platz", "chaussee", "straat", "laan")
-_PHONE_BEGINS = ("tel", "phone", "mobil", "handy", "fax", "bleep", "pager", "ext", "contact")
+_PHONE_BEGINS = ("tel", "tél", "durchwahl", "tlf", "phone", "mobil", "handy", "fax", "bleep", "pager", "ext", "contact")
 _FEWEST_DIGITS, _MOST_DIGITS = 7, 15
 """Of a telephone number that no label introduces (ITU-T E.164)."""
 
@@ -99,12 +114,17 @@ def contacts(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     if "@" in text or "www." in text.lower() or "://" in text:
         for shown, pattern in _CONTACTS:
             yield from ((*match.span(), shown) for match in pattern.finditer(text))
+    if clues.any_of(_DOMAINS) and "." in text:
+        yield from ((*match.span(), "[url]") for match in _BARE_URL.finditer(text))
     if not clues.digits:
         return
+    yield from ((*match.span(), "[address]") for match in _UK_POSTCODE_ALONE.finditer(text))
+    if clues.longest > 3 and _BEFORE_TOWN.search(text):
+        yield from ((*match.span(), "[address]") for match in _TOWNED.finditer(text))
     german = any(word.endswith(_STREET_ENDS) for word in clues.words)
     western = (pattern for list_of, pattern in _WESTERN if clues.any_of(LISTS[list_of]))
     for pattern in (*western, *((_GERMAN,) if german else ()), *(_OTHERS if clues.foreign else ())):
-        yield from ((*match.span(), "[address]") for match in pattern.finditer(text))
+        yield from ((*match.span(), "[address]") for match in pattern.finditer(text) if not _NO_STREET.search(match[0]))
     if clues.digits >= _FEWEST_DIGITS:
         yield from _numbers(text, clues)
     labelled = clues.foreign or any(word.startswith(_PHONE_BEGINS) for word in clues.words)
@@ -114,10 +134,10 @@ def contacts(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
 
 
 def _numbers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
-    national = any(number[0] == "0" and len(number) > 2 for number in clues.numbers)
+    national = any(number[0] == "0" and len(number) > 1 for number in clues.numbers)
     international = "+" in text or any(number.startswith("00") for number in clues.numbers)
     american = clues.longest > 3 and sum(len(number) == 3 for number in clues.numbers) > 1
-    tried = (international, american, national, national and clues.longest >= _FEWEST_DIGITS)
+    tried = (international, american, national, national, national and clues.longest >= _FEWEST_DIGITS)
     for pattern in compress(_PHONES, tried):
         for match in pattern.finditer(text):
             digits = sum(map(str.isdigit, match[0]))

@@ -9,22 +9,24 @@ from consilium.masking.clues import Clues
 from consilium.masking.words import is_measured
 
 _FEWEST_DIGITS = 3
+_FEWEST_OF_NHS = 6
+"""NHS 111 is whom one calls."""
 
 _LABELLED = re.compile(
     r"(?<![^\W\d_])(?:"
-    r"(?:MRN|NHS|SSN|UHID|KVNR|NHC|DNI|IPP|BSN|PESEL|CPF)(?:[\s-]?(?:no|nr|number|id))?"
-    r"|(?:patient(?:en)?|pat|hospital|unit|medical[\s-]record|chart|accession|case|account|admission|insurance|policy|"
+    r"(?:MRN|NHS|SSN|URN|passport|reisepass|UHID|KVNR|NHC|DNI|IPP|BSN|PESEL|CPF)(?:[\s-]?(?:no|nr|number|id))?"
+    r"|(?:patient(?:en)?|pat|hospital|unit|medical[\s-]record|chart|accession|hosp|case|account|acct|acc|admission|insurance|policy|visit|serial|device|lot|batch|implant|medicare|"
     r"member|passport|licen[cs]e|registration|order|exam|study|file|record|ref(?:erence)?|specimen|episode|encounter|fall|"
-    r"aufnahme|akten|versicherten|versicherungs|auftrags|personal|ausweis|untersuchungs|dossier|historia)"
+    r"aufnahme|akten|versicherten|versicherungs|auftrags|personal|ausweis|untersuchungs|dossier|historia|befund|vers|kv|serien|geräte|chargen)"
     r"\.?[\s-]{0,2}(?:id|no|nr|num(?:mer|ber)?|n°|#)"
-    r"|ID|accession|№\s?истории\sболезни|полис|病历号|住院号|门诊号|病案号|身份证号?|患者\s?ID|カルテ番号|診察券番号|환자번호|등록번호"
+    r"|ID|accession|S/N|(?:SN|UDI)(?=[:#])|№\s?истории\sболезни|полис|病历号|住院号|门诊号|病案号|身份证号?|患者\s?ID|カルテ番号|診察券番号|환자번호|등록번호"
     r")(?![^\W\d_])[\s:#.=：]{0,4}"
     r"(?-i:([A-Za-z]{0,4}[-/]?\d[\dA-Za-z]{0,20}(?:[-/.][\dA-Za-z]{1,12}){0,6}(?: \d{2,6}){0,4}))(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
 _LABEL_ENDS = (
     *("id", "no", "nr", "n°", "num", "nummer", "number", "#", "mrn", "nhs", "ssn", "uhid", "kvnr", "nhc", "dni", "ipp"),
-    *("bsn", "pesel", "cpf", "accession"),
+    *("bsn", "pesel", "cpf", "accession", "urn", "passport", "reisepass", "s/n", "sn", "udi"),
 )
 _LABEL_BACKWARDS = re.compile(
     rf"[-/]?[a-z]{{0,4}}[\s:#.=：]{{0,4}}(?:{'|'.join(end[::-1] for end in _LABEL_ENDS)})", re.IGNORECASE
@@ -43,17 +45,22 @@ _FORMS = tuple(
         (1, ".", r"(?<![\w.])[0-2](?:\.(?:0|[1-9]\d{0,38})){4,20}(?![\w.]*\d)"),
         (1, "-", r"(?<!\w)[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?!\w)"),
         (4, "", r"(?<![\w-])\d{4}(?:[ -]\d{4}){3}(?![\w-])"),
-        (1, ".", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"),
+        (2, ".", r"(?<![\w.])(?=[\d.]{0,12}\d\d)\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"),
         (
             4,
             "",
             (
                 r"(?<![0-9A-Za-z])"
-                r"(?:[A-Z]{1,4}[-/]?\d{6,20}|[A-Z]{1,4}-\d{5}|[A-Z]\d{2}-\d{4,8}|\d{2}-?[A-Z]{1,3}-?\d{5,10})"
+                r"(?!(?:NCT|RID|PMID|PZN|SCTID)-?\d)(?:[A-Z]{1,4}[-/]?\d{6,20}(?:[-/]\d{1,8})?|[A-Z]{1,4}-\d{5}|[A-Z]\d{2}-\d{4,8}|\d{2}-?[A-Z]{1,3}-?\d{5,10})"
                 r"(?![0-9A-Za-z])"
             ),
         ),
         (6, "-", r"(?<![\w-])\d{2}-\d{6,8}(?![\w-])"),
+        # Of German pensions, of Medicare (United States, Australia), of vehicles.
+        (3, "", r"(?<![\w-])\d{2} ?[0-3]\d[01]\d{3} ?[A-Z] ?\d{3}(?!\w)"),
+        (1, "-", r"(?<![\w-])[1-9][A-Z][A-Z0-9]\d-[A-Z][A-Z0-9]\d-[A-Z]{2}\d{2}(?![\w-])"),
+        (5, "", r"(?<![\w-])[2-6]\d{3} \d{5} \d(?![\w.,])"),
+        (4, "", r"(?<!\w)(?=(?:[A-Z]*\d){5})(?=\d*[A-Z])[A-HJ-NPR-Z0-9]{17}(?!\w)"),
         (2, "", r"(?<!\w)[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){3,7}(?: ?[0-9A-Z]{1,3})?(?!\w)"),
     )
 )
@@ -70,7 +77,8 @@ def identifiers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
         _LABEL_BACKWARDS.match(text[max(0, place - 20) : place][::-1]) for place in clues.places
     )
     for match in _LABELLED.finditer(text) if labelled else ():
-        if sum(map(str.isdigit, match[1])) >= _FEWEST_DIGITS and not is_measured(text, match.end(1), match.end(1)):
+        fewest = _FEWEST_OF_NHS if match[0][:3].upper() == "NHS" else _FEWEST_DIGITS
+        if sum(map(str.isdigit, match[1])) >= fewest and not is_measured(text, match.end(1), match.end(1)):
             yield *match.span(1), "[id]"
     for match in _NAMED_NUMBER.finditer(text) if clues.longest > 4 else ():
         if not is_measured(text, match.end(1), match.end(1)):

@@ -16,7 +16,7 @@ from consilium.masking.identifiers import identifiers
 from consilium.masking.told import Told
 from consilium.masking.untold import untold
 
-VERSION = 1
+VERSION = 2
 """Of the rules: what they mask is part of what a model was trained on."""
 
 PLACEHOLDERS = ("[name]", "[date]", "[id]", "[phone]", "[email]", "[url]", "[address]")

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from consilium.masking.ideographs import Phrases
 from consilium.masking.words import (
+    ACTS,
     EPONYM_NOUN,
     GENERIC,
     LISTS,
@@ -35,10 +36,6 @@ _TITLED = re.compile(
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;•\n(*-])\s*$")
 
 _INITIAL = re.compile(r"(?<![^\W_])([^\W\d_])\.\s?$")
-_ACTS = re.compile(
-    r"\s(?:was|has|had|is|presented|presents|reports|reported|states|stated|denies|denied|complains|complained|came|says|said|"
-    r"attended|hustet|klagt|wurde|hat|ist|kommt|berichtet)(?![^\W_])"
-)
 
 _EXPANDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe", "ß": "ss"})
 _CONTRACTED = re.compile(r"([aou])e(?=[^aeiou])")
@@ -319,7 +316,7 @@ def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
 def _stands_as_name(text: str, token: _Token, initials: set[str]) -> bool:
     """Whether a word that may be a name stands after its initial, before what only people do, or within a sentence."""
     initial = _INITIAL.search(text, max(0, token.start - 4), token.start)
-    if (initial and _folded(initial[1]) in initials) or _ACTS.match(text, token.end):
+    if (initial and _folded(initial[1]) in initials) or ACTS.match(text, token.end):
         return True
     if token.text.isupper():
         return False

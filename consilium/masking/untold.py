@@ -6,29 +6,42 @@ import re
 from collections.abc import Iterator
 
 from consilium.masking.clues import Clues
-from consilium.masking.words import EPONYM_NOUN, LISTS, PARTICLES
+from consilium.masking.words import ACTS, EPONYM_NOUN, LISTS, PARTICLES
 
 NAME = "[name]"
 
 _TITLE = (
-    r"(?:(?:Dr|Mrs|Mr|Miss|Ms|Mx|Prof|Professor|Doctor|Sister|Nurse|Sir|Sra|Srta|Sr|Dra|Señora|Señor|Doña|Herrn|Herr|Hr|Frau|"
-    r"Oberarzt|Oberärztin|Chefarzt|Pfleger|Mme|Mlle|Monsieur|Madame|Mevr|Dhr|Dott)(?![a-zß-ÿ])\.?|"
-    r"DR\.|MR\.|MRS\.|MS\.|PROF\.|(?:MRS|HERR|FRAU)(?![^\W\d_])|г-н|г-жа|господин|госпожа|доктор|д-р|пациент(?:ка|ки|ку|у|ом|кой|а)?|Пациент(?:ка)?|"
+    r"(?:(?:Dr|Mrs|Mr|Miss|Ms|Mx|Prof|Professor|Doctor|Sister|Nurse|Sir|Sra|Srta|Sr|Dra|Señora|Señor|Doña|Herrn|Herr|"
+    r"Hr|Frau|Oberarzt|Oberärztin|Chefarzt|Pfleger|Dres|Mme|Mlle|Monsieur|Madame|Mevr|Dhr|Dott|Sig(?:\.ra|\.na)?)"
+    r"(?![a-zß-ÿ])\.?|DR\.|MR\.|MRS\.|MS\.|PROF\.|(?:MRS|HERR|FRAU)(?![^\W\d_])|г-н|г-жа|господин|госпожа|"
+    r"доктор|д-р|пациент(?:ка|ки|ку|у|ом|кой|а)?|Пациент(?:ка)?|"
     r"κ\.|κος|κα|Δρ\.?)"
 )
 _TITLED = re.compile(
     rf"(?<![^\W_]){_TITLE}(?:\s*(?:{_TITLE}|med\.|h\.\s?c\.|rer\.\s?nat\.|dent\.))*\s{{0,2}}(?=[^\W\d_])"
 )
 _LABELLED = re.compile(
-    r"(?<![^\W_])(?:(?:[Pp]atient(?:'s|’s|en)?[ -]?|Pat\.?[ -]?)?[Nn]ame[ns]?|NAME|Nachname|Vorname|"
+    r"(?<![^\W_])(?:(?:[Pp]atient(?:'s|’s|en)?[ -]?|Pat\.?[ -]?)?[Nn]ame[ns]?(?: des Patienten| der Patientin)?|"
+    r"Name of (?:the )?patient|NAME|Nachname|Vorname|"
     r"Surname|First name|Last name|Given name|Family name|Nom|Prénom|Nombre|Apellidos?|"
     r"Фамилия|ФИО|Ф\.И\.О\.|Имя|Ονοματεπώνυμο|الاسم|שם|नाम|ชื่อ)"
     r"\s?[:=]\s{0,3}(?=[^\W\d_])"
 )
 _SIGNED = re.compile(
     r"(?<![^\W_])(?:[Rr]eported|[Ss]igned|[Dd]ictated|[Rr]eviewed|[Rr]ead|[Vv]erified|[Aa]pproved|[Ss]een|[Ee]xamined|"
-    r"[Rr]eferred|[Tt]ranscribed|[Aa]ttended|[Aa]uthori[sz]ed|[Pp]erformed)(?:\s+electronically)?\s+by:?\s+(?=[A-ZÀ-ÖØ-Þ])"
+    r"[Rr]eferred|[Tt]ranscribed|[Aa]ttended|[Aa]uthori[sz]ed|"
+    r"[Pp]erformed)(?:\s+electronically)?\s+by:?\s+(?=[A-ZÀ-ÖØ-Þ])"
+    r"|(?<![^\W_])(?:[Rr]adiologist|[Cc]onsultant|[Pp]hysician|[Rr]egistrar|[Ss]urgeon|[Ss]onographer|[Rr]adiographer|"
+    r"[Oo]perator|"
+    r"[Aa]uthor|[Ss]igned|[Nn]urse|[Nn]ext of kin|NOK|GP|Pt|[Pp]atient(?:in)?|Arzt|Ärztin|Hausarzt|Befunder|"
+    r"Untersucher|Operateur)"
+    r"\s?:\s{1,3}(?=[A-ZÀ-ÖØ-Þ])"
+    r"|(?<![^\W_])(?:gez\.:?|Mit freundlichen Grüßen,?|MfG,?|(?:Kind|Best) regards,?|"
+    r"Yours sincerely,?)\s{1,3}(?=[A-ZÀ-ÖØ-Þ])"
 )
+_PATIENT = frozenset(("patient", "patientin"))
+_ACTING = re.compile(r"(?<![^\W_])[Pp]atient(?:in)?\s(?=[A-ZÀ-ÖØ-Þ][a-zß-ÿ])")
+_SIGNING = LISTS["signing"]
 _RELATIVES = LISTS["relatives"]
 _RELATIVE = re.compile(
     rf"(?<![^\W_])(?:{'|'.join(f'(?i:{word[0]}){word[1:]}' for word in sorted(_RELATIVES))}),?\s(?=[A-Z][a-z])"
@@ -36,6 +49,12 @@ _RELATIVE = re.compile(
 _PART = re.compile(r"[^\W\d_]+(?:['’ʼ-][^\W\d_]+)*")
 _STEP = re.compile(r"\.?[ \t]{0,2}-?")
 _LIST_STEP = re.compile(r"\.?,?[ \t]{0,2}-?")
+_THING = re.compile(
+    r"(?:drug|generic|brand|trade|test|device|file|product|medication|medicine|substance|series|protocol|study)\s$",
+    re.IGNORECASE,
+)
+"""What has a name and is nobody."""
+
 _VALUE = re.compile(r"\s*(?:levels?|value|conc\w*|was|is|of)?\s*[:=]?\s*[<>≤≥~]?\s?\d")
 _MOST_PARTS = 5
 
@@ -62,15 +81,27 @@ _FORMS = tuple(
         ),
         # Korean.
         r"(?:성명|환자명|이름)\s?[:：]?\s?([가-힣]{2,4})(?![가-힣])",
-        r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류홍전고문양손배백허유남심노하곽성차주우구민나진지엄채원천방공현함변염여추도소석선설마길연위표명기반왕금옥육인맹제모탁국][가-힣]{2})\s?(?:씨|님)(?![가-힣])",
+        (
+            r"(?<![가-힣])([김이박최정강조윤장임한오서신권황안송류홍전고문양손배백허유남심노하곽성차주우구민나진지엄채원천방공현함변염여추도소석선설마길연위표명기반왕금옥육인맹제모탁국][가-힣]{2})\s?(?:씨|"
+            r"님)(?![가-힣])"
+        ),
         # Russian: a family name with initials, and whatever stands beside a patronymic.
         r"(?<![^\W_])([А-ЯЁ][а-яё-]{2,}\s+[А-ЯЁ]\.\s?[А-ЯЁ]\.)",
         r"(?<![^\W_])([А-ЯЁ]\.\s?[А-ЯЁ]\.\s?[А-ЯЁ][а-яё-]{2,})",
-        r"(?<![^\W_])((?:[А-ЯЁ][а-яё-]+\s+){1,2}[А-ЯЁ][а-яё]+(?:вич|вича|вичу|вичем|вна|вны|вне|вной|вну|ична|ичны|ичной))(?![^\W_])",
+        (
+            r"(?<![^\W_])((?:[А-ЯЁ][а-яё-]+\s+){1,2}[А-ЯЁ][а-яё]+(?:вич|вича|вичу|вичем|вна|вны|вне|вной|вну|ична|ичны|"
+            r"ичной))(?![^\W_])"
+        ),
         # Arabic, Hebrew, Hindi, Thai: what follows a title.
-        r"(?<!\w)(?:السيدة|السيد|الدكتورة|الدكتور|الأستاذ)\s+([\u0621-\u064a]{2,}(?:\s+(?:(?:بن|بنت|أبو|عبد)\s+[\u0621-\u064a]{2,}|ال[\u0621-\u064a]{2,}))?)",
+        (
+            r"(?<!\w)(?:السيدة|السيد|الدكتورة|الدكتور|الأستاذ)\s+([\u0621-\u064a]{2,}(?:\s+(?:(?:بن|بنت|أبو|"
+            r"عبد)\s+[\u0621-\u064a]{2,}|ال[\u0621-\u064a]{2,}))?)"
+        ),
         r"(?<!\w)(?:מר|גב['׳]|גברת|ד[\"״]ר|פרופ['׳])\s+([\u05d0-\u05ea]{2,}(?:-[\u05d0-\u05ea]{2,})?)",
-        r"(?:श्रीमती|श्री|डॉ\.?|कुमारी)\s+([\u0900-\u0963]{2,}(?:\s+(?!(?:को|ने|का|की|के|से|में|पर|है|हैं|और|तथा)\s)[\u0900-\u0963]{2,})?)",
+        (
+            r"(?:श्रीमती|श्री|डॉ\.?|कुमारी)\s+([\u0900-\u0963]{2,}(?:\s+(?!(?:को|ने|का|की|के|से|में|पर|है|हैं|और|"
+            r"तथा)\s)[\u0900-\u0963]{2,})?)"
+        ),
         r"(?:นางสาว|นาย|นาง|ด\.ช\.|ด\.ญ\.)\s?([\u0e01-\u0e4e]{2,14}\s[\u0e01-\u0e4e]{2,16})(?=\s|$)",
     )
 )
@@ -84,15 +115,19 @@ def untold(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
             yield match.end(), end, NAME
     for match in _LABELLED.finditer(text) if ":" in text or "=" in text else ():
         end, _ = _run(text, match.end(), _LIST_STEP, shortest=2)
-        if end:
+        if end and not _THING.search(text, max(0, match.start() - 16), match.start()):
             yield match.end(), end, NAME
-    for match in _SIGNED.finditer(text) if "by" in clues.words else ():
+    for match in _SIGNED.finditer(text) if clues.any_of(_SIGNING) else ():
         end, parts = _run(text, match.end(), _LIST_STEP)
         if parts > 1:
             yield match.end(), end, NAME
+    for match in _ACTING.finditer(text) if clues.any_of(_PATIENT) else ():
+        end, parts = _run(text, match.end())
+        if parts > 1 and ACTS.match(text, end):
+            yield match.end(), end, NAME
     for match in _RELATIVE.finditer(text) if clues.any_of(_RELATIVES) else ():
         end, parts = _run(text, match.end())
-        if parts in (1, 2):
+        if parts in (1, 2) and not EPONYM_NOUN.match(text, end):
             yield match.end(), end, NAME
     for pattern in _FORMS if clues.foreign else ():
         yield from ((*match.span(1), NAME) for match in pattern.finditer(text))
@@ -109,7 +144,7 @@ def _run(text: str, start: int, step: re.Pattern[str] = _STEP, *, shortest: int 
         if part is None:
             break
         word = part[0]
-        if word.lower() in PARTICLES and not word.isupper():
+        if (word.lower() in PARTICLES and not word.isupper()) or word == "v":
             parts += 0
         elif _is_name(text, part, shortest):
             end, parts = part.end(), parts + 1
