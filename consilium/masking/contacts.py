@@ -23,7 +23,7 @@ _TOWN = (
     rf"|,?\s{_UK_POSTCODE})"
 )
 
-_UK_POSTCODE_ALONE = re.compile(r"(?<!\w)[A-Z]{2}\d[A-Z\d]? \d(?!ST|ND|RD|TH)[ABD-HJLNP-UW-Z]{2}(?!\w)")
+_UK_POSTCODE_ALONE = re.compile(r"[A-Z]{2}(?<!\w..)\d[A-Z\d]? \d(?!ST|ND|RD|TH)[ABD-HJLNP-UW-Z]{2}(?!\w)")
 _BEFORE_TOWN = re.compile(r"\d[a-f]?,\s\d{4,5}\s[A-ZÄÖÜ]")
 _TOWNED = re.compile(
     rf"(?<![\w-]){_CAP}(?:[ -][\w.-]{{2,30}}){{0,3}}\s\d{{1,3}}[a-f]?,\s(?:\d{{5}}|\d{{4}}\s[A-Z]{{2}})\s"
@@ -136,7 +136,8 @@ def contacts(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
 def _numbers(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     national = any(number[0] == "0" and len(number) > 1 for number in clues.numbers)
     international = "+" in text or any(number.startswith("00") for number in clues.numbers)
-    american = clues.longest > 3 and sum(len(number) == 3 for number in clues.numbers) > 1
+    lengths = [min(len(number), 4) for number in clues.numbers]
+    american = any(three == (3, 3, 4) for three in zip(lengths, lengths[1:], lengths[2:], strict=False))
     tried = (international, american, national, national, national and clues.longest >= _FEWEST_DIGITS)
     for pattern in compress(_PHONES, tried):
         for match in pattern.finditer(text):

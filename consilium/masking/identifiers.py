@@ -25,11 +25,13 @@ _LABELLED = re.compile(
     re.IGNORECASE,
 )
 _LABEL_ENDS = (
-    *("id", "no", "nr", "n°", "num", "nummer", "number", "#", "mrn", "nhs", "ssn", "uhid", "kvnr", "nhc", "dni", "ipp"),
+    *("id", "no", "nr", "num", "nummer", "number", "mrn", "nhs", "ssn", "uhid", "kvnr", "nhc", "dni", "ipp"),
     *("bsn", "pesel", "cpf", "accession", "urn", "passport", "reisepass", "s/n", "sn", "udi"),
 )
 _LABEL_BACKWARDS = re.compile(
-    rf"[-/]?[a-z]{{0,4}}[\s:#.=：]{{0,4}}(?:{'|'.join(end[::-1] for end in _LABEL_ENDS)})", re.IGNORECASE
+    r"[-/]?+(?:[a-z]{0,4}[\s:.=：]{0,3}#|(?:[\s:#.=：]{0,4}+|[a-z]{1,4}+[\s:#.=：]{1,4}+)"
+    rf"(?:{'|'.join(end[::-1] for end in _LABEL_ENDS)}))",
+    re.IGNORECASE,
 )
 """The end of a label before a number, read from the number: most numbers are passed over at the first letter."""
 
