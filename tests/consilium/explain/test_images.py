@@ -80,12 +80,12 @@ def test_gradient_methods_are_what_their_papers_say(case: Case) -> None:
 def test_integrated_gradients_add_up_to_what_sets_the_image_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_STEPS", 50)
     vit = {"encoder": "vit", "width": 16, "size": 128, "patch": 8, "depth": 1}  # smooth, so that the mean converges
-    case = case_of(_shown(tiny_artifact(image=vit)), tiny_study(4))
+    case = case_of(_shown(tiny_artifact(seed=2, image=vit)), tiny_study(4))  # weights by which it changes both findings
     changed = (case.log_odds(case.fused) - case.log_odds_with_images(images.reference_images(case)))[0]
     found = images.integrated_gradients(case, BOTH)
     assert found.shape == (2, 1, 32, 32)
-    assert found.sum(axis=(1, 2, 3)) == pytest.approx(changed, rel=0.01, abs=1e-4)
-    assert np.abs(changed).max() > 0.001
+    assert found.sum(axis=(1, 2, 3)) == pytest.approx(changed, rel=0.005)
+    assert np.abs(changed).min() > 0.02
 
 
 def test_occlusion_is_the_mean_loss_of_the_windows_over_a_cell(case: Case) -> None:

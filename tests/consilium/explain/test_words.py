@@ -33,7 +33,8 @@ def test_gradients_of_pieces_add_up_to_the_word(case: Case) -> None:
         assert found[1, number] == pytest.approx(expected, abs=1e-5), word.text
 
 
-def test_integrated_gradients_add_up_to_what_the_words_changed(case: Case) -> None:
+def test_integrated_gradients_add_up_to_what_the_words_changed() -> None:
+    case = case_of(tiny_artifact(seed=2), tiny_study(5))  # weights by which words change both findings
     encoder = case.model.encoders["text"]
     own = case.traced[WORDS].detach().clone()
     average = encoder.model.get_input_embeddings().weight.detach().mean(0)
@@ -43,8 +44,8 @@ def test_integrated_gradients_add_up_to_what_the_words_changed(case: Case) -> No
         said = encoder(case.batch.input_ids, case.batch.text_mask, own)
         without = case.log_odds(case.fuse_with(Modality.TEXT, said))[0]
     changed = case.log_odds(case.fused)[0] - without
-    assert words.integrated_gradients(case, BOTH).sum(axis=1) == pytest.approx(changed, rel=0.02, abs=1e-3)
-    assert np.abs(changed).max() > 0.01
+    assert words.integrated_gradients(case, BOTH).sum(axis=1) == pytest.approx(changed, rel=0.005)
+    assert np.abs(changed).min() > 0.1
 
 
 def test_a_word_left_out_is_masked(case: Case) -> None:
