@@ -6,7 +6,8 @@
 
 The corpus is that of the tests. Of its three parts the one that is held out was written after the rules and chose none
 of them; by the test part some were chosen. Dates, identifiers, numbers and addresses have the same forms in all. It is
-made up: a hospital's prose has names, spellings and layouts that it does not have, so a hospital should measure on notes of its own.
+made up: a hospital's prose has names, spellings and layouts that it does not have, so a hospital should measure on its
+own notes.
 """
 
 from __future__ import annotations
