@@ -10,8 +10,8 @@ from consilium.masking.words import LISTS, is_measured
 
 _D, _M, _Y = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _LEFT, _RIGHT = r"(?<![\d/.,:-])", r"(?![\d/]|[.,:-]\d)"
-_WORD_ENDS = r"(?![A-Za-zÀ-ɏͰ-ӿ])"
-"""Scripts that set no blanks go on behind a word of another."""
+_WORD_BEGINS, _WORD_ENDS = r"(?<![0-9A-Za-zÀ-ɏͰ-ӿ])", r"(?![A-Za-zÀ-ɏͰ-ӿ]|-[A-ZÀ-Þ](?-i:[a-zß-ÿ]))"
+"""Scripts that set no blanks go on before and behind a word of another; a name goes on behind a hyphen."""
 
 _TIME = r"(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:?\d{2})?)?"
 
@@ -56,19 +56,19 @@ _DAY_MONTH = re.compile(
     re.IGNORECASE,
 )
 _MONTH_DAY = re.compile(
-    rf"(?<![^\W_])({_MONTH})\.?[\s-]+(?:the\s+)?({_D})(st|nd|rd|th)?(?!\w|[.,/:-]?\d|[./%])(?:,?\s+({_Y})(?!\d))?",
+    rf"{_WORD_BEGINS}({_MONTH})\.?[\s-]+(?:the\s+)?({_D})(st|nd|rd|th)?(?!\w|[.,/:-]?\d|[./%])(?:,?\s+({_Y})(?!\d))?",
     re.IGNORECASE,
 )
 _YEAR_MONTH = re.compile(
     rf"(?<![\d./-]){_Y}(?:(?P<sign>[-/.])|\s)(?:{_MONTH})\.?(?(sign)(?P=sign)|\s){_D}(?:st|nd|rd|th)?(?!\w|[.,]\d)",
     re.IGNORECASE,
 )
-_MONTH_SIGN_DAY = re.compile(rf"(?<![^\W_])(?:{_MONTH})([-/.]){_D}\1(?:{_Y}|\d\d)(?!\w|[.,]\d)", re.IGNORECASE)
+_MONTH_SIGN_DAY = re.compile(rf"{_WORD_BEGINS}(?:{_MONTH})([-/.]){_D}\1(?:{_Y}|\d\d)(?!\w|[.,]\d)", re.IGNORECASE)
 _IN = re.compile(r"(?<!\w)(?:in|im|en)\s$", re.IGNORECASE)
 """Before a month without a day: a number behind it counts something."""
 
 _MONTH_YEAR = re.compile(
-    rf"(?<![^\W_])({_MONTH})\.?,?(?:\s+(?:of\s+|de\s+)?{_Y}|\s?['’]\d\d)(?!\d|[.,]\d)", re.IGNORECASE
+    rf"{_WORD_BEGINS}({_MONTH})\.?,?(?:\s+(?:of\s+|de\s+)?{_Y}|\s?['’]\d\d)(?!\d|[.,]\d)", re.IGNORECASE
 )
 _BORN = re.compile(
     rf"(?<!\w)(?:DOB|D\.O\.B\.?|date of birth|born(?:\s+on)?|geb(?:oren)?\.?(?:-Dat\.)?(?:\s+am)?|Geburtsdatum|"

@@ -116,6 +116,11 @@ def test_dates_are_masked(date):
     assert masked(f"worse since {date}, stable") == "worse since [date], stable"
 
 
+@pytest.mark.parametrize("date", ["患者于March 2020", "患者于July 8, 1990"])
+def test_dates_are_masked_behind_letters_without_blanks(date):
+    assert masked(f"{date}因咳嗽") == "患者于[date]因咳嗽"
+
+
 @pytest.mark.parametrize("date", ["2020年3月12日", "3月12日", "令和2年3月12日", "2020년 3월 12일"])
 def test_eastern_dates_are_masked(date):
     assert masked(f"{date} 発熱") == "[date] 発熱"
@@ -172,6 +177,7 @@ def test_short_dates_are_masked_in_company(text, expected):
         "12.-15. Rippe, Segment 5.6. und 7.8., vom 2. bis 5. Tag, Leukozyten 12, 23400 Thrombozyten, SN 3/5 positive",
         "Patient Transport Service was booked, sentinel node SN: 2 of 3, Hb 9.1 to 10.2, LMP 4/52 ago, seen at 14.30",
         "May-Thurner syndrome, Graves disease, Dr. Schmidt's sign, Morphin 10-0-10-0, CA-125 450000, titre 1:640",
+        "Kellgren grade 3. May-Thurner syndrome",
         "Atemweg 3 frei, Segment 5.6. unauffällig, Kreatinin 2.1. Kalium 4.5.",
     ],
 )
