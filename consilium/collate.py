@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, BertConfig, PreTrainedTokenizerBase
 
 from consilium import letterbox, masking
 from consilium.errors import ArtifactError, InputError, with_reasons
@@ -43,6 +42,9 @@ from consilium.study import Image, Modality, Note, Observation, Patient, Study, 
 from consilium.variable_records import variables_from_json, variables_to_json
 from consilium.variables import BUILT_IN, Variable, VariableTable
 from consilium.wordpiece import train_wordpiece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _VIEWS = list(ViewPosition)
 _WHITE = 65535.0
@@ -404,6 +406,8 @@ class Preprocessing:
         state = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
         tokenizer = None
         if state["text_config"] is not None:
+            from transformers import AutoTokenizer
+
             tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         features = tuple(Feature.from_json(feature) for feature in state["features"])
         variables = variables_from_json(state["variables"])
@@ -447,6 +451,8 @@ def _masked(note: Note, names: Sequence[str], recipe: Recipe) -> MaskedText:
 
 
 def _fit_text(studies: Sequence[Study], recipe: Recipe) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    from transformers import AutoConfig, AutoTokenizer, BertConfig
+
     text = recipe.text
     if text.model is not None:
         try:

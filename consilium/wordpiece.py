@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordPiece
@@ -12,9 +13,11 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import BertProcessing
 from tokenizers.trainers import WordPieceTrainer
-from transformers import PreTrainedTokenizerFast
 
 from consilium.masking import PLACEHOLDERS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 LEAST_PATIENTS = 3
 """A word is learned only where at least so many patients' notes hold it: no vocabulary names a patient."""
@@ -36,6 +39,8 @@ def train_wordpiece(notes: Iterable[tuple[str, str]], size: int) -> PreTrainedTo
 
     Each placeholder of `consilium.masking` is one piece.
     """
+    from transformers import PreTrainedTokenizerFast
+
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     patients: dict[str, set[str]] = defaultdict(set)
     counts: dict[str, int] = defaultdict(int)

@@ -8,15 +8,18 @@ of it in Python.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from monai.networks.layers import AffineTransform
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
+from consilium.encoders.monai_networks import AffineTransform
 from consilium.errors import InputError
 from consilium.recipe import AugmentationRecipe
 from training.distributed import Share
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Augmentation:

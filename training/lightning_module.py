@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from consilium.collate import Batch
 from consilium.errors import TrainingError
@@ -28,6 +27,9 @@ from training.distributed import Share, average_statistics, mean_over_processes,
 from training.objectives import Losses, log_likelihood_sum, modality_dropout, training_losses
 from training.pareto import pareto_backward
 from training.schedule import optimizer, scheduler
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VALIDATION_LOSS = "validation_loss"
 """What early stopping and the choice of the best checkpoint look at: lower is better."""

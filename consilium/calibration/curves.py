@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 from scipy.special import logit
 
 from consilium.calibration.venn_abers import Ordered, venn_abers
@@ -76,6 +75,8 @@ def isotonic_curve(scores: Floats, positive: npt.NDArray[np.bool_], weight: floa
     weight : float
         How many rows one study is worth: of a study that is heard several times the rows are no independent witnesses.
     """
+    from scipy.optimize import isotonic_regression  # fits alone need it, and a model that is loaded pays nothing for it
+
     ordered = Ordered.of(np.round(scores, _DIGITS), positive)
     counts = np.concatenate([[weight], ordered.counts, [weight]])
     hits = np.concatenate([[weight], ordered.positives, [0.0]])

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
 
 from consilium.errors import InputError, TrainingError
@@ -213,6 +212,8 @@ def _minimise(loss: Callable[[Floats], tuple[float, Floats]], subsets: _Subsets,
 
     The parameters are the common slopes and biases, then every subset's slopes, then its offsets from the biases.
     """
+    from scipy.optimize import minimize  # fits alone need it, and a model that is loaded pays nothing for it
+
     groups, rows, common = subsets.groups, len(subsets.group), slopes + biases
     size = common + groups * common
     # The penalty is half the squared length of `prior @ theta`.

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from monai.networks.nets import DenseNet121, ResNet, ViT
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from consilium.encoders.monai_networks import DenseNet121, ResNet, ViT
 from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
 from consilium.recipe import ImageRecipe

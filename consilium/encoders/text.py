@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import logging
 
 from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
 from consilium.recipe import TextRecipe
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModel
+
     if pretrained and recipe.model is not None:
         try:
             with _quiet():

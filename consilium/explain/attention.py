@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.networks.blocks.transformerblock import TransformerBlock
 from torch import Tensor, nn
 
+from consilium.encoders.monai_networks import TransformerBlock
 from consilium.explain.case import Case
 from consilium.explain.images import Maps, image_encoder, last_stage
 from consilium.model import DiagnosisModel

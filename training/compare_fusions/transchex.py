@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.networks.nets import Transchex
 from torch import Tensor, nn
 
 from consilium.collate import Batch, Preprocessing
+from consilium.encoders.monai_networks import nets
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet
 from consilium.recipe import Recipe
@@ -57,7 +57,7 @@ class Peer(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             # It reads a checkpoint whenever it is made, from a model hub unless a folder has one; this one is empty.
             torch.save({}, Path(folder) / "pytorch_model.bin")
-            self.net = Transchex(
+            self.net = nets.Transchex(
                 in_channels=1,
                 img_size=(side, side),
                 patch_size=(side // _PATCHES, side // _PATCHES),
