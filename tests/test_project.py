@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import mlflow
@@ -89,6 +89,17 @@ def test_every_direct_dependency_is_given_with_a_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
     assert re.findall(r'^ {4}"[\w-]+==[^"]+",(?! +# \S).*$', text, re.MULTILINE) == []
+
+
+def test_the_environment_was_installed_from_this_project_file() -> None:
+    extras = PROJECT["optional-dependencies"]
+    written = {*PROJECT["dependencies"]}.union(*(extras[extra] for extra in extras))
+    installed = map(Requirement, requires(PROJECT["name"]) or ())
+
+    missing = {canonicalize_name(Requirement(line).name) for line in written} - {
+        canonicalize_name(requirement.name) for requirement in installed
+    }
+    assert missing <= {PROJECT["name"]}, "make install"
 
 
 def test_the_lock_is_what_everything_needs_and_names_no_machine() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -19,7 +21,7 @@ from consilium.study import NoteKind
 from consilium.variables import BUILT_IN, VariableTable
 
 if TYPE_CHECKING:
-    from consilium.diagnosis import Explanation
+    from consilium.diagnosis import Diagnosis, Explanation
     from consilium.study import Image, Study
 
 _COLUMNS = ("code", "value", "unit", "comparator", "time")
@@ -77,7 +79,8 @@ def diagnose(
         # Only the page shows what was sent.
         study = None if report is None else read_study(decode(images), records)
     elif url is None and model is not None:
-        study, explanation = _explain(model, device, images, records, finding or None, level)
+        shown = not as_json and report is None  # a terminal shows a few findings, the others all
+        study, explanation = _explain(model, device, images, records, finding or None, level, told_alone=shown)
     else:
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
@@ -88,7 +91,8 @@ def diagnose(
     from consilium.terminal import diagnosis_table, explanation_table, neighbours_table
 
     show(diagnosis_table(explanation.diagnosis))
-    show(*(explanation_table(one) for one in _told(explanation, finding or ())))
+    told = set(finding or _told(explanation.diagnosis))
+    show(*(explanation_table(one) for one in explanation.findings if one.finding.name in told))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))
     if report is not None:
@@ -129,12 +133,17 @@ def read_records(
 
 def decode(images: Sequence[Path]) -> list[Image]:
     """The decoded files; `InputError` names the one that cannot be."""
+    with _decoding(images) as waiting:
+        return [one.result() for one in waiting]
+
+
+@contextmanager
+def _decoding(images: Sequence[Path]) -> Iterator[list[Future[Image]]]:
+    """Decode in a process beside this one while the block runs; what is not done at its end is given up."""
     from consilium.ingest.decode_pool import DecodePool
 
-    if not images:
-        return []
-    with DecodePool(1) as pool:
-        return [pool.decode(path, f"images[{number}]") for number, path in enumerate(images)]
+    with DecodePool(1, start=False) as pool:
+        yield [pool.submit(path, f"images[{number}]") for number, path in enumerate(images)]
 
 
 def read_study(images: Sequence[Image], records: Records, variables: VariableTable = BUILT_IN) -> Study:
@@ -151,15 +160,26 @@ def read_study(images: Sequence[Image], records: Records, variables: VariableTab
 
 
 def _explain(
-    model: str, device: str, images: Sequence[Path], records: Records, findings: Sequence[str] | None, level: str
+    model: str,
+    device: str,
+    images: Sequence[Path],
+    records: Records,
+    findings: Sequence[str] | None,
+    level: str,
+    *,
+    told_alone: bool,
 ) -> tuple[Study, Explanation]:
-    from consilium.diagnostician import Diagnostician
-    from consilium.threads import limit_threads
+    """What the model answers, with an explanation of `findings`; None: of all, or of those that are told alone."""
+    with _decoding(images) as waiting:  # while torch is imported
+        from consilium.diagnostician import Diagnostician
+        from consilium.threads import limit_threads
 
-    decoded = decode(images)
+        decoded = [one.result() for one in waiting]
     limit_threads()
     diagnostician = Diagnostician.load(model, device)
     study = read_study(decoded, records, diagnostician.variables)
+    if findings is None and told_alone:
+        findings = _told(diagnostician.diagnose([study])[0])
     return study, diagnostician.explain(study, findings, level)
 
 
@@ -182,14 +202,11 @@ def write_report(path: Path, study: Study, explanation: Explanation) -> None:
         raise InputError("--report", str(path), f"must be a file that can be written ({error.strerror})") from None
 
 
-def _told(explanation: Explanation, asked: Sequence[str]) -> list[Any]:
-    """What the terminal explains: the findings asked for, else those called, else the most probable one."""
-    if asked:
-        return list(explanation.findings)
-    results = explanation.diagnosis.findings
-    called = {result.finding.name for result in results if result.call}
-    chosen = called or {max(results, key=lambda result: result.probability).finding.name}
-    return [one for one in explanation.findings if one.finding.name in chosen]
+def _told(diagnosis: Diagnosis) -> list[str]:
+    """Names of the findings that the terminal explains unless it is asked: those called, else the most probable one."""
+    results = diagnosis.findings
+    called = [result.finding.name for result in results if result.call]
+    return called or [max(results, key=lambda result: result.probability).finding.name]
 
 
 def _note(option: str, number: int) -> dict[str, object]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers.utils import logging
 
 from consilium.encoders.tokens import Dense, Tokens, no_tokens, scatter_rows
 from consilium.errors import InputError
@@ -40,6 +39,8 @@ def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> P
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the bar and the report that would stand across the log."""
+    from transformers.utils import logging
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -21,10 +21,12 @@ from consilium import __version__
 from consilium.artifact import save_artifact
 from consilium.cli import main
 from consilium.cli.output import show, show_json, show_what_can_be_shown, table_of
+from consilium.diagnosis import Explanation
 from consilium.diagnostician import Diagnostician
 from consilium.ingest.image import read_image
 from consilium.ingest.records import study_from_records
 from consilium.store import open_store
+from consilium.study import Study
 from tests.consilium.tiny_artifact import tiny_artifact
 
 COMMANDS = [
@@ -201,6 +203,26 @@ def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: py
     for part in ("Age 71 years", "consilium-tiny", "Pneumonia", "absent: image", "Why: Pneumonia", "notes"):
         assert part in said
     assert "Why: Effusion" not in said
+
+
+def test_the_terminal_explains_what_is_called_and_nothing_else_is_worked_out(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["diagnose", model, "--note", "history=fever and cough"]
+    assert main([*command, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)["findings"]
+    called = [result for result in results if result["call"]] or [max(results, key=lambda one: one["probability"])]
+    whole, asked = Diagnostician.explain, []
+
+    def explain(self: Diagnostician, study: Study, findings: list[str], level: str) -> Explanation:
+        asked.append(findings)
+        return whole(self, study, findings, level)
+
+    monkeypatch.setattr(Diagnostician, "explain", explain)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert asked == [[result["finding"] for result in called]]
+    assert re.findall(r"Why: (\w+)", said) == [result["finding"].capitalize() for result in called]
 
 
 @pytest.mark.parametrize(
