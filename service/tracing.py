@@ -3,8 +3,8 @@
 Off unless ``CONSILIUM_OTLP_ENDPOINT`` names the collector. A request that comes with a ``traceparent`` goes on in its
 caller's trace. Spans have the names of routes and stages, method and status; nothing that a request said.
 
-BentoML has spans of its own around ours, in a provider of its own, off by default: so the request's span is kept here
-and not taken from OpenTelemetry's current context.
+BentoML's own are left out (`service.service`). The request's span is kept here and not taken from OpenTelemetry's
+current context, where other libraries have theirs.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from consilium.letterbox import Letterbox
 
@@ -15,6 +16,19 @@ def test_an_image_lies_whole_and_in_proportion_inside_the_square(shape: tuple[in
     outside = out.copy()
     outside[top : top + height, left : left + width] = 0
     assert not outside.any()
+
+
+@pytest.mark.parametrize("shape", [(200, 100), (63, 64), (3000, 7)])
+def test_pixels_are_resampled_as_floating_point_numbers_wherever_they_lie_in_memory(shape: tuple[int, int]) -> None:
+    whole = np.random.default_rng(2).integers(0, 65536, (2 * shape[0], shape[1]), dtype=np.uint16)
+    for pixels in (whole[: shape[0]], whole[::2], whole[::-2, ::-1]):
+        box = Letterbox(*shape, 64)
+        height, width = box.inner
+        top, left = box.offset
+        small = Pillow.fromarray(pixels.astype(np.float32)).resize((width, height), Pillow.Resampling.BILINEAR)
+        low, high = np.percentile(np.asarray(small), (0.5, 99.5))
+        expected = np.rint(np.clip((np.asarray(small) - low) / (high - low), 0, 1) * 65535)
+        np.testing.assert_array_equal(box.forward(pixels)[top : top + height, left : left + width], expected)
 
 
 def test_exposure_and_offset_do_not_matter() -> None:

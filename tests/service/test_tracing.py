@@ -6,11 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from consilium.errors import InputError
 from service.application import create_app
 from service.engine import Engine
+from service.service import Consilium
 from service.settings import Settings, load_settings
 from service.tracing import Tracing, tracing
 from service.traffic import Traffic
@@ -98,6 +100,13 @@ def test_a_stage_that_fails_is_marked(collected: Collector) -> None:
 
 def test_without_an_endpoint_there_are_no_spans() -> None:
     assert ask(None, 1.0, ("GET", "/v1/model", {})) == [200]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/diagnose", "/v1/jobs/a\nb", "/readyz"])
+def test_bentoml_makes_no_spans_of_its_own(path: str) -> None:
+    middlewares = Consilium.to_asgi(is_main=True).user_middleware  # type: ignore[attr-defined]  # BentoML's decorator
+    (one,) = [middleware for middleware in middlewares if middleware.cls is OpenTelemetryMiddleware]
+    assert one.kwargs["excluded_urls"].url_disabled(f"http://127.0.0.1:3000{path}")
 
 
 def test_an_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Readers that a decode pool runs in tests, beside `read_image`: imported by its workers."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -67,3 +68,11 @@ def confessing(data, *, field, limits):
     heavy = {"torch", "monai", "mlflow", "transformers", "lightning", "pandas", "bentoml"} & set(sys.modules)
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return image_of(f"{os.getpid()} {ignored} {','.join(sorted(heavy))}".encode())
+
+
+def faulting(data, *, field, limits):
+    """An image whose digest tells how often the system had to find memory for arrays as large as an image's."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    held = [np.ones(2**21, np.uint8) for _ in range(8)]
+    del held
+    return image_of(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before).encode())

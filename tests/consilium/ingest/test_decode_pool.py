@@ -27,7 +27,7 @@ from consilium.ingest.dicom import read_dicom
 from consilium.ingest.limits import Limits
 from consilium.study import Image
 from tests.consilium.ingest.dicom_files import dicom_file, ramp
-from tests.consilium.ingest.pool_readers import confessing, large, misbehaving
+from tests.consilium.ingest.pool_readers import confessing, faulting, large, misbehaving
 
 ROOT = Path(__file__).parents[3]
 FILE = dicom_file(ramp())
@@ -135,6 +135,14 @@ def test_workers_are_light_ignore_ctrl_c_and_outlive_the_thread_that_made_the_po
         assert heavy == ""
         os.kill(int(pid), signal.SIGINT)
         assert pool.decode(b"").digest == first
+
+
+def test_an_image_gets_the_memory_of_the_one_before_it():
+    with DecodePool(1, reader=faulting) as pool:
+        faults = [int(pool.decode(b"").digest) for _ in range(4)]
+    pages = 8 * 2**21 // os.sysconf("SC_PAGE_SIZE")
+    assert faults[0] > pages // 2
+    assert max(faults[2:]) < pages // 100
 
 
 def test_import_is_light():
