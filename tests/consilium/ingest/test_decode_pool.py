@@ -221,6 +221,7 @@ def _decoders():
 
 
 def test_closing_ends_what_is_under_way():
+    before = _decoders()
     pool = DecodePool(1, reader=misbehaving)
     future = pool.submit(b"hang")
     time.sleep(0.2)
@@ -228,7 +229,7 @@ def test_closing_ends_what_is_under_way():
     pool.close()
     with pytest.raises(DecoderUnavailable, match="closed"):
         future.result(timeout=5)
-    assert not [child for child in multiprocessing.active_children() if child.name == "consilium-decoder"]
+    assert _decoders() == before
 
 
 def test_a_pool_that_waits_for_its_first_image_starts_nothing_before():
