@@ -191,7 +191,8 @@ def _quantity(unit: str, value: float) -> Quantity[float]:
 def _parsed(unit: str) -> Quantity[float]:
     """One `unit`; parsing is the slow part."""
     registry = _registry()
-    if unit == "1":
+    if unit == "1" or _ANNOTATION.fullmatch(unit):
+        # UCUM: an annotation alone, {score}, is the unity.
         return registry.Quantity(1.0, "")
     try:
         return registry.from_ucum(unit)

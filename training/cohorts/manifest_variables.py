@@ -189,7 +189,10 @@ def _interval(bounds: list[float], key: str = "reference") -> Interval:
 
 
 def _check_categories(variable: Variable) -> None:
-    """Each is found again by its own spelling."""
+    """Each can be shown, and is found again by its own spelling."""
+    for key, text in (("display", variable.display), *(("categories", category) for category in variable.categories)):
+        if not text.isprintable():
+            raise InputError(key, text, "must be without line breaks and control characters")
     for category in variable.categories:
         if read_category(variable, category, "categories") != category:
             raise InputError("categories", category, "must differ from the others in more than case and blanks")

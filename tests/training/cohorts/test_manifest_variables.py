@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consilium.errors import CohortError
+from consilium.ingest.units import conversion
 from consilium.study import Comparator
 from consilium.variable_records import own_variables, variables_from_json, variables_to_json
 from consilium.variables import BUILT_IN, Kind
@@ -154,6 +155,8 @@ def test_the_variables_come_back_from_json(folder: Callable[..., Path]) -> None:
         ("[sinus, flutter, paced]", "[sinus, no]", (11, "variables.1.categories.1"), "unless they are quoted"),
         ("[sinus, flutter, paced]", "[sinus, sinus]", (11, "variables.1.categories"), "must differ"),
         ("[sinus, flutter, paced]", "[sinus, SINUS]", (11, "variables.1.categories"), "in more than case and blanks"),
+        ("[sinus, flutter, paced]", '[sinus, "a\\nb"]', (11, "variables.1.categories"), "must be without line breaks"),
+        ("display: Drain output", 'display: "a\\x1b[31m"', (4, "variables.0.display"), "and control characters"),
         ("normal: [sinus]", "normal: [synus]", (11, "variables.1.normal"), "must be among the categories"),
         ("ordered: true", "unit: kg", (15, "variables.2.unit"), "must not be there for a variable of kind categorical"),
         ("kind: yes_no", "kind: boolean", (19, "variables.3.kind"), "input should be 'numeric'"),
@@ -215,6 +218,14 @@ def test_yes_no_and_grades_may_come_as_decimals_of_a_column_with_gaps(folder: Ca
     root = folder(studies=STUDIES.replace(",yes,", ",1.0,").replace(",no,", ",0.0,"))
     records = read_manifest(root).records
     assert [o.category for r in records[:2] for o in r.observations if o.variable == "ventilated"] == ["yes", "no"]
+
+
+@pytest.mark.parametrize("unit", ["'{score}'", "'1'", "'{drops}'"])
+def test_a_pure_number_may_have_an_annotation_for_a_unit(folder: Callable[..., Path], unit: str) -> None:
+    observations = OBSERVATIONS.replace("mL/d", "").replace("L/d", "")
+    table = read_manifest(folder(declared=DECLARED.replace("mL/d", unit), observations=observations)).variables
+    for sent in ("", "1", "{score}", "points"):
+        assert conversion(table["drain_output"], table.codes["DRAIN-24"], sent)(7.0) == 7.0
 
 
 def test_every_built_in_variable_can_stand_in_a_column() -> None:
