@@ -57,6 +57,8 @@ def study_problems(table: pd.DataFrame, root: Path, variables: VariableTable) ->
         problems.append(
             Problem(STUDIES, None, LABEL, None, "must be there: one column a finding, such as label:pneumonia")
         )
+    if table.empty:
+        problems.append(Problem(STUDIES, None, "file", None, "must have a row for each study below its header"))
     columns = {name: _column(checks, name in ("study", "patient")) for name, checks in _study_checks().items()}
     columns |= {
         name: _column([_each(lambda cell: cell in ("", *TRUE, *FALSE), "must be 1, 0 or empty")]) for name in labels

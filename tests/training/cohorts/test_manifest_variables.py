@@ -231,3 +231,8 @@ def test_a_pure_number_may_have_an_annotation_for_a_unit(folder: Callable[..., P
 def test_every_built_in_variable_can_stand_in_a_column() -> None:
     for variable in BUILT_IN.values():
         assert own_unit_code(variable)
+
+
+def test_a_table_without_a_study_is_a_problem(folder: Callable[..., Path]) -> None:
+    told = problems(folder(studies=f"{HEAD}\n", observations="study,code,value,unit,time\n"))
+    assert told == [("studies.csv", None, "file", "must have a row for each study below its header")]
