@@ -75,7 +75,7 @@ from training.cohorts.manifest_schema import (
     path_rule,
     study_problems,
 )
-from training.cohorts.manifest_variables import VALUE, VariableEntry, own_table, variable_lines
+from training.cohorts.manifest_variables import VALUE, VariableEntry, own_table, repeated_keys, variable_lines
 from training.cohorts.tables import read_ragged_table, unreadable
 
 DESCRIPTION = "cohort.yaml"
@@ -176,11 +176,15 @@ def _read_description(root: Path) -> tuple[_Description, VariableTable, list[Pro
         return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
     except yaml.YAMLError as error:
         return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
+    rule = "must stand once: YAML keeps the last alone"
+    found = [Problem(DESCRIPTION, line, key, key, rule) for key, line in repeated_keys(text)]
     lines = variable_lines(text)
+    description = _Description()
     try:
         description = _Description.model_validate({} if data is None else data)
     except ValidationError as error:
-        found = [_description_problem(detail, lines) for detail in error.errors(include_url=False)]
+        found += [_description_problem(detail, lines) for detail in error.errors(include_url=False)]
+    if found:
         return _Description(), BUILT_IN, found
     return description, *own_table(description.variables, DESCRIPTION, lines)
 

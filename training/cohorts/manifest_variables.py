@@ -153,6 +153,26 @@ def variable_lines(text: str) -> list[int]:
     return [entry.start_mark.line + 1 for one in lists for entry in one.value]
 
 
+def repeated_keys(text: str) -> list[tuple[str, int]]:
+    """Keys that a mapping of a YAML file's `text` has more than once, each with the line where it stands again."""
+    found, waiting, done = [], [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in done:  # an alias
+            continue
+        done.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if str(key.value) in seen:
+                    found.append((str(key.value), key.start_mark.line + 1))
+                seen.add(str(key.value))
+                waiting.append(value)
+    return found
+
+
 # --- columns of studies.csv ------------------------------------------------------------------------------------------
 
 

@@ -157,6 +157,8 @@ def test_the_variables_come_back_from_json(folder: Callable[..., Path]) -> None:
         ("[sinus, flutter, paced]", "[sinus, SINUS]", (11, "variables.1.categories"), "in more than case and blanks"),
         ("[sinus, flutter, paced]", '[sinus, "a\\nb"]', (11, "variables.1.categories"), "must be without line breaks"),
         ("display: Drain output", 'display: "a\\x1b[31m"', (4, "variables.0.display"), "and control characters"),
+        ("normal: [sinus]", "normal: [sinus]\n    kind: numeric", (15, "kind"), "must stand once"),
+        ("name: ward", "variables: []\nname: ward", (4, "variables"), "must stand once"),
         ("normal: [sinus]", "normal: [synus]", (11, "variables.1.normal"), "must be among the categories"),
         ("ordered: true", "unit: kg", (15, "variables.2.unit"), "must not be there for a variable of kind categorical"),
         ("kind: yes_no", "kind: boolean", (19, "variables.3.kind"), "input should be 'numeric'"),
