@@ -73,7 +73,9 @@ def _read_observation(
     raw: object, field: str, variables: VariableTable, zone: TimeZone | None
 ) -> tuple[Observation | None, list[str]]:
     """The observation, None where it is left out, and the warnings."""
-    entry = check_object(raw, field, ("code", "value", "comparator", "unit", "time"), required=("code", "value"))
+    entry = check_object(raw, field, ("code", "value", "comparator", "unit", "time"), required=("code",))
+    if "value" not in entry:
+        raise InputError(f"{field}.value", None, "must be given")
     code, unit, value = entry["code"], entry.get("unit"), entry["value"]
     if not isinstance(code, str) or not 0 < len(code.strip()) <= _LONGEST_CODE:
         raise InputError(f"{field}.code", code, "must be a code such as LOINC 1988-5")
@@ -84,6 +86,8 @@ def _read_observation(
     if variable is None:
         shown = f"LOINC {code.strip()}" if _LOINC.fullmatch(code.strip()) else "its code"
         return None, [f"{field} left out: {shown} is not in the table of variables"]
+    if value is None:
+        return None, [f"{field} left out ({variable.display}): no value, the result may be pending"]
     try:
         if variable.kind is Kind.NUMERIC:
             observation, warnings = _number(variable, variables.codes[code.strip()], entry, unit or "", field)

@@ -20,8 +20,10 @@ from pydantic import (
     Field,
     JsonValue,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
 )
 
 from consilium.encoded_text import foreign_encoding, without_mark
@@ -111,8 +113,9 @@ class ObservationRecord(Wire):
     code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
         description="LOINC code, or a local one of the cohort that the model learned from; others are left out."
     )
-    value: Value = Field(
-        description="A number, text that is one as a whole, a limit such as `<0.3`, or a category such as `negative`.",
+    value: Value | None = Field(
+        description="A number, text that is one as a whole, a limit such as `<0.3`, or a category such as `negative`; "
+        "null of a result that is pending, which is left out.",
         examples=[112, "<0.3", "trace"],
     )
     comparator: Literal["<", "<=", ">=", ">"] | None = Field(
@@ -126,6 +129,11 @@ class ObservationRecord(Wire):
         default="", description="UCUM unit, or as laboratories write it: `K/uL`, `gm/dL`; empty where there is none."
     )
     time: Moment | None = None
+
+    @model_serializer(mode="wrap")
+    def _with_value(self, others: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The client leaves out what is None; a pending result's value must be written."""
+        return {"value": None} | others(self)
 
 
 class PatientRecord(Wire):

@@ -163,6 +163,16 @@ def test_a_comment_in_the_place_of_a_value_or_unit_stops_no_study() -> None:
     assert [warning.partition(" left out")[0] for warning in warnings] == ["observations[0]", "observations[1]"]
 
 
+def test_a_pending_result_has_a_null_value_which_must_be_written() -> None:
+    read = parse_request(DiagnoseRequest, b'{"observations": [{"code": "6301-6", "value": null, "unit": "1"}]}')
+    assert read.observations[0].value is None
+    assert json.loads(read.model_dump_json(exclude_none=True))["observations"] == [
+        {"code": "6301-6", "value": None, "unit": "1"}
+    ]
+    with pytest.raises(InputError, match=r"observations\[0\]\.value"):
+        parse_request(DiagnoseRequest, b'{"observations": [{"code": "6301-6", "unit": "1"}]}')
+
+
 def test_a_unit_that_is_null_is_none() -> None:
     read = parse_request(DiagnoseRequest, b'{"observations": [{"code": "6301-6", "value": 1.1, "unit": null}]}')
     assert read.observations[0].unit == ""

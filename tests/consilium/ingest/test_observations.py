@@ -98,6 +98,15 @@ def test_both_properties_of_a_variable_lead_to_the_same_value():
         assert value_of(low, 1, mass_unit) == pytest.approx(value_of(high, moles, substance_unit), rel=1e-9)
 
 
+def test_a_pending_result_is_left_out_and_stops_nothing():
+    sent = [{"code": "1988-5", "value": None, "unit": "mg/L"}, {"code": "8867-4", "value": 80, "unit": "/min"}]
+    observations, warnings = read_observations(sent)
+    assert [observation.variable for observation in observations] == ["heart_rate"]
+    assert warnings == ("observations[0] left out (C-reactive protein): no value, the result may be pending",)
+    with pytest.raises(InputError, match="value"):
+        read_observations([{"code": "1988-5", "unit": "mg/L"}])
+
+
 @pytest.mark.parametrize(
     ("code", "unit", "rule"),
     [
@@ -195,7 +204,7 @@ def test_implausible_values_are_kept_marked_and_warned_of():
     assert len(warnings) == 3
 
 
-@pytest.mark.parametrize("value", [True, None, [5], float("nan"), float("inf"), 10**400, Decimal(5)])
+@pytest.mark.parametrize("value", [True, [5], float("nan"), float("inf"), 10**400, Decimal(5)])
 def test_values_that_are_no_finite_number_are_refused(value):
     with pytest.raises(InputError) as refused:
         read_observations([{"code": "1988-5", "value": value, "unit": "mg/L"}])
