@@ -198,9 +198,9 @@ def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: py
     labs = Path(model).parent / "labs.json"
     labs.write_text(observation)
     options = ["--note", "history=fever [bold]cough", "--observations", str(labs), "--finding", "pneumonia"]
-    assert main(["diagnose", model, *options, "--age", "71"]) == 0
+    assert main(["diagnose", model, *options, "--age", "20"]) == 0
     said = capsys.readouterr().out
-    for part in ("Age 71 years", "consilium-tiny", "Pneumonia", "absent: image", "Why: Pneumonia", "notes"):
+    for part in ("Age 20 years", "consilium-tiny", "Pneumonia", "absent: image", "Why: Pneumonia", "notes"):
         assert part in said
     assert "Why: Effusion" not in said
 
