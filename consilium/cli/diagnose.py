@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,13 +74,14 @@ def diagnose(
     make_room(report, option="--report")
     images = image or []
     records = read_records(note or (), observations, age, sex, reference_time, names)
+    on_terminal = not as_json and report is None
     if url is not None and model is None:
         explanation = _ask(url, token, images, records, {"findings": finding or None, "level": level})
         # Only the page shows what was sent.
         study = None if report is None else read_study(decode(images), records)
     elif url is None and model is not None:
-        shown = not as_json and report is None  # a terminal shows a few findings, the others all
-        study, explanation = _explain(model, device, images, records, finding or None, level, told_alone=shown)
+        show_first = _show_diagnosis if on_terminal else None  # an explanation may take longer than the answer
+        study, explanation = _explain(model, device, images, records, finding or None, level, show_first)
     else:
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
@@ -88,9 +89,10 @@ def diagnose(
     if as_json:
         show_json(explanation.to_json())
         return
-    from consilium.terminal import diagnosis_table, explanation_table, neighbours_table
+    from consilium.terminal import explanation_table, neighbours_table
 
-    show(diagnosis_table(explanation.diagnosis))
+    if url is not None or not on_terminal:
+        _show_diagnosis(explanation.diagnosis)
     told = set(finding or _told(explanation.diagnosis))
     show(*(explanation_table(one) for one in explanation.findings if one.finding.name in told))
     if explanation.neighbours:
@@ -166,10 +168,12 @@ def _explain(
     records: Records,
     findings: Sequence[str] | None,
     level: str,
-    *,
-    told_alone: bool,
+    show_first: Callable[[Diagnosis], None] | None,
 ) -> tuple[Study, Explanation]:
-    """What the model answers, with an explanation of `findings`; None: of all, or of those that are told alone."""
+    """What the model answers, with an explanation of `findings`; None: of all.
+
+    `show_first` gets the diagnosis before it is explained; then None means the findings that a terminal explains.
+    """
     with _decoding(images) as waiting:  # while torch is imported
         from consilium.diagnostician import Diagnostician
         from consilium.threads import limit_threads
@@ -178,8 +182,10 @@ def _explain(
     limit_threads()
     diagnostician = Diagnostician.load(model, device)
     study = read_study(decoded, records, diagnostician.variables)
-    if findings is None and told_alone:
-        findings = _told(diagnostician.diagnose([study])[0])
+    if show_first is not None:
+        (diagnosis,) = diagnostician.diagnose([study])
+        show_first(diagnosis)
+        findings = findings or _told(diagnosis)
     return study, diagnostician.explain(study, findings, level)
 
 
@@ -200,6 +206,12 @@ def write_report(path: Path, study: Study, explanation: Explanation) -> None:
         path.write_text(report_html(study, explanation), encoding="utf-8")
     except OSError as error:
         raise InputError("--report", str(path), f"must be a file that can be written ({error.strerror})") from None
+
+
+def _show_diagnosis(diagnosis: Diagnosis) -> None:
+    from consilium.terminal import diagnosis_table
+
+    show(diagnosis_table(diagnosis))
 
 
 def _told(diagnosis: Diagnosis) -> list[str]:

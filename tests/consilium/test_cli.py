@@ -193,6 +193,19 @@ def test_a_diagnosis_as_json_is_the_diagnostician_s(
     assert re.search('<s class="unread"[^>]*>Quux</s>', report.read_text())
 
 
+def test_the_answer_is_shown_before_it_is_explained(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Diagnostician, "explain", interrupted)
+    assert main(["diagnose", model, "--note", "history=cough"]) == 130
+    shown = capsys.readouterr().out
+    assert "Pneumonia" in shown
+    assert "Why" not in shown
+
+
 def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     observation = json.dumps([{"code": "1988-5", "value": 80, "unit": "mg/L"}])
     labs = Path(model).parent / "labs.json"
