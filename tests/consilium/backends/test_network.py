@@ -73,7 +73,8 @@ def require_alike(given: Logits, expected: Logits, most: float) -> None:
 def test_a_backend_says_of_every_subset_and_fusion_what_the_plain_model_says(backend: Backend, fusion: str) -> None:
     preprocessing, model = model_of(tiny_recipe(fusion={"name": fusion, "width": 16, "depth": 1, "heads": 2}))
     network = build_network(backend, model, threads=1, references=references(preprocessing))
-    most = 1e-5 if backend in FLOAT32 else 0.02
+    # Eight bits of random weights: logits, whose rounding the weights' seed moves a little.
+    most = 1e-5 if backend in FLOAT32 else 0.03 if backend is Backend.OPENVINO_INT8 else 0.02
     # Several sizes: what was a constant of the traced example would show.
     for studies in (EVERY_SUBSET, EVERY_SUBSET[:1], EVERY_SUBSET[1:2], EVERY_SUBSET[2:3], EVERY_SUBSET[-3:]):
         require_alike(said(network, preprocessing, studies), said(model, preprocessing, studies), most)
