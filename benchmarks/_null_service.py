@@ -16,7 +16,7 @@ from service.service import Consilium
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from consilium.collate import Prepared
+    from consilium.batch import Prepared
 
 __all__ = ["Consilium"]
 

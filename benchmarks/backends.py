@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium.acceptance import Backend, Tolerance
-from consilium.collate import Prepared
+from consilium.batch import Prepared
 from consilium.diagnostician import Diagnostician
 from consilium.errors import WrongAnswers
 from consilium.ingest.image import read_image

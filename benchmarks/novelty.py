@@ -21,7 +21,7 @@ from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
 from consilium.artifact import load_artifact
-from consilium.collate import Prepared
+from consilium.batch import Prepared
 from consilium.environment import home_folder
 from consilium.novelty import Gaussian, Inputs
 from consilium.registry import resolve

@@ -30,7 +30,8 @@ from _options import read_options
 from rich.console import Console
 from rich.table import Table
 
-from consilium.collate import Batch, Preprocessing
+from consilium.batch import Batch
+from consilium.collate import Preprocessing
 from consilium.recipe import Recipe
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom

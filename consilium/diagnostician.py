@@ -16,7 +16,7 @@ import torch
 from consilium.acceptance import Acceptance, Backend, Tolerance, accept, require_trained_answers
 from consilium.artifact import Artifact, load_artifact
 from consilium.backends import Network, build_network, choose_backend
-from consilium.collate import Batch, Prepared
+from consilium.batch import Batch, Prepared
 from consilium.diagnosis import (
     ABSENT,
     PRESENT,

@@ -12,7 +12,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from consilium.collate import Batch, Preprocessing
+from consilium.batch import Batch
+from consilium.collate import Preprocessing
 from consilium.encoders import Dense, Tokens
 from consilium.encoders.image import ImageEncoder
 from consilium.encoders.observations import ObservationsEncoder

@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from consilium.collate import Batch
+from consilium.batch import Batch
 from consilium.diagnosis import Novelty
 from consilium.errors import TrainingError
 from consilium.model import FUSED

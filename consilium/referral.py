@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilium.collate import Prepared
+from consilium.batch import Prepared
 from consilium.diagnosis import AuditVerdict, FindingResult, Novelty
 from consilium.letterbox import Letterbox
 from consilium.model import FUSED

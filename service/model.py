@@ -23,7 +23,7 @@ from consilium.variables import Variable, VariableTable
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from consilium.collate import Prepared
+    from consilium.batch import Prepared
     from consilium.explain import Neighbours
     from consilium.registry import ResolvedModel
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from consilium.collate import Batch, Prepared, Preprocessing
+from consilium.batch import Batch, Prepared
+from consilium.collate import Preprocessing
 from consilium.errors import CohortError, InaccessibleFile, InputError, Problem
 from consilium.ingest.decode_pool import DecodePool
 from consilium.recipe import Recipe

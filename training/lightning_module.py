@@ -15,7 +15,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from consilium.collate import Batch
+from consilium.batch import Batch
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet
 from consilium.model import DiagnosisModel

@@ -6,7 +6,7 @@ from typing import Any
 import litserve
 
 from _peers import BATCH, PORT, load, read_study
-from consilium.collate import Prepared
+from consilium.batch import Prepared
 from consilium.diagnosis import Diagnosis
 
 

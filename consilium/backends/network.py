@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 import torch
 
 from consilium.acceptance import Backend
-from consilium.collate import Batch
+from consilium.batch import Batch
 from consilium.errors import InputError
 from consilium.model import DiagnosisModel, Logits
 

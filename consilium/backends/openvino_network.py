@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.acceptance import Backend
-from consilium.collate import Batch
+from consilium.batch import Batch
 from consilium.encoders import Dense
 from consilium.encoders.image import ImageEncoder
 from consilium.encoders.text import TextEncoder

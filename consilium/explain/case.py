@@ -11,8 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from consilium.batch import Batch, Prepared
 from consilium.calibration import Calibration
-from consilium.collate import Batch, Prepared, Preprocessing
+from consilium.collate import Preprocessing
 from consilium.diagnosis import WordWeight
 from consilium.encoders import Tokens
 from consilium.explain.reading import known_features, words_of

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy.typing as npt
 import torch
 
+from consilium.batch import Prepared
 from consilium.calibration import Calibration
-from consilium.collate import Prepared, Preprocessing
+from consilium.collate import Preprocessing
 from consilium.diagnosis import FindingExplanation, ImageSaliency, ObservationWeight, WordWeight
 from consilium.errors import InputError
 from consilium.explain.case import Case

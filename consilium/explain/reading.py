@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from consilium.collate import EncodedText
+from consilium.batch import EncodedText
 from consilium.diagnosis import WordWeight
 from consilium.masking import Span
 from consilium.study import Note

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from consilium.collate import Prepared, Preprocessing
+from consilium.batch import Prepared
+from consilium.collate import Preprocessing
 from consilium.diagnosis import ObservationWeight, Reference
 from consilium.encoders.observations import ObservationsEncoder
 from consilium.explain.case import VALUES, Case, Floats

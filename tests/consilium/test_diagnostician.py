@@ -9,7 +9,7 @@ import torch
 
 from consilium.acceptance import Backend, Tolerance
 from consilium.artifact import save_artifact
-from consilium.collate import Batch
+from consilium.batch import Batch
 from consilium.diagnosis import AuditVerdict, ModelIdentity
 from consilium.diagnostician import Diagnostician, choose_device
 from consilium.errors import InputError, ModelFailure, WrongAnswers

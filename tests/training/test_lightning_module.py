@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from consilium.collate import Batch, Preprocessing
+from consilium.batch import Batch
+from consilium.collate import Preprocessing
 from consilium.errors import TrainingError
 from consilium.recipe import AugmentationRecipe
 from consilium.study import Modality

@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from consilium.collate import Batch, Preprocessing
+from consilium.batch import Batch
+from consilium.collate import Preprocessing
 from consilium.encoders.monai_networks import nets
 from consilium.errors import TrainingError
 from consilium.findings import FindingSet

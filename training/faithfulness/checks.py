@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from consilium.collate import Prepared, Preprocessing
+from consilium.batch import Prepared
+from consilium.collate import Preprocessing
 from consilium.encoders.text import TextEncoder
 from consilium.findings import FindingSet
 from consilium.model import DiagnosisModel

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from consilium.batch import Prepared
 from consilium.calibration import Calibration
-from consilium.collate import Prepared, Preprocessing
+from consilium.collate import Preprocessing
 from consilium.explain import modalities as heard
 from consilium.explain.case import Case
 from consilium.explain.images import image_saliency

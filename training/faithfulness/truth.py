@@ -18,7 +18,8 @@ import pandas as pd
 import yaml
 from scipy.special import logit
 
-from consilium.collate import Prepared, Preprocessing
+from consilium.batch import Prepared
+from consilium.collate import Preprocessing
 from consilium.errors import TrainingError
 from consilium.explain.methods import IMAGE, VALUES, WORDS
 from consilium.study import Image, Modality, NoteKind, Study, nonempty_subsets

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from consilium.batch import Prepared
 from consilium.calibration import patient_bootstrap, percentile_interval
-from consilium.collate import Prepared, Preprocessing
+from consilium.collate import Preprocessing
 from consilium.errors import InputError, TrainingError
 from consilium.model import FUSED, DiagnosisModel
 from consilium.novelty import Inputs, NoveltyDetector

@@ -13,8 +13,9 @@ import torch
 
 from consilium.acceptance import Backend
 from consilium.backends import COMPANY, Network, build_network, choose_backend, openvino_network
+from consilium.batch import Batch
 from consilium.calibration import Calibration
-from consilium.collate import Batch, Preprocessing
+from consilium.collate import Preprocessing
 from consilium.errors import InputError
 from consilium.fusion import FUSIONS
 from consilium.model import DiagnosisModel, Logits

@@ -8,7 +8,8 @@ from torch import nn
 
 from consilium.acceptance import Backend, Tolerance
 from consilium.backends import Network, build_network, openvino_network
-from consilium.collate import Batch, Preprocessing
+from consilium.batch import Batch
+from consilium.collate import Preprocessing
 from consilium.diagnosis import ModelIdentity
 from consilium.diagnostician import Diagnostician
 from consilium.encoders.image import ImageEncoder
