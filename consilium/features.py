@@ -25,6 +25,8 @@ LEAST_VALUES = 10
 LEAST_GAP_HOURS = 6.0
 """Values closer to each other than this are compared as if they were so far apart: they differ by chance."""
 DEMOGRAPHICS = ("age", "sex")
+OLDEST = 90.0
+"""Ages above 89 years are kept as 90: they are few enough to name a patient."""
 _LEAST_OF_NORMAL = 0.01
 """Below this share of the upper reference limit the logarithm of a value says nothing more."""
 _ROUNDED = 0.02
@@ -203,9 +205,12 @@ def contradicted(observations: Sequence[Observation], last: Observation) -> bool
 
 
 def demographic(patient: Patient, name: str) -> float | None:
-    """Age in years, or sex as 1 (female) and -1 (male); None where it is not known."""
+    """Age in years, or sex as 1 (female) and -1 (male); None where it is not known.
+
+    An age above `OLDEST` is read as that, in a request as in a cohort, which keeps no greater one.
+    """
     if name == "age":
-        return patient.age
+        return None if patient.age is None else min(patient.age, OLDEST)
     if name == "sex":
         return {Sex.FEMALE: 1.0, Sex.MALE: -1.0}.get(patient.sex)
     return None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from consilium.collate import Preprocessing
 from consilium.encoders.observations import ObservationsEncoder
-from consilium.features import Aspect, Course, Feature, Reading, courses, fit_features
+from consilium.features import Aspect, Course, Feature, Reading, courses, demographic, fit_features
 from consilium.recipe import ObservationsRecipe
 from consilium.study import Comparator, Observation, Patient, Study
 from consilium.variables import BUILT_IN, Code, Kind, Variable
@@ -252,3 +252,9 @@ def test_numbers_alone_need_no_vectors_of_codes() -> None:
     assert {name.partition(".")[0] for name in plain.state_dict()} == {
         *("inner", "inner_bias", "outer", "feature", "layers", "norm")
     }
+
+
+def test_an_age_above_ninety_is_read_as_a_cohort_keeps_it():
+    assert demographic(Patient(age=97.0), "age") == 90
+    assert demographic(Patient(age=89.5), "age") == 89.5
+    assert demographic(Patient(), "age") is None

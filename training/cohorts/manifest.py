@@ -44,6 +44,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.encoded_text import decode_text
 from consilium.errors import CohortError, InputError, Problem, UnsupportedMedia
+from consilium.features import OLDEST
 from consilium.findings import Finding, FindingSet
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.ingest.demographics import read_age, read_sex
@@ -80,8 +81,6 @@ from training.cohorts.tables import read_ragged_table, unreadable
 
 DESCRIPTION = "cohort.yaml"
 _QUOTED = ": YAML takes no, yes and numbers for something else than text unless they are quoted"
-OLDEST = 90.0
-"""Ages above 89 years are kept as 90: they are few enough to name a patient."""
 
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
