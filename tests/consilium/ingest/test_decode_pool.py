@@ -185,10 +185,11 @@ def test_decoders_killed_under_load_lose_no_image_and_mix_none_up():
     """Also amid the way back, where a pipe that is shared would be left locked and half full."""
     with DecodePool(2, reader=large) as pool:
         futures = [pool.submit(str(n).encode(), f"images[{n}]") for n in range(100)]
-        for _ in range(2):
-            time.sleep(1.2)  # so that no image meets two kills
-            for worker in _decoders():
-                os.kill(worker, signal.SIGKILL)
+        for worker in sorted(_decoders()):  # each decoder once, so that no image meets two kills
+            done = sum(future.done() for future in futures)
+            while sum(future.done() for future in futures) < done + 5:
+                time.sleep(0.01)
+            os.kill(worker, signal.SIGKILL)
         images = [future.result(timeout=60) for future in futures]
     assert [int(image.pixels[0, 0]) for image in images] == list(range(100))
     assert all((image.pixels == n).all() for n, image in enumerate(images))
