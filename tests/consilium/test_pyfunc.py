@@ -144,7 +144,7 @@ def test_its_requirements_are_pinned(uri: str) -> None:
         ({"notes": "{"}, r"\[0\]\.notes.*JSON"),
         ({"notes": '{"kind": "history"}'}, r"\[0\]\.notes.*list"),
         ({"notes": '[{"kind": "letter", "text": "x"}]'}, r"\[0\]\.notes\[0\]\.kind"),
-        ({"observations": '[{"code": "1988-5", "value": "high", "unit": "mg/L"}]'}, r"\[0\]\.observations\[0\]\.value"),
+        ({"observations": '[{"code": "1988-5", "value": [80], "unit": "mg/L"}]'}, r"\[0\]\.observations\[0\]\.value"),
         ({"notes": json.dumps(NOTES), "sex": "1"}, r"\[0\]\.patient\.sex"),
         ({"age": 40.0}, r"\[0\]\.study"),
         ({}, r"study|columns"),
