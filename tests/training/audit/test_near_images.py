@@ -26,7 +26,7 @@ def test_a_fingerprint_ignores_exposure_size_and_padding():
     for other in (
         taken(original // 2 + 900),
         taken(original, side=128),
-        taken(np.kron(original, np.ones((2, 2), int))),
+        taken(np.kron(original, np.ones((2, 2), np.uint16))),
     ):
         assert np.corrcoef(first, other)[0, 1] > 0.999
     assert abs(np.corrcoef(first, taken(pixels(1)))[0, 1]) < 0.5
