@@ -31,7 +31,7 @@ from service.pins import requirements
 from service.settings import PREFIX
 
 _PACKAGES = {"consilium": Path(consilium.__file__).parent, "service": Path(__file__).parent}
-_SHIPPED = frozenset({".py", ".typed", ".csv", ".j2", ".js", ".css"})
+_SHIPPED = frozenset({".py", ".typed", ".csv", ".yaml", ".j2", ".js", ".css"})
 """Suffixes of the packages' files. Whatever else lies in a checkout is nobody's business."""
 _REQUIREMENTS, _BENTOFILE, _SETUP = "requirements.txt", "bentofile.yaml", "setup.sh"
 _IN_IMAGE = "/home/bentoml/bento/src"
