@@ -18,7 +18,7 @@ def press(which: signal.Signals = signal.SIGINT) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _handler():
+def _handler(own_signals: None):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

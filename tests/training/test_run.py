@@ -212,7 +212,7 @@ def _run_of(name: str) -> Any:
 
 
 def test_ctrl_c_twice_closes_the_run_and_tells_how_to_go_on(
-    phantom: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    own_signals: None, phantom: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def twice(*_: object) -> None:
         try:
