@@ -181,6 +181,12 @@ class Diagnostician:
         scores = self._scores(batch, logits)
         return [self._diagnosis(item, logits, scores, row) for row, item in enumerate(items)]
 
+    def require_explainable(self, findings: Sequence[str] | None, level: str) -> None:
+        """`InputError` where `explain` would refuse a finding or the level: before the work for the answer."""
+        for name in findings or ():
+            self.findings.index(name)
+        chosen_methods(self.recipe.explain, self._measured, level)
+
     def explain(self, study: Study, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
         """Diagnose `study` and say what spoke for each of `findings` (all by default).
 

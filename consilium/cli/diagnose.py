@@ -181,6 +181,7 @@ def _explain(
         decoded = [one.result() for one in waiting]
     limit_threads()
     diagnostician = Diagnostician.load(model, device)
+    diagnostician.require_explainable(findings, level)
     study = read_study(decoded, records, diagnostician.variables)
     if show_first is not None:
         (diagnosis,) = diagnostician.diagnose([study])
