@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import psutil
 from rich.table import Table
 
-from consilium.diagnostician import Diagnostician
-from consilium.ingest.image import read_image
-from consilium.ingest.records import study_from_records
-from service.launch import RunningService
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.records import read_image
+from service.app.launch import RunningService
 
 SERVICE = "benchmarks._null_service:Consilium"
 CALLERS = 16

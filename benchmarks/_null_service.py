@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from consilium.diagnosis import Diagnosis
-from service import model
-from service.service import Consilium
+from consilium.domain.diagnosis import Diagnosis
+from service.app.service import Consilium
+from service.serving import served_model as model
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from consilium.batch import Prepared
+    from consilium.preprocessing.batch import Prepared
 
 __all__ = ["Consilium"]
 

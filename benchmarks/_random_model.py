@@ -10,26 +10,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from consilium.artifact import Artifact, save_artifact
+from consilium.artifacts.artifact import Artifact, save_artifact
+from consilium.artifacts.reference_studies import References
 from consilium.calibration import Calibration, fit_calibration
-from consilium.collate import Preprocessing
-from consilium.findings import Finding, FindingSet
-from consilium.model import DiagnosisModel
-from consilium.recipe import Recipe
-from consilium.references import References
-from consilium.study import (
-    Image,
-    Modality,
-    Note,
-    NoteKind,
-    Observation,
-    Patient,
-    Sex,
-    Study,
-    nonempty_subsets,
-    subset_key,
-)
-from training.references import reference_studies
+from consilium.configuration.recipe import Recipe
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
+from training.pipeline.reference_studies import reference_studies
 
 FINDINGS = FindingSet(
     tuple(
@@ -82,7 +72,7 @@ def _calibration(recipe: Recipe) -> Calibration:
         np.array([f"p{number}" for number in range(len(labels))]),
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
-        present=np.array([[modality in recipe.modalities for modality in Modality]] * len(labels)),
+        present=np.array([[modality in recipe.modalities for modality in modality_names()]] * len(labels)),
         recipe=recipe.calibration,
         seed=recipe.seed,
         bootstrap=20,

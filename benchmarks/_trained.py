@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from training.cohorts.phantom.write import write_phantom
+from training.pipeline.train import train
 from training.recipes import find_recipe
-from training.run import train
 
 STUDIES, SIZE = 120, 64
 

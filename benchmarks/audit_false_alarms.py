@@ -20,9 +20,9 @@ from typing import Any
 from _options import read_options
 
 from training.audit.report import REMARK
-from training.check import check_cohort
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
+from training.inspection.inspect import check_cohort
 
 
 def measure(seed: int, studies: int, size: int, shortcut: float | None) -> dict[str, Any]:

@@ -28,14 +28,14 @@ from _random_model import model_folder
 from rich.console import Console
 from rich.table import Table
 
-from consilium.acceptance import Backend, Tolerance
-from consilium.batch import Prepared
-from consilium.diagnostician import Diagnostician
-from consilium.errors import WrongAnswers
-from consilium.ingest.image import read_image
-from consilium.study import Study
+from consilium.domain.errors import WrongAnswers
+from consilium.domain.study import Study
+from consilium.inference.diagnostician import Diagnostician
+from consilium.inference.self_test import Backend, Tolerance
+from consilium.modalities.image.records import read_image
+from consilium.preprocessing.batch import Prepared
 from training.cohorts import load_cohort
-from training.splits import split_cohort
+from training.cohorts.splits import split_cohort
 
 Array = npt.NDArray[np.float64]
 

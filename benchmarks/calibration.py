@@ -23,30 +23,30 @@ from _options import read_options
 from scipy.special import logit
 
 from consilium.calibration import Choice, choose, fit_calibration, fit_calibrator
-from consilium.findings import Finding, FindingSet
-from consilium.recipe import CalibrationRecipe
-from consilium.study import Modality, nonempty_subsets, subset_key
-from training.coverage import SetAnswers, coverage_table
-from training.metrics import finding_metrics
-from training.predictions import Predictions
+from consilium.configuration.recipe import CalibrationRecipe
+from consilium.domain.findings import Finding, FindingSet
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from training.evaluation.coverage import SetAnswers, coverage_table
+from training.evaluation.metrics import finding_metrics
+from training.evaluation.predictions import Predictions
 
 PREVALENCE = np.array([0.4, 0.25, 0.2, 0.12])
 FINDINGS = FindingSet(tuple(Finding(name, name) for name in ("first", "second", "third", "fourth")))
 MODELS = ("straight", "subsets", "bent")
 METHODS = ("scaling", "isotonic", "venn_abers")
 _D_PRIME = 1.3
-_STRETCH = {Modality.IMAGE: 1.5, Modality.TEXT: 2.5, Modality.OBSERVATIONS: 1.1}
+_STRETCH = {"image": 1.5, "text": 2.5, "observations": 1.1}
 
 
 def simulate(model: str, studies: int, seed: int) -> tuple[Predictions, dict[str, np.ndarray]]:
     """What the model says, and the best possible log-odds per subset."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((studies, len(FINDINGS))) < PREVALENCE).astype(float)
-    evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in Modality}
-    present = rng.random((studies, len(Modality))) > 0.15
+    evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in modality_names()}
+    present = rng.random((studies, len(modality_names()))) > 0.15
     said, best = {}, {}
-    for subset in nonempty_subsets(Modality):
-        have = present[:, [list(Modality).index(m) for m in subset]].all(axis=1)[:, None]
+    for subset in nonempty_subsets(modality_names()):
+        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)[:, None]
         truth = logit(PREVALENCE) + sum(evidence[m] for m in subset)
         told = {
             "straight": 2 * truth - 0.5,
@@ -55,8 +55,8 @@ def simulate(model: str, studies: int, seed: int) -> tuple[Predictions, dict[str
         }[model]
         key = subset_key(subset)
         said[key], best[key] = np.where(have, told, np.nan), np.where(have, truth, np.nan)
-    names = np.arange(studies).astype(str)
-    return Predictions(names, names, labels, present, said, {}), best
+    patients = np.arange(studies).astype(str)
+    return Predictions(patients, patients, labels, present, said, {}), best
 
 
 def nll(labels: np.ndarray, log_odds: dict[str, np.ndarray]) -> float:

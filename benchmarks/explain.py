@@ -17,7 +17,7 @@ from _random_model import model_folder, study
 from rich.console import Console
 from rich.table import Table
 
-from consilium.diagnostician import Diagnostician
+from consilium.inference.diagnostician import Diagnostician
 
 
 def measure(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

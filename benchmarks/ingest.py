@@ -26,9 +26,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from rich.console import Console
 from rich.table import Table
 
+from consilium.formats.dicom.pixels import DECODERS
 from consilium.ingest.decode_pool import DecodePool
-from consilium.ingest.dicom_pixels import DECODERS
-from consilium.ingest.image import read_image
+from consilium.modalities.image.records import read_image
 
 ENCODERS = {uid.RLELossless: "pylibjpeg", uid.JPEGLSLossless: "pyjpegls", uid.JPEG2000Lossless: "pylibjpeg"}
 NATIVE = (uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian)

@@ -20,19 +20,19 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from consilium.artifact import load_artifact
-from consilium.batch import Prepared
-from consilium.environment import home_folder
-from consilium.novelty import Gaussian, Inputs
-from consilium.registry import resolve
-from consilium.threads import limit_threads
+from consilium.artifacts.artifact import load_artifact
+from consilium.artifacts.model_registry import resolve
+from consilium.preprocessing.batch import Prepared
+from consilium.referral.out_of_distribution import Gaussian, Inputs
+from consilium.system.environment import home_folder
+from consilium.system.threads import limit_threads
 from training.cohorts import load_cohort
-from training.datamodule import StudyDataset, cache_cohort
-from training.predict import predict
-from training.splits import split_cohort
-from training.strange import KINDS, Case
-from training.strange.evaluation import make_strange
-from training.strange.renderer import PhantomRenderer
+from training.cohorts.splits import split_cohort
+from training.data.datamodule import StudyDataset, cache_cohort
+from training.evaluation.out_of_distribution import KINDS, Case
+from training.evaluation.out_of_distribution.detection import make_strange
+from training.evaluation.out_of_distribution.renderer import PhantomRenderer
+from training.evaluation.predict import predict
 
 Distance = Callable[[np.ndarray], np.ndarray]
 
@@ -104,9 +104,9 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
 
     ways: dict[str, dict[str, Distance]] = {}
     for modality in recipe.modalities:
-        features = seen.features[modality.value]
+        features = seen.features[modality]
         known = ~np.isnan(features).any(axis=1)
-        ways[modality.value] = {
+        ways[modality] = {
             "Mahalanobis": mahalanobis(features[known]),
             "relative": relative_mahalanobis(features[known], seen.labels[known], least),
             f"{k} nearest": nearest(features[known], k),
@@ -118,7 +118,7 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
         rows = [row for row, item in enumerate(items) if kind.modality in item.present]
         if not rows or kind.modality not in recipe.modalities or (kind.phantom and renderer is None):
             continue
-        part = kind.modality.value
+        part = kind.modality
         changed = [make_strange(preprocessing, kind, cases[row], items[row], rng) for row in rows]
         pairs = inputs([items[row] for row in rows]), inputs([item for item in changed if item is not None])
         truth = np.repeat([0, 1], [len(one.extreme) for one in pairs])

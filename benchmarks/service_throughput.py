@@ -50,16 +50,16 @@ from rich.console import Console
 from rich.table import Table
 from starlette.datastructures import Headers
 
-from consilium.diagnostician import Diagnostician
-from consilium.ingest.image import read_image
-from consilium.ingest.records import study_from_records
-from consilium.pyfunc_signature import AGE, ARTIFACT, IMAGES, NOTES, OBSERVATIONS, SEX, signature
-from service.form import read_form
-from service.launch import RunningService, free_port
-from service.record.database import Database, read_url
-from service.record.entries import Draft, Endpoint, Origin
-from service.record.keys import make_keys, read_keys
-from service.record.store import Store
+from consilium.artifacts.pyfunc_signature import AGE, ARTIFACT, IMAGES, NOTES, OBSERVATIONS, SEX, signature
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.records import read_image
+from service.app.launch import RunningService, free_port
+from service.audit_log.database import Database, read_url
+from service.audit_log.entries import Draft, Endpoint, Origin
+from service.audit_log.pseudonyms import make_keys, read_keys
+from service.audit_log.store import Store
+from service.http.multipart import read_form
 from service.settings import Settings
 
 HERE = Path(__file__).resolve().parent

@@ -24,11 +24,11 @@ from _trained import stay_in
 from consilium.calibration import patient_bootstrap
 from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
-from training.comparisons import paired_differences
-from training.evaluation import AS_PRESENT, Evaluation
-from training.metrics import Sample, interval
+from training.evaluation.comparisons import paired_differences
+from training.evaluation.metrics import Sample, interval
+from training.evaluation.results import AS_PRESENT, Evaluation
+from training.pipeline.train import train
 from training.recipes import find_recipe
-from training.run import train
 
 FUSIONS = ("concat", "late", "gated")
 FIRST = FUSIONS[0]

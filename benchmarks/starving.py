@@ -35,12 +35,20 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium.calibration import Calibration, patient_bootstrap
-from consilium.recipe import Recipe
-from consilium.study import Modality, nonempty_subsets, subset_key
-from consilium.threads import limit_threads
+from consilium.configuration.recipe import Recipe
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.system.threads import limit_threads
 from training.cohorts import load_cohort
 from training.cohorts.phantom.oracle import Oracle, load_oracle
-from training.compare_fusions.judging import (
+from training.cohorts.splits import split_cohort
+from training.data.datamodule import CachedCohort, cache_cohort
+from training.evaluation.comparisons import MACRO
+from training.evaluation.evaluate import calibrate
+from training.evaluation.metrics import Sample
+from training.evaluation.predict import predict
+from training.evaluation.predictions import Predictions
+from training.experiments.fusion_comparison.rules import mean_answer, with_answers
+from training.experiments.fusion_comparison.scoring import (
     AS_PRESENT,
     Answers,
     Bench,
@@ -49,18 +57,10 @@ from training.compare_fusions.judging import (
     measure,
     share_table,
 )
-from training.compare_fusions.rules import mean_answer, with_answers
-from training.compare_fusions.trained import Trained, kept
-from training.comparisons import MACRO
-from training.datamodule import CachedCohort, cache_cohort
-from training.evaluate import calibrate
-from training.fit import fit
-from training.metrics import Sample
-from training.predict import predict
-from training.predictions import Predictions
+from training.experiments.fusion_comparison.trained import Trained, kept
+from training.fitting.fit import fit
+from training.fitting.teachers import train_teachers
 from training.recipes import find_recipe
-from training.splits import split_cohort
-from training.teachers import train_teachers
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"subset": 0.0, "modality": 0.0},
@@ -103,7 +103,7 @@ class Study:
         begun = time.process_time()
         teachers = None
         if recipe.objectives.distillation > 0:
-            sinks = dict.fromkeys(Modality, Nowhere()).__getitem__
+            sinks = dict.fromkeys(modality_names(), Nowhere()).__getitem__
             teachers = train_teachers(self.cached, recipe, train, validation, folder / "teachers", sinks)
         found = fit(self.cached, recipe, train, validation, folder / "fit", Nowhere(), teachers=teachers)
         seconds = time.process_time() - begun

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 import torch
 from _options import read_options
 
-from consilium.encoders.image import ImageEncoder
-from consilium.recipe import ImageRecipe
+from consilium.configuration.recipe import ImageRecipe
+from consilium.modalities.image.encoder import ImageEncoder
 
 SIZE = 128
 

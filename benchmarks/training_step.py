@@ -30,17 +30,17 @@ from _options import read_options
 from rich.console import Console
 from rich.table import Table
 
-from consilium.batch import Batch
-from consilium.collate import Preprocessing
-from consilium.recipe import Recipe
+from consilium.configuration.recipe import Recipe
+from consilium.preprocessing.batch import Batch
+from consilium.preprocessing.collate import Preprocessing
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
-from training.datamodule import StudyDataModule, StudyDataset, cache_cohort
-from training.lightning_module import TrainingModule, build_model
-from training.loop import SinkLogger
+from training.data.datamodule import StudyDataModule, StudyDataset, cache_cohort
+from training.fitting.callbacks import SinkLogger
+from training.fitting.lightning_module import TrainingModule, build_model
+from training.fitting.schedule import optimizer
 from training.recipes import find_recipe
-from training.schedule import optimizer
-from training.tracking import MetricSink, TrackedRun
+from training.runtime.tracking import MetricSink, TrackedRun
 
 
 class Nowhere:

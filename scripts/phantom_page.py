@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from consilium.artifact import load_artifact
-from consilium.registry import resolve
-from training.comparisons import MACRO
-from training.tracking import download_evaluation
+from consilium.artifacts.artifact import load_artifact
+from consilium.artifacts.model_registry import resolve
+from training.evaluation.comparisons import MACRO
+from training.runtime.tracking import download_evaluation
 
 Line = dict[Any, Any]
 Column = Callable[[Line], object]

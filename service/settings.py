@@ -1,7 +1,8 @@
 """Settings of the service: environment variables that begin with ``CONSILIUM_``.
 
 ``CONSILIUM_MODEL`` must be given, and somebody who may ask: an API key in the file ``CONSILIUM_KEYS``,
-``CONSILIUM_OIDC_ISSUER``, or ``CONSILIUM_INSECURE``, with which `service.binding` allows the loopback interface only.
+``CONSILIUM_OIDC_ISSUER``, or ``CONSILIUM_INSECURE``, with which `service.app.binding` allows the loopback interface
+only.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from consilium.acceptance import Tolerance
-from consilium.environment import Variable
-from consilium.errors import InputError
-from consilium.ingest.time_zone import site_zone
-from consilium.schemas import nearest_key
+from consilium.api.schemas import nearest_key
+from consilium.domain.errors import InputError
+from consilium.formats.time_zone import site_zone
+from consilium.inference.self_test import Tolerance
+from consilium.system.environment import Variable
+from service.audit_log.audit_settings import RecordSettings
+from service.auth.api_keys import keys_path
 from service.auth.caller import Scope
-from service.auth.keys import keys_path
-from service.record.settings import RecordSettings
 
 PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20
@@ -79,10 +80,11 @@ class Settings(RecordSettings):
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     model_threads: Count | None = None
-    """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.threads`."""
+    """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.system.threads`."""
     backend: Literal["auto", "eager", "bf16", "openvino", "openvino-bf16", "openvino-int8"] = "auto"
-    """What runs the network, see `consilium.acceptance.Backend`. ``auto``: eager on the CPU, bf16 on a GPU. OpenVINO
-    comes with the extra ``cpu-fast``. ``openvino-int8`` may deviate more for other images than for the references'."""
+    """What runs the network, see `consilium.inference.self_test.Backend`. ``auto``: eager on the CPU, bf16 on a GPU.
+    OpenVINO comes with the extra ``cpu-fast``. ``openvino-int8`` may deviate more for other images than for the
+    references'."""
     reference_bound: float = Field(default=_TOLERANCE.reference, gt=0, lt=1)
     """How far the plain model's answers to its reference studies may be from those when it was trained. Differences of
     probabilities, as the next two."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consilium.environment import Variable
+from consilium.system.environment import Variable
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -46,33 +46,33 @@ NOT_QUICK = (
     "tests/integration",
     "tests/soak",
     "tests/test_benchmarks.py",
-    "tests/consilium/backends",
-    "tests/consilium/ingest/test_against_dcmtk.py",
-    "tests/consilium/test_cli.py",
-    "tests/consilium/test_pyfunc.py",
+    "tests/consilium/inference/backends",
+    "tests/consilium/modalities/image/test_against_dcmtk.py",
+    "tests/consilium/cli/test_commands.py",
+    "tests/consilium/inference/test_pyfunc.py",
     "tests/service/jobs",
-    "tests/service/record",
-    "tests/service/test_alias.py",
-    "tests/service/test_bento.py",
-    "tests/service/test_live_model.py",
-    "tests/training/compare_fusions",
-    "tests/training/strange",
-    "tests/training/test_averaging.py",
-    "tests/training/test_card.py",
-    "tests/training/test_check.py",
-    "tests/training/test_compare.py",
-    "tests/training/test_datamodule.py",
-    "tests/training/test_distributed.py",
-    "tests/training/test_evaluate.py",
-    "tests/training/test_evaluate_model.py",
-    "tests/training/test_faithfulness.py",
-    "tests/training/test_fit.py",
-    "tests/training/test_lightning_module.py",
-    "tests/training/test_references.py",
-    "tests/training/test_resume.py",
-    "tests/training/test_run.py",
-    "tests/training/test_sweep.py",
-    "tests/training/test_teachers.py",
+    "tests/service/audit_log",
+    "tests/service/serving/test_alias_follower.py",
+    "tests/service/packaging/test_build.py",
+    "tests/service/serving/test_live_model.py",
+    "tests/training/experiments/fusion_comparison",
+    "tests/training/evaluation/out_of_distribution",
+    "tests/training/fitting/test_averaging.py",
+    "tests/training/card/test_card.py",
+    "tests/training/inspection/test_inspect.py",
+    "tests/training/pipeline/test_compare_models.py",
+    "tests/training/data/test_datamodule.py",
+    "tests/training/runtime/test_distributed.py",
+    "tests/training/evaluation/test_evaluate.py",
+    "tests/training/pipeline/test_evaluate_registered.py",
+    "tests/training/evaluation/test_faithfulness.py",
+    "tests/training/fitting/test_fit.py",
+    "tests/training/fitting/test_lightning_module.py",
+    "tests/training/pipeline/test_reference_studies.py",
+    "tests/training/pipeline/test_resume.py",
+    "tests/training/pipeline/test_train.py",
+    "tests/training/pipeline/test_sweep.py",
+    "tests/training/fitting/test_teachers.py",
 )
 """What needs a server, a browser, another program or a training, or takes long: left out by ``--quick``."""
 
@@ -109,7 +109,7 @@ def session_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model, as a folder to serve."""
-    from consilium.artifact import save_artifact
+    from consilium.artifacts.artifact import save_artifact
     from tests.consilium.tiny_artifact import tiny_artifact
 
     folder = tmp_path_factory.mktemp("tiny") / "artifact"

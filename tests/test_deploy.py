@@ -18,12 +18,12 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from consilium.environment import Variable
-from service.pins import closure
-from service.record.database import read_url
-from service.record.keys import read_keys
+from consilium.system.environment import Variable
+from service.audit_log.database import read_url
+from service.audit_log.pseudonyms import read_keys
+from service.observability.traffic import _PROBES
+from service.packaging.pins import closure
 from service.settings import PREFIX, Settings, load_settings
-from service.traffic import _PROBES
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"

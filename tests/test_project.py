@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -17,14 +18,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import consilium
+from consilium.artifacts.embedded_store import sqlite_url
+from consilium.artifacts.mlflow_store import experiment_id, open_store
 from consilium.cli import main
-from consilium.embedded_store import sqlite_url
-from consilium.errors import RegistryError
-from consilium.store import experiment_id, open_store
+from consilium.domain.errors import RegistryError
 from tests.conftest import ROOT
 
 PACKAGES = ("consilium", "training", "service")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MOST_MODULES = 14
+OF_A_MODALITY = {"records", "preparation", "encoder", "explanation", "novelty", "phantom"}
 LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # Named by no import: what uses each of them.
@@ -40,6 +43,10 @@ NEVER_IMPORTED = {
     "tzdata": "Python's zoneinfo",
     "uv": "BentoML's build",
 }
+
+
+def modules_of(package: str) -> list[Path]:
+    return [path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py") if not path.stem.startswith("__")]
 
 
 def direct(*extras: str) -> list[Requirement]:
@@ -127,13 +134,13 @@ def test_no_direct_dependency_is_left_over() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "consilium.schemas",
-        "consilium.client",
+        "consilium.api.schemas",
+        "consilium.api.client",
         "consilium.ingest",
-        "consilium.recipe",
-        "consilium.report",
-        "consilium.terminal",
-        "consilium.answers",
+        "consilium.configuration.recipe",
+        "consilium.output.report",
+        "consilium.output.terminal",
+        "consilium.api.answer_reading",
         "consilium.cli",
     ],
 )
@@ -154,6 +161,21 @@ def test_the_borders_between_the_packages_hold() -> None:
 
     assert outcome.returncode == 0, outcome.stdout
     assert " 0 broken" in outcome.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_folder_holds_more_modules_than_can_be_overlooked(package: str) -> None:
+    folders = Counter(path.parent for path in modules_of(package))
+
+    assert {str(folder): count for folder, count in folders.items() if count > MOST_MODULES} == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_name_comes_twice_in_a_package(package: str) -> None:
+    """But those that every modality's folder has."""
+    names = Counter(path.stem for path in modules_of(package) if path.stem not in OF_A_MODALITY)
+
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_file_of_the_packages_is_in_the_wheel_and_nothing_else(wheel: zipfile.ZipFile) -> None:

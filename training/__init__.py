@@ -1,4 +1,4 @@
-"""From a cohort to a registered model. `training.run` reads top-down; open it first."""
+"""From a cohort to a registered model. `training.pipeline.train` reads top-down; open it first."""
 
 import os
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from consilium.diagnostician import Diagnostician
-from consilium.ingest.image import read_image
-from consilium.ingest.records import study_from_records
-from consilium.study import Study
+from consilium.domain.study import Study
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.records import read_image
 
 MODEL, PORT, BATCH = "PEER_MODEL", "PEER_PORT", "PEER_BATCH"
 """Variables of the environment: the model's folder, where to listen, the most studies in one batch."""

@@ -6,8 +6,8 @@ from typing import Any
 import litserve
 
 from _peers import BATCH, PORT, load, read_study
-from consilium.batch import Prepared
-from consilium.diagnosis import Diagnosis
+from consilium.domain.diagnosis import Diagnosis
+from consilium.preprocessing.batch import Prepared
 
 
 class Api(litserve.LitAPI):

@@ -16,8 +16,8 @@ from scipy.special import log_expit, logsumexp
 
 from consilium.calibration.curves import Curve, isotonic_curve, venn_abers_curve
 from consilium.calibration.scaling import SUBSET_SD, Scaling, fit_scaling, gathered
-from consilium.errors import InputError
-from consilium.findings import FindingSet
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
 

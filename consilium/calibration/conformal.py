@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.calibration.venn_abers import NOTHING_KNOWN, Bounds, fit_bounds
-from consilium.errors import InputError
-from consilium.findings import FindingSet
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

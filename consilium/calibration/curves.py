@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from consilium.calibration.venn_abers import Ordered, venn_abers
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,11 +20,11 @@ from consilium.calibration.operating_points import operating_point, patient_boot
 from consilium.calibration.patients import held_out_patients
 from consilium.calibration.probabilities import Calibration
 from consilium.calibration.selection import Choice, choose
-from consilium.diagnosis import OperatingPoint
-from consilium.errors import TrainingError
-from consilium.findings import FindingSet
-from consilium.recipe import CalibrationRecipe
-from consilium.study import Modality, subset_key
+from consilium.configuration.recipe import CalibrationRecipe
+from consilium.domain.diagnosis import OperatingPoint
+from consilium.domain.errors import TrainingError
+from consilium.domain.findings import FindingSet
+from consilium.modalities.registry import modality_names, subset_key
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ def fit_calibration(
     labels: npt.NDArray,
     patient_ids: npt.NDArray,
     fused: Mapping[str, npt.NDArray],
-    opinions: Mapping[Modality, npt.NDArray],
+    opinions: Mapping[str, npt.NDArray],
     *,
     present: npt.NDArray[np.bool_],
     recipe: CalibrationRecipe,
@@ -53,10 +53,10 @@ def fit_calibration(
     patient_ids : [N]
     fused : mapping of subset_key to float [N, F]
         Logits; rows of NaN where the study lacks a modality of the subset.
-    opinions : mapping of Modality to float [N, F]
+    opinions : mapping of str to float [N, F]
         Logits of each modality's own head; rows of NaN where the study lacks it.
     present : bool [N, M]
-        In the order of `Modality`.
+        In the order of `consilium.modalities.registry.modality_names`.
     recipe : CalibrationRecipe
         Method, coverage, target sensitivity, and the share of the patients that judge.
     bootstrap : int
@@ -71,7 +71,7 @@ def fit_calibration(
     labels, patient_ids = np.asarray(labels, np.float64), np.asarray(patient_ids)
     _require_both_classes(findings, labels)
     rows = {subset: np.asarray(values, np.float64) for subset, values in fused.items()}
-    own = {modality: {modality.value: np.asarray(values, np.float64)} for modality, values in opinions.items()}
+    own = {modality: {modality: np.asarray(values, np.float64)} for modality, values in opinions.items()}
     came_with = np.array(heard_subsets(rows, present))
     judging = held_out_patients(
         labels, present, patient_ids, recipe.conformal_share, _needed(labels, came_with, own), seed
@@ -113,10 +113,12 @@ def heard_subsets(fused: Mapping[str, npt.NDArray], present: npt.NDArray[np.bool
     ----------
     fused : mapping of subset_key to array
     present : bool [N, M]
-        In the order of `Modality`.
+        In the order of `consilium.modalities.registry.modality_names`.
     """
     known = {name for subset in fused for name in subset.split("+")}
-    return [subset_key(m for m, there in zip(Modality, row, strict=True) if there and m in known) for row in present]
+    return [
+        subset_key(m for m, there in zip(modality_names(), row, strict=True) if there and m in known) for row in present
+    ]
 
 
 def _operating_points(
@@ -159,12 +161,12 @@ def _select(rows: Mapping[str, Floats], kept: Bools) -> dict[str, Floats]:
     return {subset: values[kept] for subset, values in rows.items()}
 
 
-def _needed(labels: Floats, came_with: npt.NDArray[np.str_], own: Mapping[Modality, Mapping[str, Floats]]) -> Bools:
+def _needed(labels: Floats, came_with: npt.NDArray[np.str_], own: Mapping[str, Mapping[str, Floats]]) -> Bools:
     """What the fit cannot do without, bool [N, C]: both classes of each finding, labels for each modality's head."""
     heard = (came_with != subset_key([]))[:, None]
     known = ~np.isnan(labels)
     columns = [heard & (labels == 1), heard & (labels == 0)]
-    columns += [known & ~np.isnan(said[modality.value]) for modality, said in own.items()]
+    columns += [known & ~np.isnan(said[modality]) for modality, said in own.items()]
     return np.column_stack(columns)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from consilium.diagnosis import Estimate, OperatingPoint
-from consilium.errors import TrainingError
+from consilium.domain.diagnosis import Estimate, OperatingPoint
+from consilium.domain.errors import TrainingError
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from scipy.special import expit, log_expit, logit, softmax
 from consilium.calibration.calibrator import METHODS, SCALING, Calibrator, log_odds
 from consilium.calibration.conformal import Conformal, nobody_judges
 from consilium.calibration.scaling import Scaling
-from consilium.diagnosis import OperatingPoint
-from consilium.errors import InputError
-from consilium.findings import FindingSet
-from consilium.study import Modality, subset_key
+from consilium.domain.diagnosis import OperatingPoint
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
+from consilium.modalities.registry import subset_key
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Calibration:
     findings: FindingSet
     method: str
     fused: Calibrator
-    alone: dict[Modality, Calibrator]
+    alone: dict[str, Calibrator]
     prior_log_odds: tuple[float, ...]
     operating_points: tuple[OperatingPoint, ...]
     conformal: Conformal
@@ -103,11 +103,11 @@ class Calibration:
             return np.broadcast_to(self.prior_log_odds, np.shape(logits)).copy()
         return log_odds(self._scores(self.fused, logits, subset), exclusive=self.findings.exclusive)
 
-    def opinion(self, logits: npt.ArrayLike, modality: Modality) -> Floats:
+    def opinion(self, logits: npt.ArrayLike, modality: str) -> Floats:
         """Calibrated probabilities, [..., F], of one modality's own head; rows of NaN stay NaN."""
         if modality not in self.alone:
             raise InputError("modality", str(modality), f"must be one of {', '.join(self.alone)}")
-        return self._probabilities(self._scores(self.alone[modality], logits, modality.value))
+        return self._probabilities(self._scores(self.alone[modality], logits, modality))
 
     def intervals(self, logits: npt.ArrayLike, subset: str) -> Floats:
         """Lower and upper end of each probability's interval, [..., F, 2]; rows of NaN stay NaN.
@@ -206,7 +206,7 @@ class Calibration:
             "findings": self.findings.to_json(),
             "method": self.method,
             "fused": self.fused.to_json(),
-            "alone": {modality.value: calibrator.to_json() for modality, calibrator in self.alone.items()},
+            "alone": {modality: calibrator.to_json() for modality, calibrator in self.alone.items()},
             "prior_log_odds": list(self.prior_log_odds),
             "operating_points": [point.to_json() for point in self.operating_points],
             "conformal": self.conformal.to_json(),
@@ -241,7 +241,7 @@ class Calibration:
             findings=FindingSet.from_json(data["findings"]),
             method=data["method"],
             fused=Calibrator.from_json(data["fused"]),
-            alone={Modality(name): Calibrator.from_json(one) for name, one in data["alone"].items()},
+            alone={name: Calibrator.from_json(one) for name, one in data["alone"].items()},
             prior_log_odds=tuple(data["prior_log_odds"]),
             operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
             conformal=Conformal.from_json(data["conformal"]),
@@ -259,7 +259,7 @@ class Calibration:
             findings=findings,
             method=SCALING,
             fused=_first_calibrator(data["fused"]),
-            alone={Modality(name): _first_calibrator(one) for name, one in data["alone"].items()},
+            alone={name: _first_calibrator(one) for name, one in data["alone"].items()},
             prior_log_odds=tuple(data["prior_log_odds"]),
             operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
             conformal=nobody_judges(findings, _FIRST_COVERAGE),
@@ -272,7 +272,7 @@ class Calibration:
         count = len(self.findings)
         if self.method not in METHODS:
             raise InputError("calibration.method", self.method, f"must be one of {', '.join(METHODS)}")
-        for name, calibrator in {"fused": self.fused, **{m.value: c for m, c in self.alone.items()}}.items():
+        for name, calibrator in {"fused": self.fused, **dict(self.alone)}.items():
             calibrator.require_sound(f"calibration.{name}", count)
         self.conformal.require_sound("calibration.conformal", count)
         for field_name in ("prior_log_odds", "operating_points", "points_held_out"):

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_softmax
 
-from consilium.errors import InputError, TrainingError
-from consilium.findings import FindingSet
+from consilium.domain.errors import InputError, TrainingError
+from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

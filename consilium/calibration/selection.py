@@ -15,7 +15,7 @@ from scipy.special import log_expit, logsumexp
 from consilium.calibration.calibrator import CURVES, SCALING, VECTOR, Calibrator, bend, fit_calibrator, log_odds
 from consilium.calibration.patients import patient_folds
 from consilium.calibration.scaling import SUBSET_SD
-from consilium.findings import FindingSet
+from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
 Fit = Callable[[Floats, Mapping[str, Floats]], dict[str, Calibrator]]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Point = tuple[float, float]

@@ -18,23 +18,22 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
 from consilium.cli import (
+    audit_log,
     bento,
     cohorts,
     demo,
     diagnose,
-    fusions,
+    experiments,
     jobs,
     keys,
     models,
-    record,
     serve,
-    shifts,
     sweep,
     train,
 )
-from consilium.cli.output import logging_restored, show_what_can_be_shown
-from consilium.environment import provide_account
-from consilium.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
+from consilium.cli.console import logging_restored, show_what_can_be_shown
+from consilium.domain.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
+from consilium.system.environment import provide_account
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -66,7 +65,7 @@ def _consilium(
     """
 
 
-for group in (demo, cohorts, train, sweep, fusions, shifts, diagnose, jobs, serve, bento, keys, record, models):
+for group in (demo, cohorts, train, sweep, experiments, diagnose, jobs, serve, bento, keys, audit_log, models):
     group.add_to(app)
 
 

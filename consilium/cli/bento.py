@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, show, show_json
+from consilium.cli.console import AsJson, show, show_json
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def bento(
     Building needs no network. Prints the bento's tag (bentoml serve TAG) and where its Dockerfile lies
     (bentoml containerize TAG, or any other builder).
     """
-    from service.bento import build
+    from service.packaging.build import build
 
     built = build(model, follow=follow)
     if as_json:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, progress_bar, show, show_json
-from consilium.errors import CohortError, InputError
+from consilium.cli.console import AsJson, progress_bar, show, show_json
+from consilium.domain.errors import CohortError, InputError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def phantom(
     Images, notes, observations and labels lie as every cohort of the kind `manifest` does; the truth lies beside them
     in truth/, where no training looks.
     """
-    from training.cohorts.phantom.shifts import parse_shift
+    from training.cohorts.phantom.named_shifts import parse_shift
     from training.cohorts.phantom.write import DEFAULT_SPLITS, write_phantom
 
     shares = DEFAULT_SPLITS if splits is None else _shares(splits, studies)
@@ -95,8 +95,8 @@ def check(
     The audit ends in a verdict: sound, suspect or unusable, with the reasons. Ends with code 2 where something is wrong
     with the files; a suspect cohort is no error.
     """
-    from training.check import check_cohort
     from training.cohorts import load_cohort
+    from training.inspection.inspect import check_cohort
 
     try:
         loaded = load_cohort(kind or _kind(cohort), cohort, task)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 import yaml
 
-from consilium.cli.output import log_to_terminal, progress_bar, show
-from consilium.errors import InputError
+from consilium.cli.console import log_to_terminal, progress_bar, show
+from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
-    from consilium.diagnosis import Explanation
-    from consilium.study import Study
+    from consilium.domain.diagnosis import Explanation
+    from consilium.domain.study import Study
     from training.cohorts.cohort import StudyRecord
-    from training.run import TrainedModel
+    from training.pipeline.train import TrainedModel
 
 RECIPE = "phantom-demo"
 STUDIES, SEED, SIZE = 4000, 1, 128
@@ -89,9 +89,9 @@ def _is_wanted(folder: Path) -> bool:
 
 
 def _train(cohort: Path) -> TrainedModel:
-    from training.evaluation import terminal_tables
+    from training.evaluation.results import terminal_tables
+    from training.pipeline.train import train
     from training.recipes import find_recipe
-    from training.run import train
 
     trained = train(find_recipe(RECIPE), cohort, promote=True)
     show(*terminal_tables(trained.evaluation))
@@ -115,8 +115,8 @@ def _one_study(root: Path, among: set[str]) -> Request:
 
 
 def _request(record: StudyRecord, truth: str) -> Request:
-    from consilium.ingest.image import read_image
-    from consilium.study import NoteKind
+    from consilium.domain.study import NoteKind
+    from consilium.modalities.image.records import read_image
 
     request = {
         "notes": [
@@ -139,7 +139,7 @@ def _request(record: StudyRecord, truth: str) -> Request:
 
 
 def _study(images: list[Any], request: dict[str, Any]) -> Study:
-    from consilium.ingest.records import study_from_records
+    from consilium.ingest.study_records import study_from_records
 
     parts = (request["notes"], request["observations"], request["patient"], request["reference_time"])
     return study_from_records(images, *parts)
@@ -150,10 +150,10 @@ def _iso(time: Any) -> str | None:
 
 
 def _ask(model: str, request: Request) -> Explanation:
-    from consilium.answers import read_explanation
-    from consilium.client import Client
-    from consilium.schemas import ExplainRequest
-    from service.launch import RunningService
+    from consilium.api.answer_reading import read_explanation
+    from consilium.api.client import Client
+    from consilium.api.schemas import ExplainRequest
+    from service.app.launch import RunningService
 
     with RunningService(model) as service, Client(service.url) as client:
         show(f"{model} answers at {service.url}; sending {request.study_id}: {_contents(request)}")
@@ -171,9 +171,9 @@ def _contents(request: Request) -> str:
 
 
 def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> None:
+    from consilium.artifacts.mlflow_store import tracking_uri
     from consilium.cli.diagnose import write_report
-    from consilium.store import tracking_uri
-    from consilium.terminal import diagnosis_table, explanation_table, neighbours_table
+    from consilium.output.terminal import diagnosis_table, explanation_table, neighbours_table
 
     report = _FOLDER / "report.html"
     write_report(report, request.study, explanation)

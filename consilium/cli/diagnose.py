@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
-from consilium.cli.output import AsJson, make_room, show, show_json
-from consilium.encoded_text import decode_text
-from consilium.environment import Variable
-from consilium.errors import InputError
-from consilium.study import NoteKind
-from consilium.variables import BUILT_IN, VariableTable
+from consilium.cli.console import AsJson, make_room, show, show_json
+from consilium.domain.encoded_text import decode_text
+from consilium.domain.errors import InputError
+from consilium.domain.study import NoteKind
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.system.environment import Variable
 
 if TYPE_CHECKING:
-    from consilium.diagnosis import Diagnosis, Explanation
-    from consilium.study import Image, Study
+    from consilium.domain.diagnosis import Diagnosis, Explanation
+    from consilium.domain.study import Image, Study
 
 _COLUMNS = ("code", "value", "unit", "comparator", "time")
 _OPTIONAL = ("comparator", "time")
@@ -89,7 +89,7 @@ def diagnose(
     if as_json:
         show_json(explanation.to_json())
         return
-    from consilium.terminal import explanation_table, neighbours_table
+    from consilium.output.terminal import explanation_table, neighbours_table
 
     if url is not None or not on_terminal:
         _show_diagnosis(explanation.diagnosis)
@@ -156,7 +156,7 @@ def read_study(images: Sequence[Image], records: Records, variables: VariableTab
     InputError
         Names the option or the record.
     """
-    from consilium.ingest.records import study_from_records
+    from consilium.ingest.study_records import study_from_records
 
     return study_from_records(images, **records, variables=variables)
 
@@ -175,8 +175,8 @@ def _explain(
     `show_first` gets the diagnosis before it is explained; then None means the findings that a terminal explains.
     """
     with _decoding(images) as waiting:  # while torch is imported
-        from consilium.diagnostician import Diagnostician
-        from consilium.threads import limit_threads
+        from consilium.inference.diagnostician import Diagnostician
+        from consilium.system.threads import limit_threads
 
         decoded = [one.result() for one in waiting]
     limit_threads()
@@ -191,8 +191,8 @@ def _explain(
 
 
 def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, asked: dict[str, Any]) -> Explanation:
-    from consilium.answers import read_explanation
-    from consilium.client import Client
+    from consilium.api.answer_reading import read_explanation
+    from consilium.api.client import Client
 
     with Client(url, token=token) as client:
         return read_explanation(client.explain(images, **records, **asked))
@@ -200,7 +200,7 @@ def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, 
 
 def write_report(path: Path, study: Study, explanation: Explanation) -> None:
     """Write the HTML page of `explanation` to `path`."""
-    from consilium.report import report_html
+    from consilium.output.report import report_html
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def write_report(path: Path, study: Study, explanation: Explanation) -> None:
 
 
 def _show_diagnosis(diagnosis: Diagnosis) -> None:
-    from consilium.terminal import diagnosis_table
+    from consilium.output.terminal import diagnosis_table
 
     show(diagnosis_table(diagnosis))
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from consilium.cli.console import AsJson, json_text, show, show_json
 from consilium.cli.diagnose import Token, read_text
-from consilium.cli.output import AsJson, json_text, show, show_json
-from consilium.errors import InputError, ServiceProblem
+from consilium.domain.errors import InputError, ServiceProblem
 
 if TYPE_CHECKING:
-    from consilium.client import Client, JobStudyRecords
-    from consilium.schemas import DiagnosisAnswer, JobAnswer, JobKind
+    from consilium.api.client import Client, JobStudyRecords
+    from consilium.api.schemas import DiagnosisAnswer, JobAnswer, JobKind
 
 Url = Annotated[str, typer.Option(help="Where the service answers.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job, as `consilium jobs submit` shows it.")]
@@ -89,7 +89,7 @@ def discard(job_id: JobId, url: Url, token: Token = None) -> None:
 
 @contextmanager
 def _client(url: str, token: str | None) -> Iterator[Client]:
-    from consilium.client import Client
+    from consilium.api.client import Client
 
     with Client(url, token=token) as client:
         yield client

@@ -9,12 +9,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from consilium.cli.output import AsJson, show, show_json
-from consilium.errors import InputError
+from consilium.cli.console import AsJson, show, show_json
+from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
+    from service.auth.api_keys import Key
     from service.auth.caller import Scope
-    from service.auth.keys import Key
 
 _MOST_OVERLAP_HOURS = 366 * 24
 """A year."""
@@ -43,14 +43,14 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its token, once."""
-    from service.auth.keys import create_key, keys_path
+    from service.auth.api_keys import create_key, keys_path
 
     _tell_token(*create_key(keys_path(), name, _scopes(scope or ("read", "diagnose"))), as_json=as_json)
 
 
 def list_keys(as_json: AsJson = False) -> None:
     """List every key: whose it is, what it allows, whether it still opens."""
-    from service.auth.keys import keys_path, read_keys
+    from service.auth.api_keys import keys_path, read_keys
 
     keys = read_keys(keys_path())
     if as_json:
@@ -72,14 +72,14 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret beside the old one, and print its token, once."""
-    from service.auth.keys import keys_path, rotate_key
+    from service.auth.api_keys import keys_path, rotate_key
 
     _tell_token(*rotate_key(keys_path(), key_id, timedelta(hours=overlap_hours)), as_json=as_json)
 
 
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """End a key, all its secrets included, now and for good."""
-    from service.auth.keys import keys_path, revoke_key
+    from service.auth.api_keys import keys_path, revoke_key
 
     line = _line(revoke_key(keys_path(), key_id))
     if as_json:

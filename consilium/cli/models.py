@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from consilium.cli.output import AsJson, show, show_json
+from consilium.cli.console import AsJson, show, show_json
 
 if TYPE_CHECKING:
-    from consilium.registry import RegisteredVersion
+    from consilium.artifacts.model_registry import RegisteredVersion
 
 _SHORT = 12
 """Digits of a digest that tell versions apart on a terminal."""
@@ -36,14 +36,14 @@ def add_to(app: typer.Typer) -> None:
 
 def _models() -> None:
     """Registered models: which there are, and which one serves."""
-    from consilium.store import ask_briefly
+    from consilium.artifacts.mlflow_store import ask_briefly
 
     ask_briefly()
 
 
 def list_models(as_json: AsJson = False) -> None:
     """List every model with its champion, previous and challenger versions."""
-    from consilium import registry
+    from consilium.artifacts import model_registry as registry
 
     found = {name: registry.list_versions(name) for name in registry.list_models()}
     if as_json:
@@ -59,7 +59,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 def show_model(name: Name, as_json: AsJson = False) -> None:
     """Show every version of a model: aliases, digests, where it came from, when and why it was promoted."""
-    from consilium import registry
+    from consilium.artifacts import model_registry as registry
 
     versions = registry.list_versions(name)
     if as_json:
@@ -93,14 +93,14 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Make a version the champion, which serves; the champion so far becomes the previous one."""
-    from consilium import registry
+    from consilium.artifacts import model_registry as registry
 
     _tell(registry.promote(name, version, reason), as_json)
 
 
 def rollback(name: Name, reason: Reason, as_json: AsJson = False) -> None:
     """Make the previous version the champion again."""
-    from consilium import registry
+    from consilium.artifacts import model_registry as registry
 
     _tell(registry.rollback(name, reason), as_json)
 
@@ -114,8 +114,9 @@ def prune(
 
     A copy that was used within the hour stays. One that is needed later is fetched again.
     """
-    from consilium import copies, registry
-    from service import last_verified
+    from consilium.artifacts import local_cache as copies
+    from consilium.artifacts import model_registry as registry
+    from service.serving import last_verified
 
     noted = {one.manifest_digest: f"last verified of {one.source}" for one in last_verified.read_all()}
     found = copies.list_copies(noted | registry.named_by_aliases(), keep)
@@ -135,7 +136,7 @@ def prune(
 
 def relocate(as_json: AsJson = False) -> None:
     """Let a store that was moved or copied as a folder find its artifacts where it is now."""
-    from consilium.store import relocate as rewrite
+    from consilium.artifacts.mlflow_store import relocate as rewrite
 
     old, rewritten = rewrite()
     if as_json:

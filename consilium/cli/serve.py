@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.errors import ArtifactError, RegistryError
+from consilium.domain.errors import ArtifactError, RegistryError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,8 +25,9 @@ def serve(
     Until there is an API key (consilium keys create) or an OpenID Connect issuer, everybody on this machine may ask.
     Settings are environment variables that begin with CONSILIUM_ (service/settings.py).
     """
-    from consilium.registry import resolve
-    from service import last_verified, launch
+    from consilium.artifacts.model_registry import resolve
+    from service.app import launch
+    from service.serving import last_verified
 
     launch.refuse_open_host(host)
     launch.refuse_settings(model)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, lines_of, log_to_terminal, make_room, progress_bar, show, show_json, table_of
+from consilium.cli.console import AsJson, lines_of, log_to_terminal, make_room, progress_bar, show, show_json, table_of
 from consilium.cli.train import CohortFolder, counted
 
 
@@ -39,7 +39,7 @@ def sweep(
 
     make_room(out)
     chosen = find_recipe(recipe, settings or [])
-    from training.sweep import sweep as search
+    from training.pipeline.sweep import sweep as search
 
     found = search(chosen, cohort, trials=trials)
     if out is not None:
@@ -69,7 +69,7 @@ def compare(
     cohort with what it said out of fold.
     """
     log_to_terminal()
-    from training.compare import compare_models
+    from training.pipeline.compare_models import compare_models
 
     make_room(out)
     with progress_bar("images") as done:

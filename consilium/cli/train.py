@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.output import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
-from consilium.errors import InputError
-from consilium.ingest.decimals import parse_decimal
+from consilium.cli.console import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
+from consilium.domain.errors import InputError
+from consilium.formats.decimals import parse_decimal
 
 CohortFolder = Annotated[Path, typer.Option("--cohort", help="Folder of the cohort.")]
 
@@ -46,9 +46,9 @@ def train(
         # Another task has other findings, so it is another registered model.
         changes = [f"cohort.task={task}", f"name={chosen.name}-{task}"]
         chosen = find_recipe(recipe, [*(settings or []), *changes])
-    from consilium.store import tracking_uri
-    from training.distributed import company
-    from training.run import train as train_recipe
+    from consilium.artifacts.mlflow_store import tracking_uri
+    from training.pipeline.train import train as train_recipe
+    from training.runtime.distributed import company
 
     with company(chosen.training.devices) as leads:
         if not leads:  # torchrun started this process to train along, and all is done
@@ -58,7 +58,7 @@ def train(
         document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}
         show_json(document | {"evaluation": trained.evaluation.to_json()})
         return
-    from training.evaluation import terminal_tables
+    from training.evaluation.results import terminal_tables
 
     show(*terminal_tables(trained.evaluation))
     show(
@@ -88,11 +88,11 @@ def evaluate(
     log_to_terminal()
     told = _prevalences(prevalence or [])
     make_room(out, folder=True)
-    from consilium.recipe import Recipe
-    from consilium.registry import resolve
-    from training.evaluate import require_no_leak
-    from training.evaluate_model import evaluate_model
-    from training.evaluation import terminal_tables
+    from consilium.artifacts.model_registry import resolve
+    from consilium.configuration.recipe import Recipe
+    from training.evaluation.evaluate import require_no_leak
+    from training.evaluation.results import terminal_tables
+    from training.pipeline.evaluate_registered import evaluate_model
 
     chosen = None
     if kind is not None:

@@ -6,11 +6,11 @@ finds the nearest training cases. Weights are in calibrated log-odds: positive s
 it.
 
 Level ``fast`` takes one forward pass, and one backward pass per finding. Level ``thorough`` may alter the study and ask
-the model again, many times. How far each method can be believed is measured in `training.faithfulness`.
+the model again, many times. How far each method can be believed is measured in `training.evaluation.faithfulness`.
 """
 
 from consilium.explain.explainer import explain
 from consilium.explain.methods import LEVELS, chosen_methods
-from consilium.explain.neighbours import Neighbours
+from consilium.explain.similar_cases import Neighbours
 
 __all__ = ["LEVELS", "Neighbours", "chosen_methods", "explain"]

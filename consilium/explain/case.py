@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from consilium.batch import Batch, Prepared
 from consilium.calibration import Calibration
-from consilium.collate import Preprocessing
-from consilium.diagnosis import WordWeight
-from consilium.encoders import Tokens
-from consilium.explain.reading import known_features, words_of
-from consilium.model import DiagnosisModel
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.domain.diagnosis import WordWeight
+from consilium.explain.model_input import known_features, words_of
+from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.tokens import Tokens
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.batch import Batch, Prepared
+from consilium.preprocessing.collate import Preprocessing
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class Case:
 
     Attributes
     ----------
-    tokens : dict of Modality to Tokens
+    tokens : dict of str to Tokens
         Of this one study.
     fused : float [1, F]
         Uncalibrated logits.
@@ -54,7 +54,7 @@ class Case:
     calibration: Calibration
     prepared: Prepared
     batch: Batch
-    tokens: dict[Modality, Tokens]
+    tokens: dict[str, Tokens]
     fused: Tensor
     traced: dict[str | nn.Module, Tensor]
     words: tuple[tuple[WordWeight, npt.NDArray[np.intp]], ...]
@@ -103,9 +103,9 @@ class Case:
         """Calibrated log-odds [..., F] of fused logits [..., F] with this study's modalities."""
         return self.calibration.log_odds(fused.detach().cpu().double().numpy(), self.subset)
 
-    def subset_log_odds(self) -> dict[frozenset[Modality], Floats]:
+    def subset_log_odds(self) -> dict[frozenset[str], Floats]:
         """Calibrated log-odds [F] of every subset of the modalities that are there; of the empty one the prior."""
-        found = {frozenset[Modality](): np.asarray(self.calibration.prior_log_odds)}
+        found = {frozenset[str](): np.asarray(self.calibration.prior_log_odds)}
         with torch.no_grad():
             for subset in nonempty_subsets(self.prepared.present):
                 keep = {m: torch.full_like(said.present, m in subset) for m, said in self.tokens.items()}
@@ -134,7 +134,7 @@ class Case:
 
     # --- the study, altered ------------------------------------------------------------------------------------------
 
-    def fuse_with(self, modality: Modality, said: Tokens) -> Tensor:
+    def fuse_with(self, modality: str, said: Tokens) -> Tensor:
         """Fused logits [N, F] where `modality` says `said` (N rows) and the others what they say of this study."""
         rows = len(said.mask)
         tokens = {
@@ -145,24 +145,24 @@ class Case:
 
     def log_odds_with_images(self, images: Tensor) -> Floats:
         """Calibrated log-odds [N, F] with other pixels, float [N, V, 1, S, S] in [0, 1]."""
-        encoder, batch = self.model.encoders[Modality.IMAGE.value], self.batch
+        encoder, batch = self.model.encoders["image"], self.batch
 
         def encode(rows: slice) -> Tokens:
             count = len(images[rows])
             return encoder(images[rows], batch.image_mask.expand(count, -1), batch.views.expand(count, -1))
 
-        return self._altered(Modality.IMAGE, encode, len(images))
+        return self._altered("image", encode, len(images))
 
     def log_odds_with_words(self, mask: Tensor) -> Floats:
         """Calibrated log-odds [N, F] where only the word pieces of `mask` (bool [N, L]) are read."""
-        return self._masked(Modality.TEXT, (self.batch.input_ids,), mask)
+        return self._masked("text", (self.batch.input_ids,), mask)
 
     def log_odds_with_values(self, mask: Tensor) -> Floats:
         """Calibrated log-odds [N, F] where only the features of `mask` (bool [N, A]) are known."""
-        return self._masked(Modality.OBSERVATIONS, (self.batch.observations, self.batch.observation_codes), mask)
+        return self._masked("observations", (self.batch.observations, self.batch.observation_codes), mask)
 
-    def _masked(self, modality: Modality, inputs: Sequence[Tensor], mask: Tensor) -> Floats:
-        encoder = self.model.encoders[modality.value]
+    def _masked(self, modality: str, inputs: Sequence[Tensor], mask: Tensor) -> Floats:
+        encoder = self.model.encoders[modality]
 
         def encode(rows: slice) -> Tokens:
             here = mask[rows]
@@ -170,7 +170,7 @@ class Case:
 
         return self._altered(modality, encode, len(mask))
 
-    def _altered(self, modality: Modality, encode: Callable[[slice], Tokens], rows: int) -> Floats:
+    def _altered(self, modality: str, encode: Callable[[slice], Tokens], rows: int) -> Floats:
         """Log-odds of altered copies; one in which nothing of `modality` is left counts as a study without it."""
         others = subset_key(self.prepared.present - {modality})
         found = []

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 import numpy.typing as npt
 import torch
 
-from consilium.batch import Prepared
 from consilium.calibration import Calibration
-from consilium.collate import Preprocessing
-from consilium.diagnosis import FindingExplanation, ImageSaliency, ObservationWeight, WordWeight
-from consilium.errors import InputError
+from consilium.domain.diagnosis import FindingExplanation, ImageSaliency, ObservationWeight, WordWeight
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
 from consilium.explain.case import Case
-from consilium.explain.images import image_saliency
 from consilium.explain.methods import DEFAULTS, IMAGE, LEVELS, MODALITY, VALUES, WORDS, Method, find_method
-from consilium.explain.modalities import shapley
-from consilium.explain.values import observation_weights
-from consilium.explain.words import weighed
-from consilium.findings import FindingSet
-from consilium.model import DiagnosisModel, Logits
+from consilium.explain.shapley import shapley
+from consilium.modalities.image.explanation import image_saliency
+from consilium.modalities.observations.explanation import observation_weights
+from consilium.modalities.text.explanation import weighed
+from consilium.network.diagnosis_model import DiagnosisModel, Logits
+from consilium.preprocessing.batch import Prepared
+from consilium.preprocessing.collate import Preprocessing
 
 
 def explain(

@@ -13,17 +13,19 @@ from types import MappingProxyType
 import numpy.typing as npt
 from torch import nn
 
-from consilium.errors import InputError
-from consilium.explain import attention, images, values, words
+from consilium.configuration.recipe import ExplainRecipe
+from consilium.domain.errors import InputError
 from consilium.explain.case import Case
-from consilium.model import DiagnosisModel
-from consilium.recipe import ExplainRecipe
-from consilium.study import Modality
+from consilium.modalities.image import attention_maps as attention
+from consilium.modalities.image import explanation as images
+from consilium.modalities.observations import explanation as values
+from consilium.modalities.text import explanation as words
+from consilium.network.diagnosis_model import DiagnosisModel
 
 IMAGE, WORDS, VALUES = PARTS = ("image", "words", "values")
 FAST, THOROUGH = LEVELS = ("fast", "thorough")
 
-MODALITY = {IMAGE: Modality.IMAGE, WORDS: Modality.TEXT, VALUES: Modality.OBSERVATIONS}
+MODALITY = {IMAGE: "image", WORDS: "text", VALUES: "observations"}
 """Which modality each part looks into."""
 
 DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -142,7 +144,7 @@ def chosen_methods(
     Parameters
     ----------
     measured : mapping of level to mapping of part to method, optional
-        What `training.faithfulness.best_methods` found for this model.
+        What `training.evaluation.faithfulness.best_methods` found for this model.
 
     Raises
     ------

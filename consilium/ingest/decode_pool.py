@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from consilium.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
+from consilium.domain.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
+from consilium.domain.study import Image
+from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, ImageReader, WorkerDied
-from consilium.ingest.image import read_image
-from consilium.ingest.limits import DEFAULT_LIMITS, Limits
-from consilium.study import Image
+from consilium.modalities.image.records import read_image
 
 _HEARTBEAT_S = 0.5
 """How often a worker is looked at that has no task."""

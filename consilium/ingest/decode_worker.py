@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from consilium.errors import DecodeFailed, InputError, UnreadableImage
-from consilium.ingest.limits import Limits
-from consilium.study import Image
+from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage
+from consilium.domain.study import Image
+from consilium.formats.limits import Limits
 
 ImageReader = Callable[..., Image]
 """``reader(data, field=..., limits=...)``, importable by its name."""

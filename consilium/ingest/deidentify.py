@@ -19,12 +19,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from consilium.errors import InputError, UnreadableImage
-from consilium.ingest.dicom_file import quiet, read_elements
-from consilium.ingest.identity import IDENTITY_KEYWORDS, names_of
-from consilium.ingest.time_zone import TimeZone, site_zone
+from consilium.domain.errors import InputError, UnreadableImage
+from consilium.domain.study import Image, Note, Observation, Patient, Study
+from consilium.formats.dicom.file_structure import quiet, read_elements
+from consilium.formats.dicom.identity import IDENTITY_KEYWORDS, names_of
+from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.masking import mask_text
-from consilium.study import Image, Note, Observation, Patient, Study
 
 Move = Callable[[datetime | None], datetime | None]
 

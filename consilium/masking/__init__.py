@@ -9,6 +9,6 @@ mask numbers by form alone; python-stdnum is LGPL; dateparser and phonenumbers t
 telephone numbers. Open `text` first; `told` looks for given names, the others for what shows by its form and company.
 """
 
-from consilium.masking.text import PLACEHOLDERS, VERSION, MaskedText, Span, mask_text
+from consilium.masking.spans import PLACEHOLDERS, VERSION, MaskedText, Span, mask_text
 
 __all__ = ["PLACEHOLDERS", "VERSION", "MaskedText", "Span", "mask_text"]

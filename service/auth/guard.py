@@ -6,14 +6,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
+from service.auth.api_keys import PREFIX
 from service.auth.caller import ANONYMOUS, Caller, TooManyRequests, Unauthenticated
 from service.auth.issuer_keys import IssuerKeys
 from service.auth.keyring import KeyRing
-from service.auth.keys import PREFIX
 from service.auth.oidc import TokenReader, Trust
-from service.auth.rates import RateLimit
-from service.problems import Unavailable
+from service.auth.rate_limits import RateLimit
+from service.http.problems import Unavailable
 
 if TYPE_CHECKING:
     from service.settings import Settings

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import jwt
 
-from consilium.errors import ConsiliumError
-from service.problems import Unavailable
+from consilium.domain.errors import ConsiliumError
+from service.http.problems import Unavailable
 
 logger = logging.getLogger("consilium.service")
 

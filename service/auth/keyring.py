@@ -7,8 +7,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service.auth.api_keys import Key, KeysUnusable, no_key_opens, read_keys, split_token
 from service.auth.caller import Caller, Unauthenticated
-from service.auth.keys import Key, KeysUnusable, no_key_opens, read_keys, split_token
 
 logger = logging.getLogger("consilium.service")
 

@@ -13,19 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from consilium.errors import DecodersDied, InputError
-from service.batching import Closed
-from service.form import Form
-from service.jobs.shelf import Shelf, Taken
-from service.jobs.spool import Spool
-from service.presence import in_time
-from service.problems import NotOffered, Unavailable, let_go, problem
-from service.record.database import RecordUnavailable
-from service.record.entries import Origin, Task
-from service.record.tasks import Superseded
+from consilium.domain.errors import DecodersDied, InputError
+from service.audit_log.database import RecordUnavailable
+from service.audit_log.entries import Origin, Task
+from service.audit_log.job_answers import Superseded
+from service.http.deadlines import in_time
+from service.http.multipart import Form
+from service.http.problems import NotOffered, Unavailable, let_go, problem
+from service.jobs.caller_store import Spool
+from service.jobs.worker_store import Shelf, Taken
+from service.serving.batching import Closed
 
 if TYPE_CHECKING:
-    from service.engine import Engine
+    from service.serving.engine import Engine
 
 logger = logging.getLogger("consilium.service")
 

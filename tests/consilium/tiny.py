@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import torch
 
-from consilium.collate import Preprocessing
-from consilium.findings import Finding, FindingSet
-from consilium.model import DiagnosisModel
-from consilium.recipe import Recipe
-from consilium.study import Image, Modality, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.configuration.recipe import Recipe
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.modalities.registry import modality_names
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
-ALL = frozenset(Modality)
+ALL = frozenset(modality_names())
 WORDS = ["fever", "cough", "dyspnoea", "oedema", "wheeze", "chills", "sputum", "haemoptysis"]
 
 
@@ -31,17 +32,17 @@ def tiny_recipe(**sections: object) -> Recipe:
     return Recipe.from_mapping(data | sections)
 
 
-def tiny_study(number: int, modalities: frozenset[Modality] = ALL) -> Study:
+def tiny_study(number: int, modalities: frozenset[str] = ALL) -> Study:
     """A study of its own for every `number`, with the modalities asked for."""
     rng = np.random.default_rng(number)
     image = Image(rng.integers(0, 65536, (96, 128), dtype=np.uint16), f"{number:064x}", "png", acquired=NOON)
     note = Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 5)), NOON - timedelta(hours=2))
     crp = float(rng.lognormal(3))
     observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON - timedelta(hours=1))
-    has_values = Modality.OBSERVATIONS in modalities
+    has_values = "observations" in modalities
     return Study(
-        images=(image,) if Modality.IMAGE in modalities else (),
-        notes=(note,) if Modality.TEXT in modalities else (),
+        images=(image,) if "image" in modalities else (),
+        notes=(note,) if "text" in modalities else (),
         observations=(observation,) if has_values else (),
         patient=Patient(float(20 + number % 60), Sex.FEMALE if number % 2 else Sex.MALE) if has_values else Patient(),
         reference_time=NOON,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from consilium.diagnosis import (
+from consilium.domain.diagnosis import (
     ABSENT,
     PRESENT,
     AuditVerdict,
@@ -26,8 +26,8 @@ from consilium.diagnosis import (
     Reference,
     WordWeight,
 )
-from consilium.findings import Finding
-from consilium.study import Image, Modality, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.domain.findings import Finding
+from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
 
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
@@ -40,8 +40,8 @@ NOVEL = (
     Novelty("fused", 1.25, 0.64, novel=False),
 )
 NEIGHBOURS = (
-    Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, (Modality.IMAGE, Modality.TEXT)),
-    Neighbour("04ae77d2", 0.88, {"a": None, "b": True}, (Modality.IMAGE,)),
+    Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, ("image", "text")),
+    Neighbour("04ae77d2", 0.88, {"a": None, "b": True}, ("image",)),
 )
 
 CRP = Reference(120.0, 0.0, 5.0, "mg/L", log_scale=True)
@@ -59,13 +59,13 @@ def explanation(**diagnosis: Any) -> Explanation:
     findings = [Finding("a", "Alpha", "233604007"), Finding("b", "Beta")]
     said = zip(findings, (0.12, 0.71), ((0.05, 0.2), (0.62, 0.83)), ((ABSENT,), (PRESENT,)), strict=True)
     results = tuple(
-        FindingResult(f, p, p > 0.3, POINT, {Modality.IMAGE: 0.6, Modality.TEXT: 0.2}, interval, prediction_set)
+        FindingResult(f, p, p > 0.3, POINT, {"image": 0.6, "text": 0.2}, interval, prediction_set)
         for f, p, interval, prediction_set in said
     )
     ordinary = Diagnosis(
         findings=results,
         exclusive=False,
-        modalities=(Modality.IMAGE, Modality.TEXT),
+        modalities=("image", "text"),
         model=ModelIdentity("consilium-x", "3", "cd" * 32),
         input_digests={"images[0]": "ab" * 32},
         warnings=("view position unknown",),
@@ -98,7 +98,7 @@ def _explained(finding: Finding) -> FindingExplanation:
         finding=finding,
         log_odds=0.5,
         prior_log_odds=-1.0,
-        modalities={Modality.IMAGE: 1.0, Modality.TEXT: 0.5},
+        modalities={"image": 1.0, "text": 0.5},
         images=(saliency,),
         words=(WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
         observations=(

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from consilium.artifact import Artifact
+from consilium.artifacts.artifact import Artifact
+from consilium.artifacts.reference_studies import References
 from consilium.calibration import Calibration, fit_calibration
-from consilium.collate import Preprocessing
-from consilium.diagnosis import AuditVerdict
-from consilium.explain.neighbours import Neighbours
-from consilium.model import FUSED, DiagnosisModel
-from consilium.novelty import Inputs, NoveltyDetector
-from consilium.recipe import Recipe
-from consilium.references import References
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.configuration.recipe import Recipe
+from consilium.domain.diagnosis import AuditVerdict
+from consilium.explain.similar_cases import Neighbours
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.network.diagnosis_model import FUSED, DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
+from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
 from tests.consilium.tiny import FINDINGS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
-from training.references import reference_studies
+from training.pipeline.reference_studies import reference_studies
 
 STUDIES = 30
 
@@ -37,7 +37,7 @@ def tiny_calibration(recipe: Recipe, seed: int = 0) -> Calibration:
         np.array([f"p{n // 2}" for n in range(80)]),
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
-        present=np.array([[modality in recipe.modalities for modality in Modality]] * 80),
+        present=np.array([[modality in recipe.modalities for modality in modality_names()]] * 80),
         recipe=recipe.calibration,
         seed=seed,
         bootstrap=20,
@@ -70,7 +70,7 @@ def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
     neighbours = Neighbours.fit(
         inputs.features[FUSED].numpy(),
         np.array([[number % 2, np.nan] for number in range(STUDIES)]),
-        np.array([[modality in recipe.modalities for modality in Modality]] * STUDIES),
+        np.array([[modality in recipe.modalities for modality in modality_names()]] * STUDIES),
         [f"s{number}" for number in range(STUDIES)],
         "0" * 64,
         FINDINGS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from service.launch import free_port
+from service.app.launch import free_port
 
 _READY_WITHIN_S = 90
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from service.launch import RunningService
+from service.app.launch import RunningService
 
 
 def kill(running: RunningService) -> None:

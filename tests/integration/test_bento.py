@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from consilium.artifact import save_artifact
+from consilium.api.client import Client
+from consilium.artifacts.artifact import save_artifact
+from consilium.artifacts.manifest import verify
 from consilium.cli import main
-from consilium.client import Client
-from consilium.manifest import verify
-from service.launch import RunningService
+from service.app.launch import RunningService
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service import registered
 from tests.test_project import shipped_files

@@ -17,10 +17,10 @@ import httpx
 import pytest
 from starlette.routing import BaseRoute
 
-from consilium.client import Client, ServiceProblem
+from consilium.api.client import Client, ServiceProblem
+from service.app.launch import RunningService, command, environment, free_port
+from service.auth.api_keys import create_key, revoke_key, rotate_key
 from service.auth.caller import Scope
-from service.auth.keys import create_key, revoke_key, rotate_key
-from service.launch import RunningService, command, environment, free_port
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 
 OPEN = {"/livez", "/readyz", "/healthz"}
@@ -86,7 +86,7 @@ def paths(routes: list[BaseRoute]) -> set[str]:
 
 def every_path() -> set[str]:
     """Of the application that BentoML makes of our service: its own routes, and ours mounted in it."""
-    from service.service import Consilium
+    from service.app.service import Consilium
 
     found = paths(Consilium.to_asgi().routes)  # type: ignore[attr-defined]
     assert {"/metrics", "/schema.json", "/docs.json", "/static_content", "/v1/diagnose", *OPEN} <= found

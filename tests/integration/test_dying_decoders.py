@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from service.launch import RunningService
+from service.app.launch import RunningService
 from tests.integration.test_service_http import RECORDS, form, png
 
 FILES = [png(seed, 1200) for seed in range(4)]

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from consilium.cli import main
-from consilium.diagnosis import ModelIdentity
-from service import last_verified
-from service.contract import Contract
-from service.launch import RunningService
+from consilium.domain.diagnosis import ModelIdentity
+from service.app.launch import RunningService
+from service.serving import last_verified
+from service.serving.contract import Contract
 from tests.service import registered
 from tests.service.registered import point, register
 
@@ -113,7 +113,7 @@ def test_the_command_starts_without_a_registry_only_what_has_served_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[tuple[object, ...]] = []
-    monkeypatch.setattr("service.launch.serve", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr("service.app.launch.serve", lambda *arguments: started.append(arguments))
     monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'nowhere.db'}")
     source = f"models:/consilium-{NAME}@champion"

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from consilium.schemas import DiagnosisAnswer, JobAnswer
-from service.launch import RunningService
+from consilium.api.schemas import DiagnosisAnswer, JobAnswer
+from service.app.launch import RunningService
 from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, png
 

@@ -21,9 +21,9 @@ from PIL import Image as Picture
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset
 
-from consilium.artifact import save_artifact
-from service.launch import RunningService
-from tests.consilium.ingest.dicom_files import header, ramp, written
+from consilium.artifacts.artifact import save_artifact
+from service.app.launch import RunningService
+from tests.consilium.formats.dicom.dicom_files import header, ramp, written
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.collector import Collector, collector
 
@@ -179,7 +179,7 @@ def broken_requests(marks: Marks) -> list[list[tuple[str, Any]]]:
         form(f"{{ no JSON {marks('json')}"),
         form({}, (marks("text"), marks("bytes").encode(), "")),
         form({}, (marks("cut"), dicom(marks)[:-2000], "")),
-        form({}, (marks("odd"), dicom(marks, Modality=marks("modality")[:16], BitsStored=99), "")),
+        form({}, (marks("odd"), dicom(marks, str=marks("modality")[:16], BitsStored=99), "")),
         form({}, (marks("photometric"), dicom(marks, PhotometricInterpretation=marks("photo")[:16].upper()), "")),
         form({}, *[(marks("many"), png(marks), "")] * 3),
         [(marks("field"), (marks("fieldfile"), marks("fieldtext").encode()))],

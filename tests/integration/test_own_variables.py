@@ -15,23 +15,23 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from consilium.api.schemas import ExplanationAnswer, ModelInformation
 from consilium.cli import app
-from consilium.diagnostician import Diagnostician
+from consilium.configuration.recipe import Recipe
 from consilium.explain import explain
-from consilium.features import Aspect
-from consilium.ingest.records import study_from_records
-from consilium.recipe import Recipe
-from consilium.report import report_html
-from consilium.schemas import ExplanationAnswer, ModelInformation
-from service.application import create_app
-from service.engine import Engine
-from service.model import load_diagnostician
-from service.record.keys import make_keys
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.observations.features import Aspect
+from consilium.output.report import report_html
+from service.app.routes import create_app
+from service.audit_log.pseudonyms import make_keys
+from service.serving.engine import Engine
+from service.serving.served_model import load_diagnostician
 from service.settings import Settings
 from tests.consilium.tiny import tiny_recipe
-from training.check import check_cohort
 from training.cohorts.manifest import read_manifest
-from training.run import TrainedModel, train
+from training.inspection.inspect import check_cohort
+from training.pipeline.train import TrainedModel, train
 
 STUDIES = 160
 DECLARED = """

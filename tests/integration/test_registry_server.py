@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from consilium import registry
-from consilium.artifact import save_artifact
-from consilium.errors import RegistryError
-from consilium.manifest import verify
-from consilium.store import experiment_id, open_store
+from consilium.artifacts import model_registry as registry
+from consilium.artifacts.artifact import save_artifact
+from consilium.artifacts.manifest import verify
+from consilium.artifacts.mlflow_store import experiment_id, open_store
+from consilium.domain.errors import RegistryError
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.integration.mlflow_server import MlflowServer
 

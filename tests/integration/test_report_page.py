@@ -10,8 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page
 
-from consilium.report import report_html
-from consilium.study import Modality
+from consilium.output.report import report_html
 from tests.consilium.tiny_answer import eventful_explanation, explained_study, explanation, open_explanation
 
 Opened = Callable[..., Page]
@@ -22,7 +21,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page in the states in which a reader may meet it."""
     study = explained_study()
     words = tuple(replace(one, images=(), observations=()) for one in explanation().findings)
-    lone = replace(explanation(modalities=(Modality.TEXT,), novelty=()), findings=words, neighbours=())
+    lone = replace(explanation(modalities=("text",), novelty=()), findings=words, neighbours=())
     html = {
         "ordinary": report_html(study, explanation()),
         "open": report_html(study, open_explanation()),

@@ -22,13 +22,13 @@ from schemathesis import Case
 from schemathesis.checks import CheckFunction, load_all_checks
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 
-from consilium.schemas import WorklistLine
-from service import openapi
-from service.application import create_app
+from consilium.api.schemas import WorklistLine
+from service.app import openapi
+from service.app.launch import RunningService
+from service.app.routes import create_app
+from service.auth.api_keys import create_key
 from service.auth.caller import Scope
-from service.auth.keys import create_key
-from service.launch import RunningService
-from tests.consilium.ingest.dicom_files import dicom_file, jpeg, ramp
+from tests.consilium.formats.dicom.dicom_files import dicom_file, jpeg, ramp
 from tests.integration.test_service_http import RECORDS, form, png
 
 load_all_checks()

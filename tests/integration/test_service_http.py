@@ -22,13 +22,13 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
+from consilium.api.client import AsyncClient, Client, ServiceProblem, StudyRecords
+from consilium.api.schemas import DiagnosisAnswer
 from consilium.cli import main
-from consilium.client import AsyncClient, Client, ServiceProblem, StudyRecords
-from consilium.diagnostician import Diagnostician
-from consilium.ingest.image import read_image
-from consilium.ingest.records import study_from_records
-from consilium.schemas import DiagnosisAnswer
-from service.launch import RunningService, command, environment, free_port
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.records import read_image
+from service.app.launch import RunningService, command, environment, free_port
 
 NAME = "Jane-Roe-19500101"
 RECORDS: dict[str, Any] = {
@@ -89,7 +89,7 @@ def test_the_same_probabilities_as_in_this_process(
     (expected,) = diagnostician.diagnose([study])
     for finding, own in zip(said.findings, expected.findings, strict=True):
         assert finding.probability == pytest.approx(own.probability, abs=1e-6)
-        assert finding.opinions == pytest.approx({m.value: p for m, p in own.opinions.items()}, abs=1e-6)
+        assert finding.opinions == pytest.approx(own.opinions, abs=1e-6)
     assert said.model.manifest_digest == diagnostician.identity.manifest_digest
     assert said.input_digests == expected.input_digests
     assert said.warnings == expected.warnings
@@ -355,7 +355,7 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(tiny_folder: Path) -> N
     """Started from Python, `bentoml` has no command line to look at; the supervisor runs in the caller's process."""
     start = (
         "import bentoml, time\n"
-        f"with bentoml.serve('service.service:Consilium', host='0.0.0.0', port={free_port()}) as server:\n"
+        f"with bentoml.serve('service.app.service:Consilium', host='0.0.0.0', port={free_port()}) as server:\n"
         "    for running in (True, False):\n"
         "        while server.running is not running:\n"
         "            time.sleep(0.1)\n"

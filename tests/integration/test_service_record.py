@@ -13,8 +13,8 @@ from uuid import UUID
 
 import httpx
 
-from consilium.schemas import DiagnosisAnswer, ResultAnswer
-from service.launch import RunningService
+from consilium.api.schemas import DiagnosisAnswer, ResultAnswer
+from service.app.launch import RunningService
 from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, form, png
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from consilium import registry
-from consilium.errors import ConsiliumError
-from consilium.store import open_store
+from consilium.artifacts import model_registry as registry
+from consilium.artifacts.mlflow_store import open_store
+from consilium.domain.errors import ConsiliumError
 from tests.integration.mlflow_server import MlflowServer
 from training.cohorts.phantom.write import write_phantom
+from training.pipeline.train import train
 from training.recipes import find_recipe
-from training.run import train
 
 SETTINGS = ["name=tiny-away", "training.epochs=6", "training.patience=6", "evaluation.bootstrap=20"]
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["training.run"])
+CONTEXT.set_forkserver_preload(["training.pipeline.train"])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.launch import free_port
+from service.app.launch import free_port
 
 ROOT = Path(__file__).parents[2]
 ANY_ID = 1_234_567
@@ -27,8 +27,9 @@ import getpass, json, os, sys
 assert "HOME" not in os.environ
 from consilium.cli import main
 said = {" ".join(command[:2]): main(command) for command in json.loads(sys.argv[1])}
-import training.compare, training.compare_fusions.run, training.evaluate_model, training.run, training.shifts
-import consilium.pyfunc_model, service.bento
+import training.pipeline.compare_models, training.experiments.fusion_comparison.experiment
+import training.pipeline.evaluate_registered, training.pipeline.train, training.experiments.shifts
+import consilium.inference.pyfunc_model, service.packaging.build
 print(json.dumps({"said": said, "user": getpass.getuser(), "uid": os.getuid()}), file=sys.stderr)
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.record.keys import make_keys
+from service.audit_log.pseudonyms import make_keys
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from consilium.acceptance import Acceptance, Backend, Tolerance
-from consilium.diagnosis import (
+from consilium.configuration.recipe import Recipe
+from consilium.domain.diagnosis import (
     PRESENT,
     AuditVerdict,
     Diagnosis,
@@ -26,13 +26,13 @@ from consilium.diagnosis import (
     OperatingPoint,
     WordWeight,
 )
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Image, Note, NoteKind, Study
+from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.explain import Neighbours
-from consilium.findings import Finding, FindingSet
-from consilium.origins import Origins
-from consilium.recipe import Recipe
-from consilium.study import Image, Modality, Note, NoteKind, Study
-from consilium.variables import BUILT_IN, VariableTable
+from consilium.inference.self_test import Acceptance, Backend, Tolerance
+from consilium.modalities.image.origins import Origins
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
@@ -90,7 +90,7 @@ class FakeModel:
     def explain_prepared(self, item: Any, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
         names = self.findings.names if findings is None else findings
         explained = tuple(self._explained(item.study, name, level) for name in names)
-        neighbour = Neighbour("b7d1c90f", 0.75, {"pneumonia": True, "pneumothorax": None}, (Modality.TEXT,))
+        neighbour = Neighbour("b7d1c90f", 0.75, {"pneumonia": True, "pneumothorax": None}, ("text",))
         return Explanation(self._diagnosis(item.study), explained, (neighbour,))
 
     def similar_prepared(self, item: Any, count: int) -> Explanation:
@@ -106,7 +106,7 @@ class FakeModel:
         interval = Estimate(0.9, 0.8, 1.0)
         point = OperatingPoint(0.5, 0.9, interval, interval)
         p = self.probability(study)
-        present = Modality.IMAGE if study.images else Modality.TEXT
+        present = "image" if study.images else "text"
         return Diagnosis(
             findings=tuple(
                 FindingResult(finding, p, p >= 0.5, point, {present: p}, (p / 2, p), (PRESENT,))
@@ -117,7 +117,7 @@ class FakeModel:
             model=self.identity,
             input_digests=study.input_digests(),
             warnings=study.warnings,
-            novelty=(Novelty(present.value, 2.5, 0.125, novel=False),),
+            novelty=(Novelty(present, 2.5, 0.125, novel=False),),
             refer=("A rule.",),
             audit=self.audit,
         )
@@ -127,7 +127,7 @@ class FakeModel:
             finding=self.findings.findings[self.findings.index(name)],
             log_odds=1.5,
             prior_log_odds=-0.5,
-            modalities={Modality.IMAGE: 2.0},
+            modalities={"image": 2.0},
             images=tuple(self._saliency(number, image) for number, image in enumerate(study.images)),
             words=tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.notes)),
             observations=(ObservationWeight("crp", "C-reactive protein", "112", "mg/L", -0.125),),

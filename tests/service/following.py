@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 
-from consilium.diagnosis import ModelIdentity
-from consilium.registry import ResolvedModel
-from consilium.study import Study
-from service.application import create_app
-from service.engine import Engine
-from service.metrics import Metrics
-from service.model import Model, load_diagnostician
+from consilium.artifacts.model_registry import ResolvedModel
+from consilium.domain.diagnosis import ModelIdentity
+from consilium.domain.study import Study
+from service.app.routes import create_app
+from service.observability.metrics import Metrics
+from service.serving.engine import Engine
+from service.serving.served_model import Model, load_diagnostician
 from service.settings import Settings
 from tests.service.fakes import FakeModel
 

@@ -12,10 +12,11 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from consilium import manifest, registry
-from consilium.artifact import save_artifact
-from consilium.manifest import MANIFEST
-from consilium.store import experiment_id, open_store, tracking_uri
+from consilium.artifacts import manifest
+from consilium.artifacts import model_registry as registry
+from consilium.artifacts.artifact import save_artifact
+from consilium.artifacts.manifest import MANIFEST
+from consilium.artifacts.mlflow_store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny import tiny_recipe
 from tests.consilium.tiny_artifact import tiny_artifact
 

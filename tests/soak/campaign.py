@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import psutil
 
+from service.app.launch import RunningService
+from service.auth.api_keys import create_key
 from service.auth.caller import Scope
-from service.auth.keys import create_key
-from service.launch import RunningService
 from tests.service.registered import overflowing, point, register, save_tiny
 from tests.soak.callers import Callers, Heard
 from tests.soak.hostile import make_hostile

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
 _BOUNDARY = {"Content-Type": "multipart/form-data; boundary=b"}
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
-from consilium.diagnostician import Diagnostician
-from consilium.ingest.image import read_image
-from consilium.ingest.records import study_from_records
-from consilium.study import Study
-from tests.consilium.ingest.dicom_files import dicom_file
+from consilium.domain.study import Study
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.records import read_image
+from tests.consilium.formats.dicom.dicom_files import dicom_file
 from tests.consilium.tiny import WORDS
 
 STUDIES = 24

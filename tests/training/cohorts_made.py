@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from consilium.recipe import Recipe
-from consilium.study import Modality
+from consilium.configuration.recipe import Recipe
+from consilium.modalities.registry import modality_names
 from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 
@@ -41,7 +41,9 @@ def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
     records = []
     for number in range(studies):
         lacking = rng.random(3) < 0.2
-        has = frozenset(m for m, absent in zip(Modality, lacking, strict=True) if not absent) or frozenset(Modality)
+        has = frozenset(m for m, absent in zip(modality_names(), lacking, strict=True) if not absent) or frozenset(
+            modality_names()
+        )
         study = tiny_study(number, has)
         images = ()
         if study.images:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.distributed import Share, average_gradients, average_statistics, mean_over_processes, rank, world
+from training.runtime.distributed import Share, average_gradients, average_statistics, mean_over_processes, rank, world
 
 
 def write_means(folder: Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from consilium.findings import Finding, FindingSet
-from consilium.study import Modality, nonempty_subsets, subset_key
-from training.predictions import Predictions
+from consilium.domain.findings import Finding, FindingSet
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from training.evaluation.predictions import Predictions
 
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Pleural effusion")))
 PREVALENCE = np.array([0.4, 0.25])
@@ -39,21 +39,21 @@ def simulate(
     rng = np.random.default_rng(seed)
     shape = (studies, len(FINDINGS))
     truth = (rng.random(shape) < prevalence).astype(float)
-    ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in Modality}
+    ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in modality_names()}
     seen = {m: ratio + noise * rng.normal(size=shape) + told * truth for m, ratio in ratios.items()}
     present = rng.random((studies, 3)) >= missing
     fused, posteriors = {}, {}
-    for subset in nonempty_subsets(Modality):
-        have = present[:, [list(Modality).index(m) for m in subset]].all(axis=1)[:, None]
+    for subset in nonempty_subsets(modality_names()):
+        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)[:, None]
         fused[subset_key(subset)] = np.where(have, 1.7 * sum(seen[m] for m in subset) - 1, np.nan)
         posteriors[subset_key(subset)] = expit(logit(prevalence) + sum(ratios[m] for m in subset))
-    opinions = {m: np.where(present[:, [i]], 2 * seen[m], np.nan) for i, m in enumerate(Modality)}
-    names = np.array([f"{seed}-{i}" for i in range(studies)])
+    opinions = {m: np.where(present[:, [i]], 2 * seen[m], np.nan) for i, m in enumerate(modality_names())}
+    ids = np.array([f"{seed}-{i}" for i in range(studies)])
     order = rng.permutation(studies)
     oracle = KnownOracle(
-        np.append(names[order], "another"),
+        np.append(ids[order], "another"),
         {subset: np.concatenate([values[order], [[0.5, 0.5]]]) for subset, values in posteriors.items()},
     )
     labels = np.where(rng.random(shape) < unknown, np.nan, truth)
     patients = np.array([f"{seed}-{i // 2}" for i in range(studies)])
-    return Predictions(names, patients, labels, present, fused, opinions), oracle
+    return Predictions(ids, patients, labels, present, fused, opinions), oracle

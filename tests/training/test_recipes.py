@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from consilium.errors import InputError, RecipeError
-from consilium.recipe import Recipe
+from consilium.configuration.recipe import Recipe
+from consilium.domain.errors import InputError, RecipeError
 from training.recipes import find_recipe, packaged_recipes
-from training.tracking import flat_recipe
+from training.runtime.tracking import flat_recipe
 
 
 @pytest.mark.parametrize("name", packaged_recipes())

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from consilium.recipe import InputRecipe
+from consilium.configuration.recipe import InputRecipe
 from training.audit.duplicates import find_duplicates
 from training.audit.label_words import label_words
 from training.audit.provenance import provenance
@@ -24,12 +24,12 @@ from training.audit.report import GRADES, SUSPECT, UNUSABLE, AuditReport, Concer
 from training.audit.shortcuts import Stand, find_shortcuts
 from training.audit.sources import compare_sources, source_folds
 from training.audit.support import support
-from training.baselines import baseline_predictions
 from training.cohorts.cohort import Cohort
-from training.datamodule import CachedCohort
-from training.metrics import ranking
-from training.splits import Fold, patient_folds
-from training.thumbnails import thumbnails
+from training.cohorts.splits import Fold, patient_folds
+from training.data.datamodule import CachedCohort
+from training.data.thumbnails import thumbnails
+from training.evaluation.baselines import baseline_predictions
+from training.evaluation.metrics import ranking
 
 _log = logging.getLogger(__name__)
 

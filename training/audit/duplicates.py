@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.recipe import InputRecipe
+from consilium.configuration.recipe import InputRecipe
 from training.audit.buckets import Pairs, linked
 from training.audit.near_images import Fingerprints, fingerprint, near_images
 from training.audit.near_notes import SIMILARITY, distinct_texts, improbability, near_texts, needed_bits
 from training.audit.report import REMARK, SUSPECT, UNUSABLE, Concern
-from training.baselines import readable_study
 from training.cohorts.cohort import Cohort
-from training.datamodule import CachedCohort
+from training.data.datamodule import CachedCohort
+from training.evaluation.baselines import readable_study
 
 Indices = npt.NDArray[np.int64]
 

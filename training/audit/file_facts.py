@@ -8,12 +8,12 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from consilium.errors import InputError, UnreadableImage
-from consilium.ingest.dicom_elements import text
-from consilium.ingest.dicom_file import is_dicom, quiet, read_elements
-from consilium.ingest.dicom_pixels import decoding
-from consilium.ingest.limits import DEFAULT_LIMITS, Limits
-from consilium.ingest.raster import FORMATS
+from consilium.domain.errors import InputError, UnreadableImage
+from consilium.formats.dicom.elements import text
+from consilium.formats.dicom.file_structure import is_dicom, quiet, read_elements
+from consilium.formats.dicom.pixels import decoding
+from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.modalities.image.raster import FORMATS
 
 _DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions")
 _ENCODING = ("PhotometricInterpretation", "BitsStored", "LossyImageCompression", "LossyImageCompressionRatio")

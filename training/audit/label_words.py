@@ -23,14 +23,14 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from consilium.calibration import patient_bootstrap
-from consilium.findings import Finding, FindingSet
-from consilium.recipe import InputRecipe
+from consilium.configuration.recipe import InputRecipe
+from consilium.domain.findings import Finding, FindingSet
 from training.audit.association import Association, associate, holm
 from training.audit.report import REMARK, SUSPECT, Concern
-from training.baselines import readable_study
 from training.cohorts.cohort import Cohort
-from training.metrics import ranking
-from training.splits import Fold, Indices
+from training.cohorts.splits import Fold, Indices
+from training.evaluation.baselines import readable_study
+from training.evaluation.metrics import ranking
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from scipy.fft import dctn
 
-from consilium.letterbox import Letterbox
-from consilium.study import Image
+from consilium.domain.study import Image
+from consilium.modalities.image.letterbox import Letterbox
 from training.audit.buckets import Pairs, bucketed_pairs, unique_pairs
 
 Floats = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from consilium.study import Study
+from consilium.domain.study import Study
 from training.audit.buckets import Pairs, bucketed_pairs, unique_pairs
 
 Floats = npt.NDArray[np.float64]

@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.errors import InputError
-from consilium.letterbox import Letterbox
-from consilium.recipe import InputRecipe
-from consilium.study import Image, NoteKind, Sex, Study, ViewPosition
-from consilium.variables import VariableTable
+from consilium.configuration.recipe import InputRecipe
+from consilium.domain.errors import InputError
+from consilium.domain.study import Image, NoteKind, Sex, Study, ViewPosition
+from consilium.domain.variables import VariableTable
+from consilium.modalities.image.letterbox import Letterbox
 from training.audit.file_facts import FileFacts, read_file_facts
-from training.baselines import readable_study
 from training.cohorts.cohort import StudyRecord
-from training.datamodule import CachedCohort
+from training.data.datamodule import CachedCohort
+from training.evaluation.baselines import readable_study
 
 GROUPS: Mapping[str, str] = {
     "source": "the site",

@@ -11,9 +11,9 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from consilium.diagnosis import AuditVerdict
-from consilium.wording import share
-from training.terminal import frame_table
+from consilium.domain.diagnosis import AuditVerdict
+from consilium.output.labels import share
+from training.audit.terminal import frame_table
 
 REMARK, SUSPECT, UNUSABLE = "remark", "suspect", "unusable"
 """How grave a concern is. A remark changes no verdict."""

@@ -23,8 +23,8 @@ from consilium.calibration import patient_bootstrap
 from training.audit.provenance import AMBIGUOUS, GROUPS
 from training.audit.report import SUSPECT, Concern
 from training.cohorts.cohort import Cohort
-from training.metrics import ranking
-from training.splits import Fold, Indices
+from training.cohorts.splits import Fold, Indices
+from training.evaluation.metrics import ranking
 
 Floats = npt.NDArray[np.float64]
 

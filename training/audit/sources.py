@@ -17,8 +17,8 @@ from scipy.stats import norm
 from consilium.calibration import patient_bootstrap
 from training.audit.report import SUSPECT, Concern
 from training.cohorts.cohort import Cohort
-from training.metrics import ranking
-from training.splits import Indices
+from training.cohorts.splits import Indices
+from training.evaluation.metrics import ranking
 
 Floats = npt.NDArray[np.float64]
 

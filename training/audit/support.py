@@ -11,17 +11,17 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from consilium.findings import Finding
-from consilium.recipe import InputRecipe
-from consilium.study import Modality, Sex
-from consilium.variable_records import own_variables
-from consilium.wording import share
+from consilium.configuration.recipe import InputRecipe
+from consilium.domain.findings import Finding
+from consilium.domain.study import Sex
+from consilium.domain.variable_records import own_variables
+from consilium.output.labels import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
-from training.baselines import readable_study
 from training.cohorts.cohort import SPLITS, Cohort
-from training.datamodule import CachedCohort
-from training.subgroups import study_groups
+from training.data.datamodule import CachedCohort
+from training.evaluation.baselines import readable_study
+from training.evaluation.subgroups import study_groups
 
 Mask = npt.NDArray[np.bool_]
 
@@ -157,9 +157,9 @@ def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
     measured = [{o.variable for o in study.observations if not o.implausible} for study in studies]
     filled = {
-        Modality.IMAGE.value: [bool(study.images) for study in cached.studies],
-        Modality.TEXT.value: [bool(study.notes) for study in studies],
-        Modality.OBSERVATIONS.value: [bool(own) for own in measured],
+        "image": [bool(study.images) for study in cached.studies],
+        "text": [bool(study.notes) for study in studies],
+        "observations": [bool(own) for own in measured],
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }

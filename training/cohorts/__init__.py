@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from consilium.errors import InputError
-from consilium.ingest.time_zone import TimeZone
+from consilium.domain.errors import InputError
+from consilium.formats.time_zone import TimeZone
 from training.cohorts.cohort import Cohort
 from training.cohorts.covid_chestxray import read_covid_chestxray
 from training.cohorts.manifest import read_manifest

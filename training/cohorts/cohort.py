@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from consilium.errors import CohortError, Problem
-from consilium.findings import FindingSet
-from consilium.ingest.time_zone import TimeZone, site_zone
-from consilium.ingest.times import images_in_zone
-from consilium.study import Image, Note, Observation, Patient, Study, ViewPosition, instant_text
-from consilium.variable_records import own_variables, variables_to_json
-from consilium.variables import BUILT_IN, VariableTable
+from consilium.domain.errors import CohortError, Problem
+from consilium.domain.findings import FindingSet
+from consilium.domain.study import Image, Note, Observation, Patient, Study, ViewPosition, instant_text
+from consilium.domain.variable_records import own_variables, variables_to_json
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.formats.time_zone import TimeZone, site_zone
+from consilium.formats.times import images_in_zone
 from training.cohorts.tables import unreadable
 
 SPLITS = ("train", "validation", "calibration", "test")

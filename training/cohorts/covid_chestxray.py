@@ -26,15 +26,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.errors import CohortError, InputError, Problem
-from consilium.findings import Finding, FindingSet
-from consilium.ingest.decimals import parse_decimal, read_decimal
-from consilium.ingest.demographics import read_age, read_sex
-from consilium.ingest.observations import read_observations
+from consilium.domain.errors import CohortError, InputError, Problem
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Note, NoteKind, Observation, Patient, Sex, ViewPosition
+from consilium.formats.decimals import parse_decimal, read_decimal
+from consilium.formats.demographics import read_age, read_sex
 from consilium.masking import mask_text
-from consilium.study import Note, NoteKind, Observation, Patient, Sex, ViewPosition
+from consilium.modalities.observations.records import read_observations
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
-from training.cohorts.masking import WordMask, load_word_mask
+from training.cohorts.label_masking import WordMask, load_word_mask
 from training.cohorts.tables import ABSENT, file_problem, read_table
 
 logger = logging.getLogger(__name__)

@@ -42,18 +42,18 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from consilium.encoded_text import decode_text
-from consilium.errors import CohortError, InputError, Problem, UnsupportedMedia
-from consilium.features import OLDEST
-from consilium.findings import Finding, FindingSet
+from consilium.domain.encoded_text import decode_text
+from consilium.domain.errors import CohortError, InputError, Problem, UnsupportedMedia
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Note, Patient, ViewPosition
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.formats.demographics import read_age, read_sex
+from consilium.formats.time_zone import TimeZone, site_zone
+from consilium.formats.times import read_time
 from consilium.ingest.deidentify import names_in_dicom
-from consilium.ingest.demographics import read_age, read_sex
-from consilium.ingest.notes import read_notes
-from consilium.ingest.time_zone import TimeZone, site_zone
-from consilium.ingest.times import read_time
 from consilium.masking import mask_text
-from consilium.study import Note, Patient, ViewPosition
-from consilium.variables import BUILT_IN, VariableTable
+from consilium.modalities.observations.features import OLDEST
+from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.manifest_observations import (
     Measured,

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from consilium.errors import InputError, Problem
-from consilium.ingest.observations import read_observations
-from consilium.ingest.quantities import read_value
-from consilium.ingest.time_zone import TimeZone
-from consilium.study import Observation
-from consilium.variables import VariableTable
+from consilium.domain.errors import InputError, Problem
+from consilium.domain.study import Observation
+from consilium.domain.variables import VariableTable
+from consilium.formats.quantities import read_value
+from consilium.formats.time_zone import TimeZone
+from consilium.modalities.observations.records import read_observations
 from training.cohorts.manifest_schema import OBSERVATIONS, STUDIES
 from training.cohorts.manifest_variables import own_unit_code, time_column, value_columns
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from consilium.errors import InputError, Problem
-from consilium.ingest.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
-from consilium.ingest.times import RULE as TIME_RULE
-from consilium.ingest.times import read_time
-from consilium.study import NoteKind, ViewPosition
-from consilium.variables import VariableTable
+from consilium.domain.errors import InputError, Problem
+from consilium.domain.study import NoteKind, ViewPosition
+from consilium.domain.variables import VariableTable
+from consilium.formats.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
+from consilium.formats.times import RULE as TIME_RULE
+from consilium.formats.times import read_time
 from training.cohorts.cohort import SPLITS
 from training.cohorts.manifest_variables import VALUE, time_column
 from training.cohorts.tables import OUTSIDE, file_problem

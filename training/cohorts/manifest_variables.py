@@ -24,11 +24,11 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from consilium.errors import InputError, Problem
-from consilium.features import DEMOGRAPHICS
-from consilium.ingest.quantities import read_category
-from consilium.ingest.units import conversion
-from consilium.variables import BUILT_IN, LOINC, Code, Interval, Kind, Variable, VariableTable
+from consilium.domain.errors import InputError, Problem
+from consilium.domain.variables import BUILT_IN, LOINC, Code, Interval, Kind, Variable, VariableTable
+from consilium.formats.quantities import read_category
+from consilium.formats.units import conversion
+from consilium.modalities.observations.features import DEMOGRAPHICS
 
 VALUE = "value:"
 LOCAL = "local"

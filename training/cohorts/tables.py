@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from consilium.encoded_text import decode_text
-from consilium.errors import CohortError, InputError, Problem
+from consilium.domain.encoded_text import decode_text
+from consilium.domain.errors import CohortError, InputError, Problem
 
 ABSENT = "must be a file that exists"
 OUTSIDE = "must be a relative path inside the folder"

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from consilium.errors import InputError
-from consilium.recipe import Recipe, load_recipe
+from consilium.configuration.recipe import Recipe, load_recipe
+from consilium.domain.errors import InputError
 
 _FOLDER = Path(__file__).parent
 

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import logit
 
 from consilium.calibration import Calibration, fit_calibration
-from consilium.findings import Finding, FindingSet
-from consilium.recipe import CalibrationRecipe
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.configuration.recipe import CalibrationRecipe
+from consilium.domain.findings import Finding, FindingSet
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
 CLASSES = FindingSet((Finding("viral", "Viral"), Finding("bacterial", "Bacterial"), Finding("none", "None")), True)
-SUBSETS = [subset_key(subset) for subset in nonempty_subsets(Modality)]
+SUBSETS = [subset_key(subset) for subset in nonempty_subsets(modality_names())]
 SHIFT = {subset: 0.8 * (subset.count("+") - 1) for subset in SUBSETS}
 """What the simulated model adds to the true log-odds of each subset, before it stretches them."""
 STRETCH = {subset: 1 + subset.count("+") / 2 for subset in SUBSETS}
@@ -43,16 +43,18 @@ def simulate(
         labels = (rng.random((studies, count)) < chances).astype(float)
         prior = logit([0.4, 0.2])
     # Evidence e ~ N(label, 1) carries the log-likelihood ratio e - 1/2, for a softmax e alone.
-    evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in Modality}
+    evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in modality_names()}
     present = rng.random((studies, 3)) > missing
     fused = {}
-    for subset in nonempty_subsets(Modality):
-        have = present[:, [list(Modality).index(m) for m in subset]].all(axis=1)
+    for subset in nonempty_subsets(modality_names()):
+        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)
         truth = prior + sum(evidence[m] for m in subset)
         key = subset_key(subset)
         told = STRETCH[key] * (truth + SHIFT[key] * np.linspace(1, -1, count))
         fused[key] = np.where(have[:, None], np.sign(told) * np.abs(told) ** bent, np.nan)
-    opinions = {m: np.where(present[:, [i]], 3 * (prior + evidence[m]) + 1, np.nan) for i, m in enumerate(Modality)}
+    opinions = {
+        m: np.where(present[:, [i]], 3 * (prior + evidence[m]) + 1, np.nan) for i, m in enumerate(modality_names())
+    }
     return {"labels": labels, "fused": fused, "opinions": opinions, "present": present, "prevalence": chances}
 
 

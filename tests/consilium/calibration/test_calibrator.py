@@ -7,10 +7,9 @@ from scipy.special import expit, logit, softmax
 from consilium.calibration import Calibrator, Scaling, fit_calibrator
 from consilium.calibration.calibrator import log_odds
 from consilium.calibration.curves import Curve
-from consilium.errors import InputError
-from consilium.findings import FindingSet
-
-from .simulated import CLASSES, FINDINGS, calibration_gap, simulate
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
+from tests.consilium.calibration.simulated import CLASSES, FINDINGS, calibration_gap, simulate
 
 
 @pytest.mark.parametrize("method", ["isotonic", "venn_abers"])

@@ -7,8 +7,8 @@ from scipy.stats import betabinom
 
 from consilium.calibration.conformal import NOBODY, Conformal, Judges, fit_conformal, nobody_judges, quantile_rank
 from consilium.calibration.venn_abers import fit_bounds
-from consilium.errors import InputError
-from consilium.findings import Finding, FindingSet
+from consilium.domain.errors import InputError
+from consilium.domain.findings import Finding, FindingSet
 
 ONE = FindingSet((Finding("pneumonia", "Pneumonia"),))
 

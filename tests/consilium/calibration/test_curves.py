@@ -7,7 +7,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from consilium.calibration.curves import Curve, isotonic_curve, venn_abers_curve
 from consilium.calibration.venn_abers import Ordered, venn_abers
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,8 @@ from consilium.calibration import (
     patient_bootstrap,
 )
 from consilium.calibration.patients import held_out_patients
-from consilium.errors import TrainingError
-from consilium.study import Modality
-
-from .simulated import CLASSES, FINDINGS, SUBSETS, calibration_gap, fit, simulate
+from consilium.domain.errors import TrainingError
+from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SUBSETS, calibration_gap, fit, simulate
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def test_the_method_is_the_recipes_or_chosen(case: dict, calibration: Calibratio
     isotonic = fit(FINDINGS, case, method="isotonic")
     assert isotonic.method == "isotonic"
     assert isotonic.cross_validated_nll == {}
-    assert len(isotonic.fused.curves) == len(isotonic.alone[Modality.TEXT].curves) == 2
+    assert len(isotonic.fused.curves) == len(isotonic.alone["text"].curves) == 2
 
 
 @pytest.mark.parametrize("findings", [FINDINGS, CLASSES])
@@ -127,9 +125,9 @@ def test_a_finding_with_one_positive_keeps_it_for_the_fit_and_says_so() -> None:
 
 def test_a_modality_that_one_study_has_is_fitted_on_it() -> None:
     case = simulate(FINDINGS, 60, 4, missing=0)
-    case["opinions"][Modality.TEXT][1:] = np.nan
+    case["opinions"]["text"][1:] = np.nan
     for seed in range(4):
-        assert np.isfinite(fit(FINDINGS, case, seed=seed).opinion([[1.0, 1.0]], Modality.TEXT)).all()
+        assert np.isfinite(fit(FINDINGS, case, seed=seed).opinion([[1.0, 1.0]], "text")).all()
 
 
 def test_prior_is_smoothed() -> None:
@@ -151,7 +149,7 @@ def test_degenerate_splits_end_in_an_error(case: dict) -> None:
     with pytest.raises(TrainingError, match="0 positive and 3000 negative studies of effusion"):
         fit(FINDINGS, case, labels=none_positive)
     with pytest.raises(TrainingError, match="text has a known label of pneumonia"):
-        fit(FINDINGS, case, opinions={Modality.TEXT: np.full_like(case["labels"], np.nan)}, method="scaling")
+        fit(FINDINGS, case, opinions={"text": np.full_like(case["labels"], np.nan)}, method="scaling")
     infinite = {subset: np.where(np.isnan(values), np.nan, np.inf) for subset, values in case["fused"].items()}
     with pytest.raises(TrainingError, match="not finite"):
         fit(FINDINGS, case, fused=infinite)

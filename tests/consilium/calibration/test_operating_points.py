@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from consilium.calibration import operating_point, patient_bootstrap
-from consilium.errors import TrainingError
+from consilium.domain.errors import TrainingError
 
 
 def test_operating_point_by_hand() -> None:

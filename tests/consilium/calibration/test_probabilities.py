@@ -8,11 +8,9 @@ import pytest
 from scipy.special import expit, logit
 
 from consilium.calibration import METHODS, Calibration, heard_subsets
-from consilium.errors import InputError
-from consilium.findings import FindingSet
-from consilium.study import Modality
-
-from .simulated import CLASSES, FINDINGS, SUBSETS, calibration_gap, fit, simulate
+from consilium.domain.errors import InputError
+from consilium.domain.findings import FindingSet
+from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SUBSETS, calibration_gap, fit, simulate
 
 ALL = "image+text+observations"
 
@@ -115,7 +113,7 @@ def test_a_calibration_of_the_first_kind_is_read_and_promises_nothing(calibratio
     read = Calibration.from_json(old)
     z = np.array([[2.0, -1.0]])
     assert np.allclose(read.log_odds(z, "text"), [[0.5 * 2 + 0.1 - 0.25, -0.4 - 0.2 + 1.0]])
-    assert np.allclose(read.opinion(z, Modality.TEXT), expit([[1.1, -0.6]]))
+    assert np.allclose(read.opinion(z, "text"), expit([[1.1, -0.6]]))
     assert read.operating_points == calibration.operating_points
     assert read.intervals(z, "text").tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
     assert read.prediction_sets(z, "text").all()
@@ -177,7 +175,7 @@ def test_unknown_subset_or_modality_is_refused(calibration: Calibration) -> None
         with pytest.raises(InputError, match="image\\+text"):
             ask([[0.0, 0.0]], "genome")
     with pytest.raises(InputError, match="must be one of"):
-        fit(FINDINGS, simulate(FINDINGS, 200, 1), opinions={}).opinion([[0.0, 0.0]], Modality.IMAGE)
+        fit(FINDINGS, simulate(FINDINGS, 200, 1), opinions={}).opinion([[0.0, 0.0]], "image")
 
 
 def test_intervals_are_venn_abers_widened_to_the_probability(every_kind: Calibration) -> None:
@@ -261,7 +259,7 @@ def test_probabilities_are_calibrated_where_findings_are_more_or_less_frequent(
         ]
         assert gaps[0] > 0.06
         assert gaps[1] < 0.03
-    p = moved.opinion(fresh["opinions"][Modality.IMAGE], Modality.IMAGE)[:, changed]
+    p = moved.opinion(fresh["opinions"]["image"], "image")[:, changed]
     assert calibration_gap(fresh["labels"][:, changed], p) < 0.03
     assert np.allclose(expit(moved.prior_log_odds), there, atol=0.02)
     # Sensitivity and specificity are those of the calibration split, since the same studies are called.

@@ -6,9 +6,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit
 
 from consilium.calibration import Scaling, fit_scaling
-from consilium.errors import InputError, TrainingError
-
-from .simulated import CLASSES, FINDINGS, SHIFT, STRETCH, SUBSETS, simulate
+from consilium.domain.errors import InputError, TrainingError
+from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SHIFT, STRETCH, SUBSETS, simulate
 
 
 def prior_of(case: dict) -> np.ndarray:

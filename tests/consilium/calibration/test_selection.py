@@ -5,9 +5,8 @@ import pytest
 from scipy.special import expit, logit, softmax
 
 from consilium.calibration import METHODS, Choice, choose, fit_calibrator
-from consilium.findings import FindingSet
-
-from .simulated import CLASSES, FINDINGS, SHIFT, STRETCH, simulate
+from consilium.domain.findings import FindingSet
+from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SHIFT, STRETCH, simulate
 
 
 def nll_on_fresh_studies(findings: FindingSet, case: dict, fresh: dict) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from consilium.calibration.venn_abers import NOTHING_KNOWN, Bounds, Ordered, fit_bounds, venn_abers
-from consilium.errors import InputError
+from consilium.domain.errors import InputError
 
 
 def draw(studies: int, seed: int, digits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from consilium.artifact import Artifact
+from consilium.artifacts.artifact import Artifact
+from consilium.domain.study import Note, NoteKind, Observation, Patient, Sex, Study
 from consilium.explain.case import Case
 from consilium.explain.methods import METHODS
-from consilium.study import Note, NoteKind, Observation, Patient, Sex, Study
 from tests.consilium.tiny import NOON, tiny_study
 
 BOTH = [0, 1]

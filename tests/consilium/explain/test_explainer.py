@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from consilium.artifact import Artifact
-from consilium.collate import Preprocessing
-from consilium.errors import InputError
+from consilium.artifacts.artifact import Artifact
+from consilium.domain.errors import InputError
+from consilium.domain.study import Note, NoteKind, Study
 from consilium.explain import explain
-from consilium.model import DiagnosisModel
-from consilium.study import Modality, Note, NoteKind, Study, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import ALL, FINDINGS, NOON, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 
@@ -29,7 +30,7 @@ def _explain(artifact: Artifact, study: Study, level: str = "fast", names: tuple
 
 
 @pytest.mark.parametrize("subset", nonempty_subsets(ALL), ids=subset_key)
-def test_modalities_add_up_to_the_answer_whatever_is_absent(artifact: Artifact, subset: frozenset[Modality]) -> None:
+def test_modalities_add_up_to_the_answer_whatever_is_absent(artifact: Artifact, subset: frozenset[str]) -> None:
     explained, logits = _explain(artifact, tiny_study(3, subset))
     log_odds = artifact.calibration.log_odds(logits.fused.numpy(), subset_key(subset))[0]
     for position, finding in enumerate(explained):
@@ -37,14 +38,14 @@ def test_modalities_add_up_to_the_answer_whatever_is_absent(artifact: Artifact, 
         assert finding.log_odds == pytest.approx(log_odds[position], abs=1e-6)
         assert finding.prior_log_odds + sum(finding.modalities.values()) == pytest.approx(finding.log_odds, abs=1e-6)
         assert (len(finding.images), bool(finding.words), bool(finding.observations)) == (
-            int(Modality.IMAGE in subset),
-            Modality.TEXT in subset,
-            Modality.OBSERVATIONS in subset,
+            int("image" in subset),
+            "text" in subset,
+            "observations" in subset,
         )
 
 
 def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
-    study = tiny_study(4, frozenset({Modality.IMAGE}))
+    study = tiny_study(4, frozenset({"image"}))
     (finding, _), _ = _explain(artifact, study)
     saliency = finding.images[0]
     assert saliency.values.shape == study.images[0].shape

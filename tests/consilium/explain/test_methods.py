@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from consilium.artifact import Artifact
-from consilium.errors import InputError
+from consilium.artifacts.artifact import Artifact
+from consilium.configuration.recipe import ExplainRecipe
+from consilium.domain.errors import InputError
 from consilium.explain import LEVELS, chosen_methods, explain
 from consilium.explain.methods import DEFAULTS, METHODS, PARTS, find_method
-from consilium.recipe import ExplainRecipe
 from tests.consilium.tiny import FINDINGS, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from consilium.errors import InputError
-from consilium.ingest.image import read_image
-from consilium.study import Image
+from consilium.domain.errors import InputError
+from consilium.domain.study import Image
+from consilium.modalities.image.records import read_image
 
 
 def misbehaving(data, *, field, limits):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consilium.errors import (
+from consilium.domain.errors import (
     DecodeFailed,
     DecodersDied,
     DecoderUnavailable,
@@ -21,12 +21,12 @@ from consilium.errors import (
     UnreadableImage,
     UnsupportedMedia,
 )
+from consilium.domain.study import Image
+from consilium.formats.limits import Limits
 from consilium.ingest import decode_pool
 from consilium.ingest.decode_pool import DecodePool
-from consilium.ingest.dicom import read_dicom
-from consilium.ingest.limits import Limits
-from consilium.study import Image
-from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from consilium.modalities.image.dicom_image import read_dicom
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.consilium.ingest.pool_readers import confessing, faulting, large, misbehaving
 
 ROOT = Path(__file__).parents[3]
@@ -147,7 +147,7 @@ def test_an_image_gets_the_memory_of_the_one_before_it():
 
 def test_import_is_light():
     code = (
-        "import sys, consilium.ingest.records, consilium.ingest.decode_pool, consilium.ingest.deidentify\n"
+        "import sys, consilium.ingest.study_records, consilium.ingest.decode_pool, consilium.ingest.deidentify\n"
         "print({'torch','monai','mlflow','transformers','pandas','pint','scipy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.auth import keyring
+from service.auth.api_keys import KeysUnusable, create_key, revoke_key, rotate_key
 from service.auth.caller import Scope, Unauthenticated
 from service.auth.keyring import KeyRing
-from service.auth.keys import KeysUnusable, create_key, revoke_key, rotate_key
 
 
 @pytest.fixture

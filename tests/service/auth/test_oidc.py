@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from service.auth.caller import Scope, Unauthenticated
 from service.auth.issuer_keys import IssuerKeys
 from service.auth.oidc import TokenReader, Trust
-from service.problems import Unavailable
+from service.http.problems import Unavailable
 from tests.service.auth.issuer import AUDIENCE, Issuer, ec_key, public_jwk, rsa_key
 
 FIRST, SECOND = rsa_key(), rsa_key()

@@ -1,5 +1,5 @@
 """The record's databases, SQLite and PostgreSQL, for jobs."""
 
-from tests.service.record.conftest import cluster, key_file, keys, store, url
+from tests.service.audit_log.conftest import cluster, key_file, keys, store, url
 
 __all__ = ["cluster", "key_file", "keys", "store", "url"]

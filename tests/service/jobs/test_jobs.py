@@ -15,20 +15,20 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from consilium.errors import DecodersDied
-from consilium.schemas import ExplanationLine, JobAnswer, WorklistCount
-from service.application import create_app
+from consilium.api.schemas import ExplanationLine, JobAnswer, WorklistCount
+from consilium.domain.errors import DecodersDied
+from service.app.routes import create_app
 from service.auth.caller import Scope
-from service.engine import Engine
-from service.form import Form
+from service.http.multipart import Form
+from service.http.problems import Overdue, Unavailable
 from service.jobs import runner
-from service.jobs.shelf import wipe
-from service.problems import Overdue, Unavailable
+from service.jobs.worker_store import wipe
+from service.serving.engine import Engine
 from service.settings import Settings
+from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
-from tests.service.test_application import Client, note, png, refused, serve
-from tests.service.test_worklist import engine_of, lines, probability, problem, worklist
+from tests.service.serving.test_worklist import engine_of, lines, probability, problem, worklist
 
 PATH = "/v1/jobs"
 

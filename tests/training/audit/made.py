@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.findings import Finding, FindingSet
-from consilium.study import Study
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Study
 from training.cohorts.cohort import Cohort, StudyRecord
-from training.datamodule import CachedCohort
+from training.data.datamodule import CachedCohort
 
 
 def made_cohort(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consilium.study import Modality, Note, NoteKind
+from consilium.domain.study import Note, NoteKind
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.phantom.note import render_note
 from training.cohorts.phantom.record import Design, draw_study, stream
@@ -21,7 +21,7 @@ def phantom_notes(studies: int, seed: int) -> Cohort:
     for index in range(studies):
         drawn = draw_study(design, index, states, evidence)
         notes = ()
-        if drawn.has(Modality.TEXT):
+        if drawn.has("text"):
             written = render_note(drawn.evidence.text, stream(design, index, "note"), drawn.site)
             notes = (Note(NoteKind.HISTORY, written.history), Note(NoteKind.INDICATION, written.indication))
         labels = np.array([drawn.state.labels[name] for name in FINDINGS], np.float32)

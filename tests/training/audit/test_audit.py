@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from consilium.study import Note, NoteKind, Observation, Patient
-from consilium.variables import BUILT_IN
+from consilium.domain.study import Note, NoteKind, Observation, Patient
+from consilium.domain.variables import BUILT_IN
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.audit import audit_cohort
 from training.audit.report import SOUND, SUSPECT, UNUSABLE

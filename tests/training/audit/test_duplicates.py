@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from consilium.letterbox import Letterbox
-from consilium.study import Image, Note, NoteKind
+from consilium.domain.study import Image, Note, NoteKind
+from consilium.modalities.image.letterbox import Letterbox
 from tests.training.audit.made import made_cached, made_cohort
 from tests.training.audit.made_notes import phantom_notes
 from training.audit.duplicates import ACROSS, CONTRADICTING, WITHIN, find_duplicates
 from training.audit.report import REMARK, SUSPECT, UNUSABLE
-from training.datamodule import CachedCohort
+from training.data.datamodule import CachedCohort
 
 STUDIES, SIDE = 60, 64
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image as Pillow
 from pydicom import uid
 
-from consilium.errors import UnreadableImage
-from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from consilium.domain.errors import UnreadableImage
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from training.audit.file_facts import read_file_facts
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from consilium.letterbox import Letterbox
-from consilium.study import Image
+from consilium.domain.study import Image
+from consilium.modalities.image.letterbox import Letterbox
 from training.audit.near_images import LARGEST, LEAST_IMAGES, SMALLEST, fingerprint, near_images
 
 

@@ -4,7 +4,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from consilium.study import Note, NoteKind, Study
+from consilium.domain.study import Note, NoteKind, Study
 from training.audit.near_notes import (
     MARGIN,
     SIMILARITY,

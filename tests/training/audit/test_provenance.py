@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image as Pillow
 
-from consilium.recipe import InputRecipe
-from consilium.study import Image, Note, NoteKind, Observation, Patient, Sex, ViewPosition
-from consilium.variables import BUILT_IN
-from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from consilium.configuration.recipe import InputRecipe
+from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, ViewPosition
+from consilium.domain.variables import BUILT_IN
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.provenance import GROUPS, provenance
 from training.cohorts.cohort import ImageFile

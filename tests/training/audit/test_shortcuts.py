@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from consilium.calibration import patient_bootstrap
 from tests.training.audit.made import made_cohort
 from training.audit.shortcuts import EVERYTHING, Stand, bounded_auroc, find_shortcuts
-from training.splits import patient_folds
+from training.cohorts.splits import patient_folds
 
 MODEL = Stand("the model", {"finding_0": 0.8, "finding_1": 0.8})
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from consilium.errors import CohortError, InputError
-from consilium.study import NoteKind, Sex, ViewPosition
+from consilium.domain.errors import CohortError, InputError
+from consilium.domain.study import NoteKind, Sex, ViewPosition
 from training.cohorts import load_cohort
 from training.cohorts.covid_chestxray import SAME_PEOPLE, TASKS, read_covid_chestxray
-from training.cohorts.masking import load_word_mask, word_pattern
+from training.cohorts.label_masking import load_word_mask, word_pattern
 
 COLUMNS = (
     *("patientid", "offset", "sex", "age", "finding", "survival", "intubated", "intubation_present", "went_icu"),

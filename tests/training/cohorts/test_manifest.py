@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
-from consilium.errors import CohortError
-from consilium.ingest.dicom import read_dicom
-from consilium.ingest.records import study_from_records
-from consilium.ingest.time_zone import TimeZone
+from consilium.domain.errors import CohortError
+from consilium.domain.study import Image, NoteKind, Sex, ViewPosition
+from consilium.formats.time_zone import TimeZone
+from consilium.ingest.study_records import study_from_records
 from consilium.masking import mask_text
-from consilium.study import Image, NoteKind, Sex, ViewPosition
-from tests.consilium.ingest.dicom_files import dicom_file, ramp
+from consilium.modalities.image.dicom_image import read_dicom
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom.write import write_phantom
-from training.splits import split_cohort
+from training.cohorts.splits import split_cohort
 
 PLAIN = {"patient": "p1", "note_history": "Cough for three days.", "label:pneumonia": "1"}
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from consilium.errors import CohortError
-from consilium.ingest.units import conversion
-from consilium.study import Comparator
-from consilium.variable_records import own_variables, variables_from_json, variables_to_json
-from consilium.variables import BUILT_IN, Kind
-from training.check_variables import own_variable_table
+from consilium.domain.errors import CohortError
+from consilium.domain.study import Comparator
+from consilium.domain.variable_records import own_variables, variables_from_json, variables_to_json
+from consilium.domain.variables import BUILT_IN, Kind
+from consilium.formats.units import conversion
 from training.cohorts.cohort import Cohort
 from training.cohorts.manifest import read_manifest
 from training.cohorts.manifest_variables import own_unit_code
+from training.inspection.inspect_variables import own_variable_table
 
 DECLARED = """
 name: ward

@@ -14,7 +14,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from consilium.study import Sex, ViewPosition
+from consilium.domain.study import Sex, ViewPosition
 from training.cohorts.phantom.radiograph import BITS, Radiograph
 
 _VIEWS = {

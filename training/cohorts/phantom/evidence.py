@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.errors import InputError
-from consilium.study import Modality
+from consilium.domain.errors import InputError
+from consilium.modalities.registry import modality_names
 from training.cohorts.phantom.state import MEMBERS, PRESENT, State
 from training.cohorts.phantom.tables import table
 
@@ -40,7 +40,7 @@ class Evidence:
     observations : float64 [len(VARIABLE_CHANNELS)]
     measured : bool [len(VARIABLE_CHANNELS)]
         Values that were measured; the others are not in the record.
-    modalities : frozenset of Modality
+    modalities : frozenset of str
         Modalities that the record has at all.
     """
 
@@ -48,7 +48,7 @@ class Evidence:
     text: npt.NDArray[np.float64]
     observations: npt.NDArray[np.float64]
     measured: npt.NDArray[np.bool_]
-    modalities: frozenset[Modality] = frozenset(Modality)
+    modalities: frozenset[str] = frozenset(modality_names())
 
 
 def _means(rows: Mapping[str, Mapping[str, float]]) -> npt.NDArray[np.float64]:
@@ -83,7 +83,7 @@ class EvidenceModel:
     thresholds : float64 [len(TEXT_CHANNELS), GRADES - 1]
     missing : float64 [S, len(VARIABLE_CHANNELS)]
         P(value not measured | state).
-    missing_modality : dict of Modality to float
+    missing_modality : dict of str to float
         P(whole modality missing), independent of the state.
     """
 
@@ -92,7 +92,7 @@ class EvidenceModel:
     observation_means: npt.NDArray[np.float64]
     thresholds: npt.NDArray[np.float64]
     missing: npt.NDArray[np.float64]
-    missing_modality: dict[Modality, float]
+    missing_modality: dict[str, float]
 
     def draw(self, state: State, rng: np.random.Generator) -> Evidence:
         """Evidence of one study. At least one modality is kept."""
@@ -101,8 +101,8 @@ class EvidenceModel:
         text = rng.normal(self.text_means[s])
         observations = rng.normal(self.observation_means[s])
         measured = rng.random(self.missing.shape[1]) >= self.missing[s]
-        kept = {m for m in Modality if rng.random() >= self.missing_modality[m]}
-        spare = list(Modality)[int(rng.integers(len(Modality)))]
+        kept = {m for m in modality_names() if rng.random() >= self.missing_modality[m]}
+        spare = list(modality_names())[int(rng.integers(len(modality_names())))]
         return Evidence(image, text, observations, measured, frozenset(kept or {spare}))
 
     def grades(self, text: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -157,7 +157,7 @@ def load_evidence(
     modalities = {**stored["missing_modality"], **(missing_modality or {})}
     for field, rates, known in (
         ("missing_value", values, ("absent", "present")),
-        ("missing_modality", modalities, tuple(Modality)),
+        ("missing_modality", modalities, modality_names()),
     ):
         for key, rate in rates.items():
             if key not in known:
@@ -170,5 +170,5 @@ def load_evidence(
         observation_means=_means(stored["observations"]),
         thresholds=np.array([stored["grade_thresholds"][name] for name in TEXT_CHANNELS]),
         missing=_missing_values(values),
-        missing_modality={m: modalities[m.value] for m in Modality},
+        missing_modality={m: modalities[m] for m in modality_names()},
     )

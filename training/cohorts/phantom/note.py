@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilium.study import NoteKind
+from consilium.domain.study import NoteKind
 from training.cohorts.phantom.evidence import IMAGE_CHANNELS, TEXT_CHANNELS
 from training.cohorts.phantom.state import FINDINGS
 from training.cohorts.phantom.tables import table

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.errors import InputError
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.domain.errors import InputError
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from training.cohorts.phantom.evidence import EvidenceModel
 from training.cohorts.phantom.state import FINDINGS, PRESENT, StateTable
 
-SUBSETS: tuple[str, ...] = tuple(subset_key(subset) for subset in nonempty_subsets(Modality))
+SUBSETS: tuple[str, ...] = tuple(subset_key(subset) for subset in nonempty_subsets(modality_names()))
 POSTERIORS_FILE = "truth/posteriors.csv"
 EVIDENCE_FILE = "truth/evidence.csv"
 
@@ -39,7 +39,7 @@ class Witnesses:
     age : int64 [N], sex : int64 [N]
         Years; index into `SEXES`.
     present : bool [N, 3]
-        Which modality each record has, in the order of `Modality`.
+        Which modality each record has, in the order of `consilium.modalities.registry.modality_names`.
     """
 
     image: npt.NDArray[np.float64]
@@ -52,24 +52,24 @@ class Witnesses:
 
 
 def posterior(
-    states: StateTable, model: EvidenceModel, witnesses: Witnesses, subset: Iterable[Modality]
+    states: StateTable, model: EvidenceModel, witnesses: Witnesses, subset: Iterable[str]
 ) -> npt.NDArray[np.float64]:
     """P(finding | what each record has of the modalities in `subset`), float64 [N, F].
 
     A record that has none of them gets the prior.
     """
     likelihoods = {
-        Modality.IMAGE: model.image_log_likelihood(witnesses.image),
-        Modality.TEXT: model.text_log_likelihood(witnesses.grades),
-        Modality.OBSERVATIONS: (
+        "image": model.image_log_likelihood(witnesses.image),
+        "text": model.text_log_likelihood(witnesses.grades),
+        "observations": (
             model.observation_log_likelihood(witnesses.observations, witnesses.measured)
             + np.log(states.given(witnesses.age, witnesses.sex))
             - np.log(states.prior)
         ),
     }
     log_joint = np.tile(np.log(states.prior), (len(witnesses.age), 1))
-    for modality in sorted(subset, key=list(Modality).index):  # a set's own order, and so the rounding, is random
-        heard = witnesses.present[:, list(Modality).index(modality), None]
+    for modality in sorted(subset, key=modality_names().index):  # a set's own order, and so the rounding, is random
+        heard = witnesses.present[:, modality_names().index(modality), None]
         log_joint += np.where(heard, likelihoods[modality], 0.0)
     joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
     joint /= joint.sum(axis=1, keepdims=True)
@@ -78,7 +78,9 @@ def posterior(
 
 def posteriors(states: StateTable, model: EvidenceModel, witnesses: Witnesses) -> dict[str, npt.NDArray[np.float64]]:
     """`posterior` for every non-empty subset, by its `subset_key`."""
-    return {subset_key(subset): posterior(states, model, witnesses, subset) for subset in nonempty_subsets(Modality)}
+    return {
+        subset_key(subset): posterior(states, model, witnesses, subset) for subset in nonempty_subsets(modality_names())
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +93,8 @@ class Oracle:
         In the order of ``studies.csv``.
     findings : tuple of str
     posteriors : dict of subset name to float64 [N, F]
-        P(finding | what the study has of the subset's modalities); keys as `consilium.study.subset_key` makes them.
+        P(finding | what the study has of the subset's modalities); keys as `consilium.domain.study.subset_key` makes
+        them.
     evidence : DataFrame
         Noise-free evidence, one row a study, indexed by study: ``image:<channel>``, ``text:<channel>``,
         ``grade:<channel>``, ``observations:<variable>`` (empty: not measured), ``has:<modality>``.
@@ -102,7 +105,7 @@ class Oracle:
     posteriors: dict[str, npt.NDArray[np.float64]]
     evidence: pd.DataFrame
 
-    def of(self, study_ids: Iterable[str], subset: Iterable[Modality]) -> npt.NDArray[np.float64]:
+    def of(self, study_ids: Iterable[str], subset: Iterable[str]) -> npt.NDArray[np.float64]:
         """Posteriors of these studies, in their order, given a non-empty subset: float64 [n, F].
 
         Raises

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.study import ViewPosition
+from consilium.domain.study import ViewPosition
 from training.cohorts.phantom.anatomy import (
     FIELD_OF_VIEW,
     LUNG_DEPTH,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.errors import InputError
-from consilium.study import Modality, NoteKind
+from consilium.domain.errors import InputError
+from consilium.domain.study import NoteKind
+from consilium.modalities.registry import modality_names
 from training.cohorts.phantom.evidence import VARIABLE_CHANNELS, Evidence, EvidenceModel, load_evidence
 from training.cohorts.phantom.note import WrittenNote, render_note
 from training.cohorts.phantom.oracle import Witnesses
@@ -112,7 +113,7 @@ class Drawn:
     def patient_id(self) -> str:
         return f"P{self.patient:06d}"
 
-    def has(self, modality: Modality) -> bool:
+    def has(self, modality: str) -> bool:
         return modality in self.evidence.modalities
 
 
@@ -154,12 +155,12 @@ def render_study(design: Design, drawn: Drawn) -> Rendered:
     image_rng, note_rng, values_rng = (stream(design, drawn.index, name) for name in ("image", "note", "values"))
     return Rendered(
         radiograph=render_radiograph(e.image, image_rng, design.size, drawn.site, device=design.device)
-        if has(Modality.IMAGE)
+        if has("image")
         else None,
         note=render_note(e.text, note_rng, drawn.site, held_out_phrases=design.shift.held_out_phrases)
-        if has(Modality.TEXT)
+        if has("text")
         else None,
-        measurements=render_values(e.observations, e.measured, values_rng) if has(Modality.OBSERVATIONS) else [],
+        measurements=render_values(e.observations, e.measured, values_rng) if has("observations") else [],
     )
 
 
@@ -178,13 +179,13 @@ def witnesses(drawn: list[Drawn], rendered: list[Rendered], model: EvidenceModel
         measured=measured,
         age=np.array([d.state.age for d in drawn]),
         sex=np.array([SEXES.index(d.state.sex) for d in drawn]),
-        present=np.array([[d.has(m) for m in Modality] for d in drawn]),
+        present=np.array([[d.has(m) for m in modality_names()] for d in drawn]),
     )
 
 
 def study_row(drawn: Drawn, rendered: Rendered, report: tuple[str, str] | None, image: str) -> dict[str, object]:
     """The study's row of ``studies.csv``, without its split."""
-    has_values = drawn.has(Modality.OBSERVATIONS)
+    has_values = drawn.has("observations")
     row: dict[str, object] = {
         "study": drawn.study_id,
         "patient": drawn.patient_id,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.errors import InputError
-from consilium.findings import Finding, FindingSet
-from consilium.study import Sex
+from consilium.domain.errors import InputError
+from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Sex
 from training.cohorts.phantom.tables import table
 
 FINDINGS: tuple[str, ...] = tuple(table("states")["findings"])

@@ -17,10 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from consilium.errors import InputError
-from consilium.study import Modality, Sex, subset_key
+from consilium.domain.errors import InputError
+from consilium.domain.study import Sex
+from consilium.modalities.registry import modality_names, subset_key
 from training.cohorts.cohort import SPLITS
-from training.cohorts.phantom import truth
+from training.cohorts.phantom import truth_files as truth
 from training.cohorts.phantom.dx import Header, write_dx
 from training.cohorts.phantom.note import render_report
 from training.cohorts.phantom.oracle import EVIDENCE_FILE, POSTERIORS_FILE, SUBSETS, posteriors
@@ -37,8 +38,8 @@ from training.cohorts.phantom.record import (
     witnesses,
 )
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
-from training.cohorts.phantom.truth import MASKS_FOLDER
-from training.splits import stratified_parts
+from training.cohorts.phantom.truth_files import MASKS_FOLDER
+from training.cohorts.splits import stratified_parts
 
 DEFAULT_SPLITS: Mapping[str, float] = MappingProxyType(
     {"train": 0.6, "validation": 0.08, "calibration": 0.12, "test": 0.2}
@@ -161,7 +162,7 @@ def _write_chunk(root: Path, design: Design, studies: int, start: int) -> _Table
     drawn = [draw_study(design, i, states, model) for i in range(start, min(start + CHUNK, studies))]
     rendered = [render_study(design, study) for study in drawn]
     best = posteriors(states, model, witnesses(drawn, rendered, model))
-    everything = best[subset_key(Modality)]
+    everything = best[subset_key(modality_names())]
     return _Tables(
         studies=[
             _write_study(root, design, study, views, chance)
@@ -189,7 +190,7 @@ def _write_study(root: Path, design: Design, study: Drawn, rendered: Rendered, c
     image, report = "", None
     if rendered.radiograph is not None:
         image = f"images/{study.study_id}.dcm"
-        known = study.has(Modality.OBSERVATIONS)
+        known = study.has("observations")
         header = Header(
             seed=f"{design.seed} {design.size} {design.shortcut} {design.shift} {study.index}",
             patient_id=study.patient_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from consilium.study import Modality
+from consilium.modalities.registry import modality_names
 from training.cohorts.phantom.evidence import load_evidence
 from training.cohorts.phantom.oracle import Witnesses
 from training.cohorts.phantom.state import load_states
@@ -25,6 +25,6 @@ def sample(studies: int, seed: int) -> tuple[npt.NDArray[np.int64], Witnesses]:
         measured=rng.random((studies, model.missing.shape[1])) >= model.missing[state],
         age=table.edges[band] + 1,
         sex=sex,
-        present=np.ones((studies, len(Modality)), dtype=bool),
+        present=np.ones((studies, len(modality_names())), dtype=bool),
     )
     return state, witnesses

@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from consilium.ingest.dicom import read_dicom
-from consilium.study import Sex, ViewPosition
+from consilium.domain.study import Sex, ViewPosition
+from consilium.modalities.image.dicom_image import read_dicom
 from training.cohorts.phantom.dx import Header, write_dx
 from training.cohorts.phantom.radiograph import render_radiograph
 

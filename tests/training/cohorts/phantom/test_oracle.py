@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from consilium.errors import InputError
-from consilium.study import Modality, nonempty_subsets, subset_key
+from consilium.domain.errors import InputError
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from tests.training.cohorts.phantom.sampling import sample
 from training.cohorts.phantom.evidence import load_evidence
 from training.cohorts.phantom.oracle import SUBSETS, Witnesses, load_oracle, posterior, posteriors
@@ -54,27 +54,29 @@ def test_posterior_is_bayes_by_hand() -> None:
                 weight *= model.missing[s, channel]
         total += weight
         numerator += weight * PRESENT[s, : len(FINDINGS)]
-    got = posterior(states, model, w, (Modality.IMAGE, Modality.OBSERVATIONS))
+    got = posterior(states, model, w, ("image", "observations"))
     np.testing.assert_allclose(got[0], numerator / total, rtol=1e-9)
 
 
 def test_age_and_sex_belong_to_the_values() -> None:
     states, model = load_states(), load_evidence()
     young = _one(age=np.array([20]))
-    without = (Modality.IMAGE, Modality.TEXT)
+    without = ("image", "text")
     np.testing.assert_array_equal(posterior(states, model, _one(), without), posterior(states, model, young, without))
-    assert not np.allclose(posterior(states, model, _one(), Modality), posterior(states, model, young, Modality))
+    assert not np.allclose(
+        posterior(states, model, _one(), modality_names()), posterior(states, model, young, modality_names())
+    )
 
 
 def test_a_missing_modality_is_left_out_and_none_leaves_the_prior() -> None:
     states, model = load_states(), load_evidence()
     blind = _one(present=np.array([[False, True, True]]))
     np.testing.assert_allclose(
-        posterior(states, model, blind, Modality),
-        posterior(states, model, _one(), (Modality.TEXT, Modality.OBSERVATIONS)),
+        posterior(states, model, blind, modality_names()),
+        posterior(states, model, _one(), ("text", "observations")),
     )
     prior = states.prior @ PRESENT[:, : len(FINDINGS)]
-    np.testing.assert_allclose(posterior(states, model, blind, (Modality.IMAGE,))[0], prior)
+    np.testing.assert_allclose(posterior(states, model, blind, ("image",))[0], prior)
 
 
 @pytest.mark.parametrize("finding", range(len(FINDINGS)), ids=FINDINGS)
@@ -84,7 +86,7 @@ def test_aurocs_are_those_the_design_asks_for(
     labels, best = large
     windows = {1: (0.82, 0.86), 2: (0.90, 0.93), 3: (0.95, 0.965)}
     slack = 0.003  # three standard errors of an AUROC on this sample
-    for subset in nonempty_subsets(Modality):
+    for subset in nonempty_subsets(modality_names()):
         low, high = windows[len(subset)]
         auroc = roc_auc_score(labels[:, finding], best[subset_key(subset)][:, finding])
         assert low - slack <= auroc <= high + slack, subset_key(subset)
@@ -107,8 +109,8 @@ def test_explaining_away_is_real(large: tuple[Labels, dict[str, npt.NDArray[np.f
     def log_odds(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.log(p) - np.log1p(-p)
 
-    added = sum(log_odds(best[m.value]) for m in Modality) - 2 * log_odds(prior)
-    fused = log_odds(best[subset_key(Modality)])
+    added = sum(log_odds(best[m]) for m in modality_names()) - 2 * log_odds(prior)
+    fused = log_odds(best[subset_key(modality_names())])
     for finding, confounder in (("pneumonia", "scar"), ("heart_failure", "large_heart")):
         f, confounded = FINDINGS.index(finding), labels[:, len(FINDINGS) + CONFOUNDERS.index(confounder)]
         sign = np.where(labels[:, f], -1.0, 1.0)
@@ -124,8 +126,8 @@ def test_a_scar_in_the_note_takes_the_pneumonia_back() -> None:
     scar = list(MEMBERS).index("scar")
     unknown, known = (np.array([[2, 2, 2, 2, grade, 2]]) for grade in (0, 6))
     assert scar == 4
-    without = posterior(states, model, _one(image=shadow, grades=unknown), (Modality.IMAGE, Modality.TEXT))
-    with_scar = posterior(states, model, _one(image=shadow, grades=known), (Modality.IMAGE, Modality.TEXT))
+    without = posterior(states, model, _one(image=shadow, grades=unknown), ("image", "text"))
+    with_scar = posterior(states, model, _one(image=shadow, grades=known), ("image", "text"))
     assert without[0, 0] > 0.6
     assert with_scar[0, 0] < without[0, 0] - 0.3
 
@@ -136,11 +138,11 @@ def test_oracle_survives_the_disk(tmp_path: Path) -> None:
     assert oracle.findings == FINDINGS
     assert tuple(oracle.posteriors) == SUBSETS
     assert oracle.study_ids.tolist() == [f"S{i:06d}" for i in range(25)]
-    chosen = oracle.of(["S000007", "S000003"], (Modality.TEXT,))
+    chosen = oracle.of(["S000007", "S000003"], ("text",))
     np.testing.assert_array_equal(chosen, oracle.posteriors["text"][[7, 3]])
     assert oracle.evidence.loc["S000003"].filter(like="grade:").isin(range(7)).all()
     with pytest.raises(InputError, match="S999999"):
-        oracle.of(["S999999"], Modality)
+        oracle.of(["S999999"], modality_names())
     with pytest.raises(InputError, match="subset"):
         oracle.of(["S000003"], ())
 
@@ -152,6 +154,6 @@ def test_no_oracle_where_there_is_no_phantom(tmp_path: Path) -> None:
 
 def test_the_order_of_the_modalities_changes_no_bit() -> None:
     states, model = load_states(), load_evidence()
-    one, *others = (posterior(states, model, _one(), order) for order in itertools.permutations(Modality))
+    one, *others = (posterior(states, model, _one(), order) for order in itertools.permutations(modality_names()))
     for other in others:
         np.testing.assert_array_equal(one, other)

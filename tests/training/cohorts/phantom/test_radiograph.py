@@ -8,7 +8,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from consilium.study import ViewPosition
+from consilium.domain.study import ViewPosition
 from training.cohorts.phantom import radiograph
 from training.cohorts.phantom.anatomy import Thorax, frame, thorax
 from training.cohorts.phantom.evidence import IMAGE_CHANNELS, load_evidence

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydicom.sr.codedict import codes
 
-from consilium.errors import InputError
-from consilium.study import Sex
+from consilium.domain.errors import InputError
+from consilium.domain.study import Sex
 from training.cohorts.phantom.state import FINDINGS, MEMBERS, PRESENT, SEXES, load_states, phantom_findings
 
 

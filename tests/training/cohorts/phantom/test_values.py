@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from consilium.ingest.units import conversion
-from consilium.variables import BUILT_IN
+from consilium.domain.variables import BUILT_IN
+from consilium.formats.units import conversion
 from training.cohorts.phantom.evidence import VARIABLE_CHANNELS
 from training.cohorts.phantom.tables import table
 from training.cohorts.phantom.values import evidence_of, render_values, value_of

@@ -12,17 +12,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from consilium.errors import InputError
-from consilium.ingest.dicom import read_dicom
-from consilium.study import Modality, Sex, Window, nonempty_subsets, subset_key
+from consilium.domain.errors import InputError
+from consilium.domain.study import Sex, Window
+from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import write as writing
+from training.cohorts.phantom.named_shifts import parse_shift
 from training.cohorts.phantom.oracle import SUBSETS, Witnesses, load_oracle, posterior
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study
-from training.cohorts.phantom.shifts import parse_shift
 from training.cohorts.phantom.state import FINDINGS, SEXES, State, load_states
-from training.cohorts.phantom.truth import load_masks
+from training.cohorts.phantom.truth_files import load_masks
 from training.cohorts.phantom.write import DEFAULT_SPLITS, _assign_splits, write_phantom
 
 STUDIES, SEED = 120, 9
@@ -186,7 +187,7 @@ def test_stored_posteriors_follow_from_what_is_written(cohort: Path) -> None:
     read = pd.pivot_table(decisive, index="study", columns="analyte", values="evidence")
     read = read.reindex(index=evidence.index, columns=names)
     measured = values.notna().to_numpy()
-    present = evidence[[f"has:{m.value}" for m in Modality]].to_numpy(dtype=bool)
+    present = evidence[[f"has:{m}" for m in modality_names()]].to_numpy(dtype=bool)
     np.testing.assert_array_equal(read.notna().to_numpy(), measured & present[:, [2]])
     heard = Witnesses(
         image=evidence.filter(like="image:").drop(columns="has:image", errors="ignore").to_numpy(),
@@ -197,7 +198,7 @@ def test_stored_posteriors_follow_from_what_is_written(cohort: Path) -> None:
         sex=np.array([SEXES.index(Sex(sex)) for sex in states["sex"]]),
         present=present,
     )
-    for subset in nonempty_subsets(Modality):
+    for subset in nonempty_subsets(modality_names()):
         again = posterior(design.states(), design.evidence(), heard, subset)
         np.testing.assert_allclose(oracle.posteriors[subset_key(subset)], again, rtol=1e-6)
 
@@ -240,7 +241,7 @@ def test_shifts_reach_cohort_and_oracle(cohort: Path, tmp_path: Path) -> None:
     assert 15 <= len(blind) <= 45
     prior = load_states({"pneumonia": 6.0}).prior
     prevalence = sum(p for i, p in enumerate(prior) if i & 1)
-    assert oracle.of(list(blind[:1]), (Modality.TEXT,))[0, 0] == pytest.approx(prevalence, rel=1e-6)
+    assert oracle.of(list(blind[:1]), ("text",))[0, 0] == pytest.approx(prevalence, rel=1e-6)
     plan: dict[str, Any] = yaml.safe_load((tmp_path / "shifted" / "truth" / "design.yaml").read_text())
     assert plan["shift"]["prevalence_odds"] == {"pneumonia": 6.0}
 

@@ -1,0 +1,1 @@
+"""The HTTP interface as types: `schemas`, the `client`, and answers read back as a Diagnosis."""

@@ -1,0 +1,38 @@
+"""A client of the service: typed requests and answers over HTTP, with retries; sync and async. No torch.
+
+    from consilium.api.client import Client
+
+    with Client("https://consilium.hospital.example", token="csl_...") as client:
+        answer = client.diagnose(["film.dcm"], notes=[{"kind": "history", "text": "Fever and cough."}])
+        for finding in answer.findings:
+            print(finding.display, finding.probability, answer.refer)
+
+`clients.py` holds both clients, `calls.py` what each call sends, `exchange.py` when it is tried again, and how an
+answer becomes a type or an error of `consilium.domain.errors`. `lines.py` reads the answer for several studies, one
+line each.
+"""
+
+from consilium.api.client.clients import AsyncClient, Client
+from consilium.api.client.multipart import (
+    ExplainRecords,
+    ImageFile,
+    JobStudyRecords,
+    Records,
+    SimilarRecords,
+    StudyRecords,
+)
+from consilium.domain.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ExplainRecords",
+    "ImageFile",
+    "JobStudyRecords",
+    "Records",
+    "ServiceProblem",
+    "ServiceUnreachable",
+    "SimilarRecords",
+    "StudyRecords",
+    "UnreadableAnswer",
+]

@@ -1,0 +1,141 @@
+"""Every call of the service as an exchange; what the blocking client and the asynchronous one share."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from consilium.api.client.multipart import FormParts, Study, form, worklist_form
+from consilium.api.client.ndjson import Told, worklist_reader
+from consilium.api.client.retry import Attempt, Exchange, Patience, exchange, once, reader
+from consilium.api.schemas import (
+    DiagnoseRequest,
+    DiagnosisAnswer,
+    ExplainRequest,
+    ExplanationAnswer,
+    FeedbackAnswer,
+    FeedbackRequest,
+    JobAnswer,
+    JobKind,
+    ModelInformation,
+    ResultAnswer,
+    SimilarAnswer,
+    SimilarRequest,
+    parse_request,
+)
+from consilium.domain.errors import InputError, ServiceProblem
+
+Token = str | Callable[[], str] | None
+"""A token, or what gives one before every attempt, where tokens end."""
+
+_CONNECT_S = 10.0
+
+
+class Calls:
+    """Both clients, but for how they send and wait."""
+
+    def __init__(
+        self, url: str, token: Token, timeout: float, retries: int, patience: float, verify: ssl.SSLContext | bool
+    ) -> None:
+        if retries < 0:
+            raise InputError("retries", retries, "must be 0 or more")
+        self._token = token
+        self._patience = Patience(retries, patience)
+        self._http: dict[str, Any] = {
+            "base_url": _base(url),
+            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
+            "verify": verify,
+        }
+
+    def _arguments(self, attempt: Attempt) -> dict[str, Any]:
+        """Of httpx's `request`."""
+        token = self._token() if callable(self._token) else self._token
+        headers = dict(attempt.headers) | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        return {"method": attempt.method, "url": attempt.path, "headers": headers, **attempt.body}
+
+    def _diagnose(self, images: Sequence[bytes], request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
+        return exchange(_post("/v1/diagnose", form(images, request)), reader(DiagnosisAnswer), self._patience)
+
+    def _diagnose_batch(self, studies: Sequence[Study]) -> Exchange[list[Told]]:
+        attempt = _post("/v1/diagnose/batch", worklist_form(studies))
+        return exchange(attempt, worklist_reader(len(studies)), self._patience)
+
+    def _explain(self, images: Sequence[bytes], request: ExplainRequest) -> Exchange[ExplanationAnswer]:
+        return exchange(_post("/v1/explain", form(images, request)), reader(ExplanationAnswer), self._patience)
+
+    def _similar(self, images: Sequence[bytes], request: SimilarRequest) -> Exchange[SimilarAnswer]:
+        return exchange(_post("/v1/similar", form(images, request)), reader(SimilarAnswer), self._patience)
+
+    def _model(self) -> Exchange[ModelInformation]:
+        return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
+
+    def _submit(self, studies: Sequence[Study], kind: JobKind) -> Exchange[JobAnswer]:
+        attempt = _post(f"/v1/jobs?kind={kind}", worklist_form(studies))
+        return exchange(attempt, reader(JobAnswer), self._patience)
+
+    def _job(self, job_id: uuid.UUID | str) -> Exchange[JobAnswer]:
+        return exchange(Attempt("GET", _place("jobs", "job_id", job_id)), reader(JobAnswer), self._patience)
+
+    def _job_results(self, job_id: uuid.UUID | str) -> Exchange[list[Told]]:
+        attempt = Attempt("GET", f"{_place('jobs', 'job_id', job_id)}/results")
+        return exchange(attempt, worklist_reader(), self._patience)
+
+    def _cancel(self, job_id: uuid.UUID | str) -> Exchange[JobAnswer]:
+        return exchange(Attempt("DELETE", _place("jobs", "job_id", job_id)), reader(JobAnswer), self._patience)
+
+    def _discard(self, job_id: uuid.UUID | str) -> Exchange[None]:
+        attempt = Attempt("DELETE", f"{_place('jobs', 'job_id', job_id)}/results")
+        return exchange(attempt, lambda _: None, self._patience)
+
+    def _result(self, result_id: uuid.UUID | str) -> Exchange[ResultAnswer]:
+        attempt = Attempt("GET", _place("results", "result_id", result_id))
+        return exchange(attempt, reader(ResultAnswer), self._patience)
+
+    def _feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> Exchange[FeedbackAnswer]:
+        given = json.dumps({"result_id": str(result_id), "findings": dict(findings)}).encode()
+        body = {"content": parse_request(FeedbackRequest, given).model_dump_json().encode()}
+        headers = {"Content-Type": "application/json"}
+        attempt = Attempt("POST", "/v1/feedback", headers, body, repeatable=False)
+        return exchange(attempt, reader(FeedbackAnswer), self._patience)
+
+    def _card(self) -> Exchange[str | None]:
+        try:
+            return (yield from exchange(Attempt("GET", "/v1/model/card"), lambda said: said.text, self._patience))
+        except ServiceProblem as problem:
+            if problem.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
+    def _ready(self) -> Exchange[bool]:
+        outcome = yield from once(Attempt("GET", "/readyz"))
+        return isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK
+
+
+def _base(url: str) -> httpx.URL:
+    try:
+        base = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise InputError("url", url, "must be an address") from None
+    if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
+        raise InputError("url", url, "must be an http or https address without a query")
+    if base.userinfo:
+        raise InputError("url", f"{base.scheme}://...@{base.host}", "must hold no name and password; give a token")
+    return base
+
+
+def _place(what: str, field: str, given: uuid.UUID | str) -> str:
+    try:
+        return f"/v1/{what}/{uuid.UUID(str(given))}"
+    except ValueError:
+        raise InputError(field, given, "must be a UUID") from None
+
+
+def _post(path: str, parts: FormParts) -> Attempt:
+    """With a key of its own, by which the service knows the next attempt for the same request."""
+    return Attempt("POST", path, {"Idempotency-Key": str(uuid.uuid4())}, {"files": parts})

@@ -1,0 +1,89 @@
+"""The wire types of the record: the audit row of an answer, and what was confirmed of it afterwards."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from consilium.api.schemas.answers import ModelIdentityAnswer, Share
+from consilium.api.schemas.base import Wire
+from consilium.api.schemas.requests import FindingName
+
+FindingState = Literal["present", "absent", "unknown"]
+
+FEEDBACK_EXAMPLE: dict[str, JsonValue] = {
+    "result_id": "7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1",
+    "findings": {"pneumonia": "present", "effusion": "unknown"},
+}
+
+
+class FeedbackRequest(Wire):
+    """The body of `POST /v1/feedback`: what was confirmed after an answer. No free text."""
+
+    result_id: UUID = Field(description="Of the answer.")
+    findings: Annotated[dict[FindingName, FindingState], Field(min_length=1)] = Field(
+        description="What each finding turned out to be; `unknown` where that was not settled."
+    )
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FEEDBACK_EXAMPLE]})
+
+
+class FeedbackAnswer(Wire):
+    """The answer of `POST /v1/feedback`."""
+
+    feedback_id: UUID
+    result_id: UUID
+    time: datetime = Field(description="When it was recorded (UTC).")
+
+
+class RecordedFinding(Wire):
+    """What was answered of one finding."""
+
+    finding: str
+    probability: Share
+    interval: tuple[Share, Share]
+    call: bool
+    threshold: float = Field(description="Of the operating point, at the time.")
+    prediction_set: tuple[Literal["absent", "present"], ...]
+
+
+class RecordedFeedback(Wire):
+    """What somebody confirmed of one finding, and when."""
+
+    feedback_id: UUID
+    finding: str
+    state: FindingState
+    time: datetime
+    caller: str
+
+
+class Pseudonyms(Wire):
+    """HMAC-SHA256 of what identifies patient, study and the caller's reference, by the key `key_id`."""
+
+    key_id: str
+    patient: str | None = Field(description="Of the DICOM Patient ID.")
+    study: str | None = Field(description="Of the DICOM Study Instance UID.")
+    caller_reference: str | None
+
+
+class ResultAnswer(Wire):
+    """The answer of `GET /v1/results/{result_id}`: what was recorded of an answer before it was sent."""
+
+    result_id: UUID
+    time: datetime = Field(description="When it was made (UTC).")
+    endpoint: str = Field(description="What was asked for: `diagnose`, `explain` or `similar`.")
+    role: str = Field(description="Of the model that answered: `serving`, or that of one whose answers nobody gets.")
+    request_id: str = Field(description="A keyed digest where the caller gave the request a name of its own.")
+    caller: str
+    model: ModelIdentityAnswer
+    pseudonyms: Pseudonyms
+    input_digests: dict[str, str] = Field(
+        description="`sha256:…` of every image received; `hmac-sha256:KEY_ID:…` of the SHA-256 of everything else."
+    )
+    findings: tuple[RecordedFinding, ...]
+    refer: tuple[str, ...]
+    latencies_ms: dict[str, float] = Field(description="Of each stage before the answer was recorded.")
+    feedback: tuple[RecordedFeedback, ...] = Field(description="Oldest first.")

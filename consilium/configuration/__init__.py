@@ -1,0 +1,1 @@
+"""How a model is made, as one checked document: the recipe."""

@@ -1,0 +1,206 @@
+"""Neighbours: the training studies that the model sees as most like the one in hand.
+
+What is kept of a training study is its joint state, its labels, which modalities it had, and a pseudonym that only the
+holder of the cohort can turn back into a study. No identifier, pixel, word or value of it is stored.
+
+The search is exact: one matrix product. That is a few milliseconds for `MOST` studies; a larger cohort is represented
+by a random sample of as many, and `Neighbours.cohort_studies` says of how many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from consilium.domain.diagnosis import Neighbour
+from consilium.domain.errors import ArtifactError, InputError
+from consilium.domain.findings import FindingSet
+from consilium.modalities.registry import modality_names
+
+MOST = 100_000
+"""Studies that are searched."""
+
+_FORMAT = 1
+_TENSORS, _NAMES = "neighbours.safetensors", "neighbours.json"
+_PSEUDONYM = 12
+"""Hexadecimal digits of a pseudonym."""
+_UNKNOWN = -1
+_SEED = 0
+
+
+def pseudonym(cohort_digest: str, study_id: str) -> str:
+    """The first digits of SHA-256 over the cohort's digest and the study's id: whoever holds both finds the study."""
+    return hashlib.sha256(f"{cohort_digest}{study_id}".encode()).hexdigest()[:_PSEUDONYM]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """N training studies as the model sees them.
+
+    Attributes
+    ----------
+    embeddings : float32 [N, D]
+        Joint states of length 1, in steps of float16, as they are stored.
+    labels : int8 [N, F]
+        1 present, 0 absent, -1 not known.
+    present : bool [N, M]
+        Which modalities each study has, in the order of `consilium.modalities.registry.modality_names`.
+    pseudonyms : tuple of str, [N]
+    findings : tuple of str, [F]
+    cohort_studies : int
+        Studies that `fit` was given; more than N where they are a sample.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int8]
+    present: npt.NDArray[np.bool_]
+    pseudonyms: tuple[str, ...]
+    findings: tuple[str, ...]
+    cohort_studies: int
+
+    def __len__(self) -> int:
+        return len(self.pseudonyms)
+
+    @classmethod
+    def fit(
+        cls,
+        features: npt.NDArray,
+        labels: npt.NDArray,
+        present: npt.NDArray[np.bool_],
+        study_ids: Sequence[str] | npt.NDArray,
+        cohort_digest: str,
+        findings: FindingSet,
+    ) -> Neighbours:
+        """Keep what `nearest` needs of the training studies.
+
+        Parameters
+        ----------
+        features : float [N, D]
+            Joint states, as `DiagnosisModel.features` gives them under ``fused``.
+        labels : float [N, F]
+            1 present, 0 absent, NaN unknown.
+        present : bool [N, M]
+            In the order of `consilium.modalities.registry.modality_names`.
+        study_ids : [N]
+            Enter the pseudonyms and are then forgotten.
+        cohort_digest : str
+            `Cohort.digest`.
+
+        Raises
+        ------
+        InputError
+            Where there is no study, a state is not finite or has no direction, or the shapes do not agree.
+        """
+        features = np.asarray(features, np.float64)
+        ids = [str(study) for study in study_ids]
+        expected = {
+            "features": (features.shape[:1], (len(ids),)),
+            "labels": (labels.shape, (len(ids), len(findings))),
+            "present": (present.shape, (len(ids), len(modality_names()))),
+        }
+        for name, (shape, wanted) in expected.items():
+            if shape != wanted or not ids:
+                raise InputError(f"neighbours.{name}", list(shape), f"must be of {list(wanted)}, of at least one study")
+        kept = np.arange(len(ids))
+        if len(ids) > MOST:
+            kept = np.sort(np.random.default_rng(_SEED).choice(len(ids), MOST, replace=False))
+        known = np.where(np.isnan(labels[kept]), _UNKNOWN, labels[kept])
+        return cls(
+            embeddings=_unit(features[kept]).astype(np.float16).astype(np.float32),
+            labels=known.astype(np.int8),
+            present=np.asarray(present[kept], bool),
+            pseudonyms=tuple(pseudonym(cohort_digest, ids[row]) for row in kept.tolist()),
+            findings=findings.names,
+            cohort_studies=len(ids),
+        )
+
+    def nearest(self, state: npt.ArrayLike, k: int) -> tuple[Neighbour, ...]:
+        """The `k` studies (all, where there are fewer) whose states point most nearly as `state` [D] does.
+
+        Most alike first, by cosine; of two that are equally alike the one that was kept first.
+
+        Raises
+        ------
+        InputError
+            Where `state` is of another width, not finite or without a direction, or `k` is below 1.
+        """
+        asked = np.asarray(state, np.float64).reshape(1, -1)
+        if asked.shape[1] != self.embeddings.shape[1]:
+            raise InputError("state", asked.shape[1], f"must have {self.embeddings.shape[1]} dimensions")
+        if k < 1:
+            raise InputError("k", k, "must be at least 1")
+        similarity = self.embeddings @ _unit(asked)[0]
+        order = np.argsort(-similarity, kind="stable")[:k]
+        return tuple(self._neighbour(int(row), float(similarity[row])) for row in order)
+
+    def _neighbour(self, row: int, similarity: float) -> Neighbour:
+        labels = dict(zip(self.findings, self.labels[row].tolist(), strict=True))
+        return Neighbour(
+            pseudonym=self.pseudonyms[row],
+            similarity=float(np.clip(similarity, -1, 1)),
+            labels={name: None if value == _UNKNOWN else bool(value) for name, value in labels.items()},
+            modalities=tuple(m for m, there in zip(modality_names(), self.present[row], strict=True) if there),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write states (float16), labels and modalities as safetensors, pseudonyms as JSON, into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, npt.NDArray] = {
+            "embeddings": self.embeddings.astype(np.float16),
+            "labels": self.labels,
+            "present": self.present.astype(np.uint8),
+        }
+        save_file(tensors, folder / _TENSORS)
+        names = {
+            "format": _FORMAT,
+            "pseudonyms": list(self.pseudonyms),
+            "findings": list(self.findings),
+            "cohort_studies": self.cohort_studies,
+        }
+        (folder / _NAMES).write_text(json.dumps(names), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Neighbours:
+        """Read what `save` wrote; nothing is unpickled.
+
+        Raises
+        ------
+        ArtifactError
+            Where it is not there, of another format, or does not fit together.
+        """
+        try:
+            names = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _TENSORS)
+            if names["format"] != _FORMAT:
+                raise ArtifactError(f"neighbours of format {names['format']!r}; this version reads {_FORMAT}")
+            loaded = cls(
+                embeddings=tensors["embeddings"].astype(np.float32),
+                labels=tensors["labels"],
+                present=tensors["present"].astype(bool),
+                pseudonyms=tuple(names["pseudonyms"]),
+                findings=tuple(names["findings"]),
+                cohort_studies=int(names["cohort_studies"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ArtifactError(f"the nearest training cases cannot be read ({type(error).__name__})") from None
+        studies = len(loaded)
+        shapes = (loaded.embeddings.shape[0], loaded.labels.shape, loaded.present.shape)
+        if shapes != (studies, (studies, len(loaded.findings)), (studies, len(modality_names()))):
+            raise ArtifactError("the nearest training cases do not fit together")
+        return loaded
+
+
+def _unit(states: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """`states` [N, D] at length 1."""
+    length = np.linalg.norm(states, axis=1, keepdims=True)
+    if not (np.isfinite(length) & (length > 0)).all():
+        raise InputError("state", "without a direction", "must be finite and not all zero")
+    return (states / length).astype(np.float32)

@@ -1,0 +1,1 @@
+"""How numbers, times, units, demographics and DICOM files are written, and how they are read from hostile input."""

@@ -1,0 +1,44 @@
+"""Pixels that are not square: resampled once, where a file is read, so that nothing behind it sees a stretched picture.
+
+The aspect of a picture is that of its pixels: their height over their width, which is the distance between rows over
+the distance between columns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+
+from consilium.formats.limits import Limits
+
+Pixels = npt.NDArray[np.uint16]
+
+MOST_ASPECT = 10.0
+"""Beyond this or its inverse, an aspect is taken for a slip of whoever wrote the file."""
+_SAME = 0.002
+"""Aspects this close to 1 are rounding in the file: to resample would blur the picture and show nothing better."""
+
+
+def possible_aspect(height: float, width: float) -> bool:
+    """Whether pixels may have sides of this proportion."""
+    finite = math.isfinite(height) and math.isfinite(width) and height > 0 and width > 0
+    return finite and 1 / MOST_ASPECT <= height / width <= MOST_ASPECT
+
+
+def with_square_pixels(pixels: Pixels, aspect: float, limits: Limits) -> Pixels:
+    """`pixels` [H, W], whose height is `aspect` times their width, resampled bilinearly to square ones.
+
+    The finer of the two spacings is kept, so that nothing is lost, unless the picture would exceed `limits`.
+    """
+    if abs(aspect - 1) <= _SAME:
+        return pixels
+    rows, columns = pixels.shape
+    height, width = rows * max(aspect, 1.0), columns * max(1 / aspect, 1.0)
+    shrink = min(1.0, math.sqrt(limits.image_pixels / (height * width)))
+    size = max(1, math.floor(width * shrink + 0.5)), max(1, math.floor(height * shrink + 0.5))
+    picture = PillowImage.fromarray(pixels.astype(np.float32))
+    resized = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR))
+    return np.rint(resized).astype(np.uint16)

@@ -1,0 +1,5 @@
+"""Images: DICOM, PNG, JPEG and TIFF files, read into MONAI's or Hugging Face's backbones."""
+
+from consilium.modalities.modality import Modality
+
+MODALITY = Modality(name="image", display="Image", record="image")

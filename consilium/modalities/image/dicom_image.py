@@ -1,0 +1,217 @@
+"""DICOM: a file's bytes become an Image.
+
+Single-frame two-dimensional images: computed and digital radiographs, and whatever else has that shape. Multi-frame and
+enhanced objects, and those whose pixels are no picture of a patient, are refused by name. Identity stays in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from pydicom import uid
+from pydicom.dataset import Dataset
+
+from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage, UnsupportedMedia
+from consilium.domain.study import Image, ViewPosition
+from consilium.formats.dicom.display import display_values
+from consilium.formats.dicom.elements import comma_warnings, text, whole_number
+from consilium.formats.dicom.file_structure import DicomFile, quiet, read_elements
+from consilium.formats.dicom.header import (
+    HEADER_KEYWORDS,
+    SPACINGS,
+    read_aspect,
+    read_header_patient,
+    read_origin,
+    read_spacing,
+    said,
+)
+from consilium.formats.dicom.identity import IDENTITY_KEYWORDS, names_of
+from consilium.formats.dicom.pixels import decoding, pixel_words, read_pixel_format
+from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.formats.square_pixels import with_square_pixels
+from consilium.formats.times import dicom_date_time, dicom_datetime, dicom_offset
+
+_REFUSED_CLASSES = (
+    "Enhanced",
+    "Multi-frame",
+    "Tomosynthesis",
+    "Segmentation",
+    "Parametric Map",
+    "RT Dose",
+    "Whole Slide",
+    "Video",
+    "Tomography",
+    "Volume",
+    "Presentation State",
+    "Wide Field",
+    "Thickness Map",
+)
+"""Parts of the names of SOP classes whose frames are many, or no picture of a patient."""
+
+_VIEWS = {
+    "PA": ViewPosition.PA,
+    "AP": ViewPosition.AP,
+    "LL": ViewPosition.LATERAL,
+    "RL": ViewPosition.LATERAL,
+    "LLD": ViewPosition.UNKNOWN,
+    "RLD": ViewPosition.UNKNOWN,
+    "LATERAL": ViewPosition.LATERAL,
+    "LAT": ViewPosition.LATERAL,
+    "AP SUPINE": ViewPosition.AP_SUPINE,
+    "SUPINE": ViewPosition.AP_SUPINE,
+}
+
+_VIEW_CODES = {
+    "272479007": ViewPosition.PA,
+    "R-40888": ViewPosition.PA,
+    "399348003": ViewPosition.AP,
+    "R-10206": ViewPosition.AP,
+    "399067008": ViewPosition.LATERAL,
+    "R-102CD": ViewPosition.LATERAL,
+    "399173006": ViewPosition.LATERAL,
+    "R-10236": ViewPosition.LATERAL,
+    "399198007": ViewPosition.LATERAL,
+    "R-10232": ViewPosition.LATERAL,
+}
+"""View Code Sequence, context group 4010: SNOMED CT concepts and the SNOMED-RT codes they had."""
+
+_PALETTES = tuple(
+    f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")
+)
+
+_DECIMALS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
+
+_KEYWORDS = (
+    *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData"),
+    *("FloatPixelData", "DoubleFloatPixelData", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "PresentationLUTShape", *_PALETTES, *_DECIMALS),
+    *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
+    *("TimezoneOffsetFromUTC", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
+    *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
+    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS, *IDENTITY_KEYWORDS),
+)
+
+
+def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LIMITS) -> Image:
+    """Read a DICOM file.
+
+    The pixels are those a viewer would first show: modality LUT or rescale; the first VOI LUT or, without one, the
+    first window that can be; without either the range the image uses, or 0 to 255 of a plain 8-bit image. MONOCHROME1
+    is inverted, colour becomes luminance, padding becomes black, pixels become square. `acquired` is Acquisition,
+    Content, Series or Study date and time, the first that is complete, with its own or the file's offset from UTC.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, with or without preamble and file meta information.
+    field : str
+        Where the image stood in the caller's request; begins the field of every error.
+
+    Raises
+    ------
+    UnreadableImage
+        Truncated, corrupt, without pixels, or contradicting itself.
+    UnsupportedMedia
+        An object or encoding that is refused by name.
+    TooLarge
+        Beyond `limits`, as a file, as declared, or once inflated.
+    """
+    try:
+        limits.check_bytes(len(data))
+        with quiet():
+            return decoding(_image, data, limits)
+    except InputError as error:
+        raise error.at(field) from None
+    except MemoryError:
+        raise DecodeFailed(field, "out of memory", "must be decodable within the memory of a worker") from None
+
+
+def _image(data: bytes, limits: Limits) -> Image:
+    file = read_elements(data, _KEYWORDS, limits)
+    dataset = file.dataset
+    _refuse_other_objects(file)
+    pixels = read_pixel_format(dataset, file.transfer_syntax, limits)
+    words, photometric = pixel_words(file, pixels)
+    display, display_warnings = display_values(words, photometric, pixels, dataset)
+    spacing, spacing_warnings = read_spacing(dataset)
+    aspect, aspect_warnings = read_aspect(dataset, spacing)
+    acquired, acquired_warnings = _acquired(dataset)
+    patient, patient_warnings = read_header_patient(dataset, acquired and acquired.date())
+    return Image(
+        pixels=with_square_pixels(display, aspect, limits),
+        digest=hashlib.sha256(data).hexdigest(),
+        source="dicom",
+        view=_view(dataset),
+        laterality=_laterality(dataset),
+        pixel_spacing=spacing,
+        acquired=acquired,
+        patient_digest=identifier_digest(said(dataset, "PatientID")),
+        study_digest=identifier_digest(said(dataset, "StudyInstanceUID")),
+        burned_in={"YES": True, "NO": False}.get(said(dataset, "BurnedInAnnotation")),
+        grid=(pixels.rows, pixels.columns),
+        patient=patient,
+        origin=read_origin(dataset),
+        names=names_of(dataset),
+        warnings=(
+            *comma_warnings(dataset, (*_DECIMALS, *SPACINGS, "PixelAspectRatio")),
+            *(*display_warnings, *spacing_warnings, *aspect_warnings, *patient_warnings, *acquired_warnings),
+        ),
+    )
+
+
+def _refuse_other_objects(file: DicomFile) -> None:
+    dataset = file.dataset
+    name = uid.UID(text(dataset, "SOPClassUID")).name
+    if any(part in name for part in _REFUSED_CLASSES):
+        raise UnsupportedMedia("SOPClassUID", name[:64], "must be a single-frame two-dimensional image")
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise UnsupportedMedia("FloatPixelData", "floating-point pixels", "must be integer pixels")
+    if not file.pixel_data:
+        raise UnreadableImage("PixelData", None, "must be present and not empty")
+    if text(dataset, "NumberOfFrames"):
+        frames = whole_number(dataset, "NumberOfFrames", 0, 2**31 - 1)
+        if frames > 1:
+            raise UnsupportedMedia("NumberOfFrames", frames, "must be 1: multi-frame images are not read")
+
+
+def _view(dataset: Dataset) -> ViewPosition:
+    view = _VIEWS.get(said(dataset, "ViewPosition").upper().replace("_", " "), ViewPosition.UNKNOWN)
+    if view is ViewPosition.UNKNOWN and dataset.get("ViewCodeSequence"):
+        view = _VIEW_CODES.get(said(dataset.ViewCodeSequence[0], "CodeValue"), ViewPosition.UNKNOWN)
+    # Head or feet first, supine: PS3.3 C.7.3.1.1.2.
+    if view is ViewPosition.AP and said(dataset, "PatientPosition").upper() in ("HFS", "FFS"):
+        return ViewPosition.AP_SUPINE
+    return view
+
+
+def _laterality(dataset: Dataset) -> str | None:
+    side = said(dataset, "ImageLaterality") or said(dataset, "Laterality")
+    return side if side in ("R", "L", "U", "B") else None
+
+
+def _acquired(dataset: Dataset) -> tuple[datetime | None, tuple[str, ...]]:
+    """When the image was taken, with an offset where the file states one; and what of it cannot be read."""
+    warnings: list[str] = []
+    stated = said(dataset, "TimezoneOffsetFromUTC")
+    offset = dicom_offset(stated) if stated else None
+    if stated and offset is None:
+        warnings.append("TimezoneOffsetFromUTC is not used: must be an offset from UTC such as +0100")
+    whole = said(dataset, "AcquisitionDateTime")
+    acquired = dicom_datetime(whole, offset)
+    if acquired is None and len(whole) > len("YYYYMMDD"):
+        warnings.append("AcquisitionDateTime is not used: must be a date and time such as 20200301101500+0100")
+    for event in ("Acquisition", "Content", "Series", "Study"):
+        if acquired is None:
+            day, clock = said(dataset, f"{event}Date"), said(dataset, f"{event}Time")
+            acquired = dicom_date_time(day, clock, offset)
+            if acquired is None and day and clock:
+                warnings.append(f"{event}Date and {event}Time are not used: must be a day and a time of it")
+    return acquired, tuple(warnings)
+
+
+def identifier_digest(identifier: str) -> str | None:
+    """SHA-256 of a Patient ID or a Study Instance UID, without the blanks around it; None of an empty one."""
+    said = identifier.strip()
+    return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest() if said else None

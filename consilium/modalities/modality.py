@@ -1,0 +1,49 @@
+"""Modality: all that the system knows of one kind of record, declared in one place.
+
+A modality is one folder below `consilium.modalities`, or any module that an entry point of the group
+``consilium.modalities`` names. What needs torch or reads files is named by reference, so that a declaration is cheap to
+import; `Modality.load` fetches it where it is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modality:
+    """One kind of record.
+
+    Attributes
+    ----------
+    name : str
+        Its key in recipes, subsets, tables and files: ``image``.
+    display : str
+        Its name for readers: ``Images``.
+    record : str
+        What one record of it is called in a sentence: ``image``.
+
+    Raises
+    ------
+    ValueError
+        For a name that is no lower-case identifier.
+    """
+
+    name: str
+    display: str
+    record: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"modality name {self.name!r} must match {_NAME.pattern}")
+
+
+def load(reference: str) -> Any:
+    """The object that ``package.module:name`` names; its module is imported now."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

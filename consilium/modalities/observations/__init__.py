@@ -1,0 +1,5 @@
+"""Laboratory values, vital signs, age and sex."""
+
+from consilium.modalities.modality import Modality
+
+MODALITY = Modality(name="observations", display="Values", record="observation")

@@ -1,0 +1,5 @@
+"""Clinical notes, read by Hugging Face text models."""
+
+from consilium.modalities.modality import Modality
+
+MODALITY = Modality(name="text", display="Notes", record="note")

@@ -1,0 +1,1 @@
+"""The machine beneath: files that survive a kill, environment variables, threads, lazy imports."""

@@ -1,0 +1,280 @@
+"""The doors: `/v1/diagnose`, one study or a batch, `/v1/explain`, `/v1/similar`, `/v1/model` and its card, and OpenAPI.
+
+A FastAPI application, mounted by the BentoML service. The bodies are read by `service.http.multipart`, not by FastAPI
+or BentoML, so that every limit holds while they arrive and every error is a problem document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
+from typing import TypeVar
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
+
+from consilium import __version__
+from consilium.domain.errors import InputError
+from service.app import openapi
+from service.audit_log import audit_routes as doors
+from service.audit_log.entries import Origin
+from service.audit_log.idempotency import REPLAYED
+from service.audit_log.recorder import Answered
+from service.http.deadlines import in_time, while_connected
+from service.http.multipart import Form, read_form, read_job, read_worklist
+from service.http.problems import Unavailable, problem_response
+from service.jobs import job_routes as job_doors
+from service.observability.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
+from service.observability.metrics import Metrics
+from service.observability.tracing import tracing
+from service.serving.batching import Batcher, Closed, Place, QueueFull
+from service.serving.engine import CARD_PATH, Engine
+from service.serving.worklist import WorklistResponse
+from service.settings import Settings
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Read = TypeVar("Read")
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of the model's card: nothing is fetched, no script runs, nobody frames it."""
+_MOST_DRAINED = 4 << 20
+_DRAINED_WITHIN_S = 2.0
+CLIENT_GONE = 499
+"""What the access log shows where nobody waits for the answer any more; nginx's number."""
+
+
+def create_app() -> FastAPI:
+    """The application. It answers 503 until `app.state.engine` holds an `Engine` that is ready."""
+    app = FastAPI(
+        title="Consilium", version=__version__, description=openapi.DESCRIPTION, openapi_url=None, docs_url=None
+    )
+    app.state.engine = None
+    app.state.metrics = Metrics()
+    app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
+    app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
+    app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
+    app.add_api_route("/v1/similar", _similar, methods=["POST"], **openapi.SIMILAR)
+    app.add_api_route("/v1/jobs", _submit, methods=["POST"], **openapi.SUBMIT)
+    app.add_api_route("/v1/jobs/{job_id}", _job, methods=["GET"], **openapi.JOB)
+    app.add_api_route("/v1/jobs/{job_id}", _cancel, methods=["DELETE"], **openapi.CANCEL)
+    app.add_api_route("/v1/jobs/{job_id}/results", _job_results, methods=["GET"], **openapi.JOB_RESULTS)
+    app.add_api_route("/v1/jobs/{job_id}/results", _discard, methods=["DELETE"], **openapi.DISCARD)
+    app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
+    app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
+    app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
+    app.add_api_route(CARD_PATH, _card, methods=["GET"], **openapi.CARD)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
+    # These come before BentoML's own, whose index page lets the reader's browser call a tracker.
+    for path in ("/openapi.json", "/docs.json"):
+        app.add_api_route(path, _openapi, methods=["GET"], include_in_schema=False)
+    for path in ("/", "/docs"):
+        app.add_api_route(path, _page, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _problem)
+    return app
+
+
+async def _diagnose(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.diagnoses, engine.diagnose))
+
+
+async def _explain(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.explain))
+
+
+async def _similar(request: Request) -> Response:
+    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.similar))
+
+
+async def _worklist(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        origin = doors.origin_of(request)
+        with ExitStack() as held:
+            held.enter_context(engine.worklists.place())
+            studies = await _receive(request, engine, read_worklist)
+            _charge(request, studies)
+            return WorklistResponse(engine, studies, origin, held.pop_all())
+
+    return await _guarded(request, answer)
+
+
+async def _submit(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        job_doors.kind_of(request)
+        # Until it is kept, its body lies in memory as a worklist's does.
+        with engine.worklists.place():
+            await job_doors.check_room(request, engine)
+            studies = await _receive(request, engine, read_job)
+            _charge(request, studies)
+            return await job_doors.submit(request, engine, studies)
+
+    return await _guarded(request, answer)
+
+
+async def _job(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.show(request, engine))
+
+
+async def _cancel(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.cancel(request, engine))
+
+
+async def _job_results(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.results(request, engine))
+
+
+async def _discard(request: Request) -> Response:
+    return await _guarded(request, lambda engine: job_doors.discard(request, engine))
+
+
+async def _result(request: Request) -> Response:
+    return await _guarded(request, lambda engine: doors.result(request, engine.recorder))
+
+
+async def _feedback(request: Request) -> Response:
+    return await _guarded(
+        request, lambda engine: doors.feedback(request, engine.recorder, engine.settings.receive_timeout_s)
+    )
+
+
+async def _model(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        return _json(engine.information())
+
+    return await _guarded(request, answer)
+
+
+async def _card(request: Request) -> Response:
+    async def answer(engine: Engine) -> Response:
+        if engine.card is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "This model has no card.")
+        return HTMLResponse(engine.card, headers=PAGE_HEADERS)
+
+    return await _guarded(request, answer)
+
+
+async def _metrics(request: Request) -> Response:
+    exposition = await asyncio.to_thread(request.app.state.metrics.exposition)
+    return Response(exposition, media_type=METRICS_MEDIA_TYPE)
+
+
+async def _openapi(request: Request) -> Response:
+    return Response(openapi.document(request.app), media_type="application/json")
+
+
+async def _page() -> Response:
+    """The description for a reader, of files that BentoML brings along: nothing is fetched from elsewhere."""
+    return get_swagger_ui_html(
+        # Relative, as a proxy may have put a prefix before all paths.
+        openapi_url="docs.json",
+        title="Consilium",
+        swagger_js_url="static_content/swagger-ui-bundle.js",
+        swagger_css_url="static_content/swagger-ui.css",
+        swagger_favicon_url="static_content/favicon-light-32x32.png",
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    answer = problem_response(error)
+    if answer.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The router names the methods of the first route of this path, and each method has a route of its own.
+        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        answer.headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+    return answer
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _sent(answered: Answered) -> Response:
+    headers = {REPLAYED: "true"} if answered.replayed else None
+    return Response(answered.body, media_type="application/json", headers=headers)
+
+
+async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
+    """The answer, or the problem that kept it from being made. No error passes."""
+    try:
+        engine: Engine | None = request.app.state.engine
+        if engine is None or not engine.ready:
+            raise Unavailable("The model is being loaded.", retry_after_s=5)
+        return await answer(engine)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_GONE)
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
+        return problem_response(error)
+
+
+async def _multipart(
+    request: Request,
+    engine: Engine,
+    batcher: Batcher[Item, Answer],
+    answer: Callable[[Form, Place[Item, Answer], Origin], Awaitable[Answered]],
+) -> Response:
+    """Admit, receive, answer; each within its time, and only while the caller is there."""
+    settings, origin = engine.settings, doors.origin_of(request)
+    explaining = batcher is engine.explanations
+    seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
+    with _admit(batcher, settings) as place:
+        form = await _receive(request, engine, read_form)
+        async with in_time(seconds, "The answer"):
+            return _sent(await while_connected(request, answer(form, place, origin)))
+
+
+def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, Answer]:
+    try:
+        return batcher.place()
+    except QueueFull:
+        raise Unavailable("As many requests are waiting as may.", settings.retry_after_s) from None
+    except Closed:
+        raise Unavailable("The service is shutting down.", settings.retry_after_s) from None
+
+
+def _charge(request: Request, studies: list[Form]) -> None:
+    """Each study counts as a request of its caller; the first was counted at the door."""
+    charge = getattr(request.state, "charge", None)
+    if charge is not None:
+        charge(len(studies) - 1)
+
+
+async def _receive(
+    request: Request, engine: Engine, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
+) -> Read:
+    body, seconds = request.stream(), engine.settings.receive_timeout_s
+    with engine.metrics.stage("receive"), tracing.stage("receive"):
+        async with in_time(seconds, "The body", HTTPStatus.REQUEST_TIMEOUT):
+            try:
+                return await read(request.headers, body, engine.settings)
+            except InputError:
+                await _drain(body)
+                raise
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Pass over a short rest of a body that is refused.
+
+    A connection that is closed before all of it was read is reset, and the caller may never see why it was refused.
+    """
+    left = _MOST_DRAINED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_WITHIN_S):
+            async for chunk in body:
+                left -= len(chunk)
+                if left < 0:
+                    return

@@ -1,0 +1,178 @@
+"""What is recorded of one answer, and how it becomes a row without anything that names a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from time import perf_counter
+from uuid import UUID, uuid4
+
+from consilium.domain.diagnosis import Diagnosis, FindingResult
+from consilium.domain.study import Study
+from service.audit_log.pseudonyms import Kind, RecordKey
+from service.audit_log.tables import ResultRow
+from service.observability.tracing import tracing
+
+
+class Endpoint(StrEnum):
+    """Where an answer was asked for."""
+
+    DIAGNOSE = "diagnose"
+    EXPLAIN = "explain"
+    SIMILAR = "similar"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One study of a job. Only the process that holds the job, as `owner`, may answer it, and only once."""
+
+    job_id: UUID
+    study: int
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked, and how the request is called; `task` where it is a job's study, which nobody waits for."""
+
+    caller: str
+    request_id: str
+    idempotency_key: str | None = None
+    task: Task | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key that this request holds: nobody else answers it meanwhile."""
+
+    key: str
+    key_id: str
+    owner: UUID
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """What is known of an answer before it is made."""
+
+    endpoint: Endpoint
+    origin: Origin
+    caller_reference: str | None
+    claim: Claim | Task | None = None
+    result_id: UUID = field(default_factory=uuid4)
+    latencies_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures what happens inside as stage `name`."""
+        begun = perf_counter()
+        with tracing.stage(name):
+            yield
+        self.latencies_ms[name] = round(1000 * (perf_counter() - begun), 3)
+
+    def to_json(self) -> dict[str, object]:
+        """What the answer says beside the diagnosis."""
+        return {"result_id": self.result_id, "caller_reference": self.caller_reference}
+
+    def entry(self, study: Study, diagnosis: Diagnosis, body: bytes, role: str) -> Entry:
+        """The answer, as it is about to be sent."""
+        return Entry(
+            result_id=self.result_id,
+            time=datetime.now(UTC),
+            endpoint=self.endpoint,
+            origin=self.origin,
+            diagnosis=diagnosis,
+            study=study,
+            caller_reference=self.caller_reference,
+            latencies_ms=self.latencies_ms,
+            body=body,
+            claim=self.claim,
+            role=role,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One answer, as it is about to be sent.
+
+    Attributes
+    ----------
+    latencies_ms : dict of str to float
+        How long each stage before the commit took.
+    body : bytes
+        The answer itself; kept, encrypted, where `claim` says that it may have to be given again.
+    role : str
+        Of the model that answered: whether callers get its answers, or it only listens.
+    """
+
+    result_id: UUID
+    time: datetime
+    endpoint: Endpoint
+    origin: Origin
+    diagnosis: Diagnosis
+    study: Study
+    caller_reference: str | None
+    latencies_ms: dict[str, float]
+    body: bytes
+    role: str
+    claim: Claim | Task | None = None
+
+    def row(self, key: RecordKey) -> ResultRow:
+        """The row, its pseudonyms signed with `key`."""
+        model = self.diagnosis.model
+        patients = {image.patient_digest for image in self.study.images} - {None}
+        studies = {image.study_digest for image in self.study.images} - {None}
+        return ResultRow(
+            result_id=self.result_id,
+            time=self.time,
+            endpoint=self.endpoint.value,
+            role=str(self.role),
+            request_id=_request_id(key, self.origin.request_id),
+            caller=self.origin.caller,
+            model_name=model.name,
+            model_version=model.version,
+            manifest_digest=model.manifest_digest,
+            key_id=key.id,
+            patient=_pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
+            study=_pseudonym(key, Kind.STUDY, next(iter(studies), None)),
+            reference=_pseudonym(key, Kind.REFERENCE, self.caller_reference),
+            input_digests=_input_digests(key, self.diagnosis),
+            findings=[_finding(result) for result in self.diagnosis.findings],
+            refer=list(self.diagnosis.refer),
+            latencies_ms=self.latencies_ms,
+        )
+
+
+def _request_id(key: RecordKey, given: str) -> str:
+    """Our own names of requests are UUIDs; what a caller thought up may name anybody."""
+    try:
+        return str(UUID(given))
+    except ValueError:
+        return f"hmac-sha256:{key.id}:{key.pseudonym(Kind.REQUEST, given)}"
+
+
+def _pseudonym(key: RecordKey, kind: Kind, value: str | None) -> str | None:
+    return None if value is None else key.pseudonym(kind, value)
+
+
+def _input_digests(key: RecordKey, diagnosis: Diagnosis) -> dict[str, str]:
+    """An image's digest as it is; the others keyed: a short note or a few values could be guessed from theirs."""
+    return {
+        place: f"sha256:{digest}"
+        if place.startswith("images[")
+        else f"hmac-sha256:{key.id}:{key.pseudonym(Kind.INPUT, digest)}"
+        for place, digest in diagnosis.input_digests.items()
+    }
+
+
+def _finding(result: FindingResult) -> dict[str, object]:
+    return {
+        "finding": result.finding.name,
+        "probability": result.probability,
+        "interval": list(result.interval),
+        "call": result.call,
+        "threshold": result.operating_point.threshold,
+        "prediction_set": list(result.prediction_set),
+    }

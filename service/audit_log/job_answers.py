@@ -1,0 +1,38 @@
+"""A job's study is answered once: its answer is kept in the transaction that records it, by whoever holds the job."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from consilium.domain.errors import ConsiliumError
+from service.audit_log.entries import Task
+from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.tables import JobRow, JobStudyRow
+
+RUNNING = "running"
+
+
+class Superseded(ConsiliumError):
+    """The job was cancelled or has expired, or another process holds it; what this one found out is nobody's."""
+
+
+def held(session: Session, task: Task) -> JobStudyRow | Superseded:
+    """The study's row, its job locked; `Superseded` where it is not for the task's owner to answer any more."""
+    job = session.get(JobRow, task.job_id, with_for_update=True)
+    if job is None or job.state != RUNNING or job.owner != task.owner:
+        return Superseded(f"job {task.job_id} is not held any more")
+    row = session.get(JobStudyRow, (task.job_id, task.study))
+    if row is None or row.status is not None:
+        return Superseded(f"job {task.job_id}: study {task.study} was answered before")
+    return row
+
+
+def keep(row: JobStudyRow, keys: RecordKeys, status: int, answer: bytes) -> None:
+    """Keep what was answered to the study."""
+    row.status = status
+    row.answer = keys.newest.seal(answer, answer_place(row.job_id, row.study))
+
+
+def answer_place(job_id: object, study: int) -> str:
+    """For what an answer is sealed."""
+    return f"job {job_id}, answer {study}"

@@ -1,0 +1,222 @@
+"""What the record keeps and what it can be asked: answers, feedback, recall.
+
+Synchronous: `recorder` runs it on a thread. Idempotency keys are `claims`'s, purge and backup `retention`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Protocol
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, and_, select, tuple_
+from sqlalchemy.orm import Session
+
+from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer, nearest_key
+from consilium.domain.errors import InputError
+from service.audit_log import idempotency as claims
+from service.audit_log import job_answers as tasks
+from service.audit_log.database import Database
+from service.audit_log.entries import Claim, Entry
+from service.audit_log.pseudonyms import Kind, RecordKeys
+from service.audit_log.tables import ClaimRow, FeedbackRow, JobStudyRow, ResultRow
+
+_ROWS_AT_ONCE = 500
+_NO_RESULT = "must be the id of a recorded answer"
+
+
+class NoSuchResult(InputError):
+    """The record holds no answer of this id: it was never given, was another caller's, or was purged."""
+
+    status = 404
+
+
+class Criterion(Protocol):
+    """Which answers a recall asks for."""
+
+    def where(self, keys: RecordKeys) -> ColumnElement[bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OfModel:
+    """Answers of one model, or of one version of it."""
+
+    name: str
+    version: str | None = None
+
+    def where(self, _: RecordKeys) -> ColumnElement[bool]:
+        named = ResultRow.model_name == self.name
+        return named if self.version is None else and_(named, ResultRow.model_version == self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class OfPseudonym:
+    """Answers about one patient or study, or with one caller's reference, whichever key signed them."""
+
+    kind: Kind
+    value: str
+
+    def where(self, keys: RecordKeys) -> ColumnElement[bool]:
+        columns = {
+            Kind.PATIENT: ResultRow.patient,
+            Kind.STUDY: ResultRow.study,
+            Kind.REFERENCE: ResultRow.reference,
+        }
+        return columns[self.kind].in_(keys.pseudonyms(self.kind, self.value))
+
+
+class Store:
+    """The record, with the keys that it is signed by."""
+
+    def __init__(self, database: Database, keys: RecordKeys) -> None:
+        self.database = database
+        self.keys = keys
+
+    def commit(self, entries: Sequence[Entry], replay_s: float) -> list[Exception | None]:
+        """Record all of `entries` in one transaction.
+
+        Parameters
+        ----------
+        replay_s : float
+            How long the answers of idempotent requests can be replayed.
+
+        Returns
+        -------
+        list of (InFlight or Superseded or None)
+            For each entry None, or why it alone was not recorded: another request took its idempotency key over, or
+            another process its job.
+
+        Raises
+        ------
+        RecordUnavailable
+            Where none was recorded.
+        """
+        with self.database.writing() as session:
+            held = [(entry, _held(session, entry)) for entry in entries]
+            session.add_all([entry.row(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)])
+            session.flush()
+            for entry, hold in held:
+                if isinstance(hold, ClaimRow):
+                    until = entry.time + timedelta(seconds=replay_s)
+                    claims.keep(hold, self.keys, entry.body, until, entry.result_id)
+                elif isinstance(hold, JobStudyRow):
+                    tasks.keep(hold, self.keys, HTTPStatus.OK, entry.body)
+        return [hold if isinstance(hold, Exception) else None for _, hold in held]
+
+    def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
+        """What was recorded of one answer; only where it was given to `caller`, if that is told.
+
+        Raises
+        ------
+        NoSuchResult, RecordUnavailable
+        """
+        with self.database.reading() as session:
+            row = _row(session, result_id)
+            if caller not in (None, row.caller):
+                raise NoSuchResult("result_id", str(result_id), _NO_RESULT)
+            return _answers(session, [row])[0]
+
+    def add_feedback(self, feedback: FeedbackRequest, caller: str) -> FeedbackAnswer:
+        """Keep what was confirmed of an answer.
+
+        Raises
+        ------
+        NoSuchResult, RecordUnavailable
+        InputError
+            Where the answer says nothing of a finding.
+        """
+        given = FeedbackAnswer(feedback_id=uuid4(), result_id=feedback.result_id, time=datetime.now(UTC))
+        with self.database.writing() as session:
+            answered = [finding["finding"] for finding in _row(session, feedback.result_id).findings]
+            for name in feedback.findings:
+                if name not in answered:
+                    rule = f"is no finding of that answer; the nearest is {nearest_key(name, answered)!r}"
+                    raise InputError("findings", name, rule)
+            session.add_all(
+                FeedbackRow(
+                    feedback_id=given.feedback_id,
+                    finding=name,
+                    result_id=given.result_id,
+                    state=state,
+                    time=given.time,
+                    caller=caller,
+                )
+                for name, state in feedback.findings.items()
+            )
+        return given
+
+    def recall(self, criterion: Criterion) -> Iterator[ResultAnswer]:
+        """Every answer of `criterion`, oldest first. There may be millions: they are read a page at a time."""
+        place = ResultRow.time, ResultRow.result_id
+        page = select(ResultRow).where(criterion.where(self.keys)).order_by(*place).limit(_ROWS_AT_ONCE)
+        wanted = page
+        while True:
+            with self.database.reading() as session:
+                found = _answers(session, session.scalars(wanted).all())
+            yield from found
+            if len(found) < _ROWS_AT_ONCE:
+                return
+            wanted = page.where(tuple_(*place) > (found[-1].time, found[-1].result_id))
+
+
+def _held(session: Session, entry: Entry) -> ClaimRow | JobStudyRow | Exception | None:
+    """What says that `entry` may be recorded, locked; an error where it may not; None where nothing need say so."""
+    if isinstance(entry.claim, Claim):
+        return claims.held(session, entry.claim)
+    return None if entry.claim is None else tasks.held(session, entry.claim)
+
+
+def _row(session: Session, result_id: UUID) -> ResultRow:
+    row = session.get(ResultRow, result_id)
+    if row is None:
+        raise NoSuchResult("result_id", str(result_id), _NO_RESULT)
+    return row
+
+
+def _answers(session: Session, rows: Sequence[ResultRow]) -> list[ResultAnswer]:
+    confirmed: dict[UUID, list[FeedbackRow]] = {row.result_id: [] for row in rows}
+    wanted = select(FeedbackRow).order_by(FeedbackRow.time, FeedbackRow.feedback_id, FeedbackRow.finding)
+    for line in session.scalars(wanted.where(FeedbackRow.result_id.in_(confirmed))):
+        confirmed[line.result_id].append(line)
+    return [_answer(row, confirmed[row.result_id]) for row in rows]
+
+
+def _answer(row: ResultRow, feedback: Sequence[FeedbackRow]) -> ResultAnswer:
+    return ResultAnswer.model_validate(
+        {
+            "result_id": row.result_id,
+            "time": row.time,
+            "endpoint": row.endpoint,
+            "role": row.role,
+            "request_id": row.request_id,
+            "caller": row.caller,
+            "model": {
+                "name": row.model_name,
+                "version": row.model_version,
+                "manifest_digest": row.manifest_digest,
+            },
+            "pseudonyms": {
+                "key_id": row.key_id,
+                "patient": row.patient,
+                "study": row.study,
+                "caller_reference": row.reference,
+            },
+            "input_digests": row.input_digests,
+            "findings": row.findings,
+            "refer": row.refer,
+            "latencies_ms": row.latencies_ms,
+            "feedback": [
+                {
+                    "feedback_id": line.feedback_id,
+                    "finding": line.finding,
+                    "state": line.state,
+                    "time": line.time,
+                    "caller": line.caller,
+                }
+                for line in feedback
+            ],
+        }
+    )

@@ -1,0 +1,1 @@
+"""What the service does with HTTP itself: multipart bodies, problem documents, deadlines."""

@@ -1,0 +1,68 @@
+"""Work goes on only while its caller is there to hear of it, and for no longer than it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from service.http.problems import Overdue
+
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def in_time(seconds: float, subject: str, status: HTTPStatus = HTTPStatus.GATEWAY_TIMEOUT) -> AsyncIterator[None]:
+    """Cancels what happens inside after so many `seconds`.
+
+    Parameters
+    ----------
+    subject : str
+        What is late: ``The answer``.
+
+    Raises
+    ------
+    Overdue
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Overdue(f"{subject} took longer than {seconds:g} s.", status) from None
+
+
+async def while_connected(request: Request, answer: Awaitable[Result]) -> Result:
+    """The answer; cancelled where the caller goes away first.
+
+    Raises
+    ------
+    ClientDisconnect
+    """
+    work = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientDisconnect
+        return work.result()
+    finally:
+        work.add_done_callback(_unheard)
+        work.cancel()
+        gone.cancel()
+
+
+def _unheard(work: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for any more: asyncio would log it whole, with what it quotes."""
+    if not work.cancelled():
+        work.exception()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

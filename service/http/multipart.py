@@ -1,0 +1,322 @@
+"""A multipart body becomes a `Form`, the JSON of the request and the bytes of the images, or one for each study.
+
+The body is parsed while it arrives and stays in memory: Starlette's own parser spools files to disk, where a killed
+process leaves them, and BentoML's takes a text value in a file field for a URL and fetches it. Every limit is checked
+before the bytes that would break it are kept. File names and content types of images are not looked at: what an image
+is, its bytes say (`consilium.ingest`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from email.utils import collapse_rfc2231_value
+
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from starlette.datastructures import Headers
+
+from consilium.api.schemas import nearest_key, split_worklist
+from consilium.domain.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
+from service.settings import Settings
+
+IMAGES = "images"
+REQUEST = "request"
+REQUESTS = "requests"
+
+_JSON_TYPES = ("", "application/json", "text/plain", "application/octet-stream")
+_PLAIN_ENCODINGS = ("", "binary", "8bit", "7bit")
+_LONGEST_CONTENT_TYPE = 1000
+_LONGEST_BOUNDARY = 256
+"""RFC 2046 allows 70; some clients do not know."""
+_LONGEST_PREAMBLE = 4096
+_IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Form:
+    """One request's parts. `request` is the JSON as received; an absent one is an empty object.
+
+    Nothing shows what is in it, as asyncio would in a task's representation: it is a patient's, and megabytes.
+    """
+
+    request: bytes = b"{}"
+    images: tuple[bytes, ...] = ()
+
+
+async def read_form(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> Form:
+    """Read one multipart body.
+
+    Raises
+    ------
+    UnsupportedMedia
+        Where the body is something else than multipart/form-data, or encoded.
+    TooLarge
+        Where the body, a part or the number of parts exceeds its limit.
+    MalformedRequest
+        Where the multipart framing is broken or ends early.
+    InputError
+        Where a part has an unknown name, comes twice, or an image part holds a text value.
+    """
+    parts = _Parts(settings)
+    await _read(headers, body, settings.max_body_bytes, parts)
+    return Form(b"{}" if parts.json is None else parts.json, tuple(parts.images.get(0, ())))
+
+
+async def read_worklist(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> list[Form]:
+    """Read one multipart body of several studies, in their order.
+
+    The form field ``requests`` is the JSON array of their requests; the images of the study at position i come as
+    ``images.i``, in their order.
+
+    Raises
+    ------
+    UnsupportedMedia, TooLarge, MalformedRequest, InputError
+        As `read_form`; and where there is no study, too many, or an image of none.
+    """
+    return await _read_studies(headers, body, settings, settings.max_worklist_studies)
+
+
+async def read_job(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> list[Form]:
+    """The same for a job, which may have more studies than what is answered at once."""
+    return await _read_studies(headers, body, settings, settings.max_job_studies)
+
+
+async def _read_studies(
+    headers: Headers, body: AsyncIterator[bytes], settings: Settings, most_studies: int
+) -> list[Form]:
+    parts = _WorklistParts(settings, most_studies)
+    await _read(headers, body, settings.max_body_bytes, parts)
+    if parts.json is None:
+        raise InputError(REQUESTS, None, "is required")
+    requests = split_worklist(parts.json, most_studies)
+    for study in parts.images:
+        if study >= len(requests):
+            rule = f"must be of one of the {len(requests)} studies in {REQUESTS}, which count from 0"
+            raise InputError("form field", f"{IMAGES}.{study}", rule)
+    return [Form(request, tuple(parts.images.get(study, ()))) for study, request in enumerate(requests)]
+
+
+async def _read(headers: Headers, body: AsyncIterator[bytes], most_bytes: int, parts: _Parts) -> None:
+    boundary = _boundary(headers)
+    _check_declared_length(headers, most_bytes)
+    received = 0
+    try:
+        # File names come in whatever encoding, and are not looked at.
+        parser = PushMultipartParser(boundary, header_charset="latin-1")
+        preamble = _Preamble(boundary)
+        async for chunk in body:
+            received += len(chunk)
+            if received > most_bytes:
+                raise TooLarge("body", f"more than {most_bytes} bytes", _at_most(most_bytes))
+            if chunk := preamble.passed(chunk):
+                for event in parser.parse(chunk):
+                    parts.take(event)
+        parser.close()
+    except MultipartError as error:
+        raise MalformedRequest("body", f"broken framing ({error})", "must be whole multipart/form-data") from None
+
+
+class _Preamble:
+    """What stands before the first boundary, which RFC 2046 allows and nobody reads."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._first = b"--" + boundary
+        self._held = b""
+        self._over = False
+
+    def passed(self, chunk: bytes) -> bytes:
+        """What of the body up to and with `chunk` belongs to its parts and was not passed before."""
+        if self._over:
+            return chunk
+        self._held += chunk
+        place = self._held.find(self._first)
+        if (place if place >= 0 else len(self._held)) > _LONGEST_PREAMBLE:
+            raise MalformedRequest("body", "no boundary at its begin", "must begin with the boundary of its parts")
+        if place > 0 and not self._held.endswith(b"\r\n", 0, place):
+            raise MalformedRequest("body", "a boundary amid a line", "must have each boundary at the begin of a line")
+        if place < 0:
+            return b""
+        self._over = True
+        return self._held[place:]
+
+
+def _boundary(headers: Headers) -> bytes:
+    given = headers.get("content-type", "")
+    if len(given) > _LONGEST_CONTENT_TYPE:
+        rule = f"must have at most {_LONGEST_CONTENT_TYPE} characters"
+        raise MalformedRequest("Content-Type", f"{len(given)} characters", rule)
+    content_type, options = parse_header(given)
+    if content_type != "multipart/form-data":
+        raise UnsupportedMedia("Content-Type", content_type, "must be multipart/form-data")
+    refuse_encoded(headers)
+    boundary = options.get("boundary", "").encode("latin-1", "replace")
+    if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+        rule = f"must name the boundary of the parts, of 1 to {_LONGEST_BOUNDARY} characters"
+        raise MalformedRequest("Content-Type", f"a boundary of {len(boundary)} characters", rule)
+    return boundary
+
+
+def refuse_encoded(headers: Headers) -> None:
+    """Raise where the whole body is compressed: what it would grow to is not known before it is read.
+
+    Raises
+    ------
+    UnsupportedMedia
+    """
+    encoding = headers.get("content-encoding", "identity").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMedia("Content-Encoding", encoding, "must be absent: encoded bodies are not read")
+
+
+def parse_header(value: str) -> tuple[str, dict[str, str]]:
+    """A header's value in lower case, and its parameters: quoted, continued or with a character set (RFC 2231)."""
+    message = Message()
+    message["content-type"] = value
+    (kind, _), *options = message.get_params() or [("", "")]
+    return kind.strip().lower(), {name.lower(): collapse_rfc2231_value(given) for name, given in options}
+
+
+def _check_declared_length(headers: Headers, limit: int) -> None:
+    declared = headers.get("content-length", "")
+    # A length of more digits than any limit has is not worth the conversion.
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+        raise TooLarge("body", f"{declared[:20]} bytes", _at_most(limit))
+
+
+def _at_most(limit: int) -> str:
+    return f"must hold at most {limit} bytes"
+
+
+@dataclass(slots=True)
+class _Part:
+    """One part while it arrives.
+
+    Attributes
+    ----------
+    study : int or None
+        Whose image it is; None where it is the JSON.
+    unnamed : bool
+        A file without a name: a browser's form sends one, empty, for a field in which no file was chosen.
+    """
+
+    where: str
+    study: int | None
+    limit: int
+    unnamed: bool = False
+    size: int = 0
+    data: list[bytes] = field(default_factory=list)
+
+
+class _Parts:
+    """Collects the parts of one body, within the limits.
+
+    Attributes
+    ----------
+    json : bytes or None
+        The form field with the records.
+    images : dict of int to list of bytes
+        Of each study; there is only study 0 here.
+    """
+
+    json_field = REQUEST
+    images_field = IMAGES
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._most_json_bytes = settings.max_request_bytes
+        self.json: bytes | None = None
+        self.images: dict[int, list[bytes]] = {}
+        self._files: Counter[int] = Counter()
+        self._part: _Part | None = None
+
+    def take(self, event: MultipartSegment | bytes | None) -> None:
+        """Take what the parser gives: the headers of a part, some of its bytes, and None at its end."""
+        if isinstance(event, MultipartSegment):
+            self._part = self._opened({name.lower(): value for name, value in event.headerlist})
+        elif event is not None:
+            self._extend(event)
+        else:
+            self._close()
+
+    def _opened(self, headers: Mapping[str, str]) -> _Part:
+        """Decide by the headers alone whether this part may come."""
+        _, options = parse_header(headers.get("content-disposition", ""))
+        name = _readable(options.get("name", ""))
+        encoding = headers.get("content-transfer-encoding", "").strip().lower()
+        study = self._study(name)
+        if name != self.json_field and study is None:
+            nearest = nearest_key(name, (self.images_field, self.json_field))
+            raise InputError("form field", name, f"is no known form field; the nearest is {nearest!r}")
+        if encoding not in _PLAIN_ENCODINGS:
+            raise UnsupportedMedia(f"{name}.Content-Transfer-Encoding", encoding, "must be absent or binary")
+        if study is None:
+            return self._opened_json(headers)
+        return self._opened_image(name, study, options.get("filename"))
+
+    def _study(self, name: str) -> int | None:
+        """Whose image the part called `name` is; None where it is none."""
+        return 0 if name == IMAGES else None
+
+    def _opened_json(self, headers: Mapping[str, str]) -> _Part:
+        if self.json is not None:
+            raise InputError(self.json_field, "two form fields", "must come once")
+        content_type, _ = parse_header(headers.get("content-type", ""))
+        if content_type not in _JSON_TYPES:
+            raise UnsupportedMedia(f"{self.json_field}.Content-Type", content_type, "must be application/json")
+        return _Part(self.json_field, None, self._most_json_bytes)
+
+    def _opened_image(self, name: str, study: int, filename: str | None) -> _Part:
+        limit, images = self._settings.max_images, self.images.get(study, ())
+        where = f"{name}[{len(images)}]"
+        if filename is None:
+            raise InputError(where, "a text value", "must be a file with its bytes; a URL is never fetched")
+        if self._files[study] >= limit:
+            raise TooLarge(name, f"more than {limit} files", f"must be at most {limit} files")
+        self._files[study] += 1
+        return _Part(where, study, self._settings.max_image_bytes, unnamed=not filename)
+
+    def _extend(self, data: bytes) -> None:
+        part = self._part
+        assert part is not None
+        part.size += len(data)
+        if part.size > part.limit:
+            raise TooLarge(part.where, f"more than {part.limit} bytes", _at_most(part.limit))
+        part.data.append(data)
+
+    def _close(self) -> None:
+        part, self._part = self._part, None
+        assert part is not None
+        data = b"".join(part.data)
+        if part.study is None:
+            self.json = data
+        elif data or not part.unnamed:
+            self.images.setdefault(part.study, []).append(data)
+
+
+def _readable(name: str) -> str:
+    """The name of a form field as its client wrote it, in UTF-8; headers are read as Latin-1."""
+    return name.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+class _WorklistParts(_Parts):
+    """The same for a body of several studies."""
+
+    json_field = REQUESTS
+    images_field = f"{IMAGES}.0"
+
+    def __init__(self, settings: Settings, most_studies: int) -> None:
+        super().__init__(settings)
+        self._most_json_bytes = settings.max_requests_bytes
+        self._most_studies = most_studies
+
+    def _study(self, name: str) -> int | None:
+        found = _IMAGES_OF_A_STUDY.fullmatch(name)
+        if found is None:
+            return None
+        study, most = int(found[1]), self._most_studies
+        if study >= most:
+            raise TooLarge("form field", name, f"must be at most {most} studies")
+        return study

@@ -1,0 +1,1 @@
+"""Logs, metrics and traces; none of them holds what tells who a patient is."""

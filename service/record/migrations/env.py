@@ -1,8 +1,0 @@
-"""Alembic's entry: migrates the connection that `service.record.database` hands over, in its transaction."""
-
-from alembic import context
-
-from service.record.tables import Base
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
-context.run_migrations()

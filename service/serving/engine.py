@@ -1,0 +1,272 @@
+"""The engine: one model, one decode pool, and the queues in front of them.
+
+A form becomes a Study in the decode pool's processes, the Study what the model reads on the preparation thread, and an
+answer on the model's thread, in batches. Explanations have a queue and a limit of their own and take turns with the
+batches of diagnoses on that thread, one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from consilium.api.schemas import (
+    DiagnoseRequest,
+    DiagnosisAnswer,
+    ExplainRequest,
+    ExplanationAnswer,
+    ModelInformation,
+    SimilarAnswer,
+    SimilarRequest,
+    VariableInformation,
+    parse_request,
+)
+from consilium.domain.diagnosis import Diagnosis, Explanation
+from consilium.domain.study import Image
+from service.audit_log.entries import Draft, Endpoint, Origin
+from service.audit_log.recorder import Answered, Recorder
+from service.http.multipart import Form
+from service.http.problems import NotOffered
+from service.jobs.runner import Jobs
+from service.observability.metrics import Metrics
+from service.observability.tracing import tracing
+from service.serving.batching import Batcher, BatchLimits, Place
+from service.serving.deployment import Deployment
+from service.serving.intake import Intake
+from service.serving.overlays import overlay
+from service.serving.served_model import Case, Model, Role, diagnose, load_version
+from service.serving.shadow import Shadow
+from service.serving.worklist import Worklists
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from consilium.artifacts.model_registry import ResolvedModel
+
+CARD_PATH = "/v1/model/card"
+CARD_FROM_MODEL = "model/card"
+"""Relative to `/v1/model`, which names it: a proxy may have put a prefix before all paths."""
+CARD_PAGE = "card.html"
+"""Of a model's card, the file that people read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationOrder:
+    """What is asked of the model's thread for one explanation, or one answer by similar cases.
+
+    `stage` is its name in the metrics.
+    """
+
+    stage: str
+    make: Callable[[], Explanation]
+
+
+DiagnosisPlace: TypeAlias = "Place[Case, Diagnosis]"
+ExplanationPlace: TypeAlias = "Place[ExplanationOrder, Explanation]"
+
+
+class Engine:
+    """Answers forms with a model. `start` before anything else, `stop` at the end, both within the event loop.
+
+    `load` and `load_followed` are those of `service.serving.deployment.Deployment`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[Settings], Model],
+        metrics: Metrics | None = None,
+        load_followed: Callable[[Settings, ResolvedModel], Model] = load_version,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self._ready = False
+        self._intake = Intake(settings)
+        self.recorder = Recorder(settings)
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
+        self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
+        self._shadow = Shadow(
+            partial(self._deployment.loaded, Role.SHADOW), self.metrics, settings.shadow_queue, self.recorder.overhear
+        )
+        wait = settings.batch_wait_ms / 1000
+        self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
+            self._diagnose, self._model_thread, BatchLimits(settings.batch_size, wait, settings.diagnosis_queue)
+        )
+        self.explanations: Batcher[ExplanationOrder, Explanation] = Batcher(
+            self._explain, self._model_thread, BatchLimits(1, 0.0, settings.explanation_queue)
+        )
+        self.worklists = Worklists(settings)
+        self.jobs = Jobs(self)
+        self.metrics.admitted.labels("worklist").set_function(partial(_admitted, self.worklists))
+        for name, batcher in (("diagnose", self.diagnoses), ("explain", self.explanations)):
+            self.metrics.watch_queue(name, partial(_admitted, batcher), partial(_waiting, batcher))
+
+    @property
+    def ready(self) -> bool:
+        """The model is loaded and has answered once."""
+        return self._ready
+
+    @property
+    def model(self) -> Model:
+        """The model that answers; none before `start` has ended."""
+        return self._deployment.serving
+
+    async def start(self) -> None:
+        """Open the record, load the model, start the decode pool, let the model answer once, open the queues."""
+        await self.recorder.start()
+        await self._deployment.start()
+        await self._intake.start()
+        self.diagnoses.start()
+        self.explanations.start()
+        self._shadow.start()
+        self.jobs.start()
+        self._ready = True
+
+    async def stop(self) -> None:
+        """Answer and record what was admitted, then end the threads and the decode pool; jobs go on elsewhere."""
+        await self.jobs.stop()
+        if self._ready:
+            await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
+        self._ready = False
+        await self._shadow.stop()
+        await self._deployment.stop()
+        await self.recorder.stop()
+        self._preparation_thread.shutdown(wait=False, cancel_futures=True)
+        self._model_thread.shutdown(wait=False, cancel_futures=True)
+        await self._intake.stop()
+
+    async def poll(self) -> None:
+        """Ask the registry now whether an alias has moved, and go on with the model it moved to."""
+        await self._deployment.poll()
+
+    async def diagnose(self, form: Form, place: DiagnosisPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/diagnose`, recorded; one that was given before to the same idempotency key."""
+        request = parse_request(DiagnoseRequest, form.request)
+        async with self.recorder.claimed(origin, form.request, *form.images) as claim:
+            if isinstance(claim, bytes):
+                return Answered(claim, replayed=True)
+            draft = Draft(Endpoint.DIAGNOSE, origin, request.caller_reference, claim)
+            case = await self._prepare(form, request, draft)
+            with draft.stage("diagnose"):
+                diagnosis = await place.submit(case)
+            answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
+            return await self._recorded(draft, case, diagnosis, answer)
+
+    async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/explain`, recorded."""
+        request = parse_request(ExplainRequest, form.request)
+        for number, name in enumerate(request.findings or ()):
+            self.model.findings.index(name, f"findings[{number}]")
+        draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference, origin.task)
+        case = await self._prepare(form, request, draft)
+        with draft.stage("explain"):
+            make = partial(case.explain, request.findings, request.level)
+            explanation = await place.submit(ExplanationOrder("explain", make))
+        with draft.stage("draw"):
+            answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
+        return await self._recorded(draft, case, explanation.diagnosis, answer)
+
+    async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/similar`, recorded: cases with their findings say what this one might have."""
+        request = parse_request(SimilarRequest, form.request)
+        draft = Draft(Endpoint.SIMILAR, origin, request.caller_reference)
+        case = await self._prepare(form, request, draft)
+        if case.model.neighbours is None:
+            raise NotOffered("This model holds no training cases.")
+        with draft.stage("similar"):
+            found = await place.submit(ExplanationOrder("similar", partial(case.similar, request.count)))
+        neighbours = [neighbour.to_json() for neighbour in found.neighbours]
+        answer = SimilarAnswer.model_validate(found.diagnosis.to_json() | draft.to_json() | {"neighbours": neighbours})
+        return await self._recorded(draft, case, found.diagnosis, answer)
+
+    @property
+    def card(self) -> str | None:
+        """The page of the model's card; None where it has none."""
+        return self.model.card.get(CARD_PAGE)
+
+    def information(self) -> ModelInformation:
+        """The answer of `GET /v1/model`."""
+        model, settings = self.model, self.settings
+        recipe = model.recipe
+        return ModelInformation.model_validate(
+            {
+                "model": model.identity.to_json(),
+                "description": recipe.description,
+                "reads": {
+                    "modalities": list(recipe.modalities),
+                    "note_kinds": [kind.value for kind in recipe.inputs.note_kinds],
+                    "mask_notes": recipe.inputs.mask_notes,
+                    "before_hours": recipe.inputs.before_hours,
+                    "after_hours": recipe.inputs.after_hours,
+                    "variables": [VariableInformation.of(variable) for variable in model.read_variables],
+                    "history": recipe.observations.history,
+                },
+                "trained_on": model.origins.to_json(),
+                "limits": {
+                    "body_bytes": settings.max_body_bytes,
+                    "images": settings.max_images,
+                    "image_bytes": settings.max_image_bytes,
+                    "image_pixels": settings.max_image_pixels,
+                    "notes": settings.max_notes,
+                    "note_characters": settings.max_note_characters,
+                    "observations": settings.max_observations,
+                },
+                "audit": model.audit.to_json(),
+                "backend": None if model.acceptance is None else model.acceptance.to_json(),
+                "card": None if self.card is None else CARD_FROM_MODEL,
+                "deployment": self._deployment.information(),
+            }
+            | model.findings.to_json()
+        )
+
+    async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
+        """What may be sent: recorded, counted, and heard by the shadow."""
+        with self.metrics.stage("record"), tracing.stage("record"):
+            answered = await self.recorder.record(draft, case, diagnosis, answer)
+        self.metrics.answered(case.role, diagnosis)
+        self._shadow.hear(draft, case.read)
+        return answered
+
+    async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
+        with self.metrics.stage("decode"), draft.stage("decode"):
+            images = await self._intake.decode(form.images)
+        loop = asyncio.get_running_loop()
+        with self.metrics.stage("prepare"), draft.stage("prepare"):
+            return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
+
+    def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
+        # Serving model, canary and shadow mostly know the same variables.
+        return self._deployment.case(cache(partial(self._intake.study, images, request)))
+
+    def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
+        self.metrics.batch_size.labels("diagnose").observe(len(cases))
+        with self.metrics.stage("diagnose"):
+            return diagnose(cases)
+
+    def _explain(self, orders: Sequence[ExplanationOrder]) -> Sequence[Explanation]:
+        explanations = []
+        for order in orders:
+            with self.metrics.stage(order.stage):
+                explanations.append(order.make())
+        return explanations
+
+
+def _admitted(batcher: Batcher[Any, Any] | Worklists) -> int:
+    return batcher.admitted
+
+
+def _waiting(batcher: Batcher[Any, Any]) -> int:
+    return batcher.waiting
+
+
+def _explanation_answer(explanation: Explanation, draft: Draft) -> ExplanationAnswer:
+    """The answer with its overlays; encoding pictures takes time, so not on the event loop."""
+    answer = explanation.to_json()
+    for finding, said in zip(explanation.findings, answer["explanations"], strict=True):
+        for saliency, image in zip(finding.images, said["images"], strict=True):
+            image["overlay"] = overlay(saliency).model_dump()
+    return ExplanationAnswer.model_validate(answer | draft.to_json())

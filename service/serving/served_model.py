@@ -1,0 +1,180 @@
+"""What the service asks of a model, and a study as one model reads it.
+
+A model may be replaced while requests are under way. What was prepared with one model's preprocessing means nothing to
+another, so a `Case` carries the model that must answer it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from consilium.configuration.recipe import Recipe
+from consilium.domain.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
+from consilium.domain.errors import ModelFailure
+from consilium.domain.findings import FindingSet
+from consilium.domain.study import Study
+from consilium.domain.variables import Variable, VariableTable
+from consilium.inference.self_test import Acceptance, Tolerance
+from consilium.modalities.image.origins import Origins
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from consilium.artifacts.model_registry import ResolvedModel
+    from consilium.explain import Neighbours
+    from consilium.preprocessing.batch import Prepared
+
+logger = logging.getLogger("consilium.service")
+
+
+class Role(StrEnum):
+    """What a model is loaded for."""
+
+    SERVING = "serving"
+    """Callers get its answers."""
+    CANARY = "canary"
+    """A share of the callers get its answers, those of some patients."""
+    SHADOW = "shadow"
+    """Nobody gets its answers: they are recorded."""
+
+
+class Model(Protocol):
+    """What the service asks of a `consilium.inference.diagnostician.Diagnostician`."""
+
+    identity: ModelIdentity
+    recipe: Recipe
+    findings: FindingSet
+    variables: VariableTable
+
+    @property
+    def read_variables(self) -> Sequence[Variable]: ...
+
+    @property
+    def origins(self) -> Origins: ...
+
+    @property
+    def audit(self) -> AuditVerdict: ...
+
+    @property
+    def card(self) -> Mapping[str, str]: ...
+
+    @property
+    def neighbours(self) -> Neighbours | None: ...
+
+    @property
+    def acceptance(self) -> Acceptance | None: ...
+
+    def example(self) -> Study: ...
+
+    def prepare(self, study: Study) -> Prepared: ...
+
+    def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]: ...
+
+    def explain_prepared(
+        self, item: Prepared, findings: Sequence[str] | None = None, level: str = "fast"
+    ) -> Explanation: ...
+
+    def similar_prepared(self, item: Prepared, count: int) -> Explanation: ...
+
+
+Read: TypeAlias = Callable[[VariableTable], Study]
+"""Reads what a caller sent: which codes mean something depends on the model that is to answer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A study as `model` reads it, and as what the model answers it; `read` reads it for another model."""
+
+    model: Model
+    prepared: Prepared
+    read: Read
+    role: Role = Role.SERVING
+
+    @classmethod
+    def of(cls, model: Model, read: Read, role: Role = Role.SERVING) -> Case:
+        """What `read` gives, prepared for `model`; `InputError` where the model reads nothing of it."""
+        return cls(model, model.prepare(read(model.variables)), read, role)
+
+    def explain(self, findings: Sequence[str] | None, level: str) -> Explanation:
+        return self.model.explain_prepared(self.prepared, findings, level)
+
+    def similar(self, count: int) -> Explanation:
+        return self.model.similar_prepared(self.prepared, count)
+
+
+def diagnose(cases: Sequence[Case]) -> list[Diagnosis]:
+    """One diagnosis per case, in their order; a batch of several models' cases is split by model."""
+    groups: dict[int, list[int]] = {}
+    for position, case in enumerate(cases):
+        groups.setdefault(id(case.model), []).append(position)
+    found: dict[int, Diagnosis] = {}
+    for positions in groups.values():
+        model = cases[positions[0]].model
+        answers = model.diagnose_prepared([cases[position].prepared for position in positions])
+        found.update(zip(positions, answers, strict=True))
+    return [found[position] for position in range(len(cases))]
+
+
+def load_diagnostician(settings: Settings) -> Model:
+    """The model that `settings` name, a folder or a version of a registered model."""
+    from consilium.artifacts.model_registry import resolve
+
+    return load_version(settings, resolve(settings.model))
+
+
+def load_version(settings: Settings, found: ResolvedModel) -> Model:
+    """The model of one verified artifact on this machine, under the name that the registry gives it.
+
+    It has answered its reference studies.
+
+    Raises
+    ------
+    WrongAnswers
+        Where these answers are off.
+    """
+    from consilium.artifacts.artifact import load_artifact
+    from consilium.inference.diagnostician import Diagnostician, choose_device
+    from consilium.system.threads import thread_count
+
+    model = Diagnostician(
+        load_artifact(found.folder),
+        found.identity,
+        choose_device(settings.device),
+        settings.backend,
+        thread_count(settings.model_threads),
+    )
+    tolerance = Tolerance(settings.reference_bound, settings.backend_bound, settings.backend_margin)
+    accepted = model.accept(tolerance, settings.batch_size)
+    logger.info(
+        "%s version %s answers its reference studies: %d of them, by %s within %.4f of the plain model",
+        found.identity.name,
+        found.identity.version,
+        accepted.studies,
+        accepted.backend,
+        accepted.largest_deviation,
+    )
+    return model
+
+
+def warm_up(model: Model) -> None:
+    """Answer and explain a made-up study, so that the first caller does not wait for what is done once.
+
+    Raises
+    ------
+    ModelFailure
+        Where the answer is none: a finding missing, or a probability that is not one.
+    """
+    prepared = model.prepare(model.example())
+    (diagnosis,) = model.diagnose_prepared([prepared])
+    if tuple(result.finding.name for result in diagnosis.findings) != model.findings.names:
+        raise ModelFailure(f"{_called(model)} answered other findings than it names")
+    if not all(0 <= result.probability <= 1 for result in diagnosis.findings):
+        raise ModelFailure(f"{_called(model)} gave a probability outside 0 to 1")
+    model.explain_prepared(prepared)
+
+
+def _called(model: Model) -> str:
+    return f"{model.identity.name} version {model.identity.version}"

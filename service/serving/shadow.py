@@ -1,0 +1,96 @@
+"""A second model hears what callers ask, and nobody gets its answers: they are recorded, to be compared.
+
+It works on a thread of its own, behind all others, one study at a time. What it has no time for is dropped and counted;
+what it fails on, too. It never delays an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
+
+from consilium.domain.diagnosis import Diagnosis
+from consilium.domain.errors import InputError
+from service.audit_log.entries import Draft
+from service.observability.metrics import Metrics
+from service.serving.live_model import give_way
+from service.serving.served_model import Case, Model, Read, Role, diagnose
+
+logger = logging.getLogger("consilium.service")
+
+
+class Shadow:
+    """Lets the shadow model answer copies of the traffic. `start` before anything else, `stop` at the end.
+
+    Parameters
+    ----------
+    model : callable
+        The shadow model, where there is one now.
+    most_waiting : int
+        How many studies may wait for it.
+    record : callable
+        Keeps one of its answers.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[], Model | None],
+        metrics: Metrics,
+        most_waiting: int,
+        record: Callable[[Draft, Case, Diagnosis], Awaitable[None]],
+    ) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._record = record
+        self._waiting: asyncio.Queue[tuple[Draft, Read]] = asyncio.Queue(most_waiting)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=give_way)
+        self._listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen. Call within the event loop."""
+        self._listening = asyncio.create_task(self._listen())
+
+    async def stop(self) -> None:
+        """Hear no more; what waits is dropped."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def hear(self, draft: Draft, read: Read) -> None:
+        """What was answered as `draft` says, as `read` gives it; dropped where too many wait."""
+        if self._listening is None or self._model() is None:
+            return
+        try:
+            self._waiting.put_nowait((replace(draft, claim=None, result_id=uuid4(), latencies_ms={}), read))
+        except asyncio.QueueFull:
+            self._metrics.shadow_dropped.inc()
+
+    async def _listen(self) -> None:
+        while True:
+            draft, read = await self._waiting.get()
+            try:
+                await self._answer(draft, read)
+            except Exception as error:
+                self._metrics.shadow_failed.inc()
+                # What a study's own fault is, the serving model's caller was told.
+                if not isinstance(error, InputError):
+                    logger.exception("the shadow model gave no answer")
+
+    async def _answer(self, draft: Draft, read: Read) -> None:
+        model = self._model()
+        if model is None:
+            return
+        with draft.stage("diagnose"), self._metrics.stage("shadow"):
+            case, diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, read)
+        await self._record(draft, case, diagnosis)
+        self._metrics.answered(Role.SHADOW, diagnosis)
+
+
+def _diagnosed(model: Model, read: Read) -> tuple[Case, Diagnosis]:
+    case = Case.of(model, read, Role.SHADOW)
+    return case, diagnose([case])[0]

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.covariance import LedoitWolf
+
+from consilium.domain.errors import TrainingError
+from consilium.network.diagnosis_model import FUSED
+from consilium.referral.out_of_distribution import Bigrams, Gaussian, Inputs, NoveltyDetector
+
+PARTS = ("image", "text", "observations", FUSED)
+VOCABULARY = 20
+
+
+def _inputs(studies: int, seed: int) -> Inputs:
+    """Correlated features; notes that count upwards; extremes about 1; a tenth of the studies without an image."""
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(0).normal(size=(6, 6))
+    features = {part: torch.from_numpy(rng.normal(size=(studies, 6)) @ mix).float() for part in PARTS}
+    features["image"][rng.random(studies) < 0.1] = torch.nan
+    starts = rng.integers(0, VOCABULARY, (studies, 1))
+    pieces = torch.from_numpy((starts + np.arange(8)) % VOCABULARY)
+    return Inputs(features, pieces, torch.from_numpy(rng.normal(1, 0.2, studies)).float())
+
+
+def _patients(studies: int) -> np.ndarray:
+    return np.array([f"p{n}" for n in range(studies)])
+
+
+@pytest.fixture(scope="module")
+def detector() -> NoveltyDetector:
+    fitted = NoveltyDetector.fit(_inputs(400, 1), _patients(400), VOCABULARY, seed=3)
+    return fitted.calibrated(_scores(fitted, _inputs(300, 2)))
+
+
+def _scores(detector: NoveltyDetector, inputs: Inputs) -> dict[str, np.ndarray]:
+    return {part: values.numpy().astype(np.float64) for part, values in detector.score(inputs).items()}
+
+
+@pytest.mark.parametrize(("studies", "width"), [(300, 8), (12, 30)])
+def test_the_distance_is_that_of_ledoit_and_wolfs_covariance(studies: int, width: int) -> None:
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(studies, width)) @ rng.normal(size=(width, width)) + 5
+    reference = LedoitWolf().fit(features)
+    asked = rng.normal(size=(20, width)) * 4
+    distance = Gaussian.fit(torch.from_numpy(features).float()).distance(torch.from_numpy(asked).float())
+    assert distance.numpy() == pytest.approx(np.sqrt(reference.mahalanobis(asked)), rel=1e-3)
+
+
+def test_features_that_do_not_vary_have_a_finite_distance() -> None:
+    constant = Gaussian.fit(torch.full((20, 3), 2.0))
+    distance = constant.distance(torch.tensor([[2.0, 2.0, 2.0], [2.1, 2.0, 2.0]]))
+    assert distance[0] == 0
+    assert 1 < distance[1] < np.inf
+
+
+def test_bigrams_are_witten_and_bells_by_hand() -> None:
+    # Pieces: 0 1 0 2 by four patients; 3 4 by two, who are too few.
+    rows = [[0, 1, 0, 2]] * 4 + [[3, 4, -1, -1]] * 2
+    bigrams = Bigrams.fit(torch.tensor(rows), _patients(6), 5)
+    # Counted pieces: 0 eight times, 1 and 2 four times each, one more of each of the five.
+    alone = np.array([9, 5, 5, 1, 1]) / 21
+    assert torch.exp(-bigrams.alone).numpy() == pytest.approx(alone)
+    # After 0 came 1 and 2, four times each: two kinds in eight; after 1 came 0, four times: one kind.
+    after_zero = (4 + 2 * alone[1]) / 10
+    after_one = (4 + 1 * alone[0]) / 5
+    expected = -(2 * math.log(after_zero) + math.log(after_one)) / 3
+    asked = torch.tensor([[0, 1, 0, 2, -1, -1], [3, 4, -1, -1, -1, -1], [0, 3, -1, -1, -1, -1], [2] + [-1] * 5])
+    found = bigrams.surprisal(asked).numpy()
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert found[1] == pytest.approx(-math.log(alone[4]), rel=1e-5)
+    assert found[2] == pytest.approx(-math.log(2 / 10 * alone[3]), rel=1e-5)
+    assert found[3] == 0
+
+
+def test_what_follows_a_piece_adds_up_to_one() -> None:
+    bigrams = Bigrams.fit(_inputs(200, 5).pieces, _patients(200), VOCABULARY)
+    for first in range(VOCABULARY):
+        pairs = torch.tensor([[first, second] for second in range(VOCABULARY)])
+        assert torch.exp(-bigrams.surprisal(pairs)).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_pair_of_words_that_few_patients_have_is_not_in_the_table() -> None:
+    rows = torch.tensor([[0, 1, 2]] * 9 + [[1, 0, 2]] * 9)
+    one_patient_often = np.array([f"p{n}" for n in range(9)] + ["p9"] * 9)
+    bigrams = Bigrams.fit(rows, one_patient_often, 3)
+    assert bigrams.pairs.tolist() == [0 * 3 + 1, 1 * 3 + 2]
+
+
+def test_p_values_are_ranks_among_calibration_scores(detector: NoveltyDetector) -> None:
+    small = detector.calibrated({"image": np.array([1.0, 3.0, np.nan, 2.0])})
+    found = small.p_values({"image": [0.0, 2.0, 2.5, 9.0, np.nan], "text": [99.0]})
+    assert found["image"].tolist()[:4] == [1.0, 3 / 4, 2 / 4, 1 / 4]
+    assert np.isnan(found["image"][4])
+    assert found["text"].tolist() == [1.0], "where nothing was calibrated, nothing is strange"
+
+
+def test_ordinary_studies_are_called_novel_at_the_rate_that_was_asked_for(detector: NoveltyDetector) -> None:
+    found = detector.p_values(_scores(detector, _inputs(3000, 6)))
+    for part in PARTS:
+        p_values = found[part][~np.isnan(found[part])]
+        # The calibration split is a sample too: four of its own standard errors.
+        assert np.mean(p_values <= 0.1) == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 300))
+    assert np.isnan(found["image"]).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def _moved(inputs: Inputs) -> Inputs:
+    return Inputs({part: values + 8 for part, values in inputs.features.items()}, inputs.pieces, inputs.extreme)
+
+
+def _shuffled(inputs: Inputs) -> Inputs:
+    rng = np.random.default_rng(0)
+    return Inputs(inputs.features, torch.from_numpy(rng.permuted(inputs.pieces.numpy(), axis=1)), inputs.extreme)
+
+
+def _absurd(inputs: Inputs) -> Inputs:
+    return Inputs(inputs.features, inputs.pieces, torch.full_like(inputs.extreme, 6))
+
+
+@pytest.mark.parametrize(("change", "noticed"), [(_moved, PARTS), (_shuffled, ("text",)), (_absurd, ("observations",))])
+def test_each_strangeness_shows_in_its_own_part(detector: NoveltyDetector, change, noticed: tuple[str, ...]) -> None:
+    ordinary = _inputs(100, 7)
+    before, after = (detector.p_values(_scores(detector, one)) for one in (ordinary, change(ordinary)))
+    for part in PARTS:
+        known = ~np.isnan(before[part])
+        if part in noticed:
+            assert (after[part][known] < 0.01).mean() > 0.95
+        else:
+            assert np.array_equal(before[part], after[part], equal_nan=True)
+
+
+def test_a_diagnosis_hears_of_every_part_that_is_there(detector: NoveltyDetector) -> None:
+    strange, ordinary, *_ = (100.0, 0.0)
+    said = detector.judge({"image": float("nan"), "text": strange, FUSED: ordinary}, rate=0.01)
+    assert [part.part for part in said] == ["text", FUSED]
+    assert [part.novel for part in said] == [True, False]
+    assert said[0].p_value == pytest.approx(1 / 301)
+    assert said[0].score == strange
+    (rare,) = detector.judge({"text": strange}, rate=1 / 302)
+    assert not rare.novel, "a p-value that cannot be reached calls nothing novel"
+
+
+def test_a_study_is_scored_alike_alone_and_in_company(detector: NoveltyDetector) -> None:
+    together = detector.score(_inputs(20, 8))
+    for row in range(20):
+        alone = detector.score(_inputs(20, 8).select(torch.tensor([row])))
+        for part in PARTS:
+            assert alone[part][0].item() == pytest.approx(together[part][row].item(), rel=1e-4, nan_ok=True)
+
+
+def test_batches_of_different_length_can_be_put_together() -> None:
+    whole = _inputs(10, 9)
+    short = Inputs({k: v[:4] for k, v in whole.features.items()}, whole.pieces[:4, :5], whole.extreme[:4])
+    joined = Inputs.concatenate([short, whole.select(torch.arange(4, 10))])
+    assert joined.pieces.shape == (10, 8)
+    assert joined.pieces[0].tolist() == [*whole.pieces[0, :5].tolist(), -1, -1, -1]
+    assert torch.equal(joined.features["text"], whole.features["text"])
+
+
+def test_too_few_studies_of_a_part_are_refused() -> None:
+    inputs = _inputs(60, 10)
+    inputs.features["image"][5:] = torch.nan
+    with pytest.raises(TrainingError, match="5 training studies have image"):
+        NoveltyDetector.fit(inputs, _patients(60), VOCABULARY, seed=0)
+
+
+def test_the_same_seed_gives_the_same_detector_and_the_file_gives_it_back(
+    detector: NoveltyDetector, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "first.safetensors")
+    again = NoveltyDetector.fit(_inputs(400, 1), _patients(400), VOCABULARY, seed=3)
+    again.calibrated(_scores(again, _inputs(300, 2))).save(tmp_path / "second.safetensors")
+    assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
+    loaded = NoveltyDetector.load(tmp_path / "first.safetensors")
+    assert list(loaded.gaussians) == list(PARTS)
+    for part, values in detector.score(_inputs(30, 11)).items():
+        assert torch.equal(values[~values.isnan()], loaded.score(_inputs(30, 11))[part][~values.isnan()])
+        assert torch.equal(loaded.ordinary[part], detector.ordinary[part])
+
+
+def test_a_model_without_notes_has_no_bigrams(tmp_path: Path) -> None:
+    inputs = _inputs(60, 12)
+    inputs = Inputs({FUSED: inputs.features[FUSED]}, torch.full((60, 1), -1), inputs.extreme)
+    detector = NoveltyDetector.fit(inputs, _patients(60), 0, seed=0)
+    detector.save(tmp_path / "novelty.safetensors")
+    assert NoveltyDetector.load(tmp_path / "novelty.safetensors").bigrams is None
+    assert list(detector.score(inputs)) == [FUSED]
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t.pop("mean/text"), lambda t: t["scale/text"].fill_(torch.inf)])
+def test_a_spoilt_file_is_refused(detector: NoveltyDetector, tmp_path: Path, spoil) -> None:
+    detector.save(tmp_path / "novelty.safetensors")
+    tensors = load_file(tmp_path / "novelty.safetensors")
+    spoil(tensors)
+    save_file(tensors, tmp_path / "spoilt.safetensors")
+    with pytest.raises(ValueError, match="every"):
+        NoveltyDetector.load(tmp_path / "spoilt.safetensors")

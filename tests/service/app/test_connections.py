@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from service.app.connections import PromptProtocol
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers after a tenth of a second, without reading the body."""
+    if scope["type"] != "http":
+        return
+    await asyncio.sleep(0.1)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def talk(scenario: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Run `scenario` over a connection to a server that leaves `seconds` for headers."""
+    monkeypatch.setattr(PromptProtocol, "header_timeout_s", seconds)
+
+    async def go() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(app, http=PromptProtocol, lifespan="off", log_config=None, timeout_keep_alive=60)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            await asyncio.to_thread(_connected, listener.getsockname(), scenario)
+        finally:
+            server.should_exit = server.force_exit = True
+            await serving
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(asyncio.wait_for(go(), 60))
+
+
+def _connected(address: tuple[str, int], scenario: Callable[[socket.socket], None]) -> None:
+    with socket.create_connection(address, timeout=30) as connection:
+        scenario(connection)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What comes until the body of the answer is there, or the connection is closed."""
+    said = b""
+    while not said.endswith(b"ok"):
+        chunk = connection.recv(4096)
+        if not chunk:
+            break
+        said += chunk
+    return said
+
+
+def closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(connection: socket.socket) -> None:
+        assert closed(connection)
+
+    talk(scenario, monkeypatch, seconds=0.2)
+
+
+def test_headers_that_never_end_are_cut_off_however_many_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(connection: socket.socket) -> None:
+        connection.settimeout(0.05)
+        connection.sendall(HEAD)
+        for number in range(400):
+            try:
+                connection.sendall(f"X-{number}: y\r\n".encode())
+                if connection.recv(1) == b"":
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+        raise AssertionError("twenty seconds of headers were taken")
+
+    talk(scenario, monkeypatch, seconds=0.5)
+
+
+def test_the_next_request_of_a_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(connection: socket.socket) -> None:
+        for _ in range(2):
+            connection.sendall(HEAD + b"\r\n")
+            assert answer(connection).endswith(b"ok")
+        connection.sendall(HEAD)
+        assert closed(connection)
+
+    talk(scenario, monkeypatch, seconds=0.5)
+
+
+def test_an_answer_may_take_longer_than_the_headers_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(connection: socket.socket) -> None:
+        connection.sendall(HEAD + b"\r\n")
+        assert answer(connection).endswith(b"ok")
+
+    talk(scenario, monkeypatch, seconds=0.01)
+
+
+def test_a_body_that_nobody_reads_does_not_hold_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(connection: socket.socket) -> None:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        assert answer(connection).endswith(b"ok")
+        connection.settimeout(0.05)
+        for _ in range(400):
+            try:
+                connection.sendall(b"x")
+                if connection.recv(1) == b"":
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+        raise AssertionError("twenty seconds of an unread body were taken")
+
+    talk(scenario, monkeypatch, seconds=0.5)
+
+
+def test_a_rest_of_a_body_that_comes_in_time_leaves_the_connection_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def scenario(connection: socket.socket) -> None:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
+        assert answer(connection).endswith(b"ok")
+        connection.sendall(b"c" + HEAD + b"\r\n")
+        assert answer(connection).endswith(b"ok")
+
+    talk(scenario, monkeypatch, seconds=5.0)
+
+
+def test_beyond_the_limit_a_connection_is_told_to_come_again_and_health_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PromptProtocol, "most_open", 1)
+
+    def asked(connection: socket.socket, path: str = "/") -> bytes:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        return answer(connection)
+
+    def scenario(first: socket.socket) -> None:
+        assert asked(first).endswith(b"ok")
+        address = first.getpeername()
+        with socket.create_connection(address, timeout=30) as beyond:
+            said = asked(beyond).lower()
+            assert said.startswith(b"http/1.1 503")
+            assert b"retry-after: 5\r\n" in said
+            assert b"content-type: application/problem+json" in said
+            assert closed(beyond)
+        with socket.create_connection(address, timeout=30) as beyond:
+            assert asked(beyond, "/livez").endswith(b"ok")
+            with socket.create_connection(address, timeout=30) as far_beyond:
+                assert closed(far_beyond), "twice as many: not even told"
+        assert asked(first).endswith(b"ok"), "who was there is served on"
+
+    talk(scenario, monkeypatch, seconds=5.0)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import pytest
+
+from consilium.domain.diagnosis import Diagnosis, ModelIdentity
+from consilium.domain.errors import InputError
+from service.audit_log.entries import Claim, Draft, Endpoint, Origin
+from service.observability.metrics import Metrics
+from service.serving.served_model import Case, Role
+from service.serving.shadow import Shadow
+from tests.service.fakes import POISON, FakeModel, note_study, reads
+from tests.service.following import Numbered
+
+ORIGIN = Origin("key:1", "a-request")
+Kept = list[tuple[Draft, Case, Diagnosis]]
+
+
+def draft() -> Draft:
+    return Draft(Endpoint.DIAGNOSE, ORIGIN, "order-17", Claim("k", "1", uuid4()), latencies_ms={"decode": 3.0})
+
+
+def listen(
+    scenario: Callable[[Shadow], Awaitable[None]],
+    model: FakeModel | None,
+    most_waiting: int = 8,
+    record: Callable[[Draft, Case, Diagnosis], Awaitable[None]] | None = None,
+) -> tuple[Kept, Metrics]:
+    kept: Kept = []
+    metrics = Metrics()
+
+    async def keep(*answer: object) -> None:
+        kept.append(answer)  # type: ignore[arg-type]
+
+    async def go() -> None:
+        shadow = Shadow(lambda: model, metrics, most_waiting, record or keep)
+        shadow.start()
+        try:
+            await scenario(shadow)
+        finally:
+            await shadow.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    return kept, metrics
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    while not done():
+        await asyncio.sleep(0.001)
+
+
+def _count(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name)
+
+
+def test_a_shadow_answers_a_copy_under_an_id_of_its_own() -> None:
+    model = Numbered(ModelIdentity("consilium-fake", "9", "cd" * 32))
+    original = draft()
+
+    async def scenario(shadow: Shadow) -> None:
+        shadow.hear(original, reads(note_study("Cough.")))
+        await _until(lambda: len(model.batches) == 1)
+        await asyncio.sleep(0.01)
+
+    kept, metrics = listen(scenario, model)
+    ((copy, case, diagnosis),) = kept
+    assert copy.result_id != original.result_id
+    assert copy.claim is None, "the idempotency key is its caller's answer's"
+    assert (copy.origin, copy.endpoint, copy.caller_reference) == (ORIGIN, Endpoint.DIAGNOSE, "order-17")
+    assert set(copy.latencies_ms) == {"diagnose"}
+    assert original.latencies_ms == {"decode": 3.0}
+    assert (case.role, diagnosis.model.version) == (Role.SHADOW, "9")
+    assert diagnosis.findings[0].probability == 0.006
+    answered = metrics.registry.get_sample_value("consilium_answers_total", {"role": "shadow", "version": "9"})
+    assert answered == 1
+
+
+def test_what_the_shadow_has_no_time_for_is_dropped_and_counted() -> None:
+    model = FakeModel()
+    model.hold.clear()
+
+    async def scenario(shadow: Shadow) -> None:
+        shadow.hear(draft(), reads(note_study("the first")))
+        await asyncio.to_thread(model.entered.wait, 10)
+        for number in range(5):
+            shadow.hear(draft(), reads(note_study(f"another {number}")))
+        model.hold.set()
+        await _until(lambda: len(model.batches) == 3)
+
+    _, metrics = listen(scenario, model, most_waiting=2)
+    assert _count(metrics, "consilium_shadow_dropped_total") == 3
+
+
+@pytest.mark.parametrize("text", [POISON, "unprepared"])
+def test_what_the_shadow_fails_on_is_counted_and_the_next_is_heard(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = FakeModel()
+
+    async def scenario(shadow: Shadow) -> None:
+        shadow.hear(draft(), reads(note_study(text)))
+        shadow.hear(draft(), reads(note_study("Cough.")))
+        await _until(lambda: sum(model.batches) == (2 if text == POISON else 1))
+        await asyncio.sleep(0.01)
+
+    kept, metrics = listen(scenario, model)
+    assert len(kept) == 1
+    assert _count(metrics, "consilium_shadow_failed_total") == 1
+    assert bool(caplog.records) is (text == POISON), "what is the study's own fault, its caller was told"
+
+
+def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
+    model, seen = FakeModel(), []
+
+    async def fails(*answer: object) -> None:
+        seen.append(answer)
+        if len(seen) == 1:
+            raise InputError("record", "", "must be there")
+
+    async def scenario(shadow: Shadow) -> None:
+        for _ in range(2):
+            shadow.hear(draft(), reads(note_study("Cough.")))
+        await _until(lambda: len(seen) == 2)
+
+    listen(scenario, model, record=fails)
+
+
+def test_without_a_shadow_nothing_is_kept_waiting() -> None:
+    async def scenario(shadow: Shadow) -> None:
+        for _ in range(9):
+            shadow.hear(draft(), reads(note_study("Cough.")))
+        assert shadow._waiting.empty()
+
+    _, metrics = listen(scenario, None)
+    assert _count(metrics, "consilium_shadow_dropped_total") == 0
+
+
+def test_before_the_start_nothing_is_heard() -> None:
+    async def go() -> None:
+        shadow = Shadow(FakeModel, Metrics(), 1, lambda *_: asyncio.sleep(0))
+        shadow.hear(draft(), reads(note_study("Cough.")))
+        assert shadow._waiting.empty()
+
+    asyncio.run(go())

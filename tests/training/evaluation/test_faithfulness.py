@@ -1,0 +1,285 @@
+"""Twins, curves and the whole measurement, on a small phantom and a model with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image as Pillow
+from scipy.special import logit
+
+from consilium.calibration import Calibration
+from consilium.domain.errors import TrainingError
+from consilium.explain.case import Case
+from consilium.modalities.registry import modality_names
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
+from tests.consilium.tiny import tiny_recipe
+from tests.training.cohorts_made import tiny_cohort
+from training.cohorts import load_cohort
+from training.cohorts.phantom.oracle import load_oracle, posterior
+from training.cohorts.phantom.state import FINDINGS, phantom_findings
+from training.cohorts.phantom.truth_files import load_masks
+from training.cohorts.phantom.write import write_phantom
+from training.data.datamodule import CachedCohort, StudyDataset, cache_cohort
+from training.evaluation.evaluate import calibrate
+from training.evaluation.faithfulness import checks, curves, measure, measure_faithfulness, measured_defaults
+from training.evaluation.faithfulness.phantom_truth import Truth
+from training.evaluation.faithfulness.scores import Ledger
+from training.evaluation.predict import predict
+from training.evaluation.predictions import Predictions
+
+STUDIES = 24
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("phantom") / "cohort"
+    write_phantom(root, STUDIES, seed=3, size=64, workers=1, splits=None)
+    return root
+
+
+@pytest.fixture(scope="module")
+def setting(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[DiagnosisModel, Preprocessing, Calibration, CachedCohort]:
+    recipe = tiny_recipe(cohort={"kind": "phantom"}, image={"encoder": "resnet18", "size": 64, "width": 8})
+    cohort = load_cohort("phantom", root, "", True, False)
+    cached = cache_cohort(cohort, recipe, tmp_path_factory.mktemp("cache"))
+    preprocessing = Preprocessing.fit(recipe, cached.studies)
+    torch.manual_seed(0)
+    model = DiagnosisModel(recipe, cohort.findings, preprocessing)
+    rows = np.arange(STUDIES)
+    model.train()(preprocessing.collate([StudyDataset(cached, preprocessing, rows[:8])[k][0] for k in range(8)]))
+    predictions = _labelled(predict(model.eval(), preprocessing, cached, rows, recipe))
+    calibration = calibrate(predictions, cohort.findings, recipe.calibration, bootstrap=10, seed=0)
+    return model, preprocessing, calibration, cached
+
+
+@pytest.fixture(scope="module")
+def table(setting: tuple, root: Path) -> pd.DataFrame:
+    return _measured(setting, root)
+
+
+def _measured(setting: tuple, root: Path | None, studies: int = 6) -> pd.DataFrame:
+    return measure_faithfulness(
+        *setting, np.arange(STUDIES), phantom_findings(), studies=studies, seed=1, bootstrap=20, cohort_root=root
+    )
+
+
+def _labelled(predictions: Predictions) -> Predictions:
+    """With labels that have both classes of every finding, which calibration needs."""
+    labels = np.random.default_rng(0).integers(0, 2, predictions.labels.shape)
+    return replace(predictions, labels=labels.astype(float))
+
+
+def _twins(setting: tuple, root: Path, position: int):
+    _, preprocessing, _, cached = setting
+    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[position]
+    truth = Truth.load(root)
+    assert truth is not None
+    return prepared, list(truth.twins(prepared, preprocessing))
+
+
+def _whole_study(setting: tuple) -> int:
+    """A study with every modality."""
+    dataset = StudyDataset(setting[3], setting[1], np.arange(STUDIES))
+    return int(np.flatnonzero(dataset.present.all(axis=1))[0])
+
+
+def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> None:
+    prepared, twins = _twins(setting, root, _whole_study(setting))
+    study = prepared.study
+    assert {twin.part for twin in twins} == {"image", "words", "values"}
+    for twin in twins:
+        changed = {
+            "image": not np.array_equal(twin.prepared.images, prepared.images),
+            "words": twin.prepared.text.pieces != prepared.text.pieces,
+            "values": not np.array_equal(twin.prepared.observations, prepared.observations, equal_nan=True),
+        }
+        assert [part for part, there in changed.items() if there] == [twin.part]
+        if twin.passage is not None:
+            note, start, end = twin.passage
+            before, after = study.notes[note].text, twin.prepared.study.notes[note].text
+            assert before[:start] == after[:start]
+            assert before[end:] == after[len(after) - (len(before) - end) :]
+            assert before != after
+        if twin.feature is not None:
+            different = np.flatnonzero(~np.isclose(twin.prepared.observations, prepared.observations, equal_nan=True))
+            assert different.tolist() == [twin.feature]
+        if twin.pixels is not None:
+            apart = np.abs(twin.prepared.images[0].astype(float) - prepared.images[0]) / 65535
+            assert apart[twin.pixels].mean() > 3 * apart[~twin.pixels].mean()
+            mask = load_masks(root, study.study_id)[twin.finding]
+            # What changed lies where the evidence shows, in the study or in the twin.
+            assert (twin.pixels & mask).any() or not mask.any()
+
+
+def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: tuple, root: Path) -> None:
+    prepared, twins = _twins(setting, root, _whole_study(setting))
+    oracle, truth = load_oracle(root), Truth.load(root)
+    assert truth is not None
+    study = prepared.study.study_id
+    stored = oracle.evidence.loc[study]
+    before = logit(oracle.of([study], modality_names())[0])
+    for part, channel, neutral in (("image", "pneumothorax", 0.7), ("values", "crp", 0.575)):
+        finding = "pneumothorax" if part == "image" else "pneumonia"
+        crp = [f.name for f in setting[1].features].index("crp")
+        (twin,) = [t for t in twins if (t.part, t.finding) == (part, finding) and t.feature in {None, crp}]
+        witness = truth._witness(truth._drawn(study))
+        image, values = witness.image.copy(), witness.observations.copy()
+        assert image[0] == pytest.approx([stored[f"image:{name}"] for name in FINDINGS])
+        if part == "image":
+            image[0, FINDINGS.index(channel)] = neutral
+        else:
+            assert values[0, 0] == pytest.approx(stored["observations:crp"], abs=0.05)  # as written, rounded
+            values[0, 0] = neutral
+        after = posterior(
+            truth.states, truth.model, replace(witness, image=image, observations=values), modality_names()
+        )[0]
+        expected = (before - logit(after))[FINDINGS.index(finding)]
+        assert twin.oracle == pytest.approx(expected, abs=1e-6)
+
+
+def test_twins_of_another_rendering_are_refused(setting: tuple, root: Path) -> None:
+    truth = Truth.load(root)
+    assert truth is not None
+    foreign = replace(truth, design=replace(truth.design, seed=4))
+    prepared, _ = _twins(setting, root, _whole_study(setting))
+    with pytest.raises(TrainingError, match="write the cohort anew"):
+        list(foreign.twins(prepared, setting[1]))
+
+
+def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -> None:
+    model, preprocessing, calibration, cached = setting
+    prepared, twins = _twins(setting, root, _whole_study(setting))
+    bench = measure._bench(model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, root)
+    case = bench.case(prepared)
+    words = np.zeros((4, len(case.words)))
+    values = np.zeros((4, len(case.known)))
+    maps = [np.zeros(prepared.study.images[0].shape, np.float32) for _ in FINDINGS]
+    falls = []
+    for twin in twins:
+        with torch.no_grad():
+            alone = case.log_odds(model(preprocessing.collate([twin.prepared])).fused)[0]
+        position = FINDINGS.index(twin.finding)
+        falls.append(float(case.log_odds(case.fused)[0, position] - alone[position]))
+        if twin.pixels is not None:
+            maps[position][twin.pixels] = falls[-1] / twin.pixels.sum()
+        elif twin.passage is not None:
+            note, start, end = twin.passage
+            inside = [k for k, (w, _) in enumerate(case.words) if w.note == note and start <= w.start < end]
+            words[position, inside] = falls[-1] / len(inside)
+        else:
+            values[position, case.known.index(twin.feature)] = falls[-1]
+    measure._twins(bench, case, {("words", "m"): words, ("values", "m"): values}, {"m": maps}, twins)
+    noted = [
+        (a, m) for twins in bench.ledger.twins.values() for a, m in zip(twins.attributed, twins.model, strict=True)
+    ]
+    assert len(noted) == len(twins)
+    assert np.array(noted)[:, 0] == pytest.approx(np.array(noted)[:, 1], abs=1e-4)
+    assert sorted(model for _, model in noted) == pytest.approx(sorted(falls), abs=1e-4)
+
+
+def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
+    model, preprocessing, calibration, cached = setting
+    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
+    case = Case.of(model, preprocessing, calibration, prepared)
+    weights = np.arange(len(case.known), 0.0, -1)
+    deletion, insertion = curves.deletion_and_insertion(case, "values", weights, 2)
+    whole = np.ones((1, len(prepared.observations)), bool) & np.isfinite(prepared.observations)
+    fell, rose = [], []
+    for share in curves.SHARES:
+        count = max(1, round(share * len(case.known)))
+        without, only = whole.copy(), np.zeros_like(whole)
+        without[0, list(case.known[:count])] = False
+        only[0, list(case.known[:count])] = True
+        both = torch.from_numpy(np.concatenate([whole, without, np.zeros_like(whole), only]))
+        answer = case.log_odds_with_values(both)[:, 2]
+        fell.append(answer[0] - answer[1])
+        rose.append(answer[3] - answer[2])
+    assert (deletion, insertion) == pytest.approx((np.mean(fell), np.mean(rose)), abs=1e-6)
+    everywhere = np.ones(case.batch.images.shape[1:])
+    assert all(np.isfinite(curves.deletion_and_insertion(case, "image", everywhere, 0)))
+    assert all(np.isfinite(curves.deletion_and_insertion(case, "words", np.ones(len(case.words)), 0)))
+
+
+def test_every_method_is_measured_in_every_way(table: pd.DataFrame) -> None:
+    everywhere = {"twin_correlation", "twin_sign", "deletion", "insertion", "sanity", "stability"}
+    for part, own in {
+        "image": {"mass_in_mask", "pointing", "mass_gain"},
+        "words": {"auprc"},
+        "values": {"auprc"},
+    }.items():
+        lines = table[table["part"] == part]
+        for method in set(lines["method"]) - {"random", "mask_area", "centre_prior", "mean_mask"}:
+            assert everywhere | own <= set(lines[lines["method"] == method]["metric"]), (part, method)
+    modalities = table[table["part"] == "modalities"]
+    assert set(modalities["method"]) == {"shapley", "leave_one_out"}
+    bounded = table[table["metric"].isin(["twin_sign", "mass_in_mask", "pointing", "auprc"])]
+    bounded = bounded[bounded["finding"] != "macro"]
+    # A sign is a share of the twins that moved the model, and without one there is none.
+    assert (bounded["value"].between(0, 1) | (bounded["n"] == 0)).all()
+    assert set(measured_defaults(table)) == {"fast", "thorough"}
+
+
+def test_the_same_arguments_give_the_same_table(setting: tuple, root: Path, table: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(table, _measured(setting, root))
+
+
+def test_without_truth_the_rest_is_measured(setting: tuple, root: Path) -> None:
+    ticks = []
+    table = measure_faithfulness(
+        *setting,
+        np.arange(STUDIES),
+        phantom_findings(),
+        studies=8,
+        seed=1,
+        bootstrap=5,
+        advance=lambda: ticks.append(1),
+    )
+    assert set(table["metric"]) == {"deletion", "insertion", "sanity", "stability"}
+    assert len(ticks) == 8
+    assert Truth.load(root.parent) is None
+
+
+def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> None:
+    model, preprocessing, _, cached = setting
+    state = torch.random.get_rng_state()
+    fresh = checks.untrained(model, preprocessing, phantom_findings(), 5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.equal(fresh.head.weight, model.head.weight)
+    before = model.encoders["text"].model.get_input_embeddings().weight
+    noisy = checks.with_noisy_words(model, 5).encoders["text"].model.get_input_embeddings().weight
+    assert 0.02 * before.std() < (noisy - before).std() < 0.1 * before.std()
+    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
+    disturbed = checks.with_noise(prepared, (1, 2))
+    apart = disturbed.images.astype(float) - prepared.images
+    assert 0.004 < apart.std() / 65535 < 0.011
+    assert np.isnan(disturbed.observations).tolist() == np.isnan(prepared.observations).tolist()
+
+
+def test_nothing_that_is_not_finite_enters_the_ledger() -> None:
+    ledger = Ledger()
+    ledger.add(measure.Subject("image", "m", "f"), "auprc", "p", float("nan"))
+    assert not ledger.figures
+
+
+def test_a_cohort_of_files_is_measured_too(tmp_path: Path) -> None:
+    recipe = tiny_recipe(image={"encoder": "resnet18", "size": 64, "width": 8})
+    cohort = tiny_cohort(tmp_path / "cohort", 30)
+    assert Pillow.open(cohort.records[0].images[0].path).size == (128, 96)
+    cached = cache_cohort(cohort, recipe, tmp_path / "cache")
+    preprocessing = Preprocessing.fit(recipe, cached.studies)
+    torch.manual_seed(0)
+    model = DiagnosisModel(recipe, cohort.findings, preprocessing).eval()
+    predictions = _labelled(predict(model, preprocessing, cached, np.arange(30), recipe))
+    calibration = calibrate(predictions, cohort.findings, recipe.calibration, bootstrap=10, seed=0)
+    table = measure_faithfulness(
+        model, preprocessing, calibration, cached, np.arange(30), cohort.findings, studies=4, seed=0, bootstrap=5
+    )
+    assert set(table["part"]) == {"image", "words", "values"}

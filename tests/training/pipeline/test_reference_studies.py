@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from consilium.artifacts.reference_studies import ReferenceStudy
+from consilium.domain.study import NoteKind, Patient
+from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.preprocessing.collate import Preprocessing
+from tests.consilium.tiny import tiny_preprocessing, tiny_recipe, tiny_study
+from training.pipeline.reference_studies import LEAST, reference_studies
+
+
+def subsets(preprocessing: Preprocessing, studies: tuple[ReferenceStudy, ...]) -> Counter[str]:
+    return Counter(subset_key(preprocessing.prepare(study.study()).present) for study in studies)
+
+
+@pytest.mark.parametrize("modalities", [["image", "text", "observations"], ["image", "text"], ["observations"]])
+def test_every_subset_of_the_models_modalities_occurs_equally_often(modalities: list[str]) -> None:
+    preprocessing = tiny_preprocessing(tiny_recipe(modalities=modalities))
+    studies = reference_studies(preprocessing)
+    found = subsets(preprocessing, studies)
+    assert set(found) == {subset_key(subset) for subset in nonempty_subsets(modalities)}
+    assert len(set(found.values())) == 1
+    assert LEAST <= len(studies) < LEAST + len(found)
+
+
+def test_one_and_two_views_and_missing_values_occur() -> None:
+    studies = reference_studies(tiny_preprocessing(tiny_recipe()))
+    assert {len(study.images) for study in studies} == {0, 1, 2}
+    asked = [study.request for study in studies if study.request.observations]
+    assert {request.patient is None or request.patient.age is None for request in asked} == {True, False}
+    assert len({o.value for request in asked for o in request.observations}) > len(asked) // 2
+
+
+def test_notes_are_of_the_kinds_that_the_model_reads() -> None:
+    kinds = ["findings", "impression", "indication"]
+    studies = reference_studies(tiny_preprocessing(tiny_recipe(inputs={"note_kinds": ["history", *kinds]})))
+    found = {note.kind for study in studies for note in study.request.notes}
+    assert found == set(NoteKind)
+
+
+def test_nothing_of_them_is_refused_left_out_or_implausible() -> None:
+    preprocessing = tiny_preprocessing(tiny_recipe(text={"width": 16, "depth": 1, "heads": 2, "vocabulary": 200}))
+    for study in reference_studies(preprocessing):
+        warnings = preprocessing.prepare(study.study()).warnings
+        assert [warning for warning in warnings if "view position" not in warning and "cut off" not in warning] == []
+
+
+def test_a_model_of_age_and_sex_alone_is_asked_too() -> None:
+    recipe = tiny_recipe(modalities=["observations"])
+    patients = [replace(tiny_study(number), observations=()) for number in range(30)]
+    preprocessing = Preprocessing.fit(recipe, patients)
+    assert {feature.name for feature in preprocessing.features} == {"age", "sex"}
+    studies = reference_studies(preprocessing)
+    assert set(subsets(preprocessing, studies)) == {"observations"}
+    assert all(study.study().patient != Patient() for study in studies)
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    first, second = (reference_studies(tiny_preprocessing(tiny_recipe())) for _ in range(2))
+    assert first == second

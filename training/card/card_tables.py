@@ -1,0 +1,143 @@
+"""Tables of a model card out of an evaluation's: what a reader needs of each, in the reader's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from consilium.domain.variables import Interval, Variable
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.network.diagnosis_model import FUSED
+from consilium.output.labels import measured
+from training.card.card_writing import CardTable, Words, crossed_table, frame_table
+from training.evaluation.comparisons import MACRO
+from training.evaluation.coverage import AS_IT_CAME
+from training.evaluation.out_of_distribution import ORDINARY
+from training.evaluation.results import AS_PRESENT
+
+Tables = Mapping[str, pd.DataFrame]
+
+_MOST_GAPS = 10
+_POSSIBLE = ("oracle_auroc", "auroc_share", "information_share")
+_SUBSETS = [subset_key(subset) for subset in nonempty_subsets(modality_names())]
+_COUNTED = "counted"
+_GROUP_FIGURES = {
+    "auroc": "AUROC of each group",
+    "sensitivity": "Sensitivity of each group",
+    "specificity": "Specificity of each group",
+    _COUNTED: "Studies with the finding, of each group's",
+}
+
+
+def variable_table(variables: Sequence[Variable]) -> CardTable:
+    """What values are accepted: under which codes, in which unit or of which categories, beside which interval."""
+    rows = tuple(
+        (
+            variable.display,
+            ", ".join(code.code for code in variable.codes),
+            ", ".join(variable.categories) or measured("", variable.unit) or "a number",
+            _usual(variable),
+        )
+        for variable in variables
+    )
+    return CardTable("Values", ("value", "codes", "unit or categories", "reference"), rows)
+
+
+def _usual(variable: Variable) -> str:
+    if variable.categories:
+        return ", ".join(variable.normal_categories)
+    by_sex = {"female": variable.female, "male": variable.male}
+    known = {"": variable.reference} if None in by_sex.values() else by_sex
+    return "; ".join(f"{name} {low:g} to {high:g}".strip() for name, (low, high) in _intervals(known))
+
+
+def _intervals(known: Mapping[str, Interval | None]) -> list[tuple[str, Interval]]:
+    return [(name, interval) for name, interval in known.items() if interval is not None]
+
+
+def performance_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Findings at their operating points, every way of answering, differences, shares of the possible."""
+    metrics = tables["metrics"]
+    points = tables["operating_points"][["finding", "threshold"]]
+    own = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] != MACRO)].merge(points, on="finding")
+    answers = metrics[(metrics["finding"] == MACRO) & ~metrics["row"].str.startswith("oracle/")]
+    shares = tables.get("oracle_shares")
+    if shares is not None:
+        possible = [name for name in shares.columns if str(name).startswith(_POSSIBLE)]
+        answers = answers.merge(shares.loc[shares["finding"] == MACRO, ["row", *possible]], on="row", how="left")
+    at_point = ("finding", "n", "positives", "auroc", "threshold", "sensitivity", "specificity", "precision")
+    answered = ("row", "n", "auroc", *_POSSIBLE, "auprc", "nll")
+    found = [
+        frame_table("Each finding, from all that a study has", own, words, at_point),
+        frame_table("Every way of answering, mean over findings", answers, words, answered),
+    ]
+    if "comparisons" in tables:
+        mean = tables["comparisons"][tables["comparisons"]["finding"] == MACRO]
+        columns = ("row", "against", "n", "auroc_difference", "nll_difference")
+        found.append(frame_table("Differences on the same studies, mean over findings", mean, words, columns))
+    if shares is not None:
+        each = shares[(shares["row"] == AS_PRESENT) & (shares["finding"] != MACRO)]
+        title = "Each finding beside the best possible answer"
+        found.append(frame_table(title, each, words, ("finding", "n", "auroc", *_POSSIBLE)))
+    return found
+
+
+def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Calibration error of every modality subset, coverage."""
+    heard = tables["metrics"][tables["metrics"]["row"].str.startswith("fused/")]
+    title = "Calibration error, by what was read"
+    found = [crossed_table(title, heard, words, index=("row",), across="finding", figure="ece")]
+    if "coverage" in tables:
+        found += _coverage_tables(tables["coverage"], words)
+    return found
+
+
+def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
+    """All studies with the band of each class, then the share covered by what was read."""
+    whole = coverage["subset"] == AS_IT_CAME
+    columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
+    found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
+    heard = coverage[coverage["subset"].isin(_SUBSETS)]
+    heard = heard.sort_values("subset", key=lambda names: names.map(_SUBSETS.index), kind="stable")
+    for name in heard["class"].unique().tolist():
+        title = f"Coverage where the finding is {name}, by what was read"
+        own = heard[heard["class"] == name]
+        found.append(crossed_table(title, own, words, index=("subset",), across="finding", figure="coverage"))
+    return found
+
+
+def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Strange inputs by the score of what was changed and by that of all together; what referring gains."""
+    found = []
+    if "novelty" in tables:
+        table = tables["novelty"]
+        usual = table["distance"] == ORDINARY
+        changed, together = table[~usual & (table["part"] != FUSED)], table[~usual & (table["part"] == FUSED)]
+        columns = ("distance", "n", "auroc", "fpr95", "flagged", "absent")
+        found = [
+            frame_table("Strange inputs, as the changed part shows them", changed, words, ("kind", "part", *columns)),
+            frame_table("Strange inputs, as all parts together show them", together, words, ("kind", *columns)),
+            frame_table("Ordinary studies that are called strange", table[usual], words, ("part", "n", "flagged")),
+        ]
+    titles = {"selective": "Errors among what it answers", "net_benefit": "Net benefit of acting by it"}
+    return found + [frame_table(title, tables[name], words) for name, title in titles.items() if name in tables]
+
+
+def group_tables(tables: Tables, words: Words) -> tuple[list[CardTable], int]:
+    """The widest gaps, and each figure by group and finding; how many groups are too small for any figure."""
+    table = tables["subgroups"]
+    judged = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
+    small = len(table.loc[~judged, ["kind", "group"]].drop_duplicates())
+    found = []
+    if "gaps" in tables:
+        gaps = tables["gaps"].sort_values("gap", ascending=False, kind="stable").head(_MOST_GAPS)
+        found.append(frame_table("The widest gaps between two groups", gaps, words))
+    if judged.any():
+        counts = {_COUNTED: table["positives"].astype(str) + " of " + table["n"].astype(str)}
+        shown = table.assign(**counts)[judged]
+        found += [
+            crossed_table(title, shown, words, index=("kind", "group"), across="finding", figure=figure)
+            for figure, title in _GROUP_FIGURES.items()
+        ]
+    return found, small

@@ -1,0 +1,1 @@
+"""A cohort's studies as batches: decoded once, augmented, collated."""

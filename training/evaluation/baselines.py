@@ -1,0 +1,259 @@
+"""Simple methods on the same folds: what a network has to beat before its size is justified.
+
+Three read one modality each, `values_hog_average` averages the calibrated two that read no text. All hyperparameters
+were fixed beforehand; nothing is tuned here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from skimage.feature import hog
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from consilium.configuration.recipe import InputRecipe
+from consilium.domain.study import Observation, Sex, Study
+from consilium.domain.variables import Variable, VariableTable
+from training.cohorts.cohort import Cohort, StudyRecord
+from training.cohorts.splits import Fold, Indices, patient_folds
+
+Probabilities = npt.NDArray[np.float64]
+NAMES = ("values_gradient_boosting", "image_hog", "note_tfidf", "values_hog_average")
+
+_INNER_FOLDS = 3
+_HOG_CELLS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Witness:
+    """What one baseline reads: features or texts [N, ...], which studies have them, and a new classifier of them."""
+
+    inputs: npt.NDArray[Any]
+    present: npt.NDArray[np.bool_]
+    classifier: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Targets:
+    """Labels [N, F] (NaN unknown), whether exactly one of them is true, and the patient of each row."""
+
+    labels: npt.NDArray[np.float32]
+    exclusive: bool
+    patient_ids: npt.NDArray[np.str_]
+
+
+def baseline_predictions(
+    cohort: Cohort,
+    images: npt.NDArray[np.float32],
+    has_image: npt.NDArray[np.bool_],
+    folds: Sequence[Fold],
+    *,
+    inputs: InputRecipe | None = None,
+    seed: int = 0,
+) -> dict[str, Probabilities]:
+    """Out-of-fold probabilities of every baseline.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    images : float32 [N, S, S]
+        One small grey image a study, 0 to 1, without NaN, S a multiple of 8. Where `has_image` is false it is not read.
+    has_image : bool [N]
+    folds : sequence of (train, test)
+        Indices into the cohort; `training.cohorts.splits.folds` makes them.
+    inputs : InputRecipe, optional
+        Which kinds of notes are read, and how far from the reference time a record may lie.
+    seed : int
+
+    Returns
+    -------
+    dict of str to float64 [N, F]
+        By name, in the order of `NAMES`. NaN where a study lacks the modality or stands in no test side. The values
+        baseline predicts for all: age, sex and which values are missing are there to go by.
+    """
+    if len(images) != len(cohort) or has_image.shape != (len(cohort),):
+        raise ValueError(f"images {images.shape} and has_image {has_image.shape} must have one row per study")
+    studies = [readable_study(record, inputs or InputRecipe()) for record in cohort.records]
+    values, image = _values_witness(studies, cohort.variables, seed), _image_witness(images, has_image)
+    witnesses = {"values_gradient_boosting": values, "image_hog": image, "note_tfidf": _note_witness(studies)}
+    targets = _Targets(cohort.labels, cohort.findings.exclusive, cohort.patient_ids)
+    outputs = {name: np.full(targets.labels.shape, np.nan) for name in NAMES}
+    for train, test in folds:
+        for name, witness in witnesses.items():
+            outputs[name][test] = _fit_predict(witness, targets, train, test)
+        alone = [outputs["values_gradient_boosting"][test], outputs["image_hog"][test]]
+        outputs["values_hog_average"][test] = _calibrated_average([values, image], alone, targets, train, seed)
+    return outputs
+
+
+def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
+    """`record` as a model would see it that reads `inputs`, without its images."""
+    acquired = [image.acquired for image in record.images if image.acquired is not None]
+    reference = record.reference_time or min(acquired, default=None)
+    study = replace(record.study(()), reference_time=reference).within(inputs.window)
+    return replace(study, notes=tuple(note for note in study.notes if note.kind in inputs.note_kinds))
+
+
+def _values_witness(studies: Sequence[Study], variables: VariableTable, seed: int) -> _Witness:
+    column = {name: number for number, name in enumerate(_value_columns(variables))}
+    features = np.full((len(studies), len(column) + 3), np.nan)
+    # A constant, which tells nothing, for studies of which nothing was measured.
+    features[:, -3] = 0
+    for row, study in enumerate(studies):
+        features[row, -2] = np.nan if study.patient.age is None else study.patient.age
+        features[row, -1] = {Sex.FEMALE: 0.0, Sex.MALE: 1.0}.get(study.patient.sex, np.nan)
+        for observation in sorted(study.observations, key=_when):
+            if not observation.implausible:
+                for name, value in _value_cells(observation, variables[observation.variable]):
+                    features[row, column[name]] = value
+
+    def classifier() -> Pipeline:
+        boosting = HistGradientBoostingClassifier(
+            learning_rate=0.05,
+            max_iter=100,
+            max_leaf_nodes=8,
+            min_samples_leaf=10,
+            l2_regularization=1.0,
+            random_state=seed,
+        )
+        # A column without any value cannot be binned.
+        return make_pipeline(ColumnTransformer([("measured", "passthrough", _measured)]), boosting)
+
+    return _Witness(features, np.ones(len(studies), bool), classifier)
+
+
+def _value_columns(variables: VariableTable) -> list[str]:
+    """One for each variable: its number, or its place in the order. One for each category where these have no order."""
+    return [name for variable in variables.values() for name in (_category_columns(variable) or [variable.name])]
+
+
+def _category_columns(variable: Variable) -> list[str]:
+    return [] if variable.ordered else [f"{variable.name}={category}" for category in variable.categories]
+
+
+def _value_cells(observation: Observation, variable: Variable) -> list[tuple[str, float]]:
+    columns = _category_columns(variable)
+    if not columns:
+        return [(variable.name, observation.value)]
+    return [(name, float(name == f"{variable.name}={observation.category}")) for name in columns]
+
+
+def _measured(features: npt.NDArray[np.float64]) -> Indices:
+    return np.flatnonzero(~np.isnan(features).all(axis=0))
+
+
+def _when(observation: Observation) -> tuple[bool, datetime]:
+    """Sort key: the latest of several values stands; one without a time yields to those that have one."""
+    return observation.time is not None, observation.time or datetime.min
+
+
+def _image_witness(images: npt.NDArray[np.float32], has_image: npt.NDArray[np.bool_]) -> _Witness:
+    cell = images.shape[1] // _HOG_CELLS
+    size = cell * _HOG_CELLS
+    length = 8 * 4 * (_HOG_CELLS - 1) ** 2
+    features = np.zeros((len(images), length), np.float32)
+    for row in np.flatnonzero(has_image):
+        features[row] = hog(
+            images[row, :size, :size], orientations=8, pixels_per_cell=(cell, cell), cells_per_block=(2, 2)
+        )
+
+    def classifier() -> Pipeline:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=2000))
+
+    return _Witness(features, has_image, classifier)
+
+
+def _note_witness(studies: Sequence[Study]) -> _Witness:
+    texts = [" ".join(note.text for note in study.notes) for study in studies]
+
+    def classifier() -> Pipeline:
+        return make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=1.0, max_iter=2000)
+        )
+
+    has_word = np.array([re.search(r"\w\w", text) is not None for text in texts], bool)
+    return _Witness(np.array(texts, dtype=object), has_word, classifier)
+
+
+def _fit_predict(witness: _Witness, targets: _Targets, train: Indices, test: Indices) -> Probabilities:
+    """Probabilities [len(test), F] of a classifier fitted on `train`; NaN where the test study lacks the modality."""
+    predicted = np.full((len(test), targets.labels.shape[1]), np.nan)
+    heard = witness.present[test]
+    train = train[witness.present[train]]
+    if not heard.any():
+        return predicted
+    if targets.exclusive:
+        known = train[~np.isnan(targets.labels[train]).any(axis=1)]
+        predicted[heard] = _classes(
+            witness, known, targets.labels[known].argmax(axis=1), test[heard], predicted.shape[1]
+        )
+        return predicted
+    for column in range(predicted.shape[1]):
+        known = train[~np.isnan(targets.labels[train, column])]
+        wanted = targets.labels[known, column].astype(int)
+        predicted[heard, column] = _classes(witness, known, wanted, test[heard], 2)[:, 1]
+    return predicted
+
+
+def _classes(witness: _Witness, train: Indices, wanted: Indices, test: Indices, number: int) -> Probabilities:
+    """Probability of each of `number` classes; 0 for one that no training study with this modality shows."""
+    seen = np.unique(wanted)
+    if len(seen) == 0:
+        return np.full((len(test), number), np.nan)
+    probabilities = np.zeros((len(test), number))
+    if len(seen) == 1:
+        probabilities[:, seen[0]] = 1
+        return probabilities
+    classifier = witness.classifier().fit(witness.inputs[train], wanted)
+    probabilities[:, classifier.classes_] = classifier.predict_proba(witness.inputs[test])
+    return probabilities
+
+
+def _calibrated_average(
+    witnesses: Sequence[_Witness], alone: Sequence[Probabilities], targets: _Targets, train: Indices, seed: int
+) -> Probabilities:
+    """Mean over the witnesses that a study has, each calibrated on inner patient-grouped folds of `train`."""
+    inner = patient_folds(targets.labels[train], targets.patient_ids[train], _INNER_FOLDS, seed)
+    calibrated = []
+    for witness, predicted in zip(witnesses, alone, strict=True):
+        held_out = np.full((len(train), predicted.shape[1]), np.nan)
+        for inner_train, inner_test in inner:
+            held_out[inner_test] = _fit_predict(witness, targets, train[inner_train], train[inner_test])
+        scaled = np.column_stack(
+            [
+                _platt(held_out[:, column], targets.labels[train, column], predicted[:, column])
+                for column in range(predicted.shape[1])
+            ]
+        )
+        calibrated.append(scaled / scaled.sum(axis=1, keepdims=True) if targets.exclusive else scaled)
+    return np.nanmean(np.stack(calibrated), axis=0)
+
+
+def _platt(
+    held_out: npt.NDArray[np.float64], labels: npt.NDArray[np.float32], predicted: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """`predicted` on the scale fitted from `held_out` to `labels` (Platt, 1999); unchanged where one class is known."""
+    usable = ~np.isnan(held_out) & ~np.isnan(labels)
+    heard = ~np.isnan(predicted)
+    if len(np.unique(labels[usable])) < 2 or not heard.any():
+        return predicted
+    scale = LogisticRegression(C=1.0).fit(_log_odds(held_out[usable]), labels[usable].astype(int))
+    calibrated = np.full(predicted.shape, np.nan)
+    calibrated[heard] = scale.predict_proba(_log_odds(predicted[heard]))[:, 1]
+    return calibrated
+
+
+def _log_odds(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    clipped = np.clip(probabilities, 1e-4, 1 - 1e-4)
+    return np.log(clipped / (1 - clipped))[:, None]

@@ -1,0 +1,10 @@
+"""Strange inputs: what a model must notice before it answers.
+
+Ordinary studies of a cohort with one modality made strange go the same way as those that a hospital sends: through
+ingest, preprocessing and model. Open `kinds` first: it lists what is made of a study; `evaluation` measures.
+"""
+
+from training.evaluation.out_of_distribution.detection import ORDINARY, evaluate_novelty
+from training.evaluation.out_of_distribution.kinds import KINDS, Case, Kind
+
+__all__ = ["KINDS", "ORDINARY", "Case", "Kind", "evaluate_novelty"]

@@ -1,0 +1,162 @@
+"""Predictions: what a model says of many studies, before calibration, beside what is true.
+
+The one thing that passes from inference to calibration and evaluation. Logits are given for every modality subset that
+a study has, so that each row of an evaluation is a selection and never another pass through the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.calibration import Calibration, heard_subsets
+from consilium.domain.errors import TrainingError
+from consilium.modalities.registry import modality_names
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """Uncalibrated logits and labels of N studies.
+
+    Attributes
+    ----------
+    study_ids, patient_ids : str [N]
+        Pseudonyms.
+    labels : float [N, F]
+        1 present, 0 absent, NaN unknown.
+    present : bool [N, M]
+        Which modalities each study has, in the order of `consilium.modalities.registry.modality_names`.
+    fused : dict of subset_key to float [N, F]
+        Logits given that subset alone; rows of NaN where the study lacks one of its modalities.
+    opinions : dict of str to float [N, F]
+        Logits of each modality's own head; rows of NaN where the study lacks it.
+    features : dict of str to float32 [N, D of each]
+        What the encoders and the fusion made of each study, under a modality's name or ``fused``; rows of NaN where the
+        study lacks the modality.
+    novelty : dict of str to float [N]
+        Scores of a `NoveltyDetector`, under the same names; NaN where the study lacks the modality. Empty: not scored.
+    """
+
+    study_ids: npt.NDArray[np.str_]
+    patient_ids: npt.NDArray[np.str_]
+    labels: npt.NDArray
+    present: npt.NDArray[np.bool_]
+    fused: dict[str, npt.NDArray]
+    opinions: dict[str, npt.NDArray]
+    features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    novelty: dict[str, npt.NDArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        studies, findings = len(self.study_ids), self.labels.shape[-1]
+        shapes = {
+            "patient_ids": (self.patient_ids.shape, (studies,)),
+            "labels": (self.labels.shape, (studies, findings)),
+            "present": (self.present.shape, (studies, len(modality_names()))),
+        }
+        logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.opinions.items()}}
+        shapes |= {name: (values.shape, (studies, findings)) for name, values in logits.items()}
+        shapes |= {f"features of {part}": (v.shape, (studies, *v.shape[1:2])) for part, v in self.features.items()}
+        shapes |= {f"novelty of {part}": (v.shape, (studies,)) for part, v in self.novelty.items()}
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise TrainingError(f"predictions: {name} must be {list(expected)}, got {list(shape)}")
+        if len(set(self.study_ids.tolist())) != studies:
+            raise TrainingError("predictions: a study stands in them twice")
+
+    def __len__(self) -> int:
+        return len(self.study_ids)
+
+    @property
+    def subsets(self) -> npt.NDArray[np.str_]:
+        """Key of what each study has, of the modalities that the model reads, [N]."""
+        return np.array(heard_subsets(self.fused, self.present))
+
+    def as_present(self, rows: dict[str, npt.NDArray]) -> Floats:
+        """From values per subset, [N, F] each, those of the subset that each study has; NaN where it has nothing."""
+        chosen = np.full(self.labels.shape, np.nan)
+        for subset, values in rows.items():
+            here = self.subsets == subset
+            chosen[here] = values[here]
+        return chosen
+
+    def probabilities(self, calibration: Calibration) -> dict[str, Floats]:
+        """Calibrated probabilities of the fused model per subset, [N, F]; rows of NaN where it was not heard."""
+        return {subset: calibration.probabilities(logits, subset) for subset, logits in self.fused.items()}
+
+    def select(self, rows: npt.NDArray) -> Predictions:
+        """The studies at `rows`, indices or a mask [N]."""
+        return Predictions(
+            self.study_ids[rows],
+            self.patient_ids[rows],
+            self.labels[rows],
+            self.present[rows],
+            {subset: values[rows] for subset, values in self.fused.items()},
+            {modality: values[rows] for modality, values in self.opinions.items()},
+            {part: values[rows] for part, values in self.features.items()},
+            {part: values[rows] for part, values in self.novelty.items()},
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """All studies of `parts`, which must hold the same subsets and modalities and no study twice."""
+        if not parts:
+            raise TrainingError("predictions: there is nothing to put together")
+        first = parts[0]
+        if any(p._columns() != first._columns() for p in parts):
+            raise TrainingError("predictions: parts of different modalities or features cannot be put together")
+        return cls(
+            np.concatenate([part.study_ids for part in parts]),
+            np.concatenate([part.patient_ids for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.present for part in parts]),
+            {subset: np.concatenate([part.fused[subset] for part in parts]) for subset in first.fused},
+            {modality: np.concatenate([part.opinions[modality] for part in parts]) for modality in first.opinions},
+            {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
+            {name: np.concatenate([part.novelty[name] for part in parts]) for name in first.novelty},
+        )
+
+    def _columns(self) -> tuple[set[str], ...]:
+        """What there is a column of; predictions of the same columns can be put together."""
+        widths = {f"{name} {values.shape[1]}" for name, values in self.features.items()}
+        return set(self.fused), set(self.opinions), widths, set(self.novelty)
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` that `load` reads back to the bit."""
+        columns = {
+            "study_ids": np.asarray(self.study_ids, np.str_),
+            "patient_ids": np.asarray(self.patient_ids, np.str_),
+            "labels": self.labels,
+            "present": self.present,
+        }
+        columns |= {f"fused/{subset}": values for subset, values in self.fused.items()}
+        columns |= {f"alone/{modality}": values for modality, values in self.opinions.items()}
+        columns |= {f"features/{part}": values for part, values in self.features.items()}
+        columns |= {f"novelty/{part}": values for part, values in self.novelty.items()}
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **columns)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read what `save` wrote; nothing is unpickled."""
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+
+        def under(kind: str) -> dict[str, npt.NDArray]:
+            return {name.removeprefix(kind): v for name, v in columns.items() if name.startswith(kind)}
+
+        return cls(
+            columns["study_ids"],
+            columns["patient_ids"],
+            columns["labels"],
+            columns["present"],
+            under("fused/"),
+            under("alone/"),
+            under("features/"),
+            under("novelty/"),
+        )

@@ -1,0 +1,1 @@
+"""Questions that are asked of several trainings, not of one: fusions compared, cohorts that shift."""

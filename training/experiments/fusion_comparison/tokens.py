@@ -1,0 +1,127 @@
+"""What trained encoders say of a cohort's studies, on disk: a fusion can be trained on it without the encoders.
+
+A folder holds the tokens of one split, those that are there, one after the other: ``<modality>.bin`` (float16 [T, D],
+memory-mapped) and ``index.npz`` (how many of them belong to each study, with ids and labels). Padding is not stored: no
+fusion sees it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consilium.configuration.recipe import Recipe
+from consilium.domain.errors import TrainingError
+from consilium.modalities.registry import modality_names
+from consilium.modalities.tokens import Tokens
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.collate import Preprocessing
+from training.data.datamodule import CachedCohort, StudyDataset, study_loader
+
+_INDEX = "index.npz"
+_STORED = np.float16
+"""Tokens leave their encoder normalised, so half precision keeps three digits of each channel."""
+
+Indices = npt.NDArray[np.int64]
+
+
+class TokenSet:
+    """Tokens and labels of N studies, read from the folder that `write_tokens` made.
+
+    Attributes
+    ----------
+    width : int
+        D.
+    study_ids, patient_ids : str [N]
+    labels : float32 [N, F]
+    present : bool [N, M]
+        In the order of `consilium.modalities.registry.modality_names`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with np.load(folder / _INDEX, allow_pickle=False) as index:
+            self.width = int(index["width"])
+            self.study_ids: npt.NDArray[np.str_] = index["study_ids"]
+            self.patient_ids: npt.NDArray[np.str_] = index["patient_ids"]
+            self.labels: npt.NDArray[np.float32] = index["labels"]
+            counts = {m: index[m] for m in modality_names() if m in index.files}
+        self._values = {m: _open(folder / f"{m}.bin", int(n.sum()), self.width) for m, n in counts.items()}
+        self._counts = counts
+        self._starts = {m: np.cumsum(n) - n for m, n in counts.items()}
+        nothing = np.zeros(len(self), bool)
+        self.present = np.stack([counts[m] > 0 if m in counts else nothing for m in modality_names()], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.study_ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self._counts)
+
+    def batch(self, rows: Indices) -> tuple[dict[str, Tokens], Tensor]:
+        """Tokens of the studies at `rows`, padded to the longest of them, and labels float32 [B, F]."""
+        tokens = {}
+        for modality, counts in self._counts.items():
+            place = np.arange(max(1, int(counts[rows].max())))
+            mask = place < counts[rows, None]
+            values = np.zeros((*mask.shape, self.width), np.float32)
+            values[mask] = self._values[modality][(self._starts[modality][rows, None] + place)[mask]]
+            tokens[modality] = Tokens(torch.from_numpy(values), torch.from_numpy(mask))
+        return tokens, torch.from_numpy(self.labels[rows])
+
+
+def _open(file: Path, tokens: int, width: int) -> npt.NDArray[np.float16]:
+    # An empty file cannot be mapped.
+    return np.memmap(file, _STORED, mode="r", shape=(tokens, width)) if tokens else np.zeros((0, width), _STORED)
+
+
+@torch.inference_mode()
+def write_tokens(
+    folder: Path,
+    model: DiagnosisModel,
+    preprocessing: Preprocessing,
+    cached: CachedCohort,
+    rows: Indices,
+    recipe: Recipe,
+) -> None:
+    """Encode the studies at `rows` and store their tokens in `folder`, which appears when everything is written.
+
+    A study in which the model reads nothing is left out.
+
+    Raises
+    ------
+    TrainingError
+        Where none remains.
+    """
+    dataset = StudyDataset(cached, preprocessing, rows)
+    if not len(dataset):
+        raise TrainingError("there is no study whose tokens could be kept")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    counts: dict[str, list[npt.NDArray[np.int64]]] = {modality: [] for modality in model.modalities}
+    model.to(device).eval()
+    for batch in study_loader(dataset, preprocessing, recipe):
+        for modality, said in model.encode(batch.to(device)).items():
+            with (partial / f"{modality}.bin").open("ab") as file:
+                file.write(said.values[said.mask].float().cpu().numpy().astype(_STORED).tobytes())
+            counts[modality].append(said.mask.sum(dim=1).cpu().numpy())
+    model.cpu()
+    records = [cached.cohort.records[row] for row in dataset.rows]
+    columns = {modality: np.concatenate(parts) for modality, parts in counts.items()}
+    np.savez(
+        partial / _INDEX,
+        allow_pickle=False,
+        width=np.array(recipe.fusion.width),
+        study_ids=np.array([record.study_id for record in records]),
+        patient_ids=np.array([record.patient_id for record in records]),
+        labels=dataset.labels.astype(np.float32),
+        **columns,
+    )
+    partial.replace(folder)

@@ -1,0 +1,162 @@
+"""MONAI's `Transchex` as a peer: images and notes, end to end, on the same splits.
+
+It has random weights like everything it is compared with, and its layers have the size of the recipe's text model: at
+its default size (768 channels, 63 million parameters) a step on a CPU takes minutes. Two properties are its own and
+stay: it has no notion of an absent modality, so that it sees only studies with an image and a note; and it masks
+nothing, so that padding is attended to, wherefore every note is padded to the recipe's length.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from consilium.configuration.recipe import Recipe
+from consilium.domain.errors import TrainingError
+from consilium.domain.findings import FindingSet
+from consilium.modalities.image.monai_networks import nets
+from consilium.modalities.registry import modality_names, subset_key
+from consilium.preprocessing.batch import Batch
+from consilium.preprocessing.collate import Preprocessing
+from training.data.augmentation import Augmentation
+from training.data.datamodule import CachedCohort, EpochSampler, StudyDataset, study_loader
+from training.evaluation.predictions import Predictions
+from training.experiments.fusion_comparison.small_loop import Fitted, fit_loop, seeded
+from training.fitting.objectives import log_likelihood_sum, negative_log_likelihood
+
+READS = ("image", "text")
+SUBSET = subset_key(READS)
+
+_PATCHES = 8  # a side, as of 256 pixels in patches of 32
+_LAYERS = 2  # of language, of vision and of both together, as in MONAI's own example
+
+Indices = npt.NDArray[np.int64]
+
+
+class Peer(nn.Module):
+    """`Transchex` on our batches: the first image of each study, and its notes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    findings : FindingSet
+    vocabulary : int
+        Word pieces of the tokenizer.
+    """
+
+    def __init__(self, recipe: Recipe, findings: FindingSet, vocabulary: int) -> None:
+        super().__init__()
+        side, text = recipe.image.size, recipe.text
+        self.length = text.max_tokens
+        with tempfile.TemporaryDirectory() as folder:
+            # It reads a checkpoint whenever it is made, from a model hub unless a folder has one; this one is empty.
+            torch.save({}, Path(folder) / "pytorch_model.bin")
+            self.net = nets.Transchex(
+                in_channels=1,
+                img_size=(side, side),
+                patch_size=(side // _PATCHES, side // _PATCHES),
+                num_classes=len(findings),
+                num_language_layers=_LAYERS,
+                num_vision_layers=_LAYERS,
+                num_mixed_layers=_LAYERS,
+                hidden_size=text.width,
+                intermediate_size=4 * text.width,
+                num_attention_heads=text.heads,
+                max_position_embeddings=text.max_tokens,
+                vocab_size=vocabulary,
+                path_or_repo_id=folder,
+            )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [B, F]."""
+        ids = nn.functional.pad(batch.input_ids, (0, self.length - batch.input_ids.shape[1]))
+        # Standardised roughly, as our own image encoder does.
+        return self.net(ids, vision_feats=(batch.images[:, 0] - 0.5) / 0.25)
+
+
+def fit_peer(
+    cached: CachedCohort, recipe: Recipe, train: Indices, validation: Indices
+) -> tuple[Fitted[Peer], Preprocessing]:
+    """Train on the studies at `train` that have an image and a note, with the recipe's schedule and augmentation.
+
+    Raises
+    ------
+    TrainingError
+        No study of a split has both, or the validation loss is not finite.
+    """
+    recipe = _reading_both(recipe)
+    findings = cached.cohort.findings
+    studies = (cached.studies[row] for row in train.tolist())
+    preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
+    tokenizer = preprocessing.tokenizer
+    assert tokenizer is not None
+    data = _with_both(cached, preprocessing, train)
+    watched = _with_both(cached, preprocessing, validation)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = seeded(lambda: Peer(recipe, findings, len(tokenizer)), recipe.seed).to(device)
+    augment = Augmentation(recipe.training.augmentation)
+    sampler = EpochSampler(len(data), recipe.seed)
+
+    def batches(epoch: int) -> Iterable[Batch]:
+        sampler.set_epoch(epoch)
+        return study_loader(data, preprocessing, recipe, sampler=sampler)
+
+    def loss(batch: Batch, seed: int) -> Tensor:
+        here = batch.to(device)
+        assert here.labels is not None
+        images = augment(here.images, here.image_mask, torch.Generator(device).manual_seed(seed))
+        return negative_log_likelihood(model(replace(here, images=images)), here.labels, exclusive=findings.exclusive)
+
+    def validation_loss() -> float:
+        total = count = 0.0
+        for batch in study_loader(watched, preprocessing, recipe):
+            here = batch.to(device)
+            assert here.labels is not None
+            lost, known = log_likelihood_sum(model(here), here.labels, exclusive=findings.exclusive)
+            total, count = total + float(lost), count + float(known)
+        return total / max(count, 1.0)
+
+    steps = -(-len(data) // recipe.training.batch_size)
+    return fit_loop("transchex", model, recipe, batches, steps, loss, validation_loss), preprocessing
+
+
+def predict_peer(
+    model: Peer, preprocessing: Preprocessing, cached: CachedCohort, recipe: Recipe, rows: Indices
+) -> Predictions:
+    """Uncalibrated logits of those of the studies at `rows` that have an image and a note."""
+    recipe = _reading_both(recipe)
+    data = _with_both(cached, preprocessing, rows)
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        batches = study_loader(data, preprocessing, recipe)
+        logits = torch.cat([model(batch.to(device)) for batch in batches]).double().cpu().numpy()
+    records = [cached.cohort.records[row] for row in data.rows]
+    return Predictions(
+        study_ids=np.array([record.study_id for record in records]),
+        patient_ids=np.array([record.patient_id for record in records]),
+        labels=data.labels.astype(np.float64),
+        present=np.array([[modality in READS for modality in modality_names()]] * len(records)),
+        fused={SUBSET: logits},
+        opinions={},
+    )
+
+
+def _reading_both(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"modalities": READS})
+
+
+def _with_both(cached: CachedCohort, preprocessing: Preprocessing, rows: Indices) -> StudyDataset:
+    """The studies that have an image and a note."""
+    every = StudyDataset(cached, preprocessing, rows)
+    columns = [modality_names().index(modality) for modality in READS]
+    both = np.array(every.rows, np.int64)[every.present[:, columns].all(axis=1)]
+    if not len(both):
+        raise TrainingError("no study of a split has both an image and a note, which Transchex needs")
+    return StudyDataset(cached, preprocessing, both)

@@ -1,0 +1,1 @@
+"""One training run: objectives, schedule, Lightning module and callbacks. Open `fit` first."""

@@ -1,0 +1,195 @@
+"""The training step and what is watched of it. No medical knowledge: that is in the model and the objectives.
+
+Every random draw of a step comes from a generator seeded by the recipe's seed and the step, so that a run resumed from
+a checkpoint walks exactly as one that was never interrupted. Several processes that share a batch make the step that
+one would make, but for what dropout layers draw and batch normalisation sees, which is each process's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from consilium.configuration.recipe import Recipe
+from consilium.domain.errors import TrainingError
+from consilium.domain.findings import FindingSet
+from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.batch import Batch
+from training.data.augmentation import Augmentation, WordDropout
+from training.data.datamodule import TaughtBatch
+from training.fitting.objectives import Losses, log_likelihood_sum, modality_dropout, training_losses
+from training.fitting.pareto import pareto_backward
+from training.fitting.schedule import optimizer, scheduler
+from training.runtime.distributed import Share, average_statistics, mean_over_processes, rank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+VALIDATION_LOSS = "validation_loss"
+"""What early stopping and the choice of the best checkpoint look at: lower is better."""
+
+
+def stream_seed(seed: int, stream: int, position: int) -> int:
+    """A seed of its own for draw number `position` of the random `stream` of a run with `seed`."""
+    return (seed * 1_000_003 + stream) * 1_000_000_007 + position & 0x7FFF_FFFF_FFFF_FFFF
+
+
+_WEIGHTS, _STEP = range(2)
+
+
+def build_model(recipe: Recipe, findings: FindingSet, preprocessing: Any) -> DiagnosisModel:
+    """A model with random weights that depend on the recipe's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(recipe.seed, _WEIGHTS, 0))
+        return DiagnosisModel(recipe, findings, preprocessing)
+
+
+class TrainingModule(lightning.LightningModule):
+    """A DiagnosisModel on its way through training.
+
+    Parameters
+    ----------
+    model : DiagnosisModel
+    recipe : Recipe
+    findings : FindingSet
+    key : str
+        Names recipe, cohort, studies and fitted preprocessing. A checkpoint with another key is refused.
+    tokenizer : PreTrainedTokenizerBase or None
+        Of the notes; needed where the recipe blanks words.
+    """
+
+    def __init__(
+        self,
+        model: DiagnosisModel,
+        recipe: Recipe,
+        findings: FindingSet,
+        key: str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.findings = findings
+        self.key = key
+        self.augmentation = Augmentation(recipe.training.augmentation)
+        self.word_dropout = _word_dropout(recipe, tokenizer)
+        self._losses: Losses | None = None
+        self._validated: dict[str, Tensor] = {}
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch | TaughtBatch, _: int) -> Tensor:
+        batch, teachers = (batch.batch, batch.teachers) if isinstance(batch, TaughtBatch) else (batch, {})
+        assert batch.labels is not None
+        share = Share.of_batch(len(batch))
+        # For the dropout layers. Once an epoch would not do: the loader draws from the same generator when an epoch
+        # begins, before the module's hooks where a run is resumed and after them where it goes on.
+        torch.manual_seed(stream_seed(self.recipe.seed, _STEP + rank(), self.global_step))
+        seed = stream_seed(self.recipe.seed, _STEP, self.global_step)
+        on_cpu = torch.Generator().manual_seed(seed)
+        tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
+        present = {modality: said.present for modality, said in tokens.items()}
+        kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu, share)
+        losses = training_losses(
+            self.recipe.objectives,
+            batch.labels,
+            exclusive=self.findings.exclusive,
+            fused=self.model.fuse(tokens),
+            subset=self.model.fuse(self.model.without(tokens, kept)),
+            opinions=self.model.opinions(tokens),
+            present=present,
+            teachers=teachers,
+        )
+        self._losses = losses
+        values = mean_over_processes(torch.stack([*losses.terms.values(), losses.total]).detach())
+        names = [f"train_{name}" for name in (*losses.terms, "total")]
+        figures = dict(zip(names, values.unbind(), strict=True))
+        self.log_dict({"train_total": figures.pop("train_total")}, batch_size=len(batch), prog_bar=True)
+        self.log_dict(figures, batch_size=len(batch))
+        return losses.total
+
+    def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
+        on_device = torch.Generator(self.device).manual_seed(seed)
+        images = self.augmentation(batch.images, batch.image_mask, on_device, share)
+        if self.word_dropout is None:
+            return replace(batch, images=images)
+        return replace(
+            batch, images=images, input_ids=self.word_dropout(batch.input_ids, batch.text_mask, on_cpu, share)
+        )
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        losses, self._losses = self._losses, None
+        if self.recipe.objectives.gradient == "sum":
+            super().backward(loss, *args, **kwargs)
+        else:
+            assert losses is not None
+            pareto_backward(losses.multimodal, losses.unimodal, list(self.model.encoders.values()), self.model)
+
+    def on_after_backward(self) -> None:
+        average_statistics(self.model)
+
+    def compile_networks(self) -> None:
+        """Compile the encoders and the fusion, for batches of any size."""
+        for network in (*self.model.encoders.values(), self.model.fusion):
+            network.compile(dynamic=True)
+
+    def configure_optimizers(self) -> Any:
+        adamw = optimizer(self.model, self.recipe.training)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cosine = scheduler(adamw, steps, self.recipe.training.warmup)
+        return {"optimizer": adamw, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    # --- validation --------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        assert batch.labels is not None
+        tokens = self.model.encode(batch)
+        for key, logits in self.model.subsets(tokens).items():
+            rows = torch.stack([said.present for m, said in tokens.items() if m in _members(key)]).all(dim=0)
+            sums = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
+            now = torch.stack(sums).double()
+            self._validated[key] = self._validated[key] + now if key in self._validated else now
+
+    def on_validation_epoch_end(self) -> None:
+        # Every batch has a sum for every subset, so all processes have the same keys.
+        sums = mean_over_processes(torch.stack(list(self._validated.values())))
+        losses = {
+            # MLflow takes no plus sign in a name.
+            f"{VALIDATION_LOSS}_{key.replace('+', '_')}": (total / count).float()
+            for key, (total, count) in zip(self._validated, sums, strict=True)
+            if count > 0
+        }
+        self._validated = {}
+        if not losses:
+            raise TrainingError("the validation split has no study with a known label")
+        # The same in every process already; Lightning would warn of one that is not told so.
+        mean = torch.stack(list(losses.values())).mean()
+        self.log_dict(losses, sync_dist=True)
+        self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["consilium_key"] = self.key
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("consilium_key") != self.key:
+            raise TrainingError("the checkpoint belongs to another recipe, cohort or split; start without --resume")
+
+
+def _members(key: str) -> Sequence[str]:
+    return key.split("+")
+
+
+def _word_dropout(recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None) -> WordDropout | None:
+    rate = recipe.training.augmentation.words
+    if rate == 0 or "text" not in recipe.modalities:
+        return None
+    if tokenizer is None:
+        raise TrainingError("words can be blanked only where the notes' tokenizer is given")
+    return WordDropout(rate, tokenizer, recipe.text.max_tokens)

@@ -1,0 +1,1 @@
+"""What a cohort folder holds, before anything is trained: `consilium check`."""

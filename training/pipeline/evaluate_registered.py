@@ -1,0 +1,115 @@
+"""Judge a registered model on a cohort: the same tables that its training made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.artifacts.artifact import Artifact, load_artifact
+from consilium.artifacts.model_registry import resolve
+from consilium.configuration.recipe import CohortRecipe, Recipe
+from consilium.domain.errors import InputError, TrainingError
+from consilium.system.environment import home_folder
+from consilium.system.threads import limit_threads
+from training.cohorts import load_cohort
+from training.cohorts.cohort import Cohort
+from training.cohorts.phantom.oracle import POSTERIORS_FILE, load_oracle
+from training.cohorts.splits import split_cohort
+from training.data.datamodule import cache_cohort
+from training.evaluation.evaluate import evaluate
+from training.evaluation.predict import predict
+from training.evaluation.prevalence import prevalence_table
+from training.evaluation.results import Evaluation
+from training.pipeline.extra_tables import Answered, tables_of_answers
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_model(
+    source: str,
+    cohort_root: Path,
+    *,
+    cohort: CohortRecipe | None = None,
+    bootstrap: int | None = None,
+    prevalence: Mapping[str, float] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Judge the model `source` on the studies in `cohort_root` that it has not learned from.
+
+    On the cohort of its own training, and on one that fixes its splits (it may be an extended edition of that cohort),
+    these are the test split; on any other, all studies with a known label.
+
+    Parameters
+    ----------
+    source : str
+        Model folder, ``models:/name@alias`` or ``models:/name/version``.
+    cohort : CohortRecipe or None
+        Kind and task of the cohort; None: those of the model's recipe.
+    bootstrap : int or None
+        Replicates; None: the recipe's.
+    prevalence : mapping of finding's name to float, or None
+        What is known of the cohort's place; the model is told before it is judged, and the table ``prevalence`` has its
+        answers beside those of a model that was not.
+    advance : callable or None
+        Called after each image.
+
+    Raises
+    ------
+    InputError
+        The cohort has other findings than the model, or a prevalence cannot be.
+    TrainingError
+        The model has learned from every study of the cohort, can read none of it, or no study is left to judge.
+    """
+    limit_threads()
+    artifact = load_artifact(resolve(source).folder)
+    recipe = artifact.recipe
+    calibration = artifact.calibration.at_prevalence(prevalence) if prevalence else artifact.calibration
+    found = _load(cohort or recipe.cohort, cohort_root, recipe)
+    if found.findings.names != artifact.findings.names:
+        rule = f"must be the model's: {', '.join(artifact.findings.names)}"
+        raise InputError("cohort.findings", ", ".join(found.findings.names), rule)
+    rows = _unseen(artifact, found)
+    if not len(rows):
+        raise TrainingError("the cohort has no study to judge: no test split, or no known label")
+    _log.info("judged on %d of %d studies", len(rows), len(found))
+    cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
+    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
+    replicates = bootstrap or recipe.evaluation.bootstrap
+    evaluation = evaluate(
+        predictions,
+        calibration,
+        artifact.findings,
+        oracle=load_oracle(cohort_root) if (cohort_root / POSTERIORS_FILE).is_file() else None,
+        bootstrap=replicates,
+        seed=recipe.seed,
+    )
+    if prevalence:
+        evaluation.tables["prevalence"] = prevalence_table(
+            predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
+        )
+    answered = Answered(predictions, calibration, artifact.novelty, artifact.preprocessing, cached)
+    evaluation.tables.update(tables_of_answers(evaluation, answered, recipe, bootstrap=replicates))
+    return evaluation
+
+
+def _load(chosen: CohortRecipe, root: Path, recipe: Recipe) -> Cohort:
+    masks = recipe.inputs.mask_notes
+    return load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+
+
+def _unseen(artifact: Artifact, cohort: Cohort) -> npt.NDArray[np.int64]:
+    recipe: Recipe = artifact.recipe
+    if artifact.details["cohort"]["digest"] == cohort.digest:
+        if recipe.evaluation.protocol != "split":
+            raise TrainingError(
+                "this model was trained on every study of this cohort; its out-of-fold evaluation is in the MLflow run "
+                f"{artifact.details['run_id']}"
+            )
+        return split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)["test"]
+    known = np.isfinite(cohort.labels).any(axis=1)
+    splits = np.array([record.split or "" for record in cohort.records])
+    return np.flatnonzero(known & (splits == "test")) if splits.any() else np.flatnonzero(known)

@@ -1,0 +1,189 @@
+"""What can be known before anything is trained: whether a cohort has enough of all that a recipe asks for.
+
+A training of hours must not end in what its first minute could tell. So what comes after the fit is tried before it, on
+the studies that it will have and with logits that are made up: the same code raises the same error, and what to change
+is added.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.configuration.recipe import CalibrationRecipe, Recipe
+from consilium.domain.errors import InputError, TrainingError
+from consilium.explain.methods import METHODS
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.preprocessing.collate import Preprocessing
+from consilium.referral.out_of_distribution import NoveltyDetector
+from training.cohorts.splits import Fold, Indices, require_validation
+from training.data.datamodule import CachedCohort, StudyDataset
+from training.evaluation.evaluate import Oracle, calibrate, calibrate_others
+from training.evaluation.predictions import Predictions
+
+_calibration_log = logging.getLogger("consilium.calibration.fitting")
+
+_REPLICATES = 20
+_MADE_UP_SEPARATION = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    """A cohort as the model of some training studies will read it."""
+
+    cached: CachedCohort
+    recipe: Recipe
+    preprocessing: Preprocessing
+
+    @classmethod
+    def on(cls, cached: CachedCohort, recipe: Recipe, train: Indices) -> _Fitted:
+        """Prepare as for a fit on `train`, which must have all that is learned from it."""
+        studies = (cached.studies[row] for row in train.tolist())
+        fitted = cls(cached, recipe, Preprocessing.fit(recipe, studies, cached.cohort.variables))
+        dataset = fitted.dataset(train)
+        if not np.isfinite(dataset.labels).any():
+            raise TrainingError(
+                f"the training split ({len(train)} studies) has no readable study with a known label: give labels, or "
+                "other fractions"
+            )
+        present = dict(zip(modality_names(), dataset.present.T, strict=True))
+        for modality in recipe.modalities:
+            if not present[modality].any():
+                raise TrainingError(
+                    f"none of {len(train)} training studies has {_what(modality)} that can be read: take "
+                    f"{modality} out of the recipe's modalities, or give studies that have it"
+                )
+        if recipe.refer.novelty is not None:
+            parts = {modality: present[modality] for modality in recipe.modalities}
+            NoveltyDetector.require_enough(parts, len(dataset), recipe.seed)
+        return fitted
+
+    def dataset(self, rows: Indices) -> StudyDataset:
+        return StudyDataset(self.cached, self.preprocessing, rows)
+
+    def made_up(self, rows: Indices, where: str) -> Predictions:
+        """Of the studies at `rows`, what a model might say of them; `where` names them in an error."""
+        dataset = self.dataset(rows)
+        if not len(dataset):
+            raise TrainingError(
+                f"{where} ({len(rows)} studies) has no study that this recipe can read: give studies with "
+                f"{' or '.join(_what(modality) for modality in self.recipe.modalities)}, or other fractions"
+            )
+        reads = np.array([modality in self.recipe.modalities for modality in modality_names()])
+        present = dataset.present & reads
+        column = {modality: position for position, modality in enumerate(modality_names())}
+        records = [self.cached.cohort.records[row] for row in dataset.rows]
+        labels = dataset.labels.astype(np.float64)
+        sign = _MADE_UP_SEPARATION * (2 * np.where(np.isnan(labels), 0.5, labels) - 1)
+        rng = np.random.default_rng(self.recipe.seed)
+
+        def logits(of: Sequence[str]) -> npt.NDArray[np.float64]:
+            has = present[:, [column[modality] for modality in of]].all(axis=1)
+            return np.where(has[:, None], sign + rng.normal(size=sign.shape), np.nan)
+
+        return Predictions(
+            study_ids=np.array([record.study_id for record in records]),
+            patient_ids=np.array([record.patient_id for record in records]),
+            labels=labels,
+            present=present,
+            fused={subset_key(s): logits(tuple(s)) for s in nonempty_subsets(self.recipe.modalities)},
+            opinions={modality: logits((modality,)) for modality in self.recipe.modalities},
+        )
+
+
+def require_split(
+    cached: CachedCohort, recipe: Recipe, parts: dict[str, Indices], oracle: Oracle | None = None
+) -> None:
+    """`TrainingError` where a model of ``parts["train"]`` could not be calibrated and judged by the other parts.
+
+    Raises
+    ------
+    InputError
+        The recipe itself cannot be, or a part has nothing of what it learns from.
+    """
+    _require_recipe(recipe)
+    fitted = _Fitted.on(cached, recipe, parts["train"])
+    if len(parts["validation"]) and not np.isfinite(fitted.dataset(parts["validation"]).labels).any():
+        raise TrainingError(
+            "the validation split has no readable study with a known label: give studies, or other fractions; "
+            "splits.validation=0 trains all epochs without one"
+        )
+    held_out = fitted.made_up(parts["calibration"], "the calibration split")
+    share = f"splits.calibration ({len(held_out)} studies)"
+    with _advice(f"give more studies or a larger {share}, or take a modality that few have out of the recipe"):
+        calibrate(held_out, cached.cohort.findings, _quick(recipe), bootstrap=_REPLICATES, seed=recipe.seed)
+    _require_oracle(fitted.made_up(parts["test"], "the test split"), oracle)
+
+
+def require_folds(
+    cached: CachedCohort,
+    recipe: Recipe,
+    pairs: Sequence[Fold],
+    inner: Sequence[tuple[Indices, Indices | None]],
+    oracle: Oracle | None = None,
+) -> None:
+    """As `require_split`, of a cross-validation: a model of each training part in `inner`, judged by its fold."""
+    _require_recipe(recipe)
+    predictions = []
+    for number, ((_, test), (train, validation)) in enumerate(zip(pairs, inner, strict=True), start=1):
+        fitted = _Fitted.on(cached, recipe, train)
+        if validation is not None:
+            require_validation(cached.cohort, validation)
+        predictions.append(fitted.made_up(test, f"the test side of fold {number} of {len(pairs)}"))
+    findings, quick = cached.cohort.findings, _quick(recipe)
+    with _advice("give more studies or fewer folds, or take a modality that few have out of the recipe"):
+        for number in range(len(predictions)):
+            calibrate_others(predictions, number, findings, quick, bootstrap=_REPLICATES, seed=recipe.seed)
+        pooled = Predictions.concatenate(predictions)
+        calibrate(pooled, findings, quick, bootstrap=_REPLICATES, seed=recipe.seed)
+    _require_oracle(pooled, oracle)
+
+
+@contextmanager
+def _advice(what: str) -> Iterator[None]:
+    """Add what to change to an error of what comes after a training, and keep what that logs for then."""
+    _calibration_log.disabled = True
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{error}; nothing was trained: {what}") from None
+    finally:
+        _calibration_log.disabled = False
+
+
+def _quick(recipe: Recipe) -> CalibrationRecipe:
+    """The recipe's calibration without its choice of a method, which takes long and falls back to scaling."""
+    chosen = recipe.calibration
+    return chosen.model_copy(update={"method": "scaling"}) if chosen.method == "auto" else chosen
+
+
+def _require_recipe(recipe: Recipe) -> None:
+    for part, name in recipe.explain.model_dump().items():
+        if name is not None and name not in METHODS[part]:
+            raise InputError(f"explain.{part}", name, f"must be one of {', '.join(METHODS[part])}")
+        if name is not None and METHODS[part][name].transformer and recipe.image.encoder != "vit":
+            raise InputError(f"explain.{part}", name, "reads attention, which only a ViT's image encoder has")
+    for modality in recipe.refer.required:
+        if modality not in recipe.modalities:
+            raise InputError("refer.required", modality, "must be one of the recipe's modalities")
+
+
+def _require_oracle(predictions: Predictions, oracle: Oracle | None) -> None:
+    if oracle is None:
+        return
+    known = set(np.asarray(oracle.study_ids).tolist())
+    lacking = [study for study in predictions.study_ids.tolist() if study not in known]
+    if lacking:
+        raise TrainingError(
+            f"the oracle lacks {len(lacking)} of {len(predictions)} studies: the phantom's truth/ belongs to another "
+            "cohort; write it anew, or read it as cohort.kind=manifest"
+        )
+
+
+def _what(modality: str) -> str:
+    return {"image": "an image", "text": "a note", "observations": "a value"}[modality]

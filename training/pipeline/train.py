@@ -1,0 +1,311 @@
+"""The pipeline, top-down: load → cache → split → fit → calibrate → evaluate → audit → card → register.
+
+`train` is what the command calls. Each stage can be cut off at any moment: what it finished lies in the run's folder
+(`training.pipeline.resume`), and `resume` walks the same stages again over what is there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from consilium import __version__
+from consilium.artifacts import model_registry as registry
+from consilium.artifacts.artifact import Artifact, save_artifact
+from consilium.artifacts.manifest import verify
+from consilium.artifacts.reference_studies import References
+from consilium.configuration.recipe import Recipe
+from consilium.domain.diagnosis import AuditVerdict
+from consilium.domain.errors import ArtifactError, RegistryUnreachable
+from consilium.output.labels import share
+from consilium.system.environment import home_folder
+from consilium.system.threads import limit_threads
+from training.audit.audit import audit_cohort
+from training.audit.report import REMARK, AuditReport
+from training.card.card import Facts, card
+from training.cohorts import load_cohort
+from training.cohorts.cohort import Cohort
+from training.cohorts.phantom.oracle import load_oracle
+from training.data.datamodule import CachedCohort, cache_cohort
+from training.evaluation.evaluate import require_no_leak
+from training.evaluation.faithfulness import measured_defaults
+from training.evaluation.results import AS_PRESENT, Evaluation
+from training.pipeline.compare_models import ANSWERS, Answers
+from training.pipeline.context import Stage
+from training.pipeline.protocols import PROTOCOLS, Outcome
+from training.pipeline.reference_studies import reference_studies
+from training.pipeline.resume import RunState
+from training.runtime.interrupts import interrupted_once
+from training.runtime.progress import progress_of
+from training.runtime.store_retries import patiently
+from training.runtime.tracking import TrackedRun, git_commit
+
+_log = logging.getLogger(__name__)
+
+_ARTIFACT = "artifact"
+_GOES_ON = "the same command with --resume goes on from the last finished epoch"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel:
+    """A model in the registry.
+
+    Attributes
+    ----------
+    name, version : str
+        Of the registered model.
+    run_id : str
+        MLflow run that made it.
+    steps : int
+        Optimiser steps, of all fits together.
+    folder : Path
+        The artifact on this machine.
+    """
+
+    name: str
+    version: str
+    run_id: str
+    steps: int
+    evaluation: Evaluation
+    folder: Path
+
+    @property
+    def uri(self) -> str:
+        """``models:/consilium-phantom-demo/3``."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def train(
+    recipe: Recipe, cohort_root: Path, *, promote: bool = False, resume: bool = False, progress: bool | None = None
+) -> TrainedModel:
+    """Train `recipe` on the cohort in `cohort_root` and register the model with the alias ``challenger``.
+
+    Parameters
+    ----------
+    promote : bool
+        Also make it the champion.
+    resume : bool
+        Go on with an interrupted training of the same recipe and cohort, in the same MLflow run.
+    progress : bool or None
+        Draw progress bars; None: where standard error is a terminal. Otherwise lines are logged.
+
+    Raises
+    ------
+    CohortError, InputError
+        The cohort cannot be read.
+    TrainingError
+        It cannot be learned from, what was interrupted is another training, or the model is better than possible.
+    KeyboardInterrupt
+        After everything was left so that `resume` can go on.
+    """
+    progress = sys.stderr.isatty() if progress is None else progress
+    limit_threads(recipe.training.threads)
+    cohort = _load(recipe, cohort_root)
+    oracle = load_oracle(cohort_root) if recipe.cohort.kind == "phantom" else None
+    with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:
+        cached = cache_images(cohort, recipe, progress)
+        stage = Stage(recipe, cached, oracle, state.folder, run, progress)
+        outcome = PROTOCOLS[recipe.evaluation.protocol](stage)
+        audit = _audit(stage, outcome.evaluation)
+        _log_outcome(stage, outcome, audit)
+        require_no_leak(outcome.evaluation)
+        folder = _save(stage, outcome, audit)
+        version = patiently(registry.register, folder, recipe, run.run_id, _tags(cohort, audit))
+        state.registered(version)
+        if promote:
+            patiently(_promote, recipe.registered_name, version)
+    _log.info("registered as %s version %s", recipe.registered_name, version)
+    return TrainedModel(recipe.registered_name, version, run.run_id, outcome.steps, outcome.evaluation, folder)
+
+
+# --- load and cache --------------------------------------------------------------------------------------------------
+
+
+def _load(recipe: Recipe, root: Path) -> Cohort:
+    chosen = recipe.cohort
+    masks = recipe.inputs.mask_notes
+    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    _log.info("cohort %s: %d studies, %d patients", cohort.name, len(cohort), len(set(cohort.patient_ids.tolist())))
+    return cohort
+
+
+def cache_images(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort:
+    """`cache_cohort` in the home folder, with its progress."""
+    images = sum(len(record.images) for record in cohort.records)
+    with progress_of("images", images, drawn=progress) as advance:
+        cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images", advance)
+    _log.info("images: %d prepared, %d refused", images - len(cached.refused), len(cached.refused))
+    return cached
+
+
+# --- audit -----------------------------------------------------------------------------------------------------------
+
+
+def _audit(stage: Stage, evaluation: Evaluation) -> AuditReport | None:
+    """What is too good to be true in the cohort, beside what the model reaches; None where the recipe wants none."""
+    if not stage.recipe.evaluation.audit:
+        return None
+    _log.info("audit")
+    reached = {
+        name: evaluation.value("metrics", "auroc", row=AS_PRESENT, finding=name) for name in evaluation.findings.names
+    }
+    report = audit_cohort(stage.cached, stage.recipe.inputs, model_auroc=reached, seed=stage.recipe.seed)
+    _log.info("audit: the cohort is %s", report.verdict)
+    for concern in report.concerns:
+        if concern.grade != REMARK:
+            _log.warning("audit: %s", concern.text)
+    return report
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def tracked(recipe: Recipe, state: RunState) -> Iterator[TrackedRun]:
+    """The MLflow run, closed with the right status however the training ends."""
+    with interrupted_once():
+        if state.given_up is not None:
+            TrackedRun.close(state.given_up)
+        known = state.run_id
+        run = TrackedRun.start(recipe) if known is None else TrackedRun.resume(known)
+        try:
+            if known is None:
+                state.started(run.run_id)
+                run.log_recipe(recipe)
+            else:
+                _log.info("going on with run %s", run.run_id)
+                run.add(state.unwritten())
+            yield run
+            run.end("FINISHED")
+        except KeyboardInterrupt:
+            state.keep(run.give_up("KILLED"))
+            _log.warning("interrupted; %s", _GOES_ON)
+            raise
+        except (OSError, RegistryUnreachable):
+            state.keep(run.give_up("FAILED"))
+            _log.warning("what was done is kept; %s", _GOES_ON)
+            raise
+        except BaseException:
+            run.give_up("FAILED")
+            raise
+
+
+def _log_outcome(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> None:
+    metrics = outcome.evaluation.metrics | {
+        "steps": float(outcome.steps),
+        "epochs": float(outcome.fit.epochs),
+        "images_refused": float(len(stage.cached.refused)),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        outcome.evaluation.save(folder)
+        Answers.of(outcome.evaluation).save(folder / ANSWERS)
+        if audit is not None:
+            (folder / "audit.json").write_text(json.dumps(audit.to_json(), indent=1), encoding="utf-8")
+            stage.run.tag("audit", audit.verdict)
+        stage.run.log_evaluation(metrics, folder)
+
+
+def _save(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> Path:
+    """The artifact; one that an interrupted run has saved whole is taken as it is."""
+    folder = stage.folder / _ARTIFACT
+    if folder.exists():
+        try:
+            verify(folder)
+        except ArtifactError:
+            shutil.rmtree(folder)
+        else:
+            return folder
+    verdict = AuditVerdict() if audit is None else audit.summary
+    artifact = Artifact(
+        stage.recipe,
+        stage.cohort.findings,
+        outcome.fit.preprocessing,
+        outcome.fit.model,
+        outcome.calibration,
+        _details(stage, outcome),
+        novelty=outcome.novelty,
+        audit=verdict,
+        neighbours=outcome.neighbours,
+        card=_card(stage, outcome, verdict),
+        references=References.answered(
+            reference_studies(outcome.fit.preprocessing),
+            outcome.fit.preprocessing,
+            outcome.fit.model,
+            outcome.calibration,
+        ),
+    )
+    save_artifact(folder, artifact)
+    return folder
+
+
+def _card(stage: Stage, outcome: Outcome, verdict: AuditVerdict) -> dict[str, str]:
+    """The model's card, also logged with the run."""
+    cohort, calibration = stage.cohort, outcome.calibration
+    files = card(
+        Facts(
+            recipe=stage.recipe,
+            evaluation=outcome.evaluation,
+            audit=verdict,
+            cohort={
+                "name": cohort.name,
+                "task": cohort.task,
+                "studies": str(len(cohort)),
+                "patients": str(len(set(cohort.patient_ids.tolist()))),
+                "digest": cohort.digest,
+            },
+            studies=outcome.studies,
+            calibration={
+                "method": calibration.method,
+                "fitted on": f"{calibration.fitted_on} studies",
+                "sets and intervals from": f"{calibration.judged_on} other studies",
+                "coverage of the sets": f"{share(calibration.conformal.coverage)} of the studies of each class",
+                "sensitivity asked for": share(stage.recipe.calibration.target_sensitivity),
+            },
+            origin={"commit": git_commit() or "", "MLflow run": stage.run.run_id, "consilium": __version__},
+            variables=outcome.fit.preprocessing.read_variables,
+        )
+    )
+    stage.run.log_texts("card", files)
+    return files
+
+
+def _details(stage: Stage, outcome: Outcome) -> dict[str, Any]:
+    cohort, tables = stage.cohort, outcome.evaluation.tables
+    return {
+        "explanations": _best_explanations(tables.get("faithfulness")),
+        "cohort": {"name": cohort.name, "task": cohort.task, "digest": cohort.digest, "studies": len(cohort)},
+        "protocol": stage.recipe.evaluation.protocol,
+        "studies": outcome.studies,
+        "images_refused": len(stage.cached.refused),
+        "epochs": outcome.fit.epochs,
+        "steps": outcome.steps,
+        "metrics": outcome.evaluation.metrics,
+        "git_commit": git_commit(),
+        "run_id": stage.run.run_id,
+    }
+
+
+def _best_explanations(faithfulness: pd.DataFrame | None) -> dict[str, dict[str, str]]:
+    return {} if faithfulness is None else measured_defaults(faithfulness)
+
+
+def _tags(cohort: Cohort, audit: AuditReport | None) -> dict[str, str]:
+    tags = {"cohort": cohort.name, "cohort_digest": cohort.digest, "git_commit": git_commit()}
+    tags["audit"] = AuditVerdict().verdict if audit is None else audit.verdict
+    return {name: value for name, value in tags.items() if value}
+
+
+def _promote(name: str, version: str) -> None:
+    if registry.CHAMPION not in registry.describe(name, version).aliases:
+        registry.promote(name, version, reason="promoted by its training run, as asked for")
