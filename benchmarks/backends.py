@@ -74,7 +74,7 @@ def radiographs(diagnostician: Diagnostician, root: Path) -> list[Prepared]:
     """Of each study in the cohort's test split its first image, as a study of nothing else."""
     recipe = diagnostician.recipe
     chosen = recipe.cohort
-    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict)
+    cohort = load_cohort(chosen.kind, root, chosen.options)
     rows = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)["test"]
     paths = [cohort.records[row].images[0].path for row in rows if cohort.records[row].images]
     images = [read_image(path.read_bytes()) for path in paths[:MOST_RADIOGRAPHS]]

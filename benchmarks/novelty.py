@@ -26,12 +26,11 @@ from consilium.preprocessing.batch import Prepared
 from consilium.referral.out_of_distribution import Gaussian, Inputs
 from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
-from training.cohorts import load_cohort
+from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import StudyDataset, cache_cohort
 from training.evaluation.out_of_distribution import KINDS, Case
 from training.evaluation.out_of_distribution.detection import make_strange
-from training.evaluation.out_of_distribution.renderer import PhantomRenderer
 from training.evaluation.predict import predict
 
 Distance = Callable[[np.ndarray], np.ndarray]
@@ -85,13 +84,13 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
     assert detector is not None, "this model was trained without novelty"
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images")
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     seen = predict(model, preprocessing, cached, parts["train"], recipe)
     dataset = StudyDataset(cached, preprocessing, parts["test"][:studies])
     items = [dataset[position][0] for position in range(len(dataset))]
-    renderer = PhantomRenderer.of(cohort.root) if chosen.kind == "phantom" else None
+    renderer = cohort_kind(chosen.kind).load_renderer(cohort.root)
     cases = [Case(cohort.records[row], cached.studies[row], renderer, cohort.variables) for row in dataset.rows]
 
     def inputs(studies: list[Prepared]) -> Inputs:

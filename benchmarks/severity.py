@@ -225,7 +225,7 @@ def judge(root: Path, fusions: Sequence[str], settings: Sequence[str]) -> str:
         "sources", f"fusion.name={FIRST}", "evaluation.protocol=leave_one_source_out", "evaluation.audit=false"
     )
     careful = run("strict", f"fusion.name={FIRST}", "cohort.strict=true", "evaluation.audit=false")
-    cohort, strict = (load_cohort("covid-chestxray", root, "severity", True, s) for s in (False, True))
+    cohort, strict = (load_cohort("covid-chestxray", root, {"task": "severity", "strict": s}) for s in (False, True))
     ordinary = Judged.of(found[FIRST], {name: found[name] for name in fusions[1:]})
     lines = _page(cohort, strict, ordinary, Judged.of(sources, {}), Judged.of(careful, {}))
     return "\n".join(lines) + "\n"

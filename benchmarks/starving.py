@@ -38,7 +38,7 @@ from consilium.calibration import Calibration, patient_bootstrap
 from consilium.configuration.recipe import Recipe
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.system.threads import limit_threads
-from training.cohorts import load_cohort
+from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.phantom.oracle import Oracle, load_oracle
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import CachedCohort, cache_cohort
@@ -209,11 +209,11 @@ def study_variants(recipe: Recipe, root: Path, out: Path, seeds: int) -> None:
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     cached = cache_cohort(cohort, recipe, out / "cache")
     study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), out)
     found = contenders(study, seeds)
-    oracle = load_oracle(root) if chosen.kind == "phantom" else None
+    oracle = load_oracle(root) if cohort_kind(chosen.kind).oracle else None
     judged = bench(study, study.trained(REFERENCE, 0).test, oracle)
     measurements = measure(judged, found)
     tables = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -81,9 +80,9 @@ def _shares(text: str, studies: int) -> dict[str, float]:
 def check(
     cohort: Annotated[Path, typer.Argument(help="Folder of the cohort.")],
     kind: Annotated[
-        str | None, typer.Option(help="manifest, phantom or covid-chestxray; told from the folder unless given.")
+        str | None, typer.Option(help="Kind of the cohort: manifest, phantom, ...; seen from the folder unless given.")
     ] = None,
-    task: Annotated[str, typer.Option(help="Where the cohort has several: severity or aetiology.")] = "",
+    task: Annotated[str, typer.Option(help="Where the cohort has several tasks.")] = "",
     audit: Annotated[
         bool, typer.Option("--audit/--no-audit", help="Look for what is too good to be true; takes some minutes.")
     ] = True,
@@ -95,11 +94,12 @@ def check(
     The audit ends in a verdict: sound, suspect or unusable, with the reasons. Ends with code 2 where something is wrong
     with the files; a suspect cohort is no error.
     """
-    from training.cohorts import load_cohort
+    from training.cohorts import load_cohort, recognise_kind
     from training.inspection.inspect import check_cohort
 
     try:
-        loaded = load_cohort(kind or _kind(cohort), cohort, task)
+        options = {"task": task} if task else {}
+        loaded = load_cohort(kind or recognise_kind(cohort).name, cohort, options)
     except CohortError as error:
         if not as_json:
             raise
@@ -114,12 +114,3 @@ def check(
         show(*report.terminal_tables())
     if report.problems:
         raise typer.Exit(2)
-
-
-def _kind(root: Path) -> str:
-    with suppress(OSError):  # a folder that may not be read has neither
-        if (root / "metadata.csv").is_file():
-            return "covid-chestxray"
-        if (root / "studies.csv").is_file():
-            return "phantom" if (root / "truth").is_dir() else "manifest"
-    raise InputError("cohort", str(root), "must be a folder with studies.csv, or one of covid-chestxray's layout")

@@ -42,7 +42,7 @@ def train(
     from training.recipes import find_recipe
 
     chosen = find_recipe(recipe, settings or [])
-    if task is not None and task != chosen.cohort.task:
+    if task is not None and task != chosen.cohort.options.get("task"):
         # Another task has other findings, so it is another registered model.
         changes = [f"cohort.task={task}", f"name={chosen.name}-{task}"]
         chosen = find_recipe(recipe, [*(settings or []), *changes])
@@ -96,7 +96,8 @@ def evaluate(
 
     chosen = None
     if kind is not None:
-        chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, "task": task}}).cohort
+        options = {"task": task} if task else {}
+        chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, **options}}).cohort
     with progress_bar("images") as done:
         evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=told, advance=counted(done))
     if out is not None:

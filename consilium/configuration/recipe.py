@@ -37,14 +37,16 @@ class _Section(BaseModel):
 
 
 class CohortRecipe(_Section):
-    """Which kind of cohort is read, and for which task."""
+    """Which kind of cohort is read. The other keys are that kind's options, checked where the cohort is read."""
 
-    kind: Literal["manifest", "phantom", "covid-chestxray"] = "manifest"
-    task: str = ""
-    mask_label_words: bool = True
-    """Blank the words of a note that give the label away, where the cohort has a list of them."""
-    strict: bool = False
-    """Leave out records made after the outcome, where the cohort can tell."""
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = "manifest"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the section holds beside the kind."""
+        return dict(self.model_extra or {})
 
 
 class InputRecipe(_Section):

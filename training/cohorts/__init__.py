@@ -1,64 +1,109 @@
-"""Cohorts, one file each; what comes out is a `training.cohorts.cohort.Cohort`.
+"""Cohorts, one module or folder each; what comes out is a `training.cohorts.cohort.Cohort`.
 
-Open `manifest` first: it is the general one, and a phantom is read through it. `load_cohort` chooses by kind.
+Open `cohort_kind` first, then `manifest`: it is the general kind, and a phantom is read through it. Third parties add a
+kind by an entry point of the group ``consilium.cohorts`` that names a `CohortKind`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from consilium.domain.errors import InputError
-from consilium.formats.time_zone import TimeZone
+from consilium.modalities.modality import load
 from training.cohorts.cohort import Cohort
-from training.cohorts.covid_chestxray import read_covid_chestxray
-from training.cohorts.manifest import read_manifest
+from training.cohorts.cohort_kind import CohortKind
 
-KINDS = ("manifest", "phantom", "covid-chestxray")
+GROUP = "consilium.cohorts"
+_BUILT_IN = (
+    "training.cohorts.covid_chestxray:KIND",
+    "training.cohorts.phantom:KIND",
+    "training.cohorts.manifest:KIND",
+)
+
+
+@cache
+def cohort_kinds() -> Mapping[str, CohortKind]:
+    """Every installed kind by name: those of entry points, then the built-in ones, the most general last.
+
+    Raises
+    ------
+    ValueError
+        Where two have the same name.
+    """
+    found: dict[str, CohortKind] = {}
+    others = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    for kind in [*(point.load() for point in others), *map(load, _BUILT_IN)]:
+        if kind.name in found:
+            raise ValueError(f"two cohort kinds are called {kind.name!r}")
+        found[kind.name] = kind
+    return MappingProxyType(found)
+
+
+def cohort_kind(name: str) -> CohortKind:
+    """The kind called `name`.
+
+    Raises
+    ------
+    InputError
+        Where none is installed under that name.
+    """
+    try:
+        return cohort_kinds()[name]
+    except KeyError:
+        raise InputError("cohort.kind", name, f"must be one of {', '.join(sorted(cohort_kinds()))}") from None
+
+
+def recognise_kind(root: Path) -> CohortKind:
+    """The first kind that has the layout of the folder `root`.
+
+    Raises
+    ------
+    InputError
+        Where none has.
+    """
+    for kind in cohort_kinds().values():
+        try:
+            if kind.recognises(root):
+                return kind
+        except OSError:  # a folder that may not be read has no layout
+            continue
+    rule = "must be a folder with studies.csv, or have the layout of one of the cohort kinds: "
+    raise InputError("cohort", str(root), rule + ", ".join(sorted(cohort_kinds())))
 
 
 def load_cohort(
-    kind: str,
-    root: Path,
-    task: str = "",
-    mask_label_words: bool = True,
-    strict: bool = False,
-    *,
-    mask_notes: bool = True,
+    kind: str, root: Path, options: Mapping[str, Any] = MappingProxyType({}), *, mask_notes: bool = True
 ) -> Cohort:
     """The cohort of this `kind` in the folder `root`.
 
     Parameters
     ----------
     kind : str
-        One of `KINDS`. A phantom lies in the manifest's layout and is read as one.
+        One of `cohort_kinds`.
     root : Path
-    task : str
-        For a cohort that has several; ``severity`` or ``aetiology`` for covid-chestxray.
-    mask_label_words, strict : bool
-        Blank words that give the label away; leave out records made after the outcome. For covid-chestxray: a manifest
-        has no list of such words and does not say when its outcome was.
+    options : mapping
+        What the recipe's section ``cohort`` holds beside the kind.
     mask_notes : bool
         Whether notes lose names, dates and identifiers on the way in: the recipe's ``inputs.mask_notes``.
 
     Raises
     ------
     InputError
-        Where there is no such kind or task.
+        Where there is no such kind or option.
     CohortError
         With every problem of the folder.
     """
-    if kind not in KINDS:
-        raise InputError("cohort.kind", kind, f"must be one of {', '.join(KINDS)}")
+    chosen = cohort_kind(kind)
     try:
         there = root.is_dir() and os.access(root, os.R_OK | os.X_OK, effective_ids=True)
     except OSError:
         there = False
     if not there:
         raise InputError("cohort", str(root), "must be a folder that can be read")
-    if kind == "covid-chestxray":
-        return read_covid_chestxray(root, task, mask_label_words=mask_label_words, strict=strict, mask_notes=mask_notes)
-    if task:
-        raise InputError("cohort.task", task, f"must be empty: a {kind} cohort has one task")
-    # A phantom's times are made up, and the same on every machine.
-    return read_manifest(root, TimeZone("UTC") if kind == "phantom" else None, mask_notes=mask_notes)
+    return chosen.read_cohort(root, options, mask_notes=mask_notes)

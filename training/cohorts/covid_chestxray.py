@@ -34,6 +34,7 @@ from consilium.formats.demographics import read_age, read_sex
 from consilium.masking import mask_text
 from consilium.modalities.observations.records import read_observations
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.cohort_kind import CohortKind, CohortOptions
 from training.cohorts.label_masking import WordMask, load_word_mask
 from training.cohorts.tables import ABSENT, file_problem, read_table
 
@@ -99,6 +100,35 @@ _OBSERVATIONS = {
 }
 # Its own table gives a partial pressure in mmHg, of blood not said to be arterial; the public table calls it percent.
 _PARTIAL_PRESSURE_SOURCE = "ml-workgroup/covid-19-image-repository"
+
+
+class CovidChestxrayOptions(CohortOptions):
+    """What is learned from the cohort, and of which records."""
+
+    task: str = ""
+    """``severity`` or ``aetiology``."""
+    mask_label_words: bool = True
+    """Blank the words of a note that give the label away."""
+    strict: bool = False
+    """Leave out records made after the outcome."""
+
+
+def _read_kind(root: Path, options: CovidChestxrayOptions, mask_notes: bool) -> Cohort:
+    return read_covid_chestxray(
+        root,
+        options.task,
+        mask_label_words=options.mask_label_words,
+        strict=options.strict,
+        mask_notes=mask_notes,
+    )
+
+
+KIND = CohortKind(
+    name=NAME,
+    read=f"{__name__}:_read_kind",
+    recognises=lambda root: (root / TABLE).is_file(),
+    options=CovidChestxrayOptions,
+)
 
 
 def read_covid_chestxray(

@@ -55,6 +55,7 @@ from consilium.masking import mask_text
 from consilium.modalities.observations.features import OLDEST
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.cohort_kind import CohortKind, CohortOptions
 from training.cohorts.manifest_observations import (
     Measured,
     given_observations,
@@ -104,6 +105,13 @@ class _Description(BaseModel):
     findings: list[_FindingEntry] | None = None
     time_zone: str | None = None
     variables: list[VariableEntry] = []
+
+
+def _read_kind(root: Path, _: CohortOptions, mask_notes: bool) -> Cohort:
+    return read_manifest(root, mask_notes=mask_notes)
+
+
+KIND = CohortKind(name="manifest", read=f"{__name__}:_read_kind", recognises=lambda root: (root / STUDIES).is_file())
 
 
 def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool = True) -> Cohort:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,7 @@ from consilium.calibration import Calibration, fit_calibration, patient_bootstra
 from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
+from training.cohorts.cohort_kind import Oracle
 from training.evaluation.comparisons import (
     MACRO,
     estimate_columns,
@@ -41,16 +41,6 @@ from training.evaluation.predictions import Predictions
 from training.evaluation.results import AS_PRESENT, Evaluation
 
 Rows = dict[str, npt.NDArray]
-
-
-class Oracle(Protocol):
-    """The best possible answer: posteriors per modality subset, float [N, F] each, of the studies in `study_ids`."""
-
-    @property
-    def study_ids(self) -> Sequence[str] | npt.NDArray: ...
-
-    @property
-    def posteriors(self) -> Mapping[str, npt.NDArray]: ...
 
 
 def calibrate(

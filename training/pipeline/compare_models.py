@@ -147,7 +147,7 @@ def _out_of_fold(artifact: Artifact, chosen: CohortRecipe, root: Path) -> bool:
     if artifact.recipe.evaluation.protocol == "split":
         return False
     masks = artifact.recipe.inputs.mask_notes
-    found = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    found = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     return found.digest == artifact.details["cohort"]["digest"]
 
 

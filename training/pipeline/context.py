@@ -7,7 +7,7 @@ from pathlib import Path
 
 from consilium.configuration.recipe import Recipe
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.oracle import Oracle
+from training.cohorts.cohort_kind import Oracle
 from training.data.datamodule import CachedCohort
 from training.runtime.tracking import TrackedRun
 

@@ -15,9 +15,8 @@ from consilium.configuration.recipe import CohortRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
-from training.cohorts import load_cohort
+from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.oracle import POSTERIORS_FILE, load_oracle
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import cache_cohort
 from training.evaluation.evaluate import evaluate
@@ -83,7 +82,7 @@ def evaluate_model(
         predictions,
         calibration,
         artifact.findings,
-        oracle=load_oracle(cohort_root) if (cohort_root / POSTERIORS_FILE).is_file() else None,
+        oracle=cohort_kind((cohort or recipe.cohort).kind).load_oracle(cohort_root),
         bootstrap=replicates,
         seed=recipe.seed,
     )
@@ -98,7 +97,7 @@ def evaluate_model(
 
 def _load(chosen: CohortRecipe, root: Path, recipe: Recipe) -> Cohort:
     masks = recipe.inputs.mask_notes
-    return load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    return load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
 
 
 def _unseen(artifact: Artifact, cohort: Cohort) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.variable_records import own_variables
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import NoveltyDetector
+from training.cohorts import cohort_kind
 from training.data.datamodule import CachedCohort
 from training.evaluation.faithfulness import measure_faithfulness
 from training.evaluation.out_of_distribution.detection import evaluate_novelty
@@ -106,7 +107,7 @@ def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
             stage.cohort.findings,
             studies=studies,
             seed=recipe.seed,
-            cohort_root=stage.cohort.root if recipe.cohort.kind == "phantom" else None,
+            truth=cohort_kind(recipe.cohort.kind).load_truth(stage.cohort.root),
             advance=advance,
         )
 

@@ -21,9 +21,10 @@ from consilium.explain.methods import METHODS
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import NoveltyDetector
+from training.cohorts.cohort_kind import Oracle
 from training.cohorts.splits import Fold, Indices, require_validation
 from training.data.datamodule import CachedCohort, StudyDataset
-from training.evaluation.evaluate import Oracle, calibrate, calibrate_others
+from training.evaluation.evaluate import calibrate, calibrate_others
 from training.evaluation.predictions import Predictions
 
 _calibration_log = logging.getLogger("consilium.calibration.fitting")

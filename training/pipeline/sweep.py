@@ -91,9 +91,7 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(
-        chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
-    )
+    cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
     folder = _folder(recipe, cohort)
     try:
         with FileLock(folder / ".lock", timeout=0), interrupted_once():

@@ -33,9 +33,8 @@ from consilium.system.threads import limit_threads
 from training.audit.audit import audit_cohort
 from training.audit.report import REMARK, AuditReport
 from training.card.card import Facts, card
-from training.cohorts import load_cohort
+from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.oracle import load_oracle
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.evaluate import require_no_leak
 from training.evaluation.faithfulness import measured_defaults
@@ -111,7 +110,7 @@ def train(
     progress = sys.stderr.isatty() if progress is None else progress
     limit_threads(recipe.training.threads)
     cohort = _load(recipe, cohort_root)
-    oracle = load_oracle(cohort_root) if recipe.cohort.kind == "phantom" else None
+    oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort_root)
     with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:
         cached = cache_images(cohort, recipe, progress)
         stage = Stage(recipe, cached, oracle, state.folder, run, progress)
@@ -134,7 +133,7 @@ def train(
 def _load(recipe: Recipe, root: Path) -> Cohort:
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(chosen.kind, root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks)
+    cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     _log.info("cohort %s: %d studies, %d patients", cohort.name, len(cohort), len(set(cohort.patient_ids.tolist())))
     return cohort
 

@@ -244,22 +244,24 @@ def test_missing_columns_are_named_together(tmp_path):
 
 def test_unknown_kind_task_and_folder(tmp_path):
     with pytest.raises(InputError, match="severity, aetiology"):
-        load_cohort("covid-chestxray", tmp_path, "survival")
-    with pytest.raises(InputError, match="must be one of manifest"):
+        load_cohort("covid-chestxray", tmp_path, {"task": "survival"})
+    with pytest.raises(InputError, match="must be one of covid-chestxray, manifest, phantom"):
         load_cohort("folder", tmp_path)
     with pytest.raises(InputError, match="must be a folder"):
         load_cohort("manifest", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="must be empty"):
-        load_cohort("phantom", tmp_path, "severity")
+    with pytest.raises(InputError, match=r"cohort\.task: got 'severity', is no known key; the cohort kind phantom has"):
+        load_cohort("phantom", tmp_path, {"task": "severity"})
+    with pytest.raises(InputError, match=r"cohort\.stric: got True, is no known key; the nearest is 'strict'"):
+        load_cohort("covid-chestxray", tmp_path, {"task": "severity", "stric": True})
 
 
 def test_digest_follows_task_masking_and_content(tmp_path):
     root = write(tmp_path, {"clinical_notes": "ICU, covid", "went_icu": "Y"}, {"went_icu": "N"})
-    first = load_cohort("covid-chestxray", root, "severity")
-    assert load_cohort("covid-chestxray", root, "severity").digest == first.digest
+    first = load_cohort("covid-chestxray", root, {"task": "severity"})
+    assert load_cohort("covid-chestxray", root, {"task": "severity"}).digest == first.digest
     others = {
-        load_cohort("covid-chestxray", root, "aetiology").digest,
-        load_cohort("covid-chestxray", root, "severity", mask_label_words=False).digest,
+        load_cohort("covid-chestxray", root, {"task": "aetiology"}).digest,
+        load_cohort("covid-chestxray", root, {"task": "severity", "mask_label_words": False}).digest,
     }
     assert len(others | {first.digest}) == 3
 
@@ -282,7 +284,7 @@ def test_words_that_give_the_label_away_are_blanked_by_task(task, text, masked):
 def test_masking_can_be_switched_off(tmp_path):
     root = write(tmp_path, {"clinical_notes": "Ventilated in ICU.  Fever."})
     texts = [
-        load_cohort("covid-chestxray", root, "severity", mask_label_words=mask).records[0].notes[0].text
+        load_cohort("covid-chestxray", root, {"task": "severity", "mask_label_words": mask}).records[0].notes[0].text
         for mask in (True, False)
     ]
     assert texts == ["in . Fever.", "Ventilated in ICU.  Fever."]

@@ -48,7 +48,7 @@ def setting(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[DiagnosisModel, Preprocessing, Calibration, CachedCohort]:
     recipe = tiny_recipe(cohort={"kind": "phantom"}, image={"encoder": "resnet18", "size": 64, "width": 8})
-    cohort = load_cohort("phantom", root, "", True, False)
+    cohort = load_cohort("phantom", root)
     cached = cache_cohort(cohort, recipe, tmp_path_factory.mktemp("cache"))
     preprocessing = Preprocessing.fit(recipe, cached.studies)
     torch.manual_seed(0)
@@ -67,7 +67,7 @@ def table(setting: tuple, root: Path) -> pd.DataFrame:
 
 def _measured(setting: tuple, root: Path | None, studies: int = 6) -> pd.DataFrame:
     return measure_faithfulness(
-        *setting, np.arange(STUDIES), phantom_findings(), studies=studies, seed=1, bootstrap=20, cohort_root=root
+        *setting, np.arange(STUDIES), phantom_findings(), studies=studies, seed=1, bootstrap=20, truth=Truth.load(root)
     )
 
 

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -28,6 +28,7 @@ from consilium.artifacts.mlflow_store import open_store
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.inference.diagnostician import Diagnostician
+from training.cohorts.cohort_kind import CohortKind
 from training.cohorts.phantom.write import write_phantom
 from training.data.datamodule import cache_cohort
 from training.evaluation.predict import predict
@@ -294,13 +295,14 @@ def test_two_at_once_are_refused(phantom: Path, home: Path, trained: TrainedMode
 def test_a_leak_fails_the_run_and_registers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     splits = {"train": 0.3, "validation": 0.1, "calibration": 0.2, "test": 0.4}
     write_phantom(tmp_path / "phantom", 200, seed=5, size=64, workers=1, splits=splits)
-    load_oracle = pipeline.load_oracle
+    load_oracle = CohortKind.load_oracle
 
-    def contrary(root: Path):
-        oracle = load_oracle(root)
-        return replace(oracle, posteriors={key: 1 - known for key, known in oracle.posteriors.items()})
+    def contrary(kind: CohortKind, root: Path):
+        oracle = load_oracle(kind, root)
+        opposite = {key: 1 - known for key, known in oracle.posteriors.items()}
+        return SimpleNamespace(study_ids=oracle.study_ids, posteriors=opposite)
 
-    monkeypatch.setattr(pipeline, "load_oracle", contrary)
+    monkeypatch.setattr(CohortKind, "load_oracle", contrary)
     with pytest.raises(TrainingError, match="better than the best possible answer"):
         train(recipe("tiny-leak"), tmp_path / "phantom", progress=False)
     assert "consilium-tiny-leak" not in registry.list_models()

@@ -19,8 +19,11 @@ import yaml
 
 from consilium.domain.errors import InputError
 from consilium.domain.study import Sex
+from consilium.formats.time_zone import TimeZone
 from consilium.modalities.registry import modality_names, subset_key
-from training.cohorts.cohort import SPLITS
+from training.cohorts.cohort import SPLITS, Cohort
+from training.cohorts.cohort_kind import CohortOptions
+from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import truth_files as truth
 from training.cohorts.phantom.dx import Header, write_dx
 from training.cohorts.phantom.note import render_report
@@ -125,6 +128,11 @@ def write_phantom(
         partial_out.replace(out)
     finally:
         shutil.rmtree(partial_out, ignore_errors=True)
+
+
+def read_phantom(root: Path, _: CohortOptions, mask_notes: bool) -> Cohort:
+    """The cohort in `root`: a manifest, whose times are made up and the same on every machine."""
+    return read_manifest(root, TimeZone("UTC"), mask_notes=mask_notes)
 
 
 def _check_out(out: Path, studies: int) -> None:

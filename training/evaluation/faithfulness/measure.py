@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +77,7 @@ def measure_faithfulness(
     studies: int,
     seed: int,
     bootstrap: int = 200,
-    cohort_root: Path | None = None,
+    truth: Truth | None = None,
     advance: Callable[[], None] | None = None,
 ) -> pd.DataFrame:
     """How far each method can be believed.
@@ -89,8 +88,8 @@ def measure_faithfulness(
         Positions in the cohort that the model has not learned from; `studies` of them are drawn.
     bootstrap : int
         Replicates over patients.
-    cohort_root : Path, optional
-        Of a phantom cohort, whose truth lies beside it. Of any other cohort only what needs no truth is measured.
+    truth : Truth, optional
+        Of a cohort that knows where its evidence lies. Without one only what needs no truth is measured.
     advance : callable, optional
         Called after each study.
 
@@ -106,7 +105,7 @@ def measure_faithfulness(
     """
     generator = np.random.default_rng(seed)
     drawn = np.sort(generator.permutation(rows)[:studies])
-    bench = _bench(model.eval(), preprocessing, calibration, findings, cached, drawn, seed, cohort_root)
+    bench = _bench(model.eval(), preprocessing, calibration, findings, cached, drawn, seed, truth)
     dataset = StudyDataset(cached, preprocessing, drawn)
     for number in range(len(dataset)):
         prepared, labels = dataset[number]
@@ -124,9 +123,8 @@ def _bench(
     cached: CachedCohort,
     drawn: npt.NDArray[np.int64],
     seed: int,
-    cohort_root: Path | None,
+    truth: Truth | None,
 ) -> _Bench:
-    truth = Truth.load(cohort_root) if cohort_root is not None else None
     return _Bench(
         model=model,
         untrained=checks.untrained(model, preprocessing, findings, seed),

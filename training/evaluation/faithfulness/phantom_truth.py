@@ -236,6 +236,11 @@ class Truth:
             yield Twin(VALUES, finding, twin, fall, feature=features[variable])
 
 
+def load_truth(root: Path) -> Truth | None:
+    """The truth of the phantom cohort in the folder `root`."""
+    return Truth.load(root)
+
+
 def decisive_variables(finding: str) -> frozenset[str]:
     """The variables whose value speaks for `finding`."""
     return frozenset(variable for variable, spoken_for in SPEAKS_FOR.items() if spoken_for == finding)

@@ -18,11 +18,11 @@ from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
+from training.cohorts import cohort_kind
 from training.data.datamodule import CachedCohort, StudyDataset
 from training.evaluation.comparisons import estimate_columns
 from training.evaluation.metrics import ranking
 from training.evaluation.out_of_distribution.kinds import KINDS, Case, Kind
-from training.evaluation.out_of_distribution.renderer import PhantomRenderer
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def evaluate_novelty(
     items = [dataset[position][0] for position in range(len(dataset))]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bench = _Bench(model.to(device).eval(), preprocessing, novelty.to(device), recipe, device)
-    renderer = PhantomRenderer.of(cached.cohort.root) if recipe.cohort.kind == "phantom" else None
+    renderer = cohort_kind(recipe.cohort.kind).load_renderer(cached.cohort.root)
     cohort = cached.cohort
     cases = [Case(cohort.records[row], cached.studies[row], renderer, cohort.variables) for row in dataset.rows]
     ordinary = bench.scores(items)

@@ -54,3 +54,8 @@ class PhantomRenderer:
         design = replace(self.design, shift=shift)
         drawn = draw_study(design, int(study_id.removeprefix("S")), self.states, self.evidence)
         return render_study(design, drawn)
+
+
+def load_renderer(root: Path) -> PhantomRenderer:
+    """The renderer of the phantom cohort in the folder `root`."""
+    return PhantomRenderer.of(root)

@@ -15,8 +15,8 @@ from scipy.special import expit
 from consilium.calibration import Calibration, patient_bootstrap
 from consilium.configuration.recipe import Recipe
 from consilium.modalities.registry import subset_key
+from training.cohorts import cohort_kind
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.oracle import POSTERIORS_FILE, load_oracle
 from training.cohorts.phantom.state import CONFOUNDERS
 from training.evaluation.evaluate import calibrate
 from training.evaluation.metrics import Sample
@@ -97,7 +97,7 @@ class _Judge:
         self.recipe = recipe
         self.findings = cohort.findings
         self.test = test
-        self.oracle = load_oracle(cohort.root) if (cohort.root / POSTERIORS_FILE).is_file() else None
+        self.oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort.root)
         weights = patient_bootstrap(test.patient_ids, recipe.evaluation.bootstrap, recipe.seed)
         confounded = _confounded(cohort.root, test.study_ids)
         self.bench = Bench(self.findings, Sample(test.labels, weights), self._best(), confounded)
@@ -174,15 +174,13 @@ class _Judge:
     def _best(self) -> Answers | None:
         if self.oracle is None:
             return None
+        place = {study: row for row, study in enumerate(np.asarray(self.oracle.study_ids).tolist())}
+        order = [place[study] for study in self.test.study_ids.tolist()]
         rows = {
-            key: np.where(np.isnan(logits), np.nan, self.oracle.of(self.test.study_ids.tolist(), _members(key)))
+            key: np.where(np.isnan(logits), np.nan, self.oracle.posteriors[key][order])
             for key, logits in self.test.fused.items()
         }
         return self._with_as_present(rows)
-
-
-def _members(key: str) -> list[str]:
-    return key.split("+")
 
 
 def _confounded(root: Path, study_ids: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_] | None:

@@ -117,9 +117,7 @@ def compare_fusions(
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
     masks = recipe.inputs.mask_notes
-    cohort = load_cohort(
-        chosen.kind, cohort_root, chosen.task, chosen.mask_label_words, chosen.strict, mask_notes=masks
-    )
+    cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     if not all(len(rows) for rows in parts.values()):
         raise TrainingError(
