@@ -16,7 +16,7 @@ from consilium.calibration import Calibration, fit_calibration
 from consilium.configuration.recipe import Recipe
 from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from training.pipeline.reference_studies import reference_studies
@@ -72,7 +72,7 @@ def _calibration(recipe: Recipe) -> Calibration:
         np.array([f"p{number}" for number in range(len(labels))]),
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
-        present=np.array([[modality in recipe.modalities for modality in modality_names()]] * len(labels)),
+        present=dict.fromkeys(recipe.modalities, np.ones(len(labels), bool)),
         recipe=recipe.calibration,
         seed=recipe.seed,
         bootstrap=20,

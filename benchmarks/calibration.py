@@ -43,10 +43,10 @@ def simulate(model: str, studies: int, seed: int) -> tuple[Predictions, dict[str
     rng = np.random.default_rng(seed)
     labels = (rng.random((studies, len(FINDINGS))) < PREVALENCE).astype(float)
     evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in modality_names()}
-    present = rng.random((studies, len(modality_names()))) > 0.15
+    present = dict(zip(modality_names(), (rng.random((studies, len(modality_names()))) > 0.15).T, strict=True))
     said, best = {}, {}
     for subset in nonempty_subsets(modality_names()):
-        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)[:, None]
+        have = np.all([present[m] for m in subset], axis=0)[:, None]
         truth = logit(PREVALENCE) + sum(evidence[m] for m in subset)
         told = {
             "straight": 2 * truth - 0.5,

@@ -8,7 +8,7 @@ intervals (`venn_abers` the latter), `operating_points` the thresholds from whic
 
 from consilium.calibration.calibrator import METHODS, Calibrator, fit_calibrator
 from consilium.calibration.conformal import Conformal, Judges, quantile_rank
-from consilium.calibration.fitting import fit_calibration, heard_subsets
+from consilium.calibration.fitting import fit_calibration, present_subsets
 from consilium.calibration.operating_points import operating_point, patient_bootstrap, percentile_interval
 from consilium.calibration.probabilities import NO_MODALITY, Calibration
 from consilium.calibration.scaling import Scaling, fit_scaling
@@ -27,9 +27,9 @@ __all__ = [
     "fit_calibration",
     "fit_calibrator",
     "fit_scaling",
-    "heard_subsets",
     "operating_point",
     "patient_bootstrap",
     "percentile_interval",
+    "present_subsets",
     "quantile_rank",
 ]

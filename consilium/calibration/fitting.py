@@ -24,7 +24,7 @@ from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.diagnosis import OperatingPoint
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
-from consilium.modalities.registry import modality_names, subset_key
+from consilium.modalities.registry import subset_key
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -39,7 +39,7 @@ def fit_calibration(
     fused: Mapping[str, npt.NDArray],
     opinions: Mapping[str, npt.NDArray],
     *,
-    present: npt.NDArray[np.bool_],
+    present: Mapping[str, Bools],
     recipe: CalibrationRecipe,
     seed: int,
     bootstrap: int,
@@ -55,8 +55,8 @@ def fit_calibration(
         Logits; rows of NaN where the study lacks a modality of the subset.
     opinions : mapping of str to float [N, F]
         Logits of each modality's own head; rows of NaN where the study lacks it.
-    present : bool [N, M]
-        In the order of `consilium.modalities.registry.modality_names`.
+    present : mapping of str to bool [N]
+        Which studies have each of the model's modalities.
     recipe : CalibrationRecipe
         Method, coverage, target sensitivity, and the share of the patients that judge.
     bootstrap : int
@@ -72,10 +72,9 @@ def fit_calibration(
     _require_both_classes(findings, labels)
     rows = {subset: np.asarray(values, np.float64) for subset, values in fused.items()}
     own = {modality: {modality: np.asarray(values, np.float64)} for modality, values in opinions.items()}
-    came_with = np.array(heard_subsets(rows, present))
-    judging = held_out_patients(
-        labels, present, patient_ids, recipe.conformal_share, _needed(labels, came_with, own), seed
-    )
+    came_with = np.array(present_subsets(present))
+    columns, needed = np.column_stack(list(present.values())), _needed(labels, came_with, own)
+    judging = held_out_patients(labels, columns, patient_ids, recipe.conformal_share, needed, seed)
     fitting = ~judging
     prior = _prior_log_odds(findings, labels)
     learned = _select(rows, fitting)
@@ -106,19 +105,16 @@ def fit_calibration(
     )
 
 
-def heard_subsets(fused: Mapping[str, npt.NDArray], present: npt.NDArray[np.bool_]) -> list[str]:
-    """Key of what each study has, [N], of the modalities that occur in `fused`; ``none`` where it has nothing.
+def present_subsets(present: Mapping[str, Bools]) -> list[str]:
+    """Key of what each study has, [N]; ``none`` where it has nothing.
 
     Parameters
     ----------
-    fused : mapping of subset_key to array
-    present : bool [N, M]
-        In the order of `consilium.modalities.registry.modality_names`.
+    present : mapping of str to bool [N]
+        Which studies have each of the model's modalities.
     """
-    known = {name for subset in fused for name in subset.split("+")}
-    return [
-        subset_key(m for m, there in zip(modality_names(), row, strict=True) if there and m in known) for row in present
-    ]
+    rows = zip(*present.values(), strict=True)
+    return [subset_key(m for m, there in zip(present, row, strict=True) if there) for row in rows]
 
 
 def _operating_points(

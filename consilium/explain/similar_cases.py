@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from safetensors.numpy import load_file, save_file
 from consilium.domain.diagnosis import Neighbour
 from consilium.domain.errors import ArtifactError, InputError
 from consilium.domain.findings import FindingSet
-from consilium.modalities.registry import modality_names
+from consilium.modalities.registry import in_order
 
 MOST = 100_000
 """Studies that are searched."""
 
-_FORMAT = 1
+_FORMAT = 2
 _TENSORS, _NAMES = "neighbours.safetensors", "neighbours.json"
+_PRESENT = "present/"
 _PSEUDONYM = 12
 """Hexadecimal digits of a pseudonym."""
 _UNKNOWN = -1
@@ -51,8 +52,8 @@ class Neighbours:
         Joint states of length 1, in steps of float16, as they are stored.
     labels : int8 [N, F]
         1 present, 0 absent, -1 not known.
-    present : bool [N, M]
-        Which modalities each study has, in the order of `consilium.modalities.registry.modality_names`.
+    present : dict of str to bool [N]
+        Which studies have each of the model's modalities.
     pseudonyms : tuple of str, [N]
     findings : tuple of str, [F]
     cohort_studies : int
@@ -61,7 +62,7 @@ class Neighbours:
 
     embeddings: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int8]
-    present: npt.NDArray[np.bool_]
+    present: dict[str, npt.NDArray[np.bool_]]
     pseudonyms: tuple[str, ...]
     findings: tuple[str, ...]
     cohort_studies: int
@@ -74,7 +75,7 @@ class Neighbours:
         cls,
         features: npt.NDArray,
         labels: npt.NDArray,
-        present: npt.NDArray[np.bool_],
+        present: Mapping[str, npt.NDArray[np.bool_]],
         study_ids: Sequence[str] | npt.NDArray,
         cohort_digest: str,
         findings: FindingSet,
@@ -87,8 +88,8 @@ class Neighbours:
             Joint states, as `DiagnosisModel.features` gives them under ``fused``.
         labels : float [N, F]
             1 present, 0 absent, NaN unknown.
-        present : bool [N, M]
-            In the order of `consilium.modalities.registry.modality_names`.
+        present : mapping of str to bool [N]
+            Which studies have each of the model's modalities.
         study_ids : [N]
             Enter the pseudonyms and are then forgotten.
         cohort_digest : str
@@ -104,8 +105,8 @@ class Neighbours:
         expected = {
             "features": (features.shape[:1], (len(ids),)),
             "labels": (labels.shape, (len(ids), len(findings))),
-            "present": (present.shape, (len(ids), len(modality_names()))),
         }
+        expected |= {f"present.{name}": (there.shape, (len(ids),)) for name, there in present.items()}
         for name, (shape, wanted) in expected.items():
             if shape != wanted or not ids:
                 raise InputError(f"neighbours.{name}", list(shape), f"must be of {list(wanted)}, of at least one study")
@@ -116,7 +117,7 @@ class Neighbours:
         return cls(
             embeddings=_unit(features[kept]).astype(np.float16).astype(np.float32),
             labels=known.astype(np.int8),
-            present=np.asarray(present[kept], bool),
+            present={name: np.asarray(there[kept], bool) for name, there in present.items()},
             pseudonyms=tuple(pseudonym(cohort_digest, ids[row]) for row in kept.tolist()),
             findings=findings.names,
             cohort_studies=len(ids),
@@ -147,7 +148,7 @@ class Neighbours:
             pseudonym=self.pseudonyms[row],
             similarity=float(np.clip(similarity, -1, 1)),
             labels={name: None if value == _UNKNOWN else bool(value) for name, value in labels.items()},
-            modalities=tuple(m for m, there in zip(modality_names(), self.present[row], strict=True) if there),
+            modalities=in_order(name for name, there in self.present.items() if there[row]),
         )
 
     def save(self, folder: Path) -> None:
@@ -156,8 +157,8 @@ class Neighbours:
         tensors: dict[str, npt.NDArray] = {
             "embeddings": self.embeddings.astype(np.float16),
             "labels": self.labels,
-            "present": self.present.astype(np.uint8),
         }
+        tensors |= {f"{_PRESENT}{name}": there.astype(np.uint8) for name, there in self.present.items()}
         save_file(tensors, folder / _TENSORS)
         names = {
             "format": _FORMAT,
@@ -184,7 +185,11 @@ class Neighbours:
             loaded = cls(
                 embeddings=tensors["embeddings"].astype(np.float32),
                 labels=tensors["labels"],
-                present=tensors["present"].astype(bool),
+                present={
+                    name.removeprefix(_PRESENT): there.astype(bool)
+                    for name, there in tensors.items()
+                    if name.startswith(_PRESENT)
+                },
                 pseudonyms=tuple(names["pseudonyms"]),
                 findings=tuple(names["findings"]),
                 cohort_studies=int(names["cohort_studies"]),
@@ -192,8 +197,8 @@ class Neighbours:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"the nearest training cases cannot be read ({type(error).__name__})") from None
         studies = len(loaded)
-        shapes = (loaded.embeddings.shape[0], loaded.labels.shape, loaded.present.shape)
-        if shapes != (studies, (studies, len(loaded.findings)), (studies, len(modality_names()))):
+        shapes = (loaded.embeddings.shape[0], loaded.labels.shape, {there.shape for there in loaded.present.values()})
+        if shapes != (studies, (studies, len(loaded.findings)), {(studies,)}):
             raise ArtifactError("the nearest training cases do not fit together")
         return loaded
 

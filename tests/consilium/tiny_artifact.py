@@ -13,7 +13,7 @@ from consilium.calibration import Calibration, fit_calibration
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.explain.similar_cases import Neighbours
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
@@ -37,7 +37,7 @@ def tiny_calibration(recipe: Recipe, seed: int = 0) -> Calibration:
         np.array([f"p{n // 2}" for n in range(80)]),
         {subset_key(subset): logits() for subset in nonempty_subsets(recipe.modalities)},
         {modality: logits() for modality in recipe.modalities},
-        present=np.array([[modality in recipe.modalities for modality in modality_names()]] * 80),
+        present=dict.fromkeys(recipe.modalities, np.ones(80, bool)),
         recipe=recipe.calibration,
         seed=seed,
         bootstrap=20,
@@ -70,7 +70,7 @@ def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
     neighbours = Neighbours.fit(
         inputs.features[FUSED].numpy(),
         np.array([[number % 2, np.nan] for number in range(STUDIES)]),
-        np.array([[modality in recipe.modalities for modality in modality_names()]] * STUDIES),
+        dict.fromkeys(recipe.modalities, np.ones(STUDIES, bool)),
         [f"s{number}" for number in range(STUDIES)],
         "0" * 64,
         FINDINGS,

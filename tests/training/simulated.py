@@ -41,13 +41,13 @@ def simulate(
     truth = (rng.random(shape) < prevalence).astype(float)
     ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in modality_names()}
     seen = {m: ratio + noise * rng.normal(size=shape) + told * truth for m, ratio in ratios.items()}
-    present = rng.random((studies, 3)) >= missing
+    present = dict(zip(modality_names(), (rng.random((studies, 3)) >= missing).T, strict=True))
     fused, posteriors = {}, {}
     for subset in nonempty_subsets(modality_names()):
-        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)[:, None]
+        have = np.all([present[m] for m in subset], axis=0)[:, None]
         fused[subset_key(subset)] = np.where(have, 1.7 * sum(seen[m] for m in subset) - 1, np.nan)
         posteriors[subset_key(subset)] = expit(logit(prevalence) + sum(ratios[m] for m in subset))
-    opinions = {m: np.where(present[:, [i]], 2 * seen[m], np.nan) for i, m in enumerate(modality_names())}
+    opinions = {m: np.where(there[:, None], 2 * seen[m], np.nan) for m, there in present.items()}
     ids = np.array([f"{seed}-{i}" for i in range(studies)])
     order = rng.permutation(studies)
     oracle = KnownOracle(

@@ -24,7 +24,7 @@ from consilium.domain.errors import CohortError, InaccessibleFile, InputError, P
 from consilium.domain.study import Image, Study
 from consilium.domain.variable_records import difference
 from consilium.ingest.decode_pool import DecodePool
-from consilium.modalities.registry import modality_names
+from consilium.modalities.registry import in_order
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts.cohort import Cohort, StudyRecord
@@ -138,6 +138,7 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
                 rule = f"must be what the model learned from, and has another {differing} in this cohort"
                 raise InputError("cohort.variables", variable.name, rule)
         self._cache = cached.cache
+        self._modalities = preprocessing.recipe.modalities
         self._prepared: list[Prepared] = []
         self.rows: list[int] = []
         self.left_out = 0
@@ -166,10 +167,12 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
         return prepared, self.labels[position]
 
     @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        """Which modalities each study has, bool [n, M], in the order of `modality_names`."""
-        has = [[self._has(prepared, modality) for modality in modality_names()] for prepared in self._prepared]
-        return np.array(has, bool).reshape(-1, len(modality_names()))
+    def present(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Which studies have each modality of the recipe, bool [n] each."""
+        return {
+            modality: np.array([self._has(prepared, modality) for prepared in self._prepared], bool)
+            for modality in in_order(self._modalities)
+        }
 
     @staticmethod
     def _has(prepared: Prepared, modality: str) -> bool:

@@ -10,7 +10,6 @@ import torch
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
@@ -82,8 +81,7 @@ def _predict(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     said = _outputs(model.to(device).eval(), dataset, preprocessing, recipe, device, novelty, inputs)
     model.cpu()
-    present = dataset.present & np.array([modality in model.modalities for modality in modality_names()])
-    column = {modality: position for position, modality in enumerate(modality_names())}
+    present = {modality: dataset.present[modality] for modality in model.modalities}
     records = [cached.cohort.records[row] for row in dataset.rows]
     return Predictions(
         study_ids=np.array([record.study_id for record in records]),
@@ -91,10 +89,10 @@ def _predict(
         labels=dataset.labels.astype(np.float64),
         present=present,
         fused={
-            key: _where(present[:, [column[name] for name in key.split("+")]].all(axis=1), logits)
+            key: _where(np.all([present[name] for name in key.split("+")], axis=0), logits)
             for key, logits in said["fused"].items()
         },
-        opinions={name: _where(present[:, column[name]], logits) for name, logits in said["alone"].items()},
+        opinions={name: _where(present[name], logits) for name, logits in said["alone"].items()},
         features=said["features"],
         novelty={part: scores.astype(np.float64) for part, scores in said["novelty"].items()},
     )

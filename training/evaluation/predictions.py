@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from consilium.calibration import Calibration, heard_subsets
+from consilium.calibration import Calibration, present_subsets
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,8 +29,8 @@ class Predictions:
         Pseudonyms.
     labels : float [N, F]
         1 present, 0 absent, NaN unknown.
-    present : bool [N, M]
-        Which modalities each study has, in the order of `consilium.modalities.registry.modality_names`.
+    present : dict of str to bool [N]
+        Which studies have each of the model's modalities.
     fused : dict of subset_key to float [N, F]
         Logits given that subset alone; rows of NaN where the study lacks one of its modalities.
     opinions : dict of str to float [N, F]
@@ -46,7 +45,7 @@ class Predictions:
     study_ids: npt.NDArray[np.str_]
     patient_ids: npt.NDArray[np.str_]
     labels: npt.NDArray
-    present: npt.NDArray[np.bool_]
+    present: dict[str, npt.NDArray[np.bool_]]
     fused: dict[str, npt.NDArray]
     opinions: dict[str, npt.NDArray]
     features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -57,8 +56,8 @@ class Predictions:
         shapes = {
             "patient_ids": (self.patient_ids.shape, (studies,)),
             "labels": (self.labels.shape, (studies, findings)),
-            "present": (self.present.shape, (studies, len(modality_names()))),
         }
+        shapes |= {f"present of {name}": (there.shape, (studies,)) for name, there in self.present.items()}
         logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.opinions.items()}}
         shapes |= {name: (values.shape, (studies, findings)) for name, values in logits.items()}
         shapes |= {f"features of {part}": (v.shape, (studies, *v.shape[1:2])) for part, v in self.features.items()}
@@ -66,6 +65,9 @@ class Predictions:
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise TrainingError(f"predictions: {name} must be {list(expected)}, got {list(shape)}")
+        needed = {name for subset in self.fused for name in subset.split("+")} | self.opinions.keys()
+        for name in sorted(needed - self.present.keys()):
+            raise TrainingError(f"predictions: no column says which studies have {name}")
         if len(set(self.study_ids.tolist())) != studies:
             raise TrainingError("predictions: a study stands in them twice")
 
@@ -75,7 +77,7 @@ class Predictions:
     @property
     def subsets(self) -> npt.NDArray[np.str_]:
         """Key of what each study has, of the modalities that the model reads, [N]."""
-        return np.array(heard_subsets(self.fused, self.present))
+        return np.array(present_subsets(self.present))
 
     def as_present(self, rows: dict[str, npt.NDArray]) -> Floats:
         """From values per subset, [N, F] each, those of the subset that each study has; NaN where it has nothing."""
@@ -95,7 +97,7 @@ class Predictions:
             self.study_ids[rows],
             self.patient_ids[rows],
             self.labels[rows],
-            self.present[rows],
+            {modality: there[rows] for modality, there in self.present.items()},
             {subset: values[rows] for subset, values in self.fused.items()},
             {modality: values[rows] for modality, values in self.opinions.items()},
             {part: values[rows] for part, values in self.features.items()},
@@ -114,7 +116,7 @@ class Predictions:
             np.concatenate([part.study_ids for part in parts]),
             np.concatenate([part.patient_ids for part in parts]),
             np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.present for part in parts]),
+            {modality: np.concatenate([part.present[modality] for part in parts]) for modality in first.present},
             {subset: np.concatenate([part.fused[subset] for part in parts]) for subset in first.fused},
             {modality: np.concatenate([part.opinions[modality] for part in parts]) for modality in first.opinions},
             {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
@@ -124,7 +126,7 @@ class Predictions:
     def _columns(self) -> tuple[set[str], ...]:
         """What there is a column of; predictions of the same columns can be put together."""
         widths = {f"{name} {values.shape[1]}" for name, values in self.features.items()}
-        return set(self.fused), set(self.opinions), widths, set(self.novelty)
+        return set(self.present), set(self.fused), set(self.opinions), widths, set(self.novelty)
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that `load` reads back to the bit."""
@@ -132,8 +134,8 @@ class Predictions:
             "study_ids": np.asarray(self.study_ids, np.str_),
             "patient_ids": np.asarray(self.patient_ids, np.str_),
             "labels": self.labels,
-            "present": self.present,
         }
+        columns |= {f"present/{modality}": there for modality, there in self.present.items()}
         columns |= {f"fused/{subset}": values for subset, values in self.fused.items()}
         columns |= {f"alone/{modality}": values for modality, values in self.opinions.items()}
         columns |= {f"features/{part}": values for part, values in self.features.items()}
@@ -154,7 +156,7 @@ class Predictions:
             columns["study_ids"],
             columns["patient_ids"],
             columns["labels"],
-            columns["present"],
+            under("present/"),
             under("fused/"),
             under("alone/"),
             under("features/"),

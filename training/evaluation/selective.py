@@ -23,7 +23,6 @@ from consilium.calibration import Calibration, patient_bootstrap, percentile_int
 from consilium.configuration.recipe import ReferRecipe
 from consilium.domain.findings import FindingSet
 from consilium.modalities.image.letterbox import Letterbox
-from consilium.modalities.registry import modality_names
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Scores
 from consilium.referral.reasons import image_faults
@@ -98,7 +97,7 @@ def prediction_sets(predictions: Predictions, calibration: Calibration) -> Bools
     return sets
 
 
-def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[str, Bools]:
+def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Mapping[str, Bools]) -> dict[str, Bools]:
     """What each part of `rule` refers, [N, F]: ``both`` single findings, the others whole studies.
 
     As `consilium.referral.reasons`, for many studies. Parts that are switched off are left out, and so is the audit,
@@ -106,15 +105,15 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
 
     Parameters
     ----------
-    present : bool [N, M]
-        In the order of `consilium.modalities.registry.modality_names`.
+    present : mapping of str to bool [N]
+        Which studies have each of the model's modalities.
     """
     whole: dict[str, Bools] = {}
     if rule.novelty is not None and doubts.p_values:
         whole["novelty"] = np.asarray(_strangest(doubts.p_values) < rule.novelty)
     if rule.required:
-        column = {modality: position for position, modality in enumerate(modality_names())}
-        whole["required"] = np.any(~present[:, [column[modality] for modality in rule.required]], axis=1)
+        nobody = np.zeros(len(doubts.sets), bool)
+        whole["required"] = np.any([~present.get(modality, nobody) for modality in rule.required], axis=0)
     whole |= {part: doubts.records[part] for part in _RECORDS if getattr(rule, part)}
     single = doubts.sets.sum(axis=2) == 1
     found = {"both": ~single} if rule.both else {}
@@ -122,7 +121,13 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Bools) -> dict[
 
 
 def selective_tables(
-    evaluation: Evaluation, rule: ReferRecipe, doubts: Doubts, present: Bools, *, bootstrap: int, seed: int
+    evaluation: Evaluation,
+    rule: ReferRecipe,
+    doubts: Doubts,
+    present: Mapping[str, Bools],
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> dict[str, pd.DataFrame]:
     """Every table that the module names, of what the service would have said.
 
@@ -130,8 +135,8 @@ def selective_tables(
     ----------
     doubts : Doubts
         Of the evaluation's studies, in its order.
-    present : bool [N, M]
-        Which modalities each has, in the order of `consilium.modalities.registry.modality_names`.
+    present : mapping of str to bool [N]
+        Which of them have each of the model's modalities.
     bootstrap : int
         Replicates.
     """

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from consilium.configuration.recipe import CalibrationRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.explain.methods import METHODS
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import NoveltyDetector
 from training.cohorts.cohort_kind import Oracle
@@ -52,7 +52,7 @@ class _Fitted:
                 f"the training split ({len(train)} studies) has no readable study with a known label: give labels, or "
                 "other fractions"
             )
-        present = dict(zip(modality_names(), dataset.present.T, strict=True))
+        present = dataset.present
         for modality in recipe.modalities:
             if not present[modality].any():
                 raise TrainingError(
@@ -60,8 +60,7 @@ class _Fitted:
                     f"{modality} out of the recipe's modalities, or give studies that have it"
                 )
         if recipe.refer.novelty is not None:
-            parts = {modality: present[modality] for modality in recipe.modalities}
-            NoveltyDetector.require_enough(parts, len(dataset), recipe.seed)
+            NoveltyDetector.require_enough(present, len(dataset), recipe.seed)
         return fitted
 
     def dataset(self, rows: Indices) -> StudyDataset:
@@ -75,16 +74,14 @@ class _Fitted:
                 f"{where} ({len(rows)} studies) has no study that this recipe can read: give studies with "
                 f"{' or '.join(_what(modality) for modality in self.recipe.modalities)}, or other fractions"
             )
-        reads = np.array([modality in self.recipe.modalities for modality in modality_names()])
-        present = dataset.present & reads
-        column = {modality: position for position, modality in enumerate(modality_names())}
+        present = dataset.present
         records = [self.cached.cohort.records[row] for row in dataset.rows]
         labels = dataset.labels.astype(np.float64)
         sign = _MADE_UP_SEPARATION * (2 * np.where(np.isnan(labels), 0.5, labels) - 1)
         rng = np.random.default_rng(self.recipe.seed)
 
         def logits(of: Sequence[str]) -> npt.NDArray[np.float64]:
-            has = present[:, [column[modality] for modality in of]].all(axis=1)
+            has = np.all([present[modality] for modality in of], axis=0)
             return np.where(has[:, None], sign + rng.normal(size=sign.shape), np.nan)
 
         return Predictions(

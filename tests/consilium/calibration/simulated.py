@@ -44,17 +44,15 @@ def simulate(
         prior = logit([0.4, 0.2])
     # Evidence e ~ N(label, 1) carries the log-likelihood ratio e - 1/2, for a softmax e alone.
     evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in modality_names()}
-    present = rng.random((studies, 3)) > missing
+    present = dict(zip(modality_names(), (rng.random((studies, 3)) > missing).T, strict=True))
     fused = {}
     for subset in nonempty_subsets(modality_names()):
-        have = present[:, [modality_names().index(m) for m in subset]].all(axis=1)
+        have = np.all([present[m] for m in subset], axis=0)
         truth = prior + sum(evidence[m] for m in subset)
         key = subset_key(subset)
         told = STRETCH[key] * (truth + SHIFT[key] * np.linspace(1, -1, count))
         fused[key] = np.where(have[:, None], np.sign(told) * np.abs(told) ** bent, np.nan)
-    opinions = {
-        m: np.where(present[:, [i]], 3 * (prior + evidence[m]) + 1, np.nan) for i, m in enumerate(modality_names())
-    }
+    opinions = {m: np.where(there[:, None], 3 * (prior + evidence[m]) + 1, np.nan) for m, there in present.items()}
     return {"labels": labels, "fused": fused, "opinions": opinions, "present": present, "prevalence": chances}
 
 

@@ -7,9 +7,9 @@ from scipy.special import logit
 from consilium.calibration import (
     Calibration,
     fit_calibrator,
-    heard_subsets,
     operating_point,
     patient_bootstrap,
+    present_subsets,
 )
 from consilium.calibration.patients import held_out_patients
 from consilium.domain.errors import TrainingError
@@ -28,10 +28,11 @@ def calibration(case: dict) -> Calibration:
 
 def judges_of(case: dict, share: float = 0.5) -> np.ndarray:
     """Which studies judge: by the package's own draw, from what the fit needs of a case in which all is plenty."""
-    heard = case["present"].any(axis=1)[:, None]
+    present = np.column_stack(list(case["present"].values()))
+    heard = present.any(axis=1)[:, None]
     labels = case["labels"]
     needed = np.column_stack([heard & (labels == 1), heard & (labels == 0)])
-    return held_out_patients(labels, case["present"], np.arange(len(labels)), share, needed, 1)
+    return held_out_patients(labels, present, np.arange(len(labels)), share, needed, 1)
 
 
 def test_new_studies_are_calibrated_in_every_subset(calibration: Calibration) -> None:
@@ -61,7 +62,7 @@ def test_who_fits_does_not_judge(case: dict, calibration: Calibration) -> None:
 def test_operating_points_are_chosen_on_the_judging_studies_alone(case: dict, calibration: Calibration) -> None:
     judging = judges_of(case)
     assert calibration.points_held_out == (True, True)
-    heard = np.array(heard_subsets(case["fused"], case["present"]))
+    heard = np.array(present_subsets(case["present"]))
     p = np.full(case["labels"].shape, np.nan)
     for subset in SUBSETS:
         p[heard == subset] = calibration.probabilities(case["fused"][subset][heard == subset], subset)
@@ -134,7 +135,8 @@ def test_prior_is_smoothed() -> None:
     case = simulate(FINDINGS, 40, 3)
     case["labels"] = np.tile([1.0, 0.0], (40, 1))
     case["labels"][0] = [0, 1]
-    case["present"][0] = True
+    for there in case["present"].values():
+        there[0] = True
     for subset, values in case["fused"].items():
         case["fused"][subset] = np.where(np.arange(40)[:, None] == 0, 1.0, values)
     calibration = fit(FINDINGS, case)
@@ -159,7 +161,6 @@ def test_degenerate_splits_end_in_an_error(case: dict) -> None:
         fit(CLASSES, exclusive)
 
 
-def test_heard_subsets_keep_to_the_modalities_of_the_model() -> None:
-    present = np.array([[True, True, True], [False, True, False], [False, False, True]])
-    fused = dict.fromkeys(["image", "text", "image+text"], np.zeros((3, 1)))
-    assert heard_subsets(fused, present) == ["image+text", "text", "none"]
+def test_present_subsets_name_what_each_study_has() -> None:
+    present = {"text": np.array([True, True, False]), "image": np.array([True, False, False])}
+    assert present_subsets(present) == ["image+text", "text", "none"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from consilium.calibration import METHODS, Calibration, heard_subsets
+from consilium.calibration import METHODS, Calibration, present_subsets
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
 from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SUBSETS, calibration_gap, fit, simulate
@@ -162,7 +162,7 @@ def test_nothing_heard_gives_the_prior(calibration: Calibration, case: dict) -> 
 
 
 def test_unheard_rows_stay_unknown(calibration: Calibration, case: dict) -> None:
-    unheard = ~case["present"][:, 1]
+    unheard = ~case["present"]["text"]
     said = case["fused"]["text"]
     assert np.array_equal(np.isnan(calibration.probabilities(said, "text")[:, 0]), unheard)
     assert np.array_equal(np.isnan(calibration.intervals(said, "text")[:, 0, 0]), unheard)
@@ -180,7 +180,7 @@ def test_unknown_subset_or_modality_is_refused(calibration: Calibration) -> None
 
 def test_intervals_are_venn_abers_widened_to_the_probability(every_kind: Calibration) -> None:
     fresh = simulate(every_kind.findings, 400, 6)
-    logits = fresh["fused"]["image"][fresh["present"][:, 0]]
+    logits = fresh["fused"]["image"][fresh["present"]["image"]]
     p, intervals = every_kind.probabilities(logits, "image"), every_kind.intervals(logits, "image")
     assert (intervals[..., 0] <= p).all()
     assert (p <= intervals[..., 1]).all()
@@ -201,7 +201,7 @@ def test_intervals_narrow_with_the_calibration_split() -> None:
 
 def covered(calibration: Calibration, case: dict) -> np.ndarray:
     """Share of the studies of each class whose set holds it, [F, 2], each heard through what it came with."""
-    heard = np.array(heard_subsets(case["fused"], case["present"]))
+    heard = np.array(present_subsets(case["present"]))
     holds = np.zeros((*case["labels"].shape, 2), bool)
     for subset in SUBSETS:
         here = heard == subset

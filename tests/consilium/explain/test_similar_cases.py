@@ -10,6 +10,7 @@ import pytest
 from consilium.domain.errors import ArtifactError, InputError
 from consilium.explain import Neighbours
 from consilium.explain import similar_cases as neighbours
+from tests.consilium.more_modalities import install
 from tests.consilium.tiny import FINDINGS
 
 IMAGE, TEXT, VALUES = "image", "text", "observations"
@@ -20,14 +21,15 @@ def _fitted(features: np.ndarray | None = None) -> Neighbours:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 6)) if features is None else features
     labels = np.where(rng.random((len(features), 2)) < 0.2, np.nan, rng.random((len(features), 2)) < 0.5)
-    present = rng.random((len(features), 3)) < 0.7
+    present = dict(zip((IMAGE, TEXT, VALUES), (rng.random((len(features), 3)) < 0.7).T, strict=True))
     return Neighbours.fit(features, labels, present, STUDIES[: len(features)], "digest", FINDINGS)
 
 
 def test_the_nearest_are_those_of_the_smallest_angle() -> None:
     features = np.array([[1, 0], [10, 10], [-1, 0], [0, 3], [0.5, -0.1]])
     labels = np.array([[1, 0], [np.nan, 1], [0, 0], [1, 1], [0, np.nan]])
-    present = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]], bool)
+    table = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]], bool)
+    present = dict(zip((IMAGE, TEXT, VALUES), table.T, strict=True))
     fitted = Neighbours.fit(features, labels, present, STUDIES[:5], "digest", FINDINGS)
     first, second, third = fitted.nearest([0.02, 0.02], 3)
     assert (first.similarity, second.similarity) == pytest.approx((1, np.sqrt(0.5)), abs=1e-3)
@@ -96,7 +98,9 @@ def test_questions_that_cannot_be_answered_are_refused() -> None:
         with pytest.raises(InputError):
             fitted.nearest(state, k)
     with pytest.raises(InputError, match="labels"):
-        Neighbours.fit(np.ones((2, 3)), np.ones((2, 1)), np.ones((2, 3), bool), ["a", "b"], "d", FINDINGS)
+        Neighbours.fit(np.ones((2, 3)), np.ones((2, 1)), {TEXT: np.ones(2, bool)}, ["a", "b"], "d", FINDINGS)
+    with pytest.raises(InputError, match=r"present\.text"):
+        Neighbours.fit(np.ones((2, 3)), np.ones((2, 2)), {TEXT: np.ones(3, bool)}, ["a", "b"], "d", FINDINGS)
 
 
 @pytest.mark.parametrize("damage", ["missing", "format", "shape", "json"])
@@ -114,3 +118,14 @@ def test_what_is_damaged_is_refused(tmp_path: Path, damage: str) -> None:
         names.write_text("{")
     with pytest.raises(ArtifactError):
         Neighbours.load(tmp_path)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_cases_of_three_modalities_load_where_a_fourth_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    fitted = _fitted()
+    expected = fitted.nearest(np.ones(6), 40)
+    fitted.save(tmp_path)
+    install(monkeypatch, "signal", first=first)
+    assert Neighbours.load(tmp_path).nearest(np.ones(6), 40) == expected

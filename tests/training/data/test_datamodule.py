@@ -13,7 +13,6 @@ from consilium.domain.errors import CohortError, InputError
 from consilium.domain.study import ViewPosition
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
 from consilium.modalities.observations.features import Feature
-from consilium.modalities.registry import modality_names
 from consilium.preprocessing.collate import Preprocessing
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort, ImageFile
@@ -62,9 +61,10 @@ def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Pre
     dataset = StudyDataset(cached, preprocessing, every(cached))
     images = [len(record.images) > 0 for record in cached.cohort.records]
     notes = [len(record.notes) > 0 for record in cached.cohort.records]
-    assert dataset.present[:, modality_names().index("image")].tolist() == images
-    assert dataset.present[:, modality_names().index("text")].tolist() == notes
-    assert not dataset.present.all()
+    assert dataset.present["image"].tolist() == images
+    assert dataset.present["text"].tolist() == notes
+    assert list(dataset.present) == ["image", "text", "observations"]
+    assert not dataset.present["image"].all()
 
 
 def test_an_image_file_that_cannot_be_read_is_a_problem_of_its_row(tmp_path: Path):

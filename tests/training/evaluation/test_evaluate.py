@@ -15,7 +15,6 @@ from sklearn import metrics as sk
 from consilium.calibration import Calibration, patient_bootstrap
 from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from tests.training.simulated import FINDINGS, KnownOracle, simulate
 from training.evaluation.comparisons import find_leaks, leave_one_out_pairs
 from training.evaluation.evaluate import calibrate, evaluate, evaluate_folds, require_no_leak
@@ -106,7 +105,7 @@ def test_every_modality_adds_and_the_coin_loses(judged) -> None:
     assert (lines["auroc_difference_low"] > 0).all()
     assert (lines["nll_difference_high"] < 0).all()
     # The same studies on both sides: those that have all three.
-    complete = predictions.present.all(axis=1)
+    complete = predictions.subsets == ALL.removeprefix("fused/")
     known = ~np.isnan(predictions.labels[complete, 0])
     p = {row: evaluation.probabilities[row][complete][known, 0] for row in (ALL, "fused/image+text")}
     aurocs = {row: sk.roc_auc_score(predictions.labels[complete][known, 0], values) for row, values in p.items()}
@@ -391,7 +390,7 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
 
 def test_a_head_that_no_other_fold_can_calibrate_says_nothing() -> None:
     whole, _ = simulate(400, 13)
-    has_text = whole.present[:, modality_names().index("text")]
+    has_text = whole.present["text"]
     folds = [whole.select(np.flatnonzero(has_text)), whole.select(np.flatnonzero(~has_text))]
     evaluation, final = evaluate_folds(folds, FINDINGS, LOWER, bootstrap=10, seed=3)
     text = evaluation.probabilities["alone/text"]
@@ -403,7 +402,12 @@ def test_a_head_that_no_other_fold_can_calibrate_says_nothing() -> None:
 def test_a_single_modality_model_is_evaluated_without_comparisons_of_subsets(tmp_path) -> None:
     whole, _ = simulate(300, 12, missing=0)
     only = Predictions(
-        whole.study_ids, whole.patient_ids, whole.labels, whole.present, {"image": whole.fused["image"]}, {}
+        whole.study_ids,
+        whole.patient_ids,
+        whole.labels,
+        {"image": whole.present["image"]},
+        {"image": whole.fused["image"]},
+        {},
     )
     calibration = calibrate(only, FINDINGS, CalibrationRecipe(), bootstrap=20, seed=1)
     evaluation = evaluate(only, calibration, FINDINGS, bootstrap=20, seed=1)

@@ -88,7 +88,7 @@ def _twins(setting: tuple, root: Path, position: int):
 def _whole_study(setting: tuple) -> int:
     """A study with every modality."""
     dataset = StudyDataset(setting[3], setting[1], np.arange(STUDIES))
-    return int(np.flatnonzero(dataset.present.all(axis=1))[0])
+    return int(np.flatnonzero(np.all(list(dataset.present.values()), axis=0))[0])
 
 
 def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> None:

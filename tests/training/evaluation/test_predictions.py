@@ -5,13 +5,16 @@ import pytest
 
 from consilium.domain.errors import TrainingError
 from consilium.modalities.registry import modality_names
+from tests.consilium.more_modalities import install
 from tests.training.simulated import simulate
 from training.evaluation.predictions import Predictions
 
 
 def same(first: Predictions, second: Predictions) -> bool:
-    pairs = [(getattr(first, name), getattr(second, name)) for name in ("study_ids", "patient_ids", "present")]
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("study_ids", "patient_ids")]
+    pairs += [(there, second.present[name]) for name, there in first.present.items()]
     assert all(np.array_equal(a, b) for a, b in pairs)
+    assert list(first.present) == list(second.present)
     assert first.fused.keys() == second.fused.keys()
     assert first.opinions.keys() == second.opinions.keys()
     logits = [(first.fused[k], second.fused[k]) for k in first.fused]
@@ -37,14 +40,14 @@ def test_saved_predictions_come_back_to_the_bit(tmp_path) -> None:
 def test_as_present_takes_what_each_study_has() -> None:
     whole, _ = simulate(200, 3, missing=0.5)
     chosen = whole.as_present(whole.fused)
-    for row, (present, subset) in enumerate(zip(whole.present, whole.subsets, strict=True)):
-        has = [name for name, there in zip(modality_names(), present, strict=True) if there]
+    for row, subset in enumerate(whole.subsets):
+        has = [name for name in modality_names() if whole.present[name][row]]
         assert subset == ("+".join(has) or "none")
         if has:
             assert np.array_equal(chosen[row], whole.fused["+".join(has)][row])
         else:
             assert np.isnan(chosen[row]).all()
-    assert (~whole.present.any(axis=1)).any()
+    assert "none" in whole.subsets
 
 
 def test_inconsistent_predictions_are_refused() -> None:
@@ -52,8 +55,10 @@ def test_inconsistent_predictions_are_refused() -> None:
     parts = {
         name: getattr(whole, name) for name in ("study_ids", "patient_ids", "labels", "present", "fused", "opinions")
     }
-    with pytest.raises(TrainingError, match="present must be \\[6, 3\\]"):
-        Predictions(**(parts | {"present": whole.present[:, :2]}))
+    with pytest.raises(TrainingError, match="present of text must be \\[6\\], got \\[2\\]"):
+        Predictions(**(parts | {"present": whole.present | {"text": whole.present["text"][:2]}}))
+    with pytest.raises(TrainingError, match="no column says which studies have text"):
+        Predictions(**(parts | {"present": {name: whole.present[name] for name in ("image", "observations")}}))
     with pytest.raises(TrainingError, match="image must be \\[6, 2\\], got \\[6, 1\\]"):
         Predictions(**(parts | {"fused": whole.fused | {"image": whole.fused["image"][:, :1]}}))
     with pytest.raises(TrainingError, match="twice"):
@@ -63,3 +68,32 @@ def test_inconsistent_predictions_are_refused() -> None:
         Predictions.concatenate([whole, narrower])
     with pytest.raises(TrainingError, match="nothing"):
         Predictions.concatenate([])
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_predictions_of_three_modalities_load_where_a_fourth_is_installed(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    whole, _ = simulate(60, 5, missing=0.5)
+    subsets = whole.subsets.tolist()
+    whole.save(tmp_path / "fold.npz")
+    install(monkeypatch, "signal", first=first)
+    again = Predictions.load(tmp_path / "fold.npz")
+    assert same(again, whole)
+    assert again.subsets.tolist() == subsets
+    assert same(Predictions.concatenate([again.select(np.arange(9)), again.select(np.arange(9, 60))]), whole)
+
+
+def test_a_modality_may_be_called_like_a_column(tmp_path) -> None:
+    whole, _ = simulate(20, 6)
+    for name in ("labels", "patient_ids"):
+        renamed = Predictions(
+            whole.study_ids,
+            whole.patient_ids,
+            whole.labels,
+            {name: whole.present["text"]},
+            {name: whole.fused["text"]},
+            {},
+        )
+        renamed.save(tmp_path / "fold.npz")
+        assert same(Predictions.load(tmp_path / "fold.npz"), renamed)

@@ -10,7 +10,6 @@ import pytest
 
 from consilium.configuration.recipe import CalibrationRecipe, ReferRecipe
 from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, FindingResult, Novelty, OperatingPoint
-from consilium.modalities.registry import modality_names
 from consilium.referral.reasons import Grounds, refer_by_part, refer_finding
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.comparisons import MACRO
@@ -139,7 +138,7 @@ def judged() -> Judged:
     calibration = calibrate(held_out, FINDINGS, SHIPPED, bootstrap=20, seed=0)
     evaluation = evaluate(tested, calibration, FINDINGS, bootstrap=20, seed=0)
     rng = np.random.default_rng(3)
-    p_values = {"image": np.where(tested.present[:, 0], rng.random(500), np.nan), "fused": rng.random(500)}
+    p_values = {"image": np.where(tested.present["image"], rng.random(500), np.nan), "fused": rng.random(500)}
     doubts = Doubts(
         prediction_sets(tested, calibration),
         p_values,
@@ -171,7 +170,7 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
         for part, values in doubts.p_values.items()
         if not np.isnan(values[row])
     )
-    modalities = tuple(m for m, there in zip(modality_names(), tested.present[row], strict=True) if there)
+    modalities = tuple(m for m, there in tested.present.items() if there[row])
     records = doubts.records
     item: Any = SimpleNamespace(
         images=[],

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from consilium.modalities.tokens import Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from training.data.datamodule import CachedCohort, StudyDataset, study_loader
 
 _INDEX = "index.npz"
+_COUNTS = "counts/"
 _STORED = np.float16
 """Tokens leave their encoder normalised, so half precision keeps three digits of each channel."""
 
@@ -39,8 +39,8 @@ class TokenSet:
         D.
     study_ids, patient_ids : str [N]
     labels : float32 [N, F]
-    present : bool [N, M]
-        In the order of `consilium.modalities.registry.modality_names`.
+    present : dict of str to bool [N]
+        Which studies have tokens of each modality.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,12 +49,11 @@ class TokenSet:
             self.study_ids: npt.NDArray[np.str_] = index["study_ids"]
             self.patient_ids: npt.NDArray[np.str_] = index["patient_ids"]
             self.labels: npt.NDArray[np.float32] = index["labels"]
-            counts = {m: index[m] for m in modality_names() if m in index.files}
+            counts = {name.removeprefix(_COUNTS): index[name] for name in index.files if name.startswith(_COUNTS)}
         self._values = {m: _open(folder / f"{m}.bin", int(n.sum()), self.width) for m, n in counts.items()}
         self._counts = counts
         self._starts = {m: np.cumsum(n) - n for m, n in counts.items()}
-        nothing = np.zeros(len(self), bool)
-        self.present = np.stack([counts[m] > 0 if m in counts else nothing for m in modality_names()], axis=1)
+        self.present = {m: n > 0 for m, n in counts.items()}
 
     def __len__(self) -> int:
         return len(self.study_ids)
@@ -114,7 +113,7 @@ def write_tokens(
             counts[modality].append(said.mask.sum(dim=1).cpu().numpy())
     model.cpu()
     records = [cached.cohort.records[row] for row in dataset.rows]
-    columns = {modality: np.concatenate(parts) for modality, parts in counts.items()}
+    columns = {f"{_COUNTS}{modality}": np.concatenate(parts) for modality, parts in counts.items()}
     np.savez(
         partial / _INDEX,
         allow_pickle=False,

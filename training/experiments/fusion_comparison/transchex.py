@@ -22,7 +22,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
 from consilium.modalities.image.monai_networks import nets
-from consilium.modalities.registry import modality_names, subset_key
+from consilium.modalities.registry import subset_key
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
 from training.data.augmentation import Augmentation
@@ -142,7 +142,7 @@ def predict_peer(
         study_ids=np.array([record.study_id for record in records]),
         patient_ids=np.array([record.patient_id for record in records]),
         labels=data.labels.astype(np.float64),
-        present=np.array([[modality in READS for modality in modality_names()]] * len(records)),
+        present=dict.fromkeys(READS, np.ones(len(records), bool)),
         fused={SUBSET: logits},
         opinions={},
     )
@@ -155,8 +155,7 @@ def _reading_both(recipe: Recipe) -> Recipe:
 def _with_both(cached: CachedCohort, preprocessing: Preprocessing, rows: Indices) -> StudyDataset:
     """The studies that have an image and a note."""
     every = StudyDataset(cached, preprocessing, rows)
-    columns = [modality_names().index(modality) for modality in READS]
-    both = np.array(every.rows, np.int64)[every.present[:, columns].all(axis=1)]
+    both = np.array(every.rows, np.int64)[np.all([every.present[modality] for modality in READS], axis=0)]
     if not len(both):
         raise TrainingError("no study of a split has both an image and a note, which Transchex needs")
     return StudyDataset(cached, preprocessing, both)

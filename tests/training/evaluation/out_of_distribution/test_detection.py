@@ -163,9 +163,8 @@ def test_a_recipe_without_novelty_has_nothing_to_evaluate(judge: Judge, cached: 
 def test_features_and_scores_stand_with_their_studies(judge: Judge, cached: CachedCohort, recipe: Recipe) -> None:
     model, preprocessing, detector = judge
     found = predict(model, preprocessing, cached, TEST, recipe, detector)
-    column = {modality: position for position, modality in enumerate(modality_names())}
     for modality in modality_names():
-        absent = ~found.present[:, column[modality]]
+        absent = ~found.present[modality]
         assert np.array_equal(np.isnan(found.features[modality]).all(axis=1), absent)
         assert np.array_equal(np.isnan(found.novelty[modality]), absent)
     rows = {study.study_id: study for study in cached.studies}

@@ -26,7 +26,7 @@ from training.experiments.fusion_comparison.scoring import (
 )
 from training.experiments.fusion_comparison.trained import Trained, kept
 
-IMAGE, TEXT, OBSERVATIONS = str
+IMAGE, TEXT, OBSERVATIONS = modality_names()
 EVERYTHING = "image+text+observations"
 
 

@@ -12,7 +12,7 @@ import torch
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import Finding, FindingSet
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import FINDINGS
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
@@ -59,16 +59,17 @@ def test_a_fusion_says_of_kept_tokens_what_the_whole_model_says(
     said = predict_fusion(above, tokens, 7)
     assert said.study_ids.tolist() == expected.study_ids.tolist()
     assert said.patient_ids.tolist() == expected.patient_ids.tolist()
-    assert np.array_equal(said.present, expected.present)
+    assert list(said.present) == list(expected.present) == list(model.modalities)
+    assert all(np.array_equal(there, expected.present[name]) for name, there in said.present.items())
     np.testing.assert_array_equal(said.labels, expected.labels)
     for key, logits in expected.fused.items():
         np.testing.assert_allclose(said.fused[key], logits, atol=2e-3)
-    assert not said.present.all()
+    assert not all(there.all() for there in said.present.values())
 
 
 def test_a_batch_is_padded_to_its_own_longest_study(tokens: TokenSet) -> None:
-    has_text = np.flatnonzero(tokens.present[:, modality_names().index("text")])
-    lacks = np.flatnonzero(~tokens.present[:, modality_names().index("text")])
+    has_text = np.flatnonzero(tokens.present["text"])
+    lacks = np.flatnonzero(~tokens.present["text"])
     batch, labels = tokens.batch(np.array([lacks[0], has_text[0]]))
     said = batch["text"]
     assert said.present.tolist() == [False, True]
@@ -114,7 +115,7 @@ def made_up(folder: Path, studies: int, seed: int, missing: float = 0.0) -> Toke
         values = rng.normal(size=(studies, 3, 16)) * 0.3
         values[:, 1, 0] += 3 * sign
         values[there].astype(np.float16).tofile(folder / f"{modality}.bin")
-        columns[modality] = 3 * there.astype(np.int64)
+        columns[f"counts/{modality}"] = 3 * there.astype(np.int64)
     np.savez(
         folder / "index.npz",
         width=np.array(16),
