@@ -6,13 +6,14 @@ One row is one study; every column may be missing or empty, as long as some moda
 from __future__ import annotations
 
 import json
-from importlib.metadata import requires
+from importlib.metadata import requires, version
 
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from consilium.domain.findings import FindingSet
 
@@ -58,12 +59,12 @@ def input_example() -> pd.DataFrame:
 
 
 def pip_requirements() -> list[str]:
-    """What diagnosing needs, pinned as this project's own metadata pins it: its core and the extra ``model``."""
-    needed = []
-    for line in requires("consilium") or []:
-        requirement = Requirement(line)
-        if requirement.name != "consilium" and (
-            requirement.marker is None or requirement.marker.evaluate({"extra": "model"})
-        ):
-            needed.append(f"{requirement.name}{requirement.specifier}")
-    return sorted(needed)
+    """What diagnosing needs, pinned as it is installed here: the core and the extras ``model`` and ``records``."""
+    wanted = [Requirement(line) for line in requires("consilium") or ()]
+    needed = {one.name for one in wanted if one.name != "consilium" and _applies(one)}
+    return sorted(f"{name}=={Version(version(name)).public}" for name in needed)
+
+
+def _applies(requirement: Requirement) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("model", "records"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from traceback import walk_tb
 from typing import Annotated
 
 import typer
@@ -34,8 +35,11 @@ from consilium.cli import (
 from consilium.cli.console import logging_restored, show_what_can_be_shown
 from consilium.domain.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 from consilium.system.environment import provide_account
+from consilium.system.extras import extra_that_installs
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+_EXTRAS = (("training", "train"), ("service", "serve"))
+"""Packages that need an extra of their own as a whole."""
 
 app = typer.Typer(
     name="consilium",
@@ -86,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; the interpreter must not complain of it once more while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except OSError as error:  # no room, no right to write: it is the machine's, not ours, and needs no traceback
-        return _fail(os_cause(error), FAILED)
+    except (OSError, ModuleNotFoundError) as error:
+        # No room, no right to write, an extra that is missing: the machine's, not ours, and needs no traceback.
+        return _fail(os_cause(error) if isinstance(error, OSError) else _what_to_install(error), FAILED)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0
@@ -98,6 +103,16 @@ def _is_input(error: ConsiliumError) -> bool:
     if isinstance(error, ServiceProblem):
         return error.field is not None
     return isinstance(error, InputError | CohortError | NotRegistered)
+
+
+def _what_to_install(error: ModuleNotFoundError) -> str:
+    """Raises `error` again where no extra of ours brings the module."""
+    extra = extra_that_installs(error.name or "")
+    if extra is None:
+        raise error
+    importers = {frame.f_globals["__name__"].partition(".")[0] for frame, _ in walk_tb(error.__traceback__)}
+    extra = next((whole for package, whole in _EXTRAS if package in importers), extra)
+    return f"{error.name} is not installed; this command needs pip install 'consilium[{extra}]'"
 
 
 def _fail(message: str, code: int) -> int:

@@ -37,7 +37,7 @@ DECODERS: Mapping[str, str] = MappingProxyType(
     {
         uid.RLELossless: "pylibjpeg",
         uid.JPEGBaseline8Bit: "pillow",
-        # The only one that decodes 12 bits.
+        # The only one that decodes 12 bits, by the extra `jpeg-extended`.
         uid.JPEGExtended12Bit: "pylibjpeg",
         # pylibjpeg decodes truncated JPEG Lossless and JPEG-LS to wrong pixels without an error; these raise.
         uid.JPEGLossless: "gdcm",
@@ -186,7 +186,7 @@ def _decode(data: bytes, pixels: PixelFormat) -> tuple[npt.NDArray[Any], str]:
             plugin = "pillow"
     decoder = get_decoder(pixels.transfer_syntax)
     if plugin not in decoder.available_plugins:
-        raise RuntimeError(f"the decoder {plugin} for {pixels.transfer_syntax.name} is not installed")
+        raise _missing_decoder(plugin, pixels.transfer_syntax)
     options: dict[str, Any] = {
         "rows": pixels.rows,
         "columns": pixels.columns,
@@ -204,6 +204,14 @@ def _decode(data: bytes, pixels: PixelFormat) -> tuple[npt.NDArray[Any], str]:
     if values.shape != shape or values.dtype != pixels.dtype:
         raise UnreadableImage("PixelData", f"{values.shape} {values.dtype}", f"must decode to {shape} {pixels.dtype}")
     return values.view(f"u{values.itemsize}"), str(properties["photometric_interpretation"])
+
+
+def _missing_decoder(plugin: str, transfer_syntax: uid.UID) -> Exception:
+    """A refusal of 12-bit JPEG Extended, whose decoder is an extra; of any other the installation is broken."""
+    if transfer_syntax == uid.JPEGExtended12Bit:
+        rule = "needs a decoder that is not installed: pip install 'consilium[jpeg-extended]' (GPL-3.0)"
+        return UnsupportedMedia("TransferSyntaxUID", f"{transfer_syntax.name}, 12 bits", rule)
+    return RuntimeError(f"the decoder {plugin} for {transfer_syntax.name} is not installed")
 
 
 def _frame(data: bytes, pixels: PixelFormat) -> bytes:

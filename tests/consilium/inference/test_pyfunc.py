@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,8 @@ print(json.dumps({"code": consilium.__file__, "answer": answer.iloc[0].tolist()}
 
 def test_its_requirements_are_pinned(uri: str) -> None:
     needed = pip_requirements()
-    assert all("==" in requirement for requirement in needed)
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", requirement) for requirement in needed)
+    assert f"torch=={version('torch').partition('+')[0]}" in needed
     assert {"torch", "monai", "transformers", "pydicom", "mlflow"} <= {line.partition("==")[0] for line in needed}
     assert not any(line.startswith(("bentoml", "lightning", "ruff")) for line in needed)
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
 
-from consilium.domain.errors import InputError
+from consilium.domain.errors import InputError, UnsupportedMedia
 from consilium.domain.study import Image
 from consilium.modalities.image.records import read_image
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, jpeg, ramp
@@ -59,6 +60,14 @@ def test_twelve_bit_jpeg_extended_shows_the_picture_of_its_jpeg_2000_twin():
     likeness, chance = (np.corrcoef(lossy.ravel(), other.ravel())[0, 1] for other in (twin, twin[::-1]))
     assert likeness > 0.94
     assert chance < 0.8
+
+
+def test_twelve_bit_jpeg_extended_is_refused_by_name_where_its_decoder_is_not_installed(monkeypatch):
+    (sample,) = (path for path in SAMPLES if path.name == "JPGExtended.dcm")
+    monkeypatch.delitem(get_decoder(uid.JPEGExtended12Bit)._available, "pylibjpeg")
+
+    with pytest.raises(UnsupportedMedia, match=r"JPEG Extended .*, 12 bits.*consilium\[jpeg-extended\]"):
+        read_image(sample.read_bytes())
 
 
 def test_samples_cut_off_are_refused_or_whole():
