@@ -91,9 +91,11 @@ def _explained(answer: FindingExplanationAnswer, finding: Finding) -> FindingExp
         log_odds=answer.log_odds,
         prior_log_odds=answer.prior_log_odds,
         modalities=dict(answer.modalities),
-        images=tuple(_saliency(image) for image in answer.images),
-        words=tuple(WordWeight(**word.model_dump()) for word in answer.words),
-        observations=tuple(_observation(observation) for observation in answer.observations),
+        parts={
+            "image": tuple(_saliency(image) for image in answer.images),
+            "text": tuple(WordWeight(**word.model_dump()) for word in answer.words),
+            "observations": tuple(_observation(observation) for observation in answer.observations),
+        },
         methods=dict(answer.methods),
     )
 

@@ -223,14 +223,6 @@ class ReferRecipe(_Section):
     """Refer every study where the audit called the cohort suspect."""
 
 
-class ExplainRecipe(_Section):
-    """The method of each part of an explanation; None: the one that the evaluation found best."""
-
-    image: str | None = None
-    words: str | None = None
-    values: str | None = None
-
-
 class EvaluationRecipe(_Section):
     protocol: Literal["split", "cross_validation", "leave_one_source_out"] = "split"
     """split: one held-out test split. cross_validation: patient-grouped folds, out of fold, then one model of all.
@@ -289,7 +281,8 @@ class Recipe(_Section):
     splits: SplitRecipe = SplitRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
     refer: ReferRecipe = ReferRecipe()
-    explain: ExplainRecipe = ExplainRecipe()
+    explain: dict[ModalityName, str] = {}
+    """The method that explains each modality; of one without: the method that the evaluation found best."""
     evaluation: EvaluationRecipe = EvaluationRecipe()
     sweep: SweepRecipe = SweepRecipe()
 

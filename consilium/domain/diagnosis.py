@@ -302,17 +302,17 @@ class FindingExplanation:
     modalities : dict
         Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`.
     methods : dict of str
-        Which method made each part: ``{"image": "gradient_x_activation", ...}``.
+        Which method weighed each modality: ``{"image": "gradient_x_activation", ...}``.
+    parts : dict of str to tuple
+        Per explained modality of the study, its attributions, in the coordinates of what was sent.
     """
 
     finding: Finding
     log_odds: float
     prior_log_odds: float
     modalities: dict[str, float]
-    images: tuple[ImageSaliency, ...] = ()
-    words: tuple[WordWeight, ...] = ()
-    observations: tuple[ObservationWeight, ...] = ()
-    methods: dict[str, str] | None = None
+    methods: dict[str, str]
+    parts: dict[str, tuple[Any, ...]]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the saliency arrays, of which only the place of the strongest cell is given."""
@@ -321,12 +321,10 @@ class FindingExplanation:
             "log_odds": self.log_odds,
             "prior_log_odds": self.prior_log_odds,
             "modalities": dict(self.modalities),
-            "images": [_peak(saliency) for saliency in self.images],
-            "words": [
-                {"note": w.note, "start": w.start, "end": w.end, "text": w.text, "weight": w.weight} for w in self.words
-            ],
-            "observations": [asdict(observation) for observation in self.observations],
-            "methods": dict(self.methods or {}),
+            "images": [_peak(saliency) for saliency in self.parts.get("image", ())],
+            "words": [asdict(word) for word in self.parts.get("text", ())],
+            "observations": [asdict(observation) for observation in self.parts.get("observations", ())],
+            "methods": dict(self.methods),
         }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from consilium.calibration import Calibration
-from consilium.domain.diagnosis import WordWeight
-from consilium.explain.model_input import known_features, words_of
+from consilium.domain.errors import InputError
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.tokens import Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
@@ -22,8 +23,8 @@ from consilium.preprocessing.collate import Preprocessing
 
 Floats = npt.NDArray[np.float64]
 
-WORDS, VALUES = "words", "values"
-"""The traced tensors that are no module's output: word embeddings, and what each value adds to its token."""
+MOST_MODALITIES = 8
+"""Modalities of a study up to which every subset of them is evaluated, which exact Shapley values take."""
 
 _STEP = 1e-4
 _ROWS = 64
@@ -41,12 +42,10 @@ class Case:
     fused : float [1, F]
         Uncalibrated logits.
     traced : dict of str or Module to Tensor
-        What gradients are taken of: word embeddings [1, L, E] under `WORDS`, value vectors [1, A, D] under `VALUES`,
-        and the output of every module that was watched.
-    words : tuple of (WordWeight, int [pieces])
-        Every word that the model read, and where its pieces stand in the text.
-    known : tuple of int
-        Positions of the features that the study has.
+        What gradients are taken of: under a modality's name the tensor that its encoder's trace begins from, and the
+        output of every module that was watched.
+    units : dict of str to sequence
+        What can be weighed of each modality that is explained; empty where the study has nothing of it.
     """
 
     model: DiagnosisModel
@@ -57,8 +56,7 @@ class Case:
     tokens: dict[str, Tokens]
     fused: Tensor
     traced: dict[str | nn.Module, Tensor]
-    words: tuple[tuple[WordWeight, npt.NDArray[np.intp]], ...]
-    known: tuple[int, ...]
+    units: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     _gradients: dict[int, dict[str | nn.Module, Tensor]] = field(default_factory=dict)
 
     @classmethod
@@ -69,16 +67,13 @@ class Case:
         calibration: Calibration,
         prepared: Prepared,
         watched: Sequence[nn.Module] = (),
+        units: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     ) -> Case:
         """Pass `prepared` through `model` (in evaluation mode); `watched` modules' outputs are traced."""
         batch = preprocessing.collate([prepared]).to(next(model.parameters()).device)
-        with torch.enable_grad(), _watching(watched) as seen:
+        with torch.enable_grad(), _watching(watched) as traced:
             tokens, trace = model.trace(batch)
-        traced = dict(seen)
-        if trace.embeddings is not None:
-            traced[WORDS] = trace.embeddings
-        if trace.values is not None:
-            traced[VALUES] = trace.values
+        traced.update(trace.entries)
         return cls(
             model=model,
             preprocessing=preprocessing,
@@ -88,8 +83,7 @@ class Case:
             tokens=tokens,
             fused=trace.fused,
             traced=traced,
-            words=tuple(words_of(prepared.text, prepared.study.notes)),
-            known=known_features(prepared.observations),
+            units=units,
         )
 
     # --- calibrated log-odds -----------------------------------------------------------------------------------------
@@ -104,14 +98,29 @@ class Case:
         return self.calibration.log_odds(fused.detach().cpu().double().numpy(), self.subset)
 
     def subset_log_odds(self) -> dict[frozenset[str], Floats]:
-        """Calibrated log-odds [F] of every subset of the modalities that are there; of the empty one the prior."""
-        found = {frozenset[str](): np.asarray(self.calibration.prior_log_odds)}
+        """Calibrated log-odds [F] of every subset of the modalities that are there; of the empty one the prior.
+
+        The tokens are fused once, every subset a row of one batch.
+
+        Raises
+        ------
+        InputError
+            Where the study has more than `MOST_MODALITIES`.
+        """
+        present = self.prepared.present
+        if len(present) > MOST_MODALITIES:
+            rule = f"must be at most {MOST_MODALITIES} to be explained by exact Shapley values"
+            raise InputError("modalities", f"{len(present)} modalities", rule)
+        subsets = nonempty_subsets(present)
+        tokens = {}
+        for modality, own in self.tokens.items():
+            kept = torch.tensor([modality in subset for subset in subsets], device=own.mask.device)
+            tokens[modality] = _repeated(own, len(subsets)).keep(kept)
         with torch.no_grad():
-            for subset in nonempty_subsets(self.prepared.present):
-                keep = {m: torch.full_like(said.present, m in subset) for m, said in self.tokens.items()}
-                logits = self.model.fuse(self.model.without(self.tokens, keep)).cpu().double().numpy()
-                found[subset] = self.calibration.log_odds(logits, subset_key(subset))[0]
-        return found
+            logits = self.model.fuse(tokens).cpu().double().numpy()
+        rows = zip(subsets, logits, strict=True)
+        found = {subset: self.calibration.log_odds(row[None], subset_key(subset))[0] for subset, row in rows}
+        return {frozenset[str](): np.asarray(self.calibration.prior_log_odds)} | found
 
     def direction(self, fused: Tensor, position: int) -> Tensor:
         """How the log-odds of the finding at `position` change with the logits, [N, F] at `fused` [N, F].
@@ -134,54 +143,38 @@ class Case:
 
     # --- the study, altered ------------------------------------------------------------------------------------------
 
-    def fuse_with(self, modality: str, said: Tokens) -> Tensor:
-        """Fused logits [N, F] where `modality` says `said` (N rows) and the others what they say of this study."""
-        rows = len(said.mask)
-        tokens = {
-            m: said if m is modality else Tokens(own.values.detach().expand(rows, -1, -1), own.mask.expand(rows, -1))
-            for m, own in self.tokens.items()
-        }
-        return self.model.fuse(tokens)
+    def fuse_with(self, modality: str, altered: Tokens) -> Tensor:
+        """Fused logits [N, F] of N copies with the `altered` tokens of `modality` and this study's of the others."""
+        rows = len(altered.mask)
+        return self.model.fuse(
+            {name: altered if name == modality else _repeated(own, rows) for name, own in self.tokens.items()}
+        )
 
-    def log_odds_with_images(self, images: Tensor) -> Floats:
-        """Calibrated log-odds [N, F] with other pixels, float [N, V, 1, S, S] in [0, 1]."""
-        encoder, batch = self.model.encoders["image"], self.batch
+    def log_odds_of_copies(self, modality: str, encode: Callable[[slice], Tokens], copies: int) -> Floats:
+        """Calibrated log-odds [N, F] of N copies of the study that differ in `modality`.
 
-        def encode(rows: slice) -> Tokens:
-            count = len(images[rows])
-            return encoder(images[rows], batch.image_mask.expand(count, -1), batch.views.expand(count, -1))
-
-        return self._altered("image", encode, len(images))
-
-    def log_odds_with_words(self, mask: Tensor) -> Floats:
-        """Calibrated log-odds [N, F] where only the word pieces of `mask` (bool [N, L]) are read."""
-        return self._masked("text", (self.batch.input_ids,), mask)
-
-    def log_odds_with_values(self, mask: Tensor) -> Floats:
-        """Calibrated log-odds [N, F] where only the features of `mask` (bool [N, A]) are known."""
-        return self._masked("observations", (self.batch.observations, self.batch.observation_codes), mask)
-
-    def _masked(self, modality: str, inputs: Sequence[Tensor], mask: Tensor) -> Floats:
-        encoder = self.model.encoders[modality]
-
-        def encode(rows: slice) -> Tokens:
-            here = mask[rows]
-            return encoder(*(tensor.expand(len(here), -1) for tensor in inputs), here)
-
-        return self._altered(modality, encode, len(mask))
-
-    def _altered(self, modality: str, encode: Callable[[slice], Tokens], rows: int) -> Floats:
-        """Log-odds of altered copies; one in which nothing of `modality` is left counts as a study without it."""
+        Parameters
+        ----------
+        encode : callable
+            The tokens of `modality` of some of the copies.
+        copies : int
+            N. A copy without a token counts as a study without the modality.
+        """
         others = subset_key(self.prepared.present - {modality})
         found = []
         with torch.no_grad():
-            for start in range(0, rows, _ROWS):
-                said = encode(slice(start, start + _ROWS))
-                logits = self.fuse_with(modality, said).cpu().double().numpy()
-                left = said.present.cpu().numpy()[:, None]
-                heard = self.calibration.log_odds(logits, self.subset)
-                found.append(np.where(left, heard, self.calibration.log_odds(logits, others)))
+            for start in range(0, copies, _ROWS):
+                altered = encode(slice(start, min(start + _ROWS, copies)))
+                logits = self.fuse_with(modality, altered).cpu().double().numpy()
+                present = altered.present.cpu().numpy()[:, None]
+                with_it = self.calibration.log_odds(logits, self.subset)
+                found.append(np.where(present, with_it, self.calibration.log_odds(logits, others)))
         return np.concatenate(found) if found else np.zeros((0, self.fused.shape[1]))
+
+
+def _repeated(tokens: Tokens, rows: int) -> Tokens:
+    """The tokens of one study, `rows` times, without a gradient."""
+    return Tokens(tokens.values.detach().expand(rows, -1, -1), tokens.mask.expand(rows, -1))
 
 
 @contextmanager

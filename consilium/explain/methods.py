@@ -1,40 +1,29 @@
-"""The methods of each part of an explanation, by name.
+"""The methods of explanation that the installed modalities declare.
 
-A new method is one function and one line of `METHODS`. `Method.fast` says whether the level ``fast`` can afford it: its
-cost is one backward pass for each finding. The others take many passes through an encoder and are for ``thorough``.
+A modality names a `ModalityExplanation` by reference in its declaration. A new method is one function and one line
+there. `Method.fast` says whether the level ``fast`` can afford it: its cost is one backward pass for each finding. The
+others take many passes through an encoder and are for ``thorough``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Any
 
 import numpy.typing as npt
 from torch import nn
 
-from consilium.configuration.recipe import ExplainRecipe
+from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError
-from consilium.explain.case import Case
-from consilium.modalities.image import attention_maps as attention
-from consilium.modalities.image import explanation as images
-from consilium.modalities.observations import explanation as values
-from consilium.modalities.text import explanation as words
+from consilium.explain.case import Case, Floats
+from consilium.modalities.modality import load
+from consilium.modalities.registry import find_modality, in_order
 from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.batch import Prepared
+from consilium.preprocessing.collate import Preprocessing
 
-IMAGE, WORDS, VALUES = PARTS = ("image", "words", "values")
 FAST, THOROUGH = LEVELS = ("fast", "thorough")
-
-MODALITY = {IMAGE: "image", WORDS: "text", VALUES: "observations"}
-"""Which modality each part looks into."""
-
-DEFAULTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        FAST: {IMAGE: "gradient_x_activation", WORDS: "gradient_x_embedding", VALUES: "gradient_x_value"},
-        THOROUGH: {IMAGE: "integrated_gradients", WORDS: "leave_one_out", VALUES: "shapley"},
-    }
-)
-"""Used where neither the recipe nor the model's evaluation names a method."""
 
 
 def _nothing(model: DiagnosisModel) -> list[nn.Module]:
@@ -42,108 +31,124 @@ def _nothing(model: DiagnosisModel) -> list[nn.Module]:
     return []
 
 
+def _suits_all(recipe: Recipe) -> str:
+    del recipe
+    return ""
+
+
+def _themselves(case: Case, weights: npt.NDArray) -> npt.NDArray:
+    del case
+    return weights
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way of making one part.
+    """One way of weighing what a study has of one modality.
 
     Attributes
     ----------
     weigh : callable
-        (case, positions of P findings) → weights in log-odds: [P, V, h, w] of images, [P, W] of words, [P, K] of
-        values.
+        (case, positions of P findings) → weights in log-odds, [P, ...]: what follows is the modality's own, such as a
+        map of each image or a weight of each word.
     fast : bool
         The level ``fast`` can afford it.
     watches : callable
         The modules of a model whose output it reads; they must be watched when the case is made.
-    transformer : bool
-        Reads attention, so that only a vision transformer has what it needs.
+    lacks : callable
+        What a model of a recipe lacks that the method reads, as an error states it; empty where nothing.
     """
 
-    part: str
     name: str
     weigh: Callable[[Case, Sequence[int]], npt.NDArray]
     fast: bool = False
     watches: Callable[[DiagnosisModel], list[nn.Module]] = _nothing
-    transformer: bool = False
+    lacks: Callable[[Recipe], str] = _suits_all
 
-    def suits(self, model: DiagnosisModel) -> bool:
-        """Whether `model` has what this method reads."""
-        has = MODALITY[self.part] in model.modalities
-        return has and (not self.transformer or bool(attention.attention_layers(model)))
-
-
-def _fine(model: DiagnosisModel) -> list[nn.Module]:
-    return [images.fine_stage(model)]
+    def suits(self, recipe: Recipe) -> bool:
+        """Whether a model of `recipe`, which reads the modality, has what this method reads."""
+        return not self.lacks(recipe)
 
 
-def _last(model: DiagnosisModel) -> list[nn.Module]:
-    return [images.last_stage(model)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModalityExplanation:
+    """How one modality is explained.
+
+    Attributes
+    ----------
+    methods : tuple of Method
+    defaults : mapping of level to method name
+        Used where neither the recipe nor the model's evaluation names a method.
+    units : callable
+        What can be weighed of a study, such as its words; empty where there is nothing.
+    attributions : callable
+        (case, weights of one finding) → attributions in the coordinates of what was sent.
+    log_odds_keeping : callable
+        (case, bool [N, U]) → calibrated log-odds [N, F] of copies of the study that keep only some of the U places that
+        deletion and insertion take away: units, or pixels where a weight is a map.
+    places : callable
+        (case, weights of one finding) → the weight of each of those places, of any shape with U entries.
+    """
+
+    methods: tuple[Method, ...]
+    defaults: Mapping[str, str]
+    units: Callable[[Prepared, Preprocessing], Sequence[Any]]
+    attributions: Callable[[Case, npt.NDArray], tuple[Any, ...]]
+    log_odds_keeping: Callable[[Case, npt.NDArray], Floats]
+    places: Callable[[Case, npt.NDArray], npt.NDArray] = _themselves
+
+    def method(self, name: str) -> Method | None:
+        """The method called `name`."""
+        return next((method for method in self.methods if method.name == name), None)
 
 
-def _attention_and_last(model: DiagnosisModel) -> list[nn.Module]:
-    return [*attention.attention_layers(model), images.last_stage(model)]
+def explanation_of(modality: str) -> ModalityExplanation | None:
+    """How `modality` is explained; None where it declares no explanation."""
+    reference = find_modality(modality).explanation
+    if not reference:
+        return None
+    found: ModalityExplanation = load(reference)
+    return found
 
 
-_ALL = (
-    Method(IMAGE, "gradient_x_activation", images.gradient_x_activation, fast=True, watches=_fine),
-    Method(IMAGE, "grad_cam", images.grad_cam, fast=True, watches=_last),
-    Method(IMAGE, "layer_cam", images.layer_cam, fast=True, watches=_fine),
-    Method(IMAGE, "integrated_gradients", images.integrated_gradients),
-    Method(IMAGE, "occlusion", images.occlusion),
-    Method(
-        IMAGE,
-        "attention_rollout",
-        attention.attention_rollout,
-        fast=True,
-        watches=attention.attention_layers,
-        transformer=True,
-    ),
-    Method(
-        IMAGE,
-        "gradient_attention",
-        attention.gradient_attention,
-        fast=True,
-        watches=_attention_and_last,
-        transformer=True,
-    ),
-    Method(WORDS, "gradient_x_embedding", words.gradient_x_embedding, fast=True),
-    Method(WORDS, "integrated_gradients", words.integrated_gradients),
-    Method(WORDS, "leave_one_out", words.leave_one_out),
-    Method(VALUES, "gradient_x_value", values.gradient_x_value, fast=True),
-    Method(VALUES, "leave_one_out", values.leave_one_out),
-    Method(VALUES, "shapley", values.shapley),
-)
-METHODS: Mapping[str, Mapping[str, Method]] = MappingProxyType(
-    {part: {method.name: method for method in _ALL if method.part == part} for part in PARTS}
-)
+def explanations(modalities: Iterable[str]) -> dict[str, ModalityExplanation]:
+    """Those of `modalities` that declare one, in order."""
+    found = {modality: explanation_of(modality) for modality in in_order(modalities)}
+    return {modality: one for modality, one in found.items() if one is not None}
 
 
-def find_method(model: DiagnosisModel, part: str, name: str) -> Method:
+def find_method(recipe: Recipe, modality: str, name: str) -> Method:
     """The method of that name.
 
     Raises
     ------
     InputError
-        Where there is no such part or method, or `model` has not what it reads.
+        Where there is no such modality or method, or a model of `recipe` lacks what the method reads.
     """
-    if part not in METHODS:
-        raise InputError("explain", part, f"must be one of {', '.join(PARTS)}")
-    method = METHODS[part].get(name)
+    field = f"explain.{find_modality(modality, 'explain').name}"
+    explanation = explanation_of(modality)
+    if explanation is None:
+        raise InputError(field, name, f"must be left out: {modality} has no methods of explanation")
+    method = explanation.method(name)
     if method is None:
-        raise InputError(f"explain.{part}", name, f"must be one of {', '.join(METHODS[part])}")
-    if method.transformer and not method.suits(model):
-        raise InputError(f"explain.{part}", name, "reads attention, which only a ViT's image encoder has")
+        raise InputError(field, name, f"must be one of {', '.join(one.name for one in explanation.methods)}")
+    if not method.suits(recipe):
+        raise InputError(field, name, method.lacks(recipe))
     return method
 
 
+def default_methods(modalities: Iterable[str], level: str) -> dict[str, str]:
+    """The declared method of each of `modalities` at `level`."""
+    return {modality: one.defaults[level] for modality, one in explanations(modalities).items()}
+
+
 def chosen_methods(
-    recipe: ExplainRecipe, measured: Mapping[str, Mapping[str, str]] | None, level: str
+    recipe: Recipe, measured: Mapping[str, Mapping[str, str]] | None = None, level: str = FAST
 ) -> dict[str, str]:
-    """The method of each part: what the recipe names, else what was measured best at `level`, else the default.
+    """The method of each modality: what the recipe names, else what was measured best at `level`, else the default.
 
     Parameters
     ----------
-    measured : mapping of level to mapping of part to method, optional
+    measured : mapping of level to mapping of modality to method, optional
         What `training.evaluation.faithfulness.best_methods` found for this model.
 
     Raises
@@ -153,5 +158,6 @@ def chosen_methods(
     """
     if level not in LEVELS:
         raise InputError("level", level, f"must be one of {', '.join(LEVELS)}")
-    named = {part: name for part, name in recipe.model_dump().items() if name is not None}
-    return dict(DEFAULTS[level]) | dict((measured or {}).get(level, {})) | named
+    defaults = default_methods(recipe.modalities, level)
+    found = defaults | dict((measured or {}).get(level, {})) | dict(recipe.explain)
+    return {modality: found[modality] for modality in defaults}

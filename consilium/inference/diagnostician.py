@@ -186,7 +186,7 @@ class Diagnostician:
         """`InputError` where `explain` would refuse a finding or the level: before the work for the answer."""
         for name in findings or ():
             self.findings.index(name)
-        chosen_methods(self.recipe.explain, self._measured, level)
+        chosen_methods(self.recipe, self._measured, level)
 
     def explain(self, study: Study, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
         """Diagnose `study` and say what spoke for each of `findings` (all by default).
@@ -212,7 +212,7 @@ class Diagnostician:
                 self.findings,
                 names,
                 level,
-                chosen_methods(self.recipe.explain, self._measured, level),
+                chosen_methods(self.recipe, self._measured, level),
             )
         batch = self.preprocessing.collate([item]).to(self.device)
         if self.backend is not Backend.EAGER:  # whose answer is another by its rounding, and the one that is given

@@ -27,6 +27,9 @@ class Modality:
         Its name for readers: ``Images``.
     record : str
         What one record of it is called in a sentence: ``image``.
+    explanation : str
+        Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
+        explained.
 
     Raises
     ------
@@ -37,6 +40,7 @@ class Modality:
     name: str
     display: str
     record: str
+    explanation: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

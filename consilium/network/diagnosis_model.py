@@ -71,6 +71,12 @@ class Trace:
     embeddings: Tensor | None
     values: Tensor | None
 
+    @property
+    def entries(self) -> dict[str, Tensor]:
+        """Per modality of the batch, the tensor that its trace begins from; of images the modules are watched."""
+        found = {"text": self.embeddings, "observations": self.values}
+        return {modality: tensor for modality, tensor in found.items() if tensor is not None}
+
 
 class DiagnosisModel(nn.Module):
     """The council.

@@ -201,15 +201,19 @@ def _tab(study: Study, finding: FindingExplanation, strongest: float) -> dict[st
         "finding": finding.finding,
         "overlays": {
             saliency.image: _overlays(saliency, study.images[saliency.image].shape, strongest)
-            for saliency in finding.images
+            for saliency in finding.parts.get("image", ())
         },
         "notes": [
-            {"kind": note.kind.value, "time": note.time, "segments": _segments(note.text, number, finding.words)}
+            {
+                "kind": note.kind.value,
+                "time": note.time,
+                "segments": _segments(note.text, number, finding.parts.get("text", ())),
+            }
             for number, note in enumerate(study.notes)
         ],
-        "values": _values(finding.observations),
+        "values": _values(finding.parts.get("observations", ())),
         "steps": _steps(finding),
-        "methods": finding.methods or {},
+        "methods": finding.methods,
     }
 
 
@@ -227,7 +231,9 @@ def _fit(picture: Pillow.Image) -> Pillow.Image:
 
 def _strongest_saliency(findings: Sequence[FindingExplanation]) -> float:
     """The largest absolute saliency of all findings: a finding of which the image says little looks pale."""
-    peaks = [float(np.nanmax(np.abs(saliency.values))) for finding in findings for saliency in finding.images]
+    peaks = [
+        float(np.nanmax(np.abs(saliency.values))) for finding in findings for saliency in finding.parts.get("image", ())
+    ]
     return max([peak for peak in peaks if np.isfinite(peak)], default=0.0)
 
 

@@ -133,8 +133,10 @@ def explanation_table(finding: FindingExplanation) -> RenderableType:
     for column in ("", "for", "against"):
         table.add_column(column)
     by_modality = [(MODALITY_NAMES[modality].lower(), value) for modality, value in finding.modalities.items()]
-    words = sorted(((word.text, word.weight) for word in finding.words), key=lambda w: -abs(w[1]))[:_MOST_WORDS]
-    values = [(_measured(observation), observation.weight) for observation in finding.observations]
+    words = sorted(((word.text, word.weight) for word in finding.parts.get("text", ())), key=lambda w: -abs(w[1]))[
+        :_MOST_WORDS
+    ]
+    values = [(_measured(observation), observation.weight) for observation in finding.parts.get("observations", ())]
     for name, weights in (("modalities", by_modality), ("words", words), ("values", values)):
         cells = _listed(weights, 1), _listed(weights, -1)
         if any(cells):

@@ -267,6 +267,6 @@ def _explanation_answer(explanation: Explanation, draft: Draft) -> ExplanationAn
     """The answer with its overlays; encoding pictures takes time, so not on the event loop."""
     answer = explanation.to_json()
     for finding, said in zip(explanation.findings, answer["explanations"], strict=True):
-        for saliency, image in zip(finding.images, said["images"], strict=True):
+        for saliency, image in zip(finding.parts.get("image", ()), said["images"], strict=True):
             image["overlay"] = overlay(saliency).model_dump()
     return ExplanationAnswer.model_validate(answer | draft.to_json())

@@ -99,11 +99,13 @@ def _explained(finding: Finding) -> FindingExplanation:
         log_odds=0.5,
         prior_log_odds=-1.0,
         modalities={"image": 1.0, "text": 0.5},
-        images=(saliency,),
-        words=(WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
-        observations=(
-            ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9, "value", CRP),
-            ObservationWeight("crp", "C-reactive protein, change per day", "+40", "mg/L", -0.2, "change"),
-        ),
         methods={"image": "gradient_x_activation"},
+        parts={
+            "image": (saliency,),
+            "text": (WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
+            "observations": (
+                ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9, "value", CRP),
+                ObservationWeight("crp", "C-reactive protein, change per day", "+40", "mg/L", -0.2, "change"),
+            ),
+        },
     )

@@ -20,7 +20,7 @@ Opened = Callable[..., Page]
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page in the states in which a reader may meet it."""
     study = explained_study()
-    words = tuple(replace(one, images=(), observations=()) for one in explanation().findings)
+    words = tuple(replace(one, parts={"text": one.parts["text"]}) for one in explanation().findings)
     lone = replace(explanation(modalities=("text",), novelty=()), findings=words, neighbours=())
     html = {
         "ordinary": report_html(study, explanation()),

@@ -128,9 +128,11 @@ class FakeModel:
             log_odds=1.5,
             prior_log_odds=-0.5,
             modalities={"image": 2.0},
-            images=tuple(self._saliency(number, image) for number, image in enumerate(study.images)),
-            words=tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.notes)),
-            observations=(ObservationWeight("crp", "C-reactive protein", "112", "mg/L", -0.125),),
+            parts={
+                "image": tuple(self._saliency(number, image) for number, image in enumerate(study.images)),
+                "text": tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.notes)),
+                "observations": (ObservationWeight("crp", "C-reactive protein", "112", "mg/L", -0.125),),
+            },
             methods={"image": "rule", "level": level},
         )
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from consilium.configuration.recipe import CalibrationRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.explain.methods import METHODS
+from consilium.explain.methods import find_method
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import NoveltyDetector
@@ -161,11 +161,8 @@ def _quick(recipe: Recipe) -> CalibrationRecipe:
 
 
 def _require_recipe(recipe: Recipe) -> None:
-    for part, name in recipe.explain.model_dump().items():
-        if name is not None and name not in METHODS[part]:
-            raise InputError(f"explain.{part}", name, f"must be one of {', '.join(METHODS[part])}")
-        if name is not None and METHODS[part][name].transformer and recipe.image.encoder != "vit":
-            raise InputError(f"explain.{part}", name, "reads attention, which only a ViT's image encoder has")
+    for modality, name in recipe.explain.items():
+        find_method(recipe, modality, name)
     for modality in recipe.refer.required:
         if modality not in recipe.modalities:
             raise InputError("refer.required", modality, "must be one of the recipe's modalities")

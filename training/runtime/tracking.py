@@ -272,11 +272,11 @@ class _Prefixed:
 
 
 def flat_recipe(recipe: Recipe) -> dict[str, str]:
-    """Every leaf of the recipe by its dotted key, as text."""
+    """Every leaf of the recipe by its dotted key, as text; a mapping without keys is one."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: object) -> None:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             for key, inner in value.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), inner)
         else:

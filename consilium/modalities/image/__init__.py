@@ -2,4 +2,9 @@
 
 from consilium.modalities.modality import Modality
 
-MODALITY = Modality(name="image", display="Image", record="image")
+MODALITY = Modality(
+    name="image",
+    display="Image",
+    record="image",
+    explanation="consilium.modalities.image.explanation:EXPLANATION",
+)

@@ -1,4 +1,4 @@
-"""Saliency of vision transformers from their attention. Maps as in `consilium.modalities.image.explanation`.
+"""Saliency of vision transformers from their attention. Maps as in `consilium.modalities.image.saliency_maps`.
 
 No class token gathers the image here: its patches go on as tokens. Where the papers read the class token's row, the
 rows of all patches are read: on average, or weighted by what each patch said in the end.
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from consilium.explain.case import Case
-from consilium.modalities.image.explanation import Maps, image_encoder, last_stage
 from consilium.modalities.image.monai_networks import TransformerBlock
+from consilium.modalities.image.saliency_maps import IMAGE, Maps, image_encoder, last_stage
 from consilium.network.diagnosis_model import DiagnosisModel
 
 
 def attention_layers(model: DiagnosisModel) -> list[nn.Module]:
     """The modules that attention weights [V, heads, T, T] pass through, first layer first; none but in a ViT."""
-    if "image" not in model.encoders:
+    if IMAGE not in model.encoders:
         return []
     blocks = [m for m in image_encoder(model).backbone.modules() if isinstance(m, TransformerBlock)]
     return [block.attn.drop_weights for block in blocks]

@@ -1,146 +1,84 @@
-"""Where in the images the evidence lies. Every method gives float32 [P, V, h, w]: P findings, V images of h × w cells.
-
-Values are log-odds per cell: positive speaks for the finding, negative against it. Most methods weigh how an image
-differs from another that says nothing. That is the average training image, as it is the average word and the average
-patient elsewhere: a finding may show as what is missing, fluid where there should be air, an outline that is lost, and
-black, zero activation or a blurred copy have no place for that.
-"""
+"""How images are explained: saliency maps (`saliency_maps`), and those of attention (`attention_maps`)."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import ImageSaliency
-from consilium.explain.case import Case
-from consilium.modalities.image.encoder import SALIENCY_CELLS, ImageEncoder
+from consilium.explain.case import Case, Floats
+from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
+from consilium.modalities.image import attention_maps as attention
+from consilium.modalities.image import saliency_maps as maps
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.network.diagnosis_model import DiagnosisModel
-
-Maps = npt.NDArray[np.float32]
-
-_CELLS = 32
-"""Cells a side of the map of integrated gradients."""
-_STEPS = 8
-"""Points of the path that integrated gradients take."""
-_WINDOW = 2
-"""Cells a side of the window that occlusion covers."""
+from consilium.preprocessing.batch import Prepared
+from consilium.preprocessing.collate import Preprocessing
 
 
-def image_encoder(model: DiagnosisModel) -> ImageEncoder:
-    """The image encoder of a model that has one."""
-    encoder = model.encoders["image"]
-    assert isinstance(encoder, ImageEncoder)
-    return encoder
+def log_odds_of_pixels(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
+    """Log-odds [N, F] of copies whose pixels, where not `kept` (bool [N, V·S·S]), are the average image's."""
+    own = case.batch.images
+    mask = torch.from_numpy(kept).to(own.device).reshape(len(kept), *own.shape[1:])
+    return maps.log_odds_of_images(case, torch.where(mask, own, maps.reference_images(case)))
 
 
-def fine_stage(model: DiagnosisModel) -> nn.Module:
-    """The stage that the encoder names for saliency."""
-    encoder = image_encoder(model)
-    return encoder.backbone.stages[encoder.saliency_stage]
+def weights_of_pixels(case: Case, cells: npt.NDArray) -> npt.NDArray[np.float32]:
+    """Maps [V, h, w] over the model's squares in their pixels, [V, S, S]."""
+    side = case.batch.images.shape[-1]
+    whole = Letterbox(side, side, side)
+    return np.stack([whole.backward(one) for one in cells])
 
 
-def last_stage(model: DiagnosisModel) -> nn.Module:
-    """The stage whose map becomes tokens."""
-    return image_encoder(model).backbone.stages[-1]
+def _fine(model: DiagnosisModel) -> list[nn.Module]:
+    return [maps.fine_stage(model)]
 
 
-def image_saliency(cells: Maps, letterboxes: Sequence[Letterbox]) -> tuple[ImageSaliency, ...]:
-    """Maps [V, h, w] over the model's squares in the pixels of the V original files."""
-    return tuple(
-        ImageSaliency(number, box.backward(cells[number]), (int(cells.shape[1]), int(cells.shape[2])))
-        for number, box in enumerate(letterboxes)
-    )
+def _last(model: DiagnosisModel) -> list[nn.Module]:
+    return [maps.last_stage(model)]
 
 
-def gradient_x_activation(case: Case, positions: Sequence[int]) -> Maps:
-    """Gradient × (activation - activation of the average image) at the fine stage, summed over channels.
-
-    The first-order share of each cell in what sets the image apart. For a ViT the map lies before its last block, so
-    that the gradient has passed through the attention that gathers it.
-    """
-    stage = fine_stage(case.model)
-    with torch.no_grad():
-        apart = case.traced[stage] - image_encoder(case.model).typical_map()
-    return _stacked([(apart * case.gradients(p)[stage]).sum(dim=1) for p in positions])
+def _attention_and_last(model: DiagnosisModel) -> list[nn.Module]:
+    return [*attention.attention_layers(model), maps.last_stage(model)]
 
 
-def grad_cam(case: Case, positions: Sequence[int]) -> Maps:
-    """Channels of the last stage, weighted by their mean gradient (Selvaraju et al. 2017, equations 1 and 2).
-
-    The paper's last step, a rectifier, is left to the reader: the positive part is its map, the negative part what
-    speaks against the finding.
-    """
-    stage = last_stage(case.model)
-    maps = case.traced[stage].detach()
-    return _stacked([(maps * case.gradients(p)[stage].mean(dim=(2, 3), keepdim=True)).sum(dim=1) for p in positions])
+def _attention(recipe: Recipe) -> str:
+    return "" if recipe.image.encoder == "vit" else "reads attention, which only a ViT's image encoder has"
 
 
-def layer_cam(case: Case, positions: Sequence[int]) -> Maps:
-    """Activation of the fine stage weighted by positive gradients, cell by cell (Jiang et al. 2021, equations 5 and 6).
-
-    Shows what speaks for the finding only.
-    """
-    stage = fine_stage(case.model)
-    maps = case.traced[stage].detach()
-    return _stacked([(maps * case.gradients(p)[stage].clamp(min=0)).sum(dim=1).clamp(min=0) for p in positions])
+def _units(prepared: Prepared, preprocessing: Preprocessing) -> range:
+    del preprocessing
+    return range(len(prepared.images))
 
 
-def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
-    """The gradient's mean along the straight line from the average image to the image, times their difference.
-
-    Summed over the pixels of each cell, so that all cells together add up to what the image changed (Sundararajan et
-    al. 2017; on the choice of the line's beginning Sturmfels et al. 2020).
-    """
-    images, mask = case.batch.images, case.batch.image_mask
-    apart = images - reference_images(case)
-    share = ((torch.arange(_STEPS, device=images.device) + 0.5) / _STEPS)[:, None, None, None, None]
-    with torch.enable_grad():
-        path = (images - (1 - share) * apart).requires_grad_()
-        said = image_encoder(case.model)(path, mask.expand(_STEPS, -1), case.batch.views.expand(_STEPS, -1))
-        fused = case.fuse_with("image", said)
-    found = []
-    for position in positions:
-        target = (fused * case.direction(fused, position)).sum()
-        (slope,) = torch.autograd.grad(target, path, retain_graph=True)
-        pixels = (slope.mean(dim=0, keepdim=True) * apart)[mask]
-        size = images.shape[-1] // _CELLS
-        found.append(F.avg_pool2d(pixels, size)[:, 0] * size**2)
-    return _stacked(found)
+def _attributions(case: Case, cells: npt.NDArray) -> tuple[ImageSaliency, ...]:
+    return maps.image_saliency(cells, case.prepared.letterboxes)
 
 
-def occlusion(case: Case, positions: Sequence[int]) -> Maps:
-    """What the log-odds lose when a window shows the average image, shared among its cells (Zeiler and Fergus 2014)."""
-    images = case.batch.images
-    cell = images.shape[-1] // SALIENCY_CELLS
-    hidden, whole = reference_images(case), case.log_odds(case.fused)[0]
-    spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, SALIENCY_CELLS)]
-    maps = np.zeros((len(whole), images.shape[1], SALIENCY_CELLS, SALIENCY_CELLS), np.float32)
-    for view, rows in product(range(images.shape[1]), spans):
-        altered = images.repeat(len(spans), 1, 1, 1, 1)
-        for copy, columns in zip(altered, spans, strict=True):
-            window = (view, 0, _pixels(rows, cell), _pixels(columns, cell))
-            copy[window] = hidden[0][window]
-        lost = whole - case.log_odds_with_images(altered)
-        for change, columns in zip(lost, spans, strict=True):
-            maps[:, view, rows, columns] += change[:, None, None] / _WINDOW**4
-    return maps[list(positions)]
-
-
-def _pixels(cells: slice, size: int) -> slice:
-    return slice(cells.start * size, cells.stop * size)
-
-
-def reference_images(case: Case) -> Tensor:
-    """The average training image in place of each of the study's, float [1, V, 1, S, S]."""
-    return image_encoder(case.model).typical.expand_as(case.batch.images)
-
-
-def _stacked(maps: Sequence[Tensor]) -> Maps:
-    return torch.stack(list(maps)).float().cpu().numpy()
+EXPLANATION = ModalityExplanation(
+    methods=(
+        Method("gradient_x_activation", maps.gradient_x_activation, fast=True, watches=_fine),
+        Method("grad_cam", maps.grad_cam, fast=True, watches=_last),
+        Method("layer_cam", maps.layer_cam, fast=True, watches=_fine),
+        Method("integrated_gradients", maps.integrated_gradients),
+        Method("occlusion", maps.occlusion),
+        Method(
+            "attention_rollout",
+            attention.attention_rollout,
+            fast=True,
+            watches=attention.attention_layers,
+            lacks=_attention,
+        ),
+        Method(
+            "gradient_attention", attention.gradient_attention, fast=True, watches=_attention_and_last, lacks=_attention
+        ),
+    ),
+    defaults={FAST: "gradient_x_activation", THOROUGH: "integrated_gradients"},
+    units=_units,
+    attributions=_attributions,
+    log_odds_keeping=log_odds_of_pixels,
+    places=weights_of_pixels,
+)

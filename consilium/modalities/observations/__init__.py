@@ -2,4 +2,9 @@
 
 from consilium.modalities.modality import Modality
 
-MODALITY = Modality(name="observations", display="Values", record="observation")
+MODALITY = Modality(
+    name="observations",
+    display="Values",
+    record="observation",
+    explanation="consilium.modalities.observations.explanation:EXPLANATION",
+)

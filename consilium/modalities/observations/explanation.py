@@ -1,4 +1,4 @@
-"""What each observation spoke for. Every method gives float [P, K]: P findings, the K features that the case knows.
+"""Which observations are evidence for a finding. Every method gives float [P, K]: P findings, K features of the study.
 
 A value and what is no number of it (its category, that it is a limit) are one feature; how old it is and how it changed
 are features of their own. Shapley values and leaving out compare with the feature not being known at all, a category
@@ -7,24 +7,29 @@ as a number; the gradient compares with the average patient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from consilium.domain.diagnosis import ObservationWeight, Reference
 from consilium.domain.study import Observation, Sex
 from consilium.domain.variables import Variable, VariableTable
-from consilium.explain.case import VALUES, Case, Floats
+from consilium.explain.case import Case, Floats
+from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.explain.shapley import shapley_weights
 from consilium.modalities.observations.encoder import ObservationsEncoder
 from consilium.modalities.observations.features import Aspect, Course, Feature
+from consilium.modalities.tokens import Tokens
 from consilium.output.labels import figure
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
+
+OBSERVATIONS = "observations"
 
 MOST_EXACT = 8
 """Values up to which Shapley values are exact; beyond, they are sampled."""
@@ -33,14 +38,9 @@ _PERMUTATIONS = 32
 _SEED = 0
 
 
-def observation_weights(
-    prepared: Prepared, preprocessing: Preprocessing, weights: Mapping[int, float]
-) -> tuple[ObservationWeight, ...]:
-    """`weights` by feature position, named as the caller sent the values."""
-    features, variables = preprocessing.features, preprocessing.variables
-    return tuple(
-        _named(prepared, position, features[position], variables, weight) for position, weight in weights.items()
-    )
+def known_features(case: Case) -> Sequence[int]:
+    """Positions of the features that the case's study has."""
+    return case.units[OBSERVATIONS]
 
 
 def gradient_x_value(case: Case, positions: Sequence[int]) -> Floats:
@@ -49,57 +49,74 @@ def gradient_x_value(case: Case, positions: Sequence[int]) -> Floats:
     The average patient has the mean number, and of the categories a mixture by their shares in the training studies:
     what a rare category adds is weighed against what most patients have.
     """
-    encoder = case.model.encoders["observations"]
-    assert isinstance(encoder, ObservationsEncoder)
-    apart = case.traced[VALUES].detach() - encoder.average_values().detach()
-    weights = [(apart * case.gradients(p)[VALUES]).sum(-1)[0].float().cpu().numpy() for p in positions]
-    return np.stack(weights).astype(np.float64)[:, list(case.known)]
+    encoder = _encoder(case)
+    apart = case.traced[OBSERVATIONS].detach() - encoder.average_values().detach()
+    weights = [(apart * case.gradients(p)[OBSERVATIONS]).sum(-1)[0].float().cpu().numpy() for p in positions]
+    return np.stack(weights).astype(np.float64)[:, list(known_features(case))]
 
 
 def leave_one_out(case: Case, positions: Sequence[int]) -> Floats:
     """What the log-odds lose when one value is not known."""
-    heard = ~np.eye(len(case.known), dtype=bool)
-    return (case.log_odds(case.fused) - _values_of(case, heard))[:, list(positions)].T
+    kept = ~np.eye(len(known_features(case)), dtype=bool)
+    return (case.log_odds(case.fused) - log_odds_of_features(case, kept))[:, list(positions)].T
 
 
 def shapley(case: Case, positions: Sequence[int]) -> Floats:
     """Shapley value of each value: its mean contribution over all orders in which the values could have come.
 
     The players are the values that the study has; v(S) is the log-odds when those of S are known, whatever the other
-    modalities say besides. The weights add up to what the values brought together. Exact for up to `MOST_EXACT` values;
+    modalities bring. The weights add up to what the values brought together. Exact for up to `MOST_EXACT` values;
     beyond, the mean over sampled permutations (Castro et al. 2009), each with its reverse, which lowers the variance
     (Mitchell et al. 2022, antithetic sampling). The sample is the same for every study of that many values.
     """
-    players = len(case.known)
+    players = len(known_features(case))
     return (_exact(case) if players <= MOST_EXACT else _sampled(case))[list(positions)]
 
 
 def _exact(case: Case) -> Floats:
-    players = len(case.known)
+    players = len(known_features(case))
     subsets = np.array(list(product([False, True], repeat=players)))
-    worth = _values_of(case, subsets)
+    worth = log_odds_of_features(case, subsets)
     return np.stack([shapley_weights(subsets, player) @ worth for player in range(players)], axis=1)
 
 
 def _sampled(case: Case) -> Floats:
-    players = len(case.known)
+    players = len(known_features(case))
     generator = np.random.default_rng((_SEED, players))
     drawn = np.stack([generator.permutation(players) for _ in range(_PERMUTATIONS // 2)])
     orders = np.concatenate([drawn, drawn[:, ::-1]])
     rank = np.argsort(orders, axis=1)
-    heard = rank[:, None] < np.arange(players + 1)[None, :, None]
-    unique, row = np.unique(heard.reshape(-1, players), axis=0, return_inverse=True)
-    worth = _values_of(case, unique)[row].reshape(*heard.shape[:2], -1)
+    known = rank[:, None] < np.arange(players + 1)[None, :, None]
+    unique, row = np.unique(known.reshape(-1, players), axis=0, return_inverse=True)
+    worth = log_odds_of_features(case, unique)[row].reshape(*known.shape[:2], -1)
     gained = np.diff(worth, axis=1)
     # Step k of an order is the gain of the player who came as number k.
     return np.take_along_axis(gained, rank[..., None], axis=1).mean(axis=0).T
 
 
-def _values_of(case: Case, heard: npt.NDArray[np.bool_]) -> Floats:
-    """Log-odds [N, F] where of the known values only those of `heard` (bool [N, K]) are known."""
-    mask = np.zeros((len(heard), len(case.prepared.observations)), bool)
-    mask[:, list(case.known)] = heard
-    return case.log_odds_with_values(torch.from_numpy(mask).to(case.batch.observation_mask.device))
+def log_odds_of_features(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
+    """Calibrated log-odds [N, F] where of the study's features only those of `kept` (bool [N, K]) are known."""
+    mask = np.zeros((len(kept), len(case.prepared.observations)), bool)
+    mask[:, list(known_features(case))] = kept
+    return log_odds_of_known(case, torch.from_numpy(mask).to(case.batch.observation_mask.device))
+
+
+def log_odds_of_known(case: Case, mask: Tensor) -> Floats:
+    """Calibrated log-odds [N, F] where only the features of `mask` (bool [N, A]) are known."""
+    observations, codes = case.batch.observations, case.batch.observation_codes
+
+    def encode(rows: slice) -> Tokens:
+        known = mask[rows]
+        tokens: Tokens = _encoder(case)(observations.expand(len(known), -1), codes.expand(len(known), -1), known)
+        return tokens
+
+    return case.log_odds_of_copies(OBSERVATIONS, encode, len(mask))
+
+
+def _encoder(case: Case) -> ObservationsEncoder:
+    encoder = case.model.encoders[OBSERVATIONS]
+    assert isinstance(encoder, ObservationsEncoder)
+    return encoder
 
 
 def _named(
@@ -146,3 +163,30 @@ def _reference(observation: Observation, variable: Variable, sex: Sex) -> Refere
     if interval is None:
         return None
     return Reference(observation.value, *interval, variable.unit, variable.log_scale)
+
+
+def _units(prepared: Prepared, preprocessing: Preprocessing) -> tuple[int, ...]:
+    del preprocessing
+    return tuple(int(position) for position in np.flatnonzero(np.isfinite(prepared.observations)))
+
+
+def _attributions(case: Case, weights: npt.NDArray) -> tuple[ObservationWeight, ...]:
+    """The weights by feature, named as the caller sent the values."""
+    features, variables = case.preprocessing.features, case.preprocessing.variables
+    return tuple(
+        _named(case.prepared, position, features[position], variables, float(weight))
+        for position, weight in zip(known_features(case), weights, strict=True)
+    )
+
+
+EXPLANATION = ModalityExplanation(
+    methods=(
+        Method("gradient_x_value", gradient_x_value, fast=True),
+        Method("leave_one_out", leave_one_out),
+        Method("shapley", shapley),
+    ),
+    defaults={FAST: "gradient_x_value", THOROUGH: "shapley"},
+    units=_units,
+    attributions=_attributions,
+    log_odds_keeping=log_odds_of_features,
+)

@@ -2,4 +2,9 @@
 
 from consilium.modalities.modality import Modality
 
-MODALITY = Modality(name="text", display="Notes", record="note")
+MODALITY = Modality(
+    name="text",
+    display="Notes",
+    record="note",
+    explanation="consilium.modalities.text.explanation:EXPLANATION",
+)

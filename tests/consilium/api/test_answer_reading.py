@@ -100,7 +100,7 @@ WIRE: list[tuple[type, type[BaseModel], set[str], set[str]]] = [
     (Novelty, NoveltyAnswer, set(), set()),
     (AuditVerdict, AuditAnswer, set(), set()),
     (Diagnosis, DiagnosisAnswer, OFF_THE_WIRE, {"caller_reference", "result_id"}),
-    (FindingExplanation, FindingExplanationAnswer, set(), set()),
+    (FindingExplanation, FindingExplanationAnswer, {"parts"}, {"images", "words", "observations"}),
     (Neighbour, NeighbourAnswer, set(), set()),
 ]
 
@@ -121,11 +121,11 @@ def test_an_explanation_is_its_diagnosis_and_more() -> None:
 
 def test_saliency_comes_back_in_the_steps_of_its_picture() -> None:
     said = explanation()
-    values = said.findings[0].images[0].values.copy()
+    values = said.findings[0].parts["image"][0].values.copy()
     values[:, :7] = np.nan
     partial = ImageSaliency(0, values, (16, 16))
-    heard = _answered(replace(said, findings=(replace(said.findings[0], images=(partial,)),)))
-    (saliency,) = heard.findings[0].images
+    heard = _answered(replace(said, findings=(replace(said.findings[0], parts={"image": (partial,)}),)))
+    (saliency,) = heard.findings[0].parts["image"]
     assert saliency.cells == (16, 16)
     assert (np.isnan(saliency.values) == np.isnan(values)).all()
     step = float(np.nanmax(np.abs(values))) / 127

@@ -7,7 +7,8 @@ import numpy as np
 from consilium.artifacts.artifact import Artifact
 from consilium.domain.study import Note, NoteKind, Observation, Patient, Sex, Study
 from consilium.explain.case import Case
-from consilium.explain.methods import METHODS
+from consilium.explain.explainer import units_of
+from consilium.explain.methods import explanations
 from tests.consilium.tiny import NOON, tiny_study
 
 BOTH = [0, 1]
@@ -16,10 +17,12 @@ BOTH = [0, 1]
 def case_of(artifact: Artifact, study: Study) -> Case:
     """`study` before `artifact`'s model, with all watched that any method reads."""
     model = artifact.model.eval()
-    suited = [m for part in METHODS.values() for m in part.values() if m.suits(model)]
+    recipe = artifact.recipe
+    suited = [m for one in explanations(recipe.modalities).values() for m in one.methods if m.suits(recipe)]
     watched = {module for method in suited for module in method.watches(model)}
     prepared = artifact.preprocessing.prepare(study)
-    return Case.of(model, artifact.preprocessing, artifact.calibration, prepared, list(watched))
+    units = units_of(prepared, artifact.preprocessing)
+    return Case.of(model, artifact.preprocessing, artifact.calibration, prepared, list(watched), units)
 
 
 def words_study(text: str) -> Study:

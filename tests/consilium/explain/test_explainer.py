@@ -9,10 +9,12 @@ import torch
 from consilium.artifacts.artifact import Artifact
 from consilium.domain.errors import InputError
 from consilium.domain.study import Note, NoteKind, Study
+from consilium.explain import case as cases_of_explanation
 from consilium.explain import explain
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
+from tests.consilium.explain.cases import case_of
 from tests.consilium.tiny import ALL, FINDINGS, NOON, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 
@@ -37,17 +39,14 @@ def test_modalities_add_up_to_the_answer_whatever_is_absent(artifact: Artifact, 
         assert set(finding.modalities) == subset
         assert finding.log_odds == pytest.approx(log_odds[position], abs=1e-6)
         assert finding.prior_log_odds + sum(finding.modalities.values()) == pytest.approx(finding.log_odds, abs=1e-6)
-        assert (len(finding.images), bool(finding.words), bool(finding.observations)) == (
-            int("image" in subset),
-            "text" in subset,
-            "observations" in subset,
-        )
+        assert {modality for modality, attributions in finding.parts.items() if attributions} == subset
+        assert len(finding.parts.get("image", ())) == int("image" in subset)
 
 
 def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
     study = tiny_study(4, frozenset({"image"}))
     (finding, _), _ = _explain(artifact, study)
-    saliency = finding.images[0]
+    saliency = finding.parts.get("image", ())[0]
     assert saliency.values.shape == study.images[0].shape
     assert saliency.cells == (32, 32)
     prepared = artifact.preprocessing.prepare(study)
@@ -67,11 +66,10 @@ def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
 
 def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     study = tiny_study(5)
-    (finding, *_), _ = _explain(artifact, study, words="leave_one_out", values="leave_one_out")
-    assert finding.methods is not None
-    assert finding.methods["words"] == "leave_one_out"
+    (finding, *_), _ = _explain(artifact, study, text="leave_one_out", observations="leave_one_out")
+    assert finding.methods["text"] == "leave_one_out"
     note = study.notes[0]
-    assert [note.text[w.start : w.end] for w in finding.words] == note.text.split()
+    assert [note.text[w.start : w.end] for w in finding.parts.get("text", ())] == note.text.split()
     preprocessing, model = artifact.preprocessing, artifact.model
     batch = preprocessing.collate([preprocessing.prepare(study)])
     crp = next(i for i, f in enumerate(preprocessing.features) if f.name == "crp")
@@ -79,7 +77,7 @@ def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     with torch.no_grad():
         without = model(batch).fused.numpy()
     expected = finding.log_odds - artifact.calibration.log_odds(without, subset_key(ALL))[0, 0]
-    (weight,) = [o.weight for o in finding.observations if o.variable == "crp"]
+    (weight,) = [o.weight for o in finding.parts.get("observations", ()) if o.variable == "crp"]
     assert weight == pytest.approx(expected, abs=1e-5)
 
 
@@ -110,8 +108,28 @@ def test_a_decisive_word_is_found(artifact: Artifact) -> None:
             ("pneumonia",),
             level,
         )
-        strongest = max(finding.words, key=lambda word: word.weight)
+        strongest = max(finding.parts.get("text", ()), key=lambda word: word.weight)
         assert strongest.text == "fever", level
+
+
+def test_subsets_fused_in_one_batch_are_what_each_gives_alone(artifact: Artifact) -> None:
+    case = case_of(artifact, tiny_study(7))
+    found = case.subset_log_odds()
+    assert set(found) == {frozenset(), *nonempty_subsets(ALL)}
+    for subset in nonempty_subsets(ALL):
+        keep = {m: torch.tensor([m in subset]) for m in case.tokens}
+        with torch.no_grad():
+            logits = artifact.model.fuse(artifact.model.without(case.tokens, keep)).double().numpy()
+        expected = artifact.calibration.log_odds(logits, subset_key(subset))[0]
+        assert found[subset] == pytest.approx(expected, abs=1e-6), subset
+
+
+def test_more_modalities_than_shapley_values_can_be_exact_for_are_refused(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases_of_explanation, "MOST_MODALITIES", 2)
+    with pytest.raises(InputError, match="at most 2"):
+        _explain(artifact, tiny_study(3))
 
 
 def test_unknown_findings_and_levels_are_refused(artifact: Artifact) -> None:

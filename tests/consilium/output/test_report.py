@@ -80,7 +80,9 @@ def test_a_converted_value_keeps_its_comparator_and_has_no_exponent(value: float
     reference = Reference(value, 0.0, 125.0, "ng/L")
     weight = ObservationWeight("x", "X", given, "fg/mL", 0.9, "value", reference)
     told = explanation()
-    page = report_html(explained_study(), replace(told, findings=(replace(told.findings[0], observations=(weight,)),)))
+    page = report_html(
+        explained_study(), replace(told, findings=(replace(told.findings[0], parts={"observations": (weight,)}),))
+    )
     assert f">{shown}<" in page
 
 
@@ -95,7 +97,7 @@ def test_an_image_whose_pixels_were_not_square_and_its_overlays_have_one_shape()
     study, told = explained_study(), explanation()
     stretched = replace(study, images=(replace(study.images[0], grid=(20, 60)),))
     findings = tuple(
-        replace(finding, images=(replace(finding.images[0], values=finding.images[0].values[::2]),))
+        replace(finding, parts={"image": tuple(replace(one, values=one.values[::2]) for one in finding.parts["image"])})
         for finding in told.findings
     )
     page = report_html(stretched, replace(told, findings=findings))
@@ -329,8 +331,8 @@ def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.Capt
 def test_what_rounds_to_nothing_is_listed_on_neither_side(capsys: pytest.CaptureFixture[str]) -> None:
     said = explanation()
     first, *_ = said.findings
-    words = (replace(first.words[0], weight=0.004), replace(first.words[0], weight=-0.004))
-    Console(width=140).print(explanation_table(replace(first, words=words)))
+    words = (replace(first.parts["text"][0], weight=0.004), replace(first.parts["text"][0], weight=-0.004))
+    Console(width=140).print(explanation_table(replace(first, parts={"text": words})))
     printed = capsys.readouterr().out
     assert "modalities" in printed
     assert "words" not in printed
@@ -352,7 +354,7 @@ def test_what_the_model_did_not_see_is_struck_through() -> None:
     study, told = explained_study(), explanation()
     note = replace(study.notes[0], text="Mr Doe coughs")
     words = (WordWeight(0, 3, 6, "[name]", 0.2), WordWeight(0, 7, 13, "coughs", 0.4))
-    findings = (replace(told.findings[0], words=words),)
+    findings = (replace(told.findings[0], parts={"text": words}),)
     page = report_html(replace(study, notes=(note,)), replace(told, findings=findings))
     assert re.search(
         r'Mr <s class="unread" title="not shown to the model, which read \[name\]: [^"]*">Doe</s> <mark', page

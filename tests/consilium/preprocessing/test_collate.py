@@ -8,10 +8,10 @@ import torch
 
 from consilium.domain.errors import ArtifactError, InputError
 from consilium.domain.study import Note, NoteKind, Observation, Origin, Patient, Sex, Study
-from consilium.explain.model_input import words_of
 from consilium.masking import PLACEHOLDERS
 from consilium.modalities.image.origins import Origins
 from consilium.modalities.registry import modality_names
+from consilium.modalities.text.explanation import words_of
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import ALL, NOON, tiny_preprocessing, tiny_recipe, tiny_study
 

@@ -15,6 +15,9 @@ from scipy.special import logit
 from consilium.calibration import Calibration
 from consilium.domain.errors import TrainingError
 from consilium.explain.case import Case
+from consilium.explain.explainer import units_of
+from consilium.explain.methods import explanations
+from consilium.modalities.observations.explanation import log_odds_of_known
 from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
@@ -94,12 +97,12 @@ def _whole_study(setting: tuple) -> int:
 def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> None:
     prepared, twins = _twins(setting, root, _whole_study(setting))
     study = prepared.study
-    assert {twin.part for twin in twins} == {"image", "words", "values"}
+    assert {twin.part for twin in twins} == {"image", "text", "observations"}
     for twin in twins:
         changed = {
             "image": not np.array_equal(twin.prepared.images, prepared.images),
-            "words": twin.prepared.text.pieces != prepared.text.pieces,
-            "values": not np.array_equal(twin.prepared.observations, prepared.observations, equal_nan=True),
+            "text": twin.prepared.text.pieces != prepared.text.pieces,
+            "observations": not np.array_equal(twin.prepared.observations, prepared.observations, equal_nan=True),
         }
         assert [part for part, there in changed.items() if there] == [twin.part]
         if twin.passage is not None:
@@ -126,7 +129,7 @@ def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: t
     study = prepared.study.study_id
     stored = oracle.evidence.loc[study]
     before = logit(oracle.of([study], modality_names())[0])
-    for part, channel, neutral in (("image", "pneumothorax", 0.7), ("values", "crp", 0.575)):
+    for part, channel, neutral in (("image", "pneumothorax", 0.7), ("observations", "crp", 0.575)):
         finding = "pneumothorax" if part == "image" else "pneumonia"
         crp = [f.name for f in setting[1].features].index("crp")
         (twin,) = [t for t in twins if (t.part, t.finding) == (part, finding) and t.feature in {None, crp}]
@@ -159,8 +162,8 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
     prepared, twins = _twins(setting, root, _whole_study(setting))
     bench = measure._bench(model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, root)
     case = bench.case(prepared)
-    words = np.zeros((4, len(case.words)))
-    values = np.zeros((4, len(case.known)))
+    words = np.zeros((4, len(case.units["text"])))
+    values = np.zeros((4, len(case.units["observations"])))
     maps = [np.zeros(prepared.study.images[0].shape, np.float32) for _ in FINDINGS]
     falls = []
     for twin in twins:
@@ -172,11 +175,11 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
             maps[position][twin.pixels] = falls[-1] / twin.pixels.sum()
         elif twin.passage is not None:
             note, start, end = twin.passage
-            inside = [k for k, (w, _) in enumerate(case.words) if w.note == note and start <= w.start < end]
+            inside = [k for k, (w, _) in enumerate(case.units["text"]) if w.note == note and start <= w.start < end]
             words[position, inside] = falls[-1] / len(inside)
         else:
-            values[position, case.known.index(twin.feature)] = falls[-1]
-    measure._twins(bench, case, {("words", "m"): words, ("values", "m"): values}, {"m": maps}, twins)
+            values[position, case.units["observations"].index(twin.feature)] = falls[-1]
+    measure._twins(bench, case, {("text", "m"): words, ("observations", "m"): values}, {"m": maps}, twins)
     noted = [
         (a, m) for twins in bench.ledger.twins.values() for a, m in zip(twins.attributed, twins.model, strict=True)
     ]
@@ -188,32 +191,33 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
 def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
     model, preprocessing, calibration, cached = setting
     prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
-    case = Case.of(model, preprocessing, calibration, prepared)
-    weights = np.arange(len(case.known), 0.0, -1)
-    deletion, insertion = curves.deletion_and_insertion(case, "values", weights, 2)
+    case = Case.of(model, preprocessing, calibration, prepared, units=units_of(prepared, preprocessing))
+    declared = explanations(modality_names())
+    weights = np.arange(len(case.units["observations"]), 0.0, -1)
+    deletion, insertion = curves.deletion_and_insertion(case, declared["observations"], weights, 2)
     whole = np.ones((1, len(prepared.observations)), bool) & np.isfinite(prepared.observations)
     fell, rose = [], []
     for share in curves.SHARES:
-        count = max(1, round(share * len(case.known)))
+        count = max(1, round(share * len(case.units["observations"])))
         without, only = whole.copy(), np.zeros_like(whole)
-        without[0, list(case.known[:count])] = False
-        only[0, list(case.known[:count])] = True
+        without[0, list(case.units["observations"][:count])] = False
+        only[0, list(case.units["observations"][:count])] = True
         both = torch.from_numpy(np.concatenate([whole, without, np.zeros_like(whole), only]))
-        answer = case.log_odds_with_values(both)[:, 2]
+        answer = log_odds_of_known(case, both)[:, 2]
         fell.append(answer[0] - answer[1])
         rose.append(answer[3] - answer[2])
     assert (deletion, insertion) == pytest.approx((np.mean(fell), np.mean(rose)), abs=1e-6)
-    everywhere = np.ones(case.batch.images.shape[1:])
-    assert all(np.isfinite(curves.deletion_and_insertion(case, "image", everywhere, 0)))
-    assert all(np.isfinite(curves.deletion_and_insertion(case, "words", np.ones(len(case.words)), 0)))
+    everywhere = np.ones((case.batch.images.shape[1], 16, 16), np.float32)
+    assert all(np.isfinite(curves.deletion_and_insertion(case, declared["image"], everywhere, 0)))
+    assert all(np.isfinite(curves.deletion_and_insertion(case, declared["text"], np.ones(len(case.units["text"])), 0)))
 
 
 def test_every_method_is_measured_in_every_way(table: pd.DataFrame) -> None:
     everywhere = {"twin_correlation", "twin_sign", "deletion", "insertion", "sanity", "stability"}
     for part, own in {
         "image": {"mass_in_mask", "pointing", "mass_gain"},
-        "words": {"auprc"},
-        "values": {"auprc"},
+        "text": {"auprc"},
+        "observations": {"auprc"},
     }.items():
         lines = table[table["part"] == part]
         for method in set(lines["method"]) - {"random", "mask_area", "centre_prior", "mean_mask"}:
@@ -282,4 +286,4 @@ def test_a_cohort_of_files_is_measured_too(tmp_path: Path) -> None:
     table = measure_faithfulness(
         model, preprocessing, calibration, cached, np.arange(30), cohort.findings, studies=4, seed=0, bootstrap=5
     )
-    assert set(table["part"]) == {"image", "words", "values"}
+    assert set(table["part"]) == {"image", "text", "observations"}

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
-from consilium.explain.methods import METHODS
+from consilium.explain.methods import explanation_of
 from training.evaluation.faithfulness import best_methods, measured_defaults
 from training.evaluation.faithfulness.localisation import average_precision, centre_prior, mass_in_mask, pointing
 from training.evaluation.faithfulness.scores import Ledger, Subject, spearman
@@ -144,11 +144,11 @@ def _figures(*lines: tuple[str, str, str, float]) -> pd.DataFrame:
 
 
 def test_a_method_that_explains_an_untrained_model_alike_is_no_default() -> None:
-    better = ("words", "leave_one_out", "auprc", 0.9), ("words", "leave_one_out", "sanity", 0.7)
-    worse = ("words", "gradient_x_embedding", "auprc", 0.2), ("words", "gradient_x_embedding", "sanity", 0.1)
-    assert best_methods(_figures(*better, *worse), "thorough") == {"words": "gradient_x_embedding"}
+    better = ("text", "leave_one_out", "auprc", 0.9), ("text", "leave_one_out", "sanity", 0.7)
+    worse = ("text", "gradient_x_embedding", "auprc", 0.2), ("text", "gradient_x_embedding", "sanity", 0.1)
+    assert best_methods(_figures(*better, *worse), "thorough") == {"text": "gradient_x_embedding"}
     unchecked = _figures(better[0], *worse)
-    assert best_methods(unchecked, "thorough") == {"words": "gradient_x_embedding"}
+    assert best_methods(unchecked, "thorough") == {"text": "gradient_x_embedding"}
     assert best_methods(_figures(*better), "thorough") == {}
 
 
@@ -172,14 +172,18 @@ def test_maps_above_both_baselines_for_every_finding_come_first() -> None:
 
 def test_the_fast_level_takes_fast_methods_and_ranks_decide() -> None:
     figures = {"gradient_x_value": (0.5, 0.9), "leave_one_out": (0.6, 0.2), "shapley": (0.9, 0.3)}
-    lines = [("values", m, "sanity", 0.0) for m in figures]
+    lines = [("observations", m, "sanity", 0.0) for m in figures]
     lines += [
-        ("values", m, metric, v)
+        ("observations", m, metric, v)
         for m, pair in figures.items()
         for metric, v in zip(("auprc", "deletion"), pair, strict=True)
     ]
     assert measured_defaults(_figures(*lines)) == {
-        "fast": {"values": "gradient_x_value"},
-        "thorough": {"values": "shapley"},
+        "fast": {"observations": "gradient_x_value"},
+        "thorough": {"observations": "shapley"},
     }
-    assert not METHODS["values"]["shapley"].fast
+    declared = explanation_of("observations")
+    assert declared is not None
+    shapley = declared.method("shapley")
+    assert shapley is not None
+    assert not shapley.fast

@@ -12,11 +12,11 @@ import torch
 
 from consilium.calibration import Calibration
 from consilium.domain.findings import FindingSet
-from consilium.explain import shapley as heard
+from consilium.explain import shapley as games
 from consilium.explain.case import Case
-from consilium.explain.methods import IMAGE, METHODS, PARTS, VALUES, WORDS, Method
-from consilium.modalities.image.explanation import image_saliency
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.explain.explainer import units_of
+from consilium.explain.methods import Method, ModalityExplanation, explanations
+from consilium.modalities.image.saliency_maps import image_saliency
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
@@ -30,7 +30,12 @@ from training.evaluation.faithfulness.scores import Ledger, Subject, spearman
 from training.evaluation.faithfulness.table import AREA, CENTRE, MEAN_MASK, MODALITIES, RANDOM, summarise
 
 Weights = dict[tuple[str, str], npt.NDArray]
-"""(part, method) → weights of P findings: [P, V, h, w], [P, W] or [P, K]."""
+"""(modality, method) → weights of P findings: [P, V, h, w], [P, W] or [P, K]."""
+
+IMAGE, TEXT, OBSERVATIONS = "image", "text", "observations"
+"""The modalities whose evidence a phantom's truth knows the place of."""
+_CELLS = {IMAGE: (16, 16)}
+"""Of a random weight of a unit that is a map; drawn last."""
 
 MOST_CHECKED = 30
 """Studies on which methods are compared with an untrained model and under noise; each costs as much as explaining."""
@@ -48,7 +53,7 @@ class _Bench:
     preprocessing: Preprocessing
     calibration: Calibration
     findings: FindingSet
-    methods: tuple[Method, ...]
+    explanations: Mapping[str, ModalityExplanation]
     truth: Truth | None
     mean_masks: Mapping[str, npt.NDArray[np.float32]]
     seed: int
@@ -56,14 +61,21 @@ class _Bench:
 
     def case(self, prepared: Prepared, model: DiagnosisModel | None = None) -> Case:
         model = model or self.model
-        watched = {module for method in self.methods for module in method.watches(model)}
-        return Case.of(model, self.preprocessing, self.calibration, prepared, list(watched))
+        watched = {module for _, method in self.methods() for module in method.watches(model)}
+        units = units_of(prepared, self.preprocessing)
+        return Case.of(model, self.preprocessing, self.calibration, prepared, list(watched), units)
+
+    def methods(self) -> Iterator[tuple[str, Method]]:
+        """Every method that suits the model, with its modality."""
+        for modality, explanation in self.explanations.items():
+            for method in explanation.methods:
+                if method.suits(self.preprocessing.recipe):
+                    yield modality, method
 
     def weigh(self, case: Case) -> Weights:
         """Every method on every finding of one study."""
-        there = {IMAGE: "image" in case.prepared.present, WORDS: bool(case.words), VALUES: bool(case.known)}
         positions = range(len(self.findings))
-        return {(m.part, m.name): m.weigh(case, positions) for m in self.methods if there[m.part]}
+        return {(m, method.name): method.weigh(case, positions) for m, method in self.methods() if case.units[m]}
 
 
 def measure_faithfulness(
@@ -132,7 +144,7 @@ def _bench(
         preprocessing=preprocessing,
         calibration=calibration,
         findings=findings,
-        methods=tuple(m for part in PARTS for m in METHODS[part].values() if m.suits(model)),
+        explanations=explanations(preprocessing.recipe.modalities),
         truth=truth,
         mean_masks=_mean_masks(truth, cached, set(drawn.tolist()), findings) if truth is not None else {},
         seed=seed,
@@ -178,23 +190,16 @@ def _patient(case: Case) -> str:
 def _random(case: Case, bench: _Bench, number: int) -> Weights:
     """Weights that know nothing: what every method must beat."""
     generator = np.random.default_rng((bench.seed, number))
-    shapes: dict[str, tuple[int, ...]] = {WORDS: (len(case.words),), VALUES: (len(case.known),)}
-    if "image" in case.prepared.present:
-        shapes[IMAGE] = (len(case.prepared.images), 16, 16)
-    count = len(bench.findings)
+    count, order = len(bench.findings), sorted(bench.explanations, key=_CELLS.__contains__)
+    shapes = {modality: (len(case.units[modality]), *_CELLS.get(modality, ())) for modality in order}
     return {(part, RANDOM): generator.normal(size=(count, *shape)) for part, shape in shapes.items() if shape[0]}
 
 
 def _curves(bench: _Bench, case: Case, weights: Weights, positive: Sequence[int], number: int) -> None:
     """Deletion and insertion, of the findings that the study has."""
-    side = case.batch.images.shape[-1]
-    whole = Letterbox(side, side, side)
     for (part, method), by_finding in (weights | _random(case, bench, number)).items():
         for position in positive:
-            weight = by_finding[position]
-            if part == IMAGE:
-                weight = np.stack([whole.backward(cells) for cells in weight])
-            figures = deletion_and_insertion(case, part, weight, position)
+            figures = deletion_and_insertion(case, bench.explanations[part], by_finding[position], position)
             subject = Subject(part, method, bench.findings.names[position])
             for metric, figure in zip(("deletion", "insertion"), figures, strict=True):
                 bench.ledger.add(subject, metric, _patient(case), figure)
@@ -255,12 +260,12 @@ def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None
     Words that explain a finding's image away, and age and sex, are neither decisive nor beside the point.
     """
     study, features = case.prepared.study, case.preprocessing.features
-    names = np.array([features[position].name for position in case.known], str)
+    names = np.array([features[position].name for position in case.units.get(OBSERVATIONS, ())], str)
     for position, finding in enumerate(bench.findings.names):
         aside = [passage for name in truth.confounders(finding) for passage in truth.passages(study, name)]
         found = {
-            WORDS: (_said(case, truth.passages(study, finding)), ~_said(case, aside)),
-            VALUES: (np.isin(names, list(decisive_variables(finding))), ~np.isin(names, ["age", "sex"])),
+            TEXT: (_said(case, truth.passages(study, finding)), ~_said(case, aside)),
+            OBSERVATIONS: (np.isin(names, list(decisive_variables(finding))), ~np.isin(names, ["age", "sex"])),
         }
         for (part, method), by_finding in weights.items():
             if part in found:
@@ -270,7 +275,7 @@ def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None
 
 def _said(case: Case, passages: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.bool_]:
     """Which words lie in one of `passages`, bool [W]."""
-    words = [word for word, _ in case.words]
+    words = [word for word, _ in case.units.get(TEXT, ())]
     return np.array(
         [any(w.note == note and w.start < end and start < w.end for note, start, end in passages) for w in words], bool
     )
@@ -314,7 +319,7 @@ def _attributed(
     if twin.passage is not None:
         where = _said(case, [twin.passage])
     else:
-        where = np.array([feature == twin.feature for feature in case.known])
+        where = np.array([feature == twin.feature for feature in case.units[OBSERVATIONS]])
     for (part, method), weighed in weights.items():
         if part == twin.part:
             yield method, float(weighed[position][where].sum())
@@ -329,8 +334,8 @@ def _modalities(bench: _Bench, truth: Truth, case: Case) -> None:
         best = {
             subset: float(log_odds[FINDINGS.index(finding)]) for subset, log_odds in theirs.items() if subset in own
         }
-        wanted = heard.shapley(best)
-        for method in (heard.shapley, heard.leave_one_out):
+        wanted = games.shapley(best)
+        for method in (games.shapley, games.leave_one_out):
             for modality, weight in method(own).items():
                 subject = Subject(MODALITIES, method.__name__, finding)
                 bench.ledger.add_twin(subject, _patient(case), weight, wanted[modality], wanted[modality])

@@ -20,7 +20,6 @@ from scipy.special import logit
 
 from consilium.domain.errors import TrainingError
 from consilium.domain.study import Image, NoteKind, Study
-from consilium.explain.methods import IMAGE, VALUES, WORDS
 from consilium.modalities.registry import modality_names, nonempty_subsets
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
@@ -177,7 +176,7 @@ class Truth:
                 continue
             images = [preprocessing.image(_as_image(pixels, views[0]))]
             fall = self._fall(before, replace(witness, image=changed[None]), prepared, finding)
-            yield Twin(IMAGE, finding, preprocessing.prepare(study, images=images), fall, pixels=where)
+            yield Twin("image", finding, preprocessing.prepare(study, images=images), fall, pixels=where)
 
     def _pixels(self, drawn: Drawn, image: npt.NDArray, only: frozenset[str]) -> npt.NDArray[np.uint16]:
         evidence = replace(drawn.evidence, image=image, modalities=only)
@@ -205,7 +204,7 @@ class Truth:
             twin = preprocessing.prepare(replace(prepared.study, notes=notes), images=list(prepared.images))
             if twin.text.pieces == prepared.text.pieces:
                 continue  # said beyond the length that the model reads
-            yield Twin(WORDS, finding, twin, fall, passage=passages[0])
+            yield Twin("text", finding, twin, fall, passage=passages[0])
 
     def _notes(self, drawn: Drawn, text: npt.NDArray) -> dict[NoteKind, str]:
         evidence = replace(drawn.evidence, text=text, modalities=_only(drawn, "text"))
@@ -233,7 +232,7 @@ class Truth:
             twin = preprocessing.prepare(
                 replace(prepared.study, observations=observations), images=list(prepared.images)
             )
-            yield Twin(VALUES, finding, twin, fall, feature=features[variable])
+            yield Twin("observations", finding, twin, fall, feature=features[variable])
 
 
 def load_truth(root: Path) -> Truth | None:

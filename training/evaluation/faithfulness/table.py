@@ -23,7 +23,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from consilium.calibration import patient_bootstrap, percentile_interval
-from consilium.explain.methods import FAST, IMAGE, LEVELS, METHODS, PARTS
+from consilium.explain.methods import FAST, LEVELS, explanations
+from consilium.modalities.registry import modality_names
 from training.evaluation.comparisons import MACRO
 from training.evaluation.faithfulness.scores import Ledger, Subject, Twins
 
@@ -41,11 +42,16 @@ MOST_SANITY = 0.5
 COLUMNS = ("part", "method", "finding", "metric", "value", "low", "high", "n", "rank")
 
 _GAINS = {"mass_in_mask": "mass_gain", "pointing": "pointing_gain"}
-_JUDGED = {
-    IMAGE: ("twin_correlation", "twin_sign", "mass_in_mask", "pointing", "deletion", "insertion", "stability"),
-    "words": ("twin_correlation", "twin_sign", "auprc", "deletion", "insertion", "stability"),
-    "values": ("twin_correlation", "twin_sign", "auprc", "deletion", "insertion", "stability"),
-}
+_SCORED = (
+    "twin_correlation",
+    "twin_sign",
+    "mass_in_mask",
+    "pointing",
+    "auprc",
+    "deletion",
+    "insertion",
+    "stability",
+)
 """What the rank of a method is the mean over, as far as it was measured."""
 
 _Replicates = dict[tuple[str, str, str, str], tuple[Floats, int]]
@@ -77,7 +83,7 @@ def summarise(ledger: Ledger, findings: Sequence[str], *, bootstrap: int, seed: 
         lines.append((*key, estimate.value, estimate.low, estimate.high, n))
     table = pd.DataFrame(lines, columns=list(COLUMNS[:-1]))
     table["rank"] = _ranks(table)
-    order = {name: k for k, name in enumerate([*PARTS, MODALITIES, MACRO, *findings])}
+    order = {name: k for k, name in enumerate([*modality_names(), MODALITIES, MACRO, *findings])}
     places = table[["part", "finding"]].apply(lambda column: column.map(order))
     table = table.assign(_part=places["part"], _finding=places["finding"])
     table = table.sort_values(["_part", "metric", "_finding", "rank", "method"], kind="stable", na_position="last")
@@ -89,7 +95,7 @@ def best_methods(table: pd.DataFrame, level: str) -> dict[str, str]:
 
     A method whose explanations stay the same when the model has learned nothing (the upper bound of ``sanity`` over all
     findings is above `MOST_SANITY`, or was not measured) cannot be one. Of maps, those come first that lie better than
-    both baselines for every finding. Among the rest the lowest mean rank over the metrics in `_JUDGED`, macro, wins; of
+    both baselines for every finding. Among the rest the lowest mean rank over the metrics in `_SCORED`, macro, wins; of
     equals the one with the better first metric. A part is left out where no method passes.
 
     Parameters
@@ -98,14 +104,15 @@ def best_methods(table: pd.DataFrame, level: str) -> dict[str, str]:
         ``fast`` considers fast methods only.
     """
     found = {}
-    for part in PARTS:
-        lines = table[(table["part"] == part) & table["method"].isin(METHODS[part].keys())]
-        names = [m for m in dict.fromkeys(lines["method"]) if level != FAST or METHODS[part][m].fast]
+    for part, explanation in explanations(set(table["part"]) & set(modality_names())).items():
+        known = {method.name: method for method in explanation.methods}
+        lines = table[(table["part"] == part) & table["method"].isin(known.keys())]
+        names = [m for m in dict.fromkeys(lines["method"]) if level != FAST or known[m].fast]
         sane = [name for name in names if is_sane(lines, part, name)]
         above = [name for name in sane if _above_baselines(lines, name)]
         candidates = above or sane
         if candidates:
-            found[part] = _winner(lines, part, candidates)
+            found[part] = _winner(lines, candidates)
     return found
 
 
@@ -127,10 +134,10 @@ def _above_baselines(lines: pd.DataFrame, method: str) -> bool:
     return len(gains) > 0 and bool((gains["value"] > 0).all())
 
 
-def _winner(lines: pd.DataFrame, part: str, candidates: Sequence[str]) -> str:
+def _winner(lines: pd.DataFrame, candidates: Sequence[str]) -> str:
     macro = lines[(lines["finding"] == MACRO) & lines["method"].isin(candidates)]
     values = macro.pivot_table(index="method", columns="metric", values="value")
-    judged = [metric for metric in _JUDGED[part] if metric in values]
+    judged = [metric for metric in _SCORED if metric in values]
     if not judged:
         return candidates[0]
     ranks = values[judged].rank(ascending=False, na_option="bottom")

@@ -8,7 +8,7 @@ import torch
 
 from consilium.explain.case import Case
 from consilium.modalities.image import attention_maps as attention
-from consilium.modalities.image import explanation as images
+from consilium.modalities.image import saliency_maps as images
 from tests.consilium.explain.cases import BOTH, case_of
 from tests.consilium.tiny import tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact

@@ -35,13 +35,13 @@ def _with_values(case: Case, known: set[int]) -> np.ndarray:
 
 
 def test_shapley_values_are_mean_gains_over_all_orders(case: Case) -> None:
-    assert len(case.known) == 3
+    assert len(case.units["observations"]) == 3
     gains = np.zeros((2, 3))
     for order in permutations(range(3)):
         heard: set[int] = set()
         for player in order:
             before = _with_values(case, heard)
-            heard.add(case.known[player])
+            heard.add(case.units["observations"][player])
             gains[:, player] += (_with_values(case, heard) - before) / 6
     assert values.shapley(case, BOTH) == pytest.approx(gains, abs=1e-5)
     assert np.abs(gains).max() > 1e-2
@@ -59,7 +59,7 @@ def test_sampled_shapley_values_add_up_and_come_near(case: Case, monkeypatch: py
 
 def test_the_only_value_left_out_leaves_a_study_without_values(artifact: Artifact) -> None:
     case = case_of(artifact, values_study(5, everything=False))
-    with_it, without = _with_values(case, set(case.known)), _with_values(case, set())
+    with_it, without = _with_values(case, set(case.units["observations"])), _with_values(case, set())
     assert values.leave_one_out(case, BOTH)[:, 0] == pytest.approx(with_it - without, abs=1e-5)
     alone = case_of(artifact, Study(observations=values_study(5).observations))
     prior = np.array(alone.calibration.prior_log_odds)
@@ -80,6 +80,6 @@ def test_gradient_x_value_is_measured_from_the_average_patient(case: Case) -> No
     )
     fused = case.model.fuse(tokens)
     (slope,) = torch.autograd.grad((fused * case.direction(fused, 1)).sum(), inputs)
-    expected = (slope * (own - typical)).sum(-1)[0].detach().numpy()[list(case.known)]
+    expected = (slope * (own - typical)).sum(-1)[0].detach().numpy()[list(case.units["observations"])]
     assert found == pytest.approx(expected, abs=1e-6)
     assert np.abs(expected).max() > 1e-4

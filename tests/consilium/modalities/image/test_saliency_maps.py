@@ -12,9 +12,9 @@ import torch
 from consilium.artifacts.artifact import Artifact
 from consilium.domain.study import Study
 from consilium.explain.case import Case
-from consilium.modalities.image import explanation as images
-from consilium.modalities.image.explanation import image_saliency
+from consilium.modalities.image import saliency_maps as images
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.saliency_maps import image_saliency
 from tests.consilium.explain.cases import BOTH, case_of
 from tests.consilium.tiny import tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -81,7 +81,7 @@ def test_integrated_gradients_add_up_to_what_sets_the_image_apart(monkeypatch: p
     monkeypatch.setattr(images, "_STEPS", 50)
     vit = {"encoder": "vit", "width": 16, "size": 128, "patch": 8, "depth": 1}  # smooth, so that the mean converges
     case = case_of(_shown(tiny_artifact(seed=2, image=vit)), tiny_study(4))  # weights by which it changes both findings
-    changed = (case.log_odds(case.fused) - case.log_odds_with_images(images.reference_images(case)))[0]
+    changed = (case.log_odds(case.fused) - images.log_odds_of_images(case, images.reference_images(case)))[0]
     found = images.integrated_gradients(case, BOTH)
     assert found.shape == (2, 1, 32, 32)
     assert found.sum(axis=(1, 2, 3)) == pytest.approx(changed, rel=0.005)
@@ -97,7 +97,7 @@ def test_occlusion_is_the_mean_loss_of_the_windows_over_a_cell(case: Case) -> No
         altered = case.batch.images.clone()
         window = (..., slice(row * 8, row * 8 + 16), slice(column * 8, column * 8 + 16))
         altered[window] = hidden[window]
-        losses.append(whole - case.log_odds_with_images(altered)[0])
+        losses.append(whole - images.log_odds_of_images(case, altered)[0])
     assert found[:, 0, 7, 10] == pytest.approx(np.mean(losses, axis=0) / 4, abs=1e-5)
 
 
