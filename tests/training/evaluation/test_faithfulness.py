@@ -160,7 +160,9 @@ def test_twins_of_another_rendering_are_refused(setting: tuple, root: Path) -> N
 def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -> None:
     model, preprocessing, calibration, cached = setting
     prepared, twins = _twins(setting, root, _whole_study(setting))
-    bench = measure._bench(model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, root)
+    bench = measure._bench(
+        model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, Truth.load(root)
+    )
     case = bench.case(prepared)
     words = np.zeros((4, len(case.units["text"])))
     values = np.zeros((4, len(case.units["observations"])))
