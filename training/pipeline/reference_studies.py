@@ -22,10 +22,10 @@ from consilium.domain.variables import BUILT_IN, Variable
 from consilium.modalities.observations.features import DEMOGRAPHICS, Aspect, Feature
 from consilium.modalities.registry import modality_names, nonempty_subsets
 from consilium.preprocessing.collate import Preprocessing
-from training.cohorts.phantom.note import render_note, render_report
-from training.cohorts.phantom.radiograph import render_radiograph
+from training.cohorts.phantom.image.radiograph import render_radiograph
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
 from training.cohorts.phantom.state import FINDINGS
+from training.cohorts.phantom.text.note import render_note, render_report
 
 LEAST = 16
 """Studies; more where that makes every subset occur equally often."""

@@ -8,9 +8,9 @@ import numpy as np
 
 from consilium.domain.study import Note, NoteKind
 from training.cohorts.cohort import Cohort, StudyRecord
-from training.cohorts.phantom.note import render_note
 from training.cohorts.phantom.record import Design, draw_study, stream
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
+from training.cohorts.phantom.text.note import render_note
 
 
 def phantom_notes(studies: int, seed: int) -> Cohort:

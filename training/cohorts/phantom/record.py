@@ -14,12 +14,12 @@ from consilium.domain.errors import InputError
 from consilium.domain.study import NoteKind
 from consilium.modalities.registry import modality_names
 from training.cohorts.phantom.evidence import VARIABLE_CHANNELS, Evidence, EvidenceModel, load_evidence
-from training.cohorts.phantom.note import WrittenNote, render_note
+from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
+from training.cohorts.phantom.observations.values import Measurement, render_values
 from training.cohorts.phantom.oracle import Witnesses
-from training.cohorts.phantom.radiograph import Radiograph, render_radiograph
 from training.cohorts.phantom.state import FINDINGS, SEXES, State, StateTable, load_states
 from training.cohorts.phantom.tables import table
-from training.cohorts.phantom.values import Measurement, render_values
+from training.cohorts.phantom.text.note import WrittenNote, render_note
 
 STREAMS = ("state", "evidence", "record", "image", "note", "report", "values")
 

@@ -25,8 +25,7 @@ from training.cohorts.cohort import SPLITS, Cohort
 from training.cohorts.cohort_kind import CohortOptions
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import truth_files as truth
-from training.cohorts.phantom.dx import Header, write_dx
-from training.cohorts.phantom.note import render_report
+from training.cohorts.phantom.image.dx import Header, write_dx
 from training.cohorts.phantom.oracle import EVIDENCE_FILE, POSTERIORS_FILE, SUBSETS, posteriors
 from training.cohorts.phantom.record import (
     Design,
@@ -41,6 +40,7 @@ from training.cohorts.phantom.record import (
     witnesses,
 )
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
+from training.cohorts.phantom.text.note import render_report
 from training.cohorts.phantom.truth_files import MASKS_FOLDER
 from training.cohorts.splits import stratified_parts
 

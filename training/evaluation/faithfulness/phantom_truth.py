@@ -30,13 +30,13 @@ from training.cohorts.phantom.evidence import (
     VARIABLE_CHANNELS,
     EvidenceModel,
 )
+from training.cohorts.phantom.image.radiograph import BITS
+from training.cohorts.phantom.observations.values import value_of
 from training.cohorts.phantom.oracle import Witnesses, posterior
-from training.cohorts.phantom.radiograph import BITS
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study, witnesses
 from training.cohorts.phantom.state import CONFOUNDERS, FINDINGS, StateTable
 from training.cohorts.phantom.tables import table
 from training.cohorts.phantom.truth_files import load_masks
-from training.cohorts.phantom.values import value_of
 
 _DESIGN_FILE = "truth/design.yaml"
 _VISIBLE = 0.02

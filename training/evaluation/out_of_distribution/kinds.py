@@ -14,7 +14,7 @@ from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.modalities.image.records import read_image
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import StudyRecord
-from training.cohorts.phantom.other_parts import draw_lateral, draw_limb
+from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
 from training.evaluation.out_of_distribution import odd_images as images
 from training.evaluation.out_of_distribution import odd_texts as texts
 from training.evaluation.out_of_distribution import odd_values as values

@@ -11,7 +11,7 @@ import yaml
 
 from consilium.domain.study import NoteKind
 from training.cohorts.phantom.evidence import EvidenceModel
-from training.cohorts.phantom.radiograph import BITS
+from training.cohorts.phantom.image.radiograph import BITS
 from training.cohorts.phantom.record import Design, Rendered, Shift, draw_study, render_study
 from training.cohorts.phantom.state import StateTable
 

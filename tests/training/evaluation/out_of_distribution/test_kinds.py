@@ -13,7 +13,7 @@ from consilium.modalities.observations.records import read_observations
 from consilium.modalities.registry import modality_names
 from tests.training.evaluation.out_of_distribution.conftest import SIZE
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.other_parts import draw_lateral, draw_limb
+from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
 from training.cohorts.phantom.tables import table
 from training.evaluation.out_of_distribution import KINDS, Case
 from training.evaluation.out_of_distribution import odd_images as strange_images

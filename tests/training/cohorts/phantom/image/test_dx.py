@@ -11,8 +11,8 @@ import pytest
 
 from consilium.domain.study import Sex, ViewPosition
 from consilium.modalities.image.dicom_image import read_dicom
-from training.cohorts.phantom.dx import Header, write_dx
-from training.cohorts.phantom.radiograph import render_radiograph
+from training.cohorts.phantom.image.dx import Header, write_dx
+from training.cohorts.phantom.image.radiograph import render_radiograph
 
 HEADER = Header("seed 1", "P000007", "S000007", "north", datetime(2023, 4, 5, 6, 7), 71, Sex.FEMALE)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from training.cohorts.phantom.evidence import GRADES, TEXT_CHANNELS, load_evidence
-from training.cohorts.phantom.note import WrittenNote, render_note, render_report
 from training.cohorts.phantom.tables import table
+from training.cohorts.phantom.text.note import WrittenNote, render_note, render_report
 
 PHRASES = [
     (channel, grade, phrase)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.domain.study import ViewPosition
-from training.cohorts.phantom.anatomy import (
+from training.cohorts.phantom.evidence import IMAGE_CHANNELS
+from training.cohorts.phantom.image.anatomy import (
     FIELD_OF_VIEW,
     LUNG_DEPTH,
     SOFT_DEPTH,
@@ -25,8 +26,7 @@ from training.cohorts.phantom.anatomy import (
     thorax,
     vessels,
 )
-from training.cohorts.phantom.evidence import IMAGE_CHANNELS
-from training.cohorts.phantom.lesions import (
+from training.cohorts.phantom.image.lesions import (
     LOWEST,
     Sites,
     air,

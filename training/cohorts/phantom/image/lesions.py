@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.cohorts.phantom.anatomy import Field, Habitus, Thorax
+from training.cohorts.phantom.image.anatomy import Field, Habitus, Thorax
 
 LOWEST, HIGHEST = -4.0, 6.0
 """Evidence beyond is drawn as the limit itself; a Gaussian around 0 … 3.2 passes them once in some ten thousand."""

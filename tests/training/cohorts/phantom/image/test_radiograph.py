@@ -10,10 +10,10 @@ from sklearn.preprocessing import StandardScaler
 
 from consilium.domain.study import ViewPosition
 from training.cohorts.phantom import radiograph
-from training.cohorts.phantom.anatomy import Thorax, frame, thorax
 from training.cohorts.phantom.evidence import IMAGE_CHANNELS, load_evidence
-from training.cohorts.phantom.lesions import severity
-from training.cohorts.phantom.radiograph import Radiograph, render_radiograph
+from training.cohorts.phantom.image.anatomy import Thorax, frame, thorax
+from training.cohorts.phantom.image.lesions import severity
+from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
 from training.cohorts.phantom.state import load_states
 from training.cohorts.phantom.tables import table
 

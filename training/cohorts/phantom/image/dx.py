@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from consilium.domain.study import Sex, ViewPosition
-from training.cohorts.phantom.radiograph import BITS, Radiograph
+from training.cohorts.phantom.image.radiograph import BITS, Radiograph
 
 _VIEWS = {
     ViewPosition.PA: codes.SCT.PosteroanteriorProjection,

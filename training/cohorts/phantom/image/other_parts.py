@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from training.cohorts.phantom.anatomy import FIELD_OF_VIEW, SOFT_DEPTH, Field, Frame, draw_habitus, frame
-from training.cohorts.phantom.radiograph import BITS
+from training.cohorts.phantom.image.anatomy import FIELD_OF_VIEW, SOFT_DEPTH, Field, Frame, draw_habitus, frame
+from training.cohorts.phantom.image.radiograph import BITS
 
 _SPAN = 3.2
 """Optical depth from black to white, as of most devices."""

@@ -1,0 +1,1 @@
+"""The phantom's radiographs: anatomy, lesions, detector, DICOM."""

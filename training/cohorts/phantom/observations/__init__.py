@@ -1,0 +1,1 @@
+"""The phantom's laboratory values and vital signs."""

@@ -1,0 +1,1 @@
+"""The phantom's notes."""
