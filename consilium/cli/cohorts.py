@@ -35,6 +35,9 @@ def phantom(
     splits: Annotated[
         str | None, typer.Option(help="Studies to train, validate, calibrate and test on: 5000,500,2000,5000.")
     ] = None,
+    modalities: Annotated[
+        str | None, typer.Option(help="What the records hold: image,text; images, notes and values unless given.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
 ) -> None:
     """Write a phantom cohort: made-up patients whose best possible diagnosis is known.
@@ -43,6 +46,7 @@ def phantom(
     in truth/, where no training looks.
     """
     from training.cohorts.phantom.named_shifts import parse_shift
+    from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
     from training.cohorts.phantom.write import DEFAULT_SPLITS, write_phantom
 
     shares = DEFAULT_SPLITS if splits is None else _shares(splits, studies)
@@ -59,6 +63,7 @@ def phantom(
                 splits=shares,
                 shift=departs,
                 studies_per_patient=studies_per_patient,
+                modalities=DEFAULT_MODALITIES if modalities is None else modalities.replace(" ", "").split(","),
                 progress=done,
             )
     except OSError as error:

@@ -20,12 +20,14 @@ from consilium.artifacts.reference_studies import ReferenceStudy
 from consilium.domain.study import NoteKind
 from consilium.domain.variables import BUILT_IN, Variable
 from consilium.modalities.observations.features import DEMOGRAPHICS, Aspect, Feature
-from consilium.modalities.registry import modality_names, nonempty_subsets
+from consilium.modalities.registry import nonempty_subsets
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts.phantom.image.radiograph import render_radiograph
+from training.cohorts.phantom.image.report import render_report
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
+from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
 from training.cohorts.phantom.state import FINDINGS
-from training.cohorts.phantom.text.note import render_note, render_report
+from training.cohorts.phantom.text.note import render_note
 
 LEAST = 16
 """Studies; more where that makes every subset occur equally often."""
@@ -45,7 +47,7 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
     subsets = nonempty_subsets(recipe.modalities)
     side = int(np.clip(recipe.image.size, *_SIDES))
     # Whatever a modality's rate of absence, here the subset decides.
-    design = Design(_SEED, side, shift=Shift(missing_modality=dict.fromkeys(modality_names(), 0.0)))
+    design = Design(_SEED, side, shift=Shift(missing_modality=dict.fromkeys(DEFAULT_MODALITIES, 0.0)))
     states, evidence = design.states(), design.evidence()
     studies = []
     for number in range(-(-LEAST // len(subsets)) * len(subsets)):
@@ -64,7 +66,8 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
 def _images(design: Design, drawn: Drawn, views: int) -> tuple[bytes, ...]:
     rng = stream(design, drawn.index, "image")
     return tuple(
-        _png(render_radiograph(drawn.evidence.image, rng, design.size, drawn.site).pixels) for _ in range(views)
+        _png(render_radiograph(drawn.evidence.parts["image"], rng, design.size, drawn.site).pixels)
+        for _ in range(views)
     )
 
 
@@ -76,9 +79,9 @@ def _png(pixels: npt.NDArray[np.uint16]) -> bytes:
 
 
 def _notes(design: Design, drawn: Drawn, kinds: Sequence[NoteKind]) -> list[dict[str, str]]:
-    note = render_note(drawn.evidence.text, stream(design, drawn.index, "note"), drawn.site)
+    note = render_note(drawn.evidence.parts["text"], stream(design, drawn.index, "note"), drawn.site)
     chances = [float(drawn.state.labels[name]) for name in FINDINGS]
-    findings, impression = render_report(drawn.evidence.image, chances, stream(design, drawn.index, "report"))
+    findings, impression = render_report(drawn.evidence.parts["image"], chances, stream(design, drawn.index, "report"))
     texts = {
         NoteKind.HISTORY: note.history,
         NoteKind.INDICATION: note.indication,

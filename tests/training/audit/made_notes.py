@@ -22,7 +22,7 @@ def phantom_notes(studies: int, seed: int) -> Cohort:
         drawn = draw_study(design, index, states, evidence)
         notes = ()
         if drawn.has("text"):
-            written = render_note(drawn.evidence.text, stream(design, index, "note"), drawn.site)
+            written = render_note(drawn.evidence.parts["text"], stream(design, index, "note"), drawn.site)
             notes = (Note(NoteKind.HISTORY, written.history), Note(NoteKind.INDICATION, written.indication))
         labels = np.array([drawn.state.labels[name] for name in FINDINGS], np.float32)
         split = "train" if index % 5 else "test"

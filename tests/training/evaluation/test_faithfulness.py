@@ -24,9 +24,9 @@ from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import tiny_recipe
 from tests.training.cohorts_made import tiny_cohort
 from training.cohorts import load_cohort
-from training.cohorts.phantom.oracle import load_oracle, posterior
+from training.cohorts.phantom.image.masks import load_masks
+from training.cohorts.phantom.oracle import has_modalities, load_oracle, log_likelihoods, posterior
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
-from training.cohorts.phantom.truth_files import load_masks
 from training.cohorts.phantom.write import write_phantom
 from training.data.datamodule import CachedCohort, StudyDataset, cache_cohort
 from training.evaluation.evaluate import calibrate
@@ -133,17 +133,20 @@ def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: t
         finding = "pneumothorax" if part == "image" else "pneumonia"
         crp = [f.name for f in setting[1].features].index("crp")
         (twin,) = [t for t in twins if (t.part, t.finding) == (part, finding) and t.feature in {None, crp}]
-        witness = truth._witness(truth._drawn(study))
-        image, values = witness.image.copy(), witness.observations.copy()
+        drawn = truth._drawn(study)
+        readings = truth._readings(drawn)
+        image, values = readings["image"].copy(), readings["observations"].written.copy()
         assert image[0] == pytest.approx([stored[f"image:{name}"] for name in FINDINGS])
         if part == "image":
             image[0, FINDINGS.index(channel)] = neutral
         else:
             assert values[0, 0] == pytest.approx(stored["observations:crp"], abs=0.05)  # as written, rounded
             values[0, 0] = neutral
-        after = posterior(
-            truth.states, truth.model, replace(witness, image=image, observations=values), modality_names()
-        )[0]
+        changed = {"image": image, "observations": replace(readings["observations"], written=values)}
+        likelihoods = log_likelihoods(
+            truth.states, truth.model, {**readings, **changed}, has_modalities(truth.model, [drawn])
+        )
+        after = posterior(truth.states.prior, likelihoods, truth.model.modalities, modality_names())[0]
         expected = (before - logit(after))[FINDINGS.index(finding)]
         assert twin.oracle == pytest.approx(expected, abs=1e-6)
 

@@ -9,6 +9,7 @@ from typing import Any
 from consilium.domain.errors import InputError
 from consilium.formats.decimals import parse_decimal
 from training.cohorts.phantom.record import Shift
+from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
 
 _FLAGS = {"device": "unseen_device", "phrases": "held_out_phrases"}
 _RATES = {
@@ -23,7 +24,7 @@ STANDARD: Mapping[str, Sequence[str]] = MappingProxyType(
         "none": (),
         "prevalence": ("prevalence:pneumonia=3", "prevalence:heart_failure=3", "prevalence:pleural_effusion=3"),
         "device": ("device",),
-        "missingness": ("missing-modality:image=0.4", "missing-modality:text=0.4", "missing-modality:observations=0.4"),
+        "missingness": tuple(f"missing-modality:{name}=0.4" for name in DEFAULT_MODALITIES),
         "phrases": ("phrases",),
     }
 )

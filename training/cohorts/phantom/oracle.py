@@ -1,130 +1,178 @@
 """The oracle: the best possible answer from every subset of modalities, by enumerating the states.
 
-Age and sex belong to the values: a subset without them integrates over both. Image evidence enters as drawn, so the
-oracle is an upper bound for whoever sees pixels; for note and values it is exact.
+Kept are the log-likelihoods of each modality in each state; the answer from a subset is the prior times those of its
+modalities. Age and sex belong to the values: a subset without them integrates over both. Image evidence enters as
+drawn, so the oracle is an upper bound for whoever sees pixels; for note and values it is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from consilium.domain.errors import InputError
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from training.cohorts.phantom.evidence import EvidenceModel
+from training.cohorts.phantom.phantom_modality import Floats
+from training.cohorts.phantom.record import Drawn, Rendered
 from training.cohorts.phantom.state import FINDINGS, PRESENT, StateTable
 
-SUBSETS: tuple[str, ...] = tuple(subset_key(subset) for subset in nonempty_subsets(modality_names()))
-POSTERIORS_FILE = "truth/posteriors.csv"
+LIKELIHOODS_FILE = "truth/likelihoods.npz"
 EVIDENCE_FILE = "truth/evidence.csv"
 
+Readings = Mapping[str, Any]
+"""Modality → what the oracle reads of N records, as the modality's `PhantomModality.read` gives it."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Witnesses:
-    """What N records say, as the oracle reads them.
 
-    Attributes
+def read_records(model: EvidenceModel, drawn: Sequence[Drawn], rendered: Sequence[Rendered]) -> Readings:
+    """What the oracle reads of these studies, of every modality of the cohort."""
+    return {
+        name: model.phantoms[name].read(drawn, [views.parts.get(name) for views in rendered])
+        for name in model.modalities
+    }
+
+
+def has_modalities(model: EvidenceModel, drawn: Sequence[Drawn]) -> npt.NDArray[np.bool_]:
+    """Which of the cohort's modalities each record has, bool [N, M]."""
+    return np.array([[study.has(name) for name in model.modalities] for study in drawn])
+
+
+def log_likelihoods(
+    states: StateTable, model: EvidenceModel, readings: Readings, present: npt.NDArray[np.bool_]
+) -> Floats:
+    """Log p(reading | state) of each modality up to a constant, float64 [N, M, S]; 0 where a record lacks it.
+
+    Parameters
     ----------
-    image : float64 [N, C]
-    grades : int64 [N, C]
-        Of the note's channels.
-    observations : float64 [N, C]
-        Evidence read back from the written (rounded) values.
-    measured : bool [N, C]
-    age : int64 [N], sex : int64 [N]
-        Years; index into `SEXES`.
-    present : bool [N, 3]
-        Which modality each record has, in the order of `consilium.modalities.registry.modality_names`.
+    present : bool [N, M]
+        In the order of the model's modalities.
     """
-
-    image: npt.NDArray[np.float64]
-    grades: npt.NDArray[np.int64]
-    observations: npt.NDArray[np.float64]
-    measured: npt.NDArray[np.bool_]
-    age: npt.NDArray[np.int64]
-    sex: npt.NDArray[np.int64]
-    present: npt.NDArray[np.bool_]
+    each = [model.phantoms[name].log_likelihood(readings[name], states) for name in model.modalities]
+    return np.where(present[:, :, None], np.stack(each, axis=1), 0.0)
 
 
-def posterior(
-    states: StateTable, model: EvidenceModel, witnesses: Witnesses, subset: Iterable[str]
-) -> npt.NDArray[np.float64]:
+def posterior(prior: Floats, likelihoods: Floats, modalities: Sequence[str], subset: Iterable[str]) -> Floats:
     """P(finding | what each record has of the modalities in `subset`), float64 [N, F].
 
     A record that has none of them gets the prior.
+
+    Parameters
+    ----------
+    prior : float64 [S]
+    likelihoods : float64 [N, M, S]
+        As `log_likelihoods` gives them, of `modalities`.
+
+    Raises
+    ------
+    InputError
+        For a modality that the cohort does not have.
     """
-    likelihoods = {
-        "image": model.image_log_likelihood(witnesses.image),
-        "text": model.text_log_likelihood(witnesses.grades),
-        "observations": (
-            model.observation_log_likelihood(witnesses.observations, witnesses.measured)
-            + np.log(states.given(witnesses.age, witnesses.sex))
-            - np.log(states.prior)
-        ),
-    }
-    log_joint = np.tile(np.log(states.prior), (len(witnesses.age), 1))
-    for modality in sorted(subset, key=modality_names().index):  # a set's own order, and so the rounding, is random
-        heard = witnesses.present[:, modality_names().index(modality), None]
-        log_joint += np.where(heard, likelihoods[modality], 0.0)
+    chosen = set(subset)
+    for name in sorted(chosen - set(modalities)):
+        raise InputError("subset", name, f"must be one of the cohort's modalities: {', '.join(modalities)}")
+    log_joint = np.tile(np.log(prior), (len(likelihoods), 1))
+    for column, name in enumerate(modalities):  # in one order, whatever the subset's: rounding depends on it
+        if name in chosen:
+            log_joint += likelihoods[:, column]
     joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
     joint /= joint.sum(axis=1, keepdims=True)
     return np.stack([joint[:, PRESENT[:, finding]].sum(axis=1) for finding in range(len(FINDINGS))], axis=1)
 
 
-def posteriors(states: StateTable, model: EvidenceModel, witnesses: Witnesses) -> dict[str, npt.NDArray[np.float64]]:
-    """`posterior` for every non-empty subset, by its `subset_key`."""
-    return {
-        subset_key(subset): posterior(states, model, witnesses, subset) for subset in nonempty_subsets(modality_names())
-    }
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Oracle:
-    """The stored best answers of a phantom cohort.
+class PhantomOracle:
+    """What is stored of a phantom cohort's best answers.
 
     Attributes
     ----------
     study_ids : str [N]
         In the order of ``studies.csv``.
-    findings : tuple of str
-    posteriors : dict of subset name to float64 [N, F]
-        P(finding | what the study has of the subset's modalities); keys as `consilium.domain.study.subset_key` makes
-        them.
+    findings, modalities : tuple of str
+    prior : float64 [S]
+        P(state).
+    likelihoods : float64 [N, M, S]
+        As `log_likelihoods` gives them.
     evidence : DataFrame
-        Noise-free evidence, one row a study, indexed by study: ``image:<channel>``, ``text:<channel>``,
-        ``grade:<channel>``, ``observations:<variable>`` (empty: not measured), ``has:<modality>``.
+        Noise-free evidence, one row a study, indexed by study: ``<modality>:<channel>``, ``grade:<channel>`` of the
+        note, ``has:<modality>``; a value that was not measured is empty.
     """
 
     study_ids: npt.NDArray[np.str_]
     findings: tuple[str, ...]
-    posteriors: dict[str, npt.NDArray[np.float64]]
+    modalities: tuple[str, ...]
+    prior: Floats
+    likelihoods: Floats
     evidence: pd.DataFrame
 
-    def of(self, study_ids: Iterable[str], subset: Iterable[str]) -> npt.NDArray[np.float64]:
+    @property
+    def posteriors(self) -> Mapping[str, Floats]:
+        """P(finding | subset) of all studies, float64 [N, F], by `subset_key`; computed where it is asked for."""
+        return _Posteriors(self)
+
+    def posterior(self, subset: Iterable[str]) -> Floats:
+        """P(finding | what each study has of the modalities in `subset`), float64 [N, F]; empty: the prior."""
+        return posterior(self.prior, self.likelihoods, self.modalities, subset)
+
+    def of(self, study_ids: Iterable[str], subset: Iterable[str]) -> Floats:
         """Posteriors of these studies, in their order, given a non-empty subset: float64 [n, F].
 
         Raises
         ------
         InputError
-            A study that is not in the cohort, or the empty subset.
+            A study that is not in the cohort, a modality that it does not have, or the empty subset.
         """
-        key = subset_key(subset)
-        if key not in self.posteriors:
-            raise InputError("subset", key, f"must be one of {', '.join(self.posteriors)}")
+        chosen = set(subset)
+        if not chosen:
+            raise InputError("subset", "none", f"must name some of {', '.join(self.modalities)}")
         rows = {study: row for row, study in enumerate(self.study_ids)}
         wanted = list(study_ids)
         for study in wanted:
             if study not in rows:
                 raise InputError("study", study, "must be a study of this phantom cohort")
-        return self.posteriors[key][[rows[study] for study in wanted]]
+        likelihoods = self.likelihoods[[rows[study] for study in wanted]]
+        return posterior(self.prior, likelihoods, self.modalities, chosen)
 
 
-def load_oracle(root: Path) -> Oracle:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Posteriors(Mapping[str, Floats]):
+    oracle: PhantomOracle
+
+    def __getitem__(self, key: str) -> Floats:
+        if key not in self:
+            raise KeyError(key)
+        return self.oracle.posterior(key.split("+"))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in list(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return (subset_key(subset) for subset in nonempty_subsets(self.oracle.modalities))
+
+    def __len__(self) -> int:
+        return 2 ** len(self.oracle.modalities) - 1
+
+
+def save_oracle(
+    root: Path, study_ids: Sequence[str], modalities: Sequence[str], prior: Floats, likelihoods: Floats
+) -> None:
+    """Store what the oracle knows of a cohort; `load_oracle` reads it."""
+    np.savez_compressed(
+        root / LIKELIHOODS_FILE,
+        study=np.array(study_ids),
+        finding=np.array(FINDINGS),
+        modality=np.array(modalities),
+        prior=prior,
+        log_likelihood=likelihoods,
+    )
+
+
+def load_oracle(root: Path) -> PhantomOracle:
     """Read the oracle of the phantom cohort in `root`.
 
     Raises
@@ -132,17 +180,15 @@ def load_oracle(root: Path) -> Oracle:
     InputError
         `root` has no oracle: it is no phantom cohort.
     """
-    file = root / POSTERIORS_FILE
+    file = root / LIKELIHOODS_FILE
     if not file.is_file():
-        raise InputError("cohort", root.name, f"must be a phantom cohort with {POSTERIORS_FILE}")
-    table = pd.read_csv(file, dtype={"study": str, "subset": str})
-    findings = tuple(table.columns[2:])
-    by_subset = {str(key): rows for key, rows in table.groupby("subset", sort=False)}
-    first = next(iter(by_subset.values()))
-    evidence = pd.read_csv(root / EVIDENCE_FILE, dtype={"study": str}).set_index("study")
-    return Oracle(
-        study_ids=first["study"].to_numpy(dtype=str),
-        findings=findings,
-        posteriors={key: rows[list(findings)].to_numpy(dtype=np.float64) for key, rows in by_subset.items()},
-        evidence=evidence,
-    )
+        raise InputError("cohort", root.name, f"must be a phantom cohort with {LIKELIHOODS_FILE}")
+    with np.load(file, allow_pickle=False) as stored:
+        return PhantomOracle(
+            study_ids=stored["study"],
+            findings=tuple(stored["finding"].tolist()),
+            modalities=tuple(stored["modality"].tolist()),
+            prior=stored["prior"],
+            likelihoods=stored["log_likelihood"],
+            evidence=pd.read_csv(root / EVIDENCE_FILE, dtype={"study": str}).set_index("study"),
+        )

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import yaml
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import NoteKind
-from consilium.modalities.registry import modality_names
-from training.cohorts.phantom.evidence import VARIABLE_CHANNELS, Evidence, EvidenceModel, load_evidence
-from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
-from training.cohorts.phantom.observations.values import Measurement, render_values
-from training.cohorts.phantom.oracle import Witnesses
-from training.cohorts.phantom.state import FINDINGS, SEXES, State, StateTable, load_states
+from training.cohorts.phantom.evidence import Evidence, EvidenceModel, load_evidence
+from training.cohorts.phantom.phantom_modality import Written
+from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
+from training.cohorts.phantom.state import FINDINGS, MEMBERS, State, StateTable, load_states
 from training.cohorts.phantom.tables import table
-from training.cohorts.phantom.text.note import WrittenNote, render_note
 
 STREAMS = ("state", "evidence", "record", "image", "note", "report", "values")
+"""Streams that are known by their position; every other one is known by its name alone."""
+_FILE = "truth/design.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,23 @@ class Design:
     shortcut: float | None = None
     shift: Shift = field(default_factory=Shift)
     studies_per_patient: int = 1
+    modalities: tuple[str, ...] = DEFAULT_MODALITIES
+
+    @classmethod
+    def load(cls, root: Path) -> Design | None:
+        """What the phantom cohort in `root` was made from; None where that is not known."""
+        file = root / _FILE
+        if not file.is_file():
+            return None
+        plan: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        del plan["studies"]
+        return cls(**plan | {"shift": Shift(**plan["shift"]), "modalities": tuple(plan["modalities"])})
+
+    def save(self, root: Path, studies: int) -> None:
+        """Store it with the cohort of so many `studies` in `root`."""
+        plan = {**asdict(self), "studies": studies}
+        plan["shift"] = {key: dict(v) if isinstance(v, Mapping) else v for key, v in plan["shift"].items()}
+        (root / _FILE).write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
 
     def check(self) -> None:
         """Raise `InputError` where a figure is out of range."""
@@ -80,7 +98,7 @@ class Design:
         return load_states(self.shift.prevalence_odds)
 
     def evidence(self) -> EvidenceModel:
-        return load_evidence(self.shift.missing_value, self.shift.missing_modality)
+        return load_evidence(self.modalities, self.shift)
 
     @property
     def device(self) -> dict[str, Any] | None:
@@ -90,7 +108,11 @@ class Design:
 
 def stream(design: Design, index: int, name: str) -> np.random.Generator:
     """The generator of one stream of one study: independent of all others, whatever order they are made in."""
-    return np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(index, STREAMS.index(name))))
+    if name in STREAMS:
+        key: tuple[int, ...] = (STREAMS.index(name),)
+    else:
+        key = tuple(np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4").tolist())
+    return np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(index, *key)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +126,8 @@ class Drawn:
     site: str
     reference_time: datetime
     note_time: datetime
+    demographics: bool
+    """The record gives age and sex."""
 
     @property
     def study_id(self) -> str:
@@ -132,94 +156,51 @@ def draw_study(design: Design, index: int, states: StateTable, model: EvidenceMo
     """State, evidence, site and times of study `index`."""
     patient = index // design.studies_per_patient
     state = states.draw(stream(design, patient * design.studies_per_patient, "state"))
-    evidence = model.draw(state, stream(design, index, "evidence"))
+    evidence = model.draw(state, partial(stream, design, index))
     rng = stream(design, index, "record")
     site = _site(state, design.shortcut, rng)
     reference = datetime(2021, 1, 1) + timedelta(minutes=int(rng.integers(0, 4 * 365 * 24 * 60)))
     written = reference - timedelta(minutes=int(rng.integers(10, 300)))
-    return Drawn(index, patient, state, evidence, site, reference, written)
+    known = any(model.phantoms[name].demographics for name in evidence.modalities)
+    return Drawn(index, patient, state, evidence, site, reference, written, known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rendered:
-    """What a model may see of one study; None where the modality is missing."""
+    """What a model may see of one study.
 
-    radiograph: Radiograph | None
-    note: WrittenNote | None
-    measurements: list[Measurement]
+    Attributes
+    ----------
+    parts : mapping of modality to what its `PhantomModality.render` gave
+        Of the modalities that the record has.
+    """
+
+    parts: Mapping[str, Any]
 
 
-def render_study(design: Design, drawn: Drawn) -> Rendered:
+def render_study(design: Design, model: EvidenceModel, drawn: Drawn) -> Rendered:
     """Render what the record has, from evidence and nuisance alone."""
-    e, has = drawn.evidence, drawn.has
-    image_rng, note_rng, values_rng = (stream(design, drawn.index, name) for name in ("image", "note", "values"))
-    return Rendered(
-        radiograph=render_radiograph(e.image, image_rng, design.size, drawn.site, device=design.device)
-        if has("image")
-        else None,
-        note=render_note(e.text, note_rng, drawn.site, held_out_phrases=design.shift.held_out_phrases)
-        if has("text")
-        else None,
-        measurements=render_values(e.observations, e.measured, values_rng) if has("observations") else [],
-    )
+    return Rendered({name: model.phantoms[name].render(design, drawn) for name in model.modalities if drawn.has(name)})
 
 
-def witnesses(drawn: list[Drawn], rendered: list[Rendered], model: EvidenceModel) -> Witnesses:
-    """What the oracle reads of these studies: the note's grades, the values as written."""
-    read = np.zeros((len(drawn), len(VARIABLE_CHANNELS)))
-    for row, study in enumerate(rendered):
-        for m in study.measurements:
-            if m.evidence is not None:
-                read[row, VARIABLE_CHANNELS.index(m.variable)] = m.evidence
-    measured = np.stack([d.evidence.measured for d in drawn])
-    return Witnesses(
-        image=np.stack([d.evidence.image for d in drawn]),
-        grades=model.grades(np.stack([d.evidence.text for d in drawn])),
-        observations=read,
-        measured=measured,
-        age=np.array([d.state.age for d in drawn]),
-        sex=np.array([SEXES.index(d.state.sex) for d in drawn]),
-        present=np.array([[d.has(m) for m in modality_names()] for d in drawn]),
-    )
-
-
-def study_row(drawn: Drawn, rendered: Rendered, report: tuple[str, str] | None, image: str) -> dict[str, object]:
+def study_row(drawn: Drawn, written: Sequence[Written]) -> dict[str, object]:
     """The study's row of ``studies.csv``, without its split."""
-    has_values = drawn.has("observations")
     row: dict[str, object] = {
         "study": drawn.study_id,
         "patient": drawn.patient_id,
-        "age": drawn.state.age if has_values else None,
-        "sex": drawn.state.sex.value if has_values else "",
+        "age": drawn.state.age if drawn.demographics else None,
+        "sex": drawn.state.sex.value if drawn.demographics else "",
         "reference_time": drawn.reference_time.isoformat(),
-        "images": image,
     }
-    for kind in (NoteKind.HISTORY, NoteKind.INDICATION):
-        text = getattr(rendered.note, kind.value) if rendered.note else ""
-        row[f"note_{kind.value}"] = text
-        row[f"note_{kind.value}_time"] = drawn.note_time.isoformat() if text else ""
-    row["note_findings"], row["note_impression"] = report or ("", "")
+    for part in written:
+        row |= part.columns
+    for part in written:
+        row |= part.closing_columns
     row |= {f"label:{name}": int(present) for name, present in drawn.state.labels.items()}
-    row |= {"source": drawn.site, "date": drawn.reference_time.date().isoformat()}
-    return row
+    return row | {"source": drawn.site, "date": drawn.reference_time.date().isoformat()}
 
 
-def observation_rows(drawn: Drawn, measurements: list[Measurement]) -> list[dict[str, object]]:
-    """The study's rows of ``observations.csv``."""
-    return [
-        {
-            "study": drawn.study_id,
-            "code": m.code,
-            "value": m.value,
-            "unit": m.unit,
-            "time": (drawn.reference_time + timedelta(hours=m.hours)).replace(microsecond=0).isoformat(),
-        }
-        for m in measurements
-    ]
-
-
-def mask_bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Masks [C, H, W] as one bit field [H, W], channel k in bit k."""
-    weights = (1 << np.arange(len(masks), dtype=np.uint8))[:, None, None]
-    bits: npt.NDArray[np.uint8] = (masks * weights).sum(axis=0, dtype=np.uint8)
-    return bits
+def state_row(drawn: Drawn) -> dict[str, object]:
+    """Findings, confounders, age and sex, also of a study whose record does not give them; truth."""
+    members = dict(zip(MEMBERS, (int(flag) for flag in drawn.state.present), strict=True))
+    return {"study": drawn.study_id, **members, "age": drawn.state.age, "sex": drawn.state.sex.value}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,30 +19,23 @@ import pandas as pd
 import yaml
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Sex
 from consilium.formats.time_zone import TimeZone
-from consilium.modalities.registry import modality_names, subset_key
 from training.cohorts.cohort import SPLITS, Cohort
 from training.cohorts.cohort_kind import CohortOptions
 from training.cohorts.manifest import read_manifest
-from training.cohorts.phantom import truth_files as truth
-from training.cohorts.phantom.image.dx import Header, write_dx
-from training.cohorts.phantom.oracle import EVIDENCE_FILE, POSTERIORS_FILE, SUBSETS, posteriors
-from training.cohorts.phantom.record import (
-    Design,
-    Drawn,
-    Rendered,
-    Shift,
-    draw_study,
-    observation_rows,
-    render_study,
-    stream,
-    study_row,
-    witnesses,
+from training.cohorts.phantom.evidence import EvidenceModel
+from training.cohorts.phantom.oracle import (
+    EVIDENCE_FILE,
+    has_modalities,
+    log_likelihoods,
+    posterior,
+    read_records,
+    save_oracle,
 )
+from training.cohorts.phantom.phantom_modality import Floats, Row, Target
+from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study, state_row, study_row
+from training.cohorts.phantom.renderers import DEFAULT_MODALITIES, checked_modalities
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
-from training.cohorts.phantom.text.note import render_report
-from training.cohorts.phantom.truth_files import MASKS_FOLDER
 from training.cohorts.splits import stratified_parts
 
 DEFAULT_SPLITS: Mapping[str, float] = MappingProxyType(
@@ -50,20 +44,24 @@ DEFAULT_SPLITS: Mapping[str, float] = MappingProxyType(
 CHUNK = 20
 """Studies a task: fixed, so that the number of workers changes no bit."""
 
-Row = dict[str, object]
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chunk:
+    """What some studies add to the cohort.
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """Rows of every table that a chunk of studies adds to."""
+    Attributes
+    ----------
+    studies, states, evidence : list of rows
+    tables : mapping of path to rows
+        Of the modalities' other tables.
+    likelihoods : float64 [n, M, S]
+    """
 
     studies: list[Row]
-    observations: list[Row]
     states: list[Row]
     evidence: list[Row]
-    posteriors: list[Row]
-    spans: list[Row]
-    decisive: list[Row]
+    tables: Mapping[str, list[Row]]
+    likelihoods: Floats
 
 
 def write_phantom(
@@ -77,6 +75,7 @@ def write_phantom(
     splits: Mapping[str, float] | None = DEFAULT_SPLITS,
     shift: Shift | None = None,
     studies_per_patient: int = 1,
+    modalities: Sequence[str] = DEFAULT_MODALITIES,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a cohort of `studies` phantom studies to the folder `out`.
@@ -101,6 +100,8 @@ def write_phantom(
         Departures from the stored tables, for cohorts that test a model away from home.
     studies_per_patient : int
         Of one state, each with evidence of its own. The oracle answers for each study by itself.
+    modalities : sequence of str
+        What the records are made of. Another modality beside the built-in ones changes nothing of these.
     progress : callable, optional
         Called with the number of studies written so far.
 
@@ -111,19 +112,19 @@ def write_phantom(
     """
     _check_out(out, studies)
     _check_splits(splits)
-    design = Design(seed, size, shortcut, shift or Shift(), studies_per_patient)
+    design = Design(seed, size, shortcut, shift or Shift(), studies_per_patient, checked_modalities(modalities))
     design.check()
     partial_out = out.with_name(f".{out.name}.partial-{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        (partial_out / "images").mkdir(parents=True)
-        (partial_out / MASKS_FOLDER).mkdir(parents=True)
-        done: list[_Tables] = []
-        for tables in _chunks(partial_out, design, studies, workers or len(os.sched_getaffinity(0))):
-            done.append(tables)
+        for folder in ("truth", *_folders(design.evidence())):
+            (partial_out / folder).mkdir(parents=True, exist_ok=True)
+        done: list[_Chunk] = []
+        for chunk in _chunks(partial_out, design, studies, workers or len(os.sched_getaffinity(0))):
+            done.append(chunk)
             if progress is not None:
                 progress(min(len(done) * CHUNK, studies))
-        _write_tables(partial_out, done, seed, splits)
+        _write_tables(partial_out, done, design, splits)
         _write_descriptions(partial_out, design, studies)
         partial_out.replace(out)
     finally:
@@ -133,6 +134,10 @@ def write_phantom(
 def read_phantom(root: Path, _: CohortOptions, mask_notes: bool) -> Cohort:
     """The cohort in `root`: a manifest, whose times are made up and the same on every machine."""
     return read_manifest(root, TimeZone("UTC"), mask_notes=mask_notes)
+
+
+def _folders(model: EvidenceModel) -> list[str]:
+    return [folder for name in model.modalities for folder in model.phantoms[name].folders]
 
 
 def _check_out(out: Path, studies: int) -> None:
@@ -152,8 +157,8 @@ def _check_splits(splits: Mapping[str, float] | None) -> None:
         raise InputError("splits", dict(splits), "must add up to 1")
 
 
-def _chunks(root: Path, design: Design, studies: int, workers: int) -> Iterator[_Tables]:
-    """Tables of every chunk, in order."""
+def _chunks(root: Path, design: Design, studies: int, workers: int) -> Iterator[_Chunk]:
+    """Every chunk, in order."""
     starts = range(0, studies, CHUNK)
     write = partial(_write_chunk, root, design, studies)
     if min(workers, len(starts)) <= 1:
@@ -164,54 +169,37 @@ def _chunks(root: Path, design: Design, studies: int, workers: int) -> Iterator[
         yield from pool.map(write, starts)
 
 
-def _write_chunk(root: Path, design: Design, studies: int, start: int) -> _Tables:
-    """Draw, render and write the images and masks of one chunk; hand back its rows."""
+def _write_chunk(root: Path, design: Design, studies: int, start: int) -> _Chunk:
+    """Draw, render and write the files of one chunk; hand back its rows."""
     states, model = design.states(), design.evidence()
     drawn = [draw_study(design, i, states, model) for i in range(start, min(start + CHUNK, studies))]
-    rendered = [render_study(design, study) for study in drawn]
-    best = posteriors(states, model, witnesses(drawn, rendered, model))
-    everything = best[subset_key(modality_names())]
-    return _Tables(
-        studies=[
-            _write_study(root, design, study, views, chance)
-            for study, views, chance in zip(drawn, rendered, everything, strict=True)
-        ],
-        observations=[
-            row
-            for study, views in zip(drawn, rendered, strict=True)
-            for row in observation_rows(study, views.measurements)
-        ],
-        states=[truth.state_row(study) for study in drawn],
-        evidence=[truth.evidence_row(study, model) for study in drawn],
-        posteriors=[
-            {"study": study.study_id, "subset": subset, **dict(zip(FINDINGS, row.tolist(), strict=True))}
-            for subset, chances in best.items()
-            for study, row in zip(drawn, chances, strict=True)
-        ],
-        spans=[row for pair in zip(drawn, rendered, strict=True) for row in truth.span_rows(*pair)],
-        decisive=[row for pair in zip(drawn, rendered, strict=True) for row in truth.decisive_rows(*pair)],
+    rendered = [render_study(design, model, study) for study in drawn]
+    readings = read_records(model, drawn, rendered)
+    likelihoods = log_likelihoods(states, model, readings, has_modalities(model, drawn))
+    concluded = [name for name in model.modalities if name in DEFAULT_MODALITIES]
+    best = posterior(states.prior, likelihoods, model.modalities, concluded)
+    rows: list[Row] = []
+    tables: dict[str, list[Row]] = defaultdict(list)
+    for study, views, chances in zip(drawn, rendered, best, strict=True):
+        target = Target(root, design, study, chances)
+        written = [model.phantoms[name].write(target, views.parts.get(name)) for name in model.modalities]
+        rows.append(study_row(study, written))
+        for path, lines in ((path, lines) for part in written for path, lines in part.rows.items()):
+            tables[path] += lines
+    return _Chunk(
+        studies=rows,
+        states=[state_row(study) for study in drawn],
+        evidence=[_evidence_row(study, model) for study in drawn],
+        tables=dict(tables),
+        likelihoods=likelihoods,
     )
 
 
-def _write_study(root: Path, design: Design, study: Drawn, rendered: Rendered, chance: npt.NDArray[np.float64]) -> Row:
-    """Write one study's image and masks; its row of the table."""
-    image, report = "", None
-    if rendered.radiograph is not None:
-        image = f"images/{study.study_id}.dcm"
-        known = study.has("observations")
-        header = Header(
-            seed=f"{design.seed} {design.size} {design.shortcut} {design.shift} {study.index}",
-            patient_id=study.patient_id,
-            study_id=study.study_id,
-            site=study.site,
-            acquired=study.reference_time,
-            age=study.state.age if known else None,
-            sex=study.state.sex if known else Sex.UNKNOWN,
-        )
-        write_dx(root / image, rendered.radiograph, header)
-        truth.write_masks(root, study.study_id, rendered.radiograph.masks)
-        report = render_report(study.evidence.image, chance, stream(design, study.index, "report"))
-    return study_row(study, rendered, report, image)
+def _evidence_row(study: Drawn, model: EvidenceModel) -> Row:
+    row: Row = {"study": study.study_id}
+    for name in model.modalities:
+        row |= model.phantoms[name].describe(study.evidence.parts[name])
+    return row | {f"has:{name}": int(study.has(name)) for name in model.modalities}
 
 
 def _assign_splits(studies: pd.DataFrame, seed: int, splits: Mapping[str, float] | None) -> list[str]:
@@ -245,30 +233,29 @@ def _has_both_sides(labels: npt.NDArray[np.float32], split: npt.NDArray[np.str_]
     return all((labels[split == name] == side).any(axis=0).all() for name in names for side in (0, 1))
 
 
-def _write_tables(root: Path, chunks: list[_Tables], seed: int, splits: Mapping[str, float] | None) -> None:
+def _write_tables(root: Path, chunks: list[_Chunk], design: Design, splits: Mapping[str, float] | None) -> None:
     def joined(name: str) -> pd.DataFrame:
-        return pd.DataFrame([row for tables in chunks for row in getattr(tables, name)])
+        return pd.DataFrame([row for chunk in chunks for row in getattr(chunk, name)])
 
     table = joined("studies")
-    table.insert(len(table.columns) - 2, "split", _assign_splits(table, seed, splits))
+    table.insert(len(table.columns) - 2, "split", _assign_splits(table, design.seed, splits))
     table["age"] = table["age"].astype("Int64")
     table.to_csv(root / "studies.csv", index=False)
-    observations = joined("observations")
-    if observations.empty:
-        observations = pd.DataFrame(columns=["study", "code", "value", "unit", "time"])
-    observations.to_csv(root / "observations.csv", index=False)
+    for path, columns in _other_tables(design.evidence()).items():
+        rows = [row for chunk in chunks for row in chunk.tables.get(path, [])]
+        pd.DataFrame(rows, columns=list(columns)).to_csv(root / path, index=False)
     joined("states").to_csv(root / "truth" / "states.csv", index=False)
     joined("evidence").to_csv(root / EVIDENCE_FILE, index=False)
-    best = joined("posteriors").sort_values("subset", key=lambda names: names.map(SUBSETS.index), kind="stable")
-    best.to_csv(root / POSTERIORS_FILE, index=False, float_format="%.12g")
-    joined("spans").to_csv(root / "truth" / "spans.csv", index=False)
-    joined("decisive").to_csv(root / "truth" / "decisive.csv", index=False)
+    likelihoods = np.concatenate([chunk.likelihoods for chunk in chunks])
+    save_oracle(root, table["study"].tolist(), design.modalities, design.states().prior, likelihoods)
+
+
+def _other_tables(model: EvidenceModel) -> dict[str, tuple[str, ...]]:
+    return {path: columns for name in model.modalities for path, columns in model.phantoms[name].tables.items()}
 
 
 def _write_descriptions(root: Path, design: Design, studies: int) -> None:
     findings = phantom_findings()
     cohort = {"name": "phantom", **findings.to_json()}
     (root / "cohort.yaml").write_text(yaml.safe_dump(cohort, sort_keys=False), encoding="utf-8")
-    plan = {**asdict(design), "studies": studies}
-    plan["shift"] = {key: dict(value) if isinstance(value, Mapping) else value for key, value in plan["shift"].items()}
-    (root / "truth" / "design.yaml").write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
+    design.save(root, studies)

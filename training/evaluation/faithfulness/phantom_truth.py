@@ -7,7 +7,7 @@ noise, wording) as they were. What changed in the record is that evidence, and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
 from scipy.special import logit
 
 from consilium.domain.errors import TrainingError
 from consilium.domain.study import Image, NoteKind, Study
-from consilium.modalities.registry import modality_names, nonempty_subsets
+from consilium.modalities.registry import nonempty_subsets
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
-from training.cohorts.phantom.evidence import (
-    IMAGE_CHANNELS,
-    SPEAKS_FOR,
-    TEXT_CHANNELS,
-    VARIABLE_CHANNELS,
-    EvidenceModel,
-)
+from training.cohorts.phantom.evidence import EvidenceModel
+from training.cohorts.phantom.image.lesions import IMAGE_CHANNELS
+from training.cohorts.phantom.image.masks import load_masks
 from training.cohorts.phantom.image.radiograph import BITS
-from training.cohorts.phantom.observations.values import value_of
-from training.cohorts.phantom.oracle import Witnesses, posterior
-from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study, witnesses
+from training.cohorts.phantom.observations.phantom import ValueReading
+from training.cohorts.phantom.observations.values import SPEAKS_FOR, VARIABLE_CHANNELS, value_of
+from training.cohorts.phantom.oracle import Readings, has_modalities, log_likelihoods, posterior, read_records
+from training.cohorts.phantom.record import Design, Drawn, Rendered, draw_study
 from training.cohorts.phantom.state import CONFOUNDERS, FINDINGS, StateTable
 from training.cohorts.phantom.tables import table
-from training.cohorts.phantom.truth_files import load_masks
+from training.cohorts.phantom.text.note import TEXT_CHANNELS, note_grades
+from training.cohorts.phantom.text.phantom import SPANS_FILE
 
-_DESIGN_FILE = "truth/design.yaml"
 _VISIBLE = 0.02
 """A pixel changed where it did by more than this share of the display range."""
 _ROUNDING = 1 / 1000
@@ -90,13 +86,10 @@ class Truth:
     @classmethod
     def load(cls, root: Path) -> Truth | None:
         """The truth of the cohort in `root`; None where it is no phantom."""
-        file = root / _DESIGN_FILE
-        if not file.is_file():
+        design = Design.load(root)
+        if design is None:
             return None
-        plan: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        plan.pop("studies")
-        design = Design(**plan | {"shift": Shift(**plan["shift"])})
-        spans = pd.read_csv(root / "truth" / "spans.csv", dtype={"study": str})
+        spans = pd.read_csv(root / SPANS_FILE, dtype={"study": str})
         by_study = {str(study): rows for study, rows in spans.groupby("study")}
         return cls(root, design, design.states(), design.evidence(), by_study)
 
@@ -121,9 +114,9 @@ class Truth:
     def modality_log_odds(self, study_id: str) -> dict[frozenset[str], npt.NDArray[np.float64]]:
         """The best possible log-odds [F] from every subset of the modalities that the study has, the empty one too."""
         drawn = self._drawn(study_id)
-        witness = self._witness(drawn)
+        readings = self._readings(drawn)
         subsets = [frozenset[str](), *nonempty_subsets(drawn.evidence.modalities)]
-        return {subset: _log_odds(posterior(self.states, self.model, witness, subset))[0] for subset in subsets}
+        return {subset: self._best(drawn, readings, subset) for subset in subsets}
 
     def twins(self, prepared: Prepared, preprocessing: Preprocessing) -> Iterator[Twin]:
         """A twin for every piece of evidence in the study that a model reads and that is not neutral already.
@@ -134,87 +127,94 @@ class Truth:
             Where this version renders the study otherwise than the cohort has it.
         """
         drawn = self._drawn(prepared.study.study_id)
-        witness = self._witness(drawn)
-        before = _log_odds(posterior(self.states, self.model, witness, prepared.present))[0]
+        readings = self._readings(drawn)
+        before = self._best(drawn, readings, prepared.present)
         if "image" in prepared.present:
-            yield from self._image_twins(drawn, prepared, preprocessing, witness, before)
+            yield from self._image_twins(drawn, prepared, preprocessing, readings, before)
         if "text" in prepared.present:
-            yield from self._word_twins(drawn, prepared, preprocessing, witness, before)
+            yield from self._word_twins(drawn, prepared, preprocessing, readings, before)
         if "observations" in prepared.present:
-            yield from self._value_twins(drawn, prepared, preprocessing, witness, before)
+            yield from self._value_twins(drawn, prepared, preprocessing, readings, before)
 
     def _drawn(self, study_id: str) -> Drawn:
         return draw_study(self.design, int(study_id.removeprefix("S")), self.states, self.model)
 
-    def _witness(self, drawn: Drawn) -> Witnesses:
-        values = replace(drawn, evidence=replace(drawn.evidence, modalities=_only(drawn, "observations")))
-        read = witnesses([values], [render_study(self.design, values)], self.model)
-        present = np.array([[drawn.has(modality) for modality in modality_names()]])
-        return replace(read, present=present)
+    def _readings(self, drawn: Drawn) -> Readings:
+        written = {
+            name: phantom.render(self.design, drawn)
+            for name, phantom in self.model.phantoms.items()
+            if phantom.read_as_written and drawn.has(name)
+        }
+        return read_records(self.model, [drawn], [Rendered(written)])
 
-    def _fall(self, before: npt.NDArray, witness: Witnesses, prepared: Prepared, finding: str) -> float:
-        """By how much the oracle's log-odds of `finding` fall when it reads `witness`."""
-        after = _log_odds(posterior(self.states, self.model, witness, prepared.present))[0]
+    def _best(self, drawn: Drawn, readings: Readings, subset: Iterable[str]) -> npt.NDArray[np.float64]:
+        """The best possible log-odds [F] from the modalities in `subset`, of the study with these `readings`."""
+        likelihoods = log_likelihoods(self.states, self.model, readings, has_modalities(self.model, [drawn]))
+        return _log_odds(posterior(self.states.prior, likelihoods, self.model.modalities, subset))[0]
+
+    def _fall(self, before: npt.NDArray, drawn: Drawn, readings: Readings, prepared: Prepared, finding: str) -> float:
+        """By how much the oracle's log-odds of `finding` fall when it reads `readings`."""
+        after = self._best(drawn, readings, prepared.present)
         k = FINDINGS.index(finding)
         return float(before[k] - after[k])
 
+    def _render(self, drawn: Drawn, modality: str, evidence: Any) -> Any:
+        """One modality of the study, with other evidence and the same nuisance."""
+        return self.model.phantoms[modality].render(
+            self.design, replace(drawn, evidence=drawn.evidence.with_part(modality, evidence))
+        )
+
     def _image_twins(
-        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, witness: Witnesses, before: npt.NDArray
+        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, readings: Readings, before: npt.NDArray
     ) -> Iterator[Twin]:
-        only = _only(drawn, "image")
+        evidence = drawn.evidence.parts["image"]
         study, views = prepared.study, prepared.study.images
-        own = self._pixels(drawn, drawn.evidence.image, only)
+        own = self._render(drawn, "image", evidence).pixels
         square = preprocessing.image(_as_image(own, views[0]))
         if np.abs(square.astype(float) - prepared.images[0]).max() > _ROUNDING * _WHITE:
             raise TrainingError("this version renders the phantom's images otherwise; write the cohort anew")
         for channel, finding in enumerate(IMAGE_CHANNELS):
-            changed = drawn.evidence.image.copy()
+            changed = evidence.copy()
             changed[channel] = _neutral("image", finding, finding)
-            pixels = self._pixels(drawn, changed, only)
+            pixels = self._render(drawn, "image", changed).pixels
             where = np.abs(pixels.astype(float) - own) > _VISIBLE * (2**BITS - 1)
             if not where.any():
                 continue
             images = [preprocessing.image(_as_image(pixels, views[0]))]
-            fall = self._fall(before, replace(witness, image=changed[None]), prepared, finding)
+            fall = self._fall(before, drawn, {**readings, "image": changed[None]}, prepared, finding)
             yield Twin("image", finding, preprocessing.prepare(study, images=images), fall, pixels=where)
 
-    def _pixels(self, drawn: Drawn, image: npt.NDArray, only: frozenset[str]) -> npt.NDArray[np.uint16]:
-        evidence = replace(drawn.evidence, image=image, modalities=only)
-        radiograph = render_study(self.design, replace(drawn, evidence=evidence)).radiograph
-        assert radiograph is not None
-        return radiograph.pixels
-
     def _word_twins(
-        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, witness: Witnesses, before: npt.NDArray
+        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, readings: Readings, before: npt.NDArray
     ) -> Iterator[Twin]:
-        own = self._notes(drawn, drawn.evidence.text)
+        evidence = drawn.evidence.parts["text"]
+        own = self._notes(drawn, evidence)
         for note in prepared.study.notes:
             if own.get(note.kind, note.text) != note.text:
                 raise TrainingError("this version writes the phantom's notes otherwise; write the cohort anew")
         for finding in FINDINGS:
-            changed = drawn.evidence.text.copy()
+            changed = evidence.copy()
             changed[TEXT_CHANNELS.index(finding)] = _neutral("text", finding, finding)
-            grades = self.model.grades(changed)[None]
+            grades = note_grades(changed)[None]
             passages = self.passages(prepared.study, finding)
-            if not passages or np.array_equal(grades, witness.grades):
+            if not passages or np.array_equal(grades, readings["text"]):
                 continue
             written = self._notes(drawn, changed)
             notes = tuple(replace(n, text=written.get(n.kind, n.text)) for n in prepared.study.notes)
-            fall = self._fall(before, replace(witness, grades=grades), prepared, finding)
+            fall = self._fall(before, drawn, {**readings, "text": grades}, prepared, finding)
             twin = preprocessing.prepare(replace(prepared.study, notes=notes), images=list(prepared.images))
             if twin.text.pieces == prepared.text.pieces:
                 continue  # said beyond the length that the model reads
             yield Twin("text", finding, twin, fall, passage=passages[0])
 
     def _notes(self, drawn: Drawn, text: npt.NDArray) -> dict[NoteKind, str]:
-        evidence = replace(drawn.evidence, text=text, modalities=_only(drawn, "text"))
-        note = render_study(self.design, replace(drawn, evidence=evidence)).note
-        assert note is not None
+        note = self._render(drawn, "text", text)
         return {NoteKind.HISTORY: note.history, NoteKind.INDICATION: note.indication}
 
     def _value_twins(
-        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, witness: Witnesses, before: npt.NDArray
+        self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, readings: Readings, before: npt.NDArray
     ) -> Iterator[Twin]:
+        own: ValueReading = readings["observations"]
         features = {feature.name: position for position, feature in enumerate(preprocessing.features)}
         for channel, variable in enumerate(VARIABLE_CHANNELS):
             course = prepared.read[features[variable]] if variable in features else None
@@ -223,12 +223,13 @@ class Truth:
             read = course.last
             finding = SPEAKS_FOR[variable]
             neutral = _neutral("observations", variable, finding)
-            ratio = value_of(variable, neutral) / value_of(variable, float(witness.observations[0, channel]))
+            ratio = value_of(variable, neutral) / value_of(variable, float(own.written[0, channel]))
             other = replace(read, value=read.value * ratio, given_value=read.given_value * ratio)
             observations = tuple(other if o is read else o for o in prepared.study.observations)
-            changed = witness.observations.copy()
+            changed = own.written.copy()
             changed[0, channel] = neutral
-            fall = self._fall(before, replace(witness, observations=changed), prepared, finding)
+            other_readings = {**readings, "observations": replace(own, written=changed)}
+            fall = self._fall(before, drawn, other_readings, prepared, finding)
             twin = preprocessing.prepare(
                 replace(prepared.study, observations=observations), images=list(prepared.images)
             )
@@ -248,10 +249,6 @@ def decisive_variables(finding: str) -> frozenset[str]:
 def _neutral(modality: str, channel: str, finding: str) -> float:
     """Evidence as likely with the finding as without it, all else absent."""
     return float(table("evidence")[modality][channel][finding]) / 2
-
-
-def _only(drawn: Drawn, modality: str) -> frozenset[str]:
-    return drawn.evidence.modalities & {modality}
 
 
 def _as_image(pixels: npt.NDArray[np.uint16], like: Image) -> Image:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
+from consilium.domain.errors import InputError
 from consilium.domain.study import NoteKind
 from training.cohorts.phantom.evidence import EvidenceModel
-from training.cohorts.phantom.image.radiograph import BITS
-from training.cohorts.phantom.record import Design, Rendered, Shift, draw_study, render_study
+from training.cohorts.phantom.image.radiograph import BITS, Radiograph
+from training.cohorts.phantom.record import Design, Shift, draw_study
 from training.cohorts.phantom.state import StateTable
+from training.cohorts.phantom.text.note import WrittenNote
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,27 +35,25 @@ class PhantomRenderer:
     @classmethod
     def of(cls, root: Path) -> PhantomRenderer:
         """Of the phantom cohort in the folder `root`."""
-        plan = yaml.safe_load((root / "truth" / "design.yaml").read_text(encoding="utf-8"))
-        del plan["studies"]
-        design = Design(**(plan | {"shift": Shift(**plan["shift"])}))
+        design = Design.load(root)
+        if design is None:
+            raise InputError("cohort", root.name, "must be a phantom cohort")
         return cls(design, design.states(), design.evidence())
 
     def on_unseen_device(self, study_id: str) -> npt.NDArray[np.uint16]:
         """The study's radiograph from the device that no site has, 16-bit display values [size, size]."""
-        radiograph = self._rendered(study_id, replace(self.design.shift, unseen_device=True)).radiograph
-        assert radiograph is not None
+        radiograph: Radiograph = self._rendered("image", study_id, replace(self.design.shift, unseen_device=True))
         return radiograph.pixels << np.uint16(16 - BITS)
 
     def in_held_out_phrases(self, study_id: str) -> dict[NoteKind, str]:
         """The study's notes in the phrases that ordinary cohorts never use."""
-        note = self._rendered(study_id, replace(self.design.shift, held_out_phrases=True)).note
-        assert note is not None
+        note: WrittenNote = self._rendered("text", study_id, replace(self.design.shift, held_out_phrases=True))
         return {NoteKind.HISTORY: note.history, NoteKind.INDICATION: note.indication}
 
-    def _rendered(self, study_id: str, shift: Shift) -> Rendered:
+    def _rendered(self, modality: str, study_id: str, shift: Shift) -> Any:
         design = replace(self.design, shift=shift)
         drawn = draw_study(design, int(study_id.removeprefix("S")), self.states, self.evidence)
-        return render_study(design, drawn)
+        return self.evidence.phantoms[modality].render(design, drawn)
 
 
 def load_renderer(root: Path) -> PhantomRenderer:

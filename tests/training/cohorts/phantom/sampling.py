@@ -5,26 +5,37 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from consilium.modalities.registry import modality_names
-from training.cohorts.phantom.evidence import load_evidence
-from training.cohorts.phantom.oracle import Witnesses
+from training.cohorts.phantom.image.phantom import ImagePhantom
+from training.cohorts.phantom.observations.phantom import ObservationsPhantom, ValueReading
+from training.cohorts.phantom.oracle import Readings, log_likelihoods
+from training.cohorts.phantom.record import Design
 from training.cohorts.phantom.state import load_states
+from training.cohorts.phantom.text.note import note_grades
+from training.cohorts.phantom.text.phantom import TextPhantom
+
+DESIGN = Design(seed=0, size=64)
 
 
-def sample(studies: int, seed: int) -> tuple[npt.NDArray[np.int64], Witnesses]:
-    """State index of each study, and its evidence; no modality is missing."""
+def sample(studies: int, seed: int) -> tuple[npt.NDArray[np.int64], Readings]:
+    """State index of each study, and what is read of it; no modality is missing."""
     rng = np.random.default_rng(seed)
-    table, model = load_states(), load_evidence()
+    table, values = load_states(), ObservationsPhantom()
     band, sex = np.divmod(rng.choice(table.demographics.size, size=studies, p=table.demographics.ravel()), 2)
     below = table.states[band, sex].cumsum(axis=1)
     state = (rng.random((studies, 1)) > below).sum(axis=1)
-    witnesses = Witnesses(
-        image=rng.normal(model.image_means[state]),
-        grades=model.grades(rng.normal(model.text_means[state])),
-        observations=rng.normal(model.observation_means[state]),
-        measured=rng.random((studies, model.missing.shape[1])) >= model.missing[state],
-        age=table.edges[band] + 1,
-        sex=sex,
-        present=np.ones((studies, len(modality_names())), dtype=bool),
-    )
-    return state, witnesses
+    return state, {
+        "image": rng.normal(ImagePhantom().means[state]),
+        "text": note_grades(rng.normal(TextPhantom().means[state])),
+        "observations": ValueReading(
+            written=rng.normal(values.means[state]),
+            measured=rng.random((studies, values.missing_values.shape[1])) >= values.missing_values[state],
+            age=table.edges[band] + 1,
+            sex=sex,
+        ),
+    }
+
+
+def likelihoods_of(readings: Readings, present: tuple[bool, ...] = (True, True, True)) -> npt.NDArray[np.float64]:
+    """Log-likelihoods [N, 3, S] of records that all have the modalities `present`."""
+    has = np.tile(present, (len(readings["image"]), 1))
+    return log_likelihoods(DESIGN.states(), DESIGN.evidence(), readings, has)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.cohorts.phantom.image.anatomy import Field, Habitus, Thorax
+from training.cohorts.phantom.tables import table
 
+IMAGE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["image"])
 LOWEST, HIGHEST = -4.0, 6.0
 """Evidence beyond is drawn as the limit itself; a Gaussian around 0 … 3.2 passes them once in some ten thousand."""
 

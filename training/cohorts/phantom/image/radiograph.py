@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.domain.study import ViewPosition
-from training.cohorts.phantom.evidence import IMAGE_CHANNELS
 from training.cohorts.phantom.image.anatomy import (
     FIELD_OF_VIEW,
     LUNG_DEPTH,
@@ -27,6 +26,7 @@ from training.cohorts.phantom.image.anatomy import (
     vessels,
 )
 from training.cohorts.phantom.image.lesions import (
+    IMAGE_CHANNELS,
     LOWEST,
     Sites,
     air,

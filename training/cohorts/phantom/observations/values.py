@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.cohorts.phantom.evidence import VARIABLE_CHANNELS
 from training.cohorts.phantom.tables import table
+
+VARIABLE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["observations"])
+SPEAKS_FOR: dict[str, str] = {name: next(iter(row)) for name, row in table("evidence")["observations"].items()}
+"""The finding that each decisive variable is evidence for."""
 
 
 @dataclass(frozen=True, slots=True)

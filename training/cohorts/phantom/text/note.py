@@ -1,4 +1,4 @@
-"""Note: history and indication from the evidence's grades and a way of writing; the report dictated afterwards."""
+"""Note: history and indication from the evidence's grades and a way of writing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.domain.study import NoteKind
-from training.cohorts.phantom.evidence import IMAGE_CHANNELS, TEXT_CHANNELS
-from training.cohorts.phantom.state import FINDINGS
 from training.cohorts.phantom.tables import table
 
-_THRESHOLDS = np.array([table("evidence")["grade_thresholds"][name] for name in TEXT_CHANNELS])
+TEXT_CHANNELS: tuple[str, ...] = tuple(table("evidence")["text"])
+GRADES = 7
+THRESHOLDS = np.array([table("evidence")["grade_thresholds"][name] for name in TEXT_CHANNELS])
+"""What cuts each channel's evidence into grades, float64 [C, GRADES - 1]."""
 _HELD_OUT = 2
 """Phrases at the end of each grade's bank that ordinary cohorts never use."""
 
@@ -81,6 +82,11 @@ def _compose(
     return text + ".", spans
 
 
+def note_grades(evidence: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Grade 0 … GRADES - 1 of each channel's evidence; [..., C]."""
+    return (np.asarray(evidence)[..., None] > THRESHOLDS).sum(axis=-1)
+
+
 def render_note(
     evidence: npt.ArrayLike, rng: np.random.Generator, site: str, *, held_out_phrases: bool = False
 ) -> WrittenNote:
@@ -99,7 +105,7 @@ def render_note(
     """
     writing = table("writing")
     heading = next(row["heading"] for row in table("sites")["sites"] if row["name"] == site)
-    levels = (np.asarray(evidence)[:, None] > _THRESHOLDS).sum(axis=1)
+    levels = note_grades(evidence)
     grades = {name: int(level) for name, level in zip(TEXT_CHANNELS, levels, strict=True)}
     draws = rng.random(len(TEXT_CHANNELS))
     said = [
@@ -121,30 +127,3 @@ def render_note(
     long, long_spans = _compose(NoteKind.HISTORY, heading["history"], history, grades, style)
     short, short_spans = _compose(NoteKind.INDICATION, heading["indication"], indication, grades, style)
     return WrittenNote(long, short, (*long_spans, *short_spans))
-
-
-def render_report(image: npt.ArrayLike, probabilities: npt.ArrayLike, rng: np.random.Generator) -> tuple[str, str]:
-    """Findings and impression, as dictated after the image was read: they give the answer away.
-
-    Parameters
-    ----------
-    image : float [len(IMAGE_CHANNELS)]
-        Evidence of the image: what the findings describe.
-    probabilities : float [len(FINDINGS)]
-        P(finding | the whole record): what the impression concludes.
-    """
-    stored = table("report")
-    levels = np.searchsorted(stored["evidence_thresholds"], np.asarray(image), side="left")
-    sentences = []
-    for channel, level in zip(IMAGE_CHANNELS, levels, strict=True):
-        bank = stored["findings"][channel][int(level)]
-        sentences.append(bank[int(rng.integers(len(bank)))])
-    order = rng.permutation(len(sentences))
-    conclusions = [
-        stored["impression"][int(level)].format(finding=name.replace("_", " "))
-        for name, level in zip(
-            FINDINGS, np.searchsorted(stored["impression_thresholds"], np.asarray(probabilities)), strict=True
-        )
-    ]
-    conclusions = [conclusions[k] for k in rng.permutation(len(conclusions))]
-    return " ".join(sentences[k] for k in order), " ".join(text[0].upper() + text[1:] for text in conclusions)

@@ -9,10 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from consilium.domain.study import ViewPosition
-from training.cohorts.phantom import radiograph
-from training.cohorts.phantom.evidence import IMAGE_CHANNELS, load_evidence
+from training.cohorts.phantom.image import radiograph
 from training.cohorts.phantom.image.anatomy import Thorax, frame, thorax
-from training.cohorts.phantom.image.lesions import severity
+from training.cohorts.phantom.image.lesions import IMAGE_CHANNELS, severity
+from training.cohorts.phantom.image.phantom import ImagePhantom
 from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
 from training.cohorts.phantom.state import load_states
 from training.cohorts.phantom.tables import table
@@ -115,8 +115,8 @@ def _measured(seed: int, evidence: npt.NDArray[np.float64], size: int) -> list[f
 @pytest.mark.parametrize(("size", "studies"), [(128, 300), (256, 130)])
 def test_evidence_is_recovered_from_the_pixels_to_three_tenths_of_its_deviation(size: int, studies: int) -> None:
     """With the masks known, at resolutions models work at: else the oracle's bound for the image were loose."""
-    table_of_states, model, rng = load_states(), load_evidence(), np.random.default_rng(7)
-    evidence = np.stack([rng.normal(model.image_means[table_of_states.draw(rng).index]) for _ in range(studies)])
+    table_of_states, means, rng = load_states(), ImagePhantom().means, np.random.default_rng(7)
+    evidence = np.stack([rng.normal(means[table_of_states.draw(rng).index]) for _ in range(studies)])
     seen = np.array([_measured(seed, e, size) for seed, e in enumerate(evidence)])
     features = np.hstack([seen, seen**2])
     reader = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-4, 3, 15)))

@@ -5,8 +5,7 @@ import pytest
 
 from consilium.domain.variables import BUILT_IN
 from consilium.formats.units import conversion
-from training.cohorts.phantom.evidence import VARIABLE_CHANNELS
-from training.cohorts.phantom.observations.values import evidence_of, render_values, value_of
+from training.cohorts.phantom.observations.values import VARIABLE_CHANNELS, evidence_of, render_values, value_of
 from training.cohorts.phantom.tables import table
 
 ROWS = {**table("values")["decisive"], **table("values")["irrelevant"]}

@@ -1,0 +1,54 @@
+"""Images of the phantom: evidence, radiographs as DICOM files, masks of lesions, and the report dictated afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from consilium.domain.study import Sex
+from training.cohorts.phantom.image.dx import Header, write_dx
+from training.cohorts.phantom.image.masks import MASKS_FOLDER, write_masks
+from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
+from training.cohorts.phantom.image.report import render_report
+from training.cohorts.phantom.phantom_modality import GaussianPhantom, Target, Written
+from training.cohorts.phantom.record import Design, Drawn, stream
+from training.cohorts.phantom.tables import table
+
+_FOLDER = "images"
+
+
+class ImagePhantom(GaussianPhantom):
+    """One channel a finding; the oracle reads the evidence as drawn."""
+
+    name = "image"
+    missing = table("evidence")["missing_modality"]["image"]
+    shifts = table("evidence")["image"]
+    folders = (_FOLDER, MASKS_FOLDER)
+
+    def render(self, design: Design, study: Drawn) -> Radiograph:
+        rng = stream(design, study.index, "image")
+        evidence: npt.NDArray[np.float64] = study.evidence.parts[self.name]
+        return render_radiograph(evidence, rng, design.size, study.site, device=design.device)
+
+    def write(self, target: Target, rendered: Radiograph | None) -> Written:
+        if rendered is None:
+            return Written({"images": ""}, {"note_findings": "", "note_impression": ""})
+        study, design = target.study, target.design
+        image = f"{_FOLDER}/{study.study_id}.dcm"
+        write_dx(target.root / image, rendered, _header(design, study))
+        write_masks(target.root, study.study_id, rendered.masks)
+        evidence = study.evidence.parts[self.name]
+        findings, impression = render_report(evidence, target.probabilities, stream(design, study.index, "report"))
+        return Written({"images": image}, {"note_findings": findings, "note_impression": impression})
+
+
+def _header(design: Design, study: Drawn) -> Header:
+    return Header(
+        seed=f"{design.seed} {design.size} {design.shortcut} {design.shift} {study.index}",
+        patient_id=study.patient_id,
+        study_id=study.study_id,
+        site=study.site,
+        acquired=study.reference_time,
+        age=study.state.age if study.demographics else None,
+        sex=study.state.sex if study.demographics else Sex.UNKNOWN,
+    )
