@@ -121,7 +121,7 @@ def test_another_device_shows_the_same_patient(cases: list[Case]) -> None:
     for case in cases[:3]:
         assert case.renderer is not None
         own = _own_pixels(case)
-        usual = case.renderer._rendered(case.study.study_id, case.renderer.design.shift).radiograph
+        usual = case.renderer._rendered("image", case.study.study_id, case.renderer.design.shift)
         assert usual is not None
         assert np.corrcoef(usual.pixels.ravel(), own.ravel())[0, 1] > 0.999, "the renderer draws what the cohort holds"
         (other,) = _change("other device", case).images
