@@ -22,8 +22,8 @@ from consilium.domain.variables import BUILT_IN, Variable
 from consilium.modalities.observations.features import DEMOGRAPHICS, Aspect, Feature
 from consilium.modalities.registry import nonempty_subsets
 from consilium.preprocessing.collate import Preprocessing
+from training.cohorts.phantom.image.dictation import render_report
 from training.cohorts.phantom.image.radiograph import render_radiograph
-from training.cohorts.phantom.image.report import render_report
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
 from training.cohorts.phantom.state import FINDINGS

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.domain.study import Sex
+from training.cohorts.phantom.image.dictation import render_report
 from training.cohorts.phantom.image.dx import Header, write_dx
 from training.cohorts.phantom.image.masks import MASKS_FOLDER, write_masks
 from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
-from training.cohorts.phantom.image.report import render_report
 from training.cohorts.phantom.phantom_modality import GaussianPhantom, Target, Written
 from training.cohorts.phantom.record import Design, Drawn, stream
 from training.cohorts.phantom.tables import table

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.cohorts.phantom.image.report import render_report
+from training.cohorts.phantom.image.dictation import render_report
 
 
 @pytest.mark.parametrize(("probability", "wording"), [(0.01, "No pneumonia"), (0.99, "Definite pneumonia")])

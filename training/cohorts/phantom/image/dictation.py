@@ -1,4 +1,4 @@
-"""Report: findings and impression, dictated after the image was read."""
+"""Dictation: the report, findings and impression, dictated after the image was read."""
 
 from __future__ import annotations
 
