@@ -15,8 +15,11 @@ from consilium.artifacts.reference_studies import References
 from consilium.calibration import Calibration, fit_calibration
 from consilium.configuration.recipe import Recipe
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from training.pipeline.reference_studies import reference_studies
@@ -36,12 +39,14 @@ def study(number: int, side: int) -> Study:
     image = Image(rng.integers(0, 65536, (side, side), dtype=np.uint16), f"{number:064x}", "png")
     crp, rate = float(rng.lognormal(3)), float(rng.normal(90, 15))
     return Study(
-        images=(image,),
-        notes=(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 40))),),
-        observations=(
-            Observation("crp", "1988-5", crp, crp, "mg/L"),
-            Observation("heart_rate", "8867-4", rate, rate, "/min"),
-        ),
+        {
+            "image": (image,),
+            "text": (Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 40))),),
+            "observations": (
+                Observation("crp", "1988-5", crp, crp, "mg/L"),
+                Observation("heart_rate", "8867-4", rate, rate, "/min"),
+            ),
+        },
         patient=Patient(float(rng.integers(20, 90)), Sex.FEMALE),
     )
 

@@ -78,7 +78,7 @@ def radiographs(diagnostician: Diagnostician, root: Path) -> list[Prepared]:
     rows = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)["test"]
     paths = [cohort.records[row].images[0].path for row in rows if cohort.records[row].images]
     images = [read_image(path.read_bytes()) for path in paths[:MOST_RADIOGRAPHS]]
-    return [diagnostician.prepare(Study(images=(image,))) for image in images]
+    return [diagnostician.prepare(Study({"image": (image,)})) for image in images]
 
 
 def probabilities(diagnostician: Diagnostician, items: Sequence[Prepared]) -> Array:

@@ -115,8 +115,8 @@ def _one_study(root: Path, among: set[str]) -> Request:
 
 
 def _request(record: StudyRecord, truth: str) -> Request:
-    from consilium.domain.study import NoteKind
     from consilium.modalities.image.records import read_image
+    from consilium.modalities.text.note import NoteKind
 
     request = {
         "notes": [

@@ -16,13 +16,14 @@ import typer
 from consilium.cli.console import AsJson, make_room, show, show_json
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import InputError
-from consilium.domain.study import NoteKind
 from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.modalities.text.note import NoteKind
 from consilium.system.environment import Variable
 
 if TYPE_CHECKING:
     from consilium.domain.diagnosis import Diagnosis, Explanation
-    from consilium.domain.study import Image, Study
+    from consilium.domain.study import Study
+    from consilium.modalities.image.image_record import Image
 
 _COLUMNS = ("code", "value", "unit", "comparator", "time")
 _OPTIONAL = ("comparator", "time")

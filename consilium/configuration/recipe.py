@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import InputError, RecipeError
-from consilium.domain.study import NoteKind, Window
+from consilium.domain.study import Window
 from consilium.modalities.registry import modalities, modality_names
+from consilium.modalities.text.note import NoteKind
 
 
 def _installed(name: str) -> str:

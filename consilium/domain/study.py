@@ -1,37 +1,23 @@
-"""Study: one patient's records around one question, any of them absent.
+"""Study: one patient's records around one question, the records of any modality absent.
 
-What comes in is made by `consilium.ingest`; what goes out is read by `consilium.preprocessing.collate`. NumPy only:
-this module must stay cheap to import in a decoding worker.
+What comes in is made by `consilium.ingest`; what goes out is read by `consilium.preprocessing`. This module must stay
+cheap to import in a decoding worker.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from consilium.domain.errors import InputError
 
 OLDEST_AGE = 130
 """Years; beyond them an age is a mistake."""
-_FEW = 1000
 _YEARS_APART = 2.0
 """Ages that differ by as much contradict each other."""
-
-
-class ViewPosition(StrEnum):
-    """How the X-ray beam crossed the patient; DICOM View Position (0018,5101), PS3.3 C.8.11.5."""
-
-    PA = "PA"
-    AP = "AP"
-    AP_SUPINE = "AP_SUPINE"
-    LATERAL = "LL"
-    UNKNOWN = "UNKNOWN"
 
 
 class Sex(StrEnum):
@@ -43,22 +29,8 @@ class Sex(StrEnum):
     UNKNOWN = "U"
 
 
-class Comparator(StrEnum):
-    """A value that is only known to lie beyond a limit; FHIR's ``Quantity.comparator``."""
-
-    BELOW = "<"
-    AT_MOST = "<="
-    AT_LEAST = ">="
-    ABOVE = ">"
-
-
-class NoteKind(StrEnum):
-    """Which part of the record a note is. Findings and impression are written after the image was read."""
-
-    HISTORY = "history"
-    INDICATION = "indication"
-    FINDINGS = "findings"
-    IMPRESSION = "impression"
+OLDEST_KEPT_AGE = 90.0
+"""Years; a cohort keeps no higher age, which would identify a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,136 +44,94 @@ class Patient:
         if self.age is not None and not 0 <= self.age <= OLDEST_AGE:
             raise InputError("patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
 
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What an image's file says that it shows; empty where it says nothing.
-
-    Attributes
-    ----------
-    modality : str
-        DICOM Modality (0008,0060): ``DX``.
-    body_part : str
-        Body Part Examined (0018,0015): ``CHEST``.
-    for_processing : bool
-        Presentation Intent Type (0008,0068) is FOR PROCESSING: detector values, not a picture to be read.
-    """
-
-    modality: str = ""
-    body_part: str = ""
-    for_processing: bool = False
+    @property
+    def deidentified(self) -> Patient:
+        """With no age above `OLDEST_KEPT_AGE`."""
+        return replace(self, age=None if self.age is None else min(self.age, OLDEST_KEPT_AGE))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Image:
-    """One single-frame two-dimensional image, as a viewer would first display it.
+class Record:
+    """One record of a study. Each modality derives its own, a frozen dataclass.
 
     Attributes
     ----------
-    pixels : uint16 [H, W]
-        Display values after modality and VOI transformation, 0 black to 65535 white (air is dark), of square pixels.
+    field : str
+        Name of the records of this kind in requests, warnings and digests: ``images``.
+    time : datetime or None
+        When it was made. In a Study it has an offset from UTC.
+    time_field : str
+        Name of that time in warnings: ``acquired``.
     digest : str
-        SHA-256 of the bytes received, in hex.
-    source : str
-        ``dicom``, ``png``, ``jpeg`` or ``tiff``.
-    pixel_spacing : (float, float) or None
-        Distance between rows and between columns of the file, mm.
-    acquired : datetime or None
-        When the image was taken. In a Study it has an offset from UTC; as it was read, only where the file states one.
-    patient_digest, study_digest : str or None
-        SHA-256 of Patient ID and Study Instance UID: enough to see that two images belong together, and no name.
-    burned_in : bool or None
-        Burned In Annotation (0028,0301) where the file says so.
-    grid : (int, int) or None
-        Rows and columns of the file, as viewers turn it, where `pixels` were resampled to square ones; None: the same.
+        SHA-256 of what was received, in hex.
+    sets_reference : bool
+        A study's reference time is that of its earliest record of this kind, unless it is given.
+    in_window : bool
+        Records of this kind are left out where they lie outside the time window.
+    description : str
+        What it is, for the warning that it is left out: ``note (history)``.
+    usable : bool
+        A model may read it; a study needs one record that is.
     patient : Patient
-        Age and sex as the file gives them.
-    origin : Origin
-    warnings : tuple of str
-        What the reader has to know of how the file was read, by attribute, without its values.
+        Age and sex as the record itself gives them.
+    patient_digest, study_digest : str or None
+        SHA-256 of the identifiers of patient and study that the record itself names.
     names : tuple of str
-        Names and identifiers in the file's header, for the masking of notes; never written, shown nor compared.
+        Names and identifiers that the record itself gives, for masking; never written, shown nor compared.
     """
 
-    pixels: npt.NDArray[np.uint16]
-    digest: str
-    source: str
-    view: ViewPosition = ViewPosition.UNKNOWN
-    laterality: str | None = None
-    pixel_spacing: tuple[float, float] | None = None
-    acquired: datetime | None = None
-    patient_digest: str | None = None
-    study_digest: str | None = None
-    burned_in: bool | None = None
-    grid: tuple[int, int] | None = None
-    patient: Patient = Patient()
-    origin: Origin = Origin()
-    warnings: tuple[str, ...] = ()
-    names: tuple[str, ...] = field(default=(), repr=False)
+    __slots__ = ()
+
+    field: ClassVar[str]
+    time_field: ClassVar[str] = "time"
+    sets_reference: ClassVar[bool] = False
+    in_window: ClassVar[bool] = True
+
+    if TYPE_CHECKING:  # A property here would be the default of a dataclass's field.
+
+        @property
+        def digest(self) -> str: ...
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
-
-
-def is_constant(pixels: npt.NDArray[np.uint16]) -> bool:
-    """Whether every pixel is alike. A few settle it for nearly every picture, without a pass over all of them."""
-    flat = pixels.reshape(-1)
-    few = flat[:: max(1, len(flat) // _FEW)]
-    return bool(few.min() == few.max() and flat.min() == flat.max())
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A passage of clinical text, written at `time` (None: not known), which has an offset from UTC."""
-
-    kind: NoteKind
-    text: str
-    time: datetime | None = None
+    def time(self) -> datetime | None:
+        return None
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of kind and text, in hex."""
-        return hashlib.sha256(f"{self.kind.value}\n{self.text}".encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One laboratory value or vital sign, in the unit the variable table is kept in.
-
-    Attributes
-    ----------
-    variable : str
-        Name in a `consilium.domain.variables.VariableTable`: ``crp``, ``heart_rate``.
-    code : str
-        Code as received.
-    value : float
-        In the variable's own unit; of a category its position among the variable's categories, from 0 on.
-    given_value, given_unit : float, str
-        What was received (UCUM), a number without its comparator; of a category its position again.
-    implausible : bool
-        Outside the range in which a living patient's value can lie; never shown to a model.
-    comparator : Comparator or None
-        Where `value` is a limit: the true value is below or above it.
-    category : str or None
-        One of the variable's categories.
-    """
-
-    variable: str
-    code: str
-    value: float
-    given_value: float
-    given_unit: str
-    time: datetime | None = None
-    implausible: bool = False
-    comparator: Comparator | None = None
-    category: str | None = None
+    def usable(self) -> bool:
+        return True
 
     @property
-    def given_text(self) -> str:
-        """What was received, without its unit: ``112``, ``<0.3``, ``trace``."""
-        return self.category or f"{self.comparator or ''}{self.given_value:.12g}"
+    def patient(self) -> Patient:
+        return Patient()
+
+    @property
+    def patient_digest(self) -> str | None:
+        return None
+
+    @property
+    def study_digest(self) -> str | None:
+        return None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+    def with_time(self, time: datetime | None) -> Self:
+        """The record as made at another time."""
+        raise NotImplementedError
+
+    def deidentified(self, names: Sequence[str], move: Callable[[datetime | None], datetime | None]) -> Self:
+        """The record as a cohort may keep it: without `names` and identifiers, its times moved by `move`."""
+        del names
+        return self.with_time(move(self.time))
+
+    @property
+    def description(self) -> str:
+        return f"record of {self.field}"
+
+    @classmethod
+    def digests(cls, records: Sequence[Self]) -> dict[str, str]:
+        """SHA-256 of what was received, in hex, by where it stood: ``images[0]``."""
+        return {f"{cls.field}[{position}]": record.digest for position, record in enumerate(records)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,26 +144,26 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
-    """One patient's records; every part may be absent.
+    """One patient's records; those of any modality may be absent.
 
     Attributes
     ----------
+    parts : mapping of str to tuple of Record
+        The records of each modality that has some, in the order in which they were sent. Not to be changed.
     patient : Patient
-        What was not given is taken from the images' files, where these agree.
+        What was not given is taken from the records, where these agree.
     study_id, patient_id : str
         Pseudonyms. Training keeps a patient's studies in one split by `patient_id`.
     reference_time : datetime or None
-        The moment for which the question is asked: the earliest image's unless given.
+        The moment for which the question is asked; see `Record.sets_reference`.
         Every time of a study has an offset from UTC, so that times are compared as instants.
     warnings : tuple of str
         What ingest wants the reader to know; ends in `Diagnosis.warnings`.
     names : tuple of str
-        What the sender says are the patient's names and identifiers; used as those of `Image.names`.
+        What the sender gives as the patient's names and identifiers; used as `Record.names` are.
     """
 
-    images: tuple[Image, ...] = ()
-    notes: tuple[Note, ...] = ()
-    observations: tuple[Observation, ...] = ()
+    parts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     patient: Patient = field(default_factory=Patient)
     reference_time: datetime | None = None
     study_id: str = ""
@@ -241,34 +171,60 @@ class Study:
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
-    def known_names(self) -> tuple[str, ...]:
-        """Everything that is known to name the patient, for `consilium.masking`."""
-        told = [*self.names, *(name for image in self.images for name in image.names), self.study_id, self.patient_id]
-        return tuple(dict.fromkeys(name for name in told if name))
-
     def __post_init__(self) -> None:
-        for name in ("patient_digest", "study_digest"):
-            seen = {getattr(image, name) for image in self.images} - {None}
-            if len(seen) > 1:
-                what = "patient" if name == "patient_digest" else "study"
-                raise InputError("images", f"{len(seen)} different {what} ids", f"must all be of one {what}")
-        moments = [image.acquired for image in self.images] + [note.time for note in self.notes]
-        moments += [o.time for o in self.observations] + [self.reference_time]
-        if any(moment is not None and moment.tzinfo is None for moment in moments):
+        parts = {modality: tuple(records) for modality, records in self.parts.items() if len(records)}
+        object.__setattr__(self, "parts", parts)
+        for name, kind in (("patient_digest", "patient"), ("study_digest", "study")):
+            self._check_one(name, kind)
+        times = [self.reference_time, *(record.time for record in self.records)]
+        if any(time is not None and time.tzinfo is None for time in times):
             raise ValueError("every time of a study must have an offset from UTC: see consilium.formats.times")
         if self.reference_time is None:
-            times = [image.acquired for image in self.images if image.acquired is not None]
-            if times:
-                object.__setattr__(self, "reference_time", min(times))
+            known = [record.time for record in self.records if record.sets_reference and record.time is not None]
+            object.__setattr__(self, "reference_time", min(known, default=None))
         object.__setattr__(self, "patient", self._completed_patient())
 
     @property
+    def records(self) -> tuple[Record, ...]:
+        """Every record, modality by modality."""
+        return tuple(record for records in self.parts.values() for record in records)
+
+    # Until every reader of a study asks for its modality by name.
+    @property
+    def images(self) -> tuple[Any, ...]:
+        return self.parts.get("image", ())
+
+    @property
+    def notes(self) -> tuple[Any, ...]:
+        return self.parts.get("text", ())
+
+    @property
+    def observations(self) -> tuple[Any, ...]:
+        return self.parts.get("observations", ())
+
+    def with_parts(self, **parts: Sequence[Record]) -> Study:
+        """The study with other records of the modalities that are named; none where a sequence is empty."""
+        return replace(self, parts={**self.parts, **{name: tuple(records) for name, records in parts.items()}})
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Everything that is known to name the patient, for `consilium.masking`."""
+        known = [*self.names, *(name for record in self.records for name in record.names)]
+        return tuple(dict.fromkeys(name for name in (*known, self.study_id, self.patient_id) if name))
+
+    def _check_one(self, name: str, kind: str) -> None:
+        """Raise where the records name several patients or several studies."""
+        seen = {digest: record.field for record in self.records if (digest := getattr(record, name)) is not None}
+        if len(seen) > 1:
+            first = next(iter(seen.values()))
+            raise InputError(first, f"{len(seen)} different {kind} ids", f"must all be of one {kind}")
+
+    @property
     def contradictions(self) -> tuple[str, ...]:
-        """Where the files of the images give another age or sex than the record, or than each other."""
+        """Where records give another age or sex than the study's own, or than each other."""
         found = []
         for name in ("age", "sex"):
-            (first, value), *others = self._told(name) or [("", None)]
+            (first, value), *others = self._given(name) or [("", None)]
             found += [
                 f"{where} gives the patient's {name} as {_shown(other)}, {first} as {_shown(value)}"
                 for where, other in others
@@ -276,59 +232,57 @@ class Study:
             ]
         return tuple(found)
 
-    def _told(self, name: str) -> list[tuple[str, Any]]:
-        """Who tells the patient's age or sex, and what: the record first, then the images."""
-        everyone = [
-            ("the record", self.patient),
-            *((f"images[{i}]", image.patient) for i, image in enumerate(self.images)),
-        ]
-        told = [(where, getattr(patient, name)) for where, patient in everyone]
-        return [(where, value) for where, value in told if value not in (None, Sex.UNKNOWN)]
+    def _given(self, name: str) -> list[tuple[str, Any]]:
+        """The patient's age or sex and who gives it: the study's own first, then its records'."""
+        everyone = [("the record", self.patient)]
+        for records in self.parts.values():
+            everyone += [(f"{record.field}[{position}]", record.patient) for position, record in enumerate(records)]
+        given = [(where, getattr(patient, name)) for where, patient in everyone]
+        return [(where, value) for where, value in given if value not in (None, Sex.UNKNOWN)]
 
     def _completed_patient(self) -> Patient:
         agreed: dict[str, Any] = {"age": self.patient.age, "sex": self.patient.sex}
-        for name, given in agreed.items():
-            told = self._told(name)
-            if given in (None, Sex.UNKNOWN) and told and not any(_differ(told[0][1], value) for _, value in told):
-                agreed[name] = told[0][1]
+        for name, own in agreed.items():
+            given = self._given(name)
+            if own in (None, Sex.UNKNOWN) and given and not any(_differ(given[0][1], value) for _, value in given):
+                agreed[name] = given[0][1]
         return Patient(**agreed)
 
     def within(self, window: Window) -> Study:
-        """The study without notes and observations outside `window`; each one left out adds a warning.
+        """The study without records outside `window`; each one left out adds a warning.
 
         A record without a time, or a study without a reference time, is kept: nothing says that it is late.
         """
         if self.reference_time is None:
             return self
-        reference = self.reference_time
-        before, after = timedelta(hours=window.before_hours), timedelta(hours=window.after_hours)
-        warnings = list(self.warnings)
-
-        def inside(time: datetime | None, what: str) -> bool:
-            if time is None or -before <= time - reference <= after:
-                return True
-            when = "after" if time - reference > after else "before"
-            warnings.append(f"{what} left out: recorded {when} the window around the reference time")
-            return False
-
-        return replace(
-            self,
-            notes=tuple(note for note in self.notes if inside(note.time, f"note ({note.kind.value})")),
-            observations=tuple(o for o in self.observations if inside(o.time, f"observation ({o.variable})")),
-            warnings=tuple(warnings),
-        )
+        warnings: list[str] = []
+        parts: dict[str, tuple[Any, ...]] = {}
+        for modality, records in self.parts.items():
+            lateness = [_lateness(record, self.reference_time, window) for record in records]
+            warnings += [
+                f"{record.description} left out: recorded {when} the window around the reference time"
+                for record, when in zip(records, lateness, strict=True)
+                if when
+            ]
+            parts[modality] = tuple(record for record, when in zip(records, lateness, strict=True) if not when)
+        return replace(self, parts=parts, warnings=(*self.warnings, *warnings))
 
     def input_digests(self) -> dict[str, str]:
-        """SHA-256 of every image and note received, by position: ``images[0]`` → hex."""
-        digests = {f"images[{i}]": image.digest for i, image in enumerate(self.images)}
-        digests |= {f"notes[{i}]": note.digest for i, note in enumerate(self.notes)}
-        if self.observations:
-            lines = [
-                f"{o.code} {o.comparator or ''}{o.category or repr(o.given_value)} {o.given_unit} {instant}"
-                for o, instant in ((o, instant_text(o.time)) for o in self.observations)
-            ]
-            digests["observations"] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        """SHA-256 of what was received, by where it stood: ``images[0]`` → hex."""
+        digests: dict[str, str] = {}
+        for records in self.parts.values():
+            digests |= type(records[0]).digests(records)
         return digests
+
+
+def _lateness(record: Record, reference: datetime, window: Window) -> str:
+    """``before`` or ``after`` where the record lies outside `window`, else empty."""
+    if not record.in_window or record.time is None:
+        return ""
+    distance = record.time - reference
+    if distance > timedelta(hours=window.after_hours):
+        return "after"
+    return "before" if distance < -timedelta(hours=window.before_hours) else ""
 
 
 def _differ(one: Any, other: Any) -> bool:

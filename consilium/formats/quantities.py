@@ -6,12 +6,22 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Comparator
 from consilium.domain.variables import Kind, Variable
 from consilium.formats.decimals import read_decimal
 from consilium.formats.fields import read_number
+
+
+class Comparator(StrEnum):
+    """A value that is only known to lie beyond a limit; FHIR's ``Quantity.comparator``."""
+
+    BELOW = "<"
+    AT_MOST = "<="
+    AT_LEAST = ">="
+    ABOVE = ">"
+
 
 _COMPARATORS = {
     "<": Comparator.BELOW,

@@ -7,12 +7,9 @@ site's zone. They are kept as a clock of the site shows them, with the offset of
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime, timedelta, timezone
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Image
 from consilium.formats.time_zone import TimeZone, site_zone
 
 RULE = "must be an ISO 8601 date and time such as 2020-03-01T10:00:00 or, with its offset, 2020-03-01T10:00:00+01:00"
@@ -100,22 +97,12 @@ def dicom_offset(value: str) -> timezone | None:
     return timezone(offset) if _WESTERNMOST <= offset <= _EASTERNMOST else None
 
 
-def images_in_zone(images: Sequence[Image], zone: TimeZone | None = None) -> tuple[tuple[Image, ...], tuple[str, ...]]:
-    """`images` with their times as instants, and what is doubtful about these.
+def file_time(moment: datetime | None, field: str, zone: TimeZone) -> tuple[datetime | None, tuple[str, ...]]:
+    """The time that a file gives as an instant, None where it cannot be one; and what is doubtful about it.
 
-    A file's time is read where the file is decoded; what it means without an offset is known only here.
+    A file's time is read where the file is decoded; what it means without an offset is known only where it is put into
+    a study.
     """
-    zone = zone or site_zone()
-    placed: list[Image] = []
-    warnings: list[str] = []
-    for number, image in enumerate(images):
-        acquired, told = _acquired(image.acquired, f"images[{number}].acquired", zone)
-        placed.append(replace(image, acquired=acquired))
-        warnings += told
-    return tuple(placed), tuple(warnings)
-
-
-def _acquired(moment: datetime | None, field: str, zone: TimeZone) -> tuple[datetime | None, tuple[str, ...]]:
     if moment is None:
         return None, ()
     try:

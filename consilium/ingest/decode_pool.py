@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 
 from consilium.domain.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
-from consilium.domain.study import Image
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, ImageReader, WorkerDied
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 
 _HEARTBEAT_S = 0.5

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage
-from consilium.domain.study import Image
 from consilium.formats.limits import Limits
+from consilium.modalities.image.image_record import Image
 
 ImageReader = Callable[..., Image]
 """``reader(data, field=..., limits=...)``, importable by its name."""

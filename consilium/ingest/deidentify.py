@@ -20,16 +20,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from consilium.domain.errors import InputError, UnreadableImage
-from consilium.domain.study import Image, Note, Observation, Patient, Study
+from consilium.domain.study import Study
 from consilium.formats.dicom.file_structure import quiet, read_elements
 from consilium.formats.dicom.identity import IDENTITY_KEYWORDS, names_of
 from consilium.formats.time_zone import TimeZone, site_zone
-from consilium.masking import mask_text
 
 Move = Callable[[datetime | None], datetime | None]
 
 _SHORTEST_KEY = 16
-_OLDEST = 90.0
 _MOST_DAYS = 365 * 3
 
 
@@ -86,10 +84,11 @@ def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = (), zon
     move = partial(_moved, shift=_day_shift(study.patient_id, key), zone=zone or site_zone())
     return replace(
         study,
-        images=tuple(_image(image, move) for image in study.images),
-        notes=tuple(_note(note, denied, move) for note in study.notes),
-        observations=tuple(_observation(observation, move) for observation in study.observations),
-        patient=_patient(study.patient),
+        parts={
+            modality: tuple(record.deidentified(denied, move) for record in records)
+            for modality, records in study.parts.items()
+        },
+        patient=study.patient.deidentified,
         reference_time=move(study.reference_time),
         names=(),
         study_id=pseudonym(study.study_id, key=key, prefix="s") if study.study_id else "",
@@ -117,22 +116,3 @@ def _moved(time: datetime | None, shift: timedelta, zone: TimeZone) -> datetime 
         return zone.local(time + shift)
     except OverflowError:
         return None
-
-
-def _image(image: Image, move: Move) -> Image:
-    patient = _patient(image.patient)
-    return replace(
-        image, acquired=move(image.acquired), patient_digest=None, study_digest=None, patient=patient, names=()
-    )
-
-
-def _note(note: Note, denied: Sequence[str], move: Move) -> Note:
-    return replace(note, text=mask_text(note.text, denied).text, time=move(note.time))
-
-
-def _observation(observation: Observation, move: Move) -> Observation:
-    return replace(observation, time=move(observation.time))
-
-
-def _patient(patient: Patient) -> Patient:
-    return replace(patient, age=None if patient.age is None else min(patient.age, _OLDEST))

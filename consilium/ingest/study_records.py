@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from consilium.domain.errors import InputError, with_reasons
-from consilium.domain.study import Image, Patient, Study, ViewPosition, is_constant
+from consilium.domain.study import Patient, Record, Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.fields import check_list, check_object
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.formats.time_zone import TimeZone, site_zone
-from consilium.formats.times import images_in_zone, read_time
+from consilium.formats.times import file_time, read_time
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.image.records import image_warnings
 from consilium.modalities.observations.records import read_observations
 from consilium.modalities.text.records import read_notes
 
@@ -86,42 +88,42 @@ def study_from_records(
     read, warnings = read_notes(notes, limits=limits, zone=zone)
     values, told = read_observations(observations, variables=variables, limits=limits, zone=zone)
     warnings += told
-    if not images and not read and not any(not value.implausible for value in values):
+    parts: dict[str, tuple[Record, ...]] = {"image": tuple(images), "text": read, "observations": values}
+    if not any(record.usable for records in parts.values() for record in records):
         rule = "must hold an image, a note or an observation that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))
     person, doubts = read_patient(patient)
-    placed, told = images_in_zone(images, zone)
+    parts, told = in_zone(parts, zone)
     doubts += told
     reference, told = read_time(reference_time, "reference_time", zone)
     study = Study(
-        images=placed,
-        notes=read,
-        observations=values,
+        parts,
         patient=person,
         reference_time=reference,
         study_id=study_id,
         patient_id=patient_id,
-        warnings=(*_image_warnings(images), *warnings, *doubts, *told),
+        warnings=(*image_warnings(images), *warnings, *doubts, *told),
         names=read_names(patient),
     )
-    if study.reference_time is None and (any(n.time for n in read) or any(v.time for v in values)):
-        late = "no reference time: notes and observations made after the question was asked cannot be told and are kept"
+    if study.reference_time is None and any(record.in_window and record.time for record in study.records):
+        late = "no reference time: records made after the question was asked cannot be recognised and are kept"
         return replace(study, warnings=(*study.warnings, late))
     return study
 
 
-def _image_warnings(images: Sequence[Image]) -> list[str]:
-    warnings = []
-    seen: dict[str, int] = {}
-    for i, image in enumerate(images):
-        if image.view is ViewPosition.UNKNOWN:
-            warnings.append(f"images[{i}]: view position unknown")
-        if image.burned_in:
-            warnings.append(f"images[{i}]: the file says that text is burned into the image")
-        if is_constant(image.pixels):
-            warnings.append(f"images[{i}]: the image is blank")
-        warnings += [f"images[{i}].{warning}" for warning in image.warnings]
-        if image.digest in seen:
-            warnings.append(f"images[{i}]: the same file as images[{seen[image.digest]}]")
-        seen.setdefault(image.digest, i)
-    return warnings
+def in_zone(
+    parts: Mapping[str, Sequence[Record]], zone: TimeZone
+) -> tuple[dict[str, tuple[Record, ...]], tuple[str, ...]]:
+    """The records of a study with their times as instants, and what is doubtful about these."""
+    placed: dict[str, tuple[Record, ...]] = {}
+    warnings: list[str] = []
+    for modality, records in parts.items():
+        read = [_in_zone(record, position, zone) for position, record in enumerate(records)]
+        placed[modality] = tuple(record for record, _ in read)
+        warnings += [doubt for _, doubts in read for doubt in doubts]
+    return placed, tuple(warnings)
+
+
+def _in_zone(record: Record, position: int, zone: TimeZone) -> tuple[Record, tuple[str, ...]]:
+    time, doubts = file_time(record.time, f"{record.field}[{position}].{record.time_field}", zone)
+    return record if record.time is None else record.with_time(time), doubts

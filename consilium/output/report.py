@@ -34,7 +34,8 @@ from consilium.domain.diagnosis import (
     WordWeight,
 )
 from consilium.domain.findings import Finding
-from consilium.domain.study import Image, Study
+from consilium.domain.study import Study
+from consilium.modalities.image.image_record import Image
 from consilium.output.labels import (
     MODALITY_NAMES,
     audit_in_words,

@@ -22,11 +22,12 @@ import torch
 from consilium import masking
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import ArtifactError, InputError, with_reasons
-from consilium.domain.study import Image, Note, Observation, Patient, Study, ViewPosition
+from consilium.domain.study import Patient, Study
 from consilium.domain.variable_records import variables_from_json, variables_to_json
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
 from consilium.masking import MaskedText, Span, mask_text
 from consilium.modalities.image import letterbox
+from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.modalities.image.origins import Origins
 from consilium.modalities.observations.features import (
@@ -41,6 +42,8 @@ from consilium.modalities.observations.features import (
     fit_features,
     side,
 )
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note
 from consilium.modalities.text.wordpiece import train_wordpiece
 from consilium.preprocessing.batch import Batch, EncodedText, Piece, Prepared
 
@@ -137,7 +140,7 @@ class Preprocessing:
         side = recipe.image.size
         if "image" in recipe.modalities:
             squares = [self.image(image) for image in study.images] if images is None else list(images)
-            boxes = tuple(Letterbox(*image.shape, side, image.grid) for image in study.images)
+            boxes = tuple(Letterbox(image.shape[0], image.shape[1], side, image.grid) for image in study.images)
             views = [_VIEWS.index(image.view) for image in study.images]
         else:
             squares, boxes, views = [], (), []
@@ -321,10 +324,11 @@ def _readable(study: Study, recipe: Recipe) -> Study:
     warnings = [f"note ({kind}) left out: not read by this model" for kind in left_out]
     reads = set(recipe.modalities)
     return replace(
-        study,
-        images=study.images if "image" in reads else (),
-        notes=notes if "text" in reads else (),
-        observations=study.observations if "observations" in reads else (),
+        study.with_parts(
+            image=study.images if "image" in reads else (),
+            text=notes if "text" in reads else (),
+            observations=study.observations if "observations" in reads else (),
+        ),
         patient=study.patient if "observations" in reads else Patient(),
         warnings=(*study.warnings, *warnings),
     )

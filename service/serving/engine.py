@@ -26,7 +26,7 @@ from consilium.api.schemas import (
     parse_request,
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from service.audit_log.entries import Draft, Endpoint, Origin
 from service.audit_log.recorder import Answered, Recorder
 from service.http.multipart import Form

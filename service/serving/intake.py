@@ -7,11 +7,12 @@ import logging
 
 from consilium.api.schemas import DiagnoseRequest
 from consilium.domain.errors import DecoderUnavailable
-from consilium.domain.study import Image, Study
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.limits import Limits
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.study_records import study_from_records
+from consilium.modalities.image.image_record import Image
 from service.http.multipart import IMAGES
 from service.http.problems import Unavailable
 from service.settings import Settings

@@ -9,8 +9,11 @@ import torch
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.registry import modality_names
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 
@@ -41,9 +44,11 @@ def tiny_study(number: int, modalities: frozenset[str] = ALL) -> Study:
     observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON - timedelta(hours=1))
     has_values = "observations" in modalities
     return Study(
-        images=(image,) if "image" in modalities else (),
-        notes=(note,) if "text" in modalities else (),
-        observations=(observation,) if has_values else (),
+        {
+            "image": (image,) if "image" in modalities else (),
+            "text": (note,) if "text" in modalities else (),
+            "observations": (observation,) if has_values else (),
+        },
         patient=Patient(float(20 + number % 60), Sex.FEMALE if number % 2 else Sex.MALE) if has_values else Patient(),
         reference_time=NOON,
         study_id=f"s{number}",

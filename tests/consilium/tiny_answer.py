@@ -27,7 +27,10 @@ from consilium.domain.diagnosis import (
     WordWeight,
 )
 from consilium.domain.findings import Finding
-from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note, NoteKind
 
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
@@ -51,7 +54,7 @@ def explained_study() -> Study:
     crp = Observation("crp", "1988-5", 120.0, 12.0, "mg/dL")
     image = Image(np.full((40, 60), 30000, np.uint16), "ab" * 32, "png")
     note = Note(NoteKind.HISTORY, TEXT, datetime(2024, 1, 2, tzinfo=UTC))
-    return Study(images=(image,), notes=(note,), observations=(crp,), patient=Patient(36, Sex.FEMALE))
+    return Study({"image": (image,), "text": (note,), "observations": (crp,)}, patient=Patient(36, Sex.FEMALE))
 
 
 def explanation(**diagnosis: Any) -> Explanation:

@@ -26,7 +26,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "ordinary": report_html(study, explanation()),
         "open": report_html(study, open_explanation()),
         "eventful": report_html(study, eventful_explanation()),
-        "text alone": report_html(replace(study, images=(), observations=()), lone),
+        "text alone": report_html(study.with_parts(image=(), observations=()), lone),
     }
     folder = tmp_path_factory.mktemp("report")
     for name, text in html.items():

@@ -28,11 +28,13 @@ from consilium.domain.diagnosis import (
 )
 from consilium.domain.errors import InputError
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Image, Note, NoteKind, Study
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.explain import Neighbours
 from consilium.inference.self_test import Acceptance, Backend, Tolerance
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.origins import Origins
+from consilium.modalities.text.note import Note, NoteKind
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
@@ -71,7 +73,7 @@ class FakeModel:
 
     def example(self) -> Study:
         ramp = np.linspace(0, 65535, 64, dtype=np.uint16)
-        return Study(images=(Image(np.tile(ramp, (64, 1)), digest="", source="png"),))
+        return Study({"image": (Image(np.tile(ramp, (64, 1)), digest="", source="png"),)})
 
     def prepare(self, study: Study) -> Any:
         if any(note.text == "unprepared" for note in study.notes):
@@ -144,7 +146,7 @@ class FakeModel:
 
 
 def note_study(text: str) -> Study:
-    return Study(notes=(Note(NoteKind.HISTORY, text),))
+    return Study({"text": (Note(NoteKind.HISTORY, text),)})
 
 
 def reads(study: Study) -> Callable[[VariableTable], Study]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from scipy.fft import dctn
 
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.letterbox import Letterbox
 from training.audit.buckets import Pairs, bucketed_pairs, unique_pairs
 

@@ -20,9 +20,11 @@ import pandas as pd
 
 from consilium.configuration.recipe import InputRecipe
 from consilium.domain.errors import InputError
-from consilium.domain.study import Image, NoteKind, Sex, Study, ViewPosition
+from consilium.domain.study import Sex, Study
 from consilium.domain.variables import VariableTable
+from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.text.note import NoteKind
 from training.audit.file_facts import FileFacts, read_file_facts
 from training.cohorts.cohort import StudyRecord
 from training.data.datamodule import CachedCohort

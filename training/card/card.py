@@ -17,8 +17,8 @@ import pandas as pd
 from consilium.artifacts.manifest import CARD_FILES
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
-from consilium.domain.study import NoteKind
 from consilium.domain.variables import Variable
+from consilium.modalities.text.note import NoteKind
 from consilium.output.labels import MODALITY_NAMES, audit_in_words
 from training.card.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
 from training.card.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell

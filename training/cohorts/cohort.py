@@ -18,11 +18,14 @@ import numpy.typing as npt
 
 from consilium.domain.errors import CohortError, Problem
 from consilium.domain.findings import FindingSet
-from consilium.domain.study import Image, Note, Observation, Patient, Study, ViewPosition, instant_text
+from consilium.domain.study import Patient, Study, instant_text
 from consilium.domain.variable_records import own_variables, variables_to_json
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.time_zone import TimeZone, site_zone
-from consilium.formats.times import images_in_zone
+from consilium.ingest.study_records import in_zone
+from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note
 from training.cohorts.tables import unreadable
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -72,11 +75,10 @@ class StudyRecord:
 
     def study(self, images: Sequence[Image]) -> Study:
         """The Study, given this record's images in order."""
-        placed, doubts = images_in_zone(images, self.zone)
+        given = {"image": tuple(images), "text": self.notes, "observations": self.observations}
+        parts, doubts = in_zone(given, self.zone)
         return Study(
-            images=placed,
-            notes=self.notes,
-            observations=self.observations,
+            parts,
             patient=self.patient,
             reference_time=self.reference_time,
             study_id=self.study_id,

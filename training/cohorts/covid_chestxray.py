@@ -28,11 +28,14 @@ import pandas as pd
 
 from consilium.domain.errors import CohortError, InputError, Problem
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Note, NoteKind, Observation, Patient, Sex, ViewPosition
+from consilium.domain.study import Patient, Sex
 from consilium.formats.decimals import parse_decimal, read_decimal
 from consilium.formats.demographics import read_age, read_sex
 from consilium.masking import mask_text
+from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
+from consilium.modalities.text.note import Note, NoteKind
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
 from training.cohorts.label_masking import WordMask, load_word_mask

@@ -45,14 +45,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import CohortError, InputError, Problem, UnsupportedMedia
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Note, Patient, ViewPosition
+from consilium.domain.study import Patient
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.formats.times import read_time
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
-from consilium.modalities.observations.features import OLDEST
+from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
@@ -361,7 +362,7 @@ def _records(
                 images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
                 notes=written,
                 observations=observations,
-                patient=Patient(None if age is None else min(age, OLDEST), read_sex(row.get("sex"), "patient.sex")),
+                patient=Patient(age, read_sex(row.get("sex"), "patient.sex")).deidentified,
                 reference_time=reference,
                 split=row.get("split") or None,
                 source=row.get("source") or None,

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from consilium.domain.errors import InputError, Problem
-from consilium.domain.study import Observation
 from consilium.domain.variables import VariableTable
 from consilium.formats.quantities import read_value
 from consilium.formats.time_zone import TimeZone
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
 from training.cohorts.manifest_schema import OBSERVATIONS, STUDIES
 from training.cohorts.manifest_variables import own_unit_code, time_column, value_columns

@@ -15,11 +15,12 @@ import pandas as pd
 import pandera.pandas as pa
 
 from consilium.domain.errors import InputError, Problem
-from consilium.domain.study import NoteKind, ViewPosition
 from consilium.domain.variables import VariableTable
 from consilium.formats.demographics import AGE_RULE, SEX_RULE, read_age, read_sex
 from consilium.formats.times import RULE as TIME_RULE
 from consilium.formats.times import read_time
+from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.text.note import NoteKind
 from training.cohorts.cohort import SPLITS
 from training.cohorts.manifest_variables import VALUE, time_column
 from training.cohorts.tables import OUTSIDE, file_problem

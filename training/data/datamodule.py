@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import CohortError, InaccessibleFile, InputError, Problem
-from consilium.domain.study import Image, Study
+from consilium.domain.study import Study
 from consilium.domain.variable_records import difference
 from consilium.ingest.decode_pool import DecodePool
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import in_order
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.preprocessing.collate import Preprocessing

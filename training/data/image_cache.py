@@ -28,9 +28,11 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from consilium.domain.errors import InaccessibleFile, InputError
-from consilium.domain.study import Image, Origin, Patient, Sex, ViewPosition
+from consilium.domain.study import Patient, Sex
+from consilium.formats.dicom.origin import Origin
 from consilium.formats.limits import DEFAULT_LIMITS
 from consilium.ingest.decode_pool import DecodePool
+from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.system.durable import replace_json
 from training.cohorts.tables import unreadable
 

@@ -23,8 +23,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from consilium.configuration.recipe import InputRecipe
-from consilium.domain.study import Observation, Sex, Study
+from consilium.domain.study import Sex, Study
 from consilium.domain.variables import Variable, VariableTable
+from consilium.modalities.observations.observation import Observation
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.splits import Fold, Indices, patient_folds
 
@@ -102,7 +103,7 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
     acquired = [image.acquired for image in record.images if image.acquired is not None]
     reference = record.reference_time or min(acquired, default=None)
     study = replace(record.study(()), reference_time=reference).within(inputs.window)
-    return replace(study, notes=tuple(note for note in study.notes if note.kind in inputs.note_kinds))
+    return study.with_parts(text=tuple(note for note in study.notes if note.kind in inputs.note_kinds))
 
 
 def _values_witness(studies: Sequence[Study], variables: VariableTable, seed: int) -> _Witness:

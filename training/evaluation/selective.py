@@ -81,7 +81,7 @@ def doubtful_records(
         found["contradictions"][row] = bool(study.contradictions)
         if "image" in preprocessing.recipe.modalities:
             squares = [cached.cache.square(image.digest) for image in study.images]
-            boxes = [Letterbox(*image.shape, side) for image in study.images]
+            boxes = [Letterbox(image.shape[0], image.shape[1], side) for image in study.images]
             found["image_quality"][row] = bool(image_faults(squares, boxes))
             found["unknown_origin"][row] = bool(preprocessing.origins.unknown(study.images))
     return found

@@ -14,8 +14,9 @@ from fairlearn.metrics import MetricFrame
 from sklearn.metrics import roc_auc_score
 
 from consilium.calibration import patient_bootstrap
-from consilium.domain.study import Study, ViewPosition
+from consilium.domain.study import Study
 from consilium.domain.variables import Variable
+from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.observations.features import Course, courses
 from training.cohorts.cohort import StudyRecord
 from training.evaluation.comparisons import estimate_columns

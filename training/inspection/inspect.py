@@ -17,9 +17,10 @@ from rich.text import Text
 
 from consilium.configuration.recipe import SplitRecipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.domain.study import Image, Study, ViewPosition
+from consilium.domain.study import Study
 from consilium.domain.variable_records import own_variables
 from consilium.ingest.decode_pool import DecodePool
+from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
 from training.audit.report import AuditReport
 from training.audit.terminal import frame_table

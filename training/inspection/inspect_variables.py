@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from consilium.domain.study import Observation
 from consilium.domain.variable_records import own_variables
 from consilium.domain.variables import Variable
+from consilium.modalities.observations.observation import Observation
 from consilium.output.labels import figure, measured
 from training.cohorts.cohort import Cohort
 

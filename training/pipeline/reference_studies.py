@@ -17,10 +17,10 @@ from PIL import Image as Picture
 
 from consilium.api.schemas import DiagnoseRequest
 from consilium.artifacts.reference_studies import ReferenceStudy
-from consilium.domain.study import NoteKind
 from consilium.domain.variables import BUILT_IN, Variable
 from consilium.modalities.observations.features import DEMOGRAPHICS, Aspect, Feature
 from consilium.modalities.registry import nonempty_subsets
+from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts.phantom.image.dictation import render_report
 from training.cohorts.phantom.image.radiograph import render_radiograph

@@ -29,7 +29,7 @@ from pydantic import (
 from consilium.api.schemas.base import Wire
 from consilium.domain.encoded_text import foreign_encoding, without_mark
 from consilium.domain.errors import InputError, MalformedRequest
-from consilium.domain.study import NoteKind
+from consilium.modalities.text.note import NoteKind
 
 MAX_CALLER_REFERENCE = 200
 """Characters of a caller's own reference that are echoed."""

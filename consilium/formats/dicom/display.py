@@ -15,10 +15,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.domain.errors import UnreadableImage, UnsupportedMedia
-from consilium.domain.study import is_constant
 from consilium.formats.decimals import AMBIGUOUS
 from consilium.formats.dicom.elements import ambiguous, decimal, decimals, text, whole_number
 from consilium.formats.dicom.pixels import PixelFormat
+from consilium.formats.square_pixels import is_constant
 
 Floats = npt.NDArray[np.float64]
 Display = npt.NDArray[np.uint16]

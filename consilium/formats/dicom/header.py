@@ -12,9 +12,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.domain.errors import InputError, UnreadableImage
-from consilium.domain.study import Origin, Patient, Sex
+from consilium.domain.study import Patient, Sex
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.dicom.elements import decimals, text
+from consilium.formats.dicom.origin import Origin
 from consilium.formats.square_pixels import possible_aspect
 from consilium.formats.times import dicom_date_time
 

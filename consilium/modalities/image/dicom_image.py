@@ -13,7 +13,6 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage, UnsupportedMedia
-from consilium.domain.study import Image, ViewPosition
 from consilium.formats.dicom.display import display_values
 from consilium.formats.dicom.elements import comma_warnings, text, whole_number
 from consilium.formats.dicom.file_structure import DicomFile, quiet, read_elements
@@ -31,6 +30,7 @@ from consilium.formats.dicom.pixels import decoding, pixel_words, read_pixel_for
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.formats.square_pixels import with_square_pixels
 from consilium.formats.times import dicom_date_time, dicom_datetime, dicom_offset
+from consilium.modalities.image.image_record import Image, ViewPosition
 
 _REFUSED_CLASSES = (
     "Enhanced",

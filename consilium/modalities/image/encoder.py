@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from consilium.configuration.recipe import ImageRecipe
 from consilium.domain.errors import InputError
-from consilium.domain.study import ViewPosition
+from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.monai_networks import DenseNet121, ResNet, ViT
 from consilium.modalities.tokens import Dense, Tokens, no_tokens, scatter_rows
 

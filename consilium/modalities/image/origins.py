@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 
 _LEAST_SHARE = 0.01
 """Share of the training images that say something from which a model counts as trained on it: fewer are slips."""

@@ -22,10 +22,10 @@ from PIL import ExifTags, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.domain.study import Image
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.formats.square_pixels import possible_aspect, with_square_pixels
 from consilium.formats.tiff_planes import deep_planes
+from consilium.modalities.image.image_record import Image
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")

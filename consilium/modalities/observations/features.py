@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from consilium.domain.study import Observation, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
 from consilium.domain.variables import Variable, VariableTable
+from consilium.modalities.observations.observation import Observation
 
 LEAST_VALUES = 10
 """A variable is read where at least so many training studies have it."""

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Comparator, Observation
 from consilium.domain.variables import BUILT_IN, Code, Kind, Variable, VariableTable
 from consilium.formats.fields import check_list, check_object
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
-from consilium.formats.quantities import read_category, read_quantity
+from consilium.formats.quantities import Comparator, read_category, read_quantity
 from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import read_time
 from consilium.formats.units import conversion
+from consilium.modalities.observations.observation import Observation
 
 _LOINC = re.compile(r"\d{1,7}-\d")
 _LONGEST_CODE = 64

@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from consilium.domain.errors import InputError, TooLarge
-from consilium.domain.study import Note, NoteKind
 from consilium.formats.fields import check_list, check_object
 from consilium.formats.limits import DEFAULT_LIMITS, Limits
 from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import read_time
+from consilium.modalities.text.note import Note, NoteKind
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """What ends a line or a record (Unicode, section 5.8; ASCII's file, group and record separators)."""

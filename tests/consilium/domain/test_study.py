@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Image, Note, NoteKind, Patient, Sex, Study, Window, is_constant
+from consilium.domain.study import Patient, Sex, Study, Window
+from consilium.formats.square_pixels import is_constant
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.tiny import NOON, tiny_study
 
 
@@ -16,15 +19,15 @@ def _image(**identity: str) -> Image:
 @pytest.mark.parametrize("identity", ["patient_digest", "study_digest"])
 def test_images_of_two_patients_or_studies_are_refused(identity: str) -> None:
     with pytest.raises(InputError, match="must all be of one"):
-        Study(images=(_image(**{identity: "a"}), _image(**{identity: "b"})))
-    Study(images=(_image(**{identity: "a"}), _image(**{identity: "a"}), _image()))
+        Study({"image": (_image(**{identity: "a"}), _image(**{identity: "b"}))})
+    Study({"image": (_image(**{identity: "a"}), _image(**{identity: "a"}), _image())})
 
 
 def test_the_reference_time_is_the_earliest_image_unless_given() -> None:
     early, late = (Image(np.zeros((4, 4), np.uint16), "0", "png", acquired=NOON + timedelta(hours=h)) for h in (0, 3))
-    assert Study(images=(late, early)).reference_time == NOON
+    assert Study({"image": (late, early)}).reference_time == NOON
     given = NOON - timedelta(days=1)
-    assert Study(images=(late,), reference_time=given).reference_time == given
+    assert Study({"image": (late,)}, reference_time=given).reference_time == given
 
 
 def test_records_outside_the_window_are_left_out_with_a_warning_each() -> None:
@@ -32,7 +35,7 @@ def test_records_outside_the_window_are_left_out_with_a_warning_each() -> None:
         return Note(NoteKind.HISTORY, f"{hours}", NOON + timedelta(hours=hours))
 
     study = Study(
-        notes=(note(-80), note(-72), note(0), note(0.1), Note(NoteKind.HISTORY, "timeless")), reference_time=NOON
+        {"text": (note(-80), note(-72), note(0), note(0.1), Note(NoteKind.HISTORY, "timeless"))}, reference_time=NOON
     )
     inside = study.within(Window(before_hours=72, after_hours=0))
     assert [n.text for n in inside.notes] == ["-72", "0", "timeless"]
@@ -42,7 +45,7 @@ def test_records_outside_the_window_are_left_out_with_a_warning_each() -> None:
 
 
 def test_without_a_reference_time_nothing_is_late() -> None:
-    study = Study(notes=(Note(NoteKind.HISTORY, "x", NOON),))
+    study = Study({"text": (Note(NoteKind.HISTORY, "x", NOON),)})
     assert study.within(Window()) is study
 
 
@@ -84,21 +87,21 @@ def _of(age: float | None = None, sex: Sex = Sex.UNKNOWN) -> Image:
 def test_age_and_sex_come_from_the_files_where_the_record_has_none(
     record: Patient, files: list[Image], expected: Patient
 ) -> None:
-    assert Study(images=tuple(files), patient=record).patient == expected
+    assert Study({"image": tuple(files)}, patient=record).patient == expected
 
 
 def test_files_that_contradict_the_record_or_each_other_are_named() -> None:
     woman, man = _of(36, Sex.FEMALE), _of(70, Sex.MALE)
-    assert Study(images=(_of(), woman), patient=Patient(70, Sex.MALE)).contradictions == (
+    assert Study({"image": (_of(), woman)}, patient=Patient(70, Sex.MALE)).contradictions == (
         "images[1] gives the patient's age as 36, the record as 70",
         "images[1] gives the patient's sex as F, the record as M",
     )
-    assert Study(images=(woman, man)).contradictions == (
+    assert Study({"image": (woman, man)}).contradictions == (
         "images[1] gives the patient's age as 70, images[0] as 36",
         "images[1] gives the patient's sex as M, images[0] as F",
     )
-    assert Study(images=(woman, _of(36, Sex.FEMALE)), patient=Patient(37.9)).contradictions == ()
-    assert Study(images=(woman,)).contradictions == ()
+    assert Study({"image": (woman, _of(36, Sex.FEMALE))}, patient=Patient(37.9)).contradictions == ()
+    assert Study({"image": (woman,)}).contradictions == ()
 
 
 def test_one_pixel_of_another_grey_is_enough() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from consilium.artifacts.artifact import Artifact
-from consilium.domain.study import Note, NoteKind, Observation, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
 from consilium.explain.case import Case
 from consilium.explain.explainer import units_of
 from consilium.explain.methods import explanations
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.tiny import NOON, tiny_study
 
 BOTH = [0, 1]
@@ -26,7 +28,7 @@ def case_of(artifact: Artifact, study: Study) -> Case:
 
 
 def words_study(text: str) -> Study:
-    return Study(notes=(Note(NoteKind.HISTORY, text, NOON),))
+    return Study({"text": (Note(NoteKind.HISTORY, text, NOON),)})
 
 
 def values_study(number: int, *, everything: bool = True) -> Study:
@@ -35,8 +37,7 @@ def values_study(number: int, *, everything: bool = True) -> Study:
     crp = float(rng.lognormal(3))
     observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON)
     return Study(
-        notes=tiny_study(number).notes,
-        observations=(observation,),
+        {"text": tiny_study(number).notes, "observations": (observation,)},
         patient=Patient(70.0, Sex.MALE) if everything else Patient(),
         reference_time=NOON,
     )

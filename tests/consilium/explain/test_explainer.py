@@ -8,10 +8,11 @@ import torch
 
 from consilium.artifacts.artifact import Artifact
 from consilium.domain.errors import InputError
-from consilium.domain.study import Note, NoteKind, Study
+from consilium.domain.study import Study
 from consilium.explain import case as cases_of_explanation
 from consilium.explain import explain
 from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.explain.cases import case_of
@@ -97,7 +98,7 @@ def test_a_decisive_word_is_found(artifact: Artifact) -> None:
         loss.backward()
         optimiser.step()
     assert loss < 0.1
-    study = Study(notes=(Note(NoteKind.HISTORY, "cough wheeze fever chills", NOON),))
+    study = Study({"text": (Note(NoteKind.HISTORY, "cough wheeze fever chills", NOON),)})
     for level in ("fast", "thorough"):
         (finding, *_), _ = explain(
             model.eval(),

@@ -3,9 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Comparator
 from consilium.domain.variables import BUILT_IN, Kind, Variable
-from consilium.formats.quantities import Quantity, read_category, read_quantity
+from consilium.formats.quantities import Comparator, Quantity, read_category, read_quantity
 
 PROTEIN, NITRITE = BUILT_IN["urine_protein"], BUILT_IN["urine_nitrite"]
 INTUBATED = Variable("intubated", "Intubated", Kind.YES_NO, categories=("no", "yes"))

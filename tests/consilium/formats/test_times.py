@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Image, Note, NoteKind, Study, Window, instant_text
+from consilium.domain.study import Study, Window, instant_text
 from consilium.formats.time_zone import TimeZone, site_zone
-from consilium.formats.times import RULE, dicom_date_time, dicom_datetime, dicom_offset, images_in_zone, read_time
+from consilium.formats.times import RULE, dicom_date_time, dicom_datetime, dicom_offset, read_time
 from consilium.ingest.deidentify import deidentify_study
-from consilium.ingest.study_records import study_from_records
+from consilium.ingest.study_records import in_zone, study_from_records
 from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.system.environment import Variable
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
@@ -198,8 +200,9 @@ def test_zone_that_does_not_exist_is_refused_by_its_variable(monkeypatch, name):
     ],
 )
 def test_instant_of_a_dicom_image(elements, instant):
-    ((read,), told) = images_in_zone([read_dicom(dicom_file(ramp(), **elements))], BERLIN)
-    assert (instant_text(read.acquired), told, read.warnings) == (instant, (), ())
+    (parts, told) = in_zone({"image": [read_dicom(dicom_file(ramp(), **elements))]}, BERLIN)
+    (read,) = parts["image"]
+    assert (instant_text(read.time), told, read.warnings) == (instant, (), ())
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,7 @@ def test_digests_are_those_of_the_instants():
 
 def test_a_study_takes_no_time_without_an_offset():
     with pytest.raises(ValueError, match="offset from UTC"):
-        Study(notes=(Note(NoteKind.HISTORY, "x", datetime(2020, 3, 1)),))
+        Study({"text": (Note(NoteKind.HISTORY, "x", datetime(2020, 3, 1)),)})
 
 
 def test_intervals_stay_when_days_are_moved_over_a_clock_change():

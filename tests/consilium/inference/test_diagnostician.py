@@ -67,7 +67,7 @@ def test_a_foreign_image_is_novel_and_referred(diagnostician: Diagnostician) -> 
     blank = replace(study.images[0], pixels=np.full((96, 128), 7, np.uint16))
     rate = diagnostician.recipe.refer.novelty
     assert rate is not None
-    usual, strange = diagnostician.diagnose([study, replace(study, images=(blank,))])
+    usual, strange = diagnostician.diagnose([study, study.with_parts(image=(blank,))])
     assert [part.part for part in usual.novelty] == ["image", "text", "observations", "fused"]
     scores = {part.part: part.score for part in usual.novelty}
     for part in strange.novelty:

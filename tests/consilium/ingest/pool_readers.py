@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 
 

@@ -21,11 +21,11 @@ from consilium.domain.errors import (
     UnreadableImage,
     UnsupportedMedia,
 )
-from consilium.domain.study import Image
 from consilium.formats.limits import Limits
 from consilium.ingest import decode_pool
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.image_record import Image
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.consilium.ingest.pool_readers import confessing, faulting, large, misbehaving
 

@@ -95,7 +95,7 @@ def test_a_figure_has_three_digits_and_no_exponent() -> None:
 
 def test_an_image_whose_pixels_were_not_square_and_its_overlays_have_one_shape() -> None:
     study, told = explained_study(), explanation()
-    stretched = replace(study, images=(replace(study.images[0], grid=(20, 60)),))
+    stretched = study.with_parts(image=(replace(study.images[0], grid=(20, 60)),))
     findings = tuple(
         replace(finding, parts={"image": tuple(replace(one, values=one.values[::2]) for one in finding.parts["image"])})
         for finding in told.findings
@@ -355,7 +355,7 @@ def test_what_the_model_did_not_see_is_struck_through() -> None:
     note = replace(study.notes[0], text="Mr Doe coughs")
     words = (WordWeight(0, 3, 6, "[name]", 0.2), WordWeight(0, 7, 13, "coughs", 0.4))
     findings = (replace(told.findings[0], parts={"text": words}),)
-    page = report_html(replace(study, notes=(note,)), replace(told, findings=findings))
+    page = report_html(study.with_parts(text=(note,)), replace(told, findings=findings))
     assert re.search(
         r'Mr <s class="unread" title="not shown to the model, which read \[name\]: [^"]*">Doe</s> <mark', page
     )

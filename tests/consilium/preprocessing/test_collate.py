@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from consilium.domain.errors import ArtifactError, InputError
-from consilium.domain.study import Note, NoteKind, Observation, Origin, Patient, Sex, Study
+from consilium.domain.study import Patient, Sex, Study
+from consilium.formats.dicom.origin import Origin
 from consilium.masking import PLACEHOLDERS
 from consilium.modalities.image.origins import Origins
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.registry import modality_names
 from consilium.modalities.text.explanation import words_of
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import ALL, NOON, tiny_preprocessing, tiny_recipe, tiny_study
 
@@ -37,7 +40,7 @@ def test_values_are_standardised_and_missing_ones_masked(preprocessing: Preproce
     assert [f.name for f in preprocessing.features] == ["age", "sex", "crp"]
     assert batch.observations.mean(0).abs().max() < 1e-5
     assert batch.observations.std(0, correction=0) == pytest.approx(torch.ones(3), abs=1e-4)
-    alone = preprocessing.prepare(Study(patient=Patient(None, Sex.OTHER), observations=tiny_study(1).observations))
+    alone = preprocessing.prepare(Study({"observations": tiny_study(1).observations}, patient=Patient(None, Sex.OTHER)))
     assert preprocessing.collate([alone]).observation_mask.tolist() == [[False, False, True]]
 
 
@@ -47,7 +50,7 @@ def test_the_latest_plausible_observation_is_read(preprocessing: Preprocessing) 
         return Observation("crp", "1988-5", value, value, "mg/L", time, implausible)
 
     values = (crp(5, None), crp(10, -3), crp(20, -2), crp(40, -1, implausible=True), crp(80, 1))
-    study = replace(tiny_study(1), observations=values)
+    study = tiny_study(1).with_parts(observations=values)
     prepared = preprocessing.prepare(study)
     course = prepared.read[2]
     assert course is not None
@@ -58,7 +61,7 @@ def test_the_latest_plausible_observation_is_read(preprocessing: Preprocessing) 
 
 def test_notes_of_other_kinds_are_left_out_and_pieces_count_notes_as_sent(preprocessing: Preprocessing) -> None:
     notes = (Note(NoteKind.IMPRESSION, "fever"), Note(NoteKind.HISTORY, "cough fever"))
-    prepared = preprocessing.prepare(replace(tiny_study(1), notes=notes))
+    prepared = preprocessing.prepare(tiny_study(1).with_parts(text=notes))
     read = [notes[p.note].text[p.start : p.end] for p in prepared.text.pieces if p is not None]
     assert "".join(read) == "coughfever"
     assert {p.note for p in prepared.text.pieces if p is not None} == {1}
@@ -72,9 +75,9 @@ READ = "Mr [name] coughs since [date], fever. [name] [id]"
 def named_study(text: str) -> Study:
     (image, *_) = tiny_study(1).images
     return replace(
-        tiny_study(1),
-        images=(replace(image, names=("Roe^Jane", "0012345")),),
-        notes=(Note(NoteKind.HISTORY, text),),
+        tiny_study(1).with_parts(
+            image=(replace(image, names=("Roe^Jane", "0012345")),), text=(Note(NoteKind.HISTORY, text),)
+        ),
         names=("Doe",),
     )
 
@@ -103,7 +106,7 @@ def test_masking_can_be_switched_off_for_training_and_service_alike() -> None:
 
 
 def test_notes_are_fitted_as_they_are_read() -> None:
-    studies = [replace(tiny_study(n), notes=(Note(NoteKind.HISTORY, "fever Mr Quux"),)) for n in range(40)]
+    studies = [tiny_study(n).with_parts(text=(Note(NoteKind.HISTORY, "fever Mr Quux"),)) for n in range(40)]
     fitted = Preprocessing.fit(tiny_recipe(), studies)
     assert fitted.tokenizer is not None
     vocabulary = fitted.tokenizer.get_vocab()
@@ -124,7 +127,7 @@ def test_an_artifact_of_other_masking_rules_is_refused(
 
 
 def test_long_notes_are_cut_off_with_a_warning(preprocessing: Preprocessing) -> None:
-    study = replace(tiny_study(1), notes=(Note(NoteKind.HISTORY, "fever " * 100),))
+    study = tiny_study(1).with_parts(text=(Note(NoteKind.HISTORY, "fever " * 100),))
     prepared = preprocessing.prepare(study)
     assert len(prepared.text.input_ids) == 32
     assert any("cut off" in warning for warning in prepared.warnings)
@@ -132,17 +135,17 @@ def test_long_notes_are_cut_off_with_a_warning(preprocessing: Preprocessing) -> 
 
 def test_an_unread_variable_is_named(preprocessing: Preprocessing) -> None:
     sodium = Observation("sodium", "2951-2", 140, 140, "mmol/L", NOON)
-    prepared = preprocessing.prepare(replace(tiny_study(1), observations=(sodium,)))
+    prepared = preprocessing.prepare(tiny_study(1).with_parts(observations=(sodium,)))
     assert "observation not read by this model: Sodium" in prepared.warnings
 
 
 def test_a_study_with_nothing_to_read_is_refused(preprocessing: Preprocessing) -> None:
     with pytest.raises(InputError, match="must have image or text or observations"):
-        preprocessing.prepare(Study(notes=(Note(NoteKind.IMPRESSION, "fever"),)))
+        preprocessing.prepare(Study({"text": (Note(NoteKind.IMPRESSION, "fever"),)}))
 
 
 def test_padding_does_not_reach_the_shorter_study(preprocessing: Preprocessing) -> None:
-    short = preprocessing.prepare(replace(tiny_study(1), notes=(Note(NoteKind.HISTORY, "fever"),)))
+    short = preprocessing.prepare(tiny_study(1).with_parts(text=(Note(NoteKind.HISTORY, "fever"),)))
     long = preprocessing.prepare(tiny_study(2))
     alone, together = preprocessing.collate([short]), preprocessing.collate([short, long])
     width = alone.text_mask.shape[1]
@@ -154,7 +157,7 @@ def test_images_given_beforehand_are_taken(preprocessing: Preprocessing) -> None
     study = tiny_study(3)
     cached = preprocessing.image(study.images[0])
     stand_in = replace(study.images[0], pixels=np.broadcast_to(np.uint16(0), study.images[0].shape))
-    prepared = preprocessing.prepare(replace(study, images=(stand_in,)), [cached])
+    prepared = preprocessing.prepare(study.with_parts(image=(stand_in,)), [cached])
     assert (prepared.images == preprocessing.prepare(study).images).all()
 
 
@@ -178,7 +181,7 @@ def test_what_files_say_of_themselves_is_learned_kept_and_held_against_others(tm
 
     def study(number: int, origin: Origin, patient: Patient | None = None) -> Study:
         made = tiny_study(number)
-        return replace(made, images=(replace(made.images[0], origin=origin, patient=patient or Patient()),))
+        return made.with_parts(image=(replace(made.images[0], origin=origin, patient=patient or Patient()),))
 
     chest = Origin("DX", "CHEST")
     fitted = Preprocessing.fit(recipe, [study(number, chest) for number in range(30)])
@@ -206,7 +209,7 @@ def test_the_letterbox_of_pixels_that_were_not_square_leads_back_to_the_files_gr
     recipe = tiny_recipe()
     preprocessing = tiny_preprocessing(recipe)
     study = tiny_study(1)
-    squeezed = replace(study, images=(replace(study.images[0], grid=(48, 128)),))
+    squeezed = study.with_parts(image=(replace(study.images[0], grid=(48, 128)),))
     (box,) = preprocessing.prepare(squeezed).letterboxes
     assert box.inner == (96, 128)
     assert box.backward(np.zeros((16, 16), np.float32)).shape == (48, 128)

@@ -160,7 +160,7 @@ def test_the_faulty_one_of_several_images_is_named() -> None:
 def test_files_of_another_patient_or_of_something_else_are_referred(ordinary: Grounds) -> None:
     study = ordinary.item.study
     other = replace(study.images[0], patient=Patient(99, study.patient.sex))
-    contradicted = replace(ordinary, item=replace(ordinary.item, study=replace(study, images=(other,))))
+    contradicted = replace(ordinary, item=replace(ordinary.item, study=study.with_parts(image=(other,))))
     assert refer(ReferRecipe(), contradicted) == ("images[0] gives the patient's age as 99, the record as 21.",)
     assert refer(ReferRecipe(contradictions=False), contradicted) == ()
     knee = replace(ordinary, item=replace(ordinary.item, unknown_origin=("images[0]: body part KNEE",)))

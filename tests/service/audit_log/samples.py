@@ -8,8 +8,10 @@ from uuid import uuid4
 
 import numpy as np
 
-from consilium.domain.study import Image, Note, NoteKind, Study
+from consilium.domain.study import Study
 from consilium.modalities.image.dicom_image import identifier_digest
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.text.note import Note, NoteKind
 from service.audit_log.entries import Claim, Endpoint, Entry, Origin
 from tests.service.fakes import FakeModel
 
@@ -30,7 +32,7 @@ def image(patient: str | None = PATIENT) -> Image:
 
 
 def entry(*, patient: str | None = PATIENT, version: str = "7", claim: Claim | None = None, **more: Any) -> Entry:
-    study = Study(images=(image(patient),), notes=(Note(NoteKind.HISTORY, NOTE),))
+    study = Study({"image": (image(patient),), "text": (Note(NoteKind.HISTORY, NOTE),)})
     model = FakeModel()
     model.identity = type(model.identity)("consilium-fake", version, "ab" * 32)
     values: dict[str, Any] = {

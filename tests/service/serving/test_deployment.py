@@ -15,7 +15,8 @@ from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.mlflow_store import open_store
 from consilium.artifacts.model_registry import ResolvedModel
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Image, Study
+from consilium.domain.study import Study
+from consilium.modalities.image.image_record import Image
 from service.serving.deployment import patient_share
 from service.serving.engine import Engine
 from service.serving.served_model import Model, Role
@@ -45,9 +46,9 @@ def _image(patient: str | None, digest: str) -> Image:
 
 
 def test_all_studies_of_a_patient_go_one_way() -> None:
-    first, second = (Study(images=(_image("ab" * 32, digest * 32),)) for digest in ("01", "02"))
+    first, second = (Study({"image": (_image("ab" * 32, digest * 32),)}) for digest in ("01", "02"))
     assert patient_share(first) == patient_share(second)
-    other = Study(images=(_image("cd" * 32, "01" * 32),))
+    other = Study({"image": (_image("cd" * 32, "01" * 32),)})
     assert patient_share(first) != patient_share(other)
     named = replace(note_study("Cough."), patient_id="p1")
     assert patient_share(named) == patient_share(replace(note_study("Fever."), patient_id="p1"))

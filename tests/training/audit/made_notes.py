@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consilium.domain.study import Note, NoteKind
+from consilium.modalities.text.note import Note, NoteKind
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.phantom.record import Design, draw_study, stream
 from training.cohorts.phantom.state import FINDINGS, phantom_findings

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from consilium.domain.study import Note, NoteKind, Observation, Patient
+from consilium.domain.study import Patient
 from consilium.domain.variables import BUILT_IN
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note, NoteKind
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.audit import audit_cohort
 from training.audit.report import SOUND, SUSPECT, UNUSABLE

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from consilium.domain.study import Image, Note, NoteKind
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.text.note import Note, NoteKind
 from tests.training.audit.made import made_cached, made_cohort
 from tests.training.audit.made_notes import phantom_notes
 from training.audit.duplicates import ACROSS, CONTRADICTING, WITHIN, find_duplicates
@@ -37,7 +38,7 @@ def _with_images(seeds: list[int], brighter: frozenset[int] = frozenset(), **col
         own = _square(seed)
         squares[digest] = own // 2 + 5000 if row in brighter else own
         image = Image(np.zeros((SIDE, SIDE), np.uint16), digest, "png")
-        studies.append(replace(record.study(()), images=(image,)))
+        studies.append(record.study(()).with_parts(image=(image,)))
     return made_cached(cohort, studies, squares)
 
 
@@ -100,7 +101,7 @@ def test_one_patients_image_may_come_twice_but_not_with_two_labels():
 def test_blank_images_are_no_copies():
     cached = _with_images(list(range(STUDIES)))
     blank = Image(np.zeros((SIDE, SIDE), np.uint16), "blank", "png")
-    studies = [replace(study, images=(blank,)) if row < 5 else study for row, study in enumerate(cached.studies)]
+    studies = [study.with_parts(image=(blank,)) if row < 5 else study for row, study in enumerate(cached.studies)]
     squares = {image.digest: cached.cache.square(image.digest) for study in studies[5:] for image in study.images}
     squares["blank"] = np.full((SIDE, SIDE), 300, np.uint16)
     cached = made_cached(cached.cohort, studies, squares)

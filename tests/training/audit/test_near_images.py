@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.letterbox import Letterbox
 from training.audit.near_images import LARGEST, LEAST_IMAGES, SMALLEST, fingerprint, near_images
 

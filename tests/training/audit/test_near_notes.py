@@ -4,7 +4,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from consilium.domain.study import Note, NoteKind, Study
+from consilium.domain.study import Study
+from consilium.modalities.text.note import Note, NoteKind
 from training.audit.near_notes import (
     MARGIN,
     SIMILARITY,
@@ -29,7 +30,7 @@ def shingles(text):
 
 def test_case_punctuation_and_blanks_make_no_difference():
     said = ["Fever, cough; and  chills for 3 days now.", "FEVER cough and chills - for 3 days NOW", "Fever."]
-    studies = [Study(notes=(Note(NoteKind.HISTORY, text),)) for text in said]
+    studies = [Study({"text": (Note(NoteKind.HISTORY, text),)}) for text in said]
     [text] = distinct_texts(studies)
     assert text.words == ("fever", "cough", "and", "chills", "for", "3", "days", "now")
     assert text.rows == [0, 1]

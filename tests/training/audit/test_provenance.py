@@ -5,8 +5,11 @@ import pandas as pd
 from PIL import Image as Pillow
 
 from consilium.configuration.recipe import InputRecipe
-from consilium.domain.study import Image, Note, NoteKind, Observation, Patient, Sex, ViewPosition
+from consilium.domain.study import Patient, Sex
 from consilium.domain.variables import BUILT_IN
+from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.provenance import GROUPS, provenance

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from consilium.domain.study import Note, NoteKind, Patient, Sex
+from consilium.domain.study import Patient, Sex
+from consilium.modalities.text.note import Note, NoteKind
 from tests.training.audit.made import made_cached, made_cohort
 from training.audit.report import REMARK, UNUSABLE
 from training.audit.support import auroc_half_width, support

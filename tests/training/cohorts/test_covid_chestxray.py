@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from consilium.domain.errors import CohortError, InputError
-from consilium.domain.study import NoteKind, Sex, ViewPosition
+from consilium.domain.study import Sex
+from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.text.note import NoteKind
 from training.cohorts import load_cohort
 from training.cohorts.covid_chestxray import SAME_PEOPLE, TASKS, read_covid_chestxray
 from training.cohorts.label_masking import load_word_mask, word_pattern

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from consilium.domain.errors import CohortError
-from consilium.domain.study import Image, NoteKind, Sex, ViewPosition
+from consilium.domain.study import Sex
 from consilium.formats.time_zone import TimeZone
 from consilium.ingest.study_records import study_from_records
 from consilium.masking import mask_text
 from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.text.note import NoteKind
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from consilium.domain.errors import CohortError
-from consilium.domain.study import Comparator
 from consilium.domain.variable_records import own_variables, variables_from_json, variables_to_json
 from consilium.domain.variables import BUILT_IN, Kind
+from consilium.formats.quantities import Comparator
 from consilium.formats.units import conversion
 from training.cohorts.cohort import Cohort
 from training.cohorts.manifest import read_manifest

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from consilium.domain.errors import CohortError, InputError
-from consilium.domain.study import ViewPosition
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
+from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.observations.features import Feature
 from consilium.preprocessing.collate import Preprocessing
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe

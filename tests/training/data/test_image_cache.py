@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from consilium.domain.study import Image, ViewPosition
 from consilium.ingest.decode_pool import DecodePool
+from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
 from training.data.image_cache import ImageCache, as_listed
 
@@ -235,7 +235,7 @@ from pathlib import Path
 import numpy as np
 import training.data.image_cache as module
 from tests.training.data.test_image_cache import open_cache
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 
 class Pool:
     workers = 1

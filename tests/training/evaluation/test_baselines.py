@@ -8,8 +8,10 @@ from sklearn.metrics import roc_auc_score
 
 from consilium.configuration.recipe import InputRecipe
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Note, NoteKind, Observation, Patient
+from consilium.domain.study import Patient
 from consilium.domain.variables import BUILT_IN
+from consilium.modalities.observations.observation import Observation
+from consilium.modalities.text.note import Note, NoteKind
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.splits import folds
 from training.evaluation.baselines import NAMES, baseline_predictions

@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Patient, Sex, Study, ViewPosition
+from consilium.domain.study import Patient, Sex, Study
+from consilium.modalities.image.image_record import ViewPosition
 from tests.consilium.tiny import tiny_study
 from training.cohorts.cohort import StudyRecord
 from training.evaluation.results import AS_PRESENT, Evaluation
@@ -89,4 +90,4 @@ def test_groups_are_read_from_records():
 
 def _seen_from(study: Study, view: ViewPosition | None) -> Study:
     images = () if view is None else tuple(replace(image, view=view) for image in study.images)
-    return replace(study, images=images)
+    return study.with_parts(image=images)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from consilium.domain.errors import InputError, TrainingError
-from consilium.domain.study import Observation
 from consilium.domain.variables import BUILT_IN, Kind, Variable
+from consilium.modalities.observations.observation import Observation
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort
 from training.data.datamodule import CachedCohort, cache_cohort
@@ -58,7 +58,7 @@ def test_a_sound_cohort_passes(cached: CachedCohort):
 def test_variables_of_the_cohort_s_own_pass(cached: CachedCohort):
     sputum = Variable("sputum", "Sputum", Kind.CATEGORICAL, categories=("white", "purulent"))
     values = [Observation("sputum", "sputum", n % 2, n % 2, "", category=sputum.categories[n % 2]) for n in range(80)]
-    studies = tuple(replace(study, observations=(values[n],)) for n, study in enumerate(cached.studies))
+    studies = tuple(study.with_parts(observations=(values[n],)) for n, study in enumerate(cached.studies))
     cohort = replace(cached.cohort, variables=BUILT_IN.extended_with([sputum]))
     require_split(replace(cached, studies=studies, cohort=cohort), RECIPE, parts())
 

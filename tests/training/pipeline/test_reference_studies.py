@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from consilium.artifacts.reference_studies import ReferenceStudy
-from consilium.domain.study import NoteKind, Patient
+from consilium.domain.study import Patient
 from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import tiny_preprocessing, tiny_recipe, tiny_study
 from training.pipeline.reference_studies import LEAST, reference_studies
@@ -51,7 +51,7 @@ def test_nothing_of_them_is_refused_left_out_or_implausible() -> None:
 
 def test_a_model_of_age_and_sex_alone_is_asked_too() -> None:
     recipe = tiny_recipe(modalities=["observations"])
-    patients = [replace(tiny_study(number), observations=()) for number in range(30)]
+    patients = [tiny_study(number).with_parts(observations=()) for number in range(30)]
     preprocessing = Preprocessing.fit(recipe, patients)
     assert {feature.name for feature in preprocessing.features} == {"age", "sex"}
     studies = reference_studies(preprocessing)

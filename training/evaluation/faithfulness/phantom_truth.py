@@ -18,8 +18,10 @@ import pandas as pd
 from scipy.special import logit
 
 from consilium.domain.errors import TrainingError
-from consilium.domain.study import Image, NoteKind, Study
+from consilium.domain.study import Study
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import nonempty_subsets
+from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts.phantom.evidence import EvidenceModel
@@ -202,7 +204,7 @@ class Truth:
             written = self._notes(drawn, changed)
             notes = tuple(replace(n, text=written.get(n.kind, n.text)) for n in prepared.study.notes)
             fall = self._fall(before, drawn, {**readings, "text": grades}, prepared, finding)
-            twin = preprocessing.prepare(replace(prepared.study, notes=notes), images=list(prepared.images))
+            twin = preprocessing.prepare(prepared.study.with_parts(text=notes), images=list(prepared.images))
             if twin.text.pieces == prepared.text.pieces:
                 continue  # said beyond the length that the model reads
             yield Twin("text", finding, twin, fall, passage=passages[0])
@@ -231,7 +233,7 @@ class Truth:
             other_readings = {**readings, "observations": replace(own, written=changed)}
             fall = self._fall(before, drawn, other_readings, prepared, finding)
             twin = preprocessing.prepare(
-                replace(prepared.study, observations=observations), images=list(prepared.images)
+                prepared.study.with_parts(observations=observations), images=list(prepared.images)
             )
             yield Twin("observations", finding, twin, fall, feature=features[variable])
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from consilium.domain.study import Observation, Study, ViewPosition
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.records import read_image
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import StudyRecord
 from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
@@ -98,12 +100,11 @@ def _spoilt(spoil: Callable[[npt.NDArray[np.uint16], np.random.Generator], npt.N
 def _with_images(study: Study, made: list[images.Pixels], view: ViewPosition | None = None) -> Study:
     """`study` with images read from files of these pixels; when they were taken, and from where, stays."""
     read = [read_image(images.as_png(pixels)) for pixels in made]
-    return replace(
-        study,
-        images=tuple(
+    return study.with_parts(
+        image=tuple(
             replace(new, view=view or old.view, acquired=old.acquired)
             for new, old in zip(read, study.images, strict=True)
-        ),
+        )
     )
 
 
@@ -122,14 +123,14 @@ def _with_texts(study: Study, texts: list[str]) -> Study:
         {"kind": note.kind.value, "text": text, "time": None if note.time is None else note.time.isoformat()}
         for note, text in zip(study.notes, texts, strict=True)
     ]
-    return replace(study, notes=read_notes(sent)[0])
+    return study.with_parts(text=read_notes(sent)[0])
 
 
 def _values(
     change_values: Callable[[tuple[Observation, ...], np.random.Generator, VariableTable], tuple[Observation, ...]],
 ) -> Change:
     def change(case: Case, rng: np.random.Generator) -> Study:
-        return replace(case.study, observations=change_values(case.study.observations, rng, case.variables))
+        return case.study.with_parts(observations=change_values(case.study.observations, rng, case.variables))
 
     return change
 

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from consilium.domain.study import Observation
 from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
 
 MISTAKEN: Mapping[str, float] = MappingProxyType(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import NoteKind
+from consilium.modalities.text.note import NoteKind
 from training.cohorts.phantom.evidence import EvidenceModel
 from training.cohorts.phantom.image.radiograph import BITS, Radiograph
 from training.cohorts.phantom.record import Design, Shift, draw_study

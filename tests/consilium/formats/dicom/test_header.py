@@ -4,7 +4,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from consilium.domain.study import Origin, Patient, Sex
+from consilium.domain.study import Patient, Sex
+from consilium.formats.dicom.origin import Origin
 from consilium.modalities.image.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 

@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence
 from scipy.ndimage import zoom
 
 from consilium.domain.errors import InputError, UnsupportedMedia
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 from tests.consilium.formats.dicom.dicom_files import dicom_file
 from tests.consilium.modalities.image.test_raster import png

@@ -11,10 +11,10 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.domain.study import ViewPosition
 from consilium.formats.dicom import pixels as dicom_pixels
 from consilium.formats.limits import Limits
 from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.image_record import ViewPosition
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, header, jpeg, ramp, written
 
 WINDOW_12_BIT = {"WindowCenter": 2048, "WindowWidth": 4096}

@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
 from consilium.domain.errors import InputError, UnsupportedMedia
-from consilium.domain.study import Image
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, jpeg, ramp
 

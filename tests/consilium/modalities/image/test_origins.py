@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consilium.domain.study import Image, Origin
+from consilium.formats.dicom.origin import Origin
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.origins import Origins
 
 BLANK = Image(np.zeros((4, 4), np.uint16), "0" * 64, "dicom")

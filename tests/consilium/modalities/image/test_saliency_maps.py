@@ -103,8 +103,8 @@ def test_occlusion_is_the_mean_loss_of_the_windows_over_a_cell(case: Case) -> No
 
 def test_each_image_of_a_study_has_a_map_of_its_own(artifact: Artifact) -> None:
     first, second = tiny_study(4), tiny_study(9)
-    both = replace(first, images=(*first.images, *second.images))
-    swapped = replace(first, images=(*second.images, *first.images))
+    both = first.with_parts(image=(*first.images, *second.images))
+    swapped = first.with_parts(image=(*second.images, *first.images))
     maps, turned = (images.occlusion(case_of(artifact, study), [0])[0] for study in (both, swapped))
     assert maps.shape == (2, 16, 16)
     assert maps == pytest.approx(turned[::-1], abs=1e-5)
@@ -113,7 +113,7 @@ def test_each_image_of_a_study_has_a_map_of_its_own(artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("name", ["gradient_x_activation", "grad_cam", "layer_cam"])
 def test_frozen_weights_change_nothing(artifact: Artifact, name: str) -> None:
-    study = Study(images=tiny_study(3).images)
+    study = Study({"image": tiny_study(3).images})
     method = getattr(images, name)
     before = method(case_of(artifact, study), BOTH)
     artifact.model.requires_grad_(requires_grad=False)

@@ -61,7 +61,7 @@ def test_the_only_value_left_out_leaves_a_study_without_values(artifact: Artifac
     case = case_of(artifact, values_study(5, everything=False))
     with_it, without = _with_values(case, set(case.units["observations"])), _with_values(case, set())
     assert values.leave_one_out(case, BOTH)[:, 0] == pytest.approx(with_it - without, abs=1e-5)
-    alone = case_of(artifact, Study(observations=values_study(5).observations))
+    alone = case_of(artifact, Study({"observations": values_study(5).observations}))
     prior = np.array(alone.calibration.prior_log_odds)
     expected = alone.log_odds(alone.fused)[0] - prior
     assert values.leave_one_out(alone, BOTH)[:, 0] == pytest.approx(expected, abs=1e-6)

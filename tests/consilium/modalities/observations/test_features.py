@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.configuration.recipe import ObservationsRecipe
-from consilium.domain.study import Comparator, Observation, Patient, Study
+from consilium.domain.study import Patient, Study
 from consilium.domain.variables import BUILT_IN, Code, Kind, Variable
+from consilium.formats.quantities import Comparator
 from consilium.modalities.observations.encoder import ObservationsEncoder
 from consilium.modalities.observations.features import (
     Aspect,
@@ -22,6 +23,7 @@ from consilium.modalities.observations.features import (
     demographic,
     fit_features,
 )
+from consilium.modalities.observations.observation import Observation
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import NOON, tiny_recipe
 
@@ -48,7 +50,7 @@ def _ago(hours: float | None) -> datetime | None:
 
 
 def study(*observations: Observation) -> Study:
-    return Study(observations=observations, patient=Patient(50), reference_time=NOON)
+    return Study({"observations": observations}, patient=Patient(50), reference_time=NOON)
 
 
 def aged_study(age: float, *observations: Observation) -> Study:

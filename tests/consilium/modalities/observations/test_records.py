@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.domain.errors import InputError, TooLarge
-from consilium.domain.study import Observation, Study
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, Code, Kind, Variable
 from consilium.formats.limits import Limits
 from consilium.formats.units import conversion
+from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
 
 
@@ -289,7 +290,7 @@ def test_a_cohorts_own_table_is_read():
 
 def test_a_limit_and_a_number_have_different_digests():
     both = [read_observations([{"code": "1988-5", "value": v, "unit": "mg/L"}])[0] for v in ("5", "<5", ">5")]
-    assert len({Study(observations=observations).input_digests()["observations"] for observations in both}) == 3
+    assert len({Study({"observations": observations}).input_digests()["observations"] for observations in both}) == 3
 
 
 @pytest.mark.parametrize("value", [5, 5.0, np.float32(5), np.int64(5), Fraction(5)])

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consilium.domain.errors import InputError, TooLarge
-from consilium.domain.study import Note, NoteKind
 from consilium.formats.limits import Limits
 from consilium.formats.time_zone import TimeZone
+from consilium.modalities.text.note import Note, NoteKind
 from consilium.modalities.text.records import clean_text, read_notes
 
 

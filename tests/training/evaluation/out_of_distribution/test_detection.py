@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,7 +105,7 @@ def test_the_same_studies_are_chosen_and_changed_alike_every_time(
 def test_what_is_left_unread_counts_as_noticed(
     judge: Judge, cached: CachedCohort, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silenced = Kind("no note", "text", True, lambda case, rng: replace(case.study, notes=()))
+    silenced = Kind("no note", "text", True, lambda case, rng: case.study.with_parts(text=()))
     monkeypatch.setattr(strange_evaluation, "KINDS", (silenced,))
     table = evaluate_novelty(*judge, cached, TEST, recipe)
     line = table[table["kind"] == "no note"].iloc[0]

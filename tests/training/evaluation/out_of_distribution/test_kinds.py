@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consilium.domain.study import NoteKind, Study, ViewPosition
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN
+from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.records import read_image
 from consilium.modalities.observations.records import read_observations
 from consilium.modalities.registry import modality_names
+from consilium.modalities.text.note import NoteKind
 from tests.training.evaluation.out_of_distribution.conftest import SIZE
 from training.cohorts.cohort import Cohort
 from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb

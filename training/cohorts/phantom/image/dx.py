@@ -14,7 +14,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from consilium.domain.study import Sex, ViewPosition
+from consilium.domain.study import Sex
+from consilium.modalities.image.image_record import ViewPosition
 from training.cohorts.phantom.image.radiograph import BITS, Radiograph
 
 _VIEWS = {

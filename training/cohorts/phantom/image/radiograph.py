@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.domain.study import ViewPosition
+from consilium.modalities.image.image_record import ViewPosition
 from training.cohorts.phantom.image.anatomy import (
     FIELD_OF_VIEW,
     LUNG_DEPTH,

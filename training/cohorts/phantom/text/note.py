@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from consilium.domain.study import NoteKind
+from consilium.modalities.text.note import NoteKind
 from training.cohorts.phantom.tables import table
 
 TEXT_CHANNELS: tuple[str, ...] = tuple(table("evidence")["text"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.domain.study import NoteKind
+from consilium.modalities.text.note import NoteKind
 from training.cohorts.phantom.phantom_modality import (
     Floats,
     PhantomModality,

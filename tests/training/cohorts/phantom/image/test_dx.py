@@ -9,8 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from consilium.domain.study import Sex, ViewPosition
+from consilium.domain.study import Sex
 from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.image_record import ViewPosition
 from training.cohorts.phantom.image.dx import Header, write_dx
 from training.cohorts.phantom.image.radiograph import render_radiograph
 

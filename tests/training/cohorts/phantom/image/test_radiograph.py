@@ -8,7 +8,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from consilium.domain.study import ViewPosition
+from consilium.modalities.image.image_record import ViewPosition
 from training.cohorts.phantom.image import radiograph
 from training.cohorts.phantom.image.anatomy import Thorax, frame, thorax
 from training.cohorts.phantom.image.lesions import IMAGE_CHANNELS, severity

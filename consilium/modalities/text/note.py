@@ -1,0 +1,49 @@
+"""Note: one passage of clinical text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from consilium.domain.study import Record
+
+
+class NoteKind(StrEnum):
+    """Which part of the record a note is. Findings and impression are written after the image was read."""
+
+    HISTORY = "history"
+    INDICATION = "indication"
+    FINDINGS = "findings"
+    IMPRESSION = "impression"
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Record):
+    """A passage of clinical text, written at `time` (None: not known), which has an offset from UTC."""
+
+    kind: NoteKind
+    text: str
+    time: datetime | None = None
+
+    field: ClassVar[str] = "notes"
+
+    def with_time(self, time: datetime | None) -> Self:
+        return replace(self, time=time)
+
+    def deidentified(self, names: Sequence[str], move: Callable[[datetime | None], datetime | None]) -> Self:
+        from consilium.masking import mask_text
+
+        return replace(self, text=mask_text(self.text, names).text, time=move(self.time))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of kind and text, in hex."""
+        return hashlib.sha256(f"{self.kind.value}\n{self.text}".encode()).hexdigest()
+
+    @property
+    def description(self) -> str:
+        return f"note ({self.kind.value})"
