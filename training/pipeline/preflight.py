@@ -18,7 +18,7 @@ import numpy.typing as npt
 from consilium.configuration.recipe import CalibrationRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.explain.methods import find_method
-from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.registry import find_modality, nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import NoveltyDetector
 from training.cohorts.cohort_kind import Oracle
@@ -56,7 +56,7 @@ class _Fitted:
         for modality in recipe.modalities:
             if not present[modality].any():
                 raise TrainingError(
-                    f"none of {len(train)} training studies has {_what(modality)} that can be read: take "
+                    f"none of {len(train)} training studies has {_one_record(modality)} that can be read: take "
                     f"{modality} out of the recipe's modalities, or give studies that have it"
                 )
         if recipe.refer.novelty is not None:
@@ -72,7 +72,7 @@ class _Fitted:
         if not len(dataset):
             raise TrainingError(
                 f"{where} ({len(rows)} studies) has no study that this recipe can read: give studies with "
-                f"{' or '.join(_what(modality) for modality in self.recipe.modalities)}, or other fractions"
+                f"{' or '.join(_one_record(modality) for modality in self.recipe.modalities)}, or other fractions"
             )
         present = dataset.present
         records = [self.cached.cohort.records[row] for row in dataset.rows]
@@ -180,5 +180,6 @@ def _require_oracle(predictions: Predictions, oracle: Oracle | None) -> None:
         )
 
 
-def _what(modality: str) -> str:
-    return {"image": "an image", "text": "a note", "observations": "a value"}[modality]
+def _one_record(modality: str) -> str:
+    record = find_modality(modality).record
+    return f"{'an' if record[0] in 'aeiou' else 'a'} {record}"

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from training.cohorts.phantom.state import MEMBERS, PRESENT, State, StateTable
 
 if TYPE_CHECKING:
+    from consilium.preprocessing.collate import Preprocessing
     from training.cohorts.phantom.record import Design, Drawn, Shift
 
 Floats = npt.NDArray[np.float64]
@@ -59,6 +60,39 @@ class Written:
     columns: Row
     closing_columns: Row = field(default_factory=dict)
     rows: Mapping[str, list[Row]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A made-up study that a model is to be asked with, as a caller would send it.
+
+    Attributes
+    ----------
+    preprocessing : Preprocessing
+        What the model reads with.
+    repetition : int
+        How many studies with the same modalities come before this one.
+    """
+
+    preprocessing: Preprocessing
+    design: Design
+    study: Drawn
+    repetition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one modality adds to a request.
+
+    Attributes
+    ----------
+    fields : dict of field to value
+        Of the request's JSON.
+    files : dict of field to bytes of files
+    """
+
+    fields: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 class PhantomModality(ABC):
@@ -112,6 +146,10 @@ class PhantomModality(ABC):
     @abstractmethod
     def log_likelihood(self, reading: Any, states: StateTable) -> Floats:
         """Log p(reading | state) up to a constant for each record, float64 [N, S]."""
+
+    @abstractmethod
+    def request(self, asked: Asked) -> Sent:
+        """The modality's part of a made-up request to a model, which fits what that model reads."""
 
     @abstractmethod
     def describe(self, evidence: Any) -> Row:

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from training.cohorts import load_cohort
 from training.cohorts.phantom import renderers
 from training.cohorts.phantom.oracle import load_oracle
-from training.cohorts.phantom.phantom_modality import GaussianPhantom, Row, Target, Written
+from training.cohorts.phantom.phantom_modality import Asked, GaussianPhantom, Row, Sent, Target, Written
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, stream
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
 from training.cohorts.phantom.write import write_phantom
@@ -44,6 +44,9 @@ class SignalPhantom(GaussianPhantom):
     def write(self, target: Target, rendered: float | None) -> Written:
         rows: list[Row] = [] if rendered is None else [{"study": target.study.study_id, "level": rendered}]
         return Written({}, rows={"signals.csv": rows})
+
+    def request(self, asked: Asked) -> Sent:
+        return Sent({"signal": self.render(asked.design, asked.study)})
 
 
 MODALITY = Modality(name="signal", display="Signal", record="signal")

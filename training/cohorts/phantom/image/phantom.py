@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Picture
 
 from consilium.domain.study import Sex
 from training.cohorts.phantom.image.dictation import render_report
 from training.cohorts.phantom.image.dx import Header, write_dx
 from training.cohorts.phantom.image.masks import MASKS_FOLDER, write_masks
-from training.cohorts.phantom.image.radiograph import Radiograph, render_radiograph
-from training.cohorts.phantom.phantom_modality import GaussianPhantom, Target, Written
+from training.cohorts.phantom.image.radiograph import BITS, Radiograph, render_radiograph
+from training.cohorts.phantom.phantom_modality import Asked, GaussianPhantom, Sent, Target, Written
 from training.cohorts.phantom.record import Design, Drawn, stream
 from training.cohorts.phantom.tables import table
 
@@ -40,6 +43,20 @@ class ImagePhantom(GaussianPhantom):
         evidence = study.evidence.parts[self.name]
         findings, impression = render_report(evidence, target.probabilities, stream(design, study.index, "report"))
         return Written({"images": image}, {"note_findings": findings, "note_impression": impression})
+
+    def request(self, asked: Asked) -> Sent:
+        """One view and two, in turn."""
+        design, study = asked.design, asked.study
+        rng, evidence = stream(design, study.index, "image"), study.evidence.parts[self.name]
+        views = (render_radiograph(evidence, rng, design.size, study.site) for _ in range(1 + asked.repetition % 2))
+        return Sent(files={"images": tuple(_png(view.pixels) for view in views)})
+
+
+def _png(pixels: npt.NDArray[np.uint16]) -> bytes:
+    """The 12-bit `pixels` with the 8 bits that a small file has room for."""
+    file = BytesIO()
+    Picture.fromarray((pixels >> (BITS - 8)).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _header(design: Design, study: Drawn) -> Header:

@@ -13,9 +13,11 @@ import numpy.typing as npt
 from consilium.domain.errors import InputError
 from training.cohorts.phantom.observations.values import SPEAKS_FOR, VARIABLE_CHANNELS, Measurement, render_values
 from training.cohorts.phantom.phantom_modality import (
+    Asked,
     Floats,
     PhantomModality,
     Row,
+    Sent,
     Target,
     Written,
     channel_means,
@@ -133,6 +135,12 @@ class ObservationsPhantom(PhantomModality):
         seen_values = summed(seen, self.means) - 0.5 * summed(known, self.means**2)
         absent, there = np.log(self.missing_values), np.log(1 - self.missing_values)
         return seen_values + summed(known, there) + summed(1 - known, absent)
+
+    def request(self, asked: Asked) -> Sent:
+        from training.cohorts.phantom.observations.requested_values import requested_values
+
+        rngs = (stream(asked.design, asked.study.index, name) for name in ("record", "values"))
+        return Sent(requested_values(asked.preprocessing, *rngs))
 
     def describe(self, evidence: ValueEvidence) -> Row:
         channels = zip(VARIABLE_CHANNELS, evidence.drawn, evidence.measured, strict=True)

@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.modalities.text.note import NoteKind
+from training.cohorts.phantom.image.dictation import render_report
+from training.cohorts.phantom.image.phantom import ImagePhantom
 from training.cohorts.phantom.phantom_modality import (
+    Asked,
     Floats,
     PhantomModality,
     Row,
+    Sent,
     Target,
     Written,
     channel_means,
     probability_below,
 )
 from training.cohorts.phantom.record import Design, Drawn, stream
-from training.cohorts.phantom.state import PRESENT, State, StateTable
+from training.cohorts.phantom.state import FINDINGS, PRESENT, State, StateTable
 from training.cohorts.phantom.tables import table
 from training.cohorts.phantom.text.note import TEXT_CHANNELS, THRESHOLDS, WrittenNote, note_grades, render_note
 
@@ -81,6 +85,22 @@ class TextPhantom(PhantomModality):
             cumulative = np.stack([np.zeros_like(means), *below, np.ones_like(means)])
             total += np.log(np.diff(cumulative, axis=0))[reading[:, channel]]
         return total
+
+    def request(self, asked: Asked) -> Sent:
+        """A note of each kind that the model reads."""
+        design, study = asked.design, asked.study
+        note = render_note(study.evidence.parts[self.name], stream(design, study.index, "note"), study.site)
+        chances = [float(study.state.labels[name]) for name in FINDINGS]
+        image = study.evidence.parts[ImagePhantom.name]
+        findings, impression = render_report(image, chances, stream(design, study.index, "report"))
+        texts = {
+            NoteKind.HISTORY: note.history,
+            NoteKind.INDICATION: note.indication,
+            NoteKind.FINDINGS: findings,
+            NoteKind.IMPRESSION: impression,
+        }
+        kinds = asked.preprocessing.recipe.inputs.note_kinds
+        return Sent({"notes": [{"kind": kind.value, "text": texts[kind]} for kind in kinds]})
 
     def describe(self, evidence: Floats) -> Row:
         drawn: Row = {f"text:{name}": float(x) for name, x in zip(TEXT_CHANNELS, evidence, strict=True)}
