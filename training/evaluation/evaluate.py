@@ -35,7 +35,7 @@ from training.evaluation.comparisons import (
     paired_differences,
 )
 from training.evaluation.coverage import SetAnswers, coverage_table
-from training.evaluation.figures.reliability import reliability_table
+from training.evaluation.reliability import reliability_table
 from training.evaluation.metrics import BY_CHANCE, METRICS, Sample, interval, macro
 from training.evaluation.predictions import Predictions
 from training.evaluation.results import AS_PRESENT, Evaluation

@@ -20,7 +20,7 @@ from rich.table import Table
 from consilium.domain.findings import FindingSet
 from training.evaluation.comparisons import MACRO
 from training.evaluation.coverage import AS_IT_CAME, SetAnswers
-from training.evaluation.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
+from training.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
 from training.evaluation.metrics import BY_CHANCE, METRICS
 
 AS_PRESENT = "fused/as_present"

@@ -14,7 +14,7 @@ from consilium.referral.reasons import Grounds, refer_by_part, refer_finding
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.comparisons import MACRO
 from training.evaluation.evaluate import calibrate, evaluate
-from training.evaluation.figures.selective_figures import decision_figure, risk_coverage_figure
+from training.figures.selective_figures import decision_figure, risk_coverage_figure
 from training.evaluation.predictions import Predictions
 from training.evaluation.results import AS_PRESENT, Evaluation
 from training.evaluation.selective import (

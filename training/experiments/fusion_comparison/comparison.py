@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from training.evaluation.comparisons import MACRO
-from training.experiments.fusion_comparison.figure import comparison_figure
+from training.experiments.fusion_comparison.comparison_figure import comparison_figure
 
 _NOT_IN_MLFLOW = re.compile(r"[^\w\-. /]")
 _SHARES = ("auroc_share", "information_share")

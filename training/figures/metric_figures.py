@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from training.evaluation.figures.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, label_outer, panel_grid
+from training.figures.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, label_outer, panel_grid
 
 if TYPE_CHECKING:
     from training.evaluation.results import Evaluation

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from consilium.domain.findings import FindingSet
-from training.evaluation.figures.panels import BLUE, GREEN, GREY, ORANGE, label_outer, panel_grid
+from training.figures.panels import BLUE, GREEN, GREY, ORANGE, label_outer, panel_grid
 from training.evaluation.selective import RULE
 
 _ORDERS: dict[str, tuple[str, dict]] = {

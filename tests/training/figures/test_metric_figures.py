@@ -10,7 +10,7 @@ from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.findings import Finding, FindingSet
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.evaluate import calibrate, evaluate
-from training.evaluation.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
+from training.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
 from training.evaluation.results import Evaluation
 
 

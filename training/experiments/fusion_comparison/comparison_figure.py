@@ -1,6 +1,6 @@
 """The figure of a comparison: how near each contender comes to the possible, and what it explains away.
 
-Drawn without pyplot, as `training.evaluation.figures.metric_figures`.
+Drawn without pyplot, as `training.figures.metric_figures`.
 """
 
 from __future__ import annotations
