@@ -26,7 +26,8 @@ from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.evaluation.comparisons import paired_differences
 from training.evaluation.metrics import Sample, interval
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, Row, RowKind
 from training.pipeline.train import train
 from training.recipes import find_recipe
 
@@ -46,7 +47,7 @@ _SMALL = (
 )
 """Settings of a training that only has to run."""
 
-Rows = dict[str, npt.NDArray]
+Rows = dict[Row, npt.NDArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,35 +61,35 @@ class Judged:
     @classmethod
     def of(cls, first: Evaluation, others: dict[str, Evaluation]) -> Judged:
         """All rows of `first`, and the fused answer of each of the `others` under ``fused/as_present (NAME)``."""
-        rows = {name: values for name, values in first.probabilities.items() if not name.startswith("oracle/")}
+        rows = {name: values for name, values in first.probabilities.items() if name.kind is not RowKind.ORACLE}
         for name, other in others.items():
             if other.study_ids.tolist() != first.study_ids.tolist():
                 raise RuntimeError(f"{name} was judged on other folds")
-            rows[f"{AS_PRESENT} ({name})"] = other.probabilities[AS_PRESENT]
+            rows[Row(RowKind.FUSED, f"{ALL_PRESENT} ({name})")] = other.probabilities[AS_PRESENT]
         weights = patient_bootstrap(first.patient_ids, REPLICATES, SEED)
         return cls(first, rows, Sample(first.labels, weights))
 
-    def auroc(self, row: str, where: npt.NDArray[np.bool_] | None = None) -> str:
+    def auroc(self, row: Row, where: npt.NDArray[np.bool_] | None = None) -> str:
         """``.76 [.67, .85]``, of the studies `where`."""
         values = self.rows[row] if where is None else np.where(where[:, None], self.rows[row], np.nan)
         [measured] = self.sample.measure(values, None)
         estimate = interval("auroc", measured.figures["auroc"])
         return _figure(estimate.value, estimate.low, estimate.high)
 
-    def count(self, row: str, where: npt.NDArray[np.bool_] | None = None) -> tuple[int, int]:
+    def count(self, row: Row, where: npt.NDArray[np.bool_] | None = None) -> tuple[int, int]:
         """Studies and positives that the row judges."""
         known = ~np.isnan(self.rows[row][:, 0]) & ~np.isnan(self.evaluation.labels[:, 0])
         if where is not None:
             known &= where
         return int(known.sum()), int((known & (self.evaluation.labels[:, 0] == 1)).sum())
 
-    def best_baseline(self) -> str:
+    def best_baseline(self) -> Row:
         """The one with the highest AUROC of those that judge every study."""
         whole = max(self.count(row)[0] for row in self.rows)
-        candidates = [row for row in self.rows if row.startswith("baseline/") and self.count(row)[0] == whole]
+        candidates = [row for row in self.rows if row.kind is RowKind.BASELINE and self.count(row)[0] == whole]
         return max(candidates, key=lambda row: float(self.sample.measure(self.rows[row], None)[0].figures["auroc"][0]))
 
-    def difference(self, row: str, against: str) -> tuple[float, float, float]:
+    def difference(self, row: Row, against: Row) -> tuple[float, float, float]:
         """Of AUROC, on the studies that both judge, with its 95 % interval."""
         table = paired_differences(self.evaluation.findings, self.sample, self.rows, [(row, against)])
         line = table.iloc[0]
@@ -117,12 +118,12 @@ def _verdict(low: float, high: float) -> str:
     return "not inferior" if low > -MARGIN else "undecided"
 
 
-def _name(row: str) -> str:
-    kind, _, rest = row.partition("/")
-    if row.startswith(AS_PRESENT):
-        return f"fused, what each study has{rest.removeprefix('as_present')}"
-    parts = rest.replace("_", " ").replace("+", " + ")
-    return {"fused": f"fused ({FIRST}), {parts}", "alone": f"own head: {parts}", "baseline": f"baseline: {parts}"}[kind]
+def _name(row: Row) -> str:
+    parts = row.name.replace("_", " ").replace("+", " + ")
+    if row.kind is RowKind.FUSED:
+        _, of_all, variant = row.name.partition(ALL_PRESENT)
+        return f"fused, what each study has{variant}" if of_all else f"fused ({FIRST}), {parts}"
+    return {RowKind.ALONE: f"own head: {parts}", RowKind.BASELINE: f"baseline: {parts}"}[row.kind]
 
 
 def _rows_table(judged: Judged) -> Iterator[str]:

@@ -47,9 +47,9 @@ from training.evaluation.evaluate import calibrate
 from training.evaluation.metrics import Sample
 from training.evaluation.predict import predict
 from training.evaluation.predictions import Predictions
+from training.evaluation.rows import ALL_PRESENT
 from training.experiments.fusion_comparison.rules import mean_answer, with_answers
 from training.experiments.fusion_comparison.scoring import (
-    AS_PRESENT,
     Answers,
     Bench,
     Contender,
@@ -143,7 +143,7 @@ def calibration(study: Study, predictions: Predictions) -> Calibration:
 
 def answers(predictions: Predictions, calibrated: Calibration) -> Answers:
     rows = predictions.probabilities(calibrated)
-    return {AS_PRESENT: predictions.as_present(rows)} | rows
+    return {ALL_PRESENT: predictions.as_present(rows)} | rows
 
 
 def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions:
@@ -161,7 +161,7 @@ def bench(study: Study, test: Predictions, oracle: Oracle | None) -> Bench:
             key: np.where(np.isnan(logits), np.nan, oracle.of(test.study_ids.tolist(), members[key]))
             for key, logits in test.fused.items()
         }
-        best = {AS_PRESENT: test.as_present(rows)} | rows
+        best = {ALL_PRESENT: test.as_present(rows)} | rows
     weights = patient_bootstrap(test.patient_ids, study.recipe.evaluation.bootstrap, study.recipe.seed)
     return Bench(study.cached.cohort.findings, Sample(test.labels, weights), best, None)
 

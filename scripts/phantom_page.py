@@ -18,12 +18,11 @@ import pandas as pd
 from consilium.artifacts.artifact import load_artifact
 from consilium.artifacts.model_registry import resolve
 from training.evaluation.comparisons import MACRO
+from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, Row, RowKind
 from training.runtime.tracking import download_evaluation
 
 Line = dict[Any, Any]
 Column = Callable[[Line], object]
-
-AS_PRESENT = "fused/as_present"
 
 
 def paragraph(text: str) -> Iterator[str]:
@@ -89,8 +88,8 @@ def performance(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         "share of information": interval("information_share"),
         "ECE": interval("ece"),
     }
-    rows = lines[(lines["finding"] == MACRO) & lines["row"].str.startswith("fused/")]
-    rows = rows.assign(row=rows["row"].str.removeprefix("fused/").replace("as_present", "what each study has"))
+    rows = lines[(lines["finding"] == MACRO) & lines["row"].map(lambda row: row.kind is RowKind.FUSED)]
+    rows = rows.assign(row=rows["row"].map(lambda row: row.name).replace(ALL_PRESENT, "what each study has"))
     yield from table(rows, {"the model hears": words("row"), "studies": lambda line: line["n"]} | reached)
     own = lines[(lines["row"] == AS_PRESENT) & (lines["finding"] != MACRO)]
     yield from table(own, {"finding": words("finding"), "with it": lambda line: line["positives"]} | reached)
@@ -112,7 +111,7 @@ def coverage(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         "both": just("both"),
         "neither": just("empty"),
     }
-    yield from table(every[every["subset"] == "as_present"], columns)
+    yield from table(every[every["subset"] == ALL_PRESENT], columns)
     banded = every["in_band"].dropna().astype(bool)
     yield from paragraph(
         f"Of all findings, classes and subsets judged apart, {banded.sum()} of {len(banded)} lie within."
@@ -197,9 +196,9 @@ def fusions(folder: Path) -> Iterator[str]:
     for title, column in (("AUROC", "auroc_share"), ("information", "information_share")):
         yield from paragraph(f"Share of the possible {title}, mean over findings and seeds:")
         shown = shares[shares["finding"] == MACRO].pivot_table(index="contender", columns="subset", values=column)
-        subsets = sorted(shown.columns, key=lambda name: (name != "as_present", name.count("+"), name))
+        subsets = sorted(shown.columns, key=lambda name: (name != ALL_PRESENT, name.count("+"), name))
         lines = shown.reset_index().merge(costs[["contender", "seconds", "parameters"]], on="contender")
-        lines = lines.sort_values("as_present", ascending=False, na_position="last")
+        lines = lines.sort_values(ALL_PRESENT, ascending=False, na_position="last")
         columns: dict[str, Column] = {"contender": words("contender")}
         columns |= {name.replace("_", " ").replace("+", " + "): just(name) for name in subsets}
         columns |= {"seconds": just("seconds", 0), "parameters": lambda line: f"{line['parameters']:,}"}
@@ -229,8 +228,8 @@ def starving(folder: Path) -> Iterator[str]:
         One recipe, trained {macro["seeds"].max()} times each with more and more of what is said to help; the ensemble
         is the mean probability of the trainings with own heads. Means over findings and seeds. *Less plain's* is the
         NLL on what each study has, less that of the plain training (below 0 is better).""")
-    bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == "as_present")]
-    spread = macro[macro["subset"] == "as_present"][["contender", "information_share_sd"]]
+    bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == ALL_PRESENT)]
+    spread = macro[macro["subset"] == ALL_PRESENT][["contender", "information_share_sd"]]
     for title, called in (("auroc_share", "AUROC"), ("information_share", "information")):
         yield from paragraph(f"Share of the possible {called}, by what the model hears:")
         shown = macro.pivot_table(index="contender", columns="subset", values=title, sort=False)
@@ -261,7 +260,9 @@ def shifted(file: Path) -> Iterator[str]:
 
 
 def read_tables(file: Path) -> dict[str, pd.DataFrame]:
-    return {name: pd.DataFrame(lines) for name, lines in json.loads(file.read_text(encoding="utf-8"))["tables"].items()}
+    found = json.loads(file.read_text(encoding="utf-8"))["tables"]
+    tables = {name: pd.DataFrame(lines) for name, lines in found.items()}
+    return {name: t.assign(row=t["row"].map(Row.parse)) if "row" in t else t for name, t in tables.items()}
 
 
 def main() -> None:

@@ -89,13 +89,14 @@ def _is_wanted(folder: Path) -> bool:
 
 
 def _train(cohort: Path) -> TrainedModel:
-    from training.evaluation.results import terminal_tables
+    from training.evaluation.rows import AS_PRESENT
+    from training.figures.evaluation_terminal import terminal_tables
     from training.pipeline.train import train
     from training.recipes import find_recipe
 
     trained = train(find_recipe(RECIPE), cohort, promote=True)
     show(*terminal_tables(trained.evaluation))
-    share = trained.evaluation.value("oracle_shares", "auroc_share", row="fused/as_present", finding="macro")
+    share = trained.evaluation.value("oracle_shares", "auroc_share", row=AS_PRESENT, finding="macro")
     show(f"fused, macro over findings: {share:.0%} of the AUROC above chance that is possible on this test split")
     show(f"registered and promoted: {trained.uri}")
     return trained

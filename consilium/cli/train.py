@@ -58,7 +58,7 @@ def train(
         document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}
         show_json(document | {"evaluation": trained.evaluation.to_json()})
         return
-    from training.evaluation.results import terminal_tables
+    from training.figures.evaluation_terminal import terminal_tables
 
     show(*terminal_tables(trained.evaluation))
     show(
@@ -91,7 +91,8 @@ def evaluate(
     from consilium.artifacts.model_registry import resolve
     from consilium.configuration.recipe import Recipe
     from training.evaluation.evaluate import require_no_leak
-    from training.evaluation.results import terminal_tables
+    from training.figures.evaluation_files import save_evaluation
+    from training.figures.evaluation_terminal import terminal_tables
     from training.pipeline.evaluate_registered import evaluate_model
 
     chosen = None
@@ -101,7 +102,7 @@ def evaluate(
     with progress_bar("images") as done:
         evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=told, advance=counted(done))
     if out is not None:
-        evaluation.save(out)
+        save_evaluation(evaluation, out)
     identity = resolve(model).identity
     if as_json:
         show_json({"model": identity.to_json(), "evaluation": evaluation.to_json()})

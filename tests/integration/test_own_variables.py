@@ -30,6 +30,7 @@ from service.serving.served_model import load_diagnostician
 from service.settings import Settings
 from tests.consilium.tiny import tiny_recipe
 from training.cohorts.manifest import read_manifest
+from training.evaluation.rows import AS_PRESENT, Row, RowKind
 from training.inspection.inspect import check_cohort
 from training.pipeline.train import TrainedModel, train
 
@@ -140,8 +141,9 @@ def test_the_model_reads_each_of_them_and_learns_from_them(trained: TrainedModel
     assert features["sputum"].codes == ("none", "white", "purulent")
     assert features["crp"].codes == ("<",)
     assert features["drain_output"].floor == 1.0
-    assert trained.evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro") > 0.8
-    baseline = trained.evaluation.value("metrics", "auroc", row="baseline/values_gradient_boosting", finding="macro")
+    assert trained.evaluation.value("metrics", "auroc", row=AS_PRESENT, finding="macro") > 0.8
+    boosted = Row(RowKind.BASELINE, "values_gradient_boosting")
+    baseline = trained.evaluation.value("metrics", "auroc", row=boosted, finding="macro")
     assert baseline > 0.8
     groups = trained.evaluation.tables["subgroups"]
     assert set(groups[groups["kind"] == "Sputum"]["group"]) == {"none", "white", "purulent"}

@@ -23,10 +23,11 @@ from consilium.output.labels import MODALITY_NAMES, audit_in_words
 from training.card.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
 from training.card.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
 from training.evaluation.comparisons import MACRO
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
+from training.evaluation.subgroups import LEAST_OF_EACH_CLASS
 from training.figures.metric_figures import reliability_figure, roc_figure
 from training.figures.selective_figures import decision_figure, risk_coverage_figure
-from training.evaluation.results import AS_PRESENT, Evaluation
-from training.evaluation.subgroups import LEAST_OF_EACH_CLASS
 
 _SOUND = "sound"
 

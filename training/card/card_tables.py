@@ -12,9 +12,8 @@ from consilium.network.diagnosis_model import FUSED
 from consilium.output.labels import measured
 from training.card.card_writing import CardTable, Words, crossed_table, frame_table
 from training.evaluation.comparisons import MACRO
-from training.evaluation.coverage import AS_IT_CAME
 from training.evaluation.out_of_distribution import ORDINARY
-from training.evaluation.results import AS_PRESENT
+from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, RowKind
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -61,7 +60,7 @@ def performance_tables(tables: Tables, words: Words) -> list[CardTable]:
     metrics = tables["metrics"]
     points = tables["operating_points"][["finding", "threshold"]]
     own = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] != MACRO)].merge(points, on="finding")
-    answers = metrics[(metrics["finding"] == MACRO) & ~metrics["row"].str.startswith("oracle/")]
+    answers = metrics[(metrics["finding"] == MACRO) & ~_of_kind(metrics, RowKind.ORACLE)]
     shares = tables.get("oracle_shares")
     if shares is not None:
         possible = [name for name in shares.columns if str(name).startswith(_POSSIBLE)]
@@ -83,9 +82,13 @@ def performance_tables(tables: Tables, words: Words) -> list[CardTable]:
     return found
 
 
+def _of_kind(table: pd.DataFrame, kind: RowKind) -> pd.Series[bool]:
+    return table["row"].map(lambda row: row.kind is kind)
+
+
 def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
     """Calibration error of every modality subset, coverage."""
-    heard = tables["metrics"][tables["metrics"]["row"].str.startswith("fused/")]
+    heard = tables["metrics"][_of_kind(tables["metrics"], RowKind.FUSED)]
     title = "Calibration error, by what was read"
     found = [crossed_table(title, heard, words, index=("row",), across="finding", figure="ece")]
     if "coverage" in tables:
@@ -95,7 +98,7 @@ def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
 
 def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
     """All studies with the band of each class, then the share covered by what was read."""
-    whole = coverage["subset"] == AS_IT_CAME
+    whole = coverage["subset"] == ALL_PRESENT
     columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
     found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
     heard = coverage[coverage["subset"].isin(_SUBSETS)]

@@ -24,7 +24,7 @@ from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import FUSED
 from consilium.output.labels import part_in_words
 from training.evaluation.comparisons import MACRO
-from training.evaluation.results import row_title
+from training.evaluation.rows import Row, RowKind, fused
 
 _DOTS_PER_INCH = 110
 _UNKNOWN = "–"
@@ -144,9 +144,7 @@ class Words:
             return part_in_words(value)
         rules: dict[str, Callable[[str], str]] = {
             "finding": self._finding,
-            "row": _answer_title,
-            "against": _answer_title,
-            "subset": lambda subset: _answer_title(f"fused/{subset}"),
+            "subset": lambda subset: fused(subset).title,
             "metric": self.column,
             "policy": lambda policy: _POLICIES.get(policy, policy),
         }
@@ -157,9 +155,8 @@ class Words:
         return known.get(name, name)
 
 
-def _answer_title(row: str) -> str:
-    kind, _, rest = row.partition("/")
-    return f"baseline {rest}" if kind == "baseline" else row_title(row)
+def _answer_title(row: Row) -> str:
+    return f"baseline {row.name}" if row.kind is RowKind.BASELINE else row.title
 
 
 def frame_table(
@@ -212,7 +209,7 @@ def write_cell(line: Mapping[Any, Any], name: str, words: Words) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if not isinstance(value, float | np.floating):
-        return words.cell(name, str(value))
+        return _answer_title(value) if isinstance(value, Row) else words.cell(name, str(value))
     if isinstance(low, float) and isinstance(high, float) and not any(map(math.isnan, (value, low, high))):
         # A narrow column breaks before the interval, never within it; Markdown gets spaces as any.
         return f"{_decimals(float(value))} ({_decimals(low)}{_TIED}to{_TIED}{_decimals(high)})"

@@ -1,6 +1,6 @@
-"""Paired comparisons: what a witness adds, what a baseline lacks, how near a model comes to the best possible answer.
+"""Paired comparisons: what a modality adds, what a baseline lacks, how near a model comes to the best possible answer.
 
-Two rows are compared on the studies that both can judge, under the same replicates, so that what is hard about these
+Two rows are compared on the studies that both answer, under the same replicates, so that what is hard about these
 studies cancels out.
 """
 
@@ -17,6 +17,7 @@ from consilium.calibration import percentile_interval
 from consilium.domain.diagnosis import Estimate
 from consilium.domain.findings import FindingSet
 from training.evaluation.metrics import Measured, Replicates, Sample, entropy, macro
+from training.evaluation.rows import Row
 
 MACRO = "macro"
 """In place of a finding's name: the mean over findings."""
@@ -33,7 +34,7 @@ def estimate_columns(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def paired_differences(
-    findings: FindingSet, sample: Sample, rows: Mapping[str, npt.NDArray], pairs: Sequence[tuple[str, str]]
+    findings: FindingSet, sample: Sample, rows: Mapping[Row, npt.NDArray], pairs: Sequence[tuple[Row, Row]]
 ) -> pd.DataFrame:
     """First minus second of each pair, per finding and macro: AUROC (above 0 is better) and NLL (below 0 is better).
 
@@ -54,7 +55,7 @@ def paired_differences(
 
 
 def oracle_shares(
-    findings: FindingSet, sample: Sample, rows: Mapping[str, npt.NDArray], oracle: Mapping[str, npt.NDArray]
+    findings: FindingSet, sample: Sample, rows: Mapping[Row, npt.NDArray], oracle: Mapping[Row, npt.NDArray]
 ) -> pd.DataFrame:
     """What part of the possible each row reaches, per finding and macro, on the same studies as its oracle.
 
@@ -63,7 +64,7 @@ def oracle_shares(
 
     Parameters
     ----------
-    rows, oracle : mapping of str to float [N, F]
+    rows, oracle : mapping of Row to float [N, F]
         Probabilities; each row of `rows` has its oracle under the same name.
     """
     lines = []
@@ -86,7 +87,7 @@ def oracle_shares(
 
 
 def find_leaks(
-    findings: FindingSet, sample: Sample, rows: Mapping[str, npt.NDArray], oracle: Mapping[str, npt.NDArray]
+    findings: FindingSet, sample: Sample, rows: Mapping[Row, npt.NDArray], oracle: Mapping[Row, npt.NDArray]
 ) -> list[str]:
     """Where a model is significantly better than the best possible answer, one sentence each.
 

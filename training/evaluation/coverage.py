@@ -21,9 +21,7 @@ from consilium.calibration import NO_MODALITY, Calibration, quantile_rank
 from consilium.domain.diagnosis import ABSENT, PRESENT
 from consilium.domain.findings import FindingSet
 from training.evaluation.predictions import Predictions
-
-AS_IT_CAME = "as_present"
-"""In place of a subset: all studies, each heard through what it has."""
+from training.evaluation.rows import ALL_PRESENT
 
 _BAND = (0.025, 0.975)
 
@@ -128,7 +126,7 @@ def coverage_band(groups: Sequence[tuple[int, int]], coverage: float) -> tuple[i
 
 def _groups(answers: SetAnswers, f: int, there: npt.NDArray[np.bool_]) -> list[tuple[str, npt.NDArray[np.bool_], bool]]:
     """Name and studies of every line, and whether they are all that their judges judge."""
-    groups = [(AS_IT_CAME, there, True)]
+    groups = [(ALL_PRESENT, there, True)]
     for names in dict.fromkeys(answers.judged_with[there, f].tolist()):
         rows = there & (answers.judged_with[:, f] == names)
         members = list(dict.fromkeys(answers.subsets[rows].tolist()))

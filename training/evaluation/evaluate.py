@@ -1,21 +1,15 @@
-"""Evaluation: calibrated probabilities beside the truth, every witness beside every other.
+"""Evaluation: calibrated probabilities beside the truth, every way of answering beside every other.
 
-A row of an evaluation is one way of answering:
-
-- ``fused/as_present``: the model, from what each study has; what the service would have said;
-- ``fused/image+text``: the model, from that subset alone;
-- ``alone/image``: the modality's own head;
-- ``baseline/...``: a simpler method on the same studies;
-- ``oracle/...``: the best possible answer, where the cohort knows it.
-
-`evaluate` judges a held-out split, `evaluate_folds` the out-of-fold predictions of a cross-validation; both end in one
-`Evaluation`, whose `probabilities` hold every row for further tests. Intervals are 95 %, by bootstrap over patients.
+What answers is a `training.evaluation.rows.Row`: the fused model from all that a study has or from one modality subset,
+a modality's own head, a baseline, the oracle. `evaluate` scores a held-out split, `evaluate_folds` the out-of-fold
+predictions of a cross-validation; both end in one `Evaluation`. Intervals are 95 %, by bootstrap over patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +29,22 @@ from training.evaluation.comparisons import (
     paired_differences,
 )
 from training.evaluation.coverage import SetAnswers, coverage_table
-from training.evaluation.reliability import reliability_table
 from training.evaluation.metrics import BY_CHANCE, METRICS, Sample, interval, macro
 from training.evaluation.predictions import Predictions
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.reliability import reliability_table
+from training.evaluation.results import Evaluation, ScoredStudies
+from training.evaluation.rows import AS_PRESENT, Row, RowKind, alone, fused
 
-Rows = dict[str, npt.NDArray]
+Rows = dict[Row, npt.NDArray]
+
+FurtherTables = Callable[[ScoredStudies, Calibration], Mapping[str, pd.DataFrame]]
+"""Makes tables, by name, of scored studies and the calibration that ships with the model."""
+
+
+def no_further_tables(scored: ScoredStudies, calibration: Calibration) -> Mapping[str, pd.DataFrame]:
+    """Only those that every evaluation has."""
+    del scored, calibration
+    return {}
 
 
 def calibrate(
@@ -67,10 +71,11 @@ def evaluate(
     *,
     oracle: Oracle | None = None,
     baselines: Mapping[str, npt.NDArray] | None = None,
+    further: FurtherTables = no_further_tables,
     bootstrap: int,
     seed: int,
 ) -> Evaluation:
-    """Judge `predictions`, of studies that neither the model nor `calibration` has learned from.
+    """Evaluate `predictions`, of studies that neither the model nor `calibration` has learned from.
 
     Parameters
     ----------
@@ -78,6 +83,8 @@ def evaluate(
         Of a cohort that knows its best possible answer; must hold every study of `predictions`.
     baselines : mapping of str to float [N, F], optional
         Probabilities of simpler methods for the same studies, NaN where they have none.
+    further : FurtherTables
+        Tables beside those that every evaluation has.
     bootstrap : int
         Replicates.
 
@@ -88,20 +95,14 @@ def evaluate(
     """
     if not len(predictions):
         raise TrainingError("there is no study to evaluate on")
-    thresholds = np.broadcast_to(calibration.thresholds, predictions.labels.shape)
-    rows = _model_rows(predictions, calibration)
-    bounds = {} if oracle is None else _oracle_rows(predictions, oracle)
-    rows |= _baseline_rows(predictions, baselines or {})
-    weights = patient_bootstrap(predictions.patient_ids, bootstrap, seed)
-    return _judge(
+    answers = _Answers.of(predictions, calibration)
+    return _evaluation(
         predictions,
+        answers.beside(predictions, oracle, baselines),
         findings,
-        rows,
-        bounds=bounds,
-        weights=weights,
-        thresholds=thresholds,
-        calibration=calibration,
-        sets=SetAnswers.of(predictions, calibration),
+        calibration,
+        further,
+        weights=patient_bootstrap(predictions.patient_ids, bootstrap, seed),
     )
 
 
@@ -112,15 +113,16 @@ def evaluate_folds(
     *,
     oracle: Oracle | None = None,
     baselines: Mapping[str, npt.NDArray] | None = None,
+    further: FurtherTables = no_further_tables,
     bootstrap: int,
     seed: int,
 ) -> tuple[Evaluation, Calibration]:
-    """Judge the out-of-fold predictions of a cross-validation together.
+    """Evaluate the out-of-fold predictions of a cross-validation together.
 
     Each fold is calibrated, and called at operating points, by the other folds' out-of-fold predictions, so no study
     has a say in its own probability. Where no study of the other folds has a modality, as it happens where folds are
-    sources, nothing can calibrate its own head, which then says nothing of the fold. The calibration that is returned
-    is fitted on all of them: it is the one to ship.
+    sources, nothing can calibrate its own head, which then answers nothing in the fold. The calibration that is
+    returned is fitted on all of them: it is the one to ship.
 
     Parameters
     ----------
@@ -136,29 +138,19 @@ def evaluate_folds(
     """
     if len(folds) < 2:
         raise TrainingError(f"a cross-validation needs at least 2 folds, got {len(folds)}")
-    rows, thresholds, sets = [], [], []
+    answers = []
     for number, fold in enumerate(folds):
         calibration = calibrate_others(folds, number, findings, recipe, bootstrap=bootstrap, seed=seed)
-        heard = {modality: said for modality, said in fold.opinions.items() if modality in calibration.alone}
-        silent = {f"alone/{m}": np.full(fold.labels.shape, np.nan) for m in fold.opinions if m not in heard}
-        rows.append(_model_rows(replace(fold, opinions=heard), calibration) | silent)
-        thresholds.append(np.broadcast_to(calibration.thresholds, fold.labels.shape))
-        sets.append(SetAnswers.of(fold, calibration))
+        answers.append(_Answers.of_fold(fold, calibration))
     pooled = Predictions.concatenate(folds)
-    joined = {name: np.concatenate([fold_rows[name] for fold_rows in rows]) for name in rows[0]}
     final = calibrate(pooled, findings, recipe, bootstrap=bootstrap, seed=seed)
-    joined |= _baseline_rows(pooled, baselines or {})
-    bounds = {} if oracle is None else _oracle_rows(pooled, oracle)
-    weights = patient_bootstrap(pooled.patient_ids, bootstrap, seed)
-    evaluation = _judge(
+    evaluation = _evaluation(
         pooled,
+        _Answers.concatenate(answers).beside(pooled, oracle, baselines),
         findings,
-        joined,
-        bounds=bounds,
-        weights=weights,
-        thresholds=np.concatenate(thresholds),
-        calibration=final,
-        sets=SetAnswers.concatenate(sets),
+        final,
+        further,
+        weights=patient_bootstrap(pooled.patient_ids, bootstrap, seed),
         out_of_fold=True,
     )
     return evaluation, final
@@ -174,79 +166,126 @@ def calibrate_others(
     seed: int,
 ) -> Calibration:
     """`calibrate` on the out-of-fold predictions of every fold but the one at `number`."""
-    others = _of_heard_modalities(Predictions.concatenate([other for k, other in enumerate(folds) if k != number]))
+    others = _of_known_modalities(Predictions.concatenate([other for k, other in enumerate(folds) if k != number]))
     return calibrate(others, findings, recipe, bootstrap=bootstrap, seed=seed)
 
 
-def _of_heard_modalities(predictions: Predictions) -> Predictions:
+def _of_known_modalities(predictions: Predictions) -> Predictions:
     """Without the own heads of modalities that no study with a known label of some finding has."""
     known = ~np.isnan(predictions.labels)
-    heard = {m: said for m, said in predictions.opinions.items() if (known & ~np.isnan(said)).any(axis=0).all()}
-    return replace(predictions, opinions=heard)
+    able = {m: logits for m, logits in predictions.opinions.items() if (known & ~np.isnan(logits)).any(axis=0).all()}
+    return replace(predictions, opinions=able)
 
 
 def require_no_leak(evaluation: Evaluation) -> None:
     """`TrainingError` where a model is significantly better than the best possible answer."""
     if evaluation.leaks:
         raise TrainingError(
-            "the model is better than the best possible answer, so something tells it the labels:\n"
+            "the model is better than the best possible answer, so something gives the labels away:\n"
             + "\n".join(f"  {leak}" for leak in evaluation.leaks)
         )
 
 
-def _model_rows(predictions: Predictions, calibration: Calibration) -> Rows:
-    fused = predictions.probabilities(calibration)
-    rows: Rows = {AS_PRESENT: predictions.as_present(fused)}
-    rows |= {f"fused/{subset}": values for subset, values in fused.items()}
-    for modality, logits in predictions.opinions.items():
-        rows[f"alone/{modality}"] = calibration.opinion(logits, modality)
-    return rows
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """Probabilities of every row, operating points and prediction sets; `bounds` are the oracle's answers to rows."""
+
+    rows: Rows
+    thresholds: npt.NDArray
+    sets: SetAnswers
+    bounds: Rows
+
+    @classmethod
+    def of(cls, predictions: Predictions, calibration: Calibration) -> _Answers:
+        thresholds = np.broadcast_to(calibration.thresholds, predictions.labels.shape)
+        return cls(_model_rows(predictions, calibration), thresholds, SetAnswers.of(predictions, calibration), {})
+
+    @classmethod
+    def of_fold(cls, fold: Predictions, calibration: Calibration) -> _Answers:
+        """NaN for the own heads that the other folds could not calibrate."""
+        able = {modality: logits for modality, logits in fold.opinions.items() if modality in calibration.alone}
+        answers = cls.of(replace(fold, opinions=able), calibration)
+        unable = {alone(m): np.full(fold.labels.shape, np.nan) for m in fold.opinions if m not in able}
+        return replace(answers, rows=answers.rows | unable)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[_Answers]) -> _Answers:
+        return cls(
+            {row: np.concatenate([part.rows[row] for part in parts]) for row in parts[0].rows},
+            np.concatenate([part.thresholds for part in parts]),
+            SetAnswers.concatenate([part.sets for part in parts]),
+            {},
+        )
+
+    def beside(
+        self, predictions: Predictions, oracle: Oracle | None, baselines: Mapping[str, npt.NDArray] | None
+    ) -> _Answers:
+        """With the rows of the baselines and the bounds of the oracle."""
+        bounds = {} if oracle is None else _oracle_rows(predictions, oracle)
+        return replace(self, rows=self.rows | _baseline_rows(predictions, baselines or {}), bounds=bounds)
+
+    @property
+    def all_rows(self) -> Rows:
+        """With the oracle's answers as rows of their own."""
+        oracle = {Row(RowKind.ORACLE, row.name): v for row, v in self.bounds.items() if row.kind is RowKind.FUSED}
+        return self.rows | oracle
 
 
-def _judge(
+def _evaluation(
     predictions: Predictions,
+    answers: _Answers,
     findings: FindingSet,
-    rows: Rows,
-    *,
-    bounds: Rows,
-    weights: npt.NDArray,
-    thresholds: npt.NDArray,
     calibration: Calibration,
-    sets: SetAnswers,
+    further: FurtherTables,
+    *,
+    weights: npt.NDArray,
     out_of_fold: bool = False,
 ) -> Evaluation:
-    """Tables of `rows`; `bounds` are the oracle's answers to those of them that it bounds."""
+    known: dict[str, Any] = {
+        "findings": findings,
+        "study_ids": predictions.study_ids,
+        "patient_ids": predictions.patient_ids,
+        "labels": predictions.labels,
+        "probabilities": answers.all_rows,
+        "thresholds": answers.thresholds,
+        "sets": answers.sets,
+    }
     sample = Sample(predictions.labels, weights)
-    pairs = _pairs(rows)
-    oracle = {row.replace("fused/", "oracle/"): values for row, values in bounds.items() if row.startswith("fused/")}
-    bounded = {row: rows[row] for row in bounds}
-    metrics = _metrics_table(findings, sample, rows | oracle, thresholds)
+    tables = _tables(findings, sample, answers, calibration, out_of_fold=out_of_fold)
+    tables |= further(ScoredStudies(**known), calibration)
+    bounded = {row: answers.rows[row] for row in answers.bounds}
+    return Evaluation(**known, tables=tables, leaks=tuple(find_leaks(findings, sample, bounded, answers.bounds)))
+
+
+def _tables(
+    findings: FindingSet, sample: Sample, answers: _Answers, calibration: Calibration, *, out_of_fold: bool
+) -> dict[str, pd.DataFrame]:
+    """Those that every evaluation has."""
+    rows, bounds = answers.rows, answers.bounds
+    metrics = _metrics_table(findings, sample, answers.all_rows, answers.thresholds)
+    of_the_model = {row: values for row, values in rows.items() if row.kind is RowKind.FUSED}
     tables = {
         "metrics": metrics,
         "operating_points": _operating_points_table(calibration, metrics),
-        "reliability": reliability_table(findings, sample, _fused(rows)),
-        "coverage": coverage_table(findings, predictions.labels, sets, out_of_fold=out_of_fold),
+        "reliability": reliability_table(findings, sample, of_the_model),
+        "coverage": coverage_table(findings, sample.labels, answers.sets, out_of_fold=out_of_fold),
     }
+    pairs = _pairs(rows)
     if pairs:
         tables["comparisons"] = paired_differences(findings, sample, rows, pairs)
     if bounds:
-        tables["oracle_shares"] = oracle_shares(findings, sample, bounded, bounds)
-    return Evaluation(
-        findings=findings,
-        study_ids=predictions.study_ids,
-        patient_ids=predictions.patient_ids,
-        labels=predictions.labels,
-        probabilities=rows | oracle,
-        thresholds=thresholds,
-        tables=tables,
-        leaks=find_leaks(findings, sample, bounded, bounds),
-        sets=sets,
-    )
+        tables["oracle_shares"] = oracle_shares(findings, sample, {row: rows[row] for row in bounds}, bounds)
+    return tables
 
 
-def _fused(rows: Rows) -> Rows:
-    """The model's own rows: from what each study has, then from every subset."""
-    return {row: values for row, values in rows.items() if row.startswith("fused/")}
+def _model_rows(predictions: Predictions, calibration: Calibration) -> Rows:
+    """Of the fused model and of every own head."""
+    probabilities = predictions.probabilities(calibration)
+    rows: Rows = {AS_PRESENT: predictions.as_present(probabilities)}
+    rows |= {fused(subset): values for subset, values in probabilities.items()}
+    for modality, logits in predictions.opinions.items():
+        rows[alone(modality)] = calibration.opinion(logits, modality)
+    return rows
 
 
 def _baseline_rows(predictions: Predictions, baselines: Mapping[str, npt.NDArray]) -> Rows:
@@ -254,7 +293,7 @@ def _baseline_rows(predictions: Predictions, baselines: Mapping[str, npt.NDArray
         if values.shape != predictions.labels.shape:
             expected = list(predictions.labels.shape)
             raise TrainingError(f"baseline {name}: must be {expected}, got {list(values.shape)}")
-    return {f"baseline/{name}": np.asarray(values, np.float64) for name, values in baselines.items()}
+    return {Row(RowKind.BASELINE, name): np.asarray(values, np.float64) for name, values in baselines.items()}
 
 
 def _oracle_rows(predictions: Predictions, oracle: Oracle) -> Rows:
@@ -271,24 +310,24 @@ def _oracle_rows(predictions: Predictions, oracle: Oracle) -> Rows:
         posterior = np.asarray(oracle.posteriors[subset], np.float64)[order]
         subsets[subset] = np.where(np.isnan(logits), np.nan, posterior)
     rows: Rows = {AS_PRESENT: predictions.as_present(subsets)}
-    rows |= {f"fused/{subset}": values for subset, values in subsets.items()}
-    return rows | {f"alone/{modality}": subsets[modality] for modality in predictions.opinions}
+    rows |= {fused(subset): values for subset, values in subsets.items()}
+    return rows | {alone(modality): subsets[modality] for modality in predictions.opinions}
 
 
-def _pairs(rows: Rows) -> list[tuple[str, str]]:
-    """What is set against what: all modalities against all but one, the model against each witness and baseline."""
-    subsets = [row.removeprefix("fused/") for row in rows if row.startswith("fused/") and row != AS_PRESENT]
-    without = [(f"fused/{a}", f"fused/{b}") for a, b in leave_one_out_pairs(subsets)]
-    return without + [(AS_PRESENT, row) for row in rows if row.startswith(("alone/", "baseline/"))]
+def _pairs(rows: Rows) -> list[tuple[Row, Row]]:
+    """What is compared: all modalities with all but one, the model with each own head and baseline."""
+    subsets = [row.name for row in rows if row.of_one_subset]
+    without = [(fused(a), fused(b)) for a, b in leave_one_out_pairs(subsets)]
+    return without + [(AS_PRESENT, row) for row in rows if row.kind in (RowKind.ALONE, RowKind.BASELINE)]
 
 
 def _metrics_table(
-    findings: FindingSet, sample: Sample, rows: Mapping[str, npt.NDArray], thresholds: npt.NDArray
+    findings: FindingSet, sample: Sample, rows: Mapping[Row, npt.NDArray], thresholds: npt.NDArray
 ) -> pd.DataFrame:
     """One line per row and finding, and their mean. The operating points are the model's: baselines have none."""
     lines = []
     for row, probabilities in rows.items():
-        called = None if row.startswith("baseline/") else probabilities >= thresholds
+        called = None if row.kind is RowKind.BASELINE else probabilities >= thresholds
         measured = sample.measure(probabilities, called)
         for name, one in [*zip(findings.names, measured, strict=True), (MACRO, macro(measured))]:
             line: dict[str, object] = {"finding": name, "row": row, "n": one.n, "positives": one.positives}
@@ -300,11 +339,11 @@ def _metrics_table(
 
 
 def _operating_points_table(calibration: Calibration, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Threshold, what it promised on the calibration split, and what it gave here.
+    """Threshold, what was expected of it on the calibration split, and what it gave here.
 
-    ``held_out``: the promise rests on studies that the probabilities were not fitted on.
+    ``held_out``: the expectation rests on studies that the probabilities were not fitted on.
     """
-    judged = metrics[metrics["row"] == AS_PRESENT].set_index("finding")
+    measured = metrics[metrics["row"] == AS_PRESENT].set_index("finding")
     lines = []
     points = zip(calibration.findings, calibration.operating_points, calibration.points_held_out, strict=True)
     for finding, point, held_out in points:
@@ -314,6 +353,6 @@ def _operating_points_table(calibration: Calibration, metrics: pd.DataFrame) -> 
         line |= estimate_columns("calibration_specificity", point.specificity)
         for metric in ("sensitivity", "specificity", "precision", "f1"):
             columns = [metric, f"{metric}_low", f"{metric}_high"]
-            line |= dict(zip(columns, judged.loc[[finding.name], columns].to_numpy(float)[0].tolist(), strict=True))
+            line |= dict(zip(columns, measured.loc[[finding.name], columns].to_numpy(float)[0].tolist(), strict=True))
         lines.append(line)
     return pd.DataFrame(lines)

@@ -12,16 +12,17 @@ from consilium.calibration import percentile_interval
 from consilium.domain.findings import FindingSet
 from training.evaluation.comparisons import estimate_columns
 from training.evaluation.metrics import Sample, equal_mass_bins
+from training.evaluation.rows import Row
 
 
-def reliability_table(findings: FindingSet, sample: Sample, rows: Mapping[str, npt.NDArray]) -> pd.DataFrame:
+def reliability_table(findings: FindingSet, sample: Sample, rows: Mapping[Row, npt.NDArray]) -> pd.DataFrame:
     """Predicted and observed frequency in ten bins of equal mass, the latter with its 95 % interval by patient.
 
     Columns: row, finding, bin, n, predicted, observed, observed_low, observed_high.
 
     Parameters
     ----------
-    rows : mapping of str to float [N, F]
+    rows : mapping of Row to float [N, F]
         Probabilities of each way of answering; NaN where there is none.
     """
     lines = []

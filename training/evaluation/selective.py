@@ -30,7 +30,8 @@ from training.data.datamodule import CachedCohort
 from training.evaluation.comparisons import MACRO, estimate_columns
 from training.evaluation.metrics import Replicates
 from training.evaluation.predictions import Predictions
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import ScoredStudies
+from training.evaluation.rows import AS_PRESENT
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -121,7 +122,7 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Mapping[str, Bo
 
 
 def selective_tables(
-    evaluation: Evaluation,
+    scored: ScoredStudies,
     rule: ReferRecipe,
     doubts: Doubts,
     present: Mapping[str, Bools],
@@ -140,15 +141,15 @@ def selective_tables(
     bootstrap : int
         Replicates.
     """
-    probabilities, labels = evaluation.probabilities[AS_PRESENT], evaluation.labels
-    weights = patient_bootstrap(evaluation.patient_ids, bootstrap, seed)
+    probabilities, labels = scored.probabilities[AS_PRESENT], scored.labels
+    weights = patient_bootstrap(scored.patient_ids, bootstrap, seed)
     errors = np.where(np.isnan(labels) | np.isnan(probabilities), np.nan, 0.0)
-    errors += (probabilities >= evaluation.thresholds) != (labels == 1)
+    errors += (probabilities >= scored.thresholds) != (labels == 1)
     referred = referred_by_part(rule, doubts, present)
-    benefit = decision_curve(evaluation.findings, labels, probabilities, weights)
-    curves, areas = risk_coverage(evaluation.findings, errors, _orders(evaluation, doubts), weights)
+    benefit = decision_curve(scored.findings, labels, probabilities, weights)
+    curves, areas = risk_coverage(scored.findings, errors, _orders(scored, doubts), weights)
     return {
-        "selective": policies(evaluation.findings, errors, labels, referred, weights),
+        "selective": policies(scored.findings, errors, labels, referred, weights),
         "risk_coverage": curves,
         "aurc": areas,
         "decision_curve": benefit,
@@ -161,14 +162,14 @@ def _strangest(p_values: Scores) -> Floats:
     return np.nanmin(np.stack(list(p_values.values())), axis=0)
 
 
-def _orders(evaluation: Evaluation, doubts: Doubts) -> dict[str, Floats]:
+def _orders(scored: ScoredStudies, doubts: Doubts) -> dict[str, Floats]:
     """What may be answered first: the higher the surer, [N, F] each.
 
     ``confidence``: how far the log-odds are from those of the operating point. ``prediction_set``: sets of one answer
     before the others, by confidence within each. ``novelty``: the more ordinary first.
     """
     with np.errstate(divide="ignore"):
-        distance = logit(evaluation.probabilities[AS_PRESENT]) - logit(evaluation.thresholds)
+        distance = logit(scored.probabilities[AS_PRESENT]) - logit(scored.thresholds)
     confidence = np.clip(np.abs(distance), 0, _FARTHEST)
     orders = {"confidence": confidence}
     orders["prediction_set"] = confidence + 2 * _FARTHEST * (doubts.sets.sum(axis=2) == 1)

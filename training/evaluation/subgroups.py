@@ -21,7 +21,8 @@ from consilium.modalities.observations.features import Course, courses
 from training.cohorts.cohort import StudyRecord
 from training.evaluation.comparisons import estimate_columns
 from training.evaluation.metrics import Sample, interval
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import ScoredStudies
+from training.evaluation.rows import AS_PRESENT
 
 LEAST_OF_EACH_CLASS = 10
 """Positives and negatives; a smaller group is counted, and its figures are left out."""
@@ -84,16 +85,16 @@ def _band(age: float | None) -> str:
 
 
 def subgroup_tables(
-    evaluation: Evaluation, groups: Mapping[str, npt.NDArray[np.str_]], *, bootstrap: int, seed: int
+    scored: ScoredStudies, groups: Mapping[str, npt.NDArray[np.str_]], *, bootstrap: int, seed: int
 ) -> dict[str, pd.DataFrame]:
     """``subgroups``: figures of each group; ``gaps``: the widest difference between two groups of each kind.
 
     Parameters
     ----------
-    evaluation : Evaluation
+    scored : ScoredStudies
         Its row `AS_PRESENT` is judged.
     groups : mapping of kind to str [N]
-        Group of each study of `evaluation`.
+        Group of each study of `scored`.
     bootstrap, seed : int
         Replicates over patients.
 
@@ -104,28 +105,28 @@ def subgroup_tables(
         each with _low and _high; NaN where a class has fewer than `LEAST_OF_EACH_CLASS` studies. ``gaps``: kind,
         finding, metric, gap, worst, best.
     """
-    weights = patient_bootstrap(evaluation.patient_ids, bootstrap, seed)
+    weights = patient_bootstrap(scored.patient_ids, bootstrap, seed)
     lines: list[dict[str, object]] = []
     gaps: list[dict[str, object]] = []
     for kind, members in groups.items():
         if len(set(members.tolist())) < 2:
             continue
-        for f, finding in enumerate(evaluation.findings.names):
-            found = _groups_of(evaluation, f, kind, members, weights)
+        for f, finding in enumerate(scored.findings.names):
+            found = _groups_of(scored, f, kind, members, weights)
             lines += [{"kind": kind, "finding": finding, **line} for line in found]
-            gaps += [{"kind": kind, "finding": finding, **gap} for gap in _gaps(evaluation, f, members)]
+            gaps += [{"kind": kind, "finding": finding, **gap} for gap in _gaps(scored, f, members)]
     return {"subgroups": pd.DataFrame(lines), "gaps": pd.DataFrame(gaps)}
 
 
 def _groups_of(
-    evaluation: Evaluation, f: int, kind: str, members: npt.NDArray[np.str_], weights: npt.NDArray
+    scored: ScoredStudies, f: int, kind: str, members: npt.NDArray[np.str_], weights: npt.NDArray
 ) -> list[dict[str, object]]:
-    probabilities = evaluation.probabilities[AS_PRESENT][:, [f]]
-    called = probabilities >= evaluation.thresholds[:, [f]]
+    probabilities = scored.probabilities[AS_PRESENT][:, [f]]
+    called = probabilities >= scored.thresholds[:, [f]]
     lines = []
     for group in sorted(set(members.tolist())):
         rows = members == group
-        sample = Sample(evaluation.labels[rows][:, [f]], weights[:, rows])
+        sample = Sample(scored.labels[rows][:, [f]], weights[:, rows])
         [measured] = sample.measure(probabilities[rows], called[rows])
         enough = min(measured.positives, measured.n - measured.positives) >= LEAST_OF_EACH_CLASS
         line: dict[str, object] = {"group": group, "n": measured.n, "positives": measured.positives}
@@ -136,11 +137,11 @@ def _groups_of(
     return lines
 
 
-def _gaps(evaluation: Evaluation, f: int, members: npt.NDArray[np.str_]) -> list[dict[str, object]]:
+def _gaps(scored: ScoredStudies, f: int, members: npt.NDArray[np.str_]) -> list[dict[str, object]]:
     """Widest difference of each metric between two groups that are large enough."""
-    probabilities = evaluation.probabilities[AS_PRESENT][:, f]
-    known = ~np.isnan(probabilities) & ~np.isnan(evaluation.labels[:, f])
-    positive = evaluation.labels[:, f] == 1
+    probabilities = scored.probabilities[AS_PRESENT][:, f]
+    known = ~np.isnan(probabilities) & ~np.isnan(scored.labels[:, f])
+    positive = scored.labels[:, f] == 1
     enough = [
         group
         for group in sorted(set(members.tolist()))
@@ -150,7 +151,7 @@ def _gaps(evaluation: Evaluation, f: int, members: npt.NDArray[np.str_]) -> list
     rows = known & np.isin(members, enough)
     if len(enough) < 2:
         return []
-    called = probabilities >= evaluation.thresholds[:, f]
+    called = probabilities >= scored.thresholds[:, f]
     ranked = MetricFrame(
         metrics={"auroc": roc_auc_score},
         y_true=positive[rows],

@@ -18,7 +18,8 @@ from consilium.system.environment import home_folder
 from training.cohorts.phantom.named_shifts import STANDARD, parse_shift
 from training.cohorts.phantom.write import write_phantom
 from training.evaluation.comparisons import MACRO
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
 from training.pipeline.evaluate_registered import evaluate_model
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _cohort(texts: Sequence[str], studies: int, size: int, seed: int) -> Path:
 
 
 def _line(name: str, evaluation: Evaluation) -> dict[str, object]:
-    where = {"row": AS_PRESENT, "finding": MACRO}
+    where: dict[str, object] = {"row": AS_PRESENT, "finding": MACRO}
     line: dict[str, object] = {"shift": name, "n": int(evaluation.value("metrics", "n", **where))}
     for table, figures in (("metrics", _FIGURES), ("oracle_shares", _SHARES)):
         for figure in figures:

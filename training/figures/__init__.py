@@ -1,1 +1,1 @@
-"""Figures of an evaluation."""
+"""How an evaluation is shown: figures, terminal tables, files. Open `evaluation_files` first."""

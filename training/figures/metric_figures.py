@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT, Row, RowKind, alone
 from training.figures.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, label_outer, panel_grid
-
-if TYPE_CHECKING:
-    from training.evaluation.results import Evaluation
 
 _LINES = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9")
 _MODALITY_STYLES: dict[str, dict] = {
@@ -30,18 +29,20 @@ def roc_figure(evaluation: Evaluation) -> Figure:
     styles = _roc_styles(list(evaluation.probabilities))
     for f, (finding, panel) in enumerate(zip(evaluation.findings, panels, strict=True)):
 
-        def judged(column: str, row: str = "fused/as_present", finding: str = finding.name) -> float:
+        def measured(column: str, row: Row = AS_PRESENT, finding: str = finding.name) -> float:
             return evaluation.value("metrics", column, row=row, finding=finding)
 
         panel.plot([0, 1], [0, 1], color="0.85", linewidth=1, zorder=0)
         for row, (label, style) in styles.items():
             curve = _roc(evaluation.labels[:, f], evaluation.probabilities[row][:, f])
             if curve is not None:
-                auroc = f"{judged('auroc', row):.3f}".removeprefix("0")
+                auroc = f"{measured('auroc', row):.3f}".removeprefix("0")
                 panel.plot(*curve, label=f"{label}  {auroc}", **style)
-        place = 1 - judged("specificity"), judged("sensitivity")
+        place = 1 - measured("specificity"), measured("sensitivity")
         panel.plot(*place, "o", color=BLUE, markeredgecolor="white", markersize=8)
-        panel.set_title(f"{finding.display} ({judged('positives'):.0f} of {judged('n'):.0f})", fontsize=10, loc="left")
+        panel.set_title(
+            f"{finding.display} ({measured('positives'):.0f} of {measured('n'):.0f})", fontsize=10, loc="left"
+        )
         if panel.get_legend_handles_labels()[0]:
             panel.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7, frameon=False, reverse=True)
         label_outer(panel, "1 − specificity", "sensitivity")
@@ -52,10 +53,10 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
     """Observed against predicted frequency, ten bins of equal mass with 95 % intervals, over all probabilities."""
     figure, panels = _panels(evaluation)
     reliability = evaluation.tables["reliability"]
-    reliability = reliability[reliability["row"] == "fused/as_present"]
+    reliability = reliability[reliability["row"] == AS_PRESENT]
     for f, (finding, panel) in enumerate(zip(evaluation.findings, panels, strict=True)):
         panel.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
-        probabilities = evaluation.probabilities["fused/as_present"][:, f]
+        probabilities = evaluation.probabilities[AS_PRESENT][:, f]
         counts, edges = np.histogram(probabilities[~np.isnan(probabilities)], bins=np.linspace(0, 1, 41))
         heights = 0.15 * counts / max(counts.max(), 1)
         panel.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color="0.85", zorder=0)
@@ -65,7 +66,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
         )
         panel.vlines(predicted, low, high, color=BLUE, linewidth=1)
         panel.plot(predicted, observed, "o-", color=BLUE, markersize=4, linewidth=1.2)
-        ece = evaluation.value("metrics", "ece", row="fused/as_present", finding=finding.name)
+        ece = evaluation.value("metrics", "ece", row=AS_PRESENT, finding=finding.name)
         panel.set_title(f"{finding.display}, ECE {f'{ece:.3f}'.removeprefix('0')}", fontsize=10, loc="left")
         label_outer(panel, "predicted probability", "observed frequency")
     return figure
@@ -73,7 +74,7 @@ def reliability_figure(evaluation: Evaluation) -> Figure:
 
 def subset_reliability_figure(evaluation: Evaluation) -> Figure:
     """Observed against predicted frequency given each modality subset alone, a panel each, a line per finding."""
-    rows = [row for row in evaluation.probabilities if row.startswith("fused/") and row != "fused/as_present"]
+    rows = [row for row in evaluation.probabilities if row.of_one_subset]
     figure, panels = _grid(len(rows))
     table = evaluation.tables["reliability"].set_index(["row", "finding"]).sort_index()
     for row, panel in zip(rows, panels, strict=True):
@@ -99,26 +100,26 @@ def subset_reliability_figure(evaluation: Evaluation) -> Figure:
                 label=f"{finding.display}  {ece}",
                 **style,
             )
-        title = row.removeprefix("fused/").replace("+", " + ")
-        panel.set_title(title, fontsize=10, loc="left")
+        panel.set_title(row.title, fontsize=10, loc="left")
         panel.legend(title="ECE", loc="upper left", fontsize=7, title_fontsize=7, framealpha=0.85, edgecolor="none")
         label_outer(panel, "predicted probability", "observed frequency")
     return figure
 
 
-def _roc_styles(rows: list[str]) -> dict[str, tuple[str, dict]]:
+def _roc_styles(rows: list[Row]) -> dict[Row, tuple[str, dict]]:
     """Label and line style of each row that has a curve, those drawn last on top."""
-    styles: dict[str, tuple[str, dict]] = {}
-    baselines = [row for row in rows if row.startswith("baseline/")]
+    styles: dict[Row, tuple[str, dict]] = {}
+    baselines = [row for row in rows if row.kind is RowKind.BASELINE]
     for number, row in enumerate(baselines):
         style = {"color": GREY, "linewidth": 1.1, "dashes": _DASHES[number % len(_DASHES)]}
-        styles[row] = (row.removeprefix("baseline/"), style)
+        styles[row] = (row.name, style)
     for modality, style in _MODALITY_STYLES.items():
-        if f"alone/{modality}" in rows:
-            styles[f"alone/{modality}"] = (f"{modality} alone", {"linewidth": 1.3, **style})
-    if "oracle/as_present" in rows:
-        styles["oracle/as_present"] = ("best possible", {"color": "black", "linewidth": 1.1, "dashes": (4, 2)})
-    styles["fused/as_present"] = ("fused", {"color": BLUE, "linewidth": 2.2})
+        if alone(modality) in rows:
+            styles[alone(modality)] = (f"{modality} alone", {"linewidth": 1.3, **style})
+    possible = Row(RowKind.ORACLE, AS_PRESENT.name)
+    if possible in rows:
+        styles[possible] = ("best possible", {"color": "black", "linewidth": 1.1, "dashes": (4, 2)})
+    styles[AS_PRESENT] = ("fused", {"color": BLUE, "linewidth": 2.2})
     return styles
 
 

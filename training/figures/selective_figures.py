@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from consilium.domain.findings import FindingSet
-from training.figures.panels import BLUE, GREEN, GREY, ORANGE, label_outer, panel_grid
 from training.evaluation.selective import RULE
+from training.figures.panels import BLUE, GREEN, GREY, ORANGE, label_outer, panel_grid
 
 _ORDERS: dict[str, tuple[str, dict]] = {
     "confidence": ("by confidence", {"color": BLUE, "linewidth": 1.8}),

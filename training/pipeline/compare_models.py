@@ -24,7 +24,8 @@ from training.cohorts import load_cohort
 from training.evaluation.comparisons import MACRO, estimate_columns
 from training.evaluation.delong import delong
 from training.evaluation.metrics import Measured, Sample, macro
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
 from training.pipeline.evaluate_registered import evaluate_model
 from training.runtime.tracking import download_evaluation
 

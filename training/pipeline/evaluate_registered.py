@@ -1,4 +1,4 @@
-"""Judge a registered model on a cohort: the same tables that its training made."""
+"""Evaluate a registered model on a cohort: the same tables that its training made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from consilium.artifacts.artifact import Artifact, load_artifact
 from consilium.artifacts.model_registry import resolve
+from consilium.calibration import Calibration
 from consilium.configuration.recipe import CohortRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.system.environment import home_folder
@@ -22,8 +24,8 @@ from training.data.datamodule import cache_cohort
 from training.evaluation.evaluate import evaluate
 from training.evaluation.predict import predict
 from training.evaluation.prevalence import prevalence_table
-from training.evaluation.results import Evaluation
-from training.pipeline.extra_tables import Answered, tables_of_answers
+from training.evaluation.results import Evaluation, ScoredStudies
+from training.pipeline.extra_tables import Predicted, tables_of_answers
 
 _log = logging.getLogger(__name__)
 
@@ -78,21 +80,25 @@ def evaluate_model(
     cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
     predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
     replicates = bootstrap or recipe.evaluation.bootstrap
-    evaluation = evaluate(
+
+    def further(scored: ScoredStudies, _: Calibration) -> dict[str, pd.DataFrame]:
+        tables = {}
+        if prevalence:
+            tables["prevalence"] = prevalence_table(
+                predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
+            )
+        predicted = Predicted(predictions, calibration, artifact.novelty, artifact.preprocessing, cached)
+        return tables | tables_of_answers(scored, predicted, recipe, bootstrap=replicates)
+
+    return evaluate(
         predictions,
         calibration,
         artifact.findings,
         oracle=cohort_kind((cohort or recipe.cohort).kind).load_oracle(cohort_root),
+        further=further,
         bootstrap=replicates,
         seed=recipe.seed,
     )
-    if prevalence:
-        evaluation.tables["prevalence"] = prevalence_table(
-            predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
-        )
-    answered = Answered(predictions, calibration, artifact.novelty, artifact.preprocessing, cached)
-    evaluation.tables.update(tables_of_answers(evaluation, answered, recipe, bootstrap=replicates))
-    return evaluation
 
 
 def _load(chosen: CohortRecipe, root: Path, recipe: Recipe) -> Cohort:

@@ -1,4 +1,4 @@
-"""What an evaluation holds beside the metrics: strange inputs, explanations, referral, subgroups."""
+"""Tables beside the metrics: out-of-distribution inputs, explanations, referral, subgroups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.data.datamodule import CachedCohort
 from training.evaluation.faithfulness import measure_faithfulness
 from training.evaluation.out_of_distribution.detection import evaluate_novelty
 from training.evaluation.predictions import Predictions
-from training.evaluation.results import Evaluation
+from training.evaluation.results import ScoredStudies
 from training.evaluation.selective import Doubts, doubtful_records, prediction_sets, selective_tables
 from training.evaluation.subgroups import study_groups, subgroup_tables
 from training.fitting.fit import Fit
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
+class TestedModel:
     """A model with all that ships with it, and studies that none of it has learned from.
 
     Attributes
@@ -51,8 +51,8 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answered:
-    """What a model says of the studies of an evaluation, and what it says that with.
+class Predicted:
+    """A model's predictions of the studies of an evaluation, and what they were made with.
 
     Attributes
     ----------
@@ -70,40 +70,42 @@ class Answered:
 
 
 def tables_of_answers(
-    evaluation: Evaluation, answered: Answered, recipe: Recipe, *, bootstrap: int
+    scored: ScoredStudies, predicted: Predicted, recipe: Recipe, *, bootstrap: int
 ) -> dict[str, pd.DataFrame]:
     """The tables that need no further answers: referral, and the figures by subgroup."""
     seed = recipe.seed
-    subgroups = _subgroups(evaluation, answered.cached, bootstrap, seed)
-    doubts = _doubts(answered)
-    present = answered.predictions.present
-    return subgroups | selective_tables(evaluation, recipe.refer, doubts, present, bootstrap=bootstrap, seed=seed)
+    subgroups = _subgroups(scored, predicted.cached, bootstrap, seed)
+    doubts = _doubts(predicted)
+    present = predicted.predictions.present
+    return subgroups | selective_tables(scored, recipe.refer, doubts, present, bootstrap=bootstrap, seed=seed)
 
 
-def further_tables(stage: Stage, judged: Judged, evaluation: Evaluation) -> dict[str, pd.DataFrame]:
+def further_tables(stage: Stage, tested: TestedModel, scored: ScoredStudies) -> dict[str, pd.DataFrame]:
     """Every further table that the recipe asks for, by name."""
     recipe = stage.recipe
-    answered = Answered(judged.predictions, judged.calibration, judged.novelty, judged.fit.preprocessing, stage.cached)
-    tables = tables_of_answers(evaluation, answered, recipe, bootstrap=recipe.evaluation.bootstrap)
-    if judged.novelty is not None and recipe.evaluation.novelty:
-        _log.info("strange inputs")
+    predicted = Predicted(
+        tested.predictions, tested.calibration, tested.novelty, tested.fit.preprocessing, stage.cached
+    )
+    tables = tables_of_answers(scored, predicted, recipe, bootstrap=recipe.evaluation.bootstrap)
+    if tested.novelty is not None and recipe.evaluation.novelty:
+        _log.info("out-of-distribution inputs")
         tables["novelty"] = evaluate_novelty(
-            judged.fit.model, judged.fit.preprocessing, judged.novelty, stage.cached, judged.rows, recipe
+            tested.fit.model, tested.fit.preprocessing, tested.novelty, stage.cached, tested.rows, recipe
         )
     if recipe.evaluation.faithfulness:
-        tables["faithfulness"] = _faithfulness(stage, judged)
+        tables["faithfulness"] = _faithfulness(stage, tested)
     return tables
 
 
-def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
-    recipe, studies = stage.recipe, min(stage.recipe.evaluation.faithfulness, len(judged.rows))
+def _faithfulness(stage: Stage, tested: TestedModel) -> pd.DataFrame:
+    recipe, studies = stage.recipe, min(stage.recipe.evaluation.faithfulness, len(tested.rows))
     with progress_of("explanations", studies, drawn=stage.progress) as advance:
         return measure_faithfulness(
-            judged.fit.model,
-            judged.fit.preprocessing,
-            judged.calibration,
+            tested.fit.model,
+            tested.fit.preprocessing,
+            tested.calibration,
             stage.cached,
-            judged.rows,
+            tested.rows,
             stage.cohort.findings,
             studies=studies,
             seed=recipe.seed,
@@ -112,20 +114,20 @@ def _faithfulness(stage: Stage, judged: Judged) -> pd.DataFrame:
         )
 
 
-def _subgroups(evaluation: Evaluation, cached: CachedCohort, bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
+def _subgroups(scored: ScoredStudies, cached: CachedCohort, bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
     records = cached.cohort.records
     place = {record.study_id: row for row, record in enumerate(records)}
-    rows = [place[study] for study in evaluation.study_ids.tolist()]
+    rows = [place[study] for study in scored.study_ids.tolist()]
     own = own_variables(cached.cohort.variables)
     groups = study_groups([records[row] for row in rows], [cached.studies[row] for row in rows], own)
-    tables = subgroup_tables(evaluation, groups, bootstrap=bootstrap, seed=seed)
+    tables = subgroup_tables(scored, groups, bootstrap=bootstrap, seed=seed)
     return {name: table for name, table in tables.items() if len(table)}
 
 
-def _doubts(answered: Answered) -> Doubts:
-    said = answered.predictions
+def _doubts(predicted: Predicted) -> Doubts:
+    predictions = predicted.predictions
     return Doubts(
-        prediction_sets(said, answered.calibration),
-        {} if answered.novelty is None else answered.novelty.p_values(said.novelty),
-        doubtful_records(answered.cached, answered.preprocessing, said.study_ids),
+        prediction_sets(predictions, predicted.calibration),
+        {} if predicted.novelty is None else predicted.novelty.p_values(predictions.novelty),
+        doubtful_records(predicted.cached, predicted.preprocessing, predictions.study_ids),
     )

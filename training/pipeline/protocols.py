@@ -31,7 +31,7 @@ from training.evaluation.predictions import Predictions
 from training.evaluation.results import Evaluation
 from training.fitting.fit import Fit, fit
 from training.pipeline.context import Stage
-from training.pipeline.extra_tables import Judged, further_tables
+from training.pipeline.extra_tables import TestedModel, further_tables
 from training.pipeline.preflight import require_folds, require_split
 
 Indices = npt.NDArray[np.int64]
@@ -86,10 +86,11 @@ def held_out_split(stage: Stage) -> Outcome:
         cohort.findings,
         oracle=stage.oracle,
         baselines=_baselines(stage, [(seen, parts["test"])], tested),
+        further=lambda scored, fitted: further_tables(
+            stage, TestedModel(trained, fitted, novelty, parts["test"], tested), scored
+        ),
         **_judging(recipe),
     )
-    judged = Judged(trained, calibration, novelty, parts["test"], tested)
-    evaluation.tables.update(further_tables(stage, judged, evaluation))
     return Outcome(
         trained,
         calibration,
@@ -144,17 +145,19 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
         detectors.append(_learned(stage, fits[-1], inner)[1])
         out_of_fold.append(_predict(stage, fits[-1], test, detectors[-1]))
     pooled = Predictions.concatenate(out_of_fold)
+    others = Predictions.concatenate(out_of_fold[1:])
+    novelty_of_first = _calibrated(detectors[0], others.novelty)
     evaluation, calibration = evaluate_folds(
         out_of_fold,
         cohort.findings,
         recipe.calibration,
         oracle=stage.oracle,
         baselines=_baselines(stage, pairs, pooled),
+        further=lambda scored, fitted: further_tables(
+            stage, TestedModel(fits[0], fitted, novelty_of_first, pairs[0][1], pooled), scored
+        ),
         **_judging(recipe),
     )
-    others = Predictions.concatenate(out_of_fold[1:])
-    first = Judged(fits[0], calibration, _calibrated(detectors[0], others.novelty), pairs[0][1], pooled)
-    evaluation.tables.update(further_tables(stage, first, evaluation))
     epochs = max(1, round(float(np.mean([one.epochs for one in fits]))))
     _log.info("the model of all studies: %d epochs", epochs)
     final = _fit(stage, np.arange(len(cohort)), None, "final", epochs)

@@ -38,7 +38,9 @@ from training.cohorts.cohort import Cohort
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.evaluate import require_no_leak
 from training.evaluation.faithfulness import measured_defaults
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
+from training.figures.evaluation_files import save_evaluation
 from training.pipeline.compare_models import ANSWERS, Answers
 from training.pipeline.context import Stage
 from training.pipeline.protocols import PROTOCOLS, Outcome
@@ -207,7 +209,7 @@ def _log_outcome(stage: Stage, outcome: Outcome, audit: AuditReport | None) -> N
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        outcome.evaluation.save(folder)
+        save_evaluation(outcome.evaluation, folder)
         Answers.of(outcome.evaluation).save(folder / ANSWERS)
         if audit is not None:
             (folder / "audit.json").write_text(json.dumps(audit.to_json(), indent=1), encoding="utf-8")

@@ -23,7 +23,7 @@ from training.card.card import Facts, card
 from training.card.card_tables import variable_table
 from training.card.card_writing import Section, Words, crossed_table, frame_table, markdown
 from training.evaluation.evaluate import calibrate, evaluate
-from training.evaluation.results import AS_PRESENT
+from training.evaluation.rows import AS_PRESENT, alone, fused
 from training.evaluation.selective import Doubts, selective_tables
 from training.evaluation.subgroups import subgroup_tables
 
@@ -156,7 +156,7 @@ def test_the_same_facts_give_the_same_bytes(full, cards) -> None:
 def test_what_was_measured_stands_in_both_files(plain, cards) -> None:
     where = {"row": AS_PRESENT, "finding": "effusion"}
     value, low, high = (plain.evaluation.value("metrics", f"auroc{end}", **where) for end in ("", "_low", "_high"))
-    share = plain.evaluation.value("oracle_shares", "information_share", row="fused/image", finding="macro")
+    share = plain.evaluation.value("oracle_shares", "information_share", row=fused("image"), finding="macro")
     pages = (cards["plain"]["card.md"], _Html(cards["plain"]["card.html"]).text)
     for text in pages:
         for words in (f"{value:.3f} ({low:.3f} to {high:.3f})", f"{share:.3f} (", "baseline coin", "5,000", "0123abc"):
@@ -169,7 +169,7 @@ def test_what_was_measured_stands_in_both_files(plain, cards) -> None:
 def test_figures_stand_in_the_row_of_their_answer(plain, cards) -> None:
     ways = next(table for table in _Html(cards["plain"]["card.html"]).tables if table[1][0] == "all that is present")
     by_row = {row[0]: dict(zip(ways[0], row, strict=True)) for row in ways[1:]}
-    for title, row in (("image + text", "fused/image+text"), ("image, own head", "alone/image")):
+    for title, row in (("image + text", fused("image+text")), ("image, own head", alone("image"))):
         for column, name in (("AUROC", "auroc"), ("NLL", "nll")):
             value = plain.evaluation.value("metrics", name, row=row, finding="macro")
             assert by_row[title][column].startswith(f"{value:.3f} (")
@@ -200,7 +200,7 @@ def test_a_suspect_cohort_says_so_with_its_reasons(cards) -> None:
 
 def test_leaks_and_a_cross_validation_are_told(plain) -> None:
     folds = plain.recipe.evaluation.model_copy(update={"protocol": "cross_validation"})
-    leaking = replace(plain.evaluation, leaks=["fused/text, pneumonia: AUROC better than the oracle's by 0.100"])
+    leaking = replace(plain.evaluation, leaks=("fused/text, pneumonia: AUROC better than the oracle's by 0.100",))
     told = card(replace(plain, evaluation=leaking, recipe=plain.recipe.model_copy(update={"evaluation": folds})))
     assert "A leak: fused/text, pneumonia" in told["card.md"]
     assert "those of the folds' models" in told["card.md"]

@@ -20,10 +20,18 @@ from training.evaluation.comparisons import find_leaks, leave_one_out_pairs
 from training.evaluation.evaluate import calibrate, evaluate, evaluate_folds, require_no_leak
 from training.evaluation.metrics import METRICS, Sample
 from training.evaluation.predictions import Predictions
-from training.evaluation.results import AS_PRESENT, Evaluation, terminal_tables
+from training.evaluation.results import Evaluation, ScoredStudies
+from training.evaluation.rows import AS_PRESENT, Row, RowKind, alone, fused
+from training.figures.evaluation_files import save_evaluation
+from training.figures.evaluation_terminal import terminal_tables
 
 LOWER = CalibrationRecipe(target_sensitivity=0.8)
-ALL = "fused/image+text+observations"
+ALL = fused("image+text+observations")
+COIN = Row(RowKind.BASELINE, "coin (fair)")
+
+
+def possible(subset: str) -> Row:
+    return Row(RowKind.ORACLE, subset)
 
 
 @cache
@@ -52,17 +60,17 @@ def test_rows_are_what_their_names_say(judged) -> None:
     predictions, oracle, evaluation = judged
     calibration = calibration_of()
     expected = calibration.probabilities(predictions.fused["image+text"], "image+text")
-    assert np.array_equal(evaluation.probabilities["fused/image+text"], expected, equal_nan=True)
+    assert np.array_equal(evaluation.probabilities[fused("image+text")], expected, equal_nan=True)
     chosen = evaluation.probabilities[AS_PRESENT]
     for row, subset in enumerate(predictions.subsets):
         if subset != "none":
-            assert np.array_equal(chosen[row], evaluation.probabilities[f"fused/{subset}"][row])
+            assert np.array_equal(chosen[row], evaluation.probabilities[fused(subset)][row])
     # The oracle is aligned by study, not by position, and judged where the model is.
     place = list(oracle.study_ids).index(predictions.study_ids[5])
     given = oracle.posteriors[predictions.subsets[5]][place]
-    assert np.array_equal(evaluation.probabilities["oracle/as_present"][5], given)
+    assert np.array_equal(evaluation.probabilities[possible(AS_PRESENT.name)][5], given)
     for kind in ("image", "image+text"):
-        model, best = evaluation.probabilities[f"fused/{kind}"], evaluation.probabilities[f"oracle/{kind}"]
+        model, best = evaluation.probabilities[fused(kind)], evaluation.probabilities[possible(kind)]
         assert np.array_equal(np.isnan(model), np.isnan(best))
 
 
@@ -80,11 +88,11 @@ def test_figures_agree_with_scikit_learn(judged) -> None:
             nll = sk.log_loss(labels, scores)
             assert evaluation.value("metrics", "n", row=row, finding=name) == known.sum()
             assert evaluation.value("metrics", "nll", row=row, finding=name) == pytest.approx(nll)
-            if not row.startswith("baseline/"):
+            if row.kind is not RowKind.BASELINE:
                 recall = sk.recall_score(labels, scores >= calibration_of().thresholds[f])
                 assert evaluation.value("metrics", "sensitivity", row=row, finding=name) == pytest.approx(recall)
         assert evaluation.value("metrics", "auroc", row=row, finding="macro") == pytest.approx(np.mean(aurocs))
-    baselines = lines[lines["row"] == "baseline/coin (fair)"]
+    baselines = lines[lines["row"] == COIN]
     assert baselines["f1"].isna().all()
     assert (lines["auroc_low"] <= lines["auroc"]).all()
     assert (lines["auroc"] <= lines["auroc_high"]).all()
@@ -94,30 +102,30 @@ def test_every_modality_adds_and_the_coin_loses(judged) -> None:
     predictions, _, evaluation = judged
     lines = evaluation.tables["comparisons"].query("finding == 'macro'")
     assert list(zip(lines["row"], lines["against"], strict=True)) == [
-        (ALL, "fused/image+text"),
-        (ALL, "fused/image+observations"),
-        (ALL, "fused/text+observations"),
-        (AS_PRESENT, "alone/image"),
-        (AS_PRESENT, "alone/text"),
-        (AS_PRESENT, "alone/observations"),
-        (AS_PRESENT, "baseline/coin (fair)"),
+        (ALL, fused("image+text")),
+        (ALL, fused("image+observations")),
+        (ALL, fused("text+observations")),
+        (AS_PRESENT, alone("image")),
+        (AS_PRESENT, alone("text")),
+        (AS_PRESENT, alone("observations")),
+        (AS_PRESENT, COIN),
     ]
     assert (lines["auroc_difference_low"] > 0).all()
     assert (lines["nll_difference_high"] < 0).all()
     # The same studies on both sides: those that have all three.
-    complete = predictions.subsets == ALL.removeprefix("fused/")
+    complete = predictions.subsets == ALL.name
     known = ~np.isnan(predictions.labels[complete, 0])
-    p = {row: evaluation.probabilities[row][complete][known, 0] for row in (ALL, "fused/image+text")}
+    p = {row: evaluation.probabilities[row][complete][known, 0] for row in (ALL, fused("image+text"))}
     aurocs = {row: sk.roc_auc_score(predictions.labels[complete][known, 0], values) for row, values in p.items()}
-    where = {"row": ALL, "against": "fused/image+text", "finding": "pneumonia"}
+    where = {"row": ALL, "against": fused("image+text"), "finding": "pneumonia"}
     difference = evaluation.value("comparisons", "auroc_difference", **where)
-    assert difference == pytest.approx(aurocs[ALL] - aurocs["fused/image+text"])
+    assert difference == pytest.approx(aurocs[ALL] - aurocs[fused("image+text")])
     assert evaluation.value("comparisons", "n", **where) == known.sum()
 
 
 def test_pairing_narrows_the_interval(judged) -> None:
     evaluation = judged[2]
-    line = evaluation.tables["comparisons"].query(f"row == '{ALL}' and finding == 'pneumonia'").iloc[0]
+    line = evaluation.tables["comparisons"].query("row == @ALL and finding == 'pneumonia'").iloc[0]
     paired = line["auroc_difference_high"] - line["auroc_difference_low"]
     widths = [
         evaluation.value("metrics", "auroc_high", row=row, finding="pneumonia")
@@ -130,8 +138,8 @@ def test_pairing_narrows_the_interval(judged) -> None:
 def test_shares_of_the_possible(judged) -> None:
     predictions, _, evaluation = judged
     table = evaluation.tables["oracle_shares"]
-    assert set(table["row"]) == {row for row in evaluation.probabilities if row.startswith(("fused/", "alone/"))}
-    p, best = (evaluation.probabilities[row] for row in ("fused/text", "oracle/text"))
+    assert set(table["row"]) == {row for row in evaluation.probabilities if row.kind in (RowKind.FUSED, RowKind.ALONE)}
+    p, best = (evaluation.probabilities[row] for row in (fused("text"), possible("text")))
     aurocs, informations = [], []
     for f, name in enumerate(FINDINGS.names):
         known = ~np.isnan(predictions.labels[:, f]) & ~np.isnan(p[:, f])
@@ -139,15 +147,15 @@ def test_shares_of_the_possible(judged) -> None:
         pair = [sk.roc_auc_score(labels, values[known, f]) - 0.5 for values in (p, best)]
         blank = sk.log_loss(labels, np.full(known.sum(), labels.mean()))
         gained = [blank - sk.log_loss(labels, values[known, f]) for values in (p, best)]
-        share = evaluation.value("oracle_shares", "auroc_share", row="fused/text", finding=name)
+        share = evaluation.value("oracle_shares", "auroc_share", row=fused("text"), finding=name)
         assert share == pytest.approx(pair[0] / pair[1])
-        information = evaluation.value("oracle_shares", "information_share", row="fused/text", finding=name)
+        information = evaluation.value("oracle_shares", "information_share", row=fused("text"), finding=name)
         assert information == pytest.approx(gained[0] / gained[1])
         aurocs.append(pair)
         informations.append(gained)
     for column, parts in (("auroc_share", aurocs), ("information_share", informations)):
         expected = np.divide(*np.mean(parts, axis=0))
-        assert evaluation.value("oracle_shares", column, row="fused/text", finding="macro") == pytest.approx(expected)
+        assert evaluation.value("oracle_shares", column, row=fused("text"), finding="macro") == pytest.approx(expected)
     assert (table["auroc_share_high"] < 1.02).all()
     assert (table["auroc_share_low"] < table["auroc_share"]).all()
 
@@ -160,7 +168,7 @@ def test_the_oracle_itself_has_everything_that_is_possible() -> None:
     assert np.allclose(evaluation.tables["oracle_shares"]["information_share"], 1, atol=0.15)
     whole = evaluation.value("oracle_shares", "information_share", row=AS_PRESENT, finding="macro")
     assert whole == pytest.approx(1, abs=0.03)
-    assert evaluation.leaks == []
+    assert evaluation.leaks == ()
     require_no_leak(evaluation)
 
 
@@ -221,8 +229,8 @@ def test_operating_points_promise_and_outcome(judged) -> None:
 def test_reliability_table_holds_every_study_once_in_every_subset(judged) -> None:
     predictions, _, evaluation = judged
     table = evaluation.tables["reliability"]
-    assert set(table["row"]) == {row for row in evaluation.probabilities if row.startswith("fused/")}
-    for row in (AS_PRESENT, "fused/text", ALL):
+    assert set(table["row"]) == {row for row in evaluation.probabilities if row.kind is RowKind.FUSED}
+    for row in (AS_PRESENT, fused("text"), ALL):
         for f, name in enumerate(FINDINGS.names):
             bins = table[(table["finding"] == name) & (table["row"] == row)]
             p = evaluation.probabilities[row][:, f]
@@ -239,9 +247,9 @@ def test_reliability_table_holds_every_study_once_in_every_subset(judged) -> Non
 def test_every_subset_has_its_calibration_error_and_what_chance_would_make_of_it(judged) -> None:
     lines = judged[2].tables["metrics"]
     assert lines[["ece", "ece_by_chance"]].notna().all(axis=None)
-    oracle = lines[lines["row"].str.startswith("oracle/")]
+    oracle = lines[lines["row"].map(lambda row: row.kind is RowKind.ORACLE)]
     assert (oracle["ece"] / oracle["ece_by_chance"]).mean() == pytest.approx(1, abs=0.15)
-    coin = lines[lines["row"].str.startswith("baseline/coin")]
+    coin = lines[lines["row"] == COIN]
     assert (coin["ece"] > 3 * coin["ece_by_chance"]).all()
 
 
@@ -267,18 +275,19 @@ def test_metrics_are_flat_finite_and_fit_for_mlflow(judged) -> None:
     assert 0.5 < metrics["share/fused/as_present/macro/auroc_share"] < 1
     assert "baseline/coin _fair_/macro/f1" not in metrics
     assert metrics["baseline/coin _fair_/macro/auroc"] == evaluation.value(
-        "metrics", "auroc", row="baseline/coin (fair)", finding="macro"
+        "metrics", "auroc", row=COIN, finding="macro"
     )
 
 
 def test_saved_evaluation(judged, tmp_path) -> None:
     predictions, _, evaluation = judged
-    files = evaluation.save(tmp_path / "evaluation")
+    files = save_evaluation(evaluation, tmp_path / "evaluation")
     assert sorted(file.name for file in files) == sorted(
         [f"{name}.csv" for name in evaluation.tables]
         + ["evaluation.json", "reliability.png", "reliability_by_subset.png", "roc.png"]
     )
     again = pd.read_csv(tmp_path / "evaluation" / "metrics.csv")
+    again["row"] = again["row"].map(Row.parse)
     pd.testing.assert_frame_equal(again, evaluation.tables["metrics"])
     text = (tmp_path / "evaluation" / "evaluation.json").read_text()
     content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -308,12 +317,9 @@ def test_terminal_tables_show_the_figures(judged) -> None:
     for words in ("image + text", "text, own head", "coin (fair)", "Pleural effusion", "[+."):
         assert words in text
     assert "leak" not in text
-    evaluation.leaks.append("fused/text, pneumonia: AUROC better than the oracle's by .1, at least .05")
-    try:
-        console.print(terminal_tables(evaluation)[-1])
-        assert "by .1, at least .05" in console.export_text()
-    finally:
-        evaluation.leaks.clear()
+    leaking = replace(evaluation, leaks=("fused/text, pneumonia: AUROC better than the oracle's by .1, at least .05",))
+    console.print(terminal_tables(leaking)[-1])
+    assert "by .1, at least .05" in console.export_text()
 
 
 def printed(evaluation: Evaluation) -> str:
@@ -323,17 +329,16 @@ def printed(evaluation: Evaluation) -> str:
     return console.export_text()
 
 
-def test_tables_that_others_put_in_are_saved_and_do_not_flood_the_terminal(judged, tmp_path) -> None:
-    evaluation = replace(judged[2], tables=dict(judged[2].tables))
+def test_further_tables_are_saved_and_do_not_flood_the_terminal(judged, tmp_path) -> None:
     strange = pd.DataFrame({"kind": ["image", None], "n": np.array([3, 4]), "auroc": [np.nan, 1]})
     strange.insert(1, "part", [("a", 1), np.array([1, 2])])
     strange["in_time"] = [np.bool_(True), pd.NA]
-    evaluation.tables["far/kinds [1]"] = strange
-    long = [f"fused/shift-{number}" for number in range(200)]
-    metrics = evaluation.tables["metrics"]
+    long = [fused(f"shift-{number}") for number in range(200)]
+    metrics = judged[2].tables["metrics"]
     macro = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] == "macro")]
-    evaluation.tables["metrics"] = pd.concat([metrics, *(macro.assign(row=row) for row in long)])
-    evaluation.save(tmp_path)
+    more = {"far/kinds [1]": strange, "metrics": pd.concat([metrics, *(macro.assign(row=[row]) for row in long)])}
+    evaluation = replace(judged[2], tables=judged[2].tables | more)
+    save_evaluation(evaluation, tmp_path)
     assert pd.read_csv(tmp_path / "far_kinds__1_.csv")["n"].tolist() == [3, 4]
     content = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
     assert content["tables"]["far/kinds [1]"] == [
@@ -346,6 +351,24 @@ def test_tables_that_others_put_in_are_saved_and_do_not_flood_the_terminal(judge
     assert "182 more not shown" in text
     assert "far/kinds [1] (2)" in text
     assert "reliability (" in text
+
+
+def test_an_evaluation_is_complete_when_it_is_made() -> None:
+    predictions, _ = simulate(200, 5)
+    seen = []
+
+    def further(scored: ScoredStudies, calibration: Calibration) -> dict[str, pd.DataFrame]:
+        seen.append(calibration)
+        return {"studies": pd.DataFrame({"n": [len(scored.study_ids)]})}
+
+    calibration = calibration_of()
+    evaluation = evaluate(predictions, calibration, FINDINGS, further=further, bootstrap=10, seed=1)
+    assert seen == [calibration]
+    assert evaluation.value("studies", "n") == 200
+    with pytest.raises(TypeError):
+        evaluation.tables["studies"] = pd.DataFrame()  # type: ignore[index]
+    with pytest.raises(TypeError):
+        del evaluation.probabilities[AS_PRESENT]  # type: ignore[attr-defined]
 
 
 def test_terminal_shows_coverage(judged) -> None:
@@ -369,14 +392,14 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     others = calibrate(Predictions.concatenate(folds[1:]), FINDINGS, LOWER, bootstrap=100, seed=3)
     first = slice(0, len(folds[0]))
     expected = others.probabilities(folds[0].fused["text"], "text")
-    assert np.array_equal(evaluation.probabilities["fused/text"][first], expected, equal_nan=True)
+    assert np.array_equal(evaluation.probabilities[fused("text")][first], expected, equal_nan=True)
     assert np.array_equal(evaluation.thresholds[0], others.thresholds)
     assert len(np.unique(evaluation.thresholds[:, 0])) == 5
     called = evaluation.probabilities[AS_PRESENT] >= evaluation.thresholds
     known = ~np.isnan(pooled.labels[:, 0]) & ~np.isnan(evaluation.probabilities[AS_PRESENT][:, 0])
     recall = sk.recall_score(pooled.labels[known, 0], called[known, 0])
     assert evaluation.value("metrics", "sensitivity", row=AS_PRESENT, finding="pneumonia") == pytest.approx(recall)
-    assert evaluation.leaks == []
+    assert evaluation.leaks == ()
     # Sets too are judged by the other folds.
     assert evaluation.sets is not None
     here = folds[0].subsets == "text"
@@ -385,7 +408,7 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     # A fold's own labels do not move its probabilities.
     turned = Predictions(**{**{n: getattr(folds[0], n) for n in folds[0].__slots__}, "labels": 1 - folds[0].labels})
     again, _ = evaluate_folds([turned, *folds[1:]], FINDINGS, LOWER, bootstrap=10, seed=3)
-    assert np.array_equal(again.probabilities["fused/text"][first], expected, equal_nan=True)
+    assert np.array_equal(again.probabilities[fused("text")][first], expected, equal_nan=True)
 
 
 def test_a_head_that_no_other_fold_can_calibrate_says_nothing() -> None:
@@ -393,9 +416,9 @@ def test_a_head_that_no_other_fold_can_calibrate_says_nothing() -> None:
     has_text = whole.present["text"]
     folds = [whole.select(np.flatnonzero(has_text)), whole.select(np.flatnonzero(~has_text))]
     evaluation, final = evaluate_folds(folds, FINDINGS, LOWER, bootstrap=10, seed=3)
-    text = evaluation.probabilities["alone/text"]
+    text = evaluation.probabilities[alone("text")]
     assert np.isnan(text).all()
-    assert np.isfinite(evaluation.probabilities["alone/image"]).any()
+    assert np.isfinite(evaluation.probabilities[alone("image")]).any()
     assert "text" in final.alone
 
 
@@ -415,7 +438,7 @@ def test_a_single_modality_model_is_evaluated_without_comparisons_of_subsets(tmp
     assert "oracle_shares" not in evaluation.tables
     assert evaluation.metrics["fused/image/macro/auroc"] > 0.7
     assert len(terminal_tables(evaluation)) == 3
-    assert {"reliability.png", "roc.png"} <= {file.name for file in evaluation.save(tmp_path)}
+    assert {"reliability.png", "roc.png"} <= {file.name for file in save_evaluation(evaluation, tmp_path)}
     assert not (tmp_path / "reliability_by_subset.png").exists()
 
 

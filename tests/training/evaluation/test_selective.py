@@ -14,9 +14,9 @@ from consilium.referral.reasons import Grounds, refer_by_part, refer_finding
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.comparisons import MACRO
 from training.evaluation.evaluate import calibrate, evaluate
-from training.figures.selective_figures import decision_figure, risk_coverage_figure
 from training.evaluation.predictions import Predictions
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
 from training.evaluation.selective import (
     EVERYTHING,
     RULE,
@@ -30,6 +30,7 @@ from training.evaluation.selective import (
     risk_curve,
     selective_tables,
 )
+from training.figures.selective_figures import decision_figure, risk_coverage_figure
 
 ONES = np.ones((1, 4))
 SHIPPED = CalibrationRecipe()

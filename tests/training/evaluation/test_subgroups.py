@@ -13,7 +13,8 @@ from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import ViewPosition
 from tests.consilium.tiny import tiny_study
 from training.cohorts.cohort import StudyRecord
-from training.evaluation.results import AS_PRESENT, Evaluation
+from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT
 from training.evaluation.subgroups import study_groups, subgroup_tables
 
 N = 400

@@ -10,8 +10,9 @@ from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.findings import Finding, FindingSet
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.evaluate import calibrate, evaluate
-from training.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
 from training.evaluation.results import Evaluation
+from training.evaluation.rows import AS_PRESENT, fused
+from training.figures.metric_figures import reliability_figure, roc_figure, subset_reliability_figure
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +35,18 @@ def test_roc_panels_show_every_witness_and_the_operating_point(evaluation: Evalu
         "best possible",
         "fused",
     ]
-    auroc = evaluation.value("metrics", "auroc", row="fused/as_present", finding="effusion")
+    auroc = evaluation.value("metrics", "auroc", row=AS_PRESENT, finding="effusion")
     assert labels[-1] == f"fused  {auroc:.3f}".replace("0.", ".")
     fused = next(line for line in panels[1].lines if line.get_label() == labels[-1])
     assert np.trapezoid(fused.get_ydata(), fused.get_xdata()) == pytest.approx(auroc)
     dot = next(line for line in panels[1].lines if line.get_marker() == "o")
-    sensitivity = evaluation.value("metrics", "sensitivity", row="fused/as_present", finding="effusion")
+    sensitivity = evaluation.value("metrics", "sensitivity", row=AS_PRESENT, finding="effusion")
     assert dot.get_ydata()[0] == sensitivity
 
 
 def test_reliability_panels_show_the_table(evaluation: Evaluation) -> None:
     panel = reliability_figure(evaluation).axes[0]
-    bins = evaluation.tables["reliability"].query("finding == 'pneumonia' and row == 'fused/as_present'")
+    bins = evaluation.tables["reliability"].query("finding == 'pneumonia' and row == @AS_PRESENT")
     drawn = next(line for line in panel.lines if line.get_marker() == "o")
     assert np.array_equal(drawn.get_xdata(), bins["predicted"])
     assert np.array_equal(drawn.get_ydata(), bins["observed"])
@@ -64,9 +65,10 @@ def test_reliability_by_subset_has_a_panel_each_and_a_line_per_finding(evaluatio
         "image + text + observations",
     ]
     labels = panels[4].get_legend_handles_labels()[1]
-    ece = evaluation.value("metrics", "ece", row="fused/image+observations", finding="effusion")
+    both = fused("image+observations")
+    ece = evaluation.value("metrics", "ece", row=both, finding="effusion")
     assert labels[1] == f"Pleural effusion  {ece:.3f}".replace("0.", ".")
-    bins = evaluation.tables["reliability"].query("finding == 'effusion' and row == 'fused/image+observations'")
+    bins = evaluation.tables["reliability"].query("finding == 'effusion' and row == @both")
     drawn = next(line for line in panels[4].lines if line.get_label() == labels[1])
     assert np.array_equal(drawn.get_xdata(), bins["predicted"])
     assert np.array_equal(drawn.get_ydata(), bins["observed"])
@@ -90,8 +92,8 @@ def test_a_finding_without_negatives_leaves_its_panel_empty() -> None:
     assert panels[1].get_legend() is None
     assert panels[0].get_legend() is not None
     assert len(subset_reliability_figure(evaluation).axes[0].get_legend_handles_labels()[1]) == 2
-    assert evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro") == evaluation.value(
-        "metrics", "auroc", row="fused/as_present", finding="pneumonia"
+    assert evaluation.value("metrics", "auroc", row=AS_PRESENT, finding="macro") == evaluation.value(
+        "metrics", "auroc", row=AS_PRESENT, finding="pneumonia"
     )
 
 
@@ -104,7 +106,7 @@ def test_six_classes_fill_two_rows() -> None:
     six = type(predictions)(predictions.study_ids, predictions.patient_ids, truth, predictions.present, wide, {})
     calibration = calibrate(six, findings, CalibrationRecipe(), bootstrap=10, seed=1)
     evaluation = evaluate(six, calibration, findings, bootstrap=10, seed=1)
-    assert np.allclose(evaluation.probabilities["fused/as_present"].sum(axis=1), 1)
+    assert np.allclose(evaluation.probabilities[AS_PRESENT].sum(axis=1), 1)
     shown = [axes.get_visible() for axes in roc_figure(evaluation).axes]
     assert shown == [True] * 6 + [False] * 2
     colours = [line.get_color() for line in subset_reliability_figure(evaluation).axes[0].lines]

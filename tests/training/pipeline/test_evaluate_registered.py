@@ -9,8 +9,9 @@ import pytest
 from consilium.configuration.recipe import CohortRecipe
 from consilium.domain.errors import InputError, TrainingError
 from training.cohorts.phantom.write import write_phantom
-from training.evaluation.results import terminal_tables
+from training.evaluation.rows import AS_PRESENT
 from training.experiments.shifts import measure_shifts
+from training.figures.evaluation_terminal import terminal_tables
 from training.pipeline.compare_models import compare_models
 from training.pipeline.evaluate_registered import evaluate_model
 from training.pipeline.train import TrainedModel, train
@@ -63,7 +64,7 @@ def test_another_cohort_without_splits_is_judged_whole(model: TrainedModel, tmp_
     assert "oracle_shares" in other.tables
     without_truth = evaluate_model(model.uri, _without_truth(tmp_path / "other"), cohort=CohortRecipe(kind="manifest"))
     assert "oracle_shares" not in without_truth.tables
-    both = [e.probabilities["fused/as_present"] for e in (other, without_truth)]
+    both = [e.probabilities[AS_PRESENT] for e in (other, without_truth)]
     assert np.allclose(*both)
 
 
@@ -92,7 +93,7 @@ def test_a_cross_validated_model_answers_for_its_own_cohort_out_of_fold(phantom:
     folded = trained(phantom, "tiny-compared", "evaluation.protocol=cross_validation", "evaluation.folds=2")
     table = compare_models(folded.uri, folded.uri, phantom, margin=0.05, bootstrap=20, seed=1)
     assert table["n"].max() == 160
-    auroc = folded.evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro")
+    auroc = folded.evaluation.value("metrics", "auroc", row=AS_PRESENT, finding="macro")
     assert table.set_index("finding").loc["macro", "auroc"] == pytest.approx(auroc)
 
 
@@ -106,10 +107,10 @@ def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: T
     given = {"pleural_effusion": 0.9}
     told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in (given, None))
     effusion = told.findings.index("pleural_effusion")
-    first, second = (one.probabilities["fused/as_present"] for one in (told, untold))
+    first, second = (one.probabilities[AS_PRESENT] for one in (told, untold))
     assert (first[:, effusion] > second[:, effusion]).all()
     assert np.allclose(np.delete(first, effusion, axis=1), np.delete(second, effusion, axis=1))
-    where = {"row": "fused/as_present", "finding": "pleural_effusion"}
+    where = {"row": AS_PRESENT, "finding": "pleural_effusion"}
     for column, evaluation in (("nll", untold), ("nll_told", told)):
         value = told.value("prevalence", column, finding="pleural_effusion")
         assert value == pytest.approx(evaluation.value("metrics", "nll", **where))

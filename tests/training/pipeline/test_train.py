@@ -32,6 +32,7 @@ from training.cohorts.cohort_kind import CohortKind
 from training.cohorts.phantom.write import write_phantom
 from training.data.datamodule import cache_cohort
 from training.evaluation.predict import predict
+from training.evaluation.rows import AS_PRESENT
 from training.pipeline import protocols
 from training.pipeline import train as pipeline
 from training.pipeline.train import TrainedModel, train
@@ -90,7 +91,7 @@ def test_the_record_holds_recipe_data_environment_metrics_and_evaluation(trained
     steps = [metric.step for metric in client.get_metric_history(trained.run_id, "train_total")]
     assert steps == list(range(trained.steps))
     assert run.data.metrics["steps"] == trained.steps
-    auroc = trained.evaluation.value("metrics", "auroc", row="fused/as_present", finding="macro")
+    auroc = trained.evaluation.value("metrics", "auroc", row=AS_PRESENT, finding="macro")
     assert run.data.metrics["fused/as_present/macro/auroc"] == pytest.approx(auroc)
 
 
@@ -104,7 +105,7 @@ def test_the_registered_model_answers_as_the_evaluation_says(trained: TrainedMod
     rows = np.array([place[study] for study in trained.evaluation.study_ids])
     said = predict(artifact.model, artifact.preprocessing, cached, rows, artifact.recipe)
     probabilities = said.as_present(said.probabilities(artifact.calibration))
-    assert np.allclose(probabilities, trained.evaluation.probabilities["fused/as_present"], atol=1e-6)
+    assert np.allclose(probabilities, trained.evaluation.probabilities[AS_PRESENT], atol=1e-6)
     assert np.isfinite(probabilities).all()
 
 
@@ -317,7 +318,7 @@ def test_cross_validation_judges_every_study_out_of_fold(phantom: Path):
     made = train(chosen, phantom, progress=False)
     studies = pd.read_csv(phantom / "studies.csv")
     assert sorted(made.evaluation.study_ids) == sorted(studies["study"])
-    rows = set(made.evaluation.tables["metrics"]["row"])
+    rows = {str(row) for row in made.evaluation.tables["metrics"]["row"]}
     assert {"fused/as_present", "alone/image", "baseline/image_hog", "baseline/note_tfidf"} <= rows
     run = open_store().get_run(made.run_id)
     steps = [len(open_store().get_metric_history(made.run_id, f"{name}/train_total")) for name in ("fold_1", "final")]

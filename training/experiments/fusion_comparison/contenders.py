@@ -21,10 +21,10 @@ from training.cohorts.phantom.state import CONFOUNDERS
 from training.evaluation.evaluate import calibrate
 from training.evaluation.metrics import Sample
 from training.evaluation.predictions import Predictions
+from training.evaluation.rows import ALL_PRESENT
 from training.experiments.fusion_comparison.comparison import Comparison
 from training.experiments.fusion_comparison.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.experiments.fusion_comparison.scoring import (
-    AS_PRESENT,
     Answers,
     Bench,
     Contender,
@@ -79,7 +79,7 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
     }
     if bench.confounded is not None:
         references = [SUM, PRODUCT, CALIBRATED, *([] if bench.oracle is None else [BOUND])]
-        subsets = [everything, AS_PRESENT]
+        subsets = [everything, ALL_PRESENT]
         tables["explaining_away"] = explaining_away_table(bench, contenders, references, subsets)
     return Comparison(everything, PRODUCT, best, tables)
 
@@ -163,7 +163,7 @@ class _Judge:
         return {key: rule(opinions, subset=key, exclusive=self.findings.exclusive) for key in self.test.fused}
 
     def _with_as_present(self, rows: dict[str, npt.NDArray]) -> Answers:
-        return {AS_PRESENT: self.test.as_present(rows)} | rows
+        return {ALL_PRESENT: self.test.as_present(rows)} | rows
 
     def _in_line(self, said: Predictions, rows: Mapping[str, npt.NDArray]) -> dict[str, npt.NDArray]:
         """`rows` of the studies of `said`, in the order of the test studies; NaN for those not in it."""

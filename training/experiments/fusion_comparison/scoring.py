@@ -23,9 +23,6 @@ Floats = npt.NDArray[np.float64]
 Answers = Mapping[str, Floats]
 """Probabilities [N, F] by subset; rows of NaN where a study lacks a modality of it."""
 
-AS_PRESENT = "as_present"
-"""In place of a subset's key: what each study has."""
-
 FIGURES = ("auroc", "nll")
 
 

@@ -14,9 +14,9 @@ from consilium.modalities.registry import modality_names
 from tests.training.simulated import FINDINGS, PREVALENCE, simulate
 from training.evaluation.comparisons import oracle_shares, paired_differences
 from training.evaluation.metrics import Sample
+from training.evaluation.rows import ALL_PRESENT
 from training.experiments.fusion_comparison.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.experiments.fusion_comparison.scoring import (
-    AS_PRESENT,
     Bench,
     Contender,
     difference_table,
@@ -184,7 +184,7 @@ def test_without_an_oracle_there_are_figures_and_no_shares() -> None:
     table = share_table(blind, [contender], measure(blind, [contender]))
     assert "information_share" not in table
     assert table["auroc"].between(0.5, 1).all()
-    assert explaining_away_table(blind, [contender], ["fusion/concat"], [AS_PRESENT]).empty
+    assert explaining_away_table(blind, [contender], ["fusion/concat"], [ALL_PRESENT]).empty
 
 
 # --- what a training leaves behind -----------------------------------------------------------------------------------
