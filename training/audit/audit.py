@@ -1,4 +1,4 @@
-"""The audit of one cohort and task, top-down: every search for trouble, then one verdict."""
+"""The audit of one cohort and task, top-down: what needs no model, what is compared with one, then one verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 
@@ -42,6 +42,28 @@ MOST_STUDIES = 3000
 """The simple baselines learn from no more; they need not be exact."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EarlyAudit:
+    """What an audit found without a model, and what it needs to go on: `audit_with_model`.
+
+    Attributes
+    ----------
+    folds : sequence of Fold
+        On which the probes are tested; empty where there are too few patients for any.
+    """
+
+    cached: CachedCohort
+    inputs: InputRecipe
+    seed: int
+    folds: Sequence[Fold]
+    found: Sequence[Found]
+
+    @property
+    def report(self) -> AuditReport:
+        """Of copies, patients on two sides, classes that are missing and words that give labels away."""
+        return _report(self.cached.cohort, self.found, WORD_RATE + COPY_RATE)
+
+
 def audit_cohort(
     cached: CachedCohort,
     inputs: InputRecipe | None = None,
@@ -50,7 +72,18 @@ def audit_cohort(
     model_auroc: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> AuditReport:
-    """Look for what is too good to be true in a cohort.
+    """Look for what is too good to be true in a cohort: `audit_without_model`, then `audit_with_model`."""
+    return audit_with_model(audit_without_model(cached, inputs, parts=parts, seed=seed), model_auroc)
+
+
+def audit_without_model(
+    cached: CachedCohort,
+    inputs: InputRecipe | None = None,
+    *,
+    parts: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> EarlyAudit:
+    """The searches that need no figure of a model: copies, patients on two sides, missing classes, label words.
 
     Parameters
     ----------
@@ -59,11 +92,32 @@ def audit_cohort(
     inputs : InputRecipe, optional
         Which notes and values a model would read.
     parts : sequence of str or None, optional
-        Split or fold of each record, as a training used them; None: those that the cohort fixes.
+        Split or fold of each record, as a training uses them; None: those that the cohort fixes.
+    seed : int
+    """
+    inputs = inputs or InputRecipe()
+    cohort = cached.cohort
+    with _few_threads():
+        with _timed("duplicates"):
+            found = [find_duplicates(cohort, cached, parts, inputs=inputs, seed=seed)]
+        with _timed("support"):
+            found.append(support(cached, parts, inputs=inputs))
+        folds: Sequence[Fold] = ()
+        if len(np.unique(cohort.patient_ids)) >= FOLDS:
+            folds = patient_folds(cohort.labels, cohort.patient_ids, FOLDS, seed)
+            with _timed("label words"):
+                found.append(label_words(cohort, folds, inputs=inputs, error_rate=WORD_RATE, seed=seed))
+    return EarlyAudit(cached, inputs, seed, folds, found)
+
+
+def audit_with_model(early: EarlyAudit, model_auroc: Mapping[str, float] | None = None) -> AuditReport:
+    """The whole audit: what `early` found, then shortcuts and sources, which are compared with what a model reaches.
+
+    Parameters
+    ----------
     model_auroc : mapping of str to float, optional
         What a model of this cohort reaches for each finding, on studies that it has not learned from. Without it, the
         best of the simple baselines of what is in images, notes and values stands in for it.
-    seed : int
 
     Returns
     -------
@@ -71,31 +125,22 @@ def audit_cohort(
         Its `false_alarm_rate` is the sum over all tests that can make a cohort suspect by chance. What is counted
         instead of tested (patients in two splits, classes that are missing) raises no false alarm.
     """
-    # Left alone, scikit-learn's threads take every core beside torch's, and each waits for the other.
-    with threadpool_limits(torch.get_num_threads()):
-        return _audited(cached, inputs or InputRecipe(), parts, model_auroc, seed)
+    found = list(early.found)
+    if early.folds:
+        with _few_threads():
+            found += _origins(early.cached, early.folds, early.inputs, model_auroc, early.seed)
+    return _report(early.cached.cohort, found, SHORTCUT_RATE + SOURCE_RATE + WORD_RATE + COPY_RATE)
 
 
-def _audited(
-    cached: CachedCohort,
-    inputs: InputRecipe,
-    parts: Sequence[str | None] | None,
-    model_auroc: Mapping[str, float] | None,
-    seed: int,
-) -> AuditReport:
-    cohort = cached.cohort
-    with _timed("duplicates"):
-        found = [find_duplicates(cohort, cached, parts, inputs=inputs, seed=seed)]
-    with _timed("support"):
-        found.append(support(cached, parts, inputs=inputs))
-    if len(np.unique(cohort.patient_ids)) >= FOLDS:
-        folds = patient_folds(cohort.labels, cohort.patient_ids, FOLDS, seed)
-        with _timed("label words"):
-            found.append(label_words(cohort, folds, inputs=inputs, error_rate=WORD_RATE, seed=seed))
-        found += _origins(cached, folds, inputs, model_auroc, seed)
+def _few_threads() -> threadpool_limits:
+    """Left alone, scikit-learn's threads take every core beside torch's, and each waits for the other."""
+    return threadpool_limits(torch.get_num_threads())
+
+
+def _report(cohort: Cohort, found: Sequence[Found], false_alarm_rate: float) -> AuditReport:
     tables = {name: table for part, _ in found for name, table in part.items() if len(table)}
     concerns = _of_the_task([concern for _, part in found for concern in part], cohort.findings.names)
-    return AuditReport(tuple(concerns), tables, SHORTCUT_RATE + SOURCE_RATE + WORD_RATE + COPY_RATE)
+    return AuditReport(tuple(concerns), tables, false_alarm_rate)
 
 
 def _of_the_task(concerns: Sequence[Concern], findings: Sequence[str]) -> list[Concern]:

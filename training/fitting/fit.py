@@ -37,13 +37,14 @@ from training.fitting.callbacks import (
     quiet,
 )
 from training.fitting.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
+from training.fitting.objectives.losses import needs_teachers
 from training.runtime.distributed import company, together, world
 from training.runtime.tracking import MetricSink
 
 _LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
 
 Teachers = Mapping[str, npt.NDArray[np.float32]]
-"""What a model of each modality alone says of every study of a cohort, logits [N, F]; NaN where it says nothing."""
+"""Logits [N, F] of a model of each modality alone for every study of a cohort; NaN where it has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +114,7 @@ class _Task:
         """Names everything that the weights depend on."""
         parts = [self.recipe.to_yaml(), self.cached.cohort.digest, self.preprocessing.digest, self.train.tolist()]
         parts += [self.epochs, None if self.validation is None else self.validation.tolist()]
-        parts += [[m, hashlib.sha256(said.tobytes()).hexdigest()] for m, said in sorted(self.teachers.items())]
+        parts += [[m, hashlib.sha256(logits.tobytes()).hexdigest()] for m, logits in sorted(self.teachers.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -146,7 +147,7 @@ def fit(
     progress : bool
         Draw a progress bar; otherwise log a line per epoch.
     teachers : Teachers or None
-        Needed where the recipe distils; see `training.fitting.teachers`.
+        Needed where an objective of the recipe reads them; `training.fitting.teachers` trains them first.
 
     Raises
     ------
@@ -267,14 +268,14 @@ def _require_shares(recipe: Recipe, train: StudyDataset, validation: StudyDatase
 
 
 def _taught(cached: CachedCohort, recipe: Recipe, teachers: Teachers | None) -> Teachers:
-    """The teachers of the recipe's modalities; none where it does not distil."""
-    if recipe.objectives.distillation == 0:
+    """The teachers of the recipe's modalities; none where no objective reads them."""
+    if not needs_teachers(recipe.objectives):
         return {}
     shape = cached.cohort.labels.shape
     for modality in recipe.modalities:
-        said = (teachers or {}).get(modality)
-        if said is None or said.shape != shape:
-            given = "none" if said is None else str(list(said.shape))
+        logits = (teachers or {}).get(modality)
+        if logits is None or logits.shape != shape:
+            given = "none" if logits is None else str(list(logits.shape))
             raise TrainingError(f"distillation needs the {modality} teacher's logits, {list(shape)}; got {given}")
     assert teachers is not None
     return {modality: np.asarray(teachers[modality], np.float32) for modality in recipe.modalities}

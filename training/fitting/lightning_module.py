@@ -22,8 +22,11 @@ from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Batch
 from training.data.augmentation import Augmentation, WordDropout
 from training.data.datamodule import TaughtBatch
-from training.fitting.objectives import Losses, log_likelihood_sum, modality_dropout, training_losses
-from training.fitting.pareto import pareto_backward
+from training.fitting.gradients import GRADIENTS
+from training.fitting.modality_dropout import modality_dropout
+from training.fitting.objectives.likelihood import log_likelihood_sum
+from training.fitting.objectives.losses import Losses, training_losses
+from training.fitting.objectives.objective import StepOutputs
 from training.fitting.schedule import optimizer, scheduler
 from training.runtime.distributed import Share, average_statistics, mean_over_processes, rank
 
@@ -95,16 +98,16 @@ class TrainingModule(lightning.LightningModule):
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: said.present for modality, said in tokens.items()}
         kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu, share)
-        losses = training_losses(
-            self.recipe.objectives,
-            batch.labels,
+        outputs = StepOutputs(
+            labels=batch.labels,
             exclusive=self.findings.exclusive,
             fused=self.model.fuse(tokens),
             subset=self.model.fuse(self.model.without(tokens, kept)),
-            opinions=self.model.opinions(tokens),
+            unimodal=self.model.opinions(tokens),
             present=present,
             teachers=teachers,
         )
+        losses = training_losses(self.recipe.objectives, outputs)
         self._losses = losses
         values = mean_over_processes(torch.stack([*losses.terms.values(), losses.total]).detach())
         names = [f"train_{name}" for name in (*losses.terms, "total")]
@@ -123,12 +126,10 @@ class TrainingModule(lightning.LightningModule):
         )
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        del loss, args, kwargs
         losses, self._losses = self._losses, None
-        if self.recipe.objectives.gradient == "sum":
-            super().backward(loss, *args, **kwargs)
-        else:
-            assert losses is not None
-            pareto_backward(losses.multimodal, losses.unimodal, list(self.model.encoders.values()), self.model)
+        assert losses is not None
+        GRADIENTS[self.recipe.objectives.gradient](losses, list(self.model.encoders.values()), self.model)
 
     def on_after_backward(self) -> None:
         average_statistics(self.model)

@@ -1,8 +1,8 @@
 """Teachers: a model of each modality alone, for `objectives.distillation`.
 
-A modality that learns beside stronger ones learns less than it would alone; what it would have learned is told to its
-own head (uni-modal teacher, Du et al., "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", ICML 2023).
-Teachers are trained on the very training studies and heard on them once, so that a step of the student costs no more.
+A modality that learns beside stronger ones learns less than it would alone; its own head is taught what it would have
+learned (uni-modal teacher, Du et al., "On Uni-Modal Feature Learning in Supervised Multi-Modal Learning", ICML 2023).
+Teachers are trained on the very training studies and predict them once, so that a step of the student costs no more.
 """
 
 from __future__ import annotations
@@ -21,11 +21,55 @@ from consilium.system.durable import replace_file
 from training.data.datamodule import CachedCohort
 from training.evaluation.predict import predict
 from training.fitting.fit import Fit, fit
+from training.fitting.objectives.losses import needs_teachers
 from training.runtime.tracking import MetricSink
 
 _log = logging.getLogger(__name__)
 
 _LOGITS = "logits.npy"
+
+
+def fit_with_teachers(
+    cached: CachedCohort,
+    recipe: Recipe,
+    train: npt.NDArray[np.int64],
+    validation: npt.NDArray[np.int64] | None,
+    folder: Path,
+    sink: Callable[[str], MetricSink],
+    *,
+    epochs: int | None = None,
+    progress: bool = False,
+) -> Fit:
+    """`fit`, after a training of each modality's teacher where an objective of the recipe reads teachers.
+
+    Parameters
+    ----------
+    folder : Path
+        Of this training alone; the teachers' are kept in ``teachers`` below it.
+    sink : callable
+        Where metrics go: of the model for ``""``, of a modality's teacher for ``teacher_<modality>``.
+
+    Raises
+    ------
+    TrainingError
+        As `fit`.
+
+    Notes
+    -----
+    The steps of the `Fit` are those of the model, without its teachers'.
+    """
+
+    def of_teacher(modality: str) -> MetricSink:
+        return sink(f"teacher_{modality}")
+
+    teachers = None
+    if needs_teachers(recipe.objectives):
+        below = folder / "teachers"
+        teachers = train_teachers(
+            cached, recipe, train, validation, below, of_teacher, epochs=epochs, progress=progress
+        )
+    student = sink("")
+    return fit(cached, recipe, train, validation, folder, student, epochs=epochs, progress=progress, teachers=teachers)
 
 
 def teacher_recipe(recipe: Recipe, modality: str) -> Recipe:
@@ -68,21 +112,23 @@ def train_teachers(
         found = fit(
             cached, alone, train, validation, folder / modality, sink(modality), epochs=epochs, progress=progress
         )
-        teachers[modality] = _kept(folder / modality / _LOGITS, partial(_heard, found, cached, train, alone))
+        teachers[modality] = _kept(folder / modality / _LOGITS, partial(_predicted, found, cached, train, alone))
     return teachers
 
 
-def _heard(teacher: Fit, cached: CachedCohort, rows: npt.NDArray[np.int64], recipe: Recipe) -> npt.NDArray[np.float32]:
-    """What `teacher` says of the studies at `rows`, in the order of the cohort."""
-    said = predict(teacher.model, teacher.preprocessing, cached, rows, recipe)
+def _predicted(
+    teacher: Fit, cached: CachedCohort, rows: npt.NDArray[np.int64], recipe: Recipe
+) -> npt.NDArray[np.float32]:
+    """Logits of `teacher` for the studies at `rows`, in the order of the cohort; NaN elsewhere."""
+    predictions = predict(teacher.model, teacher.preprocessing, cached, rows, recipe)
     place = {cached.cohort.records[row].study_id: row for row in rows.tolist()}
     logits = np.full(cached.cohort.labels.shape, np.nan, np.float32)
-    logits[[place[study] for study in said.study_ids.tolist()]] = said.fused[recipe.modalities[0]]
+    logits[[place[study] for study in predictions.study_ids.tolist()]] = predictions.fused[recipe.modalities[0]]
     return logits
 
 
 def _kept(path: Path, make: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """What `make` made the first time: a student that is resumed must hear the same to the bit, on a GPU too."""
+    """What `make` made the first time: a student that is resumed must get the same to the bit, on a GPU too."""
     if not path.exists():
         content = io.BytesIO()
         np.save(content, make(), allow_pickle=False)

@@ -29,10 +29,12 @@ from training.evaluation.evaluate import calibrate, evaluate, evaluate_folds
 from training.evaluation.predict import predict, predict_training
 from training.evaluation.predictions import Predictions
 from training.evaluation.results import Evaluation
-from training.fitting.fit import Fit, fit
+from training.fitting.fit import Fit
+from training.fitting.teachers import fit_with_teachers
 from training.pipeline.context import Stage
 from training.pipeline.extra_tables import TestedModel, further_tables
 from training.pipeline.preflight import require_folds, require_split
+from training.runtime.tracking import MetricSink
 
 Indices = npt.NDArray[np.int64]
 
@@ -192,8 +194,12 @@ def inner_split(cohort: Cohort, rows: Indices, recipe: Recipe) -> tuple[Indices,
 
 
 def _fit(stage: Stage, rows: Indices, validation: Indices | None, name: str, epochs: int | None = None) -> Fit:
-    sink = stage.run.prefixed("" if name == "fit" else name)
-    return fit(
+    prefix = [] if name == "fit" else [name]
+
+    def sink(part: str) -> MetricSink:
+        return stage.run.prefixed("/".join([*prefix, *([part] if part else [])]))
+
+    return fit_with_teachers(
         stage.cached,
         stage.recipe,
         rows,

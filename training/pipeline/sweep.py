@@ -31,8 +31,8 @@ from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import cache_cohort
-from training.fitting.fit import fit
 from training.fitting.lightning_module import VALIDATION_LOSS
+from training.fitting.teachers import fit_with_teachers
 from training.runtime.interrupts import interrupted_once
 from training.runtime.tracking import MetricSink, TrackedRun
 
@@ -204,9 +204,13 @@ class _Search:
             run.log_recipe(recipe)
             cached = cache_cohort(self._cohort, recipe, home_folder() / "cache" / "images")
             train, validation = self._parts["train"], self._parts["validation"]
-            sink = _Pruned(run, trial)
+            pruned, folder, progress = _Pruned(run, trial), self.folder / name, self._progress
+
+            def sink(part: str, run: TrackedRun = run) -> MetricSink:
+                return run.prefixed(part) if part else pruned
+
             try:
-                found = fit(cached, recipe, train, validation, self.folder / name, sink, progress=self._progress)
+                found = fit_with_teachers(cached, recipe, train, validation, folder, sink, progress=progress)
             except TrainingError as error:
                 _log.warning("trial %d is given up: %s", trial.number, error)
                 raise optuna.TrialPruned from error

@@ -1,4 +1,4 @@
-"""The pipeline, top-down: load → cache → split → fit → calibrate → evaluate → audit → card → register.
+"""The pipeline, top-down: load → cache → audit → split → fit → calibrate → evaluate → audit → card → register.
 
 `train` is what the command calls. Each stage can be cut off at any moment: what it finished lies in the run's folder
 (`training.pipeline.resume`), and `resume` walks the same stages again over what is there.
@@ -30,8 +30,7 @@ from consilium.domain.errors import ArtifactError, RegistryUnreachable
 from consilium.output.labels import share
 from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
-from training.audit.audit import audit_cohort
-from training.audit.report import REMARK, AuditReport
+from training.audit.report import AuditReport
 from training.card.card import Facts, card
 from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.cohort import Cohort
@@ -39,8 +38,8 @@ from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.evaluate import require_no_leak
 from training.evaluation.faithfulness import measured_defaults
 from training.evaluation.results import Evaluation
-from training.evaluation.rows import AS_PRESENT
 from training.figures.evaluation_files import save_evaluation
+from training.pipeline.cohort_audit import audit_after_fit, audit_before_fit
 from training.pipeline.compare_models import ANSWERS, Answers
 from training.pipeline.context import Stage
 from training.pipeline.protocols import PROTOCOLS, Outcome
@@ -105,7 +104,8 @@ def train(
     CohortError, InputError
         The cohort cannot be read.
     TrainingError
-        It cannot be learned from, what was interrupted is another training, or the model is better than possible.
+        It cannot be learned from, its audit finds it unusable, what was interrupted is another training, or the model
+        is better than possible.
     KeyboardInterrupt
         After everything was left so that `resume` can go on.
     """
@@ -116,8 +116,9 @@ def train(
     with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:
         cached = cache_images(cohort, recipe, progress)
         stage = Stage(recipe, cached, oracle, state.folder, run, progress)
+        early = audit_before_fit(stage)
         outcome = PROTOCOLS[recipe.evaluation.protocol](stage)
-        audit = _audit(stage, outcome.evaluation)
+        audit = audit_after_fit(stage, early, outcome.evaluation)
         _log_outcome(stage, outcome, audit)
         require_no_leak(outcome.evaluation)
         folder = _save(stage, outcome, audit)
@@ -147,25 +148,6 @@ def cache_images(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort
         cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images", advance)
     _log.info("images: %d prepared, %d refused", images - len(cached.refused), len(cached.refused))
     return cached
-
-
-# --- audit -----------------------------------------------------------------------------------------------------------
-
-
-def _audit(stage: Stage, evaluation: Evaluation) -> AuditReport | None:
-    """What is too good to be true in the cohort, beside what the model reaches; None where the recipe wants none."""
-    if not stage.recipe.evaluation.audit:
-        return None
-    _log.info("audit")
-    reached = {
-        name: evaluation.value("metrics", "auroc", row=AS_PRESENT, finding=name) for name in evaluation.findings.names
-    }
-    report = audit_cohort(stage.cached, stage.recipe.inputs, model_auroc=reached, seed=stage.recipe.seed)
-    _log.info("audit: the cohort is %s", report.verdict)
-    for concern in report.concerns:
-        if concern.grade != REMARK:
-            _log.warning("audit: %s", concern.text)
-    return report
 
 
 # --- the record ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from training.evaluation.predict import predict
 from training.fitting.averaging import MovingAverage, warm_decay
 from training.fitting.fit import fit
 from training.fitting.lightning_module import TrainingModule
-from training.fitting.objectives import negative_log_likelihood
+from training.fitting.objectives.likelihood import negative_log_likelihood
 
 TRAINING = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "ema": 0.4}
 RECIPE = tiny_training_recipe(training=TRAINING)

@@ -15,7 +15,7 @@ from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.fitting.fit import Fit, fit, precision
 from training.fitting.lightning_module import TrainingModule
-from training.fitting.objectives import negative_log_likelihood
+from training.fitting.objectives.likelihood import negative_log_likelihood
 
 RECIPE = tiny_training_recipe()
 TRAIN, VALIDATION = np.arange(0, 30), np.arange(30, 40)

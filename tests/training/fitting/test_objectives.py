@@ -8,13 +8,10 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from consilium.configuration.recipe import ObjectivesRecipe
 from consilium.modalities.registry import modality_names
-from training.fitting.objectives import (
-    divergence_sum,
-    log_likelihood_sum,
-    modality_dropout,
-    negative_log_likelihood,
-    training_losses,
-)
+from training.fitting.modality_dropout import modality_dropout
+from training.fitting.objectives.likelihood import divergence_sum, log_likelihood_sum, negative_log_likelihood
+from training.fitting.objectives.losses import OBJECTIVES, needs_teachers, training_losses
+from training.fitting.objectives.objective import StepOutputs
 from training.runtime.distributed import Share
 
 NAN = math.nan
@@ -66,14 +63,16 @@ def test_total_is_the_sum_weighted_by_the_recipe():
     present = {IMAGE: torch.tensor([True, False]), TEXT: torch.tensor([True, True])}
     losses = training_losses(
         ObjectivesRecipe(fused=1.0, subset=10.0, modality=100.0),
-        labels,
-        exclusive=False,
-        fused=logits["fused"],
-        subset=logits["subset"],
-        opinions={IMAGE: logits["own"], TEXT: logits["own"]},
-        present=present,
+        StepOutputs(
+            labels=labels,
+            exclusive=False,
+            fused=logits["fused"],
+            subset=logits["subset"],
+            unimodal={IMAGE: logits["own"], TEXT: logits["own"]},
+            present=present,
+        ),
     )
-    # The image's own head hears the first study alone, which is positive.
+    # The image's own head learns from the first study alone, which is positive.
     terms = losses.terms
     assert terms["image"].item() == pytest.approx(math.log1p(math.exp(-3)))
     assert losses.multimodal.item() == pytest.approx((terms["fused"] + 10 * terms["subset"]).item())
@@ -124,13 +123,15 @@ def test_a_teacher_adds_to_the_own_head_s_loss():
     for teachers in ({}, {IMAGE: teacher}):
         losses = training_losses(
             ObjectivesRecipe(modality=1.0, distillation=3.0),
-            labels,
-            exclusive=False,
-            fused=logits,
-            subset=logits,
-            opinions={IMAGE: logits, TEXT: logits},
-            present=present,
-            teachers=teachers,
+            StepOutputs(
+                labels=labels,
+                exclusive=False,
+                fused=logits,
+                subset=logits,
+                unimodal={IMAGE: logits, TEXT: logits},
+                present=present,
+                teachers=teachers,
+            ),
         )
         both.append(losses)
     divergence = kl_divergence(Bernoulli(logits=teacher[0]), Bernoulli(logits=logits[0])).item()
@@ -182,3 +183,33 @@ def test_a_share_of_a_batch_drops_what_the_whole_would():
     share = modality_dropout(second, rates, torch.Generator().manual_seed(1), Share(8, 4, 4))
     assert all(torch.equal(share[modality], whole[modality][4:]) for modality in modality_names())
     assert not torch.equal(whole[IMAGE][:4], whole[IMAGE][4:])
+
+
+def test_every_weight_of_a_recipe_is_that_of_an_objective():
+    weights = [name for name, field in ObjectivesRecipe.model_fields.items() if field.annotation is float]
+    assert list(OBJECTIVES) == weights
+    assert needs_teachers(ObjectivesRecipe(distillation=0.1))
+    assert not needs_teachers(ObjectivesRecipe())
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_an_objective_reads_what_it_declares_and_nothing_else(name: str):
+    logits = torch.tensor([[0.5], [-1.0]])
+    whole = StepOutputs(
+        labels=torch.tensor([[1.0], [0.0]]),
+        exclusive=False,
+        fused=logits,
+        subset=logits,
+        unimodal={IMAGE: logits},
+        present={IMAGE: torch.tensor([True, True])},
+        teachers={IMAGE: 2 * logits},
+    )
+    read = []
+
+    class Watched:
+        def __getattr__(self, field: str) -> object:
+            read.append(field)
+            return getattr(whole, field)
+
+    assert OBJECTIVES[name].terms(Watched())  # type: ignore[arg-type]
+    assert set(read) - {"labels", "exclusive"} == OBJECTIVES[name].reads

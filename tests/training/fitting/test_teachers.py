@@ -12,7 +12,7 @@ from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.fitting.fit import fit
-from training.fitting.teachers import teacher_recipe, train_teachers
+from training.fitting.teachers import fit_with_teachers, teacher_recipe, train_teachers
 
 TRAIN, VALIDATION = np.arange(0, 30), np.arange(30, 40)
 
@@ -91,3 +91,31 @@ def test_a_missing_or_misshapen_teacher_is_refused(cached: CachedCohort, tmp_pat
     teachers["observations"] = teachers["observations"][:5]
     with pytest.raises(TrainingError, match=r"observations teacher's.*got \[5, 2\]"):
         fit(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, Sink(), teachers=teachers)
+
+
+def test_a_recipe_that_distils_trains_its_teachers_first(cached: CachedCohort, tmp_path: Path):
+    """The first step's divergence is that of the untrained heads from the teachers that were kept."""
+    sinks: dict[str, Sink] = {}
+    fitted = fit_with_teachers(
+        cached, DISTILLING, TRAIN, VALIDATION, tmp_path, lambda part: sinks.setdefault(part, Sink()), epochs=1
+    )
+    assert list(sinks) == ["teacher_text", "teacher_observations", ""]
+    teachers = {m: np.load(tmp_path / "teachers" / m / "logits.npy") for m in DISTILLING.modalities}
+    again = Sink()
+    by_hand = fit(cached, DISTILLING, TRAIN, VALIDATION, tmp_path / "again", again, epochs=1, teachers=teachers)
+    assert fitted.validation_loss == by_hand.validation_loss
+    seen = sinks[""].seen
+    assert seen["train_text_teacher"] == again.seen["train_text_teacher"]
+    assert seen["train_text_teacher"][0] > 0
+    terms = {name: seen[f"train_{name}"][0] for name in ("fused", "subset", "text", "observations")}
+    divergences = sum(seen[f"train_{m}_teacher"][0] for m in DISTILLING.modalities)
+    total = terms["fused"] + terms["subset"] + 0.5 * (terms["text"] + terms["observations"]) + 2.0 * divergences
+    assert seen["train_total"][0] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_recipe_that_does_not_distil_trains_no_teacher(cached: CachedCohort, tmp_path: Path):
+    parts = []
+    recipe = recipe_with()
+    fit_with_teachers(cached, recipe, TRAIN, VALIDATION, tmp_path, lambda part: parts.append(part) or Sink(), epochs=1)
+    assert parts == [""]
+    assert not (tmp_path / "teachers").exists()

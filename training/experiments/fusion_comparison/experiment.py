@@ -39,11 +39,12 @@ from training.experiments.fusion_comparison.small_loop import Fitted
 from training.experiments.fusion_comparison.tokens import TokenSet, write_tokens
 from training.experiments.fusion_comparison.trained import Trained, kept
 from training.experiments.fusion_comparison.transchex import fit_peer, predict_peer
-from training.fitting.fit import Fit, fit
+from training.fitting.fit import Fit
+from training.fitting.teachers import fit_with_teachers
 from training.pipeline.preflight import require_split
 from training.pipeline.resume import RunState
 from training.pipeline.train import cache_images, tracked
-from training.runtime.tracking import TrackedRun
+from training.runtime.tracking import MetricSink, TrackedRun
 
 _log = logging.getLogger(__name__)
 
@@ -231,11 +232,14 @@ class _Seed:
     def _fit(self, recipe: Recipe) -> Fit:
         work, name = self._work, recipe.fusion.name
         _log.info("%s: %s end to end", self._folder.name, name)
-        sink = work.run.prefixed(f"{self._folder.name}/{name}")
+        prefix = f"{self._folder.name}/{name}"
+
+        def sink(part: str) -> MetricSink:
+            return work.run.prefixed(f"{prefix}/{part}" if part else prefix)
+
+        train, validation = work.parts["train"], work.parts["validation"]
         folder = self._model_folder(name)
-        return fit(
-            work.cached, recipe, work.parts["train"], work.parts["validation"], folder, sink, progress=work.progress
-        )
+        return fit_with_teachers(work.cached, recipe, train, validation, folder, sink, progress=work.progress)
 
     def _predict(self, fitted: Fit, recipe: Recipe, split: str) -> Predictions:
         said = predict(fitted.model, fitted.preprocessing, self._work.cached, self._work.parts[split], recipe)

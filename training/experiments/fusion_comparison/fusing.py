@@ -24,7 +24,8 @@ from training.data.datamodule import EpochSampler
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.small_loop import Fitted, fit_loop, seeded
 from training.experiments.fusion_comparison.tokens import TokenSet
-from training.fitting.objectives import log_likelihood_sum, modality_dropout, negative_log_likelihood
+from training.fitting.modality_dropout import modality_dropout
+from training.fitting.objectives.likelihood import log_likelihood_sum, negative_log_likelihood
 
 Said = dict[str, Tokens]
 

@@ -29,7 +29,7 @@ from training.data.augmentation import Augmentation
 from training.data.datamodule import CachedCohort, EpochSampler, StudyDataset, study_loader
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.small_loop import Fitted, fit_loop, seeded
-from training.fitting.objectives import log_likelihood_sum, negative_log_likelihood
+from training.fitting.objectives.likelihood import log_likelihood_sum, negative_log_likelihood
 
 READS = ("image", "text")
 SUBSET = subset_key(READS)
