@@ -33,14 +33,9 @@ def parts() -> dict[str, np.ndarray]:
 
 def without(cached: CachedCohort, lacks: str, rows: np.ndarray) -> CachedCohort:
     """The same cohort, in which the studies at `rows` have nothing of a modality."""
-    emptied = {
-        "image": {"images": ()},
-        "text": {"notes": ()},
-        "observations": {"observations": ()},
-    }
     studies = list(cached.studies)
     for row in rows.tolist():
-        studies[row] = replace(studies[row], **emptied[lacks])
+        studies[row] = studies[row].with_parts(**{lacks: ()})
     return replace(cached, studies=tuple(studies))
 
 
