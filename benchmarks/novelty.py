@@ -29,7 +29,7 @@ from consilium.system.threads import limit_threads
 from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import StudyDataset, cache_cohort
-from training.evaluation.out_of_distribution import KINDS, Case
+from training.evaluation.out_of_distribution import Case, all_kinds
 from training.evaluation.out_of_distribution.detection import make_strange
 from training.evaluation.predict import predict
 
@@ -113,9 +113,9 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
     columns = ("Mahalanobis", "relative", f"{k} nearest", "as shipped")
     table = Table("kind", "distance", "n", *columns, title=f"{recipe.name}: AUROC")
     rng = np.random.default_rng(recipe.seed)
-    for kind in KINDS:
+    for kind in all_kinds():
         rows = [row for row, item in enumerate(items) if kind.modality in item.present]
-        if not rows or kind.modality not in recipe.modalities or (kind.phantom and renderer is None):
+        if not rows or kind.modality not in recipe.modalities or (kind.rendered and renderer is None):
             continue
         part = kind.modality
         changed = [make_strange(preprocessing, kind, cases[row], items[row], rng) for row in rows]

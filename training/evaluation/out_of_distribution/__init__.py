@@ -5,6 +5,6 @@ ingest, preprocessing and model. Open `kinds` first: it lists what is made of a 
 """
 
 from training.evaluation.out_of_distribution.detection import ORDINARY, evaluate_novelty
-from training.evaluation.out_of_distribution.kinds import KINDS, Case, Kind
+from training.evaluation.out_of_distribution.kinds import Case, Kind, all_kinds
 
-__all__ = ["KINDS", "ORDINARY", "Case", "Kind", "evaluate_novelty"]
+__all__ = ["ORDINARY", "Case", "Kind", "all_kinds", "evaluate_novelty"]

@@ -22,7 +22,7 @@ from training.cohorts import cohort_kind
 from training.data.datamodule import CachedCohort, StudyDataset
 from training.evaluation.comparisons import estimate_columns
 from training.evaluation.metrics import ranking
-from training.evaluation.out_of_distribution.kinds import KINDS, Case, Kind
+from training.evaluation.out_of_distribution.kinds import Case, Kind, all_kinds
 
 _log = logging.getLogger(__name__)
 
@@ -111,9 +111,9 @@ def evaluate_novelty(
     cases = [Case(cohort.records[row], cached.studies[row], renderer, cohort.variables) for row in dataset.rows]
     ordinary = bench.scores(items)
     lines = _ordinary_lines(novelty, ordinary, rate)
-    for kind in KINDS:
+    for kind in all_kinds():
         able = np.array([kind.modality in recipe.modalities and kind.modality in item.present for item in items])
-        if able.any() and (renderer is not None or not kind.phantom):
+        if able.any() and (renderer is not None or not kind.rendered):
             lines += _kind_lines(bench, kind, cases, items, able, ordinary, rng)
             _log.info("strange inputs: %s", kind.name)
     model.cpu()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 
@@ -10,6 +13,16 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from skimage import data
 
+from consilium.domain.study import Study
+from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.image.records import read_image
+from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
+from training.cohorts.phantom.image.radiograph import BITS, Radiograph
+from training.evaluation.out_of_distribution.kinds import Case, Change, Kind
+
+_NAME = "image"
+_LARGEST = 256
+"""Side of a made image, pixels, at most; models look at squares of about this size."""
 Pixels = npt.NDArray[np.uint16] | npt.NDArray[np.uint8]
 
 _WHITE = 65535
@@ -68,3 +81,62 @@ def as_png(pixels: Pixels) -> bytes:
     file = BytesIO()
     Pillow.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+# --- in a study ------------------------------------------------------------------------------------------------------
+
+
+def _made(make: Callable[[np.random.Generator, int], Pixels], view: ViewPosition | None = None) -> Change:
+    """Each image replaced by one that is made for a generator and a side in pixels."""
+
+    def change(case: Case, rng: np.random.Generator) -> Study:
+        sides = [min(max(image.shape), _LARGEST) for image in _images(case)]
+        return _with_pixels(case, [make(rng, side) for side in sides], view)
+
+    return change
+
+
+def _spoilt(spoil: Callable[[npt.NDArray[np.uint16], np.random.Generator], npt.NDArray[np.uint16]]) -> Change:
+    """Each image's own pixels, changed."""
+
+    def change(case: Case, rng: np.random.Generator) -> Study:
+        contents = [file.path.read_bytes() for file in case.record.images]
+        by_digest = {hashlib.sha256(content).hexdigest(): content for content in contents}
+        pixels = [read_image(by_digest[image.digest]).pixels for image in _images(case)]
+        return _with_pixels(case, [spoil(one, rng) for one in pixels])
+
+    return change
+
+
+def _other_device(case: Case, rng: np.random.Generator) -> Study:
+    """From the device that no site has."""
+    del rng
+    assert case.renderer is not None
+    radiograph: Radiograph = case.renderer.render(_NAME, case.study.study_id, unseen_device=True)
+    return _with_pixels(case, [radiograph.pixels << np.uint16(16 - BITS)])
+
+
+def _images(case: Case) -> tuple[Image, ...]:
+    return case.study.parts.get(_NAME, ())
+
+
+def _with_pixels(case: Case, made: list[Pixels], view: ViewPosition | None = None) -> Study:
+    """The study with images read from files of these pixels; when they were taken, and from where, stays."""
+    read = [read_image(as_png(pixels)) for pixels in made]
+    images = [
+        replace(new, view=view or old.view, acquired=old.acquired) for new, old in zip(read, _images(case), strict=True)
+    ]
+    return case.study.with_parts(**{_NAME: images})
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("photograph", _NAME, True, _made(photograph)),
+    Kind("noise", _NAME, True, _made(white_noise)),
+    Kind("blank", _NAME, True, _made(blank)),
+    Kind("other body part", _NAME, True, _made(draw_limb)),
+    Kind("inverted", _NAME, True, _spoilt(inverted)),
+    Kind("rotated", _NAME, True, _spoilt(rotated)),
+    Kind("lateral view", _NAME, False, _made(draw_lateral, ViewPosition.LATERAL)),
+    Kind("shifted exposure", _NAME, False, _spoilt(shifted_exposure)),
+    Kind("other device", _NAME, False, _other_device, rendered=True),
+)

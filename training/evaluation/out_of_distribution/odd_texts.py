@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+from consilium.domain.study import Study
+from consilium.modalities.text.note import Note, NoteKind
+from consilium.modalities.text.records import read_notes
+from training.cohorts.phantom.text.note import WrittenNote
+from training.evaluation.out_of_distribution.kinds import Case, Change, Kind
+
+_NAME = "text"
 
 _EMPTY = ("-", ".", "n/a", "none", "?", "see above", "no information", "to follow", "x", "as discussed")
 """What is typed where a field must not stay empty; a note of blanks alone is refused at the door."""
@@ -53,3 +63,45 @@ def foreign(text: str, rng: np.random.Generator) -> str:
 def shuffled(text: str, rng: np.random.Generator) -> str:
     """The same words in any order."""
     return " ".join(rng.permutation(text.split()).tolist())
+
+
+# --- in a study ------------------------------------------------------------------------------------------------------
+
+
+def _changed(change_text: Callable[[str, np.random.Generator], str]) -> Change:
+    """Each note's text changed."""
+
+    def change(case: Case, rng: np.random.Generator) -> Study:
+        return _with_texts(case, [change_text(note.text, rng) for note in _notes(case)])
+
+    return change
+
+
+def _held_out_phrases(case: Case, rng: np.random.Generator) -> Study:
+    """In the phrases that ordinary cohorts never use."""
+    del rng
+    assert case.renderer is not None
+    written: WrittenNote = case.renderer.render(_NAME, case.study.study_id, held_out_phrases=True)
+    words = {NoteKind.HISTORY: written.history, NoteKind.INDICATION: written.indication}
+    return _with_texts(case, [words.get(note.kind, note.text) for note in _notes(case)])
+
+
+def _notes(case: Case) -> tuple[Note, ...]:
+    return case.study.parts.get(_NAME, ())
+
+
+def _with_texts(case: Case, texts: list[str]) -> Study:
+    """The study with these texts in its notes, read again as a caller would send them."""
+    sent = [
+        {"kind": note.kind.value, "text": text, "time": None if note.time is None else note.time.isoformat()}
+        for note, text in zip(_notes(case), texts, strict=True)
+    ]
+    return case.study.with_parts(**{_NAME: read_notes(sent)[0]})
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("empty note", _NAME, True, _changed(empty)),
+    Kind("foreign language", _NAME, True, _changed(foreign)),
+    Kind("shuffled words", _NAME, True, _changed(shuffled)),
+    Kind("held-out phrases", _NAME, False, _held_out_phrases, rendered=True),
+)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 
+from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
+from training.evaluation.out_of_distribution.kinds import Case, Change, Kind
 
+_NAME = "observations"
 MISTAKEN: Mapping[str, float] = MappingProxyType(
     {
         "albumin": 10.0,  # g/dL and g/L
@@ -80,3 +83,23 @@ def _multiplied(observation: Observation, factor: float, variables: VariableTabl
     sent = {"code": observation.code, "value": value, "unit": observation.given_unit}
     ((read,), _) = read_observations([sent], variables=variables)
     return replace(read, time=observation.time, comparator=observation.comparator)
+
+
+# --- in a study ------------------------------------------------------------------------------------------------------
+
+
+def _changed(
+    change_values: Callable[[Sequence[Observation], np.random.Generator, VariableTable], tuple[Observation, ...]],
+) -> Change:
+    def change(case: Case, rng: np.random.Generator) -> Study:
+        values = change_values(case.study.parts.get(_NAME, ()), rng, case.variables)
+        return case.study.with_parts(**{_NAME: values})
+
+    return change
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind("impossible values", _NAME, True, _changed(impossible)),
+    Kind("mixed units", _NAME, True, _changed(mixed_units)),
+    Kind("one mixed unit", _NAME, False, _changed(one_mixed_unit)),
+)

@@ -16,7 +16,7 @@ from consilium.referral.out_of_distribution import NoveltyDetector
 from tests.training.cohorts_made import tiny_training_recipe
 from training.cohorts.cohort import Cohort
 from training.data.datamodule import CachedCohort, cache_cohort
-from training.evaluation.out_of_distribution import KINDS, ORDINARY, Kind, evaluate_novelty
+from training.evaluation.out_of_distribution import ORDINARY, Kind, all_kinds, evaluate_novelty
 from training.evaluation.out_of_distribution import detection as strange_evaluation
 from training.evaluation.out_of_distribution.detection import separation
 from training.evaluation.predict import predict, predict_training
@@ -66,12 +66,12 @@ def table(judge: Judge, cached: CachedCohort, recipe: Recipe) -> pd.DataFrame:
 
 def test_every_kind_is_judged_by_its_own_part_and_by_the_joint_state(table: pd.DataFrame) -> None:
     strange = table[table["kind"] != ORDINARY]
-    for kind in KINDS:
+    for kind in all_kinds():
         lines = strange[strange["kind"] == kind.name]
         assert lines["part"].tolist() == [kind.modality, FUSED]
         assert set(lines["distance"]) == {"far" if kind.far else "near"}
         assert (lines["n"] <= 12).all()
-    assert len(strange) == 2 * len(KINDS)
+    assert len(strange) == 2 * len(all_kinds())
     assert (strange["auroc_low"] <= strange["auroc"]).all()
     assert (strange["auroc"] <= strange["auroc_high"]).all()
     assert table[table["kind"] == ORDINARY]["part"].tolist() == ["image", "text", "observations", FUSED]
@@ -106,7 +106,7 @@ def test_what_is_left_unread_counts_as_noticed(
     judge: Judge, cached: CachedCohort, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silenced = Kind("no note", "text", True, lambda case, rng: case.study.with_parts(text=()))
-    monkeypatch.setattr(strange_evaluation, "KINDS", (silenced,))
+    monkeypatch.setattr(strange_evaluation, "all_kinds", lambda: (silenced,))
     table = evaluate_novelty(*judge, cached, TEST, recipe)
     line = table[table["kind"] == "no note"].iloc[0]
     assert (line["absent"], line["auroc"], line["fpr95"], line["flagged"]) == (1, 1, 0, 1)
@@ -116,7 +116,7 @@ def test_unchanged_studies_are_told_from_themselves_by_chance(
     judge: Judge, cached: CachedCohort, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same = Kind("same", "observations", True, lambda case, rng: case.study)
-    monkeypatch.setattr(strange_evaluation, "KINDS", (same,))
+    monkeypatch.setattr(strange_evaluation, "all_kinds", lambda: (same,))
     table = evaluate_novelty(*judge, cached, TEST, recipe)
     assert table[table["kind"] == "same"]["auroc"].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
 
@@ -143,7 +143,7 @@ def test_a_model_of_images_alone_is_shown_images_alone(cached: CachedCohort) -> 
     scored = predict(model, preprocessing, cached, CALIBRATION, recipe, detector)
     assert set(scored.novelty) == {"image", FUSED}
     table = evaluate_novelty(model, preprocessing, detector.calibrated(scored.novelty), cached, TEST, recipe)
-    of_images = {kind.name for kind in KINDS if kind.modality == "image"}
+    of_images = {kind.name for kind in all_kinds() if kind.modality == "image"}
     assert set(table["kind"]) == of_images | {ORDINARY}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from tests.training.evaluation.out_of_distribution.conftest import SIZE
 from training.cohorts.cohort import Cohort
 from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
 from training.cohorts.phantom.tables import table
-from training.evaluation.out_of_distribution import KINDS, Case
+from training.evaluation.out_of_distribution import Case, Kind, all_kinds
+from training.evaluation.out_of_distribution import kinds as kind_table
 from training.evaluation.out_of_distribution import odd_images as strange_images
 from training.evaluation.out_of_distribution.odd_values import MISTAKEN
 from training.evaluation.out_of_distribution.renderer import PhantomRenderer
 
-BY_NAME = {kind.name: kind for kind in KINDS}
+BY_NAME = {kind.name: kind for kind in all_kinds()}
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +72,10 @@ def test_only_the_named_modality_changes_and_the_same_seed_changes_it_alike(name
 
 def test_far_and_near_kinds_of_every_modality_are_there() -> None:
     for modality in modality_names():
-        kinds = [kind for kind in KINDS if kind.modality is modality]
-        assert {kind.far for kind in kinds} == {True, False}
-        assert [kind.far for kind in kinds] == sorted((kind.far for kind in kinds), reverse=True)
-    assert len(BY_NAME) == len(KINDS) == 16
+        own = [kind for kind in all_kinds() if kind.modality == modality]
+        assert {kind.far for kind in own} == {True, False}
+        assert [kind.far for kind in own] == sorted((kind.far for kind in own), reverse=True)
+    assert len(BY_NAME) == len(all_kinds()) == 16
 
 
 def test_inverted_and_rotated_images_are_the_studys_own(cases: list[Case]) -> None:
@@ -123,7 +125,7 @@ def test_another_device_shows_the_same_patient(cases: list[Case]) -> None:
     for case in cases[:3]:
         assert case.renderer is not None
         own = _own_pixels(case)
-        usual = case.renderer._rendered("image", case.study.study_id, case.renderer.design.shift)
+        usual = case.renderer.render("image", case.study.study_id)
         assert usual is not None
         assert np.corrcoef(usual.pixels.ravel(), own.ravel())[0, 1] > 0.999, "the renderer draws what the cohort holds"
         (other,) = _change("other device", case).images
@@ -199,3 +201,21 @@ def test_mistaken_units_are_of_variables_that_exist() -> None:
     assert set(MISTAKEN) <= set(BUILT_IN)
     creatinine = [{"code": "2160-0", "value": 1.0, "unit": "mg/dL"}]
     assert read_observations(creatinine)[0][0].value == pytest.approx(MISTAKEN["creatinine"], rel=0.001)
+
+
+def test_another_modality_brings_kinds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("sound", f"{__name__}:SOUND_KINDS", kind_table.GROUP)
+    monkeypatch.setattr(kind_table, "entry_points", lambda group: EntryPoints([point]))
+    monkeypatch.setattr(kind_table, "modality_names", lambda: (*modality_names(), "sound"))
+    found = kind_table.all_kinds.__wrapped__()
+    assert [kind.name for kind in found[-2:]] == ["silence", "faint"]
+    assert found[:-2] == all_kinds()
+    monkeypatch.setattr(kind_table, "entry_points", lambda group: EntryPoints([point, point]))
+    with pytest.raises(ValueError, match="have the same name"):
+        kind_table.all_kinds.__wrapped__()
+
+
+SOUND_KINDS = (
+    Kind("faint", "sound", False, lambda case, rng: case.study),
+    Kind("silence", "sound", True, lambda case, rng: case.study),
+)
