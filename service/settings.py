@@ -32,9 +32,9 @@ from consilium.domain.errors import InputError
 from consilium.formats.time_zone import site_zone
 from consilium.inference.self_test import Tolerance
 from consilium.system.environment import Variable
-from service.audit_log.audit_settings import RecordSettings
-from service.auth.api_keys import keys_path
-from service.auth.caller import Scope
+from service.audit_settings import RecordSettings
+from service.paths import keys_path
+from service.scopes import Scope
 
 PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20

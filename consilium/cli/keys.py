@@ -14,7 +14,7 @@ from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
     from service.auth.api_keys import Key
-    from service.auth.caller import Scope
+    from service.scopes import Scope
 
 _MOST_OVERLAP_HOURS = 366 * 24
 """A year."""
@@ -43,14 +43,16 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its token, once."""
-    from service.auth.api_keys import create_key, keys_path
+    from service.auth.api_keys import create_key
+    from service.paths import keys_path
 
     _tell_token(*create_key(keys_path(), name, _scopes(scope or ("read", "diagnose"))), as_json=as_json)
 
 
 def list_keys(as_json: AsJson = False) -> None:
     """List every key: whose it is, what it allows, whether it still opens."""
-    from service.auth.api_keys import keys_path, read_keys
+    from service.auth.api_keys import read_keys
+    from service.paths import keys_path
 
     keys = read_keys(keys_path())
     if as_json:
@@ -72,14 +74,16 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret beside the old one, and print its token, once."""
-    from service.auth.api_keys import keys_path, rotate_key
+    from service.auth.api_keys import rotate_key
+    from service.paths import keys_path
 
     _tell_token(*rotate_key(keys_path(), key_id, timedelta(hours=overlap_hours)), as_json=as_json)
 
 
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """End a key, all its secrets included, now and for good."""
-    from service.auth.api_keys import keys_path, revoke_key
+    from service.auth.api_keys import revoke_key
+    from service.paths import keys_path
 
     line = _line(revoke_key(keys_path(), key_id))
     if as_json:
@@ -89,7 +93,7 @@ def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
 
 
 def _scopes(names: list[str] | tuple[str, ...]) -> list[Scope]:
-    from service.auth.caller import Scope
+    from service.scopes import Scope
 
     for name in names:
         if name not in Scope.__members__.values():

@@ -24,11 +24,11 @@ from consilium.artifacts.mlflow_store import tracking_uri
 from consilium.domain.errors import ConsiliumError, InputError
 from consilium.system.environment import Variable, home_folder
 from service.app.binding import LOOPBACK, die_with_supervisor, is_loopback
-from service.audit_log.audit_settings import absolute_url, embedded_keys, embedded_url
 from service.audit_log.database import read_url, refuse_unusable
 from service.audit_log.pseudonyms import make_keys
-from service.auth.api_keys import keys_path
+from service.audit_settings import absolute_url, embedded_keys, embedded_url
 from service.auth.keyring import KeyRing
+from service.paths import keys_path
 from service.settings import PREFIX, load_settings
 
 SERVICE = "service.app.service:Consilium"

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -28,6 +28,7 @@ from service.audit_log import audit_routes as doors
 from service.audit_log.entries import Origin
 from service.audit_log.idempotency import REPLAYED
 from service.audit_log.recorder import Answered
+from service.batching import Batcher, Closed, Place, QueueFull
 from service.http.deadlines import in_time, while_connected
 from service.http.multipart import Form, read_form, read_job, read_worklist
 from service.http.problems import Unavailable, problem_response
@@ -35,10 +36,12 @@ from service.jobs import job_routes as job_doors
 from service.observability.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
-from service.serving.batching import Batcher, Closed, Place, QueueFull
 from service.serving.engine import CARD_PATH, Engine
 from service.serving.worklist import WorklistResponse
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.app.lifecycle import Lifecycle
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -58,11 +61,11 @@ CLIENT_GONE = 499
 
 
 def create_app() -> FastAPI:
-    """The application. It answers 503 until `app.state.engine` holds an `Engine` that is ready."""
+    """The application. It answers 503 until `app.state.lifecycle` holds a `Lifecycle` whose engine is ready."""
     app = FastAPI(
         title="Consilium", version=__version__, description=openapi.DESCRIPTION, openapi_url=None, docs_url=None
     )
-    app.state.engine = None
+    app.state.lifecycle = None
     app.state.metrics = Metrics()
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
     app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
@@ -88,80 +91,80 @@ def create_app() -> FastAPI:
 
 
 async def _diagnose(request: Request) -> Response:
-    return await _guarded(request, lambda engine: _multipart(request, engine, engine.diagnoses, engine.diagnose))
+    return await _guarded(request, lambda running: _one_study(request, running.engine, "diagnose"))
 
 
 async def _explain(request: Request) -> Response:
-    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.explain))
+    return await _guarded(request, lambda running: _one_study(request, running.engine, "explain"))
 
 
 async def _similar(request: Request) -> Response:
-    return await _guarded(request, lambda engine: _multipart(request, engine, engine.explanations, engine.similar))
+    return await _guarded(request, lambda running: _one_study(request, running.engine, "similar"))
 
 
 async def _worklist(request: Request) -> Response:
-    async def answer(engine: Engine) -> Response:
+    async def answer(running: Lifecycle) -> Response:
         origin = doors.origin_of(request)
         with ExitStack() as held:
-            held.enter_context(engine.worklists.place())
-            studies = await _receive(request, engine, read_worklist)
+            held.enter_context(running.worklists.place())
+            studies = await _receive(request, running.engine, read_worklist)
             _charge(request, studies)
-            return WorklistResponse(engine, studies, origin, held.pop_all())
+            return WorklistResponse(running.engine, studies, origin, held.pop_all())
 
     return await _guarded(request, answer)
 
 
 async def _submit(request: Request) -> Response:
-    async def answer(engine: Engine) -> Response:
+    async def answer(running: Lifecycle) -> Response:
         job_doors.kind_of(request)
         # Until it is kept, its body lies in memory as a worklist's does.
-        with engine.worklists.place():
-            await job_doors.check_room(request, engine)
-            studies = await _receive(request, engine, read_job)
+        with running.worklists.place():
+            await job_doors.check_room(request, running.jobs)
+            studies = await _receive(request, running.engine, read_job)
             _charge(request, studies)
-            return await job_doors.submit(request, engine, studies)
+            return await job_doors.submit(request, running.jobs, studies)
 
     return await _guarded(request, answer)
 
 
 async def _job(request: Request) -> Response:
-    return await _guarded(request, lambda engine: job_doors.show(request, engine))
+    return await _guarded(request, lambda running: job_doors.show(request, running.jobs))
 
 
 async def _cancel(request: Request) -> Response:
-    return await _guarded(request, lambda engine: job_doors.cancel(request, engine))
+    return await _guarded(request, lambda running: job_doors.cancel(request, running.jobs))
 
 
 async def _job_results(request: Request) -> Response:
-    return await _guarded(request, lambda engine: job_doors.results(request, engine))
+    return await _guarded(request, lambda running: job_doors.results(request, running.jobs))
 
 
 async def _discard(request: Request) -> Response:
-    return await _guarded(request, lambda engine: job_doors.discard(request, engine))
+    return await _guarded(request, lambda running: job_doors.discard(request, running.jobs))
 
 
 async def _result(request: Request) -> Response:
-    return await _guarded(request, lambda engine: doors.result(request, engine.recorder))
+    return await _guarded(request, lambda running: doors.result(request, running.engine.recorder))
 
 
 async def _feedback(request: Request) -> Response:
     return await _guarded(
-        request, lambda engine: doors.feedback(request, engine.recorder, engine.settings.receive_timeout_s)
+        request, lambda running: doors.feedback(request, running.engine.recorder, running.settings.receive_timeout_s)
     )
 
 
 async def _model(request: Request) -> Response:
-    async def answer(engine: Engine) -> Response:
-        return _json(engine.information())
+    async def answer(running: Lifecycle) -> Response:
+        return _json(running.engine.information())
 
     return await _guarded(request, answer)
 
 
 async def _card(request: Request) -> Response:
-    async def answer(engine: Engine) -> Response:
-        if engine.card is None:
+    async def answer(running: Lifecycle) -> Response:
+        if running.engine.card is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "This model has no card.")
-        return HTMLResponse(engine.card, headers=PAGE_HEADERS)
+        return HTMLResponse(running.engine.card, headers=PAGE_HEADERS)
 
     return await _guarded(request, answer)
 
@@ -206,13 +209,13 @@ def _sent(answered: Answered) -> Response:
     return Response(answered.body, media_type="application/json", headers=headers)
 
 
-async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[Response]]) -> Response:
+async def _guarded(request: Request, answer: Callable[[Lifecycle], Awaitable[Response]]) -> Response:
     """The answer, or the problem that kept it from being made. No error passes."""
     try:
-        engine: Engine | None = request.app.state.engine
-        if engine is None or not engine.ready:
+        running: Lifecycle | None = request.app.state.lifecycle
+        if running is None or not running.engine.ready:
             raise Unavailable("The model is being loaded.", retry_after_s=5)
-        return await answer(engine)
+        return await answer(running)
     except ClientDisconnect:
         return Response(status_code=CLIENT_GONE)
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
@@ -221,17 +224,24 @@ async def _guarded(request: Request, answer: Callable[[Engine], Awaitable[Respon
         return problem_response(error)
 
 
+async def _one_study(request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "similar"]) -> Response:
+    """Admit, receive, answer; each within its time, and only while the caller is there."""
+    settings, origin = engine.settings, doors.origin_of(request)
+    if endpoint == "diagnose":
+        return await _multipart(request, engine, engine.diagnoses, engine.diagnose, origin, settings.answer_timeout_s)
+    answer = engine.explain if endpoint == "explain" else engine.similar
+    return await _multipart(request, engine, engine.explanations, answer, origin, settings.explanation_timeout_s)
+
+
 async def _multipart(
     request: Request,
     engine: Engine,
     batcher: Batcher[Item, Answer],
     answer: Callable[[Form, Place[Item, Answer], Origin], Awaitable[Answered]],
+    origin: Origin,
+    seconds: float,
 ) -> Response:
-    """Admit, receive, answer; each within its time, and only while the caller is there."""
-    settings, origin = engine.settings, doors.origin_of(request)
-    explaining = batcher is engine.explanations
-    seconds = settings.explanation_timeout_s if explaining else settings.answer_timeout_s
-    with _admit(batcher, settings) as place:
+    with _admit(batcher, engine.settings) as place:
         form = await _receive(request, engine, read_form)
         async with in_time(seconds, "The answer"):
             return _sent(await while_connected(request, answer(form, place, origin)))

@@ -30,7 +30,7 @@ from service.serving import garbage_collection as garbage
 from service.settings import Settings, load_settings, unknown_names
 
 if TYPE_CHECKING:
-    from service.serving.engine import Engine
+    from service.app.lifecycle import Lifecycle
 
 logger = logging.getLogger("consilium.service")
 
@@ -60,7 +60,7 @@ class Consilium:
     """A calibrated, explained diagnosis from radiographs, clinical notes and observations. No certified device."""
 
     def __init__(self) -> None:
-        self._engine: Engine | None = None
+        self._lifecycle: Lifecycle | None = None
         self._starting: asyncio.Task[None] | None = None
 
     @bentoml.on_deployment
@@ -100,12 +100,11 @@ class Consilium:
         self._starting = asyncio.create_task(self._start(settings))
 
     async def _start(self, settings: Settings) -> None:
-        from service.serving.engine import Engine
-        from service.serving.served_model import load_diagnostician
+        from service.app.lifecycle import Lifecycle
 
-        engine = Engine(settings, load_diagnostician, app.state.metrics)
+        lifecycle = Lifecycle(settings, metrics=app.state.metrics)
         try:
-            await engine.start()
+            await lifecycle.start()
         except ConsiliumError as error:
             binding.give_up(str(error))
         except Exception as error:
@@ -114,10 +113,10 @@ class Consilium:
             binding.give_up(f"{type(error).__name__}: {error}")
         else:
             await asyncio.to_thread(garbage.set_aside, collect=True)
-            self._engine = app.state.engine = engine
+            self._lifecycle = app.state.lifecycle = lifecycle
 
     async def __is_ready__(self) -> bool:
-        return self._engine is not None and self._engine.ready and self._engine.recorder.ready
+        return self._lifecycle is not None and self._lifecycle.ready
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
@@ -125,10 +124,10 @@ class Consilium:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
-        app.state.engine = None
-        if self._engine is not None:
-            await self._engine.stop()
-            self._engine = None
+        app.state.lifecycle = None
+        if self._lifecycle is not None:
+            await self._lifecycle.stop()
+            self._lifecycle = None
         await guard.stop()
         await asyncio.to_thread(tracing.stop)
 

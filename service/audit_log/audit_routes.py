@@ -14,9 +14,10 @@ from consilium.api.schemas import FeedbackRequest, parse_request
 from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
 from service.audit_log.entries import Origin
 from service.audit_log.idempotency import HEADER, check_key
-from service.auth.caller import ANONYMOUS, Scope
+from service.auth.caller import ANONYMOUS
 from service.http.multipart import parse_header, refuse_encoded
 from service.http.problems import Overdue
+from service.scopes import Scope
 
 if TYPE_CHECKING:
     from service.audit_log.recorder import Recorder

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from consilium.api.schemas import DiagnosisAnswer, FeedbackAnswer, FeedbackRequest, ResultAnswer
 from consilium.domain.diagnosis import Diagnosis
+from consilium.domain.study import Study
 from consilium.system.environment import home_folder
 from service.audit_log import idempotency as claims
 from service.audit_log.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
@@ -27,9 +28,8 @@ from service.audit_log.entries import Claim, Draft, Entry, Origin, Task
 from service.audit_log.processes import Processes
 from service.audit_log.pseudonyms import read_keys
 from service.audit_log.store import Store
+from service.batching import Batcher, BatchLimits
 from service.http.problems import Unavailable
-from service.serving.batching import Batcher, BatchLimits
-from service.serving.served_model import Case
 from service.settings import Settings
 
 logger = logging.getLogger("consilium.service")
@@ -102,8 +102,12 @@ class Recorder:
             self._processes.end()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def record(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
-        """Commit `answer`; what this returns may be sent. It loses its result id where it need not be recorded.
+    async def record(
+        self, draft: Draft, study: Study, role: str, diagnosis: Diagnosis, answer: DiagnosisAnswer
+    ) -> Answered:
+        """Commit `answer` of the model in `role`; what this returns may be sent.
+
+        It loses its result id where it need not be recorded.
 
         Raises
         ------
@@ -116,7 +120,7 @@ class Recorder:
         """
         body = answer.model_dump_json().encode()
         with self._commits.place() as place:
-            outcome = await place.submit(draft.entry(case.prepared.study, diagnosis, body, case.role))
+            outcome = await place.submit(draft.entry(study, diagnosis, body, role))
         if outcome is None:
             return Answered(body)
         # Who sends an idempotency key is promised the same answer again, which only the record can give.
@@ -124,10 +128,10 @@ class Recorder:
             return Answered(answer.model_copy(update={"result_id": None}).model_dump_json().encode())
         raise self._told(outcome)
 
-    async def overhear(self, draft: Draft, case: Case, diagnosis: Diagnosis) -> None:
-        """Commit what a model said whose answers nobody gets; lost where the record is down."""
+    async def record_unsent(self, draft: Draft, study: Study, role: str, diagnosis: Diagnosis) -> None:
+        """Commit the answer of a model whose answers nobody gets; lost where the record is down."""
         with self._commits.place() as place:
-            await place.submit(draft.entry(case.prepared.study, diagnosis, b"", case.role))
+            await place.submit(draft.entry(study, diagnosis, b"", role))
 
     @asynccontextmanager
     async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | Task | bytes | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -22,8 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, Va
 
 from consilium.domain.errors import ConsiliumError, InputError
 from consilium.system.durable import replace_file
-from consilium.system.environment import home_folder
-from service.auth.caller import Scope
+from service.scopes import Scope
 
 PREFIX = "csl"
 _SECRET_BYTES, _ID_BYTES = 32, 6
@@ -83,12 +81,6 @@ class KeyFile(_Stored):
 
     format: Literal[1] = 1
     keys: tuple[Key, ...] = ()
-
-
-def keys_path() -> Path:
-    """The file: ``CONSILIUM_KEYS``, or ``keys.json`` in ``CONSILIUM_HOME`` (``var`` unless set)."""
-    given = os.environ.get("CONSILIUM_KEYS")
-    return Path(given) if given else home_folder() / "keys.json"
 
 
 def split_token(token: str) -> tuple[str, str] | None:

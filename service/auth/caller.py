@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 
-
-class Scope(StrEnum):
-    """What a token allows. None implies another."""
-
-    READ = "read"
-    """The model, its card, the description of the service, records of the answers that this caller got."""
-    DIAGNOSE = "diagnose"
-    """Diagnoses and explanations, at once or as jobs; feedback."""
-    ADMIN = "admin"
-    """What changes the service or its records, and what others asked it."""
-    METRICS = "metrics"
-    """``/metrics``, for whoever scrapes it."""
+from service.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)

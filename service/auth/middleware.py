@@ -13,9 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from service.auth.caller import Caller, Forbidden, Scope, Unauthenticated
+from service.auth.caller import Caller, Forbidden, Unauthenticated
 from service.auth.guard import Guard
 from service.http.problems import problem_response
+from service.scopes import Scope
 
 OPEN = frozenset({"/livez", "/readyz", "/healthz"})
 """Who starts and stops the service has no token, and learns here whether it lives."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import jwt
 
-from service.auth.caller import Caller, Scope, Unauthenticated
+from service.auth.caller import Caller, Unauthenticated
 from service.auth.issuer_keys import IssuerKeys
+from service.scopes import Scope
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_S = 30.0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,10 +21,8 @@ from service.http.deadlines import while_connected
 from service.http.multipart import Form
 from service.http.problems import NotAnswered, problem
 from service.jobs.caller_store import CANCELLED, Line
+from service.jobs.runner import Jobs
 from service.serving.worklist import HEADERS, MEDIA_TYPE, answer_line, count_line, problem_line
-
-if TYPE_CHECKING:
-    from service.serving.engine import Engine
 
 logger = logging.getLogger("consilium.service")
 
@@ -44,46 +42,46 @@ def kind_of(request: Request) -> JobKind:
     raise InputError("kind", given, f"must be one of {', '.join(kinds)}")
 
 
-async def check_room(request: Request, engine: Engine) -> None:
+async def check_room(request: Request, jobs: Jobs) -> None:
     """Raise, before a body is read, where no job of this caller could be taken."""
-    await engine.jobs.ask(engine.jobs.spool.check_room, origin_of(request).caller)
+    await jobs.ask(jobs.spool.check_room, origin_of(request).caller)
 
 
-async def submit(request: Request, engine: Engine, studies: list[Form]) -> Response:
+async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
     """Keep `studies` as a job. The same request again gets the same answer."""
     kind, origin = kind_of(request), origin_of(request)
     shape = f"{kind} {[len(form.images) for form in studies]}".encode()
     parts = (part for form in studies for part in (form.request, *form.images))
-    async with engine.recorder.claimed(origin, shape, *parts) as claim:
+    async with jobs.recorder.claimed(origin, shape, *parts) as claim:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})
         held = claim if isinstance(claim, Claim) else None
-        job = await engine.jobs.ask(engine.jobs.spool.receive, origin.caller, kind, studies, held)
-    engine.jobs.tell()
+        job = await jobs.ask(jobs.spool.receive, origin.caller, kind, studies, held)
+    jobs.tell()
     return _accepted(job.model_dump_json().encode(), {})
 
 
-async def show(request: Request, engine: Engine) -> Response:
+async def show(request: Request, jobs: Jobs) -> Response:
     """How far a job is."""
-    job = await engine.jobs.ask(engine.jobs.spool.job, uuid_of(request, "job_id"), only_of(request))
+    job = await jobs.ask(jobs.spool.job, uuid_of(request, "job_id"), only_of(request))
     return _json(job.model_dump_json().encode())
 
 
-async def cancel(request: Request, engine: Engine) -> Response:
+async def cancel(request: Request, jobs: Jobs) -> Response:
     """End a job."""
-    job = await engine.jobs.ask(engine.jobs.spool.cancel, uuid_of(request, "job_id"), only_of(request))
+    job = await jobs.ask(jobs.spool.cancel, uuid_of(request, "job_id"), only_of(request))
     return _json(job.model_dump_json().encode())
 
 
-async def results(request: Request, engine: Engine) -> Response:
+async def results(request: Request, jobs: Jobs) -> Response:
     """The lines of a job that has ended."""
-    job, lines = await engine.jobs.ask(engine.jobs.spool.lines, uuid_of(request, "job_id"), only_of(request))
-    return LinesResponse(engine, job, lines)
+    job, lines = await jobs.ask(jobs.spool.lines, uuid_of(request, "job_id"), only_of(request))
+    return LinesResponse(jobs, job, lines)
 
 
-async def discard(request: Request, engine: Engine) -> Response:
+async def discard(request: Request, jobs: Jobs) -> Response:
     """Delete the answers of a job that has ended, and the job."""
-    await engine.jobs.ask(engine.jobs.spool.discard, uuid_of(request, "job_id"), only_of(request))
+    await jobs.ask(jobs.spool.discard, uuid_of(request, "job_id"), only_of(request))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -98,11 +96,11 @@ class LinesResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, engine: Engine, job: JobAnswer, lines: Iterator[list[Line]]) -> None:
+    def __init__(self, jobs: Jobs, job: JobAnswer, lines: Iterator[list[Line]]) -> None:
         self.status_code = HTTPStatus.OK
         self.background = None
         self.init_headers(HEADERS)
-        self._engine = engine
+        self._jobs = jobs
         self._job = job
         self._lines = lines
         self._unanswered: bytes | None = None
@@ -118,13 +116,13 @@ class LinesResponse(Response):
 
     async def _answer(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        while lines := await self._engine.jobs.ask(next, self._lines, None):
+        while lines := await self._jobs.ask(next, self._lines, None):
             await self._send(send, b"".join(map(self._line, lines)))
         await self._send(send, count_line(self._job.studies, self._job.answered))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, lines: bytes) -> None:
-        async with asyncio.timeout(self._engine.settings.send_timeout_s):
+        async with asyncio.timeout(self._jobs.settings.send_timeout_s):
             await send({"type": "http.response.body", "body": lines, "more_body": True})
 
     def _line(self, line: Line) -> bytes:

@@ -11,21 +11,19 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from consilium.domain.errors import DecodersDied, InputError
 from service.audit_log.database import RecordUnavailable
 from service.audit_log.entries import Origin, Task
 from service.audit_log.job_answers import Superseded
+from service.batching import Closed
 from service.http.deadlines import in_time
 from service.http.multipart import Form
 from service.http.problems import NotOffered, Unavailable, let_go, problem
 from service.jobs.caller_store import Spool
 from service.jobs.worker_store import Shelf, Taken
-from service.serving.batching import Closed
-
-if TYPE_CHECKING:
-    from service.serving.engine import Engine
+from service.serving.answering import Answering
 
 logger = logging.getLogger("consilium.service")
 
@@ -47,13 +45,14 @@ class Jobs:
 
     Parameters
     ----------
-    engine : Engine
+    engine : Answering
         Answers the studies; its recorder has been started.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Answering) -> None:
         self._engine = engine
-        self._settings = engine.settings
+        self.settings = self._settings = engine.settings
+        self.recorder = engine.recorder
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobs")
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

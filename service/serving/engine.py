@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from consilium.api.schemas import (
     DiagnoseRequest,
@@ -29,18 +28,17 @@ from consilium.domain.diagnosis import Diagnosis, Explanation
 from consilium.modalities.image.image_record import Image
 from service.audit_log.entries import Draft, Endpoint, Origin
 from service.audit_log.recorder import Answered, Recorder
+from service.batching import Batcher, BatchLimits
 from service.http.multipart import Form
 from service.http.problems import NotOffered
-from service.jobs.runner import Jobs
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
-from service.serving.batching import Batcher, BatchLimits, Place
+from service.serving.answering import DiagnosisPlace, ExplanationOrder, ExplanationPlace
 from service.serving.deployment import Deployment
 from service.serving.intake import Intake
 from service.serving.overlays import overlay
 from service.serving.served_model import Case, Model, Role, diagnose, load_version
 from service.serving.shadow import Shadow
-from service.serving.worklist import Worklists
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,21 +49,6 @@ CARD_FROM_MODEL = "model/card"
 """Relative to `/v1/model`, which names it: a proxy may have put a prefix before all paths."""
 CARD_PAGE = "card.html"
 """Of a model's card, the file that people read."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExplanationOrder:
-    """What is asked of the model's thread for one explanation, or one answer by similar cases.
-
-    `stage` is its name in the metrics.
-    """
-
-    stage: str
-    make: Callable[[], Explanation]
-
-
-DiagnosisPlace: TypeAlias = "Place[Case, Diagnosis]"
-ExplanationPlace: TypeAlias = "Place[ExplanationOrder, Explanation]"
 
 
 class Engine:
@@ -90,7 +73,10 @@ class Engine:
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
         self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
         self._shadow = Shadow(
-            partial(self._deployment.loaded, Role.SHADOW), self.metrics, settings.shadow_queue, self.recorder.overhear
+            partial(self._deployment.loaded, Role.SHADOW),
+            self.metrics,
+            settings.shadow_queue,
+            self.recorder.record_unsent,
         )
         wait = settings.batch_wait_ms / 1000
         self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
@@ -99,9 +85,6 @@ class Engine:
         self.explanations: Batcher[ExplanationOrder, Explanation] = Batcher(
             self._explain, self._model_thread, BatchLimits(1, 0.0, settings.explanation_queue)
         )
-        self.worklists = Worklists(settings)
-        self.jobs = Jobs(self)
-        self.metrics.admitted.labels("worklist").set_function(partial(_admitted, self.worklists))
         for name, batcher in (("diagnose", self.diagnoses), ("explain", self.explanations)):
             self.metrics.watch_queue(name, partial(_admitted, batcher), partial(_waiting, batcher))
 
@@ -123,12 +106,10 @@ class Engine:
         self.diagnoses.start()
         self.explanations.start()
         self._shadow.start()
-        self.jobs.start()
         self._ready = True
 
     async def stop(self) -> None:
-        """Answer and record what was admitted, then end the threads and the decode pool; jobs go on elsewhere."""
-        await self.jobs.stop()
+        """Answer and record what was admitted, then end the threads and the decode pool."""
         if self._ready:
             await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
         self._ready = False
@@ -226,7 +207,7 @@ class Engine:
     async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
         """What may be sent: recorded, counted, and heard by the shadow."""
         with self.metrics.stage("record"), tracing.stage("record"):
-            answered = await self.recorder.record(draft, case, diagnosis, answer)
+            answered = await self.recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
         self._shadow.hear(draft, case.read)
         return answered
@@ -255,7 +236,7 @@ class Engine:
         return explanations
 
 
-def _admitted(batcher: Batcher[Any, Any] | Worklists) -> int:
+def _admitted(batcher: Batcher[Any, Any]) -> int:
     return batcher.admitted
 
 

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from consilium.domain.diagnosis import Diagnosis
 from consilium.domain.errors import InputError
+from consilium.domain.study import Study
 from service.audit_log.entries import Draft
 from service.observability.metrics import Metrics
 from service.serving.live_model import give_way
@@ -41,7 +42,7 @@ class Shadow:
         model: Callable[[], Model | None],
         metrics: Metrics,
         most_waiting: int,
-        record: Callable[[Draft, Case, Diagnosis], Awaitable[None]],
+        record: Callable[[Draft, Study, str, Diagnosis], Awaitable[None]],
     ) -> None:
         self._model = model
         self._metrics = metrics
@@ -87,7 +88,7 @@ class Shadow:
             return
         with draft.stage("diagnose"), self._metrics.stage("shadow"):
             case, diagnosis = await asyncio.get_running_loop().run_in_executor(self._thread, _diagnosed, model, read)
-        await self._record(draft, case, diagnosis)
+        await self._record(draft, case.prepared.study, case.role, diagnosis)
         self._metrics.answered(Role.SHADOW, diagnosis)
 
 

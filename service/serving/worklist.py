@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -24,14 +23,12 @@ from starlette.types import Receive, Scope, Send
 
 from consilium.api.schemas import WorklistCount
 from service.audit_log.entries import Origin
+from service.batching import Closed
 from service.http.deadlines import in_time, while_connected
 from service.http.multipart import Form
 from service.http.problems import Unavailable, problem
-from service.serving.batching import Closed
+from service.serving.answering import Answering, DiagnosisPlace
 from service.settings import Settings
-
-if TYPE_CHECKING:
-    from service.serving.engine import DiagnosisPlace, Engine
 
 logger = logging.getLogger("consilium.service")
 
@@ -99,7 +96,7 @@ class WorklistResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, engine: Engine, studies: list[Form], origin: Origin, held: ExitStack) -> None:
+    def __init__(self, engine: Answering, studies: list[Form], origin: Origin, held: ExitStack) -> None:
         self.status_code = HTTPStatus.OK
         self.background = None
         self.init_headers(HEADERS)

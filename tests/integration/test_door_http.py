@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute
 from consilium.api.client import Client, ServiceProblem
 from service.app.launch import RunningService, command, environment, free_port
 from service.auth.api_keys import create_key, revoke_key, rotate_key
-from service.auth.caller import Scope
+from service.scopes import Scope
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 
 OPEN = {"/livez", "/readyz", "/healthz"}

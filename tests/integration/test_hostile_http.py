@@ -28,7 +28,7 @@ from pydicom import uid
 
 from service.app.launch import RunningService
 from service.auth.api_keys import create_key
-from service.auth.caller import Scope
+from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import LOSSLESS, dicom_file, jpeg, ramp
 from tests.integration.test_service_http import RECORDS, form, png
 from tests.soak.hostile import bomb

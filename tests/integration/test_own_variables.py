@@ -23,9 +23,9 @@ from consilium.inference.diagnostician import Diagnostician
 from consilium.ingest.study_records import study_from_records
 from consilium.modalities.observations.features import Aspect
 from consilium.output.report import report_html
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.audit_log.pseudonyms import make_keys
-from service.serving.engine import Engine
 from service.serving.served_model import load_diagnostician
 from service.settings import Settings
 from tests.consilium.tiny import tiny_recipe
@@ -160,16 +160,16 @@ def test_the_reference_studies_hold_every_kind_of_value(diagnostician: Diagnosti
 def in_service(trained: TrainedModel, scenario: Callable[[httpx.AsyncClient], Any]) -> Any:
     async def go() -> Any:
         application = create_app()
-        engine = Engine(Settings(model=str(trained.folder), device="cpu"), partial(load_diagnostician))
-        await engine.start()
-        application.state.engine = engine
+        lifecycle = Lifecycle(Settings(model=str(trained.folder), device="cpu"), partial(load_diagnostician))
+        await lifecycle.start()
+        application.state.lifecycle = lifecycle
         try:
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(application), base_url="http://service"
             ) as client:
                 return await scenario(client)
         finally:
-            await engine.stop()
+            await lifecycle.stop()
 
     return asyncio.run(asyncio.wait_for(go(), 120))
 

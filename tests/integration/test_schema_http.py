@@ -27,7 +27,7 @@ from service.app import openapi
 from service.app.launch import RunningService
 from service.app.routes import create_app
 from service.auth.api_keys import create_key
-from service.auth.caller import Scope
+from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import dicom_file, jpeg, ramp
 from tests.integration.test_service_http import RECORDS, form, png
 

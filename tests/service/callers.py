@@ -8,7 +8,7 @@ import httpx
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
-from service.auth.caller import Scope
+from service.scopes import Scope
 
 
 def caller(client: httpx.AsyncClient, name: str, *scopes: Scope, charged: list[int] | None = None) -> httpx.AsyncClient:

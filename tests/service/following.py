@@ -12,6 +12,7 @@ import httpx
 from consilium.artifacts.model_registry import ResolvedModel
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.study import Study
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.observability.metrics import Metrics
 from service.serving.engine import Engine
@@ -48,18 +49,18 @@ def run(scenario: Scenario, source: str, load: Callable[[Settings, ResolvedModel
     metrics = Metrics()
 
     async def go() -> None:
-        engine = Engine(
+        lifecycle = Lifecycle(
             Settings(model=source, device="cpu", **({"poll_s": 3600} | settings)), load_diagnostician, metrics, load
         )
-        await engine.start()
+        await lifecycle.start()
         app = create_app()
-        app.state.engine = engine
+        app.state.lifecycle = lifecycle
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
             async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client:
-                await scenario(engine, client)
+                await scenario(lifecycle.engine, client)
         finally:
-            await engine.stop()
+            await lifecycle.stop()
 
     asyncio.run(asyncio.wait_for(go(), 120))
     return metrics

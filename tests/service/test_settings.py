@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from consilium.domain.errors import InputError
-from service.auth.caller import Scope
+from service.scopes import Scope
 from service.settings import Settings, load_record_settings, load_settings, unknown_names
 from tests.conftest import ROOT
 

@@ -16,7 +16,7 @@ import psutil
 
 from service.app.launch import RunningService
 from service.auth.api_keys import create_key
-from service.auth.caller import Scope
+from service.scopes import Scope
 from tests.service.registered import overflowing, point, register, save_tiny
 from tests.soak.callers import Callers, Heard
 from tests.soak.hostile import make_hostile

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.http.unrouted import Unrouted
-from service.serving.engine import Engine
 from service.settings import Settings
 from tests.service.fakes import FakeModel
 from tests.service.serving.test_worklist import worklist
@@ -32,13 +32,13 @@ def proxied(scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         await inner({**scope, **seen, "headers": headers}, receive, send)
 
     async def go() -> None:
-        app.state.engine = engine = Engine(Settings(model="fake"), lambda _: FakeModel())
-        await engine.start()
+        app.state.lifecycle = lifecycle = Lifecycle(Settings(model="fake"), lambda _: FakeModel())
+        await lifecycle.start()
         try:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(proxy), base_url="https://hospital.test") as one:
                 await scenario(one)
         finally:
-            await engine.stop()
+            await lifecycle.stop()
 
     asyncio.run(asyncio.wait_for(go(), 60))
 

@@ -9,7 +9,7 @@ from consilium.domain.errors import InputError
 from service.app.launch import RunningService, command, environment, serve
 from service.audit_log.pseudonyms import read_keys
 from service.auth.api_keys import create_key, revoke_key
-from service.auth.caller import Scope
+from service.scopes import Scope
 
 
 def test_only_the_loopback_interface_is_asked_for_unless_told() -> None:

@@ -19,10 +19,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from consilium.api.schemas import DiagnosisAnswer, ExplanationAnswer, ModelInformation
 from consilium.configuration.recipe import Recipe
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.http.deadlines import while_connected
 from service.http.multipart import Form
-from service.serving.engine import Engine, Model
+from service.serving.engine import Model
 from service.settings import Settings
 from tests.service.fakes import POISON, FakeModel
 
@@ -38,19 +39,19 @@ def serve(scenario: Scenario, **settings: Any) -> FakeModel:
         def load(_: Settings) -> Model:
             return model
 
-        engine = Engine(Settings(model="fake", **settings), load)
+        lifecycle = Lifecycle(Settings(model="fake", **settings), load)
         app = create_app()
-        await engine.start()
+        await lifecycle.start()
         model.batches.clear()
         model.entered.clear()
-        app.state.engine = engine
+        app.state.lifecycle = lifecycle
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
             async with Client(transport=transport, base_url="http://service") as client:
                 await scenario(client, model)
         finally:
             model.hold.set()
-            await engine.stop()
+            await lifecycle.stop()
 
     asyncio.run(asyncio.wait_for(go(), 60))
     return model

@@ -19,11 +19,11 @@ from sqlalchemy import create_engine, event, text
 
 from consilium.api.schemas import DiagnosisAnswer, FeedbackAnswer, ResultAnswer
 from consilium.modalities.image.dicom_image import identifier_digest
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.audit_log.database import read_url
 from service.audit_log.pseudonyms import Kind, read_keys
-from service.auth.caller import Scope
-from service.serving.engine import Engine
+from service.scopes import Scope
 from service.settings import Settings
 from tests.service.callers import caller
 from tests.service.fakes import FakeModel
@@ -35,18 +35,18 @@ NAME, PATIENT, STUDY_UID = "Roe^Jane^Quill", "MRN-0815-4711", "1.2.826.0.1.36800
 @asynccontextmanager
 async def service(model: FakeModel, **settings: Any) -> AsyncIterator[Client]:
     """The application, with `model` behind it and no server between."""
-    engine = Engine(Settings(model="fake", **settings), lambda _: model)
+    lifecycle = Lifecycle(Settings(model="fake", **settings), lambda _: model)
     app = create_app()
-    await engine.start()
+    await lifecycle.start()
     model.batches.clear()
     model.entered.clear()
-    app.state.engine = engine
+    app.state.lifecycle = lifecycle
     try:
         async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             yield client
     finally:
         model.hold.set()
-        await engine.stop()
+        await lifecycle.stop()
 
 
 def run(scenario: Callable[[Client, FakeModel], Awaitable[None]], **settings: Any) -> None:
@@ -134,12 +134,12 @@ def test_the_diagnoses_of_one_batch_are_one_transaction(tmp_path: Path) -> None:
 
     async def go() -> None:
         model = FakeModel()
-        engine = Engine(Settings(model="fake", batch_wait_ms=500, batch_size=4), lambda _: model)
+        lifecycle = Lifecycle(Settings(model="fake", batch_wait_ms=500, batch_size=4), lambda _: model)
         app = create_app()
-        await engine.start()
+        await lifecycle.start()
         model.batches.clear()
-        app.state.engine = engine
-        store = engine.recorder.opened
+        app.state.lifecycle = lifecycle
+        store = lifecycle.engine.recorder.opened
         commit = store.commit
 
         def counted(entries: Any, replay_s: float) -> Any:
@@ -149,7 +149,7 @@ def test_the_diagnoses_of_one_batch_are_one_transaction(tmp_path: Path) -> None:
         store.commit = counted  # type: ignore[method-assign]
         async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             answers = await asyncio.gather(*[client.post("/v1/diagnose", files=note("x" * n)) for n in range(1, 5)])
-        await engine.stop()
+        await lifecycle.stop()
         assert [answer.status_code for answer in answers] == [200] * 4
         assert model.batches == [4]
 

@@ -15,13 +15,13 @@ from service.auth.api_keys import (
     KeysUnusable,
     Secret,
     create_key,
-    keys_path,
     read_keys,
     revoke_key,
     rotate_key,
     split_token,
 )
-from service.auth.caller import Scope
+from service.paths import keys_path
+from service.scopes import Scope
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,8 +9,9 @@ import pytest
 
 from service.auth import keyring
 from service.auth.api_keys import KeysUnusable, create_key, revoke_key, rotate_key
-from service.auth.caller import Scope, Unauthenticated
+from service.auth.caller import Unauthenticated
 from service.auth.keyring import KeyRing
+from service.scopes import Scope
 
 
 @pytest.fixture

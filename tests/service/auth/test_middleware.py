@@ -19,9 +19,9 @@ from starlette.routing import Route
 from consilium.domain.errors import InputError
 from service.auth import keyring
 from service.auth.api_keys import KeysUnusable, create_key, revoke_key, rotate_key
-from service.auth.caller import Scope
 from service.auth.guard import Guard, refuse_unguarded
 from service.auth.middleware import Door, needed_scope
+from service.scopes import Scope
 from service.settings import Settings
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 

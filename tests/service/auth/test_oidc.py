@@ -13,10 +13,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from service.auth.caller import Scope, Unauthenticated
+from service.auth.caller import Unauthenticated
 from service.auth.issuer_keys import IssuerKeys
 from service.auth.oidc import TokenReader, Trust
 from service.http.problems import Unavailable
+from service.scopes import Scope
 from tests.service.auth.issuer import AUDIENCE, Issuer, ec_key, public_jwk, rsa_key
 
 FIRST, SECOND = rsa_key(), rsa_key()

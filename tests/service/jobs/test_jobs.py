@@ -17,18 +17,18 @@ import pytest
 
 from consilium.api.schemas import ExplanationLine, JobAnswer, WorklistCount
 from consilium.domain.errors import DecodersDied
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
-from service.auth.caller import Scope
 from service.http.multipart import Form
 from service.http.problems import Overdue, Unavailable
 from service.jobs import runner
 from service.jobs.worker_store import wipe
-from service.serving.engine import Engine
+from service.scopes import Scope
 from service.settings import Settings
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
-from tests.service.serving.test_worklist import engine_of, lines, probability, problem, worklist
+from tests.service.serving.test_worklist import lifecycle_of, lines, probability, problem, worklist
 
 PATH = "/v1/jobs"
 
@@ -106,7 +106,7 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had(caplog:
         assert {study: one.status for study, one in said.items()} == {1: 500, 2: 422, 3: 415}
         assert (said[3].field, said[3].value) == ("images[0]", "'PDF'")
         assert "Jane" not in str(studies)
-        counted = engine_of(client).metrics.registry
+        counted = lifecycle_of(client).engine.metrics.registry
         assert counted.get_sample_value("consilium_job_studies_total", {"status": "200"}) == 2
         assert counted.get_sample_value("consilium_job_studies_total", {"status": "415"}) == 1
 
@@ -135,7 +135,7 @@ def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
     monkeypatch.setattr(runner, "_AGAIN_S", 0.01)
 
     async def scenario(client: Client, _: FakeModel) -> None:
-        intake, left = engine_of(client)._intake, times
+        intake, left = lifecycle_of(client).engine._intake, times
         decode = intake.decode
 
         async def failing(files: tuple[bytes, ...]) -> Any:
@@ -205,7 +205,7 @@ def test_a_cancelled_job_is_answered_no_further(embedded_record: Path) -> None:
         assert {problem(line).status for line in studies.values()} == {409}
         assert problem(studies[0]).detail == "The job was cancelled."
         assert recorded(embedded_record) == 1, "that of the other job"
-        assert engine_of(client).diagnoses.admitted == 0
+        assert lifecycle_of(client).engine.diagnoses.admitted == 0
         again = await client.request("DELETE", f"{PATH}/{job.job_id}")
         assert again.json() == answer.json(), "cancelled once, and as it was ever after"
 
@@ -299,7 +299,7 @@ def test_what_cannot_be_taken_is_refused_before_its_body_is_read() -> None:
         many = await client.post(PATH, content=never(), headers=headers)
         assert refused(many, 429)["detail"] == "This caller has as many jobs under way as it may."
         assert many.headers["Retry-After"] == "10"
-        assert engine_of(client).worklists.admitted == 0
+        assert lifecycle_of(client).worklists.admitted == 0
         model.hold.set()
         for job in jobs:
             await ended(client, job)
@@ -345,15 +345,15 @@ def run_twice(first: Callable[[Client, FakeModel], Awaitable[Any]], second: Call
 
     async def served(scenario: Callable[..., Awaitable[Any]], *given: Any) -> Any:
         model, app = FakeModel(), create_app()
-        engine = Engine(Settings(model="fake", job_places=1, batch_size=1), lambda _: model)
-        await engine.start()
+        lifecycle = Lifecycle(Settings(model="fake", job_places=1, batch_size=1), lambda _: model)
+        await lifecycle.start()
         model.entered.clear()
-        app.state.engine = engine
+        app.state.lifecycle = lifecycle
         try:
             async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
                 return await scenario(client, model, *given)
         finally:
-            stopping = asyncio.create_task(engine.stop())
+            stopping = asyncio.create_task(lifecycle.stop())
             await asyncio.sleep(0.05)
             model.hold.set()
             await stopping
@@ -388,11 +388,11 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
     async def go() -> None:
         models = FakeModel(), FakeModel()
         settings = Settings(model="fake", job_places=1, batch_size=1, job_lease_s=0.5)
-        dying, living = (Engine(settings, lambda _, model=model: model) for model in models)  # type: ignore[misc]
+        dying, living = (Lifecycle(settings, lambda _, model=model: model) for model in models)  # type: ignore[misc]
         await dying.start()
         models[0].hold.clear()
         app = create_app()
-        app.state.engine = dying
+        app.state.lifecycle = dying
         async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             models[0].entered.clear()
             job = await submitted(client, worklist("x", "xx", "xxx"))
@@ -400,7 +400,7 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
             await living.start()
             dying.jobs._release = released  # type: ignore[method-assign]
             await dying.jobs.stop()
-            app.state.engine = living
+            app.state.lifecycle = living
             assert (await ended(client, job)).answered == 3
         models[0].hold.set()
         await asyncio.gather(dying.stop(), living.stop())
@@ -435,7 +435,7 @@ def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_record: 
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
         await asyncio.to_thread(model.entered.wait, 10)
-        store = engine_of(client).recorder.opened
+        store = lifecycle_of(client).engine.recorder.opened
         await asyncio.to_thread(wipe, store.database, job.job_id, 1)
         model.hold.set()
         other = await submitted(client, worklist("y"))
@@ -465,7 +465,7 @@ def test_jobs_are_counted_by_state() -> None:
         jobs = [await submitted(client, worklist("x")) for _ in range(2)]
         for job in jobs:
             await ended(client, job)
-        counted = engine_of(client).metrics.registry
+        counted = lifecycle_of(client).engine.metrics.registry
         while counted.get_sample_value("consilium_jobs", {"state": "done"}) != 2:
             await asyncio.sleep(0.01)
         assert counted.get_sample_value("consilium_jobs", {"state": "queued"}) == 0
@@ -489,7 +489,7 @@ def test_whoever_waits_is_answered_before_the_rest_of_a_job() -> None:
         job = await submitted(client, worklist(*["x"] * 5))
         await asyncio.to_thread(model.entered.wait, 10)
         single = asyncio.create_task(client.post("/v1/diagnose", files=note("y")))
-        while engine_of(client).diagnoses.waiting == 0:
+        while lifecycle_of(client).engine.diagnoses.waiting == 0:
             await asyncio.sleep(0.01)
         model.hold.set()
         assert (await single).status_code == 200

@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from consilium.domain.diagnosis import ModelIdentity, Novelty
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.observability.metrics import Metrics
 from service.observability.traffic import OTHER, Traffic
@@ -40,16 +41,16 @@ def observed(scenario: Any, **settings: Any) -> Metrics:
         def load(_: Settings) -> Model:
             return model
 
-        engine = Engine(Settings(model="fake", **settings), load, metrics)
-        await engine.start()
-        app.state.engine = engine
+        lifecycle = Lifecycle(Settings(model="fake", **settings), load, metrics)
+        await lifecycle.start()
+        app.state.lifecycle = lifecycle
         try:
             transport = httpx.ASGITransport(Traffic(app, app.routes, metrics))
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-                await scenario(client, model, engine)
+                await scenario(client, model, lifecycle.engine)
         finally:
             model.hold.set()
-            await engine.stop()
+            await lifecycle.stop()
 
     asyncio.run(asyncio.wait_for(go(), 60))
     return metrics

@@ -10,11 +10,11 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from consilium.domain.errors import InputError
+from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.app.service import Consilium
 from service.observability.tracing import Tracing, tracing
 from service.observability.traffic import Traffic
-from service.serving.engine import Engine
 from service.settings import Settings, load_settings
 from tests.service.collector import Collector, collector
 from tests.service.fakes import FakeModel
@@ -37,10 +37,10 @@ def ask(endpoint: str | None, share: float, *requests: tuple[str, str, dict[str,
 
     async def scenario() -> list[int]:
         app = create_app()
-        engine = Engine(Settings(model="fake"), lambda _: FakeModel(), app.state.metrics)
+        lifecycle = Lifecycle(Settings(model="fake"), lambda _: FakeModel(), app.state.metrics)
         tracing.start(endpoint, share)
-        await engine.start()
-        app.state.engine = engine
+        await lifecycle.start()
+        app.state.lifecycle = lifecycle
         try:
             transport = httpx.ASGITransport(Traffic(app, app.routes, app.state.metrics))
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
@@ -51,7 +51,7 @@ def ask(endpoint: str | None, share: float, *requests: tuple[str, str, dict[str,
                 ]
             return [answer.status_code for answer in answers]
         finally:
-            await engine.stop()
+            await lifecycle.stop()
             await asyncio.to_thread(tracing.stop)
 
     return asyncio.run(scenario())

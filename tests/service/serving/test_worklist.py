@@ -13,8 +13,8 @@ import pytest
 from starlette.applications import Starlette
 
 from consilium.api.schemas import DiagnosisAnswer, ProblemAnswer, WorklistCount
-from service.serving.batching import Closed, QueueFull
-from service.serving.engine import Engine
+from service.app.lifecycle import Lifecycle
+from service.batching import Closed, QueueFull
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.fakes import POISON, FakeModel
 
@@ -47,9 +47,9 @@ def problem(line: dict[str, Any]) -> ProblemAnswer:
     return ProblemAnswer.model_validate(line["problem"])
 
 
-def engine_of(client: Client) -> Engine:
+def lifecycle_of(client: Client) -> Lifecycle:
     transport = cast(httpx.ASGITransport, client._transport)
-    return cast(Engine, cast(Starlette, transport.app).state.engine)
+    return cast(Lifecycle, cast(Starlette, transport.app).state.lifecycle)
 
 
 def test_each_study_gets_its_own_line_and_the_last_line_counts_them() -> None:
@@ -94,7 +94,7 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had() -> No
         assert said[5].rule == "is no known key; the nearest is 'notes'"
         assert said[7].field == "notes[0].text"
         assert len({one.instance for one in said.values()}) == 6
-        counted = engine_of(client).metrics.registry
+        counted = lifecycle_of(client).engine.metrics.registry
         assert counted.get_sample_value("consilium_worklist_studies_total", {"status": "200"}) == 2
         assert counted.get_sample_value("consilium_worklist_studies_total", {"status": "422"}) == 4
 
@@ -140,7 +140,7 @@ def test_a_body_that_is_no_worklist_is_refused_whole(files: list[tuple[str, Any]
         said = refused(await client.post(PATH, files=files), status)
         assert said["field"] == field, said
         assert model.batches == []
-        assert engine_of(client).worklists.admitted == 0
+        assert lifecycle_of(client).worklists.admitted == 0
 
     serve(scenario, max_worklist_studies=3, max_images=2, max_image_bytes=2000, max_requests_bytes=4000)
 
@@ -149,7 +149,7 @@ def test_a_worklist_waits_for_places_and_never_holds_more_than_it_may() -> None:
     most: list[int] = []
 
     async def scenario(client: Client, model: FakeModel) -> None:
-        engine = engine_of(client)
+        engine = lifecycle_of(client).engine
         free_place = engine.diagnoses.free_place
 
         async def counted() -> Any:
@@ -170,7 +170,7 @@ def test_a_worklist_waits_for_places_and_never_holds_more_than_it_may() -> None:
 
 def test_a_full_queue_delays_a_worklist_and_a_worklist_leaves_places_for_single_studies() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        diagnoses = engine_of(client).diagnoses
+        diagnoses = lifecycle_of(client).engine.diagnoses
         with diagnoses.place(), diagnoses.place(), diagnoses.place():
             waiting = asyncio.create_task(client.post(PATH, files=worklist("x", "xx", "xxx", "xxxx")))
             await asyncio.sleep(0.1)
@@ -200,7 +200,7 @@ def test_over_the_worklists_that_may_be_here_is_503_at_once() -> None:
         full = await client.post(PATH, files=worklist("x"))
         refused(full, 503)
         assert full.headers["retry-after"] == "4"
-        metrics = engine_of(client).metrics.registry
+        metrics = lifecycle_of(client).engine.metrics.registry
         assert metrics.get_sample_value("consilium_admitted_requests", {"queue": "worklist"}) == 1
         model.hold.set()
         assert lines(await first)[1].answered == 1
@@ -216,14 +216,14 @@ def test_a_study_that_takes_too_long_is_504_in_its_line() -> None:
         assert (count.answered, count.refused) == (0, 2)
         assert {problem(line).status for line in studies.values()} == {504}
         model.hold.set()
-        assert engine_of(client).diagnoses.admitted == 0
+        assert lifecycle_of(client).engine.diagnoses.admitted == 0
 
     serve(scenario, answer_timeout_s=0.3, batch_size=1)
 
 
 def test_a_service_that_drains_ends_a_worklist_with_its_count() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        engine = engine_of(client)
+        engine = lifecycle_of(client).engine
         model.hold.clear()
         waiting = asyncio.create_task(client.post(PATH, files=worklist("x", "xx", "xxx")))
         await asyncio.to_thread(model.entered.wait, 5)
@@ -279,7 +279,7 @@ async def asked_directly(
 
 def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        engine, gone, said = engine_of(client), asyncio.Event(), []
+        lifecycle, gone, said = lifecycle_of(client), asyncio.Event(), []
 
         async def send(message: dict[str, Any]) -> None:
             said.append(message)
@@ -291,7 +291,11 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
         await asking
         model.hold.set()
         assert (await client.post("/v1/diagnose", files=note("x"))).status_code == 200
-        assert (engine.diagnoses.admitted, engine.diagnoses.waiting, engine.worklists.admitted) == (0, 0, 0)
+        assert (
+            lifecycle.engine.diagnoses.admitted,
+            lifecycle.engine.diagnoses.waiting,
+            lifecycle.worklists.admitted,
+        ) == (0, 0, 0)
         assert [message["type"] for message in said] == ["http.response.start"]
 
     model = serve(scenario, batch_size=1, worklist_places=4)
@@ -300,19 +304,19 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
 
 def test_a_caller_who_reads_no_further_is_cut_off_and_holds_no_places_meanwhile() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        engine, said = engine_of(client), []
+        lifecycle, said = lifecycle_of(client), []
 
         async def send(message: dict[str, Any]) -> None:
             said.append(message)
             if len(said) > 2:
                 await asyncio.sleep(0.3)
-                assert engine.diagnoses.admitted == 0
+                assert lifecycle.engine.diagnoses.admitted == 0
                 await asyncio.Event().wait()
 
         await asyncio.wait_for(asked_directly(client, ["x"] * 10, send, asyncio.Event()), 20)
         assert [message["type"] for message in said] == ["http.response.start", *["http.response.body"] * 2]
         assert all(message.get("more_body", True) for message in said), "cut off, and seen to be"
-        assert engine.worklists.admitted == 0
+        assert lifecycle.worklists.admitted == 0
 
     model = serve(scenario, send_timeout_s=0.6, worklist_places=2, batch_size=1)
     assert sum(model.batches) < 10, "it goes no further than it is read"
@@ -329,7 +333,7 @@ def test_lines_are_sent_while_other_studies_are_still_asked() -> None:
                 first.set()
 
         slow = asyncio.Event()
-        engine = engine_of(client)
+        engine = lifecycle_of(client).engine
         original = engine.diagnose
 
         async def diagnosed(form: Any, *others: Any) -> Any:

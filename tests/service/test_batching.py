@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from service.serving.batching import Batcher, BatchLimits, Closed, QueueFull
+from service.batching import Batcher, BatchLimits, Closed, QueueFull
 
 Run = Callable[[Sequence[int]], Sequence[int]]
 
