@@ -1,18 +1,21 @@
-"""Connections that dawdle, or are too many.
+"""Connections that are slow to send a request, or too many.
 
-uvicorn gives a request's headers, and a body that nobody reads any more, all the time: its only time limit is for idle
-connections, and a single byte ends it. Its limit of connections answers liveness no more than anything else, and says
-not when to come again. BentoML does not let its caller choose the protocol class, so `install` puts ours where uvicorn
-finds its default one.
+uvicorn has no time limit for a request's headers, nor for the rest of a body that nobody reads after the answer: its
+only one is for idle connections, and a single byte ends it. Its limit of connections refuses liveness probes, too, and
+sets no ``Retry-After``. uvicorn takes another protocol class with its option ``http``, which BentoML does not pass on.
+`ConnectionLimits` therefore sets it for the one server that runs the application, when that starts, and for no other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config
 from uvicorn.protocols.http import auto
 
 from service.auth.middleware import OPEN
@@ -23,26 +26,45 @@ if TYPE_CHECKING:
 else:
     Protocol = auto.AutoHTTPProtocol
 
+logger = logging.getLogger("consilium.service")
 
-_COME_AGAIN_S = 5
+_RETRY_AFTER_S = 5
 
 
-class PromptProtocol(Protocol):
-    """HTTP whose every request must have begun, headers and all, within `header_timeout_s` of its first byte.
+@dataclass
+class Limits:
+    """Of the connections of a server; read whenever one is made.
 
-    The same time is left for what remains of a body after its answer was sent. A connection beyond the first
-    `most_open` is told to come again, and closed; one beyond twice as many is closed at once.
+    Attributes
+    ----------
+    header_timeout_s : float
+        How long the headers of a request may take.
+    most_open : int
+        How many connections may be open.
     """
 
-    header_timeout_s: ClassVar[float] = 10.0
-    most_open: ClassVar[int] = 512
+    header_timeout_s: float = 10.0
+    most_open: int = 512
+
+
+class LimitedProtocol(Protocol):
+    """HTTP whose every request must have begun, headers and all, within `Limits.header_timeout_s` of its first byte.
+
+    The same time is left for what remains of a body after its answer was sent. A connection beyond the first
+    `Limits.most_open` is answered 503 and closed; one beyond twice as many is closed at once.
+    """
+
     _deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *given: Any, limits: Limits, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._limits = limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > 2 * self.most_open:
+        if len(self.connections) > 2 * self._limits.most_open:
             transport.close()
-        elif len(self.connections) > self.most_open:
+        elif len(self.connections) > self._limits.most_open:
             self.app = partial(_refuse, self.app)
         self._arm()
 
@@ -63,7 +85,7 @@ class PromptProtocol(Protocol):
 
     def _arm(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self.header_timeout_s, self._cut_off)
+            self._deadline = self.loop.call_later(self._limits.header_timeout_s, self._cut_off)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
@@ -81,17 +103,35 @@ async def _refuse(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> N
     if scope["path"] in OPEN:
         await app(scope, receive, send)
         return
-    answer = problem_response(Unavailable("As many connections are open as may.", _COME_AGAIN_S))
+    answer = problem_response(Unavailable("Too many connections are open.", _RETRY_AFTER_S))
     answer.headers["Connection"] = "close"
     await answer(scope, receive, send)
 
 
-def limit(*, header_timeout_s: float, most_open: int) -> None:
-    """Of connections that are made from now on: the time for the headers of a request, and how many may be open."""
-    PromptProtocol.header_timeout_s = header_timeout_s
-    PromptProtocol.most_open = most_open
+class ConnectionLimits:
+    """ASGI middleware that puts `limits` on the connections of the server which runs the application.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    limits : Limits
+        May be changed until the start of the application is complete.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            _limit(receive, self._limits)
+        await self._app(scope, receive, send)
 
 
-def install() -> None:
-    """Make uvicorn servers of this process that are configured from now on use `PromptProtocol`."""
-    auto.AutoHTTPProtocol = PromptProtocol
+def _limit(receive: Receive, limits: Limits) -> None:
+    """Of uvicorn, `receive` is a method of what holds the server's configuration; it accepts connections later."""
+    config = getattr(getattr(receive, "__self__", None), "config", None)
+    if isinstance(config, Config):
+        config.http_protocol_class = partial(LimitedProtocol, limits=limits)  # type: ignore[assignment]
+    else:
+        logger.error("this server is not uvicorn: header_timeout_s and max_connections have no effect")

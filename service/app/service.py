@@ -41,8 +41,7 @@ _BACKSTOP_S = 600
 provide_account()
 app = create_app()
 guard = Guard()
-# Here, because by the start of the service uvicorn has made its choice.
-connections.install()
+limits = connections.Limits()
 
 
 @bentoml.service(
@@ -93,7 +92,7 @@ class Consilium:
                 binding.refuse_open_sockets()
             guard.start(settings)
             tracing.start(settings.otlp_endpoint, settings.traced_share)
-            connections.limit(header_timeout_s=settings.header_timeout_s, most_open=settings.max_connections)
+            limits.header_timeout_s, limits.most_open = settings.header_timeout_s, settings.max_connections
         except ConsiliumError as error:
             binding.give_up(str(error))
             raise
@@ -134,6 +133,7 @@ class Consilium:
 
 # BentoML's decorator has made a `bentoml.Service` of the class, and says nothing of it in its types.
 # The first middleware is the outermost.
+Consilium.add_asgi_middleware(connections.ConnectionLimits, limits=limits)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Traffic, routes=app.routes, metrics=app.state.metrics)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Door, guard=guard)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Unrouted)  # type: ignore[attr-defined]

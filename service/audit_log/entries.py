@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 from consilium.domain.diagnosis import Diagnosis, FindingResult
 from consilium.domain.study import Study
 from service.audit_log.pseudonyms import Kind, RecordKey
-from service.audit_log.tables import ResultRow
 from service.observability.tracing import tracing
 
 
@@ -119,30 +118,30 @@ class Entry:
     role: str
     claim: Claim | Task | None = None
 
-    def row(self, key: RecordKey) -> ResultRow:
-        """The row, its pseudonyms signed with `key`."""
+    def values(self, key: RecordKey) -> dict[str, object]:
+        """The columns of its `ResultRow`, the pseudonyms signed with `key`."""
         model = self.diagnosis.model
         patients = {image.patient_digest for image in self.study.images} - {None}
         studies = {image.study_digest for image in self.study.images} - {None}
-        return ResultRow(
-            result_id=self.result_id,
-            time=self.time,
-            endpoint=self.endpoint.value,
-            role=str(self.role),
-            request_id=_request_id(key, self.origin.request_id),
-            caller=self.origin.caller,
-            model_name=model.name,
-            model_version=model.version,
-            manifest_digest=model.manifest_digest,
-            key_id=key.id,
-            patient=_pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
-            study=_pseudonym(key, Kind.STUDY, next(iter(studies), None)),
-            reference=_pseudonym(key, Kind.REFERENCE, self.caller_reference),
-            input_digests=_input_digests(key, self.diagnosis),
-            findings=[_finding(result) for result in self.diagnosis.findings],
-            refer=list(self.diagnosis.refer),
-            latencies_ms=self.latencies_ms,
-        )
+        return {
+            "result_id": self.result_id,
+            "time": self.time,
+            "endpoint": self.endpoint.value,
+            "role": str(self.role),
+            "request_id": _request_id(key, self.origin.request_id),
+            "caller": self.origin.caller,
+            "model_name": model.name,
+            "model_version": model.version,
+            "manifest_digest": model.manifest_digest,
+            "key_id": key.id,
+            "patient": _pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
+            "study": _pseudonym(key, Kind.STUDY, next(iter(studies), None)),
+            "reference": _pseudonym(key, Kind.REFERENCE, self.caller_reference),
+            "input_digests": _input_digests(key, self.diagnosis),
+            "findings": [_finding(result) for result in self.diagnosis.findings],
+            "refer": list(self.diagnosis.refer),
+            "latencies_ms": self.latencies_ms,
+        }
 
 
 def _request_id(key: RecordKey, given: str) -> str:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, select, tuple_
+from sqlalchemy import ColumnElement, and_, insert, select, tuple_
 from sqlalchemy.orm import Session
 
 from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer, nearest_key
@@ -96,8 +96,9 @@ class Store:
         """
         with self.database.writing() as session:
             held = [(entry, _held(session, entry)) for entry in entries]
-            session.add_all([entry.row(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)])
-            session.flush()
+            rows = [entry.values(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)]
+            if rows:  # as statements, not as objects: the unit of work takes as long as all the rest of it
+                session.execute(insert(ResultRow.__table__), rows)
             for entry, hold in held:
                 if isinstance(hold, ClaimRow):
                     until = entry.time + timedelta(seconds=replay_s)

@@ -1,7 +1,7 @@
-"""The public keys of an OpenID Connect issuer, as it publishes them (RFC 7517), kept and read again in time.
+"""The public keys of an OpenID Connect issuer: read by PyJWT's client (RFC 7517), cached, and read again in time.
 
-They are fetched without blocking anyone who can be answered with the keys at hand, and never more often than once in an
-interval, however many tokens name a key that nobody knows.
+PyJWT's client blocks, and asks again with every token while an issuer is away. So it runs on a thread, at most once in
+an interval however many tokens name an unknown key, and whoever can be answered with the keys at hand does not wait.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ class IssuerUnusable(ConsiliumError):
     """The issuer cannot be reached, or what it publishes is not what it should be."""
 
 
+class _Client(jwt.PyJWKClient):
+    """PyJWT's client with a bound on the size and the whole time of an answer."""
+
+    def fetch_data(self) -> dict[str, Any]:
+        return _json(self.uri)
+
+
 class IssuerKeys:
     """The keys of one issuer, by their id.
 
@@ -45,8 +52,6 @@ class IssuerKeys:
         Least time between two attempts to read them.
     most_age_s : float
         Age from which keys are not believed any more while the issuer cannot be reached.
-    transport : httpx.AsyncBaseTransport, optional
-        What carries the requests; the network unless given.
     clock : callable
         Seconds that never go back.
     """
@@ -59,13 +64,11 @@ class IssuerKeys:
         refresh_s: float = 300.0,
         retry_s: float = 10.0,
         most_age_s: float = 86_400.0,
-        transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
         self._jwks_url = jwks_url
         self._refresh_s, self._retry_s, self._most_age_s = refresh_s, retry_s, most_age_s
-        self._transport = transport
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = -float("inf")
@@ -87,7 +90,7 @@ class IssuerKeys:
             if not known and reading is not None:
                 await asyncio.shield(reading)
         if self._clock() - self._read_at > self._most_age_s:
-            raise Unavailable("The issuer's keys cannot be had, so that no token can be checked.", int(self._retry_s))
+            raise Unavailable("The issuer's keys are unavailable, so no token can be checked.", int(self._retry_s))
         return self._keys.get(key_id)
 
     async def stop(self) -> None:
@@ -109,52 +112,50 @@ class IssuerKeys:
 
     async def _read(self) -> None:
         try:
-            async with asyncio.timeout(_FETCH_SECONDS):
-                self._keys = await self._published()
-        except (IssuerUnusable, TimeoutError) as error:
-            logger.error("the issuer's keys were not read: %s", error or f"not within {_FETCH_SECONDS:g} s")
+            self._keys = await asyncio.to_thread(self._published)
+        except (IssuerUnusable, jwt.PyJWTError) as error:
+            logger.error("the issuer's keys were not read: %s", error)
         else:
             self._read_at = self._clock()
 
-    async def _published(self) -> dict[str, jwt.PyJWK]:
-        async with httpx.AsyncClient(transport=self._transport, timeout=_FETCH_SECONDS) as client:
-            url = self._jwks_url or await self._discovered(client)
-            try:
-                found = jwt.PyJWKSet.from_dict(await _json(client, url))
-            except (jwt.PyJWTError, AttributeError, KeyError, TypeError, ValueError):
-                raise IssuerUnusable(f"{url}: holds no keys that can be used") from None
-        signing = [key for key in found.keys if key.public_key_use in (None, "sig")]
-        keys = {key.key_id: key for key in signing if isinstance(key.key_id, str)}
-        if not keys:
-            raise IssuerUnusable(f"{url}: holds no key for signatures that has an id")
-        return keys
-
-    async def _discovered(self, client: httpx.AsyncClient) -> str:
-        url = self._issuer.rstrip("/") + _DISCOVERY
-        said = await _json(client, url)
-        place = said.get("jwks_uri")
-        if said.get("issuer") != self._issuer or not isinstance(place, str):
-            raise IssuerUnusable(f"{url}: must say this issuer and a jwks_uri")
-        if httpx.URL(self._issuer).scheme == "https" and not place.startswith("https://"):
-            raise IssuerUnusable(f"{url}: its jwks_uri must be https, as the issuer is")
-        return place
+    def _published(self) -> dict[str, jwt.PyJWK]:
+        url = self._jwks_url or _discovered(self._issuer)
+        try:
+            found = _Client(url, cache_jwk_set=False).get_signing_keys()
+        except (AttributeError, KeyError, TypeError, ValueError):  # PyJWT expects every key to be an object
+            raise IssuerUnusable(f"{url}: holds no usable keys") from None
+        return {key.key_id: key for key in found if isinstance(key.key_id, str)}
 
 
-async def _json(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+def _discovered(issuer: str) -> str:
+    """The ``jwks_uri`` of the issuer's configuration (OpenID Connect Discovery 1.0, section 4)."""
+    url = issuer.rstrip("/") + _DISCOVERY
+    configuration = _json(url)
+    jwks_url = configuration.get("jwks_uri")
+    if configuration.get("issuer") != issuer or not isinstance(jwks_url, str):
+        raise IssuerUnusable(f"{url}: must name this issuer and a jwks_uri")
+    if httpx.URL(issuer).scheme == "https" and not jwks_url.startswith("https://"):
+        raise IssuerUnusable(f"{url}: its jwks_uri must be https, as the issuer is")
+    return jwks_url
+
+
+def _json(url: str) -> dict[str, Any]:
+    """The JSON object at `url`, which may redirect nowhere."""
+    deadline = time.monotonic() + _FETCH_SECONDS
     data = bytearray()
     try:
-        async with client.stream("GET", url) as answer:
+        with httpx.stream("GET", url, timeout=_FETCH_SECONDS) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise IssuerUnusable(f"{url}: answered {answer.status_code}")
-            async for chunk in answer.aiter_bytes():
+            for chunk in answer.iter_bytes():
                 data += chunk
-                if len(data) > _MOST_BYTES:
-                    raise IssuerUnusable(f"{url}: answered with more than {_MOST_BYTES} bytes")
-        said = json.loads(data)
+                if len(data) > _MOST_BYTES or time.monotonic() > deadline:
+                    raise IssuerUnusable(f"{url}: answered more than {_MOST_BYTES} bytes or {_FETCH_SECONDS:g} s")
+        found = json.loads(data)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise IssuerUnusable(f"{url}: {type(error).__name__}") from None
     except (ValueError, RecursionError):
         raise IssuerUnusable(f"{url}: is no JSON") from None
-    if not isinstance(said, dict):
+    if not isinstance(found, dict):
         raise IssuerUnusable(f"{url}: is no JSON object")
-    return said
+    return found

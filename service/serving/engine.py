@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from consilium.api.schemas import (
@@ -37,7 +37,7 @@ from service.serving.answering import DiagnosisPlace, ExplanationOrder, Explanat
 from service.serving.deployment import Deployment
 from service.serving.intake import Intake
 from service.serving.overlays import overlay
-from service.serving.served_model import Case, Model, Role, diagnose, load_version
+from service.serving.served_model import Case, Model, Role, diagnose, load_version, once_per_table
 from service.serving.shadow import Shadow
 from service.settings import Settings
 
@@ -220,8 +220,7 @@ class Engine:
             return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
 
     def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
-        # Serving model, canary and shadow mostly know the same variables.
-        return self._deployment.case(cache(partial(self._intake.study, images, request)))
+        return self._deployment.case(once_per_table(partial(self._intake.study, images, request)))
 
     def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
         self.metrics.batch_size.labels("diagnose").observe(len(cases))

@@ -84,6 +84,23 @@ Read: TypeAlias = Callable[[VariableTable], Study]
 """Reads what a caller sent: which codes mean something depends on the model that is to answer."""
 
 
+def once_per_table(read: Read) -> Read:
+    """`read`, called once for each table: serving model, canary and shadow mostly know the same variables.
+
+    Not by a hash: that of a table is the hash of all its variables, and mostly there is one table.
+    """
+    studies: list[tuple[VariableTable, Study]] = []
+
+    def read_once(variables: VariableTable) -> Study:
+        for known, study in studies:
+            if known is variables or known == variables:
+                return study
+        studies.append((variables, read(variables)))
+        return studies[-1][1]
+
+    return read_once
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """A study as `model` reads it, and as what the model answers it; `read` reads it for another model."""

@@ -7,29 +7,33 @@ from collections.abc import Callable
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http import auto
 
-from service.app.connections import PromptProtocol
+from service.app.connections import ConnectionLimits, Limits
 
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers after a tenth of a second, without reading the body."""
-    if scope["type"] != "http":
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
         return
     await asyncio.sleep(0.1)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
-def talk(scenario: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
-    """Run `scenario` over a connection to a server that leaves `seconds` for headers."""
-    monkeypatch.setattr(PromptProtocol, "header_timeout_s", seconds)
+def talk(scenario: Callable[[socket.socket], None], *, seconds: float, most_open: int = 512) -> None:
+    """Run `scenario` over a connection to a server that leaves `seconds` for headers, started as BentoML does."""
 
     async def go() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(app, http=PromptProtocol, lifespan="off", log_config=None, timeout_keep_alive=60)
+        limited = ConnectionLimits(app, Limits(seconds, most_open))
+        config = uvicorn.Config(limited, log_config=None, timeout_keep_alive=60)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listener]))
         try:
@@ -65,14 +69,14 @@ def closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_says_nothing_is_closed() -> None:
     def scenario(connection: socket.socket) -> None:
         assert closed(connection)
 
-    talk(scenario, monkeypatch, seconds=0.2)
+    talk(scenario, seconds=0.2)
 
 
-def test_headers_that_never_end_are_cut_off_however_many_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_that_never_end_are_cut_off_however_many_come() -> None:
     def scenario(connection: socket.socket) -> None:
         connection.settimeout(0.05)
         connection.sendall(HEAD)
@@ -87,10 +91,10 @@ def test_headers_that_never_end_are_cut_off_however_many_come(monkeypatch: pytes
                 return
         raise AssertionError("twenty seconds of headers were taken")
 
-    talk(scenario, monkeypatch, seconds=0.5)
+    talk(scenario, seconds=0.5)
 
 
-def test_the_next_request_of_a_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_request_of_a_connection_has_its_own_time() -> None:
     def scenario(connection: socket.socket) -> None:
         for _ in range(2):
             connection.sendall(HEAD + b"\r\n")
@@ -98,18 +102,18 @@ def test_the_next_request_of_a_connection_has_its_own_time(monkeypatch: pytest.M
         connection.sendall(HEAD)
         assert closed(connection)
 
-    talk(scenario, monkeypatch, seconds=0.5)
+    talk(scenario, seconds=0.5)
 
 
-def test_an_answer_may_take_longer_than_the_headers_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_may_take_longer_than_the_headers_may() -> None:
     def scenario(connection: socket.socket) -> None:
         connection.sendall(HEAD + b"\r\n")
         assert answer(connection).endswith(b"ok")
 
-    talk(scenario, monkeypatch, seconds=0.01)
+    talk(scenario, seconds=0.01)
 
 
-def test_a_body_that_nobody_reads_does_not_hold_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_nobody_reads_does_not_hold_the_connection() -> None:
     def scenario(connection: socket.socket) -> None:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert answer(connection).endswith(b"ok")
@@ -125,26 +129,20 @@ def test_a_body_that_nobody_reads_does_not_hold_the_connection(monkeypatch: pyte
                 return
         raise AssertionError("twenty seconds of an unread body were taken")
 
-    talk(scenario, monkeypatch, seconds=0.5)
+    talk(scenario, seconds=0.5)
 
 
-def test_a_rest_of_a_body_that_comes_in_time_leaves_the_connection_open(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_rest_of_a_body_that_comes_in_time_leaves_the_connection_open() -> None:
     def scenario(connection: socket.socket) -> None:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab")
         assert answer(connection).endswith(b"ok")
         connection.sendall(b"c" + HEAD + b"\r\n")
         assert answer(connection).endswith(b"ok")
 
-    talk(scenario, monkeypatch, seconds=5.0)
+    talk(scenario, seconds=5.0)
 
 
-def test_beyond_the_limit_a_connection_is_told_to_come_again_and_health_is_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(PromptProtocol, "most_open", 1)
-
+def test_beyond_the_limit_a_connection_is_answered_503_and_health_is_answered() -> None:
     def asked(connection: socket.socket, path: str = "/") -> bytes:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return answer(connection)
@@ -161,7 +159,31 @@ def test_beyond_the_limit_a_connection_is_told_to_come_again_and_health_is_answe
         with socket.create_connection(address, timeout=30) as beyond:
             assert asked(beyond, "/livez").endswith(b"ok")
             with socket.create_connection(address, timeout=30) as far_beyond:
-                assert closed(far_beyond), "twice as many: not even told"
+                assert closed(far_beyond), "twice as many: closed without an answer"
         assert asked(first).endswith(b"ok"), "who was there is served on"
 
-    talk(scenario, monkeypatch, seconds=5.0)
+    talk(scenario, seconds=5.0, most_open=1)
+
+
+def test_other_servers_of_the_process_keep_their_protocol() -> None:
+    def scenario(connection: socket.socket) -> None:
+        connection.sendall(HEAD + b"\r\n")
+        assert answer(connection).endswith(b"ok")
+        config = uvicorn.Config(app, log_config=None)
+        config.load()
+        assert config.http_protocol_class is auto.AutoHTTPProtocol
+
+    talk(scenario, seconds=5.0)
+
+
+def test_a_server_that_is_not_uvicorn_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def started(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "lifespan"
+
+    async def send(_: Message) -> None: ...
+
+    asyncio.run(ConnectionLimits(started, Limits())({"type": "lifespan"}, receive, send))
+    assert "not uvicorn" in caplog.text

@@ -275,6 +275,18 @@ def test_an_issuer_that_publishes_something_else_is_as_good_as_down(
     reading(issuer, go)
 
 
+def test_keys_in_an_answer_that_is_too_large_are_not_read(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = issuer.answers()
+    published["/keys"]["padding"] = "x" * (1 << 20)
+    monkeypatch.setattr(issuer, "answers", lambda: published)
+
+    async def go(reader: TokenReader) -> None:
+        with pytest.raises(Unavailable):
+            await reader.caller(issuer.token())
+
+    reading(issuer, go)
+
+
 def test_a_key_for_encryption_signs_nothing(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     told = issuer.answers()
     told["/keys"]["keys"] = [public_jwk("first", FIRST) | {"use": "enc"}, public_jwk("second", SECOND)]
