@@ -67,6 +67,8 @@ class Record:
         A study's reference time is that of its earliest record of this kind, unless it is given.
     in_window : bool
         Records of this kind are left out where they lie outside the time window.
+    guessable : bool
+        It is so short that its digest tells it, to whoever tries what it may say; the audit log keys such digests.
     description : str
         What it is, for the warning that it is left out: ``note (history)``.
     usable : bool
@@ -85,6 +87,7 @@ class Record:
     time_field: ClassVar[str] = "time"
     sets_reference: ClassVar[bool] = False
     in_window: ClassVar[bool] = True
+    guessable: ClassVar[bool] = True
 
     if TYPE_CHECKING:  # A property here would be the default of a dataclass's field.
 

@@ -121,8 +121,8 @@ class Entry:
     def values(self, key: RecordKey) -> dict[str, object]:
         """The columns of its `ResultRow`, the pseudonyms signed with `key`."""
         model = self.diagnosis.model
-        patients = {image.patient_digest for image in self.study.images} - {None}
-        studies = {image.study_digest for image in self.study.images} - {None}
+        patients = {record.patient_digest for record in self.study.records} - {None}
+        studies = {record.study_digest for record in self.study.records} - {None}
         return {
             "result_id": self.result_id,
             "time": self.time,
@@ -137,7 +137,7 @@ class Entry:
             "patient": _pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
             "study": _pseudonym(key, Kind.STUDY, next(iter(studies), None)),
             "reference": _pseudonym(key, Kind.REFERENCE, self.caller_reference),
-            "input_digests": _input_digests(key, self.diagnosis),
+            "input_digests": _input_digests(key, self.study, self.diagnosis),
             "findings": [_finding(result) for result in self.diagnosis.findings],
             "refer": list(self.diagnosis.refer),
             "latencies_ms": self.latencies_ms,
@@ -156,11 +156,12 @@ def _pseudonym(key: RecordKey, kind: Kind, value: str | None) -> str | None:
     return None if value is None else key.pseudonym(kind, value)
 
 
-def _input_digests(key: RecordKey, diagnosis: Diagnosis) -> dict[str, str]:
-    """An image's digest as it is; the others keyed: a short note or a few values could be guessed from theirs."""
+def _input_digests(key: RecordKey, study: Study, diagnosis: Diagnosis) -> dict[str, str]:
+    """Keyed where the record could be guessed from its digest, as a short note or a few values could."""
+    as_they_are = {record.field for record in study.records if not record.guessable}
     return {
         place: f"sha256:{digest}"
-        if place.startswith("images[")
+        if place.partition("[")[0] in as_they_are
         else f"hmac-sha256:{key.id}:{key.pseudonym(Kind.INPUT, digest)}"
         for place, digest in diagnosis.input_digests.items()
     }

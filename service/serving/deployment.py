@@ -150,9 +150,9 @@ class Deployment:
 def patient_share(study: Study) -> float:
     """Where a study stands among all, from 0 to 1: the same for all studies of one patient.
 
-    By the digest of the patient's id where an image says it, or the pseudonym; else by the digests of all records.
+    By the digest of the patient's id where a record holds it, or the pseudonym; else by the digests of all records.
     """
-    patients = sorted({image.patient_digest for image in study.images if image.patient_digest})
+    patients = sorted({record.patient_digest for record in study.records if record.patient_digest})
     named = patients[0] if patients else study.patient_id
     records = sorted(study.input_digests().items())
     text = f"patient\n{named}" if named else "records\n" + "\n".join(f"{place} {digest}" for place, digest in records)

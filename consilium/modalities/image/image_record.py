@@ -77,6 +77,7 @@ class Image(Record):
     time_field: ClassVar[str] = "acquired"
     sets_reference: ClassVar[bool] = True
     in_window: ClassVar[bool] = False
+    guessable: ClassVar[bool] = False
 
     @property
     def time(self) -> datetime | None:
