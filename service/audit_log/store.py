@@ -98,7 +98,7 @@ class Store:
             held = [(entry, _held(session, entry)) for entry in entries]
             rows = [entry.values(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)]
             if rows:  # as statements, not as objects: the unit of work takes as long as all the rest of it
-                session.execute(insert(ResultRow.__table__), rows)
+                session.execute(insert(ResultRow), rows)
             for entry, hold in held:
                 if isinstance(hold, ClaimRow):
                     until = entry.time + timedelta(seconds=replay_s)

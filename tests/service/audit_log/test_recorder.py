@@ -53,7 +53,7 @@ async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
     (diagnosis,) = model.diagnose_prepared([case.prepared])
     draft = Draft(Endpoint.DIAGNOSE, ORIGIN, None, claim)
     answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
-    return await recorder.record(draft, case, diagnosis, answer)
+    return await recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
 
 
 def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(

@@ -8,15 +8,16 @@ import pytest
 
 from consilium.domain.diagnosis import Diagnosis, ModelIdentity
 from consilium.domain.errors import InputError
+from consilium.domain.study import Study
 from service.audit_log.entries import Claim, Draft, Endpoint, Origin
 from service.observability.metrics import Metrics
-from service.serving.served_model import Case, Role
+from service.serving.served_model import Role
 from service.serving.shadow import Shadow
 from tests.service.fakes import POISON, FakeModel, note_study, reads
 from tests.service.following import Numbered
 
 ORIGIN = Origin("key:1", "a-request")
-Kept = list[tuple[Draft, Case, Diagnosis]]
+Kept = list[tuple[Draft, Study, str, Diagnosis]]
 
 
 def draft() -> Draft:
@@ -27,7 +28,7 @@ def listen(
     scenario: Callable[[Shadow], Awaitable[None]],
     model: FakeModel | None,
     most_waiting: int = 8,
-    record: Callable[[Draft, Case, Diagnosis], Awaitable[None]] | None = None,
+    record: Callable[[Draft, Study, str, Diagnosis], Awaitable[None]] | None = None,
 ) -> tuple[Kept, Metrics]:
     kept: Kept = []
     metrics = Metrics()
@@ -66,13 +67,14 @@ def test_a_shadow_answers_a_copy_under_an_id_of_its_own() -> None:
         await asyncio.sleep(0.01)
 
     kept, metrics = listen(scenario, model)
-    ((copy, case, diagnosis),) = kept
+    ((copy, study, role, diagnosis),) = kept
     assert copy.result_id != original.result_id
     assert copy.claim is None, "the idempotency key is its caller's answer's"
     assert (copy.origin, copy.endpoint, copy.caller_reference) == (ORIGIN, Endpoint.DIAGNOSE, "order-17")
     assert set(copy.latencies_ms) == {"diagnose"}
     assert original.latencies_ms == {"decode": 3.0}
-    assert (case.role, diagnosis.model.version) == (Role.SHADOW, "9")
+    assert [note.text for note in study.parts["text"]] == ["Cough."]
+    assert (role, diagnosis.model.version) == (Role.SHADOW, "9")
     assert diagnosis.findings[0].probability == 0.006
     answered = metrics.registry.get_sample_value("consilium_answers_total", {"role": "shadow", "version": "9"})
     assert answered == 1
