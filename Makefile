@@ -36,7 +36,7 @@ OF_COHORTS = $(addprefix benchmarks/,novelty.py severity.py starving.py)
 
 SBOM = dist/consilium.cdx.json
 
-.PHONY: help install debian demo picture test quick soak lint format lock audit sbom wheel bento benchmarks clean
+.PHONY: help install debian demo picture card docs sizes test quick soak lint format lock audit sbom wheel bento benchmarks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -71,6 +71,18 @@ lint: $(STAMP)  ## style, types and the borders between the packages
 
 picture: $(STAMP) debian  ## docs/report.png, of the report that the demo wrote
 	@$(INSIDE) python scripts/picture.py
+
+card: $(STAMP)  ## docs/measured/model-card.md, of the model that the demo registered
+	@$(INSIDE) python scripts/model_card.py
+
+# The reference pages are made of the code each time. A warning, such as a link that leads nowhere, fails the build.
+docs: $(STAMP)  ## the documentation site, in docs/_build
+	@$(INSIDE) python scripts/reference_pages.py docs/reference/generated
+	@$(INSIDE) sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs docs/_build
+	@echo docs/_build/index.html
+
+sizes: $(STAMP)  ## how large functions, modules and folders are
+	@$(INSIDE) python scripts/house.py --check
 
 # One thread a worker: more threads than cores cost up to five times.
 test: $(STAMP) lint debian  ## lint and all tests
@@ -118,6 +130,6 @@ benchmarks: $(STAMP)  ## every benchmark that needs no cohort, one after the oth
 	  echo "== $$question"; $(INSIDE) python $$question $(if $(SMOKE),--smoke); done
 
 clean:  ## remove what was made; the environment, the model store, API keys and the record of answers excepted
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist docs/_build docs/reference/generated .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	if [ -d var ]; then find var -mindepth 1 -maxdepth 1 -not -name 'keys.json*' -not -name 'record*' -exec rm -rf {} +; fi
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

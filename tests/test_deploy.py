@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from consilium.system.environment import Variable
 from service.audit_log.database import read_url
 from service.audit_log.pseudonyms import read_keys
 from service.observability.traffic import _PROBES
-from service.packaging.pins import closure
 from service.settings import PREFIX, Settings, load_settings
 from tests.conftest import ROOT
 
@@ -293,27 +290,3 @@ def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
     before = made["record.keys"].read_bytes()
     assert subprocess.run([script], check=False, capture_output=True).returncode == 1
     assert made["record.keys"].read_bytes() == before
-
-
-# --- bill of materials -----------------------------------------------------------------------------------------------
-
-
-def test_the_bill_of_materials_names_every_pinned_dependency_of_the_service(tmp_path: Path) -> None:
-    bill = tmp_path / "bill.json"
-    # The environment is the one that runs this; make must not install into it.
-    command = [
-        "make",
-        "--no-print-directory",
-        "-o",
-        f"{sys.prefix}/.installed",
-        "sbom",
-        f"VENV={sys.prefix}",
-        f"SBOM={bill}",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    told = json.loads(bill.read_bytes())
-
-    assert (told["bomFormat"], told["metadata"]["component"]["name"]) == ("CycloneDX", "consilium")
-    named = {component["name"]: component["version"] for component in told["components"]}
-    assert named == closure("consilium", "serve")
-    assert all(component["purl"].startswith("pkg:pypi/") for component in told["components"])
