@@ -29,7 +29,7 @@ PACKAGES = ("consilium", "training", "service")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SHIPPED = ("records", "jpeg-extended", "model", "train", "serve", "cpu-fast")
 """Extras of what a user runs."""
-OF_A_MODALITY = {"records", "preparation", "encoder", "explanation", "novelty", "phantom"}
+OF_A_MODALITY = {"records", "preparation", "encoder", "explanation", "presentation", "novelty", "phantom"}
 LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # Named by no import: what uses each of them.
@@ -201,7 +201,7 @@ def test_no_direct_dependency_is_left_over() -> None:
         ([], "import consilium.cli"),
         (["records"], "import consilium.ingest.study_records, consilium.ingest.decode_pool"),
         (["records"], "import consilium.output.report"),
-        (["records"], "import consilium.api.answer_reading"),
+        (["records"], "import consilium.api.explanations"),
     ],
 )
 def test_no_more_is_imported_than_the_installation_brings(extras: list[str], statement: str) -> None:

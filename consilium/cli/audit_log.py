@@ -63,7 +63,7 @@ def show_result(
         f"{_model(found)} ({found.role}), manifest {found.model.manifest_digest}",
         f"request {found.request_id}",
         _findings(found),
-        *(f"referred: {reason}" for reason in found.refer),
+        *(f"referred: {reason}" for reason in found.refer_reasons),
         *(f"{place}: {digest}" for place, digest in found.input_digests.items()),
         *(f"{name} took {value:g} ms" for name, value in found.latencies_ms.items()),
         *(f"{one.time:%Y-%m-%d %H:%M} {one.finding} {one.state}, said {one.caller}" for one in found.feedback),
@@ -213,7 +213,7 @@ def _line(answer: ResultAnswer) -> str:
     parts = [
         f"{answer.result_id}  {answer.time:%Y-%m-%d %H:%M:%S} UTC  {_model(answer)}, asked by {answer.caller}",
         f"called {called}",
-        *(["referred"] if answer.refer else []),
+        *(["referred"] if answer.refer_reasons else []),
         *([f"confirmed {confirmed}"] if confirmed else []),
     ]
     return "; ".join(parts)

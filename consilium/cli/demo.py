@@ -151,8 +151,8 @@ def _iso(time: Any) -> str | None:
 
 
 def _ask(model: str, request: Request) -> Explanation:
-    from consilium.api.answer_reading import read_explanation
     from consilium.api.client import Client
+    from consilium.api.explanations import read_explanation
     from consilium.api.schemas import ExplainRequest
     from service.app.launch import RunningService
 
@@ -179,7 +179,7 @@ def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> 
     report = _FOLDER / "report.html"
     write_report(report, request.study, explanation)
     show(diagnosis_table(explanation.diagnosis))
-    called = [one for one in explanation.findings if explanation.diagnosis[one.finding.name].call]
+    called = [one for one in explanation.findings if explanation.diagnosis[one.finding].call]
     show(*(explanation_table(one) for one in called))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))

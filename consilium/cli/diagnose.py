@@ -88,14 +88,16 @@ def diagnose(
     if report is not None and study is not None:
         write_report(report, study, explanation)
     if as_json:
-        show_json(explanation.to_json())
+        from consilium.api.explanations import explanation_json
+
+        show_json(explanation_json(explanation))
         return
     from consilium.output.terminal import explanation_table, neighbours_table
 
     if url is not None or not on_terminal:
         _show_diagnosis(explanation.diagnosis)
     told = set(finding or _told(explanation.diagnosis))
-    show(*(explanation_table(one) for one in explanation.findings if one.finding.name in told))
+    show(*(explanation_table(one) for one in explanation.findings if one.finding in told))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))
     if report is not None:
@@ -192,8 +194,8 @@ def _explain(
 
 
 def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, asked: dict[str, Any]) -> Explanation:
-    from consilium.api.answer_reading import read_explanation
     from consilium.api.client import Client
+    from consilium.api.explanations import read_explanation
 
     with Client(url, token=token) as client:
         return read_explanation(client.explain(images, **records, **asked))
@@ -219,8 +221,8 @@ def _show_diagnosis(diagnosis: Diagnosis) -> None:
 def _told(diagnosis: Diagnosis) -> list[str]:
     """Names of the findings that the terminal explains unless it is asked: those called, else the most probable one."""
     results = diagnosis.findings
-    called = [result.finding.name for result in results if result.call]
-    return called or [max(results, key=lambda result: result.probability).finding.name]
+    called = [result.finding for result in results if result.call]
+    return called or [max(results, key=lambda result: result.probability).finding]
 
 
 def _note(option: str, number: int) -> dict[str, object]:

@@ -1,382 +1,177 @@
 """Diagnosis and Explanation: what comes out.
 
-Both are plain values without a model behind them: `to_json` gives what the command line, the service and the MLflow
-artifacts show. Arrays stay out of the JSON; the report and the service render them as pictures.
+Each field is declared here once: the same classes are filled by the model, sent by the service and read by its client.
+What goes over the wire is described by the docstrings below the fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from consilium.domain.findings import Finding
+from consilium.domain.wire import Share, Wire, WireValue
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(WireValue):
     """A figure with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-    @classmethod
-    def from_json(cls, data: dict[str, float]) -> Estimate:
-        return cls(**data)
-
 
 @dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """The probability from which a finding is called, and what that costs on the calibration split.
-
-    Attributes
-    ----------
-    threshold : float
-        A finding is called where its probability is at least this.
-    target_sensitivity : float
-        What the recipe asked for.
-    sensitivity, specificity : Estimate
-        On the calibration split at `threshold`.
-    """
+class OperatingPoint(WireValue):
+    """The probability from which a finding is called, and what that costs on the calibration split."""
 
     threshold: float
+    """A finding is called where its probability is at least this."""
     target_sensitivity: float
+    """What the recipe asked for."""
     sensitivity: Estimate
+    """On the calibration split, at `threshold`."""
     specificity: Estimate
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "threshold": self.threshold,
-            "target_sensitivity": self.target_sensitivity,
-            "sensitivity": self.sensitivity.to_json(),
-            "specificity": self.specificity.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> OperatingPoint:
-        return cls(
-            data["threshold"],
-            data["target_sensitivity"],
-            Estimate.from_json(data["sensitivity"]),
-            Estimate.from_json(data["specificity"]),
-        )
+    """On the calibration split, at `threshold`."""
 
 
-ABSENT, PRESENT = "absent", "present"
+ABSENT: Literal["absent"] = "absent"
+PRESENT: Literal["present"] = "present"
 """The two answers that a prediction set may hold."""
+Answer = Literal["absent", "present"]
 
 
 @dataclass(frozen=True, slots=True)
-class FindingResult:
-    """What the council says of one finding.
+class FindingResult(WireValue):
+    """The answer for one finding."""
 
-    Attributes
-    ----------
-    probability : float
-        Calibrated, of the fused model, given the modalities that were present.
-    call : bool
-        `probability` reaches the operating point.
-    opinions : dict
-        Calibrated probability that each present modality gives alone.
-    interval : (float, float)
-        Of the probability (Venn-Abers): what it would be had this very study been in the calibration split, with the
-        finding absent and with it present.
-    prediction_set : tuple of str
-        Which of `ABSENT` and `PRESENT` cannot be ruled out at the coverage that the model was calibrated for.
-    refer : tuple of str
-        Why a human must judge this finding; empty where the model may be heard on it.
-    """
-
-    finding: Finding
-    probability: float
+    finding: str
+    """Its name."""
+    display: str
+    code: str | None
+    """SNOMED CT concept, where there is one."""
+    probability: Share
+    """Calibrated, of all modalities that are present."""
     call: bool
+    """The probability reaches the operating point."""
     operating_point: OperatingPoint
-    opinions: dict[str, float]
-    interval: tuple[float, float] = (0.0, 1.0)
-    prediction_set: tuple[str, ...] = (ABSENT, PRESENT)
-    refer: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "finding": self.finding.name,
-            "display": self.finding.display,
-            "code": self.finding.code,
-            "probability": self.probability,
-            "call": self.call,
-            "operating_point": self.operating_point.to_json(),
-            "opinions": dict(self.opinions),
-            "interval": list(self.interval),
-            "prediction_set": list(self.prediction_set),
-            "refer": list(self.refer),
-        }
+    unimodal_probabilities: dict[str, Share]
+    """Calibrated probability from each present modality alone."""
+    interval: tuple[Share, Share]
+    """Of the probability (Venn-Abers): what it would be were this study in the calibration split, with the finding
+    absent and with it present."""
+    prediction_set: tuple[Answer, ...]
+    """What cannot be ruled out at the coverage that the model was calibrated for. Both: the answer is undetermined.
+    None: neither answer fits."""
+    refer_reasons: tuple[str, ...] = ()
+    """Why a physician must assess this finding without the model; empty: there is no reason to refer it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Novelty:
-    """How unlike the training data one part of a study is.
-
-    Attributes
-    ----------
-    part : str
-        A modality, or ``fused``.
-    score : float
-        Higher is stranger; comparable between studies of one model and part only.
-    p_value : float
-        Share of ordinary studies that are at least as strange (conformal, so it is never 0).
-    novel : bool
-        `p_value` is below the rate that the recipe allows.
-    """
+class OutOfDistributionScore(WireValue):
+    """How far one part of the study is from the training data."""
 
     part: str
+    """A modality, or `fused`: all of them together."""
     score: float
-    p_value: float
-    novel: bool
+    """Higher is farther; comparable between studies of one model and part only."""
+    p_value: Share
+    """Share of calibration studies that are at least as far from the training data (conformal, so never 0)."""
+    out_of_distribution: bool
+    """`p_value` is below the rate that the model's recipe allows."""
 
-    def to_json(self) -> dict[str, Any]:
-        return {"part": self.part, "score": self.score, "p_value": self.p_value, "novel": self.novel}
+
+Verdict = Literal["sound", "suspect", "unusable", "not audited"]
 
 
 @dataclass(frozen=True, slots=True)
-class AuditVerdict:
-    """What the audit found of the cohort that the model learned from.
+class AuditVerdict(WireValue):
+    """What the audit found in the cohort that the model was trained on."""
 
-    Attributes
-    ----------
-    verdict : str
-        ``sound``, ``suspect``, ``unusable``, or ``not audited``.
-    reasons : tuple of str
-        One sentence each; empty where it is sound.
-    """
-
-    verdict: str = "not audited"
+    verdict: Verdict = "not audited"
     reasons: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {"verdict": self.verdict, "reasons": list(self.reasons)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> AuditVerdict:
-        return cls(data["verdict"], tuple(data["reasons"]))
+    """One sentence each; empty where the cohort is sound."""
 
 
 @dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """Which model answered. `manifest_digest` is the SHA-256 of the artifact's manifest."""
+class ModelIdentity(WireValue):
+    """Which model answered."""
 
     name: str
     version: str
     manifest_digest: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"name": self.name, "version": self.version, "manifest_digest": self.manifest_digest}
+    """SHA-256 of the artifact's manifest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The answer for one study.
-
-    Attributes
-    ----------
-    exclusive : bool
-        The findings exclude each other; their probabilities add up to 1.
-    modalities : tuple of str
-        What the model had to go by.
-    input_digests : dict of str
-        SHA-256 of every record that was sent, by position.
-    warnings : tuple of str
-        What the reader must know of the input: implausible value, unknown view, record outside the window, note cut
-        off.
-    novelty : tuple of Novelty
-        For each modality that is present, and for the fused state.
-    refer : tuple of str
-        Why a human must judge this study as a whole; empty where the model may be heard, but for findings with a
-        reason of their own.
-    audit : AuditVerdict
-        Of the cohort that the model learned from.
-    """
+class Diagnosis(Wire):
+    """The answer for one study."""
 
     findings: tuple[FindingResult, ...]
     exclusive: bool
+    """The findings exclude each other; their probabilities add up to 1."""
     modalities: tuple[str, ...]
+    """What the answer is based on: the modalities that the model reads and the study has."""
+    absent: tuple[str, ...]
+    """The modalities that the model reads and the study lacks."""
     model: ModelIdentity
     input_digests: dict[str, str]
-    warnings: tuple[str, ...] = ()
-    study_id: str = ""
-    novelty: tuple[Novelty, ...] = ()
-    refer: tuple[str, ...] = ()
-    audit: AuditVerdict = AuditVerdict()
+    """SHA-256 of every record received, by position."""
+    warnings: tuple[str, ...]
+    """What the reader must know of the input: implausible value, unknown view, record outside the window, note cut
+    off."""
+    out_of_distribution: tuple[OutOfDistributionScore, ...]
+    """For each modality that is present, and for all together; empty where the model does not measure it."""
+    refer_reasons: tuple[str, ...]
+    """Why a physician must assess this study without the model; empty: there is no reason to refer it, apart from
+    findings with reasons of their own."""
+    audit: AuditVerdict
+    """Of the cohort that the model was trained on."""
 
     def __getitem__(self, name: str) -> FindingResult:
-        return next(result for result in self.findings if result.finding.name == name)
+        return next(result for result in self.findings if result.finding == name)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "findings": [result.to_json() for result in self.findings],
-            "exclusive": self.exclusive,
-            "modalities": list(self.modalities),
-            "model": self.model.to_json(),
-            "input_digests": dict(self.input_digests),
-            "warnings": list(self.warnings),
-            "novelty": [part.to_json() for part in self.novelty],
-            "refer": list(self.refer),
-            "audit": self.audit.to_json(),
-        }
+        """The same as JSON's types."""
+        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageSaliency:
-    """Where in an image the evidence lies.
+class FindingExplanation(WireValue):
+    """The evidence for and against one finding, in calibrated log-odds."""
 
-    Attributes
-    ----------
-    image : int
-        Position among the study's images.
-    values : float32 [H, W]
-        In the pixel grid of the original file, log-odds per feature-map cell: positive speaks for the finding, negative
-        against it. NaN where the model did not look.
-    cells : (int, int)
-        Rows and columns of the feature map that was read.
-    """
-
-    image: int
-    values: npt.NDArray[np.float32]
-    cells: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class WordWeight:
-    """What one word of a note spoke for, in log-odds. `start` and `end` count characters of that note's text."""
-
-    note: int
-    start: int
-    end: int
-    text: str
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A value beside its reference interval, both in the variable's own unit."""
-
-    value: float
-    low: float
-    high: float
-    unit: str
-    log_scale: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationWeight:
-    """What one observation spoke for, in log-odds.
-
-    `variable` is a key of `consilium.domain.variables` or one of the cohort's own, ``age`` or ``sex``; `value` and
-    `unit` are as given by the caller. `aspect` tells what of the variable was weighed: its last ``value``, the ``age``
-    of that in hours, or its ``change`` per day.
-    """
-
-    variable: str
+    finding: str
+    """Its name."""
     display: str
-    value: str
-    unit: str
-    weight: float
-    aspect: str = "value"
-    reference: Reference | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FindingExplanation:
-    """What spoke for and against one finding.
-
-    Attributes
-    ----------
-    log_odds : float
-        Calibrated log-odds of the answer.
-    prior_log_odds : float
-        Calibrated log-odds before any modality was heard.
-    modalities : dict
-        Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`.
-    methods : dict of str
-        Which method weighed each modality: ``{"image": "gradient_x_activation", ...}``.
-    parts : dict of str to tuple
-        Per explained modality of the study, its attributions, in the coordinates of what was sent.
-    """
-
-    finding: Finding
     log_odds: float
+    """Of the answer."""
     prior_log_odds: float
+    """Of a study of which nothing is known."""
     modalities: dict[str, float]
+    """Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`."""
     methods: dict[str, str]
+    """Which method weighed each modality: `{"image": "gradient_x_activation", ...}`."""
     parts: dict[str, tuple[Any, ...]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the saliency arrays, of which only the place of the strongest cell is given."""
-        return {
-            "finding": self.finding.name,
-            "log_odds": self.log_odds,
-            "prior_log_odds": self.prior_log_odds,
-            "modalities": dict(self.modalities),
-            "images": [_peak(saliency) for saliency in self.parts.get("image", ())],
-            "words": [asdict(word) for word in self.parts.get("text", ())],
-            "observations": [asdict(observation) for observation in self.parts.get("observations", ())],
-            "methods": dict(self.methods),
-        }
-
-
-def _peak(saliency: ImageSaliency) -> dict[str, Any]:
-    """Where the finding has most support; None where nothing of the image was looked at."""
-    peak = None
-    if np.isfinite(saliency.values).any():
-        row, column = np.unravel_index(int(np.nanargmax(saliency.values)), saliency.values.shape)
-        peak = {"row": int(row), "column": int(column), "value": float(saliency.values[row, column])}
-    return {"image": saliency.image, "cells": list(saliency.cells), "peak": peak}
+    """Per explained modality, what in it is evidence, in the coordinates of what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A study of the training data that the model sees as like this one.
-
-    Attributes
-    ----------
-    pseudonym : str
-        Names the study to those who hold the cohort, and to nobody else.
-    similarity : float
-        Cosine of the fused states, -1 ... 1.
-    labels : dict of str to bool or None
-        Each finding; None: not known.
-    modalities : tuple of str
-        What that study had.
-    """
+class Neighbour(WireValue):
+    """A training study that the model represents much like this one."""
 
     pseudonym: str
+    """Names the study to those who hold the cohort, and to nobody else."""
     similarity: float
+    """Cosine of the fused states, -1 to 1."""
     labels: dict[str, bool | None]
+    """Each finding of that study; null: not known."""
     modalities: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "pseudonym": self.pseudonym,
-            "similarity": self.similarity,
-            "labels": dict(self.labels),
-            "modalities": list(self.modalities),
-        }
+    """What that study had."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A diagnosis and what spoke for it, per finding asked for, with the nearest training cases."""
+    """A diagnosis, the evidence for each finding asked for, and the nearest training cases, most similar first."""
 
     diagnosis: Diagnosis
     findings: tuple[FindingExplanation, ...]
     neighbours: tuple[Neighbour, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return self.diagnosis.to_json() | {
-            "explanations": [finding.to_json() for finding in self.findings],
-            "neighbours": [neighbour.to_json() for neighbour in self.neighbours],
-        }

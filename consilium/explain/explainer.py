@@ -61,7 +61,8 @@ def explain(
         by_subset = {subset: float(log_odds[position]) for subset, log_odds in values.items()}
         explained.append(
             FindingExplanation(
-                finding=findings.findings[position],
+                finding=findings.findings[position].name,
+                display=findings.findings[position].display,
                 log_odds=by_subset[prepared.present],
                 prior_log_odds=by_subset[frozenset()],
                 modalities=shapley(by_subset),

@@ -19,13 +19,14 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import (
     ABSENT,
     PRESENT,
+    Answer,
     AuditVerdict,
     Diagnosis,
     Explanation,
     FindingResult,
     ModelIdentity,
     Neighbour,
-    Novelty,
+    OutOfDistributionScore,
 )
 from consilium.domain.errors import InputError, ModelFailure
 from consilium.domain.findings import FindingSet
@@ -36,11 +37,13 @@ from consilium.explain.methods import chosen_methods
 from consilium.inference.backends import Network, build_network, choose_backend
 from consilium.inference.self_test import Acceptance, Backend, Tolerance, accept, require_trained_answers
 from consilium.modalities.image.origins import Origins
-from consilium.modalities.registry import modality_names, subset_key
+from consilium.modalities.registry import in_order, modality_names, subset_key
 from consilium.network.diagnosis_model import FUSED, Logits
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.referral.out_of_distribution import Inputs
 from consilium.referral.reasons import Grounds, refer, refer_finding
+
+_ANSWERS: tuple[Answer, ...] = (ABSENT, PRESENT)
 
 NEIGHBOURS = 5
 """Training cases that an explanation shows."""
@@ -242,7 +245,7 @@ class Diagnostician:
 
     @torch.inference_mode()
     def _answers(self, items: Sequence[Prepared], network: Network) -> list[tuple[FindingResult, ...]]:
-        """What `network` says of every finding of each of `items`, from one batch."""
+        """What `network` answers for every finding of each of `items`, from one batch."""
         logits = network(self.preprocessing.collate(items).to(self.device))
         return [self._results(logits, row, _present(item)) for row, item in enumerate(items)]
 
@@ -276,12 +279,12 @@ class Diagnostician:
             findings=results,
             exclusive=self.findings.exclusive,
             modalities=present,
+            absent=tuple(m for m in in_order(self.recipe.modalities) if m not in present),
             model=self.identity,
             input_digests=item.study.input_digests(),
             warnings=item.warnings,
-            study_id=item.study.study_id,
-            novelty=novelty,
-            refer=refer(self.recipe.refer, Grounds(item, present, results, novelty, self.audit)),
+            out_of_distribution=novelty,
+            refer_reasons=refer(self.recipe.refer, Grounds(item, present, results, novelty, self.audit)),
             audit=self.audit,
         )
 
@@ -293,28 +296,30 @@ class Diagnostician:
         probabilities = calibration.probabilities(fused, subset)[0]
         intervals = calibration.intervals(fused, subset)[0]
         possible = calibration.prediction_sets(fused, subset)[0]
-        opinions = {m: calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
+        unimodal = {m: calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
         results = []
         for position, finding in enumerate(self.findings):
             point = calibration.operating_points[position]
             probability = float(probabilities[position])
             low, high = intervals[position].tolist()
-            answers = tuple(a for a, stays in zip((ABSENT, PRESENT), possible[position], strict=True) if stays)
+            answers = tuple(a for a, stays in zip(_ANSWERS, possible[position], strict=True) if stays)
             results.append(
                 FindingResult(
-                    finding=finding,
+                    finding=finding.name,
+                    display=finding.display,
+                    code=finding.code,
                     probability=probability,
                     call=probability >= point.threshold,
                     operating_point=point,
-                    opinions={modality: float(said[position]) for modality, said in opinions.items()},
+                    unimodal_probabilities={modality: float(own[position]) for modality, own in unimodal.items()},
                     interval=(low, high),
                     prediction_set=answers,
-                    refer=refer_finding(self.recipe.refer, answers, calibration.conformal.coverage),
+                    refer_reasons=refer_finding(self.recipe.refer, answers, calibration.conformal.coverage),
                 )
             )
         return tuple(results)
 
-    def _novelty(self, scores: dict[str, float]) -> tuple[Novelty, ...]:
+    def _novelty(self, scores: dict[str, float]) -> tuple[OutOfDistributionScore, ...]:
         rate = self.recipe.refer.novelty
         return () if self.novelty is None or rate is None else self.novelty.judge(scores, rate)
 

@@ -121,7 +121,7 @@ def _require_near(
     off = np.abs(given - expected)
     study, finding = divmod(int(off.argmax()), off.shape[1])
     if not off[study, finding] <= most:
-        name = answers[study][finding].finding.name
+        name = answers[study][finding].finding
         rule = f"must be within {most:g} of {expected[study, finding]:.4f}, {whose}"
         raise WrongAnswers(f"reference study {study}: {name}: got {given[study, finding]:.4f}, {rule}")
     largest: npt.NDArray[np.float64] = off.max(axis=1)

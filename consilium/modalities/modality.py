@@ -30,6 +30,9 @@ class Modality:
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
+    presentation : str
+        Reference of its `consilium.modalities.presentation.Presentation`, which shows and sends what the explanation
+        attributes; empty only where that is.
 
     Raises
     ------
@@ -41,6 +44,7 @@ class Modality:
     display: str
     record: str
     explanation: str = ""
+    presentation: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from consilium.domain.diagnosis import ABSENT, PRESENT, Novelty
-
-MODALITY_NAMES = {"image": "Image", "text": "Notes", "observations": "Values"}
+from consilium.domain.diagnosis import ABSENT, PRESENT, OutOfDistributionScore
+from consilium.modalities.registry import find_modality
 
 _UNUSUAL = 0.1
-"""Share of ordinary studies that are as strange, from which down a part is called unusual."""
+"""P-value from which down a part is called unusual."""
 _SETS = {
     frozenset({PRESENT}): "present",
     frozenset({ABSENT}): "absent",
@@ -15,26 +14,6 @@ _SETS = {
     frozenset[str](): "unlike either",
 }
 _ABBREVIATIONS = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "delong": "DeLong"}
-_UNITS = {
-    "a": "years",
-    "Cel": "°C",
-    "mm[Hg]": "mmHg",
-    "[pH]": "",
-    "umol/L": "µmol/L",
-    "ug/L": "µg/L",
-    "10*9/L": "10⁹/L",
-    "ng/mL{FEU}": "ng/mL FEU",
-    "10*12/L": "10¹²/L",
-    "1": "",
-    "[IU]/L": "IU/L",
-    "m[IU]/L": "mIU/L",
-    "cm[H2O]": "cmH₂O",
-    "mL/min/{1.73_m2}": "mL/min/1.73 m²",
-    "mosm/kg": "mOsm/kg",
-    "/[HPF]": "per field",
-    "kg/m2": "kg/m²",
-}
-"""Units that UCUM writes otherwise than a laboratory's sheet does."""
 _AUDITS = {
     "sound": None,
     "suspect": "The cohort behind this model is suspect: its figures may be too good to be true",
@@ -48,31 +27,26 @@ def set_in_words(prediction_set: tuple[str, ...]) -> str:
     return _SETS[frozenset(prediction_set)]
 
 
+def display_name(modality: str) -> str:
+    """A modality as readers know it."""
+    return find_modality(modality).display
+
+
 def part_in_words(part: str) -> str:
-    """A part of a study that has a novelty of its own."""
-    return "All together" if part == "fused" else MODALITY_NAMES[part]
+    """A part of a study that is compared with the training data."""
+    return "All together" if part == "fused" else display_name(part)
 
 
-def novelty_in_words(novelty: Novelty) -> str:
-    """``ordinary``, ``unusual`` or ``unlike the training data``."""
-    if novelty.novel:
-        return "unlike the training data"
-    return "unusual" if novelty.p_value < _UNUSUAL else "ordinary"
+def typicality_in_words(score: OutOfDistributionScore) -> str:
+    """``typical``, ``unusual`` or ``out of distribution``."""
+    if score.out_of_distribution:
+        return "out of distribution"
+    return "unusual" if score.p_value < _UNUSUAL else "typical"
 
 
 def audit_in_words(verdict: str) -> str | None:
-    """What a verdict means for the reader; None where there is nothing to mind."""
+    """What a verdict means for the reader; None where there is nothing to say."""
     return _AUDITS[verdict]
-
-
-def figure(value: float, sign: str = "") -> str:
-    """Three significant digits without an exponent, as a laboratory's sheet has them: ``12300``, ``0.0123``."""
-    return f"{float(f'{value:.3g}'):{sign}.12g}"
-
-
-def measured(value: str, unit: str) -> str:
-    """A value and its UCUM unit as a laboratory writes them: ``124 µmol/L``, ``71 years``."""
-    return f"{value} {_UNITS.get(unit, unit)}".strip()
 
 
 def percent(probability: float) -> str:

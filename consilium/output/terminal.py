@@ -17,19 +17,17 @@ from consilium.domain.diagnosis import (
     FindingExplanation,
     FindingResult,
     Neighbour,
-    ObservationWeight,
 )
+from consilium.modalities.presentation import presentations
 from consilium.output.labels import (
-    MODALITY_NAMES,
     audit_in_words,
-    measured,
-    novelty_in_words,
+    display_name,
     part_in_words,
     set_in_words,
     share,
+    typicality_in_words,
 )
 
-_MOST_WORDS = 6
 _BAR = 20
 _ANY_WIDTH = 10_000
 """Columns in which a table takes what it needs."""
@@ -37,29 +35,29 @@ _LABELS = {True: "yes", False: "no", None: "unknown"}
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
-    """Whether to listen, then one row per finding, then what was missing, strange or wrong.
+    """The reasons to refer, then one row per finding, then what is absent, out of distribution or wrong.
 
-    A row holds the answer in words, the probability with its interval and operating point, and each modality's own
-    opinion. What is referred is dim: a finding, or all rows of a study.
+    A row holds the answer in words, the probability with its interval and operating point, and the probability from
+    each modality alone. What is referred is dim: a finding, or all rows of a study.
     """
     return Group(*_referral(diagnosis), _Answers(diagnosis), *_notices(diagnosis))
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The table of the findings, which leaves out the bars, then the opinions, where the terminal is too narrow."""
+    """The table of the findings; where it is too wide, without the bars, then without the unimodal probabilities."""
 
     diagnosis: Diagnosis
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for bars, opinions in ((True, True), (False, True)):
-            table = self._table(bars=bars, opinions=opinions)
+        for bars, unimodal in ((True, True), (False, True)):
+            table = self._table(bars=bars, unimodal=unimodal)
             if Measurement.get(console, options.update(width=_ANY_WIDTH), table).maximum <= options.max_width:
                 yield table
                 return
-        yield self._table(bars=False, opinions=False)
+        yield self._table(bars=False, unimodal=False)
 
-    def _table(self, *, bars: bool, opinions: bool) -> Table:
+    def _table(self, *, bars: bool, unimodal: bool) -> Table:
         model = self.diagnosis.model
         table = Table(title=f"{escape(model.name)} version {escape(model.version)}", title_justify="left")
         table.add_column("finding", overflow="fold")
@@ -68,18 +66,18 @@ class _Answers:
         if bars:
             table.add_column("0" + " " * (_BAR - 2) + "1", no_wrap=True)
         table.add_column("called", overflow="fold")
-        modalities = self.diagnosis.modalities if opinions else ()
+        modalities = self.diagnosis.modalities if unimodal else ()
         for modality in modalities:
-            table.add_column(f"{MODALITY_NAMES[modality].lower()}\nalone", justify="right")
+            table.add_column(f"{display_name(modality).lower()}\nalone", justify="right")
         for result in self.diagnosis.findings:
-            alone = [f"{result.opinions[modality]:.2f}" for modality in modalities]
+            alone = [f"{result.unimodal_probabilities[modality]:.2f}" for modality in modalities]
             bar = [_bar(result)] if bars else []
             table.add_row(*_answer(result), *bar, _called(result), *alone, style=_style(self.diagnosis, result))
         return table
 
 
 def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
-    if diagnosis.refer or result.refer:
+    if diagnosis.refer_reasons or result.refer_reasons:
         return "dim"
     return "bold" if result.call else ""
 
@@ -87,7 +85,7 @@ def _style(diagnosis: Diagnosis, result: FindingResult) -> str:
 def _answer(result: FindingResult) -> list[str]:
     low, high = result.interval
     probability = f"{result.probability:.2f} [{low:.2f}, {high:.2f}]".replace("[", r"\[")
-    return [escape(result.finding.display), set_in_words(result.prediction_set), probability]
+    return [escape(result.display), set_in_words(result.prediction_set), probability]
 
 
 def _called(result: FindingResult) -> str:
@@ -104,72 +102,62 @@ def _bar(result: FindingResult) -> Text:
 
 
 def _referral(diagnosis: Diagnosis) -> list[Text]:
-    if not diagnosis.refer:
-        left = ", ".join(result.finding.display for result in diagnosis.findings if result.refer)
-        return [Text(f"judge without the model: {left}", style="red")] if left else []
-    headline = Text("REFERRED: judge this study without the model", style="bold red")
-    return [headline, *(Text(f"  - {reason}", style="red") for reason in diagnosis.refer)]
+    if not diagnosis.refer_reasons:
+        left = ", ".join(result.display for result in diagnosis.findings if result.refer_reasons)
+        return [Text(f"assess without the model: {left}", style="red")] if left else []
+    headline = Text("REFERRED: assess this study without the model", style="bold red")
+    return [headline, *(Text(f"  - {reason}", style="red") for reason in diagnosis.refer_reasons)]
 
 
 def _notices(diagnosis: Diagnosis) -> list[Text]:
-    absent = [name.lower() for modality, name in MODALITY_NAMES.items() if modality not in diagnosis.modalities]
+    absent = [display_name(modality).lower() for modality in diagnosis.absent]
     lines = [f"absent: {', '.join(absent)}"] if absent else []
     lines += [
-        f"{part_in_words(part.part).lower()}: {novelty_in_words(part)} "
-        f"({share(part.p_value)} of ordinary studies are at least as strange)"
-        for part in diagnosis.novelty
-        if novelty_in_words(part) != "ordinary"
+        f"{part_in_words(score.part).lower()}: {typicality_in_words(score)} "
+        f"({share(score.p_value)} of calibration studies are at least as far from the training data)"
+        for score in diagnosis.out_of_distribution
+        if typicality_in_words(score) != "typical"
     ]
     audit = audit_in_words(diagnosis.audit.verdict)
     if audit is not None:
         lines += [audit, *(f"  - {reason}" for reason in diagnosis.audit.reasons)]
-    lines += [f"mind: {warning}" for warning in diagnosis.warnings]
+    lines += [f"warning: {warning}" for warning in diagnosis.warnings]
     return [Text(line, style="yellow") for line in lines]
 
 
 def explanation_table(finding: FindingExplanation) -> RenderableType:
-    """What spoke for one finding: modalities, the strongest words, the values."""
-    table = Table(title=f"Why: {escape(finding.finding.display)} (log-odds)", title_justify="left")
+    """The evidence for one finding: of each modality, and of what each modality lists of its own."""
+    table = Table(title=f"Why: {escape(finding.display)} (log-odds)", title_justify="left")
     for column in ("", "for", "against"):
         table.add_column(column)
-    by_modality = [(MODALITY_NAMES[modality].lower(), value) for modality, value in finding.modalities.items()]
-    words = sorted(((word.text, word.weight) for word in finding.parts.get("text", ())), key=lambda w: -abs(w[1]))[
-        :_MOST_WORDS
+    by_modality = [(display_name(modality).lower(), value) for modality, value in finding.modalities.items()]
+    listed = [
+        (presentation.unit, presentation.rows(finding.parts[modality]))
+        for modality, presentation in presentations(finding.parts).items()
     ]
-    values = [(_measured(observation), observation.weight) for observation in finding.parts.get("observations", ())]
-    for name, weights in (("modalities", by_modality), ("words", words), ("values", values)):
+    for name, weights in (("modalities", by_modality), *listed):
         cells = _listed(weights, 1), _listed(weights, -1)
         if any(cells):
             table.add_row(name, *cells)
     return table
 
 
-def _measured(observation: ObservationWeight) -> str:
-    value = f"{observation.display} {measured(observation.value, observation.unit)}"
-    reference = observation.reference
-    if reference is None:
-        return value
-    usual = f"{reference.low:g} to {reference.high:g}"
-    return f"{value} ({usual if reference.unit == observation.unit else measured(usual, reference.unit)})"
-
-
 def _listed(weights: list[tuple[str, float]], sign: int) -> str:
-    """Those of one sign, the greatest first; what rounds to 0.00 spoke neither for nor against."""
+    """Those of one sign, the greatest first; what rounds to 0.00 is evidence neither way."""
     chosen = sorted((w for w in weights if round(w[1], 2) * sign > 0), key=lambda w: -abs(w[1]))
     return "\n".join(f"{escape(text)} {weight:+.2f}" for text, weight in chosen)
 
 
 def neighbours_table(diagnosis: Diagnosis, neighbours: Sequence[Neighbour]) -> RenderableType:
-    """The training cases that the model sees as most like this one, with what they had."""
+    """The training cases most similar to this one, with their labels and modalities."""
     table = Table(title="Training cases most like this one", title_justify="left")
-    findings = [result.finding for result in diagnosis.findings]
     table.add_column("case", no_wrap=True)
-    for column in ("alike", *(escape(finding.display) for finding in findings), "it had"):
+    for column in ("similarity", *(escape(result.display) for result in diagnosis.findings), "modalities"):
         table.add_column(column, overflow="fold")
     for case in neighbours:
-        labels = [_LABELS[case.labels[finding.name]] for finding in findings]
-        had = ", ".join(MODALITY_NAMES[modality].lower() for modality in case.modalities)
-        table.add_row(escape(case.pseudonym), f"{case.similarity:.2f}", *labels, had)
+        labels = [_LABELS[case.labels[result.finding]] for result in diagnosis.findings]
+        modalities = ", ".join(display_name(modality).lower() for modality in case.modalities)
+        table.add_row(escape(case.pseudonym), f"{case.similarity:.2f}", *labels, modalities)
     return table
 
 

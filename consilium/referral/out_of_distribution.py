@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from consilium.domain.diagnosis import Novelty
+from consilium.domain.diagnosis import OutOfDistributionScore
 from consilium.domain.errors import TrainingError
 from consilium.modalities.registry import modality_names
 from consilium.modalities.text.wordpiece import LEAST_PATIENTS
@@ -301,12 +301,12 @@ class NoveltyDetector:
             found[part] = np.where(np.isnan(given), np.nan, (1 + as_strange) / (1 + len(ordinary)))
         return found
 
-    def judge(self, scores: Mapping[str, float], rate: float) -> tuple[Novelty, ...]:
+    def judge(self, scores: Mapping[str, float], rate: float) -> tuple[OutOfDistributionScore, ...]:
         """What a diagnosis says of one study's `scores`: of a novel part the p-value is below `rate`."""
         there = {part: score for part, score in scores.items() if not np.isnan(score)}
         p_values = self.p_values({part: [score] for part, score in there.items()})
         return tuple(
-            Novelty(part, score, float(p_values[part][0]), bool(p_values[part][0] < rate))
+            OutOfDistributionScore(part, score, float(p_values[part][0]), bool(p_values[part][0] < rate))
             for part, score in there.items()
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.configuration.recipe import ReferRecipe
-from consilium.domain.diagnosis import AuditVerdict, FindingResult, Novelty
+from consilium.domain.diagnosis import AuditVerdict, FindingResult, OutOfDistributionScore
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Prepared
@@ -54,14 +54,14 @@ class Grounds:
     modalities : tuple of str
         What the model had to go by.
     findings : tuple of FindingResult
-    novelty : tuple of Novelty
+    novelty : tuple of OutOfDistributionScore
     audit : AuditVerdict
     """
 
     item: Prepared
     modalities: tuple[str, ...]
     findings: tuple[FindingResult, ...]
-    novelty: tuple[Novelty, ...]
+    novelty: tuple[OutOfDistributionScore, ...]
     audit: AuditVerdict
 
 
@@ -90,7 +90,7 @@ def refer(rule: ReferRecipe, grounds: Grounds) -> tuple[str, ...]:
 def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, ...]]:
     """The same by part of the rule, one of `PARTS`; a part that the recipe switches off has no reasons."""
     return {
-        "both": (_NOTHING_TOLD,) if all(result.refer for result in grounds.findings) else (),
+        "both": (_NOTHING_TOLD,) if all(result.refer_reasons for result in grounds.findings) else (),
         "novelty": _novel(grounds.novelty) if rule.novelty is not None else (),
         "required": tuple(
             f"There is no {_RECORDS[modality]}, and this model must not answer without."
@@ -127,11 +127,11 @@ def _fault(square: npt.NDArray[np.uint16], box: Letterbox) -> str:
     return ""
 
 
-def _novel(novelty: Sequence[Novelty]) -> tuple[str, ...]:
+def _novel(novelty: Sequence[OutOfDistributionScore]) -> tuple[str, ...]:
     return tuple(
         f"{_PARTS_OF_A_STUDY[part.part]} unlike the training data (p = {part.p_value:.2g})."
         for part in novelty
-        if part.novel
+        if part.out_of_distribution
     )
 
 

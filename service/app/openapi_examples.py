@@ -21,24 +21,25 @@ DIAGNOSIS: dict[str, Any] = {
                 "sensitivity": {"value": 0.9, "low": 0.85, "high": 0.94},
                 "specificity": {"value": 0.78, "low": 0.74, "high": 0.82},
             },
-            "opinions": {"image": 0.71, "text": 0.55, "observations": 0.6},
+            "unimodal_probabilities": {"image": 0.71, "text": 0.55, "observations": 0.6},
             "interval": [0.78, 0.87],
             "prediction_set": ["present"],
-            "refer": [],
+            "refer_reasons": [],
         }
     ],
     "exclusive": False,
     "modalities": ["image", "text", "observations"],
+    "absent": [],
     "model": {"name": "consilium-phantom", "version": "3", "manifest_digest": "9f2c" * 16},
     "input_digests": {"images[0]": "51ab" * 16, "notes[0]": "07de" * 16, "observations": "c3f1" * 16},
     "warnings": [],
-    "novelty": [
-        {"part": "image", "score": 11.2, "p_value": 0.003, "novel": True},
-        {"part": "text", "score": 3.1, "p_value": 0.62, "novel": False},
-        {"part": "observations", "score": 0.7, "p_value": 0.81, "novel": False},
-        {"part": "fused", "score": 5.4, "p_value": 0.09, "novel": False},
+    "out_of_distribution": [
+        {"part": "image", "score": 11.2, "p_value": 0.003, "out_of_distribution": True},
+        {"part": "text", "score": 3.1, "p_value": 0.62, "out_of_distribution": False},
+        {"part": "observations", "score": 0.7, "p_value": 0.81, "out_of_distribution": False},
+        {"part": "fused", "score": 5.4, "p_value": 0.09, "out_of_distribution": False},
     ],
-    "refer": ["The image is unlike the training data."],
+    "refer_reasons": ["The image is out of distribution (p = 0.003)."],
     "audit": {"verdict": "sound", "reasons": []},
     "caller_reference": "worklist-4711",
 }
@@ -54,27 +55,30 @@ EXPLANATION: dict[str, Any] = DIAGNOSIS | {
     "explanations": [
         {
             "finding": "pneumonia",
+            "display": "Pneumonia",
             "log_odds": 1.6,
             "prior_log_odds": -1.9,
             "modalities": {"image": 1.8, "text": 0.9, "observations": 0.8},
-            "images": [
-                {
-                    "image": 0,
-                    "cells": [16, 16],
-                    "peak": {"row": 1402, "column": 611, "value": 0.31},
-                    "overlay": {
-                        "media_type": "image/png",
-                        "rows": 2048,
-                        "columns": 2048,
-                        "scale": 0.31,
-                        "data": "iVBORw0KGgoAAAANSUhEUgAA…",
-                    },
-                }
-            ],
-            "words": [{"note": 0, "start": 24, "end": 29, "text": "cough", "weight": 0.21}],
-            "observations": [
-                {"variable": "crp", "display": "C-reactive protein", "value": "112", "unit": "mg/L", "weight": 0.64}
-            ],
+            "parts": {
+                "image": [
+                    {
+                        "image": 0,
+                        "cells": [16, 16],
+                        "peak": {"row": 1402, "column": 611, "value": 0.31},
+                        "overlay": {
+                            "media_type": "image/png",
+                            "rows": 2048,
+                            "columns": 2048,
+                            "scale": 0.31,
+                            "data": "iVBORw0KGgoAAAANSUhEUgAA…",
+                        },
+                    }
+                ],
+                "text": [{"note": 0, "start": 24, "end": 29, "text": "cough", "weight": 0.21}],
+                "observations": [
+                    {"variable": "crp", "display": "C-reactive protein", "value": "112", "unit": "mg/L", "weight": 0.64}
+                ],
+            },
             "methods": {"image": "gradient_x_activation", "modalities": "shapley"},
         }
     ],
@@ -109,7 +113,7 @@ RESULT: dict[str, Any] = {
             "prediction_set": ["present"],
         }
     ],
-    "refer": ["The image is unlike the training data."],
+    "refer_reasons": ["The image is out of distribution (p = 0.003)."],
     "latencies_ms": {"decode": 31.2, "prepare": 4.1, "diagnose": 48.7},
     "feedback": [
         {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import perf_counter
+from typing import Any
 from uuid import UUID, uuid4
 
 from consilium.domain.diagnosis import Diagnosis, FindingResult
@@ -71,8 +72,8 @@ class Draft:
             yield
         self.latencies_ms[name] = round(1000 * (perf_counter() - begun), 3)
 
-    def to_json(self) -> dict[str, object]:
-        """What the answer says beside the diagnosis."""
+    def service_fields(self) -> dict[str, Any]:
+        """What the answer holds beside the diagnosis."""
         return {"result_id": self.result_id, "caller_reference": self.caller_reference}
 
     def entry(self, study: Study, diagnosis: Diagnosis, body: bytes, role: str) -> Entry:
@@ -139,7 +140,7 @@ class Entry:
             "reference": _pseudonym(key, Kind.REFERENCE, self.caller_reference),
             "input_digests": _input_digests(key, self.study, self.diagnosis),
             "findings": [_finding(result) for result in self.diagnosis.findings],
-            "refer": list(self.diagnosis.refer),
+            "refer": list(self.diagnosis.refer_reasons),
             "latencies_ms": self.latencies_ms,
         }
 
@@ -169,7 +170,7 @@ def _input_digests(key: RecordKey, study: Study, diagnosis: Diagnosis) -> dict[s
 
 def _finding(result: FindingResult) -> dict[str, object]:
     return {
-        "finding": result.finding.name,
+        "finding": result.finding,
         "probability": result.probability,
         "interval": list(result.interval),
         "call": result.call,

@@ -207,7 +207,7 @@ def _answer(row: ResultRow, feedback: Sequence[FeedbackRow]) -> ResultAnswer:
             },
             "input_digests": row.input_digests,
             "findings": row.findings,
-            "refer": row.refer,
+            "refer_reasons": row.refer,
             "latencies_ms": row.latencies_ms,
             "feedback": [
                 {

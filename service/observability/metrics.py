@@ -166,15 +166,15 @@ class Metrics:
         """Count one answer: what it says, never whom it is about."""
         version = diagnosis.model.version
         self.answers.labels(role, version).inc()
-        if diagnosis.refer:
+        if diagnosis.refer_reasons:
             self.referred.labels(role, version).inc()
-        for part in diagnosis.novelty:
-            if part.novel:
+        for part in diagnosis.out_of_distribution:
+            if part.out_of_distribution:
                 self.novel.labels(role, version, part.part).inc()
         for result in diagnosis.findings:
-            if result.refer and not diagnosis.refer:
-                self.referred_findings.labels(role, version, result.finding.name).inc()
-            self.probability.labels(role, version, result.finding.name).observe(result.probability)
+            if result.refer_reasons and not diagnosis.refer_reasons:
+                self.referred_findings.labels(role, version, result.finding).inc()
+            self.probability.labels(role, version, result.finding).observe(result.probability)
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format. Reads files below /proc: not for the event loop."""

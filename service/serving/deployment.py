@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from consilium.api.schemas import DeploymentInformation, ModelIdentityAnswer, RefusalAnswer
+from consilium.api.schemas import DeploymentInformation, RefusalAnswer
 from consilium.domain.study import Study
 from service.observability.metrics import Metrics
 from service.serving.live_model import LiveModel
@@ -162,5 +162,5 @@ def patient_share(study: Study) -> float:
 def _told(refusal: Refusal | None) -> RefusalAnswer | None:
     if refusal is None:
         return None
-    model = ModelIdentityAnswer.model_validate(refusal.identity.to_json())
+    model = refusal.identity
     return RefusalAnswer(model=model, reason=refusal.reason.value, detail=refusal.detail, time=refusal.time)

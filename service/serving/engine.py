@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from consilium.api.explanations import explanation_answer
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
     ExplainRequest,
-    ExplanationAnswer,
     ModelInformation,
     SimilarAnswer,
     SimilarRequest,
@@ -36,7 +36,6 @@ from service.observability.tracing import tracing
 from service.serving.answering import DiagnosisPlace, ExplanationOrder, ExplanationPlace
 from service.serving.deployment import Deployment
 from service.serving.intake import Intake
-from service.serving.overlays import overlay
 from service.serving.served_model import Case, Model, Role, diagnose, load_version, once_per_table
 from service.serving.shadow import Shadow
 from service.settings import Settings
@@ -134,7 +133,7 @@ class Engine:
             case = await self._prepare(form, request, draft)
             with draft.stage("diagnose"):
                 diagnosis = await place.submit(case)
-            answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
+            answer = DiagnosisAnswer(**dict(diagnosis), **draft.service_fields())
             return await self._recorded(draft, case, diagnosis, answer)
 
     async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
@@ -148,7 +147,7 @@ class Engine:
             make = partial(case.explain, request.findings, request.level)
             explanation = await place.submit(ExplanationOrder("explain", make))
         with draft.stage("draw"):
-            answer = await asyncio.to_thread(_explanation_answer, explanation, draft)
+            answer = await asyncio.to_thread(explanation_answer, explanation, **draft.service_fields())
         return await self._recorded(draft, case, explanation.diagnosis, answer)
 
     async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
@@ -160,8 +159,7 @@ class Engine:
             raise NotOffered("This model holds no training cases.")
         with draft.stage("similar"):
             found = await place.submit(ExplanationOrder("similar", partial(case.similar, request.count)))
-        neighbours = [neighbour.to_json() for neighbour in found.neighbours]
-        answer = SimilarAnswer.model_validate(found.diagnosis.to_json() | draft.to_json() | {"neighbours": neighbours})
+        answer = SimilarAnswer(**dict(found.diagnosis), neighbours=found.neighbours, **draft.service_fields())
         return await self._recorded(draft, case, found.diagnosis, answer)
 
     @property
@@ -175,7 +173,7 @@ class Engine:
         recipe = model.recipe
         return ModelInformation.model_validate(
             {
-                "model": model.identity.to_json(),
+                "model": model.identity,
                 "description": recipe.description,
                 "reads": {
                     "modalities": list(recipe.modalities),
@@ -196,7 +194,7 @@ class Engine:
                     "note_characters": settings.max_note_characters,
                     "observations": settings.max_observations,
                 },
-                "audit": model.audit.to_json(),
+                "audit": model.audit,
                 "backend": None if model.acceptance is None else model.acceptance.to_json(),
                 "card": None if self.card is None else CARD_FROM_MODEL,
                 "deployment": self._deployment.information(),
@@ -241,12 +239,3 @@ def _admitted(batcher: Batcher[Any, Any]) -> int:
 
 def _waiting(batcher: Batcher[Any, Any]) -> int:
     return batcher.waiting
-
-
-def _explanation_answer(explanation: Explanation, draft: Draft) -> ExplanationAnswer:
-    """The answer with its overlays; encoding pictures takes time, so not on the event loop."""
-    answer = explanation.to_json()
-    for finding, said in zip(explanation.findings, answer["explanations"], strict=True):
-        for saliency, image in zip(finding.parts.get("image", ()), said["images"], strict=True):
-            image["overlay"] = overlay(saliency).model_dump()
-    return ExplanationAnswer.model_validate(answer | draft.to_json())

@@ -186,7 +186,7 @@ def warm_up(model: Model) -> None:
     """
     prepared = model.prepare(model.example())
     (diagnosis,) = model.diagnose_prepared([prepared])
-    if tuple(result.finding.name for result in diagnosis.findings) != model.findings.names:
+    if tuple(result.finding for result in diagnosis.findings) != model.findings.names:
         raise ModelFailure(f"{_called(model)} answered other findings than it names")
     if not all(0 <= result.probability <= 1 for result in diagnosis.findings):
         raise ModelFailure(f"{_called(model)} gave a probability outside 0 to 1")

@@ -17,30 +17,29 @@ from consilium.domain.diagnosis import (
     Explanation,
     FindingExplanation,
     FindingResult,
-    ImageSaliency,
     ModelIdentity,
     Neighbour,
-    Novelty,
-    ObservationWeight,
     OperatingPoint,
-    Reference,
-    WordWeight,
+    OutOfDistributionScore,
 )
 from consilium.domain.findings import Finding
 from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import Image
+from consilium.modalities.image.presentation import ImageSaliency
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.observations.presentation import ObservationWeight, Reference
 from consilium.modalities.text.note import Note, NoteKind
+from consilium.modalities.text.presentation import WordWeight
 
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
 SUSPECT = AuditVerdict("suspect", ("The file format tells Alpha apart: AUROC .91.",))
 REFER = ("The image is unlike the training data.", "There is no note, and this model must not answer without.")
 CANNOT_TELL = "The model cannot tell: neither answer can be ruled out at 90% coverage."
-NOVEL = (
-    Novelty("image", 14.5, 0.002, novel=True),
-    Novelty("text", 2.5, 0.04, novel=False),
-    Novelty("fused", 1.25, 0.64, novel=False),
+SCORES = (
+    OutOfDistributionScore("image", 14.5, 0.002, out_of_distribution=True),
+    OutOfDistributionScore("text", 2.5, 0.04, out_of_distribution=False),
+    OutOfDistributionScore("fused", 1.25, 0.64, out_of_distribution=False),
 )
 NEIGHBOURS = (
     Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, ("image", "text")),
@@ -60,45 +59,56 @@ def explained_study() -> Study:
 def explanation(**diagnosis: Any) -> Explanation:
     """An ordinary answer: sound, ordinary, not referred; `diagnosis` replaces fields of its Diagnosis."""
     findings = [Finding("a", "Alpha", "233604007"), Finding("b", "Beta")]
-    said = zip(findings, (0.12, 0.71), ((0.05, 0.2), (0.62, 0.83)), ((ABSENT,), (PRESENT,)), strict=True)
+    answers: Any = zip(findings, (0.12, 0.71), ((0.05, 0.2), (0.62, 0.83)), ((ABSENT,), (PRESENT,)), strict=True)
     results = tuple(
-        FindingResult(f, p, p > 0.3, POINT, {"image": 0.6, "text": 0.2}, interval, prediction_set)
-        for f, p, interval, prediction_set in said
+        FindingResult(
+            *(f.name, f.display, f.code),
+            probability=p,
+            call=p > 0.3,
+            operating_point=POINT,
+            unimodal_probabilities={"image": 0.6, "text": 0.2},
+            interval=interval,
+            prediction_set=prediction_set,
+        )
+        for f, p, interval, prediction_set in answers
     )
     ordinary = Diagnosis(
         findings=results,
         exclusive=False,
         modalities=("image", "text"),
+        absent=("observations",),
         model=ModelIdentity("consilium-x", "3", "cd" * 32),
         input_digests={"images[0]": "ab" * 32},
         warnings=("view position unknown",),
-        novelty=tuple(replace(part, p_value=0.5, novel=False) for part in NOVEL),
+        out_of_distribution=tuple(replace(part, p_value=0.5, out_of_distribution=False) for part in SCORES),
+        refer_reasons=(),
         audit=AuditVerdict("sound"),
     )
     explained = tuple(_explained(finding) for finding in findings)
-    return Explanation(replace(ordinary, **diagnosis), explained, NEIGHBOURS)
+    return Explanation(ordinary.model_copy(update=diagnosis), explained, NEIGHBOURS)
 
 
 def open_explanation() -> Explanation:
-    """A study that is heard, but for Beta, which the model cannot tell."""
+    """A study that is not referred, but for Beta, whose answer is undetermined."""
     alpha, beta = explanation().diagnosis.findings
-    unsure = replace(beta, interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT), refer=(CANNOT_TELL,))
+    unsure = replace(beta, interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT), refer_reasons=(CANNOT_TELL,))
     return explanation(findings=(alpha, unsure))
 
 
 def eventful_explanation() -> Explanation:
-    """Referred, novel, from a suspect cohort: every field stands somewhere at another value than its default."""
+    """Referred, out of distribution, from a suspect cohort: no field stands at its default everywhere."""
     alpha, unsure = open_explanation().diagnosis.findings
     unlike = replace(alpha, prediction_set=())
     return explanation(
-        findings=(unlike, unsure), exclusive=True, novelty=NOVEL, refer=REFER, audit=SUSPECT, study_id="s1"
+        findings=(unlike, unsure), exclusive=True, out_of_distribution=SCORES, refer_reasons=REFER, audit=SUSPECT
     )
 
 
 def _explained(finding: Finding) -> FindingExplanation:
     saliency = ImageSaliency(0, np.linspace(-1, 1, 2400, dtype=np.float32).reshape(40, 60), (16, 16))
     return FindingExplanation(
-        finding=finding,
+        finding=finding.name,
+        display=finding.display,
         log_odds=0.5,
         prior_log_odds=-1.0,
         modalities={"image": 1.0, "text": 0.5},

@@ -196,7 +196,7 @@ def test_the_service_names_accepts_and_explains_them(trained: TrainedModel, diag
     (expected,) = diagnostician.diagnose([study])
     assert answer.findings[0].probability == pytest.approx(expected["pneumonia"].probability, abs=1e-6)
     (explained,) = answer.explanations
-    shown = {(one.variable, one.aspect): one for one in explained.observations}
+    shown = {(one.variable, one.aspect): one for one in explained.parts["observations"]}
     assert shown.keys() == {
         *((name, "value") for name in known),
         *(("drain_output", "age"), ("drain_output", "change")),
@@ -209,19 +209,18 @@ def test_the_service_names_accepts_and_explains_them(trained: TrainedModel, diag
     # 400 mL/d more within four hours, which counts as six.
     assert (shown["drain_output", "change"].value, shown["drain_output", "change"].unit) == ("+1600", "mL/d")
     # Shapley values add up to what the values brought.
-    total = sum(one.weight for one in explained.observations)
+    total = sum(one.weight for one in explained.parts["observations"])
     assert total == pytest.approx(explained.log_odds - explained.prior_log_odds, abs=1e-4)
 
 
 def weights(diagnostician: Diagnostician, observations: list[dict[str, Any]], method: str) -> dict[str, float]:
     study = study_from_records(observations=observations, reference_time=NOON, variables=diagnostician.variables)
     own = (diagnostician.model, diagnostician.preprocessing, diagnostician.calibration)
-    asked = (diagnostician.prepare(study), diagnostician.findings, ["pneumonia"], "thorough", {"values": method})
+    asked = (diagnostician.prepare(study), diagnostician.findings, ["pneumonia"], "thorough", {"observations": method})
     ((explained,), _) = explain(*own, *asked)
-    assert explained.methods is not None
-    assert explained.methods["values"] == method
+    assert explained.methods["observations"] == method
     return {
-        **{f"{one.variable}:{one.aspect}": one.weight for one in explained.observations},
+        **{f"{one.variable}:{one.aspect}": one.weight for one in explained.parts["observations"]},
         "answer": explained.log_odds,
     }
 

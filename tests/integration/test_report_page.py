@@ -21,7 +21,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page in the states in which a reader may meet it."""
     study = explained_study()
     words = tuple(replace(one, parts={"text": one.parts["text"]}) for one in explanation().findings)
-    lone = replace(explanation(modalities=("text",), novelty=()), findings=words, neighbours=())
+    lone = replace(
+        explanation(modalities=("text",), absent=("image", "observations"), out_of_distribution=()),
+        findings=words,
+        neighbours=(),
+    )
     html = {
         "ordinary": report_html(study, explanation()),
         "open": report_html(study, open_explanation()),

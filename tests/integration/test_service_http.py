@@ -89,7 +89,7 @@ def test_the_same_probabilities_as_in_this_process(
     (expected,) = diagnostician.diagnose([study])
     for finding, own in zip(said.findings, expected.findings, strict=True):
         assert finding.probability == pytest.approx(own.probability, abs=1e-6)
-        assert finding.opinions == pytest.approx(own.opinions, abs=1e-6)
+        assert finding.unimodal_probabilities == pytest.approx(own.unimodal_probabilities, abs=1e-6)
     assert said.model.manifest_digest == diagnostician.identity.manifest_digest
     assert said.input_digests == expected.input_digests
     assert said.warnings == expected.warnings
@@ -99,9 +99,10 @@ def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(caller: Client) ->
     said = caller.explain([png(1)], findings=["effusion"], **RECORDS)
     (explained,) = said.explanations
     assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
-    assert (explained.images[0].overlay.rows, explained.images[0].overlay.columns) == (200, 200)
-    assert {word.text for word in explained.words} == {"fever", "cough", "dyspnoea"}
-    assert "crp" in {observation.variable for observation in explained.observations}
+    (saliency,) = explained.parts["image"]
+    assert (saliency.overlay.rows, saliency.overlay.columns) == (200, 200)
+    assert {word.text for word in explained.parts["text"]} == {"fever", "cough", "dyspnoea"}
+    assert "crp" in {observation.variable for observation in explained.parts["observations"]}
     for one, other in zip(said.findings, caller.diagnose([png(1)], **RECORDS).findings, strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
@@ -165,7 +166,7 @@ def test_the_most_similar_training_cases_are_those_of_the_explanation(caller: Cl
     explained = caller.explain([png(1)], **RECORDS)
     assert [case.pseudonym for case in said.neighbours] == [case.pseudonym for case in explained.neighbours[:3]]
     assert said.neighbours[0].similarity == pytest.approx(explained.neighbours[0].similarity, abs=1e-5)
-    assert said.novelty[0].score == pytest.approx(explained.novelty[0].score, rel=1e-3)
+    assert said.out_of_distribution[0].score == pytest.approx(explained.out_of_distribution[0].score, rel=1e-3)
     assert said.result_id is not None
     assert caller.result(said.result_id).endpoint == "similar"
 

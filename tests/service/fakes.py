@@ -18,13 +18,10 @@ from consilium.domain.diagnosis import (
     Explanation,
     FindingExplanation,
     FindingResult,
-    ImageSaliency,
     ModelIdentity,
     Neighbour,
-    Novelty,
-    ObservationWeight,
     OperatingPoint,
-    WordWeight,
+    OutOfDistributionScore,
 )
 from consilium.domain.errors import InputError
 from consilium.domain.findings import Finding, FindingSet
@@ -34,7 +31,10 @@ from consilium.explain import Neighbours
 from consilium.inference.self_test import Acceptance, Backend, Tolerance
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.origins import Origins
+from consilium.modalities.image.presentation import ImageSaliency
+from consilium.modalities.observations.presentation import ObservationWeight
 from consilium.modalities.text.note import Note, NoteKind
+from consilium.modalities.text.presentation import WordWeight
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
@@ -111,22 +111,32 @@ class FakeModel:
         present = "image" if study.images else "text"
         return Diagnosis(
             findings=tuple(
-                FindingResult(finding, p, p >= 0.5, point, {present: p}, (p / 2, p), (PRESENT,))
+                FindingResult(
+                    *(finding.name, finding.display, finding.code),
+                    probability=p,
+                    call=p >= 0.5,
+                    operating_point=point,
+                    unimodal_probabilities={present: p},
+                    interval=(p / 2, p),
+                    prediction_set=(PRESENT,),
+                )
                 for finding in self.findings
             ),
             exclusive=False,
             modalities=(present,),
+            absent=(),
             model=self.identity,
             input_digests=study.input_digests(),
             warnings=study.warnings,
-            novelty=(Novelty(present, 2.5, 0.125, novel=False),),
-            refer=("A rule.",),
+            out_of_distribution=(OutOfDistributionScore(present, 2.5, 0.125, out_of_distribution=False),),
+            refer_reasons=("A rule.",),
             audit=self.audit,
         )
 
     def _explained(self, study: Study, name: str, level: str) -> FindingExplanation:
         return FindingExplanation(
-            finding=self.findings.findings[self.findings.index(name)],
+            finding=name,
+            display=self.findings.findings[self.findings.index(name)].display,
             log_odds=1.5,
             prior_log_odds=-0.5,
             modalities={"image": 2.0},

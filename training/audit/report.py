@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
-from consilium.domain.diagnosis import AuditVerdict
+from consilium.domain.diagnosis import AuditVerdict, Verdict
 from consilium.output.labels import share
 from training.audit.terminal import frame_table
 
-REMARK, SUSPECT, UNUSABLE = "remark", "suspect", "unusable"
+REMARK: Final = "remark"
+SUSPECT: Final = "suspect"
+UNUSABLE: Final = "unusable"
 """How grave a concern is. A remark changes no verdict."""
 GRADES = (REMARK, SUSPECT, UNUSABLE)
 """The least grave first."""
-SOUND = "sound"
+SOUND: Final = "sound"
 _MOST_ROWS = 40
 """Of a table on a terminal."""
 _LEFT_TO_JSON = {"sources": ("sources", "studies", "positives", "lower_bound")}
@@ -72,7 +74,7 @@ class AuditReport:
     false_alarm_rate: float = 0.05
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """`UNUSABLE` or `SUSPECT` where a concern is as grave, else `SOUND`."""
         grades = {concern.grade for concern in self.concerns}
         return UNUSABLE if UNUSABLE in grades else SUSPECT if SUSPECT in grades else SOUND

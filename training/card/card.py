@@ -19,7 +19,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.variables import Variable
 from consilium.modalities.text.note import NoteKind
-from consilium.output.labels import MODALITY_NAMES, audit_in_words
+from consilium.output.labels import audit_in_words, display_name
 from training.card.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
 from training.card.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
 from training.evaluation.comparisons import MACRO
@@ -105,7 +105,7 @@ def card(facts: Facts) -> dict[str, str]:
 def _purpose(facts: Facts) -> Section:
     recipe = facts.recipe
     findings = ", ".join(finding.display for finding in facts.evaluation.findings)
-    reads = ", ".join(MODALITY_NAMES[modality].lower() for modality in recipe.modalities)
+    reads = ", ".join(display_name(modality).lower() for modality in recipe.modalities)
     kinds = " and ".join(NoteKind(kind).value for kind in recipe.inputs.note_kinds)
     before, after = recipe.inputs.before_hours, recipe.inputs.after_hours
     window = f"from {before:g} hours before the image " + (f"to {after:g} hours after it" if after else "until it")

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from consilium.domain.variables import Interval, Variable
+from consilium.formats.lab_notation import measured
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import FUSED
-from consilium.output.labels import measured
 from training.card.card_writing import CardTable, Words, crossed_table, frame_table
 from training.evaluation.comparisons import MACRO
 from training.evaluation.out_of_distribution import ORDINARY

@@ -10,8 +10,8 @@ import pandas as pd
 
 from consilium.domain.variable_records import own_variables
 from consilium.domain.variables import Variable
+from consilium.formats.lab_notation import figure, measured
 from consilium.modalities.observations.observation import Observation
-from consilium.output.labels import figure, measured
 from training.cohorts.cohort import Cohort
 
 _COLUMNS = ("variable", "kind", "studies", "values", "limits", "implausible", "found")

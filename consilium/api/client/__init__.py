@@ -5,7 +5,7 @@
     with Client("https://consilium.hospital.example", token="csl_...") as client:
         answer = client.diagnose(["film.dcm"], notes=[{"kind": "history", "text": "Fever and cough."}])
         for finding in answer.findings:
-            print(finding.display, finding.probability, answer.refer)
+            print(finding.display, finding.probability, answer.refer_reasons)
 
 `clients.py` holds both clients, `calls.py` what each call sends, `exchange.py` when it is tried again, and how an
 answer becomes a type or an error of `consilium.domain.errors`. `lines.py` reads the answer for several studies, one

@@ -1,225 +1,78 @@
 """What the service answers.
 
-`DiagnosisAnswer` and `ExplanationAnswer` mirror `Diagnosis.to_json` and `Explanation.to_json` key by key, and hold what
-only the service knows.
+`DiagnosisAnswer` is a `consilium.domain.diagnosis.Diagnosis` and what only the service knows of it; what an explanation
+attributes to a modality is described by the modality.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-from consilium.api.schemas.base import Wire
+from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
 from consilium.domain.variables import Variable
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A probability, or a share of something."""
-
-
-class EstimateAnswer(Wire):
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from consilium.domain.wire import Share, Wire
+from consilium.modalities.presentation import presentations
+from consilium.modalities.registry import modality_names
 
 
-class OperatingPointAnswer(Wire):
-    """The probability from which a finding is called, and what that costs on the calibration split."""
-
-    threshold: float
-    target_sensitivity: float
-    sensitivity: EstimateAnswer
-    specificity: EstimateAnswer
-
-
-class FindingAnswer(Wire):
-    """What the model says of one finding."""
-
-    finding: str
-    display: str
-    code: str | None = Field(description="SNOMED CT concept, where there is one.")
-    probability: Share = Field(description="Calibrated, of all modalities that were present.")
-    call: bool = Field(description="The probability reaches the operating point.")
-    operating_point: OperatingPointAnswer
-    opinions: dict[str, Share] = Field(description="Calibrated probability that each modality gives alone.")
-    interval: tuple[Share, Share] = Field(
-        description="Of the probability (Venn-Abers): what it would be had this study been calibrated on, with the "
-        "finding absent and with it present."
-    )
-    prediction_set: tuple[Literal["absent", "present"], ...] = Field(
-        description="What cannot be ruled out at the coverage that the model was calibrated for. Both: the model "
-        "cannot tell. None: the study is unlike either."
-    )
-    refer: tuple[str, ...] = Field(
-        description="Why a human must judge this finding without the model; empty where the model may be heard on it."
-    )
-
-
-class ModelIdentityAnswer(Wire):
-    """Which model answered."""
-
-    name: str
-    version: str
-    manifest_digest: str = Field(description="SHA-256 of the artifact's manifest.")
-
-
-class NoveltyAnswer(Wire):
-    """How unlike the training data one part of the study is."""
-
-    part: str = Field(description="A modality, or `fused`: all of them together.")
-    score: float = Field(description="Higher is stranger; comparable between studies of one model and part only.")
-    p_value: Share = Field(description="Share of ordinary studies that are at least as strange.")
-    novel: bool = Field(description="`p_value` is below the rate that the model's recipe allows.")
-
-
-class AuditAnswer(Wire):
-    """What the audit found of the cohort that the model learned from."""
-
-    verdict: Literal["sound", "suspect", "unusable", "not audited"]
-    reasons: tuple[str, ...] = Field(description="One sentence each; empty where the cohort is sound.")
-
-
-class DiagnosisAnswer(Wire):
+class DiagnosisAnswer(Diagnosis):
     """The answer of `POST /v1/diagnose`."""
 
-    result_id: UUID | None = Field(
-        default=None,
-        description="Of this answer in the record, see `/v1/results/{result_id}`; null where the record was down and "
-        "the service is set to answer all the same.",
-    )
-    findings: tuple[FindingAnswer, ...]
-    exclusive: bool = Field(description="The findings exclude each other; their probabilities add up to 1.")
-    modalities: tuple[str, ...] = Field(description="What the model had to go by.")
-    model: ModelIdentityAnswer
-    input_digests: dict[str, str] = Field(description="SHA-256 of every record received, by position.")
-    warnings: tuple[str, ...] = Field(description="What the reader must know of the input.")
-    novelty: tuple[NoveltyAnswer, ...] = Field(description="For each modality that was present, and for all together.")
-    refer: tuple[str, ...] = Field(
-        description="Why a human must judge this study without the model; empty where the model may be heard on the "
-        "findings that are not referred themselves."
-    )
-    audit: AuditAnswer
+    result_id: UUID | None = None
+    """Of this answer in the audit log, see `/v1/results/{result_id}`; null where the audit log was unavailable and the
+    service is set to answer all the same."""
     caller_reference: str | None = None
 
 
-class Peak(Wire):
-    """The pixel with the strongest evidence for the finding, by row and column of the file that was sent."""
+class Parts:
+    """Of each explained modality that the study has, a list of what in it is evidence."""
 
-    row: int
-    column: int
-    value: float
+    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=False)
 
-
-class Overlay(Wire):
-    """A saliency map as a picture to lay over the image that was sent.
-
-    A palette PNG with transparency, in the pixel grid of the file that was sent, as viewers turn it, also where its
-    pixels are not square: blue speaks against the finding, red for it.
-    The palette index carries the value: index 0 is where the model did not look, otherwise value = (index − 128) / 127
-    × `scale`.
-    """
-
-    media_type: Literal["image/png"] = "image/png"
-    rows: int
-    columns: int
-    scale: float = Field(description="Largest absolute log-odds per feature-map cell.")
-    data: str = Field(description="Base64.")
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        del source
+        fields = {
+            modality: core_schema.typed_dict_field(
+                handler.generate_schema(tuple[presentation.wire, ...]),  # type: ignore[name-defined]
+                required=False,
+            )
+            for modality, presentation in presentations(modality_names()).items()
+        }
+        return core_schema.typed_dict_schema(fields, cls=Parts, extra_behavior="forbid")
 
 
-class SaliencyAnswer(Wire):
-    """Where in one image the evidence for one finding lies."""
+@dataclass(frozen=True, slots=True)
+class FindingExplanationAnswer(FindingExplanation):
+    """The evidence for and against one finding, in calibrated log-odds."""
 
-    image: int = Field(description="Position among the images sent.")
-    cells: tuple[int, int] = Field(description="Rows and columns of the feature map that was read.")
-    peak: Peak | None = Field(description="Absent where the model looked at no part of the image.")
-    overlay: Overlay
-
-
-class WordAnswer(Wire):
-    """What one word of a note spoke for, in log-odds.
-
-    `start` and `end` count characters of that note in Unicode NFC, trimmed, with line feeds as line ends and without
-    control characters.
-    """
-
-    note: int
-    start: int
-    end: int
-    text: str
-    weight: float
-
-
-class ReferenceAnswer(Wire):
-    """A value beside its reference interval, both in the unit that the variable is kept in."""
-
-    value: float
-    low: float
-    high: float
-    unit: str
-    log_scale: bool = Field(description="Spread over decades: to be drawn by its logarithm.")
-
-
-class ObservationAnswer(Wire):
-    """What one observation spoke for, in log-odds."""
-
-    variable: str
-    display: str
-    value: str
-    unit: str
-    weight: float
-    aspect: Literal["value", "age", "change"] = Field(
-        default="value",
-        description="What of the variable was weighed: its last value, how old that is, or how it changed since the "
-        "one before.",
-    )
-    reference: ReferenceAnswer | None = Field(
-        default=None, description="Null where the variable has no reference interval."
-    )
-
-
-class FindingExplanationAnswer(Wire):
-    """What spoke for and against one finding."""
-
-    finding: str
-    log_odds: float
-    prior_log_odds: float
-    modalities: dict[str, float] = Field(
-        description="Exact Shapley value per present modality; with `prior_log_odds` they add up to `log_odds`."
-    )
-    images: tuple[SaliencyAnswer, ...]
-    words: tuple[WordAnswer, ...]
-    observations: tuple[ObservationAnswer, ...]
-    methods: dict[str, str]
-
-
-class NeighbourAnswer(Wire):
-    """A study of the training data that the model sees as like this one."""
-
-    pseudonym: str = Field(description="Names the study to those who hold the cohort, and to nobody else.")
-    similarity: float = Field(description="Cosine of the fused states, -1 to 1.")
-    labels: dict[str, bool | None] = Field(description="Each finding of that study; null: not known.")
-    modalities: tuple[str, ...] = Field(description="What that study had.")
+    parts: Annotated[dict[str, tuple[Any, ...]], Parts]
+    """Per explained modality, what in it is evidence, in the coordinates of what was sent."""
 
 
 class ExplanationAnswer(DiagnosisAnswer):
-    """The answer of `POST /v1/explain`: the diagnosis, what spoke for it, and the nearest training cases."""
+    """The answer of `POST /v1/explain`: the diagnosis, the evidence for it, and the nearest training cases."""
 
     explanations: tuple[FindingExplanationAnswer, ...]
-    neighbours: tuple[NeighbourAnswer, ...] = Field(description="Most alike first.")
+    neighbours: tuple[Neighbour, ...]
+    """Most similar first."""
 
 
 class SimilarAnswer(DiagnosisAnswer):
     """The answer of `POST /v1/similar`: the nearest training cases, beside the diagnosis and its reservations.
 
-    Every study has nearest cases, one that is like none of them, too: `novelty` and `refer` tell.
+    Every study has nearest cases, also one that is unlike all of them: see `out_of_distribution` and `refer_reasons`.
     """
 
-    neighbours: tuple[NeighbourAnswer, ...] = Field(description="Most alike first.")
+    neighbours: tuple[Neighbour, ...]
+    """Most similar first."""
 
 
 class FindingInformation(Wire):
@@ -330,7 +183,7 @@ class LimitInformation(Wire):
 class RefusalAnswer(Wire):
     """A version that the alias stood for, and that the service did not take."""
 
-    model: ModelIdentityAnswer
+    model: ModelIdentity
     reason: Literal["digest", "format", "load", "memory", "findings", "modalities", "answers"]
     detail: str
     time: datetime
@@ -345,7 +198,7 @@ class DeploymentInformation(Wire):
         description="Whether the registry answered when last asked; null: it is not asked."
     )
     last_refusal: RefusalAnswer | None
-    canary: ModelIdentityAnswer | None = Field(description="The model that answers a share of the patients' studies.")
+    canary: ModelIdentity | None = Field(description="The model that answers a share of the patients' studies.")
     canary_share: Share
 
 
@@ -363,15 +216,15 @@ class BackendInformation(Wire):
 class ModelInformation(Wire):
     """The answer of `GET /v1/model`."""
 
-    model: ModelIdentityAnswer
+    model: ModelIdentity
     description: str
     findings: tuple[FindingInformation, ...]
     exclusive: bool
     reads: InputInformation
     trained_on: OriginInformation
     limits: LimitInformation
-    audit: AuditAnswer
-    backend: BackendInformation | None = Field(description="Null: the model was not asked.")
+    audit: AuditVerdict
+    backend: BackendInformation | None = Field(description="Null: the model was not checked.")
     card: str | None = Field(
         description="The model's card, relative to this path: for people: intended use, cohort, evaluation, limits."
     )

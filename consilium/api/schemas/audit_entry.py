@@ -8,9 +8,9 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from consilium.api.schemas.answers import ModelIdentityAnswer, Share
-from consilium.api.schemas.base import Wire
 from consilium.api.schemas.requests import FindingName
+from consilium.domain.diagnosis import ModelIdentity
+from consilium.domain.wire import Share, Wire
 
 FindingState = Literal["present", "absent", "unknown"]
 
@@ -78,12 +78,12 @@ class ResultAnswer(Wire):
     role: str = Field(description="Of the model that answered: `serving`, or that of one whose answers nobody gets.")
     request_id: str = Field(description="A keyed digest where the caller gave the request a name of its own.")
     caller: str
-    model: ModelIdentityAnswer
+    model: ModelIdentity
     pseudonyms: Pseudonyms
     input_digests: dict[str, str] = Field(
         description="`sha256:…` of every image received; `hmac-sha256:KEY_ID:…` of the SHA-256 of everything else."
     )
     findings: tuple[RecordedFinding, ...]
-    refer: tuple[str, ...]
+    refer_reasons: tuple[str, ...]
     latencies_ms: dict[str, float] = Field(description="Of each stage before the answer was recorded.")
     feedback: tuple[RecordedFeedback, ...] = Field(description="Oldest first.")

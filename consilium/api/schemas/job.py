@@ -12,8 +12,8 @@ from uuid import UUID
 from pydantic import Field
 
 from consilium.api.schemas.answers import ExplanationAnswer
-from consilium.api.schemas.base import Wire
 from consilium.api.schemas.worklist import Position
+from consilium.domain.wire import Wire
 
 JobKind = Literal["diagnose", "explain"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]

@@ -26,9 +26,9 @@ from pydantic import (
     model_serializer,
 )
 
-from consilium.api.schemas.base import Wire
 from consilium.domain.encoded_text import foreign_encoding, without_mark
 from consilium.domain.errors import InputError, MalformedRequest
+from consilium.domain.wire import Wire
 from consilium.modalities.text.note import NoteKind
 
 MAX_CALLER_REFERENCE = 200

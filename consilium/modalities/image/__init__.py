@@ -7,4 +7,5 @@ MODALITY = Modality(
     display="Image",
     record="image",
     explanation="consilium.modalities.image.explanation:EXPLANATION",
+    presentation="consilium.modalities.image.presentation:PRESENTATION",
 )

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from consilium.configuration.recipe import Recipe
-from consilium.domain.diagnosis import ImageSaliency
 from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.modalities.image import attention_maps as attention
 from consilium.modalities.image import saliency_maps as maps
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.presentation import ImageSaliency
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consilium.domain.diagnosis import ImageSaliency
 from consilium.explain.case import Case, Floats
 from consilium.modalities.image.encoder import SALIENCY_CELLS, ImageEncoder
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.presentation import ImageSaliency
 from consilium.modalities.tokens import Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
 

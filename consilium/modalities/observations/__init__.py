@@ -7,4 +7,5 @@ MODALITY = Modality(
     display="Values",
     record="observation",
     explanation="consilium.modalities.observations.explanation:EXPLANATION",
+    presentation="consilium.modalities.observations.presentation:PRESENTATION",
 )

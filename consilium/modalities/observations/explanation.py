@@ -16,17 +16,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from consilium.domain.diagnosis import ObservationWeight, Reference
 from consilium.domain.study import Sex
 from consilium.domain.variables import Variable, VariableTable
 from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.explain.shapley import shapley_weights
+from consilium.formats.lab_notation import figure
 from consilium.modalities.observations.encoder import ObservationsEncoder
 from consilium.modalities.observations.features import Aspect, Course, Feature
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.observations.presentation import ObservationWeight, Reference
 from consilium.modalities.tokens import Tokens
-from consilium.output.labels import figure
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 

@@ -7,4 +7,5 @@ MODALITY = Modality(
     display="Notes",
     record="note",
     explanation="consilium.modalities.text.explanation:EXPLANATION",
+    presentation="consilium.modalities.text.presentation:PRESENTATION",
 )

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from consilium.domain.diagnosis import WordWeight
 from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.masking import Span
 from consilium.modalities.text.encoder import TextEncoder
 from consilium.modalities.text.note import Note
+from consilium.modalities.text.presentation import WordWeight
 from consilium.modalities.tokens import Tokens
 from consilium.preprocessing.batch import EncodedText, Prepared
 from consilium.preprocessing.collate import Preprocessing

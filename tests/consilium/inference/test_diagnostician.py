@@ -33,7 +33,7 @@ def test_a_diagnosis_says_what_it_had(diagnostician: Diagnostician, subset: froz
     (diagnosis,) = diagnostician.diagnose([tiny_study(1, subset)])
     assert set(diagnosis.modalities) == subset
     for result in diagnosis.findings:
-        assert set(result.opinions) == subset
+        assert set(result.unimodal_probabilities) == subset
         assert 0 < result.probability < 1
         assert result.call == (result.probability >= result.operating_point.threshold)
 
@@ -68,22 +68,24 @@ def test_a_foreign_image_is_novel_and_referred(diagnostician: Diagnostician) -> 
     rate = diagnostician.recipe.refer.novelty
     assert rate is not None
     usual, strange = diagnostician.diagnose([study, study.with_parts(image=(blank,))])
-    assert [part.part for part in usual.novelty] == ["image", "text", "observations", "fused"]
-    scores = {part.part: part.score for part in usual.novelty}
-    for part in strange.novelty:
-        assert part.novel == (part.p_value < rate)
+    assert [part.part for part in usual.out_of_distribution] == ["image", "text", "observations", "fused"]
+    scores = {part.part: part.score for part in usual.out_of_distribution}
+    for part in strange.out_of_distribution:
+        assert part.out_of_distribution == (part.p_value < rate)
         if part.part in ("text", "observations"):
             assert part.score == pytest.approx(scores[part.part], rel=1e-4)
-    assert strange.novelty[0].p_value == pytest.approx(1 / 31), "stranger than all of 30 calibration studies"
-    assert strange.novelty[0].p_value < usual.novelty[0].p_value
-    assert "The image is blank." in strange.refer
-    assert "The image is blank." not in usual.refer
+    assert strange.out_of_distribution[0].p_value == pytest.approx(1 / 31), (
+        "stranger than all of 30 calibration studies"
+    )
+    assert strange.out_of_distribution[0].p_value < usual.out_of_distribution[0].p_value
+    assert "The image is blank." in strange.refer_reasons
+    assert "The image is blank." not in usual.refer_reasons
 
 
 def test_an_absent_modality_has_no_novelty(diagnostician: Diagnostician) -> None:
     with_note, alone = diagnostician.diagnose([tiny_study(6), tiny_study(7, frozenset({"text"}))])
-    assert len(with_note.novelty) == 4
-    assert [part.part for part in alone.novelty] == ["text", "fused"]
+    assert len(with_note.out_of_distribution) == 4
+    assert [part.part for part in alone.out_of_distribution] == ["text", "fused"]
 
 
 def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
@@ -91,7 +93,7 @@ def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
     suspect = replace(artifact, audit=AuditVerdict("suspect", ("The marker tells.",)))
     (diagnosis,) = Diagnostician(suspect, IDENTITY).diagnose([tiny_study(1, frozenset({"text"}))])
     assert diagnosis.audit == suspect.audit
-    assert diagnosis.refer == (
+    assert diagnosis.refer_reasons == (
         "There is no image, and this model must not answer without.",
         "The audit calls the cohort that this model learned from suspect.",
     )
@@ -100,7 +102,7 @@ def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
 def test_without_a_detector_nothing_is_said_of_novelty() -> None:
     artifact = replace(tiny_artifact(), recipe=tiny_recipe(refer={"novelty": None}), novelty=None)
     (diagnosis,) = Diagnostician(artifact, IDENTITY).diagnose([tiny_study(1)])
-    assert diagnosis.novelty == ()
+    assert diagnosis.out_of_distribution == ()
 
 
 def test_an_explanation_has_the_diagnosis_and_the_nearest_cases(diagnostician: Diagnostician) -> None:
@@ -108,9 +110,9 @@ def test_an_explanation_has_the_diagnosis_and_the_nearest_cases(diagnostician: D
     (diagnosis,) = diagnostician.diagnose([study])
     explanation = diagnostician.explain(study, [])
     said = explanation.diagnosis
-    assert said.refer == diagnosis.refer
-    assert [part.part for part in said.novelty] == [part.part for part in diagnosis.novelty]
-    for first, second in zip(said.novelty, diagnosis.novelty, strict=True):
+    assert said.refer_reasons == diagnosis.refer_reasons
+    assert [part.part for part in said.out_of_distribution] == [part.part for part in diagnosis.out_of_distribution]
+    for first, second in zip(said.out_of_distribution, diagnosis.out_of_distribution, strict=True):
         assert first.score == pytest.approx(second.score, rel=1e-4)
     assert len(explanation.neighbours) == 5
     assert explanation.neighbours[0].similarity == pytest.approx(1, abs=1e-3), "this study was among them"
@@ -149,7 +151,7 @@ def test_explaining_answers_with_the_probability_of_diagnosing(diagnostician: Di
     study = tiny_study(3)
     (diagnosis,) = diagnostician.diagnose([study])
     explanation = diagnostician.explain(study, ["effusion"])
-    assert [f.finding.name for f in explanation.findings] == ["effusion"]
+    assert [f.finding for f in explanation.findings] == ["effusion"]
     assert explanation.diagnosis["effusion"].probability == pytest.approx(diagnosis["effusion"].probability, abs=1e-7)
     log_odds = explanation.findings[0].log_odds
     assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(diagnosis["effusion"].probability, abs=1e-6)
@@ -214,7 +216,9 @@ def test_an_explanation_shows_the_probability_that_its_backend_diagnoses(backend
     most = 1e-6 if backend is Backend.EAGER else 1e-9
     for said in (explanation.diagnosis, similar.diagnosis):
         assert [result.probability for result in said.findings] == pytest.approx(wanted, abs=most)
-        assert [part.score for part in said.novelty] == pytest.approx([n.score for n in diagnosed.novelty], rel=1e-4)
+        assert [part.score for part in said.out_of_distribution] == pytest.approx(
+            [n.score for n in diagnosed.out_of_distribution], rel=1e-4
+        )
     bare = [result.probability for result in plain.diagnose([study])[0].findings]
     assert (bare == pytest.approx(wanted, abs=1e-9)) == (backend is Backend.EAGER), "another arithmetic answers"
     assert bare == pytest.approx(wanted, abs=0.02)

@@ -5,7 +5,6 @@ import pytest
 
 from consilium.domain.diagnosis import ABSENT, PRESENT, Estimate, FindingResult, OperatingPoint
 from consilium.domain.errors import WrongAnswers
-from consilium.domain.findings import Finding
 from consilium.inference.self_test import Answer, Backend, Tolerance, accept, require_trained_answers
 
 WHOLE = Estimate(0.9, 0.8, 1.0)
@@ -16,7 +15,7 @@ TOLERANCE = Tolerance(reference=0.001, backend=0.05, margin=0.01)
 def answer(*probabilities: float, possible: tuple[str, ...] = (ABSENT, PRESENT)) -> Answer:
     """A call from 0.5 on."""
     return tuple(
-        FindingResult(Finding(f"f{number}", f"F{number}"), p, p >= POINT.threshold, POINT, {}, prediction_set=possible)
+        FindingResult(f"f{number}", f"F{number}", None, p, p >= POINT.threshold, POINT, {}, (0.0, 1.0), possible)
         for number, p in enumerate(probabilities)
     )
 

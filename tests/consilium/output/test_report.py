@@ -11,18 +11,21 @@ import pytest
 from PIL import Image as Pillow
 from rich.console import Console
 
-from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, Novelty, ObservationWeight, Reference, WordWeight
+from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, OutOfDistributionScore
+from consilium.formats.lab_notation import figure, measured
+from consilium.modalities.colours import AGAINST, FOR
+from consilium.modalities.image.overlay import overlay_rgba
+from consilium.modalities.observations.presentation import ObservationWeight, Reference, _table
+from consilium.modalities.text.presentation import WordWeight
 from consilium.output.labels import (
     audit_in_words,
-    figure,
-    measured,
-    novelty_in_words,
     part_in_words,
     percent,
     set_in_words,
     share,
+    typicality_in_words,
 )
-from consilium.output.report import AGAINST, FOR, _values, overlay_rgba, report_html
+from consilium.output.report import report_html
 from consilium.output.terminal import explanation_table, explanation_tables
 from tests.consilium.tiny_answer import (
     REFER,
@@ -70,7 +73,7 @@ def _sizes(page: str, kind: str) -> set[tuple[int, int]]:
 )
 def test_a_limit_is_high_or_low_only_where_every_value_beyond_it_is(value: float, given: str, flag: str) -> None:
     weight = ObservationWeight("x", "X", given, "mg/L", 0.1, "value", Reference(value, 1.0, 5.0, "mg/L"))
-    assert _values((weight,))[0]["scale"]["flag"] == flag
+    assert _table((weight,))[0]["scale"]["flag"] == flag
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_what_the_model_cannot_tell_is_said_in_words(eventful: str) -> None:
 
 
 def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> None:
-    banner = eventful.index("Referred: judge this study without the model")
+    banner = eventful.index("Referred: assess this study without the model")
     assert all(banner < eventful.index(reason) < eventful.index('<h2 id="findings"') for reason in REFER)
     assert '<body class="referred">' in eventful
     assert "Findings, for the record only" in eventful
@@ -150,13 +153,13 @@ def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> Non
 
 def test_a_finding_that_cannot_be_told_is_named_and_muted_alone(page: str) -> None:
     unsure = report_html(explained_study(), open_explanation())
-    assert "Judge without the model: Beta." in unsure
+    assert "Assess without the model: Beta." in unsure
     assert "Not referred" in unsure
     assert re.findall(r'<tr class="([^"]*)">\s*<th scope="row" class="finding">(\w+)<', unsure) == [
         ("", "Alpha"),
         ("called open", "Beta"),
     ]
-    assert "Judge without the model" not in page
+    assert "Assess without the model" not in page
 
 
 @pytest.mark.parametrize(
@@ -176,17 +179,17 @@ def test_an_audit_that_found_something_stands_above_the_findings(verdict: AuditV
     assert "The cohort behind this model" not in page
 
 
-def test_novelty_is_told_per_part(eventful: str) -> None:
-    assert rows(eventful, "novelty") == [
-        ["Image", "", "0.2 %", "unlike the training data"],
+def test_typicality_is_shown_per_part(eventful: str) -> None:
+    assert rows(eventful, "typicality") == [
+        ["Image", "", "0.2 %", "out of distribution"],
         ["Notes", "", "4 %", "unusual"],
-        ["All together", "", "64 %", "ordinary"],
+        ["All together", "", "64 %", "typical"],
         ["Values", "", "", "absent"],
     ]
     # On a logarithmic strip that ends at 1 in 1000: log10(0.002) / -3, log10(0.04) / -3, log10(0.64) / -3.
     assert re.findall(r'<svg x="([\d.]+)%"><g', eventful) == ["89.97", "46.60", "6.46"]
-    blind = report_html(explained_study(), explanation(novelty=()))
-    assert "cannot tell whether a study is unlike its training data" in blind
+    blind = report_html(explained_study(), explanation(out_of_distribution=()))
+    assert "does not measure whether a study is out of distribution" in blind
 
 
 def test_the_nearest_cases_stand_with_what_they_had(page: str) -> None:
@@ -206,7 +209,7 @@ def test_what_was_sent_cannot_become_markup(page: str) -> None:
 
 def test_reasons_and_names_cannot_become_markup() -> None:
     evil = "<script>alert(2)</script>"
-    said = explanation(refer=(evil,), audit=AuditVerdict("suspect", (evil,)))
+    said = explanation(refer_reasons=(evil,), audit=AuditVerdict("suspect", (evil,)))
     said = replace(said, neighbours=(replace(said.neighbours[0], pseudonym=evil),))
     page = report_html(explained_study(), said)
     assert evil not in page
@@ -243,9 +246,11 @@ def test_overlay_is_signed_and_transparent_where_nothing_is_known() -> None:
 def test_what_things_are_called() -> None:
     sets = [(PRESENT,), (ABSENT,), (PRESENT, ABSENT), ()]
     assert [set_in_words(one) for one in sets] == ["present", "absent", "cannot tell", "unlike either"]
-    parts = [Novelty("text", 1.0, 0.5, novel=False), Novelty("text", 1.0, 0.05, novel=False)]
-    parts.append(Novelty("text", 1.0, 0.05, novel=True))
-    assert [novelty_in_words(part) for part in parts] == ["ordinary", "unusual", "unlike the training data"]
+    scores = [
+        OutOfDistributionScore("text", 1.0, p_value, out_of_distribution=out)
+        for p_value, out in ((0.5, False), (0.05, False), (0.05, True))
+    ]
+    assert [typicality_in_words(score) for score in scores] == ["typical", "unusual", "out of distribution"]
     assert [part_in_words(part) for part in ("observations", "fused")] == ["Values", "All together"]
     assert audit_in_words("sound") is None
 
@@ -290,12 +295,12 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
         "b7d1c90f",
     ):
         assert expected in shown
-    for unexpected in ("REFERRED", "The cohort behind", "unlike", "unusual"):
+    for unexpected in ("REFERRED", "The cohort behind", "distribution", "unusual"):
         assert unexpected not in shown
 
 
 @pytest.mark.parametrize("width", [56, 66, 90])
-def test_a_narrow_terminal_leaves_out_bars_and_opinions_but_no_finding(
+def test_a_narrow_terminal_leaves_out_bars_and_unimodal_probabilities_but_no_finding(
     width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Console(width=width).print(explanation_tables(explanation()))
@@ -309,17 +314,17 @@ def test_a_narrow_terminal_leaves_out_bars_and_opinions_but_no_finding(
 
 def test_the_terminal_names_the_finding_to_judge_without_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=140).print(explanation_tables(open_explanation()))
-    assert capsys.readouterr().out.startswith("judge without the model: Beta\n")
+    assert capsys.readouterr().out.startswith("assess without the model: Beta\n")
 
 
-def test_the_terminal_refers_first_and_names_what_is_strange(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_refers_first_and_names_what_is_out_of_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=140).print(explanation_tables(eventful_explanation()))
     shown = capsys.readouterr().out
-    assert shown.startswith("REFERRED: judge this study without the model\n  - The image is unlike")
+    assert shown.startswith("REFERRED: assess this study without the model\n  - The image is unlike")
     for expected in (
         "cannot tell",
         "unlike either",
-        "image: unlike the training data (0.2 % of ordinary studies are at least as strange)",
+        "image: out of distribution (0.2 % of calibration studies are at least as far from the training data)",
         "notes: unusual (4 %",
         "The cohort behind this model is suspect",
         SUSPECT.reasons[0],

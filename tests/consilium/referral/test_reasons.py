@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from consilium.configuration.recipe import ReferRecipe
-from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, FindingResult, Novelty, OperatingPoint
+from consilium.domain.diagnosis import (
+    ABSENT,
+    PRESENT,
+    AuditVerdict,
+    Estimate,
+    FindingResult,
+    OperatingPoint,
+    OutOfDistributionScore,
+)
 from consilium.domain.study import Patient
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.modalities.registry import modality_names
@@ -23,10 +31,16 @@ def _grounds(sets: tuple[tuple[str, ...], ...] = SURE, **changes: object) -> Gro
     recipe = tiny_recipe()
     item = tiny_preprocessing(recipe).prepare(tiny_study(1))
     results = tuple(
-        FindingResult(finding, 0.6, True, POINT, {}, (0.5, 0.7), chosen, refer_finding(ReferRecipe(), chosen, 0.9))
+        FindingResult(
+            *(finding.name, finding.display, finding.code),
+            *(0.6, True, POINT, {}, (0.5, 0.7), chosen, refer_finding(ReferRecipe(), chosen, 0.9)),
+        )
         for finding, chosen in zip(FINDINGS, sets, strict=True)
     )
-    ordinary = (Novelty("image", 0.1, 0.6, novel=False), Novelty("fused", 0.1, 0.4, novel=False))
+    ordinary = (
+        OutOfDistributionScore("image", 0.1, 0.6, out_of_distribution=False),
+        OutOfDistributionScore("fused", 0.1, 0.4, out_of_distribution=False),
+    )
     grounds = Grounds(item, modality_names(), results, ordinary, AuditVerdict("sound"))
     return replace(grounds, **changes)
 
@@ -78,7 +92,9 @@ def test_a_study_is_referred_where_no_finding_is_left(sets: tuple[tuple[str, ...
     ],
 )
 def test_what_is_novel_is_referred_by_name(ordinary: Grounds, part: str, reason: str) -> None:
-    novel = replace(ordinary, novelty=(*ordinary.novelty, Novelty(part, 9.0, 0.00123, novel=True)))
+    novel = replace(
+        ordinary, novelty=(*ordinary.novelty, OutOfDistributionScore(part, 9.0, 0.00123, out_of_distribution=True))
+    )
     assert refer(ReferRecipe(), novel) == (reason,)
     assert refer(ReferRecipe(novelty=None), novel) == ()
 

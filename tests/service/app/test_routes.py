@@ -92,8 +92,8 @@ def test_an_image_and_a_note_are_diagnosed_and_the_reference_echoed() -> None:
         assert "images[0]: view position unknown" in said.warnings
         assert said.findings[0].interval == (pytest.approx(0.1, abs=1e-6), said.findings[0].probability)
         assert said.findings[0].prediction_set == ("present",)
-        assert [(part.part, part.p_value) for part in said.novelty] == [("image", 0.125)]
-        assert said.refer == ("A rule.",)
+        assert [(part.part, part.p_value) for part in said.out_of_distribution] == [("image", 0.125)]
+        assert said.refer_reasons == ("A rule.",)
         assert said.audit.verdict == "suspect"
 
     serve(scenario)
@@ -107,9 +107,9 @@ def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
         said = ExplanationAnswer.model_validate_json(answer.text)
         (explained,) = said.explanations
         assert (explained.finding, explained.methods["level"]) == ("pneumothorax", "thorough")
-        assert explained.words[0].text == "Cough"
+        assert explained.parts["text"][0].text == "Cough"
         assert said.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
-        (saliency,) = explained.images
+        (saliency,) = explained.parts["image"]
         assert saliency.peak is not None
         assert (saliency.peak.row, saliency.peak.column, saliency.peak.value) == (3, 5, 2.0)
         picture = Picture.open(io.BytesIO(base64.b64decode(saliency.overlay.data)))
@@ -120,7 +120,7 @@ def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
         assert values[3, 5] == pytest.approx(2.0)
         assert values[4, 6] == pytest.approx(-1.0, abs=saliency.overlay.scale / 127)
         coloured = np.asarray(picture.convert("RGBA"))
-        assert coloured[3, 5, 0] > coloured[3, 5, 2], "for: red"
+        assert coloured[3, 5, 0] > coloured[3, 5, 2], "for: orange"
         assert coloured[4, 6, 2] > coloured[4, 6, 0], "against: blue"
         assert coloured[10, 10, 3] == coloured[10, 0, 3] == 0
         assert coloured[3, 5, 3] > coloured[4, 6, 3] > 0

@@ -33,9 +33,9 @@ def test_what_is_committed_is_read_again(store: Store) -> None:
     assert (said.caller, said.request_id) == ("key:ward3", given.origin.request_id)
     assert said.model.model_dump() == given.diagnosis.model.to_json()
     for one, own in zip(said.findings, given.diagnosis.findings, strict=True):
-        assert (one.finding, one.probability, one.interval) == (own.finding.name, own.probability, own.interval)
+        assert (one.finding, one.probability, one.interval) == (own.finding, own.probability, own.interval)
         assert (one.call, one.threshold, one.prediction_set) == (True, 0.5, ("present",))
-    assert (said.refer, said.latencies_ms) == (("A rule.",), given.latencies_ms)
+    assert (said.refer_reasons, said.latencies_ms) == (("A rule.",), given.latencies_ms)
     assert said.pseudonyms.key_id == newest.id
     assert said.pseudonyms.patient == newest.pseudonym(Kind.PATIENT, str(identifier_digest(PATIENT)))
     assert said.pseudonyms.study == newest.pseudonym(Kind.STUDY, str(identifier_digest(STUDY_UID)))

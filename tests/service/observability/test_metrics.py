@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from consilium.domain.diagnosis import ModelIdentity, Novelty
+from consilium.domain.diagnosis import ModelIdentity, OutOfDistributionScore
 from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.observability.metrics import Metrics
@@ -141,11 +141,14 @@ def test_the_queues_are_seen_while_they_are_full() -> None:
 def test_what_is_answered_is_counted_by_version() -> None:
     metrics, model = Metrics(), FakeModel()
     (diagnosis,) = model.diagnose_prepared([model.prepare(note_study("x" * 340))])
-    open_finding = replace(diagnosis.findings[0], refer=("The model cannot tell.",))
-    diagnosis = replace(diagnosis, findings=(open_finding, *diagnosis.findings[1:]))
+    open_finding = replace(diagnosis.findings[0], refer_reasons=("The model cannot tell.",))
+    diagnosis = diagnosis.model_copy(update={"findings": (open_finding, *diagnosis.findings[1:])})
     metrics.answered("serving", diagnosis)
-    novel = (Novelty("text", 9.0, 0.001, novel=True), Novelty("fused", 9.0, 0.5, novel=False))
-    metrics.answered("serving", replace(diagnosis, refer=(), novelty=novel))
+    novel = (
+        OutOfDistributionScore("text", 9.0, 0.001, out_of_distribution=True),
+        OutOfDistributionScore("fused", 9.0, 0.5, out_of_distribution=False),
+    )
+    metrics.answered("serving", diagnosis.model_copy(update={"refer_reasons": (), "out_of_distribution": novel}))
     of_it = {"role": "serving", "version": "7"}
     assert value(metrics, "consilium_answers_total", **of_it) == 2
     assert value(metrics, "consilium_referred_answers_total", **of_it) == 1

@@ -29,7 +29,7 @@ def test_the_nearest_cases_come_first_beside_the_diagnosis_and_its_reservations(
         assert said.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
         assert said.neighbours[0].modalities == ("image", "text")
         assert said.findings[0].probability == pytest.approx(0.2, abs=1e-6)
-        assert (said.refer, said.caller_reference) == (("A rule.",), "order-9")
+        assert (said.refer_reasons, said.caller_reference) == (("A rule.",), "order-9")
         assert "explanations" not in answer.json()
 
     serve(scenario)

@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from consilium.configuration.recipe import CalibrationRecipe, ReferRecipe
-from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, Estimate, FindingResult, Novelty, OperatingPoint
+from consilium.domain.diagnosis import (
+    ABSENT,
+    PRESENT,
+    AuditVerdict,
+    Estimate,
+    FindingResult,
+    OperatingPoint,
+    OutOfDistributionScore,
+)
 from consilium.referral.reasons import Grounds, refer_by_part, refer_finding
 from tests.training.simulated import FINDINGS, simulate
 from training.evaluation.comparisons import MACRO
@@ -163,11 +171,20 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
     point = OperatingPoint(0.5, 0.9, Estimate(0.9, 0.8, 1), Estimate(0.9, 0.8, 1))
     answers = [tuple(a for a, there in zip((ABSENT, PRESENT), s, strict=True) if there) for s in doubts.sets[row]]
     results = tuple(
-        FindingResult(finding, 0.5, True, point, {}, (0, 1), chosen, refer_finding(rule, chosen, 0.9))
+        FindingResult(
+            *(finding.name, finding.display, finding.code),
+            0.5,
+            True,
+            point,
+            {},
+            (0, 1),
+            chosen,
+            refer_finding(rule, chosen, 0.9),
+        )
         for finding, chosen in zip(FINDINGS, answers, strict=True)
     )
     novelty = tuple(
-        Novelty(part, 0.0, values[row], novel=bool(values[row] < (rule.novelty or 0)))
+        OutOfDistributionScore(part, 0.0, values[row], out_of_distribution=bool(values[row] < (rule.novelty or 0)))
         for part, values in doubts.p_values.items()
         if not np.isnan(values[row])
     )
@@ -180,7 +197,7 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
         unknown_origin=("a",) * int(records["unknown_origin"][row]),
     )
     found = refer_by_part(rule, Grounds(item, modalities, results, novelty, AuditVerdict()))
-    single = [bool(result.refer) for result in results]
+    single = [bool(result.refer_reasons) for result in results]
     assert bool(found["both"]) == all(single)
     return {part: single if part == "both" else [bool(reasons)] * len(single) for part, reasons in found.items()}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from consilium.api.client import ServiceProblem, UnreadableAnswer
 from consilium.api.client import retry as exchanges
@@ -130,16 +132,23 @@ def test_results_that_were_cut_off_are_none(kind: Kind, lines: list[Any]) -> Non
         ask(kind, answers(*lines), lambda client: client.job_results(ID))
 
 
-def newer(said: BaseModel) -> dict[str, Any]:
-    """`said` by a service that says more, wherever it says anything."""
-    plain = said.model_dump(mode="json")
-    for name in type(said).model_fields:
-        value = getattr(said, name)
-        if isinstance(value, BaseModel):
-            plain[name] = newer(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
-            plain[name] = [newer(one) for one in value]
-    return plain | {"since_2031": {"more": [1]}}
+def newer(answer: BaseModel) -> Any:
+    """`answer` by a service that adds a key to every object in it that has fields."""
+    return _with_more(answer)
+
+
+def _with_more(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        own = {name: _with_more(getattr(value, name)) for name in type(value).model_fields}
+        return own | {"since_2031": {"more": [1]}}
+    if is_dataclass(value):
+        own = {field.name: _with_more(getattr(value, field.name)) for field in fields(value)}
+        return own | {"since_2031": {"more": [1]}}
+    if isinstance(value, dict):
+        return {key: _with_more(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return [_with_more(one) for one in value]
+    return to_jsonable_python(value)
 
 
 ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [

@@ -1,0 +1,156 @@
+"""Where in an image the evidence lies: what it is, and how it is shown and sent."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from consilium.domain.study import Study
+from consilium.domain.wire import Wire
+from consilium.modalities.image.image_record import Image
+from consilium.modalities.image.overlay import Map, Overlay, decode_overlay, encode_overlay, overlay_rgba
+from consilium.modalities.presentation import Presentation
+
+if TYPE_CHECKING:
+    from PIL import Image as Picture
+
+_LONGEST_SIDE = 900
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSaliency:
+    """Where in an image the evidence lies.
+
+    Attributes
+    ----------
+    image : int
+        Position among the study's images.
+    values : float32 [H, W]
+        In the pixel grid of the original file, log-odds per feature-map cell: positive is evidence for the finding,
+        negative against it. NaN where the model did not look.
+    cells : (int, int)
+        Rows and columns of the feature map that was read.
+    """
+
+    image: int
+    values: Map
+    cells: tuple[int, int]
+
+
+class Peak(Wire):
+    """The pixel with the strongest evidence for the finding, by row and column of the file that was sent."""
+
+    row: int
+    column: int
+    value: float
+
+
+class SaliencyAnswer(Wire):
+    """Where in one image the evidence for one finding lies."""
+
+    image: int
+    """Position among the images sent."""
+    cells: tuple[int, int]
+    """Rows and columns of the feature map that was read."""
+    peak: Peak | None
+    """Null where the model looked at no part of the image."""
+    overlay: Overlay | None
+    """Null where pictures were not asked for."""
+
+
+def _written(saliency: ImageSaliency, pictures: bool) -> SaliencyAnswer:
+    overlay = encode_overlay(saliency.values) if pictures else None
+    return SaliencyAnswer(image=saliency.image, cells=saliency.cells, peak=_peak(saliency.values), overlay=overlay)
+
+
+def _peak(values: Map) -> Peak | None:
+    """Where the finding has most support; None where nothing of the image was looked at."""
+    if not np.isfinite(values).any():
+        return None
+    row, column = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    return Peak(row=int(row), column=int(column), value=float(values[row, column]))
+
+
+def _read(answer: SaliencyAnswer) -> ImageSaliency:
+    if answer.overlay is None:
+        raise ValueError(f"the saliency of image {answer.image} was sent without its overlay")
+    return ImageSaliency(answer.image, decode_overlay(answer.overlay), answer.cells)
+
+
+def _cards(study: Study, findings: Sequence[tuple[ImageSaliency, ...]]) -> list[Mapping[str, Any] | None]:
+    """The images, and for each finding one picture a side to lay over each image."""
+    if not study.images:
+        return [None for _ in findings]
+    images = [_png(_grey(image)) for image in study.images]
+    strongest = _strongest(findings)
+    return [
+        {
+            "images": images,
+            "overlays": {one.image: _overlays(one, study.images[one.image].shape, strongest) for one in maps},
+        }
+        for maps in findings
+    ]
+
+
+def _strongest(findings: Sequence[tuple[ImageSaliency, ...]]) -> float:
+    """The largest absolute saliency of all findings: a finding for which the image says little looks pale."""
+    peaks = [float(np.nanmax(np.abs(saliency.values))) for maps in findings for saliency in maps]
+    return max([peak for peak in peaks if np.isfinite(peak)], default=0.0)
+
+
+def _overlays(saliency: ImageSaliency, shape: tuple[int, int], strongest: float) -> dict[str, str]:
+    """One picture of the evidence for the finding and one of that against it: the page can tell them apart.
+
+    Both have the proportions of `shape`, the rows and columns of the image shown, which has square pixels.
+    """
+    from PIL import Image as Picture
+
+    sides = {"for": np.clip(saliency.values, 0, None), "against": np.clip(saliency.values, None, 0)}
+    pictures = {side: Picture.fromarray(overlay_rgba(values, strongest)) for side, values in sides.items()}
+    if saliency.values.shape != shape:
+        pictures = {
+            side: picture.resize(shape[::-1], Picture.Resampling.BILINEAR) for side, picture in pictures.items()
+        }
+    return {side: _png(_fitted(picture)) for side, picture in pictures.items()}
+
+
+def _grey(image: Image) -> Picture.Image:
+    from PIL import Image as Picture
+
+    return _fitted(Picture.fromarray((image.pixels >> 8).astype(np.uint8)))
+
+
+def _fitted(picture: Picture.Image) -> Picture.Image:
+    from PIL import Image as Picture
+
+    picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Picture.Resampling.LANCZOS)
+    return picture
+
+
+def _png(picture: Picture.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _rows(maps: Sequence[ImageSaliency]) -> list[tuple[str, float]]:
+    """A terminal shows no picture."""
+    del maps
+    return []
+
+
+PRESENTATION = Presentation(
+    wire=SaliencyAnswer,
+    write=_written,
+    read=_read,
+    template="consilium.modalities.image:explanation.html.j2",
+    cards=_cards,
+    column="left",
+    unit="regions",
+    rows=_rows,
+)
