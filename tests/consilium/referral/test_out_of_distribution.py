@@ -138,11 +138,11 @@ def test_a_diagnosis_hears_of_every_part_that_is_there(detector: NoveltyDetector
     strange, ordinary, *_ = (100.0, 0.0)
     said = detector.judge({"image": float("nan"), "text": strange, FUSED: ordinary}, rate=0.01)
     assert [part.part for part in said] == ["text", FUSED]
-    assert [part.novel for part in said] == [True, False]
+    assert [part.out_of_distribution for part in said] == [True, False]
     assert said[0].p_value == pytest.approx(1 / 301)
     assert said[0].score == strange
     (rare,) = detector.judge({"text": strange}, rate=1 / 302)
-    assert not rare.novel, "a p-value that cannot be reached calls nothing novel"
+    assert not rare.out_of_distribution, "a p-value that cannot be reached calls nothing novel"
 
 
 def test_a_study_is_scored_alike_alone_and_in_company(detector: NoveltyDetector) -> None:

@@ -52,7 +52,7 @@ async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
     case = Case.of(model, reads(note_study("Cough.")))
     (diagnosis,) = model.diagnose_prepared([case.prepared])
     draft = Draft(Endpoint.DIAGNOSE, ORIGIN, None, claim)
-    answer = DiagnosisAnswer.model_validate(diagnosis.to_json() | draft.to_json())
+    answer = DiagnosisAnswer(**dict(diagnosis), **draft.service_fields())
     return await recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
 
 
