@@ -73,6 +73,10 @@ class Record:
         What it is, for the warning that it is left out: ``note (history)``.
     usable : bool
         A model may read it; a study needs one record that is.
+    kind_name : str
+        Which of its modality's kinds it is, as a cohort's check counts them: ``history``; empty where there are none.
+    remarks : tuple of str
+        What a cohort's check counts, without the record's position: ``images of unknown view``.
     patient : Patient
         Age and sex as the record itself gives them.
     patient_digest, study_digest : str or None
@@ -101,6 +105,14 @@ class Record:
     @property
     def usable(self) -> bool:
         return True
+
+    @property
+    def kind_name(self) -> str:
+        return ""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def patient(self) -> Patient:

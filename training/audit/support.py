@@ -13,12 +13,13 @@ from scipy.stats import norm
 
 from consilium.configuration.recipe import InputRecipe
 from consilium.domain.findings import Finding
-from consilium.domain.study import Sex
+from consilium.domain.study import Sex, Study
 from consilium.domain.variable_records import own_variables
+from consilium.modalities.registry import modality_names
 from consilium.output.labels import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
-from training.cohorts.cohort import SPLITS, Cohort
+from training.cohorts.cohort import SPLITS, Cohort, StudyRecord
 from training.data.datamodule import CachedCohort
 from training.evaluation.baselines import readable_study
 from training.evaluation.subgroups import study_groups
@@ -155,11 +156,11 @@ def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
 def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
     """Which studies have each modality, age, sex and each variable, as a model would see them."""
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
-    measured = [{o.variable for o in study.observations if not o.implausible} for study in studies]
-    filled = {
-        "image": [bool(study.images) for study in cached.studies],
-        "text": [bool(study.notes) for study in studies],
-        "observations": [bool(own) for own in measured],
+    measured = [{o.variable for o in study.observations if o.usable} for study in studies]
+    whole = zip(cached.cohort.records, studies, cached.studies, strict=True)
+    usable = [_usable_modalities(record, study, decoded) for record, study, decoded in whole]
+    filled = {name: [name in own for own in usable] for name in modality_names()}
+    filled |= {
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
@@ -167,6 +168,13 @@ def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
         variable.display: [name in own for own in measured] for name, variable in cached.cohort.variables.items()
     }
     return {name: np.array(column, bool) for name, column in filled.items()}
+
+
+def _usable_modalities(record: StudyRecord, readable: Study, decoded: Study) -> set[str]:
+    """Which modalities a study has: of what its tables hold as `readable` has it, of files as they were `decoded`."""
+    in_tables = {name: readable.parts.get(name, ()) for name in record.study(()).parts}
+    parts = {**decoded.parts, **in_tables}
+    return {name for name, records in parts.items() if any(one.usable for one in records)}
 
 
 # --- what is said of them --------------------------------------------------------------------------------------------

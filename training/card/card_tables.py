@@ -19,7 +19,6 @@ Tables = Mapping[str, pd.DataFrame]
 
 _MOST_GAPS = 10
 _POSSIBLE = ("oracle_auroc", "auroc_share", "information_share")
-_SUBSETS = [subset_key(subset) for subset in nonempty_subsets(modality_names())]
 _COUNTED = "counted"
 _GROUP_FIGURES = {
     "auroc": "AUROC of each group",
@@ -101,8 +100,10 @@ def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
     whole = coverage["subset"] == ALL_PRESENT
     columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
     found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
-    heard = coverage[coverage["subset"].isin(_SUBSETS)]
-    heard = heard.sort_values("subset", key=lambda names: names.map(_SUBSETS.index), kind="stable")
+    present = set(coverage["subset"])
+    subsets = [key for subset in nonempty_subsets(modality_names()) if (key := subset_key(subset)) in present]
+    heard = coverage[coverage["subset"].isin(subsets)]
+    heard = heard.sort_values("subset", key=lambda names: names.map(subsets.index), kind="stable")
     for name in heard["class"].unique().tolist():
         title = f"Coverage where the finding is {name}, by what was read"
         own = heard[heard["class"] == name]

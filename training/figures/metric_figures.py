@@ -10,16 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
+from consilium.modalities.registry import modality_names
 from training.evaluation.results import Evaluation
 from training.evaluation.rows import AS_PRESENT, Row, RowKind, alone
 from training.figures.panels import BLUE, GREEN, GREY, ORANGE, VERMILION, label_outer, panel_grid
 
 _LINES = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9")
-_MODALITY_STYLES: dict[str, dict] = {
-    "image": {"color": ORANGE},
-    "text": {"color": GREEN, "dashes": (6, 1)},
-    "observations": {"color": VERMILION, "dashes": (6, 1, 1, 1)},
-}
+_ALONE: tuple[dict, ...] = (
+    {"color": ORANGE},
+    {"color": GREEN, "dashes": (6, 1)},
+    {"color": VERMILION, "dashes": (6, 1, 1, 1)},
+    {"color": "#CC79A7", "dashes": (3, 1)},
+    {"color": "#56B4E9", "dashes": (3, 1, 1, 1)},
+    {"color": "#F0E442", "dashes": (1, 1)},
+)
+"""Of the modalities alone, in their order; those beyond begin anew."""
 _DASHES: list[tuple[float, ...]] = [(1, 1.5), (4, 1.5), (4, 1.5, 1, 1.5), (7, 2)]
 
 
@@ -113,9 +118,9 @@ def _roc_styles(rows: list[Row]) -> dict[Row, tuple[str, dict]]:
     for number, row in enumerate(baselines):
         style = {"color": GREY, "linewidth": 1.1, "dashes": _DASHES[number % len(_DASHES)]}
         styles[row] = (row.name, style)
-    for modality, style in _MODALITY_STYLES.items():
+    for number, modality in enumerate(modality_names()):
         if alone(modality) in rows:
-            styles[alone(modality)] = (f"{modality} alone", {"linewidth": 1.3, **style})
+            styles[alone(modality)] = (f"{modality} alone", {"linewidth": 1.3, **_ALONE[number % len(_ALONE)]})
     possible = Row(RowKind.ORACLE, AS_PRESENT.name)
     if possible in rows:
         styles[possible] = ("best possible", {"color": "black", "linewidth": 1.1, "dashes": (4, 2)})

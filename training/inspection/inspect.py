@@ -20,8 +20,9 @@ from consilium.domain.errors import InputError, TrainingError
 from consilium.domain.study import Study
 from consilium.domain.variable_records import own_variables
 from consilium.ingest.decode_pool import DecodePool
-from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.registry import modalities
 from training.audit.report import AuditReport
 from training.audit.terminal import frame_table
 from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
@@ -137,15 +138,13 @@ def check_cohort(
         seen = _seen(cohort, cache, filling)
         audit = _audit(cohort, cache, seen, seed) if audited else None
     remarks = Counter(seen.remarks)
-    remarks["implausible values, not read"] = sum(o.implausible for r in cohort.records for o in r.observations)
     for record in cohort.records:
         remarks.update(_PLACE.sub("[*]", warning) for warning in record.warnings)
-    usable = Counter({study.study_id: len(study.images) for study in seen.studies})
     return CohortReport(
         cohort=cohort,
-        counts=_counts(cohort, sum(usable.values())),
+        counts=_counts(cohort, seen.studies),
         labels=_labels(cohort),
-        modalities=_modalities(cohort, usable),
+        modalities=_modalities(seen.studies),
         observations=_observations(cohort, seen.studies),
         variables=own_variable_table(cohort),
         remarks={what: times for what, times in remarks.most_common() if times},
@@ -203,10 +202,9 @@ def _seen(cohort: Cohort, cache: ImageCache, filling: Filling) -> _Seen:
                 continue
             images.append(as_listed(cache.image(filling.digests[file.path]), file.view, file.acquired))
             owners[images[-1].digest].add(record.patient_id)
-            remarks["images of unknown view"] += images[-1].view is ViewPosition.UNKNOWN
-            remarks["images FOR PROCESSING"] += images[-1].origin.for_processing
-            remarks.update(f"images[*].{warning}" for warning in images[-1].warnings)
         study, found = _study(record, images)
+        for one in (*images, *study.with_parts(image=()).records):
+            remarks.update(one.remarks)
         studies.append(study)
         problems += found
         remarks.update(_PLACE.sub("[*]", _OTHERWISE.sub(r" otherwise than \1", one)) for one in study.contradictions)
@@ -244,14 +242,13 @@ def _audit(cohort: Cohort, cache: ImageCache, seen: _Seen, seed: int) -> AuditRe
     return audit_cohort(CachedCohort(cohort, cache, seen.studies, seen.unusable), seed=seed)
 
 
-def _counts(cohort: Cohort, images: int) -> dict[str, int]:
-    return {
-        "studies": len(cohort),
-        "patients": len(set(cohort.patient_ids.tolist())),
-        "images": images,
-        "notes": sum(len(record.notes) for record in cohort.records),
-        "observations": sum(len(record.observations) for record in cohort.records),
+def _counts(cohort: Cohort, seen: Sequence[Study]) -> dict[str, int]:
+    """Studies, patients, and the records of each modality."""
+    records = {
+        f"{modality.record}s": sum(len(study.parts.get(name, ())) for study in seen)
+        for name, modality in modalities().items()
     }
+    return {"studies": len(cohort), "patients": len(set(cohort.patient_ids.tolist())), **records}
 
 
 def _labels(cohort: Cohort) -> pd.DataFrame:
@@ -265,13 +262,17 @@ def _labels(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _modalities(cohort: Cohort, usable: Counter[str]) -> pd.DataFrame:
+def _modalities(seen: Sequence[Study]) -> pd.DataFrame:
+    """How many studies have usable records of each modality, by the kinds of those that have kinds."""
     studies: Counter[str] = Counter()
-    for record in cohort.records:
-        studies["image"] += usable[record.study_id] > 0
-        studies.update({f"text, {note.kind.value}" for note in record.notes})
-        studies["observations"] += any(not o.implausible for o in record.observations)
-    return _shares(dict(sorted(studies.items())), "modality", len(cohort))
+    for study in seen:
+        for name in modalities():
+            kinds = {record.kind_name for record in study.parts.get(name, ()) if record.usable}
+            studies.update(f"{name}, {kind}" if kind else name for kind in kinds)
+    for name in modalities():
+        if not any(counted.partition(",")[0] == name for counted in studies):
+            studies[name] = 0
+    return _shares(dict(sorted(studies.items())), "modality", len(seen))
 
 
 def _observations(cohort: Cohort, seen: Sequence[Study]) -> pd.DataFrame:

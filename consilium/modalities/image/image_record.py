@@ -94,6 +94,12 @@ class Image(Record):
         return replace(moved, patient_digest=None, study_digest=None, patient=self.patient.deidentified, names=())
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        unknown = ("images of unknown view",) if self.view is ViewPosition.UNKNOWN else ()
+        processing = ("images FOR PROCESSING",) if self.origin.for_processing else ()
+        return (*unknown, *processing, *(f"images[*].{warning}" for warning in self.warnings))
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return int(self.pixels.shape[0]), int(self.pixels.shape[1])

@@ -59,6 +59,10 @@ class Observation(Record):
         return not self.implausible
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        return ("implausible values, not read",) if self.implausible else ()
+
+    @property
     def description(self) -> str:
         return f"observation ({self.variable})"
 

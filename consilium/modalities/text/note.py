@@ -45,5 +45,9 @@ class Note(Record):
         return hashlib.sha256(f"{self.kind.value}\n{self.text}".encode()).hexdigest()
 
     @property
+    def kind_name(self) -> str:
+        return self.kind.value
+
+    @property
     def description(self) -> str:
         return f"note ({self.kind.value})"
