@@ -282,7 +282,7 @@ def _observations(cohort: Cohort, seen: Sequence[Study]) -> pd.DataFrame:
     for record, study in zip(cohort.records, seen, strict=True):
         studies["age"] += study.patient.age is not None
         studies["sex"] += study.patient.sex.value in ("F", "M")
-        studies.update({variables[o.variable].display for o in record.observations if not o.implausible})
+        studies.update(list(dict.fromkeys(variables[o.variable].display for o in record.observations if o.usable)))
     return _shares(dict(studies.most_common()), "value", len(cohort))
 
 
