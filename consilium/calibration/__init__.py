@@ -11,7 +11,7 @@ from consilium.calibration.conformal import Conformal, Judges, quantile_rank
 from consilium.calibration.fitting import fit_calibration, present_subsets
 from consilium.calibration.operating_points import operating_point, patient_bootstrap, percentile_interval
 from consilium.calibration.probabilities import NO_MODALITY, Calibration
-from consilium.calibration.scaling import Scaling, fit_scaling
+from consilium.calibration.scaling import Scaling, Shrinkage, fit_scaling
 from consilium.calibration.selection import Choice, choose
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Conformal",
     "Judges",
     "Scaling",
+    "Shrinkage",
     "choose",
     "fit_calibration",
     "fit_calibrator",

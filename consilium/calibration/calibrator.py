@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import log_expit, logsumexp
 
 from consilium.calibration.curves import Curve, isotonic_curve, venn_abers_curve
-from consilium.calibration.scaling import SUBSET_SD, Scaling, fit_scaling, gathered
+from consilium.calibration.scaling import DEFAULT_SHRINKAGE, Scaling, Shrinkage, fit_scaling, gathered
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
 
@@ -80,18 +80,18 @@ def fit_calibrator(
     labels: Floats,
     logits: Mapping[str, Floats],
     prior: Floats,
-    subset_sd: float = SUBSET_SD,
+    shrinkage: Shrinkage = DEFAULT_SHRINKAGE,
 ) -> Calibrator:
     """Fit `method`, one of `METHODS`, to `labels` [N, F] (NaN unknown) and `logits` [N, F] per subset.
 
-    `subset_sd` and the rest as `fit_scaling`.
+    `shrinkage` and the rest as `fit_scaling`.
 
     Raises
     ------
     TrainingError
         As `fit_scaling`.
     """
-    scaling = fit_scaling(findings, labels, logits, prior, per_class=method == VECTOR, subset_sd=subset_sd)
+    scaling = fit_scaling(findings, labels, logits, prior, per_class=method == VECTOR, shrinkage=shrinkage)
     return bend(method, scaling, findings, labels, logits) if method in CURVES else Calibrator(scaling)
 
 

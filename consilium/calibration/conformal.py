@@ -27,7 +27,6 @@ import numpy.typing as npt
 
 from consilium.calibration.venn_abers import NOTHING_KNOWN, Bounds, fit_bounds
 from consilium.domain.errors import InputError
-from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -136,11 +135,6 @@ class Conformal:
         for judges in self.judges:
             for one in judges:
                 one.require_sound(name)
-
-
-def nobody_judges(findings: FindingSet, coverage: float) -> Conformal:
-    """Sets that hold both answers and intervals from 0 to 1: nothing was held out to judge by."""
-    return Conformal(coverage, tuple(() for _ in findings))
 
 
 def fit_conformal(

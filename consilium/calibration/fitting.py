@@ -80,7 +80,7 @@ def fit_calibration(
     learned = _select(rows, fitting)
     choice = choose(recipe.method, findings, labels[fitting], patient_ids[fitting], learned, prior, seed)
     _log_choice(choice)
-    calibrator = fit_calibrator(choice.method, findings, labels[fitting], learned, prior, choice.subset_sd)
+    calibrator = fit_calibrator(choice.method, findings, labels[fitting], learned, prior, choice.shrinkage)
     alone = {
         modality: fit_calibrator(choice.method, findings, labels[fitting], _select(said, fitting), prior)
         for modality, said in own.items()

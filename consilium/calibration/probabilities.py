@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_expit, logit, softmax
 
-from consilium.calibration.calibrator import METHODS, SCALING, Calibrator, log_odds
-from consilium.calibration.conformal import Conformal, nobody_judges
-from consilium.calibration.scaling import Scaling
+from consilium.calibration.calibrator import METHODS, Calibrator, log_odds
+from consilium.calibration.conformal import Conformal
 from consilium.domain.diagnosis import OperatingPoint
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
@@ -23,9 +22,7 @@ Floats = npt.NDArray[np.float64]
 NO_MODALITY = subset_key([])
 """The empty subset, for which the answer is the prior."""
 
-_KIND = "calibration-2"
-_FIRST_KIND = "scale-bias-offset"
-_FIRST_COVERAGE = 0.9  # a name for what a calibration of the first kind cannot promise: its sets hold both answers
+_KIND = "calibration-3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +216,12 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Calibration:
-        """The calibration that `to_json` described; `InputError` where `data` is none.
-
-        One of the first kind (``scale-bias-offset``) is read too. It held nothing out: its intervals are [0, 1] and its
-        sets hold both answers.
-        """
+        """The calibration that `to_json` described; `InputError` where `data` is none."""
         kind = data.get("kind") if isinstance(data, dict) else data
-        readers = {_KIND: cls._from_json, _FIRST_KIND: cls._from_first_kind}
-        if not isinstance(kind, str) or kind not in readers:
-            raise InputError("calibration.kind", kind, f"must be {' or '.join(readers)}")
+        if kind != _KIND:
+            raise InputError("calibration.kind", kind, f"must be {_KIND}")
         try:
-            calibration = readers[kind](data)
+            calibration = cls._from_json(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError("calibration", type(error).__name__, "must be what a calibration was saved as") from None
         calibration._require_sound()
@@ -252,22 +244,6 @@ class Calibration:
             shift=tuple(data["shift"]),
         )
 
-    @classmethod
-    def _from_first_kind(cls, data: dict[str, Any]) -> Calibration:
-        findings = FindingSet.from_json(data["findings"])
-        return cls(
-            findings=findings,
-            method=SCALING,
-            fused=_first_calibrator(data["fused"]),
-            alone={name: _first_calibrator(one) for name, one in data["alone"].items()},
-            prior_log_odds=tuple(data["prior_log_odds"]),
-            operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
-            conformal=nobody_judges(findings, _FIRST_COVERAGE),
-            fitted_on=data["studies"],
-            judged_on=0,
-            points_held_out=(False,) * len(findings),
-        )
-
     def _require_sound(self) -> None:
         count = len(self.findings)
         if self.method not in METHODS:
@@ -281,13 +257,6 @@ class Calibration:
                 raise InputError(f"calibration.{field_name}", len(values), f"must be of {count} findings")
         if len(self.shift) not in {0, count} or not np.isfinite([*self.prior_log_odds, *self.shift]).all():
             raise InputError("calibration.shift", len(self.shift), "must be finite, of all findings or of none")
-
-
-def _first_calibrator(data: dict[str, Any]) -> Calibrator:
-    """From one scale and bias of all subsets and an offset for each."""
-    scale = {subset: tuple(data["scale"]) for subset in data["offsets"]}
-    bias = {subset: tuple(np.add(data["bias"], row).tolist()) for subset, row in data["offsets"].items()}
-    return Calibrator(Scaling(scale, bias))
 
 
 def _position(findings: FindingSet, name: str, prevalence: float) -> int:

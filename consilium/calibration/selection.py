@@ -5,7 +5,7 @@ On the studies that fit the probabilities, in folds that share no patient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.special import log_expit, logsumexp
 
 from consilium.calibration.calibrator import CURVES, SCALING, VECTOR, Calibrator, bend, fit_calibrator, log_odds
 from consilium.calibration.patients import patient_folds
-from consilium.calibration.scaling import SUBSET_SD
+from consilium.calibration.scaling import DEFAULT_SHRINKAGE, Shrinkage
 from consilium.domain.findings import FindingSet
 
 Floats = npt.NDArray[np.float64]
@@ -22,8 +22,8 @@ Fit = Callable[[Floats, Mapping[str, Floats]], dict[str, Calibrator]]
 
 AUTO = "auto"
 
-_ALIKE, _UNLIKE = 0.1, 0.5
-"""Standard deviations between subsets that are tried."""
+SHRINKAGES = (Shrinkage(0.1, 0.1), Shrinkage(0.3, 0.1), Shrinkage(0.3, 0.4))
+"""What is compared: subsets that are nearly alike, that are nearly additive, and that each have their own way."""
 
 _FOLDS = 5
 _FEWEST = 10  # patients of each class, so that every fold leaves and holds some
@@ -35,14 +35,14 @@ class Choice:
 
     Attributes
     ----------
-    subset_sd : float
+    shrinkage : Shrinkage
         As `fit_scaling`.
     nll : dict of str to float
         Cross-validated, in nats, of each method that was compared; empty where none was.
     """
 
     method: str
-    subset_sd: float = SUBSET_SD
+    shrinkage: Shrinkage = DEFAULT_SHRINKAGE
     nll: dict[str, float] = field(default_factory=dict)
 
 
@@ -54,6 +54,7 @@ def choose(
     logits: Mapping[str, Floats],
     prior: Floats,
     seed: int,
+    shrinkages: Sequence[Shrinkage] = SHRINKAGES,
 ) -> Choice:
     """How to fit `method`, or with ``auto`` the one with the lowest cross-validated NLL.
 
@@ -65,31 +66,34 @@ def choose(
     if _fewest_patients(labels, patient_ids) < _FEWEST:
         return Choice(SCALING if method == AUTO else method)
     folds = _Folds(findings.exclusive, labels, patient_ids, logits, patient_folds(labels, patient_ids, _FOLDS, seed))
-    subset_sd = _subset_sd(findings, folds, prior)
+    shrinkage = _shrinkage(findings, folds, prior, shrinkages)
     if method != AUTO:
-        return Choice(method, subset_sd)
+        return Choice(method, shrinkage)
 
     def every_method(labels: Floats, logits: Mapping[str, Floats]) -> dict[str, Calibrator]:
-        scaled = fit_calibrator(SCALING, findings, labels, logits, prior, subset_sd)
+        scaled = fit_calibrator(SCALING, findings, labels, logits, prior, shrinkage)
         fitted = {SCALING: scaled}
         if findings.exclusive:
-            fitted[VECTOR] = fit_calibrator(VECTOR, findings, labels, logits, prior, subset_sd)
+            fitted[VECTOR] = fit_calibrator(VECTOR, findings, labels, logits, prior, shrinkage)
         return fitted | {curve: bend(curve, scaled.scaling, findings, labels, logits) for curve in CURVES}
 
     surprise = folds.surprise(every_method)
     best = _best_but_simplest(surprise, SCALING)
-    return Choice(best, subset_sd, {name: float(by_patient.mean()) for name, by_patient in surprise.items()})
+    return Choice(best, shrinkage, {name: float(by_patient.mean()) for name, by_patient in surprise.items()})
 
 
-def _subset_sd(findings: FindingSet, folds: _Folds, prior: Floats) -> float:
+def _shrinkage(findings: FindingSet, folds: _Folds, prior: Floats, candidates: Sequence[Shrinkage]) -> Shrinkage:
     if len(folds.logits) == 1:
-        return SUBSET_SD
+        return DEFAULT_SHRINKAGE
 
-    def both(labels: Floats, logits: Mapping[str, Floats]) -> dict[str, Calibrator]:
-        return {str(sd): fit_calibrator(SCALING, findings, labels, logits, prior, sd) for sd in (_ALIKE, _UNLIKE)}
+    def every(labels: Floats, logits: Mapping[str, Floats]) -> dict[str, Calibrator]:
+        return {
+            str(number): fit_calibrator(SCALING, findings, labels, logits, prior, one)
+            for number, one in enumerate(candidates)
+        }
 
-    nll = {name: by_patient.mean() for name, by_patient in folds.surprise(both).items()}
-    return float(min(nll, key=nll.__getitem__))
+    nll = {name: by_patient.mean() for name, by_patient in folds.surprise(every).items()}
+    return candidates[int(min(nll, key=nll.__getitem__))]
 
 
 def _best_but_simplest(surprise: Mapping[str, Floats], simplest: str) -> str:

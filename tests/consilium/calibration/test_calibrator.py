@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit, softmax
@@ -7,9 +9,17 @@ from scipy.special import expit, logit, softmax
 from consilium.calibration import Calibrator, Scaling, fit_calibrator
 from consilium.calibration.calibrator import log_odds
 from consilium.calibration.curves import Curve
+from consilium.calibration.scaling import Additive
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
 from tests.consilium.calibration.simulated import CLASSES, FINDINGS, calibration_gap, simulate
+
+
+def alike(findings: int) -> Scaling:
+    """Logits of notes that are log-odds already."""
+    ones, zeros = (1.0,) * findings, (0.0,) * findings
+    additive = Additive({"none": ones, "text": zeros}, {"none": zeros, "text": zeros}, zeros)
+    return Scaling({"text": ones}, {"text": zeros}, additive)
 
 
 @pytest.mark.parametrize("method", ["isotonic", "venn_abers"])
@@ -39,18 +49,18 @@ def test_vector_scaling_of_independent_findings_is_the_scaling() -> None:
 
 def test_classes_bent_one_by_one_add_up_to_one() -> None:
     up, straight = Curve((0.0,), (1.0,)), Curve((0.0,), (0.0,))
-    calibrator = Calibrator(Scaling({"text": (1.0,) * 3}, {"text": (0.0,) * 3}), (up, up, straight))
+    calibrator = Calibrator(alike(3), (up, up, straight))
     scores = calibrator(np.log([[0.5, 0.3, 0.2]]), "text", exclusive=True)
     raw = expit(np.array([logit(0.5) + 1, logit(0.3) + 1, logit(0.2)]))
     assert np.allclose(softmax(scores, axis=-1), raw / raw.sum())
 
 
 def test_a_calibrator_that_is_none_is_refused() -> None:
-    scaling = Scaling({"text": (1.0, 1.0)}, {"text": (0.0, 0.0)})
+    scaling = alike(2)
     Calibrator(scaling, (Curve((0.0,), (0.0,)),) * 2).require_sound("fused", 2)
     with pytest.raises(InputError, match="curves"):
         Calibrator(scaling, (Curve((0.0,), (0.0,)),)).require_sound("fused", 2)
     with pytest.raises(InputError, match="scaling"):
-        Calibrator(Scaling({"text": (1.0, -1.0)}, {"text": (0.0, 0.0)})).require_sound("fused", 2)
+        Calibrator(replace(scaling, scale={"text": (1.0, -1.0)})).require_sound("fused", 2)
     with pytest.raises(InputError, match="same subsets"):
-        Calibrator(Scaling({"text": (1.0, 1.0)}, {"image": (0.0, 0.0)})).require_sound("fused", 2)
+        Calibrator(replace(scaling, bias={"image": (0.0, 0.0)})).require_sound("fused", 2)

@@ -5,7 +5,7 @@ import pytest
 from crepes import ConformalClassifier
 from scipy.stats import betabinom
 
-from consilium.calibration.conformal import NOBODY, Conformal, Judges, fit_conformal, nobody_judges, quantile_rank
+from consilium.calibration.conformal import NOBODY, Conformal, Judges, fit_conformal, quantile_rank
 from consilium.calibration.venn_abers import fit_bounds
 from consilium.domain.errors import InputError
 from consilium.domain.findings import Finding, FindingSet
@@ -163,8 +163,8 @@ def test_json_comes_back_to_the_bit() -> None:
     assert again == conformal
 
 
-def test_nobody_rules_nothing_out() -> None:
-    conformal = nobody_judges(ONE, 0.9)
+def test_a_subset_without_calibration_studies_rules_nothing_out() -> None:
+    conformal = Conformal(0.9, ((),))
     assert conformal.ruled_in(np.array([[30.0], [-30.0]]), "image").all()
     assert conformal.bounds(np.array([[2.0]]), "image").tolist() == [[[0.0, 1.0]]]
 

@@ -6,6 +6,7 @@ from scipy.special import logit
 
 from consilium.calibration import (
     Calibration,
+    Shrinkage,
     fit_calibrator,
     operating_point,
     patient_bootstrap,
@@ -50,7 +51,9 @@ def test_who_fits_does_not_judge(case: dict, calibration: Calibration) -> None:
     assert (calibration.fitted_on, calibration.judged_on) == ((~judging).sum(), judging.sum())
     rows = {subset: values[~judging] for subset, values in case["fused"].items()}
     prior = np.asarray(calibration.prior_log_odds)
-    assert calibration.fused == fit_calibrator("scaling", FINDINGS, case["labels"][~judging], rows, prior, 0.5)
+    assert calibration.fused == fit_calibrator(
+        "scaling", FINDINGS, case["labels"][~judging], rows, prior, Shrinkage(0.3, 0.4)
+    )
     # The judges' labels move sets, intervals and operating points, and no probability.
     turned = {**case, "labels": np.where(judging[:, None], 1 - case["labels"], case["labels"])}
     other = fit(FINDINGS, turned, method="scaling")

@@ -98,30 +98,30 @@ def test_json_comes_back_to_the_bit(every_kind: Calibration) -> None:
             assert np.array_equal(first, second, equal_nan=ask != "prediction_sets")
 
 
-def test_a_calibration_of_the_first_kind_is_read_and_promises_nothing(calibration: Calibration) -> None:
-    scaling = {"scale": [0.5, 0.4], "bias": [0.1, -0.2], "offsets": {"image": [0.3, 0.0], "text": [-0.25, 1.0]}}
-    points = [point.to_json() for point in calibration.operating_points]
-    old = {
-        "kind": "scale-bias-offset",
-        "findings": FINDINGS.to_json(),
-        "fused": scaling,
-        "alone": {"text": scaling | {"offsets": {"text": [0.0, 0.0]}}},
-        "prior_log_odds": [-0.4, -1.4],
-        "operating_points": points,
-        "studies": 300,
-    }
-    read = Calibration.from_json(old)
-    z = np.array([[2.0, -1.0]])
-    assert np.allclose(read.log_odds(z, "text"), [[0.5 * 2 + 0.1 - 0.25, -0.4 - 0.2 + 1.0]])
-    assert np.allclose(read.opinion(z, "text"), expit([[1.1, -0.6]]))
-    assert read.operating_points == calibration.operating_points
-    assert read.intervals(z, "text").tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
-    assert read.prediction_sets(z, "text").all()
-    assert (read.method, read.fitted_on, read.judged_on, read.points_held_out) == ("scaling", 300, 0, (False, False))
+def test_a_subset_that_no_calibration_study_had_is_answered_and_rules_nothing_out() -> None:
+    case = simulate(FINDINGS, 300, 2)
+    seen = {subset: values for subset, values in case["fused"].items() if subset != "image+text"}
+    calibration = fit(FINDINGS, case | {"fused": seen})
+    logits = np.array([[2.0, -1.0]])
+    p = calibration.probabilities(logits, "image+text")[0]
+    assert p == pytest.approx(expit(calibration.fused.scaling(logits, "image+text")[0]))
+    assert 0.05 < p[1] < 0.4 < p[0] < 0.95
+    assert calibration.intervals(logits, "image+text").tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
+    assert calibration.prediction_sets(logits, "image+text").all()
+    with pytest.raises(InputError, match="must be of image, text, observations"):
+        calibration.probabilities(logits, "image+genome")
 
 
 FLAT = {"before": [0.0, 0.0], "after": [1.0, 2.0]}
-FALLING = {"scale": {"text": [0.5, -1.0]}, "bias": {"text": [0.0, 0.0]}}
+FALLING = {
+    "scale": {"text": [0.5, -1.0]},
+    "bias": {"text": [0.0, 0.0]},
+    "additive": {
+        "scale": {"none": [0.5, 0.1], "text": [0.0, 0.0]},
+        "offset": {"none": [0.0, 0.0], "text": [0.0, 0.0]},
+        "centre": [0.0, 0.0],
+    },
+}
 
 
 def without(data: dict, key: str) -> dict:
@@ -172,7 +172,7 @@ def test_unheard_rows_stay_unknown(calibration: Calibration, case: dict) -> None
 
 def test_unknown_subset_or_modality_is_refused(calibration: Calibration) -> None:
     for ask in (calibration.probabilities, calibration.intervals, calibration.prediction_sets):
-        with pytest.raises(InputError, match="image\\+text"):
+        with pytest.raises(InputError, match="must be of image, text, observations"):
             ask([[0.0, 0.0]], "genome")
     with pytest.raises(InputError, match="must be one of"):
         fit(FINDINGS, simulate(FINDINGS, 200, 1), opinions={}).opinion([[0.0, 0.0]], "image")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit, softmax
 
-from consilium.calibration import METHODS, Choice, choose, fit_calibrator
+from consilium.calibration import METHODS, Choice, Shrinkage, choose, fit_calibrator
 from consilium.domain.findings import FindingSet
 from tests.consilium.calibration.simulated import CLASSES, FINDINGS, SHIFT, STRETCH, simulate
 
@@ -83,19 +83,19 @@ def test_a_bend_that_could_be_chance_is_left_alone(monkeypatch: pytest.MonkeyPat
 def test_subsets_may_differ_as_much_as_they_do(method: str) -> None:
     """The simulated model stretches and shifts each subset its own way; or, straightened, all the same."""
     unlike = simulate(FINDINGS, 1500, 12)
-    assert choice_of(FINDINGS, unlike, method=method).subset_sd == 0.5
+    assert choice_of(FINDINGS, unlike, method=method).shrinkage == Shrinkage(0.3, 0.4)
     straight = {
         subset: values / STRETCH[subset] - SHIFT[subset] * np.array([1, -1])
         for subset, values in unlike["fused"].items()
     }
     alike = choice_of(FINDINGS, unlike | {"fused": straight}, method=method)
-    assert alike.subset_sd == 0.1
+    assert alike.shrinkage == Shrinkage(0.1, 0.1)
     assert alike.method == ("scaling" if method == "auto" else method)
     fresh = simulate(FINDINGS, 6000, 13)
     prior = logit(unlike["prevalence"])
     nll = []
-    for sd in (0.1, 0.5):
-        calibrator = fit_calibrator("scaling", FINDINGS, unlike["labels"], unlike["fused"], prior, sd)
+    for shrinkage in (Shrinkage(0.1, 0.1), Shrinkage(0.3, 0.4)):
+        calibrator = fit_calibrator("scaling", FINDINGS, unlike["labels"], unlike["fused"], prior, shrinkage)
         p = expit(calibrator(fresh["fused"]["text"], "text", exclusive=False))
         nll.append(-np.nanmean(np.log(np.where(fresh["labels"] == 1, p, 1 - p))))
     assert nll[1] < nll[0]
