@@ -239,9 +239,7 @@ def predictions_of_a_model(calibration: Path, test: Path) -> None:
         print(f"   {name:10} NLL {nll(fresh.labels, one):.4f}  ECE {_mean_ece(fresh, one):.4f}")
     low, high = _difference(fresh, answers)
     print(f"   additive minus same, thousandths of a nat, 95 %: [{low:+.2f}, {high:+.2f}]")
-    print(
-        f"   probabilities from everything move by {np.nanmean(moved):.4f} on average, at most {np.nanmax(moved):.4f}"
-    )
+    print(f"   answers from everything move by {np.nanmean(moved):.4f} on average, {np.nanmax(moved):.4f} at most")
 
 
 def _both(fitting: Predictions, seed: int) -> tuple[dict[str, Calibrator], list[float]]:
@@ -270,8 +268,9 @@ def _difference(fresh: Predictions, answers: Mapping[str, Mapping[str, np.ndarra
     weights = patient_bootstrap(fresh.patient_ids, 300, 0)
     total = np.zeros(len(weights))
     for subset in fresh.fused:
-        lost = [np.logaddexp(0, z) - fresh.labels * z for z in (one[subset] for one in answers.values())]
-        gained = lost[1] - lost[0]
+        same, additive = (one[subset] for one in answers.values())
+        with np.errstate(invalid="ignore"):  # of NaN
+            gained = np.logaddexp(0, additive) - np.logaddexp(0, same) - fresh.labels * (additive - same)
         known = ~np.isnan(gained)
         total += ((weights @ np.where(known, gained, 0.0)) / (weights @ known)).mean(axis=1)
     interval = percentile_interval(1000 * total / len(fresh.fused))

@@ -89,12 +89,12 @@ def test_subsets_may_differ_as_much_as_they_do(method: str) -> None:
         for subset, values in unlike["fused"].items()
     }
     alike = choice_of(FINDINGS, unlike | {"fused": straight}, method=method)
-    assert alike.shrinkage == Shrinkage(0.1, 0.1)
+    assert alike.shrinkage == Shrinkage(0.05, 0.1)
     assert alike.method == ("scaling" if method == "auto" else method)
     fresh = simulate(FINDINGS, 6000, 13)
     prior = logit(unlike["prevalence"])
     nll = []
-    for shrinkage in (Shrinkage(0.1, 0.1), Shrinkage(0.3, 0.4)):
+    for shrinkage in (Shrinkage(0.05, 0.1), Shrinkage(0.3, 0.4)):
         calibrator = fit_calibrator("scaling", FINDINGS, unlike["labels"], unlike["fused"], prior, shrinkage)
         p = expit(calibrator(fresh["fused"]["text"], "text", exclusive=False))
         nll.append(-np.nanmean(np.log(np.where(fresh["labels"] == 1, p, 1 - p))))
