@@ -293,6 +293,10 @@ class Recipe(_Section):
             raise ValueError("modalities must name at least one modality, none twice")
         return self
 
+    def section(self, modality: str) -> Any:
+        """What the recipe says of `modality`, as its own section class."""
+        return getattr(self, modality)
+
     @property
     def registered_name(self) -> str:
         return f"consilium-{self.name}"

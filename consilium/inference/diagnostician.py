@@ -115,10 +115,11 @@ class Diagnostician:
         self.calibration = artifact.calibration
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
-        self.origins: Origins = artifact.preprocessing.origins
+        images = artifact.preprocessing.preparations.get("image")
+        self.origins = Origins() if images is None else images.origins
         self.variables: VariableTable = artifact.preprocessing.variables
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
-        self.model.settle()
+        self.model.freeze_cache()
         self.references = artifact.references
         self.acceptance: Acceptance | None = None
         self.backend = choose_backend(backend, self.device)

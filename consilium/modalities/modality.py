@@ -27,6 +27,10 @@ class Modality:
         Its name for readers: ``Images``.
     record : str
         What one record of it is called in a sentence: ``image``.
+    preparation : str
+        Reference of its `consilium.modalities.part.Preparation`.
+    encoder : str
+        Reference of its `consilium.modalities.tokens.Encoder`.
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
@@ -43,6 +47,8 @@ class Modality:
     name: str
     display: str
     record: str
+    preparation: str
+    encoder: str
     explanation: str = ""
     presentation: str = ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,9 @@ from torch import Tensor, nn
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
-from consilium.modalities.image.encoder import ImageEncoder
-from consilium.modalities.observations.encoder import ObservationsEncoder
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
-from consilium.modalities.text.encoder import TextEncoder
-from consilium.modalities.tokens import Dense, Tokens
+from consilium.modalities.modality import load
+from consilium.modalities.registry import find_modality, in_order, nonempty_subsets, subset_key
+from consilium.modalities.tokens import Dense, Encoder, Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
 from consilium.network.fusion.masked_attention import AttentionPool
 from consilium.preprocessing.batch import Batch
@@ -58,24 +57,12 @@ class Trace:
     Attributes
     ----------
     fused : float [B, F]
-    image_map : float [n, C, h, w] or None
-        The map that saliency is read from, for the n images of the batch.
-    embeddings : float [B, L, E] or None
-        Word embeddings.
-    values : float [B, A, D] or None
-        What each observed value adds to its token.
+    entries : dict of str to Tensor
+        What explanations differentiate, of each modality that is there: see `Encoder.traced`.
     """
 
     fused: Tensor
-    image_map: Tensor | None
-    embeddings: Tensor | None
-    values: Tensor | None
-
-    @property
-    def entries(self) -> dict[str, Tensor]:
-        """Per modality of the batch, the tensor that its trace begins from; of images the modules are watched."""
-        found = {"text": self.embeddings, "observations": self.values}
-        return {modality: tensor for modality, tensor in found.items() if tensor is not None}
+    entries: dict[str, Tensor]
 
 
 class DiagnosisModel(nn.Module):
@@ -86,7 +73,7 @@ class DiagnosisModel(nn.Module):
     recipe : Recipe
     findings : FindingSet
     preprocessing : Preprocessing
-        Says which observation features there are and which text model.
+        Fitted: what the encoders read depends on it.
     pretrained : bool
         Read the weights that the recipe names; False where they come from an artifact.
     """
@@ -98,18 +85,12 @@ class DiagnosisModel(nn.Module):
         fusion = recipe.fusion
         if fusion.width % fusion.heads:
             raise InputError("fusion.width", fusion.width, f"must be a multiple of fusion.heads ({fusion.heads})")
-        self.modalities = tuple(modality for modality in modality_names() if modality in recipe.modalities)
+        self.modalities = in_order(recipe.modalities)
         self.encoders = nn.ModuleDict()
-        for modality in self.modalities:
-            if modality == "image":
-                encoder: nn.Module = ImageEncoder(recipe.image, fusion.width, pretrained=pretrained)
-            elif modality == "text":
-                assert preprocessing.text_config is not None
-                encoder = TextEncoder(recipe.text, preprocessing.text_config, fusion.width, pretrained=pretrained)
-            else:
-                features = preprocessing.features
-                encoder = ObservationsEncoder(recipe.observations, features, fusion.width, fusion.heads, fusion.dropout)
-            self.encoders[modality] = encoder
+        for name in self.modalities:
+            encoder: type[Encoder] = load(find_modality(name).encoder)
+            preparation = preprocessing.preparations[name]
+            self.encoders[name] = encoder.build(recipe.section(name), preparation, fusion, pretrained=pretrained)
         self.fusion = FUSIONS[fusion.name](fusion, self.modalities, len(findings))
         self.head = FindingHead(fusion.width, len(findings))
         self.pools = nn.ModuleDict({m: AttentionPool(fusion.width, fusion.heads) for m in self.modalities})
@@ -117,7 +98,10 @@ class DiagnosisModel(nn.Module):
 
     def encode(self, batch: Batch, dense: Mapping[str, Dense] = _OWN) -> dict[str, Tokens]:
         """Tokens of every modality of the recipe; `dense` in place of the encoders' own of that name."""
-        return self._encode(batch, dense)[0]
+        return {
+            name: encoder(batch.inputs[name], dense[name]) if name in dense else encoder(batch.inputs[name])
+            for name, encoder in self.encoders.items()
+        }
 
     def fuse(self, tokens: dict[str, Tokens]) -> Tensor:
         """Fused logits [B, F]; a modality without tokens is absent."""
@@ -171,37 +155,14 @@ class DiagnosisModel(nn.Module):
             found[subset_key(subset)] = self.fuse(self.without(tokens, keep))
         return found
 
-    def settle(self) -> None:
-        """Work out what hangs on the weights alone, once, in evaluation mode: they must not change any more."""
+    def freeze_cache(self) -> None:
+        """Compute what depends on the weights alone, once, in evaluation mode; they must not change afterwards."""
         for encoder in self.encoders.values():
-            if isinstance(encoder, ImageEncoder):
-                encoder.settle()
+            cast(Encoder, encoder).freeze_cache()
 
     def trace(self, batch: Batch) -> tuple[dict[str, Tokens], Trace]:
-        """A forward pass with gradients down to the image map, the word embeddings and the observed values."""
-        tokens, image_map, embeddings, values = self._encode(batch, traced=True)
-        return tokens, Trace(self.fuse(tokens), image_map, embeddings, values)
-
-    def _encode(
-        self, batch: Batch, dense: Mapping[str, Dense] = _OWN, *, traced: bool = False
-    ) -> tuple[dict[str, Tokens], Tensor | None, Tensor | None, Tensor | None]:
-        tokens: dict[str, Tokens] = {}
-        image_map = embeddings = values = None
-        for name, encoder in self.encoders.items():
-            modality = name
-            if isinstance(encoder, ImageEncoder):
-                seen = (batch.images, batch.image_mask, batch.views)
-                if traced:
-                    tokens[modality], image_map = encoder.with_map(*seen)
-                else:
-                    tokens[modality] = encoder(*seen, dense.get(modality))
-            elif isinstance(encoder, TextEncoder):
-                if traced and batch.text_mask.any():
-                    embeddings = encoder.embed(batch.input_ids).detach().requires_grad_()
-                tokens[modality] = encoder(batch.input_ids, batch.text_mask, embeddings, dense.get(modality))
-            elif isinstance(encoder, ObservationsEncoder):
-                observed = (batch.observations, batch.observation_codes)
-                if traced and batch.observation_mask.any():
-                    values = encoder.values(*observed).detach().requires_grad_()
-                tokens[modality] = encoder(*observed, batch.observation_mask, values)
-        return tokens, image_map, embeddings, values
+        """A forward pass with gradients down to what explanations differentiate."""
+        traced = {name: cast(Encoder, encoder).traced(batch.inputs[name]) for name, encoder in self.encoders.items()}
+        tokens = {name: found for name, (found, _) in traced.items()}
+        entries = {name: entry for name, (_, entry) in traced.items() if entry is not None}
+        return tokens, Trace(self.fuse(tokens), entries)

@@ -67,10 +67,15 @@ class Inputs:
     @classmethod
     def of(cls, batch: Batch, features: Mapping[str, Tensor]) -> Inputs:
         """Those of `batch`, of which the model made `features`."""
-        pieces = batch.input_ids.masked_fill(~batch.text_mask, _NO_PIECE)
-        known = batch.observations.abs().masked_fill(~batch.observation_mask, 0)
-        # A model that reads no observations has no column; one of zeros changes no maximum.
-        extreme = torch.nn.functional.pad(known, (0, 1)).amax(dim=1)
+        device = next(iter(features.values())).device
+        pieces = torch.full((len(batch), 1), _NO_PIECE, device=device)
+        extreme = torch.zeros(len(batch), device=device)
+        if "text" in batch.inputs:
+            text = batch.inputs["text"]
+            pieces = text["input_ids"].masked_fill(~text["mask"], _NO_PIECE)
+        if "observations" in batch.inputs:
+            values = batch.inputs["observations"]
+            extreme = values["numbers"].abs().masked_fill(~values["mask"], 0).amax(dim=1)
         return cls(dict(features), pieces, extreme)
 
     @classmethod

@@ -97,11 +97,21 @@ def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, .
             for modality in rule.required
             if modality not in grounds.modalities
         ),
-        "image_quality": image_faults(grounds.item.images, grounds.item.letterboxes) if rule.image_quality else (),
+        "image_quality": _image_quality(grounds.item) if rule.image_quality else (),
         "contradictions": _sentences(grounds.item.study.contradictions) if rule.contradictions else (),
-        "unknown_origin": _sentences(grounds.item.unknown_origin) if rule.unknown_origin else (),
+        "unknown_origin": _unknown_origin(grounds.item) if rule.unknown_origin else (),
         "audit": _audited(grounds.audit) if rule.audit else (),
     }
+
+
+def _image_quality(item: Prepared) -> tuple[str, ...]:
+    part = item.parts.get("image")
+    return () if part is None else image_faults(part.arrays["images"], part.letterboxes)
+
+
+def _unknown_origin(item: Prepared) -> tuple[str, ...]:
+    part = item.parts.get("image")
+    return () if part is None else _sentences(part.unknown_origin)
 
 
 def image_faults(squares: Iterable[npt.NDArray[np.uint16]], boxes: Sequence[Letterbox]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from consilium.modalities.modality import Modality
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str, first: bool = False) -> None:
     """Register modalities `names` until the test ends; `first`: in front of the built-in ones."""
-    more = {name: Modality(name=name, display=name.title(), record=name) for name in names}
+    more = {name: Modality(name=name, display=name.title(), record=name, preparation="", encoder="") for name in names}
     installed = dict(registry.modalities())
     together = more | installed if first else installed | more
     monkeypatch.setattr(registry, "modalities", lambda: MappingProxyType(together))

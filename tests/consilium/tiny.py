@@ -15,6 +15,7 @@ from consilium.modalities.observations.observation import Observation
 from consilium.modalities.registry import modality_names
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -54,6 +55,22 @@ def tiny_study(number: int, modalities: frozenset[str] = ALL) -> Study:
         study_id=f"s{number}",
         patient_id=f"p{number}",
     )
+
+
+def squares_of(prepared: Prepared) -> np.ndarray:
+    """The model's view of the images of `prepared`, uint16 [V, S, S]."""
+    return np.asarray(prepared.parts["image"].arrays["images"])
+
+
+def pieces_of(prepared: Prepared) -> list[int]:
+    """The word pieces of the notes of `prepared`."""
+    ids: list[int] = prepared.parts["text"].arrays["input_ids"].tolist()
+    return ids
+
+
+def numbers_of(prepared: Prepared) -> np.ndarray:
+    """The standardised values of `prepared`, float32 [A]."""
+    return np.asarray(prepared.parts["observations"].arrays["numbers"])
 
 
 def tiny_preprocessing(recipe: Recipe) -> Preprocessing:

@@ -28,7 +28,7 @@ from service.app.routes import create_app
 from service.audit_log.pseudonyms import make_keys
 from service.serving.served_model import load_diagnostician
 from service.settings import Settings
-from tests.consilium.tiny import tiny_recipe
+from tests.consilium.tiny import numbers_of, tiny_recipe
 from training.cohorts.manifest import read_manifest
 from training.evaluation.rows import AS_PRESENT, Row, RowKind
 from training.inspection.inspect import check_cohort
@@ -133,7 +133,7 @@ def test_the_check_reports_on_them(ward: Path) -> None:
 
 
 def test_the_model_reads_each_of_them_and_learns_from_them(trained: TrainedModel, diagnostician: Diagnostician) -> None:
-    features = {feature.name: feature for feature in diagnostician.preprocessing.features}
+    features = {feature.name: feature for feature in diagnostician.preprocessing.preparations["observations"].features}
     assert list(features) == [
         *("crp", "drain_output", "sputum", "ventilated"),
         *("drain_output:age", "drain_output:change"),
@@ -154,7 +154,7 @@ def test_the_reference_studies_hold_every_kind_of_value(diagnostician: Diagnosti
     assert {value.code for value in values} == {"DRAIN-24", "SPUTUM", "ventilated", "1988-5"}
     assert any(str(value.value).startswith("<") for value in values)
     prepared = [diagnostician.prepare(one.study(diagnostician.variables)) for one in diagnostician.references.studies]
-    assert np.isfinite([item.observations for item in prepared]).any(axis=0).all()
+    assert np.isfinite([numbers_of(item) for item in prepared]).any(axis=0).all()
 
 
 def in_service(trained: TrainedModel, scenario: Callable[[httpx.AsyncClient], Any]) -> Any:
@@ -233,7 +233,9 @@ def test_a_category_weighs_what_the_answer_loses_without_it(diagnostician: Diagn
 
 
 def test_a_category_s_gradient_is_measured_from_what_patients_have_on_average(diagnostician: Diagnostician) -> None:
-    feature = next(one for one in diagnostician.preprocessing.features if one.name == "sputum")
+    feature = next(
+        one for one in diagnostician.preprocessing.preparations["observations"].features if one.name == "sputum"
+    )
     found = [
         weights(diagnostician, [{"code": "SPUTUM", "value": value}, ASKED[3]], "gradient_x_value")["sputum:value"]
         for value in feature.codes

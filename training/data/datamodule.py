@@ -25,9 +25,10 @@ from consilium.domain.study import Study
 from consilium.domain.variable_records import difference
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image
+from consilium.modalities.image.preparation import SquareConverter
 from consilium.modalities.registry import in_order
 from consilium.preprocessing.batch import Batch, Prepared
-from consilium.preprocessing.collate import Preprocessing
+from consilium.preprocessing.collate import Preprocessing, converters
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.data.image_cache import Filling, ImageCache, as_listed
 from training.runtime.distributed import rank, world
@@ -68,9 +69,7 @@ def cache_cohort(
     CohortError
         Where a file cannot be read, or images of one study belong to different patients or studies.
     """
-    # Unfitted: how an image becomes a square depends on the recipe alone.
-    unfitted = Preprocessing(recipe, (), None, None)
-    cache = ImageCache(folder, unfitted.image_key, unfitted.image, recipe.image.size)
+    cache = ImageCache(folder, SquareConverter(recipe.image.size))
     paths = [image.path for record in cohort.records for image in record.images]
     filling = Filling({}, {})
     if "image" in recipe.modalities and paths:
@@ -140,18 +139,18 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
                 raise InputError("cohort.variables", variable.name, rule)
         self._cache = cached.cache
         self._modalities = preprocessing.recipe.modalities
+        self._converters = converters(preprocessing.recipe)
         self._prepared: list[Prepared] = []
         self.rows: list[int] = []
         self.left_out = 0
         for row in rows.tolist():
             study = cached.studies[row]
-            squares = [self._cache.square(image.digest) for image in study.images]
             try:
-                prepared = preprocessing.prepare(study, images=squares)
+                prepared = preprocessing.prepare(study, self._converted(study))
             except InputError:
                 self.left_out += 1
                 continue
-            self._prepared.append(replace(prepared, images=np.zeros((0, *prepared.images.shape[1:]), np.uint16)))
+            self._prepared.append(self._without_arrays(prepared))
             self.rows.append(row)
         self.labels = cached.cohort.labels[self.rows] if self.rows else np.zeros((0, len(cached.cohort.findings)))
         if self.left_out:
@@ -162,22 +161,29 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
 
     def __getitem__(self, position: int) -> tuple[Prepared, npt.NDArray[np.float32]]:
         prepared = self._prepared[position]
-        if len(prepared.views):
-            squares = np.stack([self._cache.square(image.digest) for image in prepared.study.images])
-            prepared = replace(prepared, images=squares)
+        for name, arrays in self._converted(prepared.study).items():
+            if len(arrays):
+                prepared = prepared.with_arrays(name, **{self._converters[name].array: np.stack(arrays)})
         return prepared, self.labels[position]
+
+    def _converted(self, study: Study) -> dict[str, list[npt.NDArray[Any]]]:
+        """The cached arrays of the study's records, by modality."""
+        return {name: [self._cache.square(image.digest) for image in study.images] for name in self._converters}
+
+    def _without_arrays(self, prepared: Prepared) -> Prepared:
+        """`prepared` without what the cache holds, which `__getitem__` puts back."""
+        for name, converter in self._converters.items():
+            nothing = np.zeros((0, *converter.shape), converter.dtype)
+            prepared = prepared.with_arrays(name, **{converter.array: nothing})
+        return prepared
 
     @property
     def present(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Which studies have each modality of the recipe, bool [n] each."""
         return {
-            modality: np.array([self._has(prepared, modality) for prepared in self._prepared], bool)
+            modality: np.array([modality in prepared.present for prepared in self._prepared], bool)
             for modality in in_order(self._modalities)
         }
-
-    @staticmethod
-    def _has(prepared: Prepared, modality: str) -> bool:
-        return len(prepared.views) > 0 if modality == "image" else modality in prepared.present
 
 
 class _Collate:

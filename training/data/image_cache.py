@@ -1,6 +1,6 @@
 """Every image decoded once, whatever the number of epochs, runs and recipes.
 
-A cache folder holds, for one way of preparing images (`Preprocessing.image_key`), shards of squares (uint16 [n, S, S],
+A cache folder holds, for one way of preparing images (`SquareConverter.key`), shards of squares (uint16 [n, S, S],
 NumPy files that are memory-mapped) and one index. The index names each square by the SHA-256 of the bytes that it was
 made of, so that a changed file is another square; and it gives a checksum of the square's own pixels. Pixels are on
 disk before the index that names them, and the index is replaced in one step: a kill at any moment leaves squares that
@@ -33,6 +33,7 @@ from consilium.formats.dicom.origin import Origin
 from consilium.formats.limits import DEFAULT_LIMITS
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.image.preparation import SquareConverter
 from consilium.system.durable import replace_json
 from training.cohorts.tables import unreadable
 
@@ -53,18 +54,14 @@ class ImageCache:
     ----------
     folder : Path
         Made where it is missing. Several processes may use it; they fill it one after the other.
-    key : str
-        Names everything that decides how an image becomes a square.
-    prepare : callable
+    converter : SquareConverter
         Image → square, uint16 [S, S].
-    side : int
-        S.
     """
 
-    def __init__(self, folder: Path, key: str, prepare: Callable[[Image], Square], side: int) -> None:
-        self._folder = folder / key
-        self._prepare: Callable[[Image], Square] | None = prepare
-        self._side = side
+    def __init__(self, folder: Path, converter: SquareConverter) -> None:
+        self._folder = folder / converter.key
+        self._prepare: Callable[[Image], Square] | None = converter
+        self._side = converter.side
         self._rows: dict[str, dict[str, Any]] = {}
         self._shards: dict[str, np.memmap] = {}
         self._folder.mkdir(parents=True, exist_ok=True)

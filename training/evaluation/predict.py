@@ -62,7 +62,8 @@ def predict_training(
     seen = _predict(model, preprocessing, cached, rows, recipe, None, inputs if wanted else None)
     if not wanted:
         return seen, None
-    vocabulary = 0 if preprocessing.tokenizer is None else len(preprocessing.tokenizer)
+    text = preprocessing.preparations.get("text")
+    vocabulary = 0 if text is None else len(text.tokenizer)
     return seen, NoveltyDetector.fit(Inputs.concatenate(inputs), seen.patient_ids, vocabulary, recipe.seed)
 
 

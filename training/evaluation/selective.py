@@ -84,7 +84,7 @@ def doubtful_records(
             squares = [cached.cache.square(image.digest) for image in study.images]
             boxes = [Letterbox(image.shape[0], image.shape[1], side) for image in study.images]
             found["image_quality"][row] = bool(image_faults(squares, boxes))
-            found["unknown_origin"][row] = bool(preprocessing.origins.unknown(study.images))
+            found["unknown_origin"][row] = bool(preprocessing.preparations["image"].origins.unknown(study.images))
     return found
 
 

@@ -8,7 +8,6 @@ one would make, but for what dropout layers draw and batch normalisation sees, w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -118,12 +117,14 @@ class TrainingModule(lightning.LightningModule):
 
     def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
         on_device = torch.Generator(self.device).manual_seed(seed)
-        images = self.augmentation(batch.images, batch.image_mask, on_device, share)
-        if self.word_dropout is None:
-            return replace(batch, images=images)
-        return replace(
-            batch, images=images, input_ids=self.word_dropout(batch.input_ids, batch.text_mask, on_cpu, share)
-        )
+        if "image" in batch.inputs:
+            own = batch.inputs["image"]
+            batch = batch.with_inputs("image", images=self.augmentation(own["images"], own["mask"], on_device, share))
+        if self.word_dropout is not None:
+            own = batch.inputs["text"]
+            ids = self.word_dropout(own["input_ids"], own["mask"], on_cpu, share)
+            batch = batch.with_inputs("text", input_ids=ids)
+        return batch
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         del loss, args, kwargs

@@ -21,13 +21,13 @@ from consilium.domain.study import Study
 from consilium.domain.variable_records import own_variables
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.preparation import SquareConverter
 from consilium.modalities.registry import modalities
 from training.audit.report import AuditReport
 from training.audit.terminal import frame_table
 from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
 from training.cohorts.splits import split_cohort
-from training.data.image_cache import Filling, ImageCache, Square, as_listed
+from training.data.image_cache import Filling, ImageCache, as_listed
 from training.inspection.inspect_variables import own_variable_table
 
 _MOST_PROBLEMS = 50
@@ -133,7 +133,7 @@ def check_cohort(
         Called with the number of images seen so far.
     """
     with tempfile.TemporaryDirectory(prefix="consilium-check-") as folder:
-        cache = ImageCache(Path(folder), "squares", _square, _SIDE)
+        cache = ImageCache(Path(folder), SquareConverter(_SIDE))
         filling = _decode(cohort, cache, progress or (lambda _: None))
         seen = _seen(cohort, cache, filling)
         audit = _audit(cohort, cache, seen, seed) if audited else None
@@ -164,10 +164,6 @@ class _Seen:
     unusable: dict[str, str]
     remarks: dict[str, int]
     problems: tuple[str, ...]
-
-
-def _square(image: Image) -> Square:
-    return Letterbox(*image.shape, _SIDE).forward(image.pixels)
 
 
 def _decode(cohort: Cohort, cache: ImageCache, progress: Callable[[int], None]) -> Filling:

@@ -1,4 +1,4 @@
-"""OpenVINO: the encoders of images and of notes, over what is there of them, converted in memory.
+"""OpenVINO: the dense parts of the encoders that have one, converted in memory.
 
 That is where nearly all of the time goes. What has branches, what is absent, and everything that follows from the
 tokens stays in torch and float32.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from consilium.domain.errors import InputError
 from consilium.inference.self_test import Backend
-from consilium.modalities.image.encoder import ImageEncoder
-from consilium.modalities.text.encoder import TextEncoder
-from consilium.modalities.tokens import Dense
+from consilium.modalities.tokens import Dense, DenseEncoder
 from consilium.network.diagnosis_model import DiagnosisModel, Logits
 from consilium.preprocessing.batch import Batch
 
@@ -35,9 +33,8 @@ try:
 except ImportError:
     raise InputError("backend", "openvino", "needs `pip install consilium[cpu-fast]`") from None
 
-_ANY = -1
 _EXAMPLES = 2
-"""Studies, and word pieces of each, that an encoder is traced with. One would be taken for a constant."""
+"""Length of every axis of the examples that an encoder is traced with. One would be taken for a constant."""
 
 
 class OpenvinoNetwork:
@@ -48,7 +45,7 @@ class OpenvinoNetwork:
     model : DiagnosisModel
         On the CPU, in evaluation mode.
     backend : Backend
-        Says which numbers the encoders of images and notes reckon with; bfloat16 is float32 on a CPU without it.
+        Says which numbers the dense parts are computed in; bfloat16 is float32 on a CPU without it.
     threads : int
     references : iterable of Batch
         Reference studies, which 8-bit integers are scaled by.
@@ -60,45 +57,36 @@ class OpenvinoNetwork:
     """
 
     def __init__(self, model: DiagnosisModel, backend: Backend, threads: int, references: Iterable[Batch] = ()) -> None:
-        if backend is Backend.OPENVINO_INT8 and "image" not in model.modalities:
-            raise InputError("backend", backend.value, "is for models that read images")
+        dense = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, DenseEncoder)}
+        if backend is Backend.OPENVINO_INT8 and not any(encoder.quantizable for encoder in dense.values()):
+            raise InputError("backend", backend.value, "is for models with an encoder made of convolutions")
         self._model = model
         self._backend = backend
         self._threads = threads
         self._core = ov.Core()
-        self._dense: dict[str, Dense] = {}
-        for modality in model.modalities:
-            encoder = model.encoders[modality]
-            if isinstance(encoder, ImageEncoder):
-                images = torch.zeros(_EXAMPLES, *encoder.typical.shape)
-                views = torch.zeros(_EXAMPLES, dtype=torch.long)
-                self._dense[modality] = self._runnable(encoder, images, views, references)
-            elif isinstance(encoder, TextEncoder):
-                pieces = torch.zeros(_EXAMPLES, _EXAMPLES, dtype=torch.long)
-                self._dense[modality] = self._runnable(encoder, pieces, pieces == 0)
+        studies = list(references) if backend is Backend.OPENVINO_INT8 else []
+        self._dense: dict[str, Dense] = {
+            name: self._runnable(encoder, [encoder.dense_inputs(batch.inputs[name]) for batch in studies])
+            for name, encoder in dense.items()
+        }
 
     def __call__(self, batch: Batch) -> Logits:
         return self._model.conclude(self._model.encode(batch, self._dense))
 
-    def _runnable(
-        self, encoder: ImageEncoder | TextEncoder, first: Tensor, second: Tensor, references: Iterable[Batch] = ()
-    ) -> Dense:
-        """`encoder.dense`, of inputs like these examples, for any number of studies and word pieces."""
+    def _runnable(self, encoder: DenseEncoder, samples: Sequence[tuple[Tensor, ...]]) -> Dense:
+        """`encoder.dense` for inputs of the lengths that it allows, quantized by `samples` where it can be."""
         try:
-            model = _converted(_DensePart(encoder).eval(), (first, second))
-            # Studies, pieces and views are any number; images [n, 1, S, S] are always of one size.
-            fixed = list(first.shape[1:]) if isinstance(encoder, ImageEncoder) else [_ANY]
-            model.reshape({0: ov.PartialShape([_ANY, *fixed]), 1: ov.PartialShape([_ANY] * second.ndim)})
-            if isinstance(encoder, ImageEncoder) and self._backend is Backend.OPENVINO_INT8:
-                seen = ((batch.images[batch.image_mask], batch.views[batch.image_mask]) for batch in references)
-                quantize(model, (sample for sample in seen if len(sample[0])), self._compiled)
+            model = _converted(_DensePart(encoder).eval(), encoder.dense_examples(_EXAMPLES))
+            model.reshape({place: ov.PartialShape(list(axes)) for place, axes in enumerate(encoder.dense_axes)})
+            if encoder.quantizable and self._backend is Backend.OPENVINO_INT8:
+                quantize(model, (sample for sample in samples if len(sample[0])), self._compiled)
             compiled = self._compiled(model, "f32" if self._backend is Backend.OPENVINO else "bf16")
         except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError("backend", self._backend.value, f"cannot run this model ({reason})") from error
 
-        def dense(first: Tensor, second: Tensor) -> Tensor:
-            found = compiled([first.contiguous().numpy(), second.contiguous().numpy()], share_inputs=True)
+        def dense(*tensors: Tensor) -> Tensor:
+            found = compiled([tensor.contiguous().numpy() for tensor in tensors], share_inputs=True)
             return torch.from_numpy(found[0])
 
         return dense
@@ -120,12 +108,12 @@ class OpenvinoNetwork:
 class _DensePart(nn.Module):
     """`dense` as a module, which is what can be traced."""
 
-    def __init__(self, encoder: ImageEncoder | TextEncoder) -> None:
+    def __init__(self, encoder: DenseEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return self.encoder.dense(first, second)
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.encoder.dense(*tensors)
 
 
 def _converted(part: nn.Module, examples: tuple[Tensor, ...]) -> ov.Model:

@@ -1,4 +1,4 @@
-"""Quantization: the convolutions of a converted image encoder in 8-bit integers.
+"""Quantization: the two-dimensional convolutions of a converted encoder in 8-bit integers.
 
 What a convolution multiplies, and what is concatenated between two, is rounded to one of 256 values by a FakeQuantize,
 which OpenVINO makes integer arithmetic of (its "low precision transformations"). Weights are scaled by the largest of
@@ -23,20 +23,20 @@ Axes: TypeAlias = tuple[int, ...]
 _WHOLE, _CHANNELS = (0, 1, 2, 3), (0, 2, 3)
 """Axes of a map [n, C, h, w] that one scale is for."""
 _ROOM = 1.25
-"""Other images bring larger numbers than the samples, and what is beyond is cut off; more room makes coarser steps."""
+"""Other studies bring larger numbers than the samples, and what is beyond is cut off; more room makes coarser steps."""
 _LEAST_SCALE = 1e-8
 _UNSIGNED, _SIGNED, _SYMMETRIC = (0, 255), (-128, 127), (-127, 127)
 
 
 def quantize(
-    model: ov.Model, samples: Iterable[tuple[Tensor, Tensor]], compiled: Callable[[ov.Model], ov.CompiledModel]
+    model: ov.Model, samples: Iterable[tuple[Tensor, ...]], compiled: Callable[[ov.Model], ov.CompiledModel]
 ) -> None:
     """Quantize `model` in place.
 
     Parameters
     ----------
-    samples : iterable of (float [n, 1, S, S], int [n])
-        Images and views, as they will be its inputs.
+    samples : iterable of tuple of Tensor
+        As they will be its inputs.
     compiled : callable
         Makes a model run in float32.
 
@@ -47,7 +47,7 @@ def quantize(
     """
     convolutions = _operations(model, "Convolution")[1:]
     if not convolutions:
-        raise ValueError("its image encoder has no convolutions beyond the first")
+        raise ValueError("its encoder has no convolutions beyond the first")
     # What is concatenated is scaled by channel, each as large as its own layer made it; a convolution adds them all up.
     axes: dict[ov.Output, Axes] = dict.fromkeys(_concatenated(model), _CHANNELS)
     axes |= {op.input_value(0): _WHOLE for op in convolutions}
@@ -77,16 +77,16 @@ def _concatenated(model: ov.Model) -> list[ov.Output]:
 def _ranges(
     model: ov.Model,
     axes: dict[ov.Output, Axes],
-    samples: Iterable[tuple[Tensor, Tensor]],
+    samples: Iterable[tuple[Tensor, ...]],
     compiled: Callable[[ov.Model], ov.CompiledModel],
 ) -> dict[ov.Output, tuple[Array, Array]]:
     """Least and largest of each value of `model`, over its `axes` and the samples."""
     both = (ops.reduce_min, ops.reduce_max)
     extremes = [reduce(value, over, keep_dims=True) for value, over in axes.items() for reduce in both]
     probe = compiled(ov.Model([ops.result(extreme) for extreme in extremes], model.get_parameters()))
-    found = [probe([images.numpy(), views.numpy()]).to_tuple() for images, views in samples]
+    found = [probe([tensor.numpy() for tensor in sample]).to_tuple() for sample in samples]
     if not found:
-        raise ValueError("it has no reference study with an image")
+        raise ValueError("there is no reference study to scale it by")
     columns = list(zip(*found, strict=True))
     lows, highs = map(np.minimum.reduce, columns[0::2]), map(np.maximum.reduce, columns[1::2])
     return dict(zip(axes, zip(lows, highs, strict=True), strict=True))

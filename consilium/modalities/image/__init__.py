@@ -6,6 +6,8 @@ MODALITY = Modality(
     name="image",
     display="Image",
     record="image",
+    preparation="consilium.modalities.image.preparation:ImagePreparation",
+    encoder="consilium.modalities.image.encoder:ImageEncoder",
     explanation="consilium.modalities.image.explanation:EXPLANATION",
     presentation="consilium.modalities.image.presentation:PRESENTATION",
 )

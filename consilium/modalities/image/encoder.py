@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,9 @@ from consilium.configuration.recipe import ImageRecipe
 from consilium.domain.errors import InputError
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.monai_networks import DenseNet121, ResNet, ViT
-from consilium.modalities.tokens import Dense, Tokens, no_tokens, scatter_rows
+from consilium.modalities.image.preparation import IMAGES, VIEWS
+from consilium.modalities.part import MASK
+from consilium.modalities.tokens import Dense, DenseEncoder, FusionShape, Inputs, Tokens, no_tokens, scatter_rows
 
 SALIENCY_CELLS = 16
 """Least number of cells a side of a saliency map."""
@@ -121,7 +123,7 @@ _BACKBONES: dict[str, Callable[[ImageRecipe], Backbone]] = {
 }
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(DenseEncoder):
     """Images [B, V, 1, S, S] → tokens [B, V·h·w, D]; several views of one study are more tokens.
 
     Parameters
@@ -142,6 +144,7 @@ class ImageEncoder(nn.Module):
 
     typical: Tensor
     batches: Tensor
+    quantizable = True
 
     def __init__(self, recipe: ImageRecipe, width: int, *, pretrained: bool = True) -> None:
         super().__init__()
@@ -151,6 +154,7 @@ class ImageEncoder(nn.Module):
         if recipe.frozen:
             self.backbone.requires_grad_(requires_grad=False)
         self.width = width
+        self.dense_axes = ((-1, 1, recipe.size, recipe.size), (-1,))
         self.cells = recipe.size // self.backbone.strides[-1]
         if recipe.size // self.backbone.strides[0] < SALIENCY_CELLS:
             rule = f"gives a map of less than {SALIENCY_CELLS} cells a side; take a larger size or smaller patches"
@@ -164,6 +168,11 @@ class ImageEncoder(nn.Module):
         self.position = nn.Parameter(torch.randn(self.cells**2, width) * 0.02)
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.view.weight, std=0.02)
+
+    @classmethod
+    def build(cls, section: ImageRecipe, preparation: Any, fusion: FusionShape, *, pretrained: bool) -> ImageEncoder:
+        del preparation
+        return cls(section, fusion.width, pretrained=pretrained)
 
     def _fine_stage(self, recipe: ImageRecipe) -> int:
         if recipe.encoder == "vit":  # before the last block; after it, only what attention gathered is left to see
@@ -180,31 +189,40 @@ class ImageEncoder(nn.Module):
             rule = f"must be a safetensors file with this backbone's weights ({cause[:_LONGEST_CAUSE]})"
             raise InputError("image.weights", path.name, rule) from None
 
-    def forward(self, images: Tensor, image_mask: Tensor, views: Tensor, dense: Dense | None = None) -> Tokens:
-        """`images` float [B, V, 1, S, S] in [0, 1], `image_mask` bool [B, V], `views` int [B, V].
+    def forward(self, inputs: Inputs, dense: Dense | None = None) -> Tokens:
+        """`inputs`: images float [B, V, 1, S, S] in [0, 1], views int [B, V], mask bool [B, V]."""
+        mask = inputs[MASK]
+        if not mask.any():
+            return no_tokens(len(mask), self.width, mask.device)
+        images, views = self.dense_inputs(inputs)
+        self._meet(images)
+        return self._placed((dense or self.dense)(images, views), mask)
 
-        `dense` runs in place of `self.dense`, which it was made from.
-        """
-        if not image_mask.any():
-            return no_tokens(len(images), self.width, images.device)
-        self._meet(images, image_mask)
-        return self._placed((dense or self.dense)(images[image_mask], views[image_mask]), image_mask)
-
-    def with_map(self, images: Tensor, image_mask: Tensor, views: Tensor) -> tuple[Tokens, Tensor | None]:
+    def traced(self, inputs: Inputs) -> tuple[Tokens, Tensor | None]:
         """The tokens and the map that explanations read, float [n, C, h, w] for the n images of the batch, in order."""
-        if not image_mask.any():
-            return no_tokens(len(images), self.width, images.device), None
-        self._meet(images, image_mask)
-        tokens, saliency = self._see(images[image_mask], views[image_mask], self.saliency_stage)
-        return self._placed(tokens, image_mask), saliency
+        mask = inputs[MASK]
+        if not mask.any():
+            return no_tokens(len(mask), self.width, mask.device), None
+        images, views = self.dense_inputs(inputs)
+        self._meet(images)
+        tokens, saliency = self._see(images, views, self.saliency_stage)
+        return self._placed(tokens, mask), saliency
 
-    def dense(self, images: Tensor, views: Tensor) -> Tensor:
-        """Of images that are there, [n, 1, S, S] and their views [n], the tokens, [n, h·w, D]."""
+    def dense_inputs(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The images that are there, [n, 1, S, S], and their views [n]."""
+        mask = inputs[MASK]
+        return inputs[IMAGES][mask], inputs[VIEWS][mask]
+
+    def dense_examples(self, length: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(length, *self.typical.shape), torch.zeros(length, dtype=torch.long)
+
+    def dense(self, *tensors: Tensor) -> Tensor:
+        """Of images that are there, [n, 1, S, S], and their views [n], the tokens, [n, h·w, D]."""
+        images, views = tensors
         return self._see(images, views, None)[0]
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Work out what hangs on the weights alone, once: they must not change any more."""
+    def freeze_cache(self) -> None:
         self._typical_map = self.typical_map()
 
     def typical_map(self) -> Tensor:
@@ -226,9 +244,9 @@ class ImageEncoder(nn.Module):
         values = scatter_rows(tokens, image_mask).flatten(1, 2)
         return Tokens(values, image_mask.repeat_interleave(self.cells**2, dim=1))
 
-    def _meet(self, images: Tensor, image_mask: Tensor) -> None:
+    def _meet(self, images: Tensor) -> None:
         if self.training:
-            self._remember(images[image_mask])
+            self._remember(images)
 
     @torch.no_grad()
     def _remember(self, images: Tensor) -> None:

@@ -13,6 +13,7 @@ from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanatio
 from consilium.modalities.image import attention_maps as attention
 from consilium.modalities.image import saliency_maps as maps
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.preparation import IMAGES
 from consilium.modalities.image.presentation import ImageSaliency
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
@@ -21,14 +22,14 @@ from consilium.preprocessing.collate import Preprocessing
 
 def log_odds_of_pixels(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
     """Log-odds [N, F] of copies whose pixels, where not `kept` (bool [N, V·S·S]), are the average image's."""
-    own = case.batch.images
+    own = case.batch.inputs[maps.IMAGE][IMAGES]
     mask = torch.from_numpy(kept).to(own.device).reshape(len(kept), *own.shape[1:])
     return maps.log_odds_of_images(case, torch.where(mask, own, maps.reference_images(case)))
 
 
 def weights_of_pixels(case: Case, cells: npt.NDArray) -> npt.NDArray[np.float32]:
     """Maps [V, h, w] over the model's squares in their pixels, [V, S, S]."""
-    side = case.batch.images.shape[-1]
+    side = case.batch.inputs[maps.IMAGE][IMAGES].shape[-1]
     whole = Letterbox(side, side, side)
     return np.stack([whole.backward(one) for one in cells])
 
@@ -51,11 +52,11 @@ def _attention(recipe: Recipe) -> str:
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> range:
     del preprocessing
-    return range(len(prepared.images))
+    return range(len(prepared.parts[maps.IMAGE].letterboxes))
 
 
 def _attributions(case: Case, cells: npt.NDArray) -> tuple[ImageSaliency, ...]:
-    return maps.image_saliency(cells, case.prepared.letterboxes)
+    return maps.image_saliency(cells, case.prepared.parts[maps.IMAGE].letterboxes)
 
 
 EXPLANATION = ModalityExplanation(

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from consilium.explain.case import Case, Floats
 from consilium.modalities.image.encoder import SALIENCY_CELLS, ImageEncoder
 from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.preparation import IMAGES
 from consilium.modalities.image.presentation import ImageSaliency
-from consilium.modalities.tokens import Tokens
+from consilium.modalities.part import MASK
+from consilium.modalities.tokens import Inputs, Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
 
 IMAGE = "image"
@@ -101,12 +103,13 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
     Summed over the pixels of each cell, so that all cells together add up to what the image changed (Sundararajan et
     al. 2017; on the choice of the line's beginning Sturmfels et al. 2020).
     """
-    images, mask = case.batch.images, case.batch.image_mask
+    inputs = case.batch.inputs[IMAGE]
+    images, mask = inputs[IMAGES], inputs[MASK]
     apart = images - reference_images(case)
     share = ((torch.arange(_STEPS, device=images.device) + 0.5) / _STEPS)[:, None, None, None, None]
     with torch.enable_grad():
         path = (images - (1 - share) * apart).requires_grad_()
-        tokens = image_encoder(case.model)(path, mask.expand(_STEPS, -1), case.batch.views.expand(_STEPS, -1))
+        tokens = image_encoder(case.model)(_with_images(inputs, path))
         fused = case.fuse_with(IMAGE, tokens)
     found = []
     for position in positions:
@@ -120,7 +123,7 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
 
 def occlusion(case: Case, positions: Sequence[int]) -> Maps:
     """What the log-odds lose when a window shows the average image, shared among its cells (Zeiler and Fergus 2014)."""
-    images = case.batch.images
+    images = case.batch.inputs[IMAGE][IMAGES]
     cell = images.shape[-1] // SALIENCY_CELLS
     hidden, whole = reference_images(case), case.log_odds(case.fused)[0]
     spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, SALIENCY_CELLS)]
@@ -142,20 +145,23 @@ def _pixels(cells: slice, size: int) -> slice:
 
 def log_odds_of_images(case: Case, images: Tensor) -> Floats:
     """Calibrated log-odds [N, F] with other pixels, float [N, V, 1, S, S] in [0, 1]."""
-    encoder, batch = image_encoder(case.model), case.batch
+    encoder, inputs = image_encoder(case.model), case.batch.inputs[IMAGE]
 
     def encode(rows: slice) -> Tokens:
-        altered = images[rows]
-        size = len(altered)
-        tokens: Tokens = encoder(altered, batch.image_mask.expand(size, -1), batch.views.expand(size, -1))
+        tokens: Tokens = encoder(_with_images(inputs, images[rows]))
         return tokens
 
     return case.log_odds_of_copies(IMAGE, encode, len(images))
 
 
+def _with_images(inputs: Inputs, images: Tensor) -> Inputs:
+    """The `inputs` of one study, repeated, with other `images` [N, V, 1, S, S]."""
+    return {name: tensor.expand(len(images), *tensor.shape[1:]) for name, tensor in inputs.items()} | {IMAGES: images}
+
+
 def reference_images(case: Case) -> Tensor:
     """The average training image in place of each of the study's, float [1, V, 1, S, S]."""
-    return image_encoder(case.model).typical.expand_as(case.batch.images)
+    return image_encoder(case.model).typical.expand_as(case.batch.inputs[IMAGE][IMAGES])
 
 
 def _stacked(maps: Sequence[Tensor]) -> Maps:

@@ -6,6 +6,8 @@ MODALITY = Modality(
     name="observations",
     display="Values",
     record="observation",
+    preparation="consilium.modalities.observations.preparation:ObservationsPreparation",
+    encoder="consilium.modalities.observations.encoder:ObservationsEncoder",
     explanation="consilium.modalities.observations.explanation:EXPLANATION",
     presentation="consilium.modalities.observations.presentation:PRESENTATION",
 )

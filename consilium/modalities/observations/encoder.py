@@ -9,16 +9,19 @@ imputed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import ObservationsRecipe
 from consilium.modalities.observations.features import Feature
-from consilium.modalities.tokens import Tokens
+from consilium.modalities.observations.preparation import CODES, NUMBERS
+from consilium.modalities.part import MASK
+from consilium.modalities.tokens import Encoder, FusionShape, Inputs, Tokens
 
 
-class ObservationsEncoder(nn.Module):
+class ObservationsEncoder(Encoder):
     """Standardised numbers and codes [B, A] → tokens [B, A, D].
 
     Parameters
@@ -51,6 +54,18 @@ class ObservationsEncoder(nn.Module):
             self.layers.append(nn.TransformerEncoder(layer, recipe.depth, enable_nested_tensor=False))
         self.norm = nn.LayerNorm(width)
         self._add_codes(features, width)
+
+    @classmethod
+    def build(
+        cls,
+        section: ObservationsRecipe,
+        preparation: Any,
+        fusion: FusionShape,
+        *,
+        pretrained: bool,
+    ) -> ObservationsEncoder:
+        del pretrained
+        return cls(section, preparation.features, fusion.width, fusion.heads, fusion.dropout)
 
     def _add_codes(self, features: Sequence[Feature], width: int) -> None:
         counts = [len(feature.codes) for feature in features]
@@ -90,16 +105,19 @@ class ObservationsEncoder(nn.Module):
         hidden = torch.nn.functional.gelu((numbers * self._numbers)[..., None] * self.inner + self.inner_bias)
         return torch.einsum("bah,ahd->bad", hidden, self.outer)
 
-    def forward(
-        self, observations: Tensor, codes: Tensor, observation_mask: Tensor, values: Tensor | None = None
-    ) -> Tokens:
-        """Tokens of `observations` (float [B, A]) and `codes` (int64 [B, A]) where `observation_mask` (bool [B, A]).
-
-        `values` [B, A, D] stand in place of their own.
-        """
-        tokens = (self.values(observations, codes) if values is None else values) + self.feature
+    def forward(self, inputs: Inputs, values: Tensor | None = None) -> Tokens:
+        """`inputs`: numbers float, codes int64, mask bool, [B, A] each; `values` [B, A, D] in place of their own."""
+        mask = inputs[MASK]
+        tokens = (self.values(inputs[NUMBERS], inputs[CODES]) if values is None else values) + self.feature
         # A row without any value would divide by zero in the softmax; it is computed on a stand-in and stays masked.
-        attended = observation_mask | ~observation_mask.any(dim=1, keepdim=True)
+        attended = mask | ~mask.any(dim=1, keepdim=True)
         for layer in self.layers:
             tokens = layer(tokens, src_key_padding_mask=~attended)
-        return Tokens(self.norm(tokens), observation_mask)
+        return Tokens(self.norm(tokens), mask)
+
+    def traced(self, inputs: Inputs) -> tuple[Tokens, Tensor | None]:
+        """The tokens, and what each value adds to its token, [B, A, D]."""
+        if not inputs[MASK].any():
+            return self.forward(inputs), None
+        values = self.values(inputs[NUMBERS], inputs[CODES]).detach().requires_grad_()
+        return self.forward(inputs, values), values

@@ -25,7 +25,9 @@ from consilium.formats.lab_notation import figure
 from consilium.modalities.observations.encoder import ObservationsEncoder
 from consilium.modalities.observations.features import Aspect, Course, Feature
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.observations.preparation import NUMBERS
 from consilium.modalities.observations.presentation import ObservationWeight, Reference
+from consilium.modalities.part import MASK
 from consilium.modalities.tokens import Tokens
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
@@ -97,18 +99,20 @@ def _sampled(case: Case) -> Floats:
 
 def log_odds_of_features(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
     """Calibrated log-odds [N, F] where of the study's features only those of `kept` (bool [N, K]) are known."""
-    mask = np.zeros((len(kept), len(case.prepared.observations)), bool)
+    own = case.batch.inputs[OBSERVATIONS][MASK]
+    mask = np.zeros((len(kept), own.shape[1]), bool)
     mask[:, list(known_features(case))] = kept
-    return log_odds_of_known(case, torch.from_numpy(mask).to(case.batch.observation_mask.device))
+    return log_odds_of_known(case, torch.from_numpy(mask).to(own.device))
 
 
 def log_odds_of_known(case: Case, mask: Tensor) -> Floats:
     """Calibrated log-odds [N, F] where only the features of `mask` (bool [N, A]) are known."""
-    observations, codes = case.batch.observations, case.batch.observation_codes
+    inputs = case.batch.inputs[OBSERVATIONS]
 
     def encode(rows: slice) -> Tokens:
         known = mask[rows]
-        tokens: Tokens = _encoder(case)(observations.expand(len(known), -1), codes.expand(len(known), -1), known)
+        repeated = {name: tensor.expand(len(known), -1) for name, tensor in inputs.items()}
+        tokens: Tokens = _encoder(case)({**repeated, MASK: known})
         return tokens
 
     return case.log_odds_of_copies(OBSERVATIONS, encode, len(mask))
@@ -123,7 +127,7 @@ def _encoder(case: Case) -> ObservationsEncoder:
 def _named(
     prepared: Prepared, position: int, feature: Feature, variables: VariableTable, weight: float
 ) -> ObservationWeight:
-    course, patient = prepared.read[position], prepared.study.patient
+    course, patient = prepared.parts[OBSERVATIONS].read[position], prepared.study.patient
     if course is None:
         if feature.variable == "age":
             return ObservationWeight("age", "Age", f"{patient.age:g}", "a", weight)
@@ -168,12 +172,14 @@ def _reference(observation: Observation, variable: Variable, sex: Sex) -> Refere
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> tuple[int, ...]:
     del preprocessing
-    return tuple(int(position) for position in np.flatnonzero(np.isfinite(prepared.observations)))
+    return tuple(
+        int(position) for position in np.flatnonzero(np.isfinite(prepared.parts[OBSERVATIONS].arrays[NUMBERS]))
+    )
 
 
 def _attributions(case: Case, weights: npt.NDArray) -> tuple[ObservationWeight, ...]:
     """The weights by feature, named as the caller sent the values."""
-    features, variables = case.preprocessing.features, case.preprocessing.variables
+    features, variables = case.preprocessing.preparations[OBSERVATIONS].features, case.preprocessing.variables
     return tuple(
         _named(case.prepared, position, features[position], variables, float(weight))
         for position, weight in zip(known_features(case), weights, strict=True)

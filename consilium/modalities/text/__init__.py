@@ -6,6 +6,8 @@ MODALITY = Modality(
     name="text",
     display="Notes",
     record="note",
+    preparation="consilium.modalities.text.preparation:TextPreparation",
+    encoder="consilium.modalities.text.encoder:TextEncoder",
     explanation="consilium.modalities.text.explanation:EXPLANATION",
     presentation="consilium.modalities.text.presentation:PRESENTATION",
 )

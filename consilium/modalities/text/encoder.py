@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import TextRecipe
 from consilium.domain.errors import InputError
-from consilium.modalities.tokens import Dense, Tokens, no_tokens, scatter_rows
+from consilium.modalities.part import MASK
+from consilium.modalities.text.preparation import INPUT_IDS, TextPreparation
+from consilium.modalities.tokens import Dense, DenseEncoder, FusionShape, Inputs, Tokens, no_tokens, scatter_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +55,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(DenseEncoder):
     """Word pieces [B, L] → tokens [B, L, D].
 
     Parameters
@@ -66,6 +69,8 @@ class TextEncoder(nn.Module):
         Read the weights of `recipe.model`; False where the weights come from an artifact.
     """
 
+    dense_axes = ((-1, -1), (-1, -1))
+
     def __init__(self, recipe: TextRecipe, config: dict[str, Any], width: int, *, pretrained: bool = True) -> None:
         super().__init__()
         self.model = _build(recipe, config, pretrained=pretrained)
@@ -78,28 +83,48 @@ class TextEncoder(nn.Module):
         self.project = nn.Linear(self.model.config.hidden_size, width)
         self.norm = nn.LayerNorm(width)
 
+    @classmethod
+    def build(
+        cls, section: TextRecipe, preparation: TextPreparation, fusion: FusionShape, *, pretrained: bool
+    ) -> TextEncoder:
+        return cls(section, preparation.config, fusion.width, pretrained=pretrained)
+
     def embed(self, input_ids: Tensor) -> Tensor:
         """Word embeddings [B, L, E], the place where explanations of words begin."""
         return self.model.get_input_embeddings()(input_ids)
 
-    def forward(
-        self, input_ids: Tensor, text_mask: Tensor, embeddings: Tensor | None = None, dense: Dense | None = None
-    ) -> Tokens:
-        """`input_ids` int [B, L], `text_mask` bool [B, L], `embeddings` [B, L, E] in place of those of `input_ids`.
-
-        `dense` runs in place of `self.dense`, which it was made from.
-        """
-        rows = text_mask.any(dim=1)
+    def forward(self, inputs: Inputs, dense: Dense | None = None, embeddings: Tensor | None = None) -> Tokens:
+        """`inputs`: input_ids int and mask bool, [B, L] both; `embeddings` [B, L, E] in place of those of the ids."""
+        mask = inputs[MASK]
+        rows = mask.any(dim=1)
         if not rows.any():
-            return no_tokens(len(rows), self.width, text_mask.device)
+            return no_tokens(len(rows), self.width, mask.device)
         if embeddings is None:
-            tokens = (dense or self.dense)(input_ids[rows], text_mask[rows])
+            tokens = (dense or self.dense)(*self.dense_inputs(inputs))
         else:
-            tokens = self._read(embeddings[rows], text_mask[rows])
-        return Tokens(scatter_rows(tokens, rows), text_mask)
+            tokens = self._read(embeddings[rows], mask[rows])
+        return Tokens(scatter_rows(tokens, rows), mask)
 
-    def dense(self, input_ids: Tensor, text_mask: Tensor) -> Tensor:
-        """Of notes that are there, [n, L] both, the tokens, [n, L, D]."""
+    def traced(self, inputs: Inputs) -> tuple[Tokens, Tensor | None]:
+        """The tokens and the word embeddings, [B, L, E]."""
+        if not inputs[MASK].any():
+            return self.forward(inputs), None
+        embeddings = self.embed(inputs[INPUT_IDS]).detach().requires_grad_()
+        return self.forward(inputs, embeddings=embeddings), embeddings
+
+    def dense_inputs(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The studies that have notes: their word pieces and mask, [n, L] both."""
+        mask = inputs[MASK]
+        rows = mask.any(dim=1)
+        return inputs[INPUT_IDS][rows], mask[rows]
+
+    def dense_examples(self, length: int) -> tuple[Tensor, Tensor]:
+        pieces = torch.zeros(length, length, dtype=torch.long)
+        return pieces, pieces == 0
+
+    def dense(self, *tensors: Tensor) -> Tensor:
+        """Of notes that are there, word pieces and mask, [n, L] both, the tokens, [n, L, D]."""
+        input_ids, text_mask = tensors
         return self._read(self.embed(input_ids), text_mask)
 
     def _read(self, embeddings: Tensor, text_mask: Tensor) -> Tensor:

@@ -14,11 +14,13 @@ from torch import Tensor
 from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.masking import Span
+from consilium.modalities.part import MASK
 from consilium.modalities.text.encoder import TextEncoder
 from consilium.modalities.text.note import Note
+from consilium.modalities.text.preparation import INPUT_IDS, TextPart
 from consilium.modalities.text.presentation import WordWeight
 from consilium.modalities.tokens import Tokens
-from consilium.preprocessing.batch import EncodedText, Prepared
+from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 
 TEXT = "text"
@@ -31,7 +33,7 @@ _STEPS = 16
 """Points of the path that integrated gradients take."""
 
 
-def words_of(text: EncodedText, notes: Sequence[Note]) -> list[Word]:
+def words_of(text: TextPart, notes: Sequence[Note]) -> list[Word]:
     """Every word that the model read, with weight 0, and the positions of its pieces in `text`."""
     found = []
     for number, note in enumerate(notes):
@@ -63,7 +65,8 @@ def log_odds_of_pieces(case: Case, mask: Tensor) -> Floats:
 
     def encode(rows: slice) -> Tokens:
         read = mask[rows]
-        tokens: Tokens = _encoder(case)(case.batch.input_ids.expand(len(read), -1), read)
+        ids = case.batch.inputs[TEXT][INPUT_IDS].expand(len(read), -1)
+        tokens: Tokens = _encoder(case)({INPUT_IDS: ids, MASK: read})
         return tokens
 
     return case.log_odds_of_copies(TEXT, encode, len(mask))
@@ -71,7 +74,7 @@ def log_odds_of_pieces(case: Case, mask: Tensor) -> Floats:
 
 def log_odds_of_words(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
     """Calibrated log-odds [N, F] of copies without the words that are not `kept` (bool [N, W])."""
-    mask = case.batch.text_mask.repeat(len(kept), 1)
+    mask = case.batch.inputs[TEXT][MASK].repeat(len(kept), 1)
     for row, among in enumerate(kept):
         for (_, pieces), there in zip(words_read(case), among, strict=True):
             if not there:
@@ -102,8 +105,8 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Floats:
     share = (torch.arange(_STEPS, device=own.device) + 0.5) / _STEPS
     with torch.enable_grad():
         path = (own - (1 - share)[:, None, None] * apart).requires_grad_()
-        rows = (_STEPS, -1)
-        tokens = encoder(case.batch.input_ids.expand(*rows), case.batch.text_mask.expand(*rows), path)
+        repeated = {name: tensor.expand(_STEPS, -1) for name, tensor in case.batch.inputs[TEXT].items()}
+        tokens = encoder(repeated, embeddings=path)
         fused = case.fuse_with(TEXT, tokens)
     found = []
     for position in positions:
@@ -140,7 +143,7 @@ def _by_word(case: Case, pieces: Tensor) -> Floats:
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> list[Word]:
     del preprocessing
-    return words_of(prepared.text, prepared.study.notes)
+    return words_of(prepared.parts[TEXT], prepared.study.notes)
 
 
 def _attributions(case: Case, weights: npt.NDArray) -> tuple[WordWeight, ...]:

@@ -153,7 +153,7 @@ def _each_file(folder: Path) -> list[str]:
 
 def test_every_file_is_guarded_against_change_truncation_and_loss(saved: Path, tmp_path: Path) -> None:
     names = _each_file(saved)
-    assert "preprocessing/tokenizer/tokenizer.json" in names
+    assert "preprocessing/text/tokenizer/tokenizer.json" in names
     for number, name in enumerate(n for n in names if n != "manifest.json"):
         for kind in ("changed", "truncated", "lost"):
             folder = Path(shutil.copytree(saved, tmp_path / f"{number}-{kind}"))
@@ -316,8 +316,8 @@ def test_no_note_and_no_pixel_is_inside(trained: Artifact, saved: Path) -> None:
         for record in (study.notes[0].text, f'"{study.study_id}"', f'"{study.patient_id}"'):
             assert record.encode() not in inside
         assert study.images[0].pixels.tobytes()[:64] not in inside
-        assert preprocessing.image(study.images[0])[64].tobytes() not in inside
-    vocabulary = json.loads((saved / "preprocessing/tokenizer/tokenizer.json").read_text())["model"]["vocab"]
+        assert preprocessing.preparations["image"].convert(study.images[0])[64].tobytes() not in inside
+    vocabulary = json.loads((saved / "preprocessing/text/tokenizer/tokenizer.json").read_text())["model"]["vocab"]
     assert set(WORDS) <= set(vocabulary), "words that many patients share are learned"
     for piece in vocabulary:
         assert " " not in piece
@@ -333,8 +333,7 @@ def test_a_word_of_one_patient_is_not_in_the_vocabulary(tmp_path: Path) -> None:
 
 def test_a_hugging_face_model_travels_whole(trained: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once saved, neither the hub nor the local folder that the text model came from is needed."""
-    tokenizer = trained.preprocessing.tokenizer
-    assert tokenizer is not None
+    tokenizer = trained.preprocessing.preparations["text"].tokenizer
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )

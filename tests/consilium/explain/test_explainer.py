@@ -52,15 +52,14 @@ def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
     assert saliency.cells == (32, 32)
     prepared = artifact.preprocessing.prepare(study)
     _, trace = artifact.model.trace(artifact.preprocessing.collate([prepared]))
-    assert trace.image_map is not None
-    gradient = torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0]
-    apart = trace.image_map - artifact.model.encoders["image"].typical_map()
+    gradient = torch.autograd.grad(trace.fused[0, 0], trace.entries["image"])[0]
+    apart = trace.entries["image"] - artifact.model.encoders["image"].typical_map()
     cells = (gradient * apart).sum(1)[0].detach().numpy()
     step = np.array([[1e-3, 0]])
     ahead, behind = (
         artifact.calibration.log_odds(trace.fused.detach().numpy() + sign * step, "image")[0, 0] for sign in (1, -1)
     )
-    expected = prepared.letterboxes[0].backward(cells) * (ahead - behind) / 2e-3
+    expected = prepared.parts["image"].letterboxes[0].backward(cells) * (ahead - behind) / 2e-3
     assert saliency.values == pytest.approx(expected, abs=1e-4)
     assert np.abs(expected).max() > 1e-2
 
@@ -73,8 +72,8 @@ def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     assert [note.text[w.start : w.end] for w in finding.parts.get("text", ())] == note.text.split()
     preprocessing, model = artifact.preprocessing, artifact.model
     batch = preprocessing.collate([preprocessing.prepare(study)])
-    crp = next(i for i, f in enumerate(preprocessing.features) if f.name == "crp")
-    batch.observation_mask[0, crp] = False
+    crp = next(i for i, f in enumerate(preprocessing.preparations["observations"].features) if f.name == "crp")
+    batch.inputs["observations"]["mask"][0, crp] = False
     with torch.no_grad():
         without = model(batch).fused.numpy()
     expected = finding.log_odds - artifact.calibration.log_odds(without, subset_key(ALL))[0, 0]

@@ -236,7 +236,8 @@ def test_a_backend_is_accepted_by_the_reference_studies(backend: Backend, monkey
     assert (accepted.largest_deviation == 0) == (backend is Backend.EAGER)
 
     def confused(batch: Batch) -> Logits:
-        return diagnostician.model(replace(batch, observations=torch.full_like(batch.observations, 5.0)))
+        numbers = torch.full_like(batch.inputs["observations"]["numbers"], 5.0)
+        return diagnostician.model(batch.with_inputs("observations", numbers=numbers))
 
     monkeypatch.setattr(diagnostician, "network", confused)
     with pytest.raises(WrongAnswers, match=f"backend {backend}: reference study"):

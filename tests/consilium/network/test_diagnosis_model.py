@@ -74,9 +74,8 @@ def test_every_image_encoder_gives_a_map_fine_enough(encoder: str, width: int, s
     preprocessing = tiny_preprocessing(recipe)
     model = tiny_model(recipe, preprocessing)
     _, trace = model.trace(preprocessing.collate([preprocessing.prepare(tiny_study(1))]))
-    assert trace.image_map is not None
-    assert tuple(trace.image_map.shape[2:]) == (cells, cells)
-    assert torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0].abs().sum() > 0
+    assert tuple(trace.entries["image"].shape[2:]) == (cells, cells)
+    assert torch.autograd.grad(trace.fused[0, 0], trace.entries["image"])[0].abs().sum() > 0
 
 
 def test_the_average_training_image_is_remembered() -> None:
@@ -90,15 +89,14 @@ def test_the_average_training_image_is_remembered() -> None:
     model.train()
     for batch in batches:
         model(batch)
-    expected = torch.cat([batch.images[:, 0] for batch in batches]).mean(dim=0)
+    expected = torch.cat([batch.inputs["image"]["images"][:, 0] for batch in batches]).mean(dim=0)
     assert torch.allclose(encoder.typical, expected, atol=1e-6)
     for _ in range(300):
         encoder._remember(torch.zeros(2, 1, 128, 128))
     assert encoder.typical.max() < 0.3 * expected.max()
     with torch.no_grad():
-        maps = encoder.eval().with_map(
-            encoder.typical[None, None], torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1).long()
-        )
+        there, views = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1).long()
+        maps = encoder.eval().traced({"images": encoder.typical[None, None], "mask": there, "views": views})
     assert torch.allclose(encoder.typical_map(), maps[1], atol=1e-6)
 
 
@@ -146,8 +144,7 @@ def test_backbone_weights_come_from_a_safetensors_file_and_frozen_ones_stay(tmp_
         assert torch.equal(theirs, ours)
         assert not ours.requires_grad
     _, trace = model.trace(preprocessing.collate([preprocessing.prepare(tiny_study(1))]))
-    assert trace.image_map is not None
-    assert torch.autograd.grad(trace.fused[0, 0], trace.image_map)[0].abs().sum() > 0
+    assert torch.autograd.grad(trace.fused[0, 0], trace.entries["image"])[0].abs().sum() > 0
 
 
 def test_a_hugging_face_model_from_a_local_folder(tmp_path: Path) -> None:
@@ -172,10 +169,10 @@ def test_a_hugging_face_model_from_a_local_folder(tmp_path: Path) -> None:
         assert torch.equal(again(batch).fused, model(batch).fused)
 
 
-def test_a_settled_encoder_knows_its_typical_map() -> None:
+def test_a_frozen_cache_holds_the_typical_map() -> None:
     encoder = tiny_model(tiny_recipe(), tiny_preprocessing(tiny_recipe())).eval().encoders["image"]
     expected = encoder.typical_map()
-    encoder.settle()
+    encoder.freeze_cache()
     assert torch.equal(encoder.typical_map(), expected)
     assert not encoder.typical_map().requires_grad
     assert encoder.typical_map() is encoder.typical_map()

@@ -19,7 +19,7 @@ from consilium.domain.study import Patient
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.modalities.registry import modality_names
 from consilium.referral.reasons import PARTS, Grounds, image_faults, refer, refer_by_part, refer_finding
-from tests.consilium.tiny import FINDINGS, tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import FINDINGS, squares_of, tiny_preprocessing, tiny_recipe, tiny_study
 
 POINT = OperatingPoint(0.5, 0.9, Estimate(0.9, 0.8, 1.0), Estimate(0.8, 0.7, 0.9))
 SURE = ((PRESENT,), (ABSENT,))
@@ -120,7 +120,8 @@ def test_the_audits_verdict_is_referred_where_the_recipe_says_so(ordinary: Groun
 
 
 def test_a_blank_image_is_referred(ordinary: Grounds) -> None:
-    blank = replace(ordinary, item=replace(ordinary.item, images=np.zeros_like(ordinary.item.images)))
+    dark = ordinary.item.with_arrays("image", images=np.zeros_like(squares_of(ordinary.item)))
+    blank = replace(ordinary, item=dark)
     assert refer(ReferRecipe(), blank) == ("The image is blank.",)
     assert refer(ReferRecipe(image_quality=False), blank) == ()
 
@@ -179,6 +180,7 @@ def test_files_of_another_patient_or_of_something_else_are_referred(ordinary: Gr
     contradicted = replace(ordinary, item=replace(ordinary.item, study=study.with_parts(image=(other,))))
     assert refer(ReferRecipe(), contradicted) == ("images[0] gives the patient's age as 99, the record as 21.",)
     assert refer(ReferRecipe(contradictions=False), contradicted) == ()
-    knee = replace(ordinary, item=replace(ordinary.item, unknown_origin=("images[0]: body part KNEE",)))
+    part = replace(ordinary.item.parts["image"], unknown_origin=("images[0]: body part KNEE",))
+    knee = replace(ordinary, item=replace(ordinary.item, parts={**ordinary.item.parts, "image": part}))
     assert refer(ReferRecipe(), knee) == ("images[0]: body part KNEE.",)
     assert refer(ReferRecipe(unknown_origin=False), knee) == ()

@@ -99,7 +99,7 @@ def test_a_share_of_a_batch_is_changed_as_in_the_whole(images: torch.Tensor):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return tiny_preprocessing(tiny_training_recipe()).tokenizer
+    return tiny_preprocessing(tiny_training_recipe()).preparations["text"].tokenizer
 
 
 def _notes(tokenizer, studies: int = 400) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from consilium.domain.errors import CohortError, InputError
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.observations.features import Feature
+from consilium.modalities.observations.preparation import ObservationsPreparation
 from consilium.preprocessing.collate import Preprocessing
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort, ImageFile
@@ -49,12 +50,18 @@ def test_batches_are_what_the_service_would_make(cached: CachedCohort, preproces
     studies = []
     for row in range(RECIPE.training.batch_size):
         squares = [cached.cache.square(image.digest) for image in cached.studies[row].images]
-        studies.append(preprocessing.prepare(cached.studies[row], squares))
+        studies.append(preprocessing.prepare(cached.studies[row], {"image": squares}))
     expected = preprocessing.collate(studies, cached.cohort.labels[: len(studies)])
-    for name in ("images", "image_mask", "views", "input_ids", "text_mask", "observations", "observation_mask"):
-        assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+    assert {name: set(tensors) for name, tensors in batch.inputs.items()} == {
+        "image": {"images", "views", "mask"},
+        "text": {"input_ids", "mask"},
+        "observations": {"numbers", "codes", "mask"},
+    }
+    for modality, tensors in batch.inputs.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, expected.inputs[modality][name]), (modality, name)
     assert torch.equal(batch.labels.isnan(), expected.labels.isnan())
-    assert batch.images.max() > 0.5
+    assert batch.inputs["image"]["images"].max() > 0.5
 
 
 def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Preprocessing):
@@ -170,7 +177,7 @@ def test_teachers_travel_with_their_studies(cached: CachedCohort, preprocessing:
     order = [train.rows[position] for position in EpochSampler(len(train), RECIPE.seed)]
     for number, (taught, batch) in enumerate(zip(module.train_dataloader(), plain.train_dataloader(), strict=True)):
         assert len(taught) == len(batch) == 8
-        assert torch.equal(taught.batch.images, batch.images)
+        assert torch.equal(taught.batch.inputs["image"]["images"], batch.inputs["image"]["images"])
         moved = taught.to("cpu").teachers
         assert moved["text"].tolist() == said["text"][order[8 * number : 8 * number + 8]].tolist()
         assert moved["image"].isnan().all()
@@ -188,15 +195,17 @@ def test_a_loading_process_would_make_the_same_batches(cached: CachedCohort, pre
     dataset, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
     for position, here in enumerate(loader):
         there = collate([dataset[row] for row in range(8 * position, min(10, 8 * position + 8))])
-        assert torch.equal(here.images, there.images)
-        assert torch.equal(here.input_ids, there.input_ids)
+        assert torch.equal(here.inputs["image"]["images"], there.inputs["image"]["images"])
+        assert torch.equal(here.inputs["text"]["input_ids"], there.inputs["text"]["input_ids"])
 
 
 def test_a_cohort_that_means_something_else_by_a_variable_is_refused(tmp_path: Path) -> None:
     cached = cache_cohort(tiny_cohort(tmp_path / "cohort", 12), RECIPE, tmp_path / "cache")
     own = Variable("drain", "Drain output", unit="mL")
     theirs = VariableTable((*BUILT_IN.values(), replace(own, unit="L")))
-    preprocessing = Preprocessing(RECIPE, (Feature("drain"),), None, None, BUILT_IN.extended_with([own]))
+    table = BUILT_IN.extended_with([own])
+    reads = ObservationsPreparation([Feature("drain")], table)
+    preprocessing = Preprocessing(RECIPE, {"observations": reads}, table)
     other = replace(cached, cohort=replace(cached.cohort, variables=theirs))
     with pytest.raises(InputError, match=r"cohort\.variables: got 'drain', .* another unit in this cohort"):
         StudyDataset(other, preprocessing, np.arange(12))

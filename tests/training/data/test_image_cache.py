@@ -19,14 +19,10 @@ from PIL import Image as Pillow
 
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image, ViewPosition
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.preparation import SquareConverter
 from training.data.image_cache import ImageCache, as_listed
 
 SIDE = 32
-
-
-def prepare(image: Image) -> np.ndarray:
-    return Letterbox(*image.shape, SIDE).forward(image.pixels)
 
 
 def png(seed: int, shape: tuple[int, int] = (40, 50)) -> bytes:
@@ -45,7 +41,9 @@ def write(folder: Path, count: int) -> list[Path]:
 
 
 def open_cache(folder: Path, key: str = "key") -> ImageCache:
-    return ImageCache(folder, key, prepare, SIDE)
+    converter = SquareConverter(SIDE)
+    converter.key = key
+    return ImageCache(folder, converter)
 
 
 class CountingPool:
@@ -79,7 +77,7 @@ def test_squares_are_those_of_the_preprocessing(tmp_path: Path, pool: CountingPo
     for path in paths:
         decoded = pool.submit(path.read_bytes()).result()
         assert filling.digests[path] == decoded.digest
-        assert np.array_equal(cache.square(decoded.digest), prepare(decoded))
+        assert np.array_equal(cache.square(decoded.digest), SquareConverter(SIDE)(decoded))
         stand_in = cache.image(decoded.digest)
         assert stand_in.shape == (40, 50)
         assert stand_in.source == "png"
@@ -161,7 +159,9 @@ def test_a_damaged_square_is_decoded_again(tmp_path: Path, pool: CountingPool):
     cache.fill(paths, pool)
     assert pool.asked == 3
     assert np.array_equal(cache.square(digests[paths[1]]), kept)
-    assert np.array_equal(cache.square(digests[paths[0]]), prepare(pool.submit(paths[0].read_bytes()).result()))
+    assert np.array_equal(
+        cache.square(digests[paths[0]]), SquareConverter(SIDE)(pool.submit(paths[0].read_bytes()).result())
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"format": 99, "images": {}}', b"[]"])
@@ -279,4 +279,4 @@ def test_a_kill_at_any_moment_leaves_only_whole_squares(tmp_path: Path):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest in cache:
             pixels = np.frombuffer(path.read_bytes(), np.uint16).reshape(40, 50)
-            assert np.array_equal(cache.square(digest), prepare(Image(pixels, digest, "png")))
+            assert np.array_equal(cache.square(digest), SquareConverter(SIDE)(Image(pixels, digest, "png")))

@@ -21,7 +21,7 @@ from consilium.modalities.observations.explanation import log_odds_of_known
 from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import tiny_recipe
+from tests.consilium.tiny import numbers_of, squares_of, tiny_recipe
 from tests.training.cohorts_made import tiny_cohort
 from training.cohorts import load_cohort
 from training.cohorts.phantom.image.masks import load_masks
@@ -100,9 +100,9 @@ def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> 
     assert {twin.part for twin in twins} == {"image", "text", "observations"}
     for twin in twins:
         changed = {
-            "image": not np.array_equal(twin.prepared.images, prepared.images),
-            "text": twin.prepared.text.pieces != prepared.text.pieces,
-            "observations": not np.array_equal(twin.prepared.observations, prepared.observations, equal_nan=True),
+            "image": not np.array_equal(squares_of(twin.prepared), squares_of(prepared)),
+            "text": twin.prepared.parts["text"].pieces != prepared.parts["text"].pieces,
+            "observations": not np.array_equal(numbers_of(twin.prepared), numbers_of(prepared), equal_nan=True),
         }
         assert [part for part, there in changed.items() if there] == [twin.part]
         if twin.passage is not None:
@@ -112,10 +112,10 @@ def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> 
             assert before[end:] == after[len(after) - (len(before) - end) :]
             assert before != after
         if twin.feature is not None:
-            different = np.flatnonzero(~np.isclose(twin.prepared.observations, prepared.observations, equal_nan=True))
+            different = np.flatnonzero(~np.isclose(numbers_of(twin.prepared), numbers_of(prepared), equal_nan=True))
             assert different.tolist() == [twin.feature]
         if twin.pixels is not None:
-            apart = np.abs(twin.prepared.images[0].astype(float) - prepared.images[0]) / 65535
+            apart = np.abs(squares_of(twin.prepared)[0].astype(float) - squares_of(prepared)[0]) / 65535
             assert apart[twin.pixels].mean() > 3 * apart[~twin.pixels].mean()
             mask = load_masks(root, study.study_id)[twin.finding]
             # What changed lies where the evidence shows, in the study or in the twin.
@@ -200,7 +200,7 @@ def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
     declared = explanations(modality_names())
     weights = np.arange(len(case.units["observations"]), 0.0, -1)
     deletion, insertion = curves.deletion_and_insertion(case, declared["observations"], weights, 2)
-    whole = np.ones((1, len(prepared.observations)), bool) & np.isfinite(prepared.observations)
+    whole = np.ones((1, len(numbers_of(prepared))), bool) & np.isfinite(numbers_of(prepared))
     fell, rose = [], []
     for share in curves.SHARES:
         count = max(1, round(share * len(case.units["observations"])))
@@ -212,7 +212,7 @@ def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
         fell.append(answer[0] - answer[1])
         rose.append(answer[3] - answer[2])
     assert (deletion, insertion) == pytest.approx((np.mean(fell), np.mean(rose)), abs=1e-6)
-    everywhere = np.ones((case.batch.images.shape[1], 16, 16), np.float32)
+    everywhere = np.ones((case.batch.inputs["image"]["images"].shape[1], 16, 16), np.float32)
     assert all(np.isfinite(curves.deletion_and_insertion(case, declared["image"], everywhere, 0)))
     assert all(np.isfinite(curves.deletion_and_insertion(case, declared["text"], np.ones(len(case.units["text"])), 0)))
 
@@ -267,9 +267,9 @@ def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> No
     assert 0.02 * before.std() < (noisy - before).std() < 0.1 * before.std()
     prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
     disturbed = checks.with_noise(prepared, (1, 2))
-    apart = disturbed.images.astype(float) - prepared.images
+    apart = squares_of(disturbed).astype(float) - squares_of(prepared)
     assert 0.004 < apart.std() / 65535 < 0.011
-    assert np.isnan(disturbed.observations).tolist() == np.isnan(prepared.observations).tolist()
+    assert np.isnan(numbers_of(disturbed)).tolist() == np.isnan(numbers_of(prepared)).tolist()
 
 
 def test_nothing_that_is_not_finite_enters_the_ledger() -> None:

@@ -106,23 +106,23 @@ def test_blanked_words_reach_the_text_encoder_and_change_with_the_step(
     model = build_model(recipe, FINDINGS, preprocessing)
     with pytest.raises(TrainingError, match="tokenizer"):
         TrainingModule(model, recipe, FINDINGS, "key")
-    module = TrainingModule(model, recipe, FINDINGS, "key", preprocessing.tokenizer)
+    module = TrainingModule(model, recipe, FINDINGS, "key", preprocessing.preparations["text"].tokenizer)
     module.log_dict = lambda *_, **__: None
     batch = batch_of(preprocessing, STUDIES[:8], np.zeros((8, 2)))
     seen = []
     encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda batch: seen.append(batch.input_ids) or encode(batch))
+    monkeypatch.setattr(model, "encode", lambda batch: seen.append(batch.inputs["text"]["input_ids"]) or encode(batch))
     for step in (0, 1, 0):
         monkeypatch.setattr(TrainingModule, "global_step", step)
         module.training_step(batch, 0)
-    mask = preprocessing.tokenizer.mask_token_id
-    assert 0.2 < (seen[0] == mask)[batch.text_mask].float().mean() < 0.6
-    assert not (batch.input_ids == mask).any()
+    mask = preprocessing.preparations["text"].tokenizer.mask_token_id
+    assert 0.2 < (seen[0] == mask)[batch.inputs["text"]["mask"]].float().mean() < 0.6
+    assert not (batch.inputs["text"]["input_ids"] == mask).any()
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[1])
     with torch.inference_mode():
         module.validation_step(batch, 0)
-    assert torch.equal(seen[3], batch.input_ids)
+    assert torch.equal(seen[3], batch.inputs["text"]["input_ids"])
 
 
 def test_validation_is_the_mean_over_subsets_of_known_labels(module: TrainingModule, preprocessing: Preprocessing):

@@ -53,7 +53,7 @@ def test_a_model_of_age_and_sex_alone_is_asked_too() -> None:
     recipe = tiny_recipe(modalities=["observations"])
     patients = [tiny_study(number).with_parts(observations=()) for number in range(30)]
     preprocessing = Preprocessing.fit(recipe, patients)
-    assert {feature.name for feature in preprocessing.features} == {"age", "sex"}
+    assert {feature.name for feature in preprocessing.preparations["observations"].features} == {"age", "sex"}
     studies = reference_studies(preprocessing)
     assert set(subsets(preprocessing, studies)) == {"observations"}
     assert all(study.study().patient != Patient() for study in studies)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,10 +46,12 @@ def with_noisy_words(model: DiagnosisModel, seed: int) -> DiagnosisModel:
 def with_noise(prepared: Prepared, seed: tuple[int, int]) -> Prepared:
     """`prepared` with noise on its pixels and values."""
     generator = np.random.default_rng(seed)
-    pixels = prepared.images + generator.normal(0, IMAGE_NOISE * _WHITE, prepared.images.shape)
-    values = prepared.observations + generator.normal(0, VALUE_NOISE, prepared.observations.shape)
-    return replace(
-        prepared,
-        images=np.clip(np.rint(pixels), 0, _WHITE).astype(np.uint16),
-        observations=values.astype(np.float32),
-    )
+    if "image" in prepared.parts:
+        images = prepared.parts["image"].arrays["images"]
+        pixels = images + generator.normal(0, IMAGE_NOISE * _WHITE, images.shape)
+        prepared = prepared.with_arrays("image", images=np.clip(np.rint(pixels), 0, _WHITE).astype(np.uint16))
+    if "observations" in prepared.parts:
+        numbers = prepared.parts["observations"].arrays["numbers"]
+        values = numbers + generator.normal(0, VALUE_NOISE, numbers.shape)
+        prepared = prepared.with_arrays("observations", numbers=values.astype(np.float32))
+    return prepared

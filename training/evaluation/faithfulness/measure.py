@@ -220,7 +220,8 @@ def _checks(bench: _Bench, case: Case, weights: Weights, number: int) -> None:
 
 def _maps(case: Case, weights: Weights) -> dict[str, list[npt.NDArray[np.float32]]]:
     """Method → the first image's map of each finding, in the pixels of the image."""
-    boxes = case.prepared.letterboxes
+    part = case.prepared.parts.get("image")
+    boxes = () if part is None else part.letterboxes
     return {
         method: [np.asarray(image_saliency(cells, boxes)[0].values) for cells in by_finding]
         for (part, method), by_finding in weights.items()
@@ -259,7 +260,9 @@ def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None
 
     Words that explain a finding's image away, and age and sex, are neither decisive nor beside the point.
     """
-    study, features = case.prepared.study, case.preprocessing.features
+    study = case.prepared.study
+    fitted = case.preprocessing.preparations.get("observations")
+    features = () if fitted is None else fitted.features
     names = np.array([features[position].name for position in case.units.get(OBSERVATIONS, ())], str)
     for position, finding in enumerate(bench.findings.names):
         aside = [passage for name in truth.confounders(finding) for passage in truth.passages(study, name)]

@@ -23,7 +23,7 @@ from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import nonempty_subsets
 from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.batch import Prepared
-from consilium.preprocessing.collate import Preprocessing
+from consilium.preprocessing.collate import Preprocessing, converted
 from training.cohorts.phantom.evidence import EvidenceModel
 from training.cohorts.phantom.image.lesions import IMAGE_CHANNELS
 from training.cohorts.phantom.image.masks import load_masks
@@ -172,8 +172,9 @@ class Truth:
         evidence = drawn.evidence.parts["image"]
         study, views = prepared.study, prepared.study.images
         own = self._render(drawn, "image", evidence).pixels
-        square = preprocessing.image(_as_image(own, views[0]))
-        if np.abs(square.astype(float) - prepared.images[0]).max() > _ROUNDING * _WHITE:
+        convert = preprocessing.preparations["image"].convert
+        square = convert(_as_image(own, views[0]))
+        if np.abs(square.astype(float) - prepared.parts["image"].arrays["images"][0]).max() > _ROUNDING * _WHITE:
             raise TrainingError("this version renders the phantom's images otherwise; write the cohort anew")
         for channel, finding in enumerate(IMAGE_CHANNELS):
             changed = evidence.copy()
@@ -182,9 +183,9 @@ class Truth:
             where = np.abs(pixels.astype(float) - own) > _VISIBLE * (2**BITS - 1)
             if not where.any():
                 continue
-            images = [preprocessing.image(_as_image(pixels, views[0]))]
+            squares = {"image": [convert(_as_image(pixels, views[0]))]}
             fall = self._fall(before, drawn, {**readings, "image": changed[None]}, prepared, finding)
-            yield Twin("image", finding, preprocessing.prepare(study, images=images), fall, pixels=where)
+            yield Twin("image", finding, preprocessing.prepare(study, squares), fall, pixels=where)
 
     def _word_twins(
         self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, readings: Readings, before: npt.NDArray
@@ -204,8 +205,8 @@ class Truth:
             written = self._notes(drawn, changed)
             notes = tuple(replace(n, text=written.get(n.kind, n.text)) for n in prepared.study.notes)
             fall = self._fall(before, drawn, {**readings, "text": grades}, prepared, finding)
-            twin = preprocessing.prepare(prepared.study.with_parts(text=notes), images=list(prepared.images))
-            if twin.text.pieces == prepared.text.pieces:
+            twin = preprocessing.prepare(prepared.study.with_parts(text=notes), converted(preprocessing, prepared))
+            if twin.parts["text"].pieces == prepared.parts["text"].pieces:
                 continue  # said beyond the length that the model reads
             yield Twin("text", finding, twin, fall, passage=passages[0])
 
@@ -217,9 +218,10 @@ class Truth:
         self, drawn: Drawn, prepared: Prepared, preprocessing: Preprocessing, readings: Readings, before: npt.NDArray
     ) -> Iterator[Twin]:
         own: ValueReading = readings["observations"]
-        features = {feature.name: position for position, feature in enumerate(preprocessing.features)}
+        fitted = preprocessing.preparations["observations"].features
+        features = {feature.name: position for position, feature in enumerate(fitted)}
         for channel, variable in enumerate(VARIABLE_CHANNELS):
-            course = prepared.read[features[variable]] if variable in features else None
+            course = prepared.parts["observations"].read[features[variable]] if variable in features else None
             if course is None:
                 continue
             read = course.last
@@ -232,9 +234,8 @@ class Truth:
             changed[0, channel] = neutral
             other_readings = {**readings, "observations": replace(own, written=changed)}
             fall = self._fall(before, drawn, other_readings, prepared, finding)
-            twin = preprocessing.prepare(
-                prepared.study.with_parts(observations=observations), images=list(prepared.images)
-            )
+            study = prepared.study.with_parts(observations=observations)
+            twin = preprocessing.prepare(study, converted(preprocessing, prepared))
             yield Twin("observations", finding, twin, fall, feature=features[variable])
 
 

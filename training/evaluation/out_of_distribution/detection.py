@@ -16,7 +16,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.batch import Prepared
-from consilium.preprocessing.collate import Preprocessing
+from consilium.preprocessing.collate import Preprocessing, converted
 from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
 from training.cohorts import cohort_kind
 from training.data.datamodule import CachedCohort, StudyDataset
@@ -156,9 +156,8 @@ def make_strange(
     preprocessing: Preprocessing, kind: Kind, case: Case, item: Prepared, rng: np.random.Generator
 ) -> Prepared | None:
     """The strange study as the model reads it; None where its modality has nothing left to read."""
-    images = None if kind.modality == "image" else list(item.images)
     try:
-        prepared = preprocessing.prepare(kind.change(case, rng), images=images)
+        prepared = preprocessing.prepare(kind.change(case, rng), converted(preprocessing, item, kind.modality))
     except InputError:
         return None
     return prepared if kind.modality in prepared.present else None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +75,10 @@ class Peer(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, F]."""
-        ids = nn.functional.pad(batch.input_ids, (0, self.length - batch.input_ids.shape[1]))
+        ids, images = batch.inputs["text"]["input_ids"], batch.inputs["image"]["images"]
+        padded = nn.functional.pad(ids, (0, self.length - ids.shape[1]))
         # Standardised roughly, as our own image encoder does.
-        return self.net(ids, vision_feats=(batch.images[:, 0] - 0.5) / 0.25)
+        return self.net(padded, vision_feats=(images[:, 0] - 0.5) / 0.25)
 
 
 def fit_peer(
@@ -95,8 +95,7 @@ def fit_peer(
     findings = cached.cohort.findings
     studies = (cached.studies[row] for row in train.tolist())
     preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
-    tokenizer = preprocessing.tokenizer
-    assert tokenizer is not None
+    tokenizer = preprocessing.preparations["text"].tokenizer
     data = _with_both(cached, preprocessing, train)
     watched = _with_both(cached, preprocessing, validation)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,8 +110,10 @@ def fit_peer(
     def loss(batch: Batch, seed: int) -> Tensor:
         here = batch.to(device)
         assert here.labels is not None
-        images = augment(here.images, here.image_mask, torch.Generator(device).manual_seed(seed))
-        return negative_log_likelihood(model(replace(here, images=images)), here.labels, exclusive=findings.exclusive)
+        own = here.inputs["image"]
+        images = augment(own["images"], own["mask"], torch.Generator(device).manual_seed(seed))
+        changed = here.with_inputs("image", images=images)
+        return negative_log_likelihood(model(changed), here.labels, exclusive=findings.exclusive)
 
     def validation_loss() -> float:
         total = count = 0.0

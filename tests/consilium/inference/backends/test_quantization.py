@@ -67,8 +67,8 @@ def test_a_model_is_quantized_the_same_way_every_time() -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"image": VIT}, r"cannot run this model \(its image encoder has no convolutions beyond the first\)"),
-        ({"modalities": ["text", "observations"]}, "is for models that read images"),
+        ({"image": VIT}, r"cannot run this model \(its encoder has no convolutions beyond the first\)"),
+        ({"modalities": ["text", "observations"]}, "is for models with an encoder made of convolutions"),
     ],
 )
 def test_a_model_of_which_nothing_would_be_quantized_is_refused(sections: dict[str, object], message: str) -> None:
@@ -81,7 +81,7 @@ def test_nothing_is_quantized_by_guess() -> None:
     preprocessing = tiny_preprocessing(recipe)
     blind = preprocessing.collate([preprocessing.prepare(tiny_study(0, frozenset({"text"})))])
     for references in ([], [blind]):
-        with pytest.raises(InputError, match="no reference study with an image"):
+        with pytest.raises(InputError, match="no reference study to scale it by"):
             build_network(Backend.OPENVINO_INT8, tiny_model(recipe, preprocessing), threads=1, references=references)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -23,7 +22,7 @@ from tests.consilium.tiny_artifact import tiny_artifact
 def _shown(artifact: Artifact) -> Artifact:
     """`artifact`, whose model has seen a training image, so that the average one is not grey."""
     batch = artifact.preprocessing.collate([artifact.preprocessing.prepare(tiny_study(30))])
-    images.image_encoder(artifact.model)._remember(batch.images[:, 0])
+    images.image_encoder(artifact.model)._remember(batch.inputs["image"]["images"][:, 0])
     return artifact
 
 
@@ -52,9 +51,9 @@ def test_saliency_is_signed_and_lands_in_the_original_pixels() -> None:
 
 def test_gradient_methods_are_what_their_papers_say(case: Case) -> None:
     fine, last = images.fine_stage(case.model), images.last_stage(case.model)
-    typical = replace(case.batch, images=images.reference_images(case))
+    typical = {**case.batch.inputs["image"], "images": images.reference_images(case)}
     with torch.no_grad():
-        _, a_typical = images.image_encoder(case.model).with_map(typical.images, typical.image_mask, typical.views)
+        _, a_typical = images.image_encoder(case.model).traced(typical)
     for position, (product_map, cam, layer) in enumerate(
         zip(
             images.gradient_x_activation(case, BOTH),
@@ -94,7 +93,7 @@ def test_occlusion_is_the_mean_loss_of_the_windows_over_a_cell(case: Case) -> No
     hidden, whole = images.reference_images(case), case.log_odds(case.fused)[0]
     losses = []
     for row, column in product((6, 7), (9, 10)):  # the four windows of 2 × 2 cells that cover cell (7, 10)
-        altered = case.batch.images.clone()
+        altered = case.batch.inputs["image"]["images"].clone()
         window = (..., slice(row * 8, row * 8 + 16), slice(column * 8, column * 8 + 16))
         altered[window] = hidden[window]
         losses.append(whole - images.log_odds_of_images(case, altered)[0])

@@ -27,8 +27,8 @@ def case(artifact: Artifact) -> Case:
 def _with_values(case: Case, known: set[int]) -> np.ndarray:
     """Log-odds of a study that never had the others: prepared, batched and calibrated anew."""
     batch = case.preprocessing.collate([case.prepared])
-    for feature in range(batch.observation_mask.shape[1]):
-        batch.observation_mask[0, feature] = feature in known
+    for feature in range(batch.inputs["observations"]["mask"].shape[1]):
+        batch.inputs["observations"]["mask"][0, feature] = feature in known
     subset = "text+observations" if known else "text"
     with torch.no_grad():
         return case.calibration.log_odds(case.model(batch).fused.double().numpy(), subset)[0]
@@ -71,13 +71,12 @@ def test_the_only_value_left_out_leaves_a_study_without_values(artifact: Artifac
 def test_gradient_x_value_is_measured_from_the_average_patient(case: Case) -> None:
     encoder = case.model.encoders["observations"]
     found = values.gradient_x_value(case, [1])[0]
-    own, typical = encoder.values(case.batch.observations, case.batch.observation_codes), encoder.average_values()
+    read = case.batch.inputs["observations"]
+    own, typical = encoder.values(read["numbers"], read["codes"]), encoder.average_values()
     inputs = own.detach().clone().requires_grad_()
     tokens = dict(case.tokens)
     observations = next(m for m in tokens if m == "observations")
-    tokens[observations] = encoder(
-        case.batch.observations, case.batch.observation_codes, case.batch.observation_mask, inputs
-    )
+    tokens[observations] = encoder(read, inputs)
     fused = case.model.fuse(tokens)
     (slope,) = torch.autograd.grad((fused * case.direction(fused, 1)).sum(), inputs)
     expected = (slope * (own - typical)).sum(-1)[0].detach().numpy()[list(case.units["observations"])]

@@ -25,7 +25,7 @@ from consilium.modalities.observations.features import (
 )
 from consilium.modalities.observations.observation import Observation
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import NOON, tiny_recipe
+from tests.consilium.tiny import NOON, numbers_of, tiny_recipe
 
 OWN = (
     Variable("drain", "Drain output", unit="mL", reference=(0.0, 100.0), codes=(Code("drain", "drain", unit="mL"),)),
@@ -192,7 +192,8 @@ def preprocessing() -> Preprocessing:
 @pytest.fixture(scope="module")
 def encoder(preprocessing: Preprocessing) -> ObservationsEncoder:
     torch.manual_seed(0)
-    return ObservationsEncoder(ObservationsRecipe(width=8), preprocessing.features, 16, 2, 0.0).eval()
+    features = preprocessing.preparations["observations"].features
+    return ObservationsEncoder(ObservationsRecipe(width=8), features, 16, 2, 0.0).eval()
 
 
 def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
@@ -203,7 +204,7 @@ def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
         Observation("sodium", "2951-2", 140, 140, "mmol/L", NOON),
     )
     prepared = preprocessing.prepare(asked)
-    assert np.isfinite(prepared.observations).tolist() == [True, True, False, False, True]
+    assert np.isfinite(numbers_of(prepared)).tolist() == [True, True, False, False, True]
     assert prepared.warnings == (
         "observation not read by this model: Sodium",
         "Drain output >30: read as the limit itself, since no training study of this model had such a value",
@@ -227,7 +228,8 @@ def test_values_of_one_time_that_differ_are_said(preprocessing: Preprocessing, h
 
 def test_a_newer_unknown_category_does_not_make_way_for_an_older_one(preprocessing: Preprocessing) -> None:
     prepared = preprocessing.prepare(study(number(30), category("rhythm", "sinus", 5), category("rhythm", "paced", 1)))
-    assert not np.isfinite(prepared.observations[[f.name for f in preprocessing.features].index("rhythm")])
+    names = [feature.name for feature in preprocessing.preparations["observations"].features]
+    assert not np.isfinite(numbers_of(prepared)[names.index("rhythm")])
 
 
 def test_the_number_of_a_category_without_an_order_says_nothing(encoder: ObservationsEncoder) -> None:
@@ -250,7 +252,7 @@ def test_the_average_patient_has_every_category_by_its_share(
     preprocessing: Preprocessing, encoder: ObservationsEncoder
 ) -> None:
     each = encoder.values(torch.zeros(2, 5), torch.tensor([[0, 0, 1, 1, 1], [0, 0, 1, 2, 2]]))[:, 3]
-    assert preprocessing.features[3].shares == (0.75, 0.25)
+    assert preprocessing.preparations["observations"].features[3].shares == (0.75, 0.25)
     expected = 0.75 * each[0] + 0.25 * each[1]
     assert torch.allclose(encoder.average_values()[3], expected, atol=1e-6)
 

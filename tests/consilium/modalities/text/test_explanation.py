@@ -40,7 +40,7 @@ def test_integrated_gradients_add_up_to_what_the_words_changed() -> None:
     for _, pieces in case.units["text"]:
         own[0, torch.from_numpy(pieces)] = average
     with torch.no_grad():
-        tokens = encoder(case.batch.input_ids, case.batch.text_mask, own)
+        tokens = encoder(case.batch.inputs["text"], embeddings=own)
         without = case.log_odds(case.fuse_with("text", tokens))[0]
     changed = case.log_odds(case.fused)[0] - without
     assert words.integrated_gradients(case, BOTH).sum(axis=1) == pytest.approx(changed, rel=0.005)
@@ -51,10 +51,10 @@ def test_a_word_left_out_is_masked(case: Case) -> None:
     found = words.leave_one_out(case, BOTH)
     word, pieces = case.units["text"][2]
     batch = case.batch
-    mask = batch.text_mask.clone()
+    mask = batch.inputs["text"]["mask"].clone()
     mask[0, torch.from_numpy(pieces)] = False
     with torch.no_grad():
-        tokens = case.model.encoders["text"](batch.input_ids, mask)
+        tokens = case.model.encoders["text"]({**batch.inputs["text"], "mask": mask})
         logits = case.model.fuse({**case.tokens, "text": tokens})
     assert found[:, 2] == pytest.approx((case.log_odds(case.fused) - case.log_odds(logits))[0], abs=1e-6), word.text
 

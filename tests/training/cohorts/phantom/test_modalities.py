@@ -49,7 +49,7 @@ class SignalPhantom(GaussianPhantom):
         return Sent({"signal": self.render(asked.design, asked.study)})
 
 
-MODALITY = Modality(name="signal", display="Signal", record="signal")
+MODALITY = Modality(name="signal", display="Signal", record="signal", preparation="", encoder="")
 
 
 def _entry_points(*, group: str) -> EntryPoints:

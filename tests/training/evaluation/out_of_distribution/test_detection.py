@@ -169,7 +169,7 @@ def test_features_and_scores_stand_with_their_studies(judge: Judge, cached: Cach
     for position in (0, 5, 9):
         study = rows[found.study_ids[position]]
         squares = [cached.cache.square(image.digest) for image in study.images]
-        batch = preprocessing.collate([preprocessing.prepare(study, images=squares)])
+        batch = preprocessing.collate([preprocessing.prepare(study, {"image": squares})])
         with torch.no_grad():
             features = model(batch).features
         for part, values in features.items():

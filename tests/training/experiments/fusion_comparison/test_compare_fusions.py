@@ -174,9 +174,9 @@ def test_what_cannot_be_compared_is_refused(phantom: Path, recipe: Recipe) -> No
 def test_the_peer_is_built_without_a_network_and_hears_image_and_notes() -> None:
     recipe = tiny_training_recipe()
     preprocessing = Preprocessing.fit(recipe, [tiny_study(number) for number in range(30)])
-    assert preprocessing.tokenizer is not None
+    assert preprocessing.preparations["text"].tokenizer is not None
     torch.manual_seed(0)
-    peer = Peer(recipe, FINDINGS, len(preprocessing.tokenizer)).eval()
+    peer = Peer(recipe, FINDINGS, len(preprocessing.preparations["text"].tokenizer)).eval()
     items = [preprocessing.prepare(tiny_study(number)) for number in (1, 2)]
     with torch.no_grad():
         together = peer(preprocessing.collate(items))

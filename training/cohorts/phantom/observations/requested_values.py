@@ -24,7 +24,8 @@ def requested_values(
 
     What is no plain number is drawn from `more`: categories, limits, and earlier values where the model reads them.
     """
-    features = [feature for feature in preprocessing.features if feature.aspect is Aspect.VALUE]
+    fitted = preprocessing.preparations["observations"].features
+    features = [feature for feature in fitted if feature.aspect is Aspect.VALUE]
     there = rng.random(len(features)) < 2 / 3
     variables = [place for place, feature in enumerate(features) if feature.name not in DEMOGRAPHICS]
     there[variables[int(rng.integers(len(variables)))] if variables else 0] = True

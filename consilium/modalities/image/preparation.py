@@ -1,0 +1,137 @@
+"""Images → squares: each image letterboxed into the model's square, its view, and the way back to its own pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consilium.configuration.recipe import ImageRecipe, InputRecipe
+from consilium.domain.study import Study
+from consilium.domain.variables import VariableTable
+from consilium.modalities.image import letterbox
+from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.image.origins import Origins
+from consilium.modalities.part import MASK, Part, Preparation, padded
+
+IMAGES, VIEWS = "images", "views"
+_VIEWS = list(ViewPosition)
+_WHITE = 65535.0
+_STATE = "origins.json"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ImagePart(Part):
+    """The images of one study, V of them.
+
+    Attributes
+    ----------
+    arrays : mapping
+        ``images`` uint16 [V, S, S] and ``views`` int64 [V].
+    letterboxes : tuple of Letterbox
+        Where each image lies in its square.
+    unknown_origin : tuple of str
+        What the files say that they show, and that the training images did not.
+    """
+
+    letterboxes: tuple[Letterbox, ...]
+    unknown_origin: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        return len(self.letterboxes) > 0
+
+
+class SquareConverter:
+    """An Image as a square of `side` pixels, uint16 [S, S]."""
+
+    array = IMAGES
+    dtype = np.uint16
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.key = f"letterbox{letterbox.VERSION}-{self.side}"
+        self.shape = (self.side, self.side)
+
+    def __call__(self, record: Image) -> npt.NDArray[np.uint16]:
+        return Letterbox(*record.shape, self.side).forward(record.pixels)
+
+
+class ImagePreparation(Preparation[ImagePart]):
+    """Letterboxes images, and knows what the files of the training images said that they show.
+
+    Attributes
+    ----------
+    convert : SquareConverter
+    origins : Origins
+        Of the training images.
+    """
+
+    def __init__(self, section: ImageRecipe, origins: Origins | None = None) -> None:
+        self.convert = SquareConverter(section.size)
+        self.origins = origins or Origins()
+        self.key = self.convert.key
+
+    @classmethod
+    def fit(
+        cls, section: ImageRecipe, inputs: InputRecipe, studies: Sequence[Study], variables: VariableTable
+    ) -> ImagePreparation:
+        """Learn what the files say of themselves; no pixels are read."""
+        del inputs, variables
+        return cls(section, Origins.of(image for study in studies for image in study.images))
+
+    @classmethod
+    def converter(cls, section: ImageRecipe) -> SquareConverter:
+        return SquareConverter(section.size)
+
+    def prepare(
+        self, study: Study, received: Study, converted: Sequence[npt.NDArray[np.uint16]] | None = None
+    ) -> ImagePart:
+        del received
+        squares = [self.convert(image) for image in study.images] if converted is None else list(converted)
+        unknown, side = self.origins.unknown(study.images), self.convert.side
+        return ImagePart(
+            arrays={
+                IMAGES: np.stack(squares) if squares else np.zeros((0, *self.convert.shape), np.uint16),
+                VIEWS: np.array([_VIEWS.index(image.view) for image in study.images], np.int64),
+            },
+            warnings=unknown,
+            letterboxes=tuple(Letterbox(image.shape[0], image.shape[1], side, image.grid) for image in study.images),
+            unknown_origin=unknown,
+        )
+
+    def collate(self, parts: Sequence[ImagePart]) -> dict[str, Tensor]:
+        """``images`` float32 [B, V, 1, S, S] in [0, 1], ``views`` int64 [B, V] and ``mask`` bool [B, V]."""
+        most = max(1, *(len(part.arrays[IMAGES]) for part in parts))
+        images = np.zeros((len(parts), most, 1, *self.convert.shape), np.float32)
+        mask = np.zeros((len(parts), most), bool)
+        for row, part in enumerate(parts):
+            count = len(part.arrays[IMAGES])
+            images[row, :count, 0] = part.arrays[IMAGES] / _WHITE
+            mask[row, :count] = True
+        views = padded([part.arrays[VIEWS] for part in parts])
+        return {IMAGES: torch.from_numpy(images), VIEWS: torch.from_numpy(views), MASK: torch.from_numpy(mask)}
+
+    def save(self, folder: Path) -> None:
+        (folder / _STATE).write_text(json.dumps(self.origins.to_json(), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls, folder: Path, section: ImageRecipe, inputs: InputRecipe, variables: VariableTable
+    ) -> ImagePreparation:
+        del inputs, variables
+        data: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        return cls(section, Origins.from_json(data))
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.origins.to_json()).encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""Notes → word pieces: identifiers masked, tokenized, each piece with the characters that it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from consilium import masking
+from consilium.configuration.recipe import InputRecipe, TextRecipe
+from consilium.domain.errors import InputError
+from consilium.domain.study import Study
+from consilium.domain.variables import VariableTable
+from consilium.masking import MaskedText, Span, mask_text
+from consilium.modalities.part import Part, Preparation
+from consilium.modalities.text.note import Note
+from consilium.modalities.text.wordpiece import train_wordpiece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+INPUT_IDS = "input_ids"
+_STATE, _TOKENIZER = "model.json", "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where a word piece came from: characters `start` to `end` of the text of the study's note number `note`."""
+
+    note: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TextPart(Part):
+    """The notes of one study as L word pieces.
+
+    Attributes
+    ----------
+    arrays : mapping
+        ``input_ids`` int64 [L].
+    pieces : tuple of (Piece or None)
+        Origin of each word piece; None for a marker of ours. `Piece.note` counts the study's notes as they came, also
+        those that were not read.
+    masked : mapping of int to tuple of Span
+        What the pieces do not show, of each note by its number.
+    """
+
+    pieces: tuple[Piece | None, ...] = ()
+    masked: Mapping[int, tuple[Span, ...]] = field(default_factory=dict)
+
+
+class TextPreparation(Preparation[TextPart]):
+    """Masks and tokenizes notes of the kinds that the recipe reads.
+
+    Attributes
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+    config : dict
+        Hugging Face configuration of the text model.
+    """
+
+    def __init__(
+        self, section: TextRecipe, inputs: InputRecipe, tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]
+    ) -> None:
+        self.section = section
+        self.inputs = inputs
+        self.tokenizer = tokenizer
+        self.config = config
+        self.key = f"masking{masking.VERSION}" if inputs.mask_notes else "as sent"
+
+    @classmethod
+    def fit(
+        cls, section: TextRecipe, inputs: InputRecipe, studies: Sequence[Study], variables: VariableTable
+    ) -> TextPreparation:
+        """Read the tokenizer of the named model, or learn a vocabulary from the training notes."""
+        del variables
+        tokenizer, config = _pretrained(section) if section.model is not None else _fitted(section, inputs, studies)
+        return cls(section, inputs, tokenizer, config)
+
+    def prepare(self, study: Study, received: Study, converted: Sequence[Any] | None = None) -> TextPart:
+        del converted
+        notes, others = _by_kind(study, self.inputs)
+        ids: list[int] = []
+        pieces: list[Piece | None] = []
+        masked: dict[int, tuple[Span, ...]] = {}
+        for note in notes:
+            if note.text.strip():
+                number, read = received.notes.index(note), _masked(note, received.known_names, self.inputs)
+                masked[number] = read.spans
+                self._tokenize(note, number, read, ids, pieces)
+        warnings = [f"note ({kind}) left out: not read by this model" for kind in others]
+        longest = self.section.max_tokens
+        if len(ids) > longest:
+            warnings.append(f"notes cut off: {len(ids)} word pieces, the model reads {longest}")
+        return TextPart(
+            arrays={INPUT_IDS: np.array(ids[:longest], np.int64)},
+            warnings=tuple(warnings),
+            pieces=tuple(pieces[:longest]),
+            masked=masked,
+        )
+
+    def _tokenize(self, note: Note, number: int, read: MaskedText, ids: list[int], pieces: list[Piece | None]) -> None:
+        """Append the pieces of `note` and their origins."""
+        marker = f"{note.kind.value}: "
+        encoded = self.tokenizer(marker + read.text, return_offsets_mapping=True, verbose=False)
+        for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            inside = end > start >= len(marker)
+            ids.append(token)
+            origin = read.origin(start - len(marker), end - len(marker)) if inside else None
+            pieces.append(None if origin is None else Piece(number, *origin))
+
+    def save(self, folder: Path) -> None:
+        (folder / _STATE).write_text(json.dumps(self.config, indent=1), encoding="utf-8")
+        self.tokenizer.save_pretrained(folder / _TOKENIZER)
+
+    @classmethod
+    def load(cls, folder: Path, section: TextRecipe, inputs: InputRecipe, variables: VariableTable) -> TextPreparation:
+        del variables
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder / _TOKENIZER, local_files_only=True)
+        config: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        return cls(section, inputs, tokenizer, config)
+
+    @property
+    def digest(self) -> str:
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
+
+
+def _by_kind(study: Study, inputs: InputRecipe) -> tuple[list[Note], list[str]]:
+    """The notes that the recipe reads, and the kinds, once each, of those that it does not."""
+    notes = [note for note in study.notes if note.kind in inputs.note_kinds]
+    return notes, list(Counter(note.kind.value for note in study.notes if note.kind not in inputs.note_kinds))
+
+
+def _masked(note: Note, names: Sequence[str], inputs: InputRecipe) -> MaskedText:
+    """What a model reads of `note`. A cohort's notes were masked when they were read, which this leaves as they are."""
+    return mask_text(note.text, names) if inputs.mask_notes else MaskedText(note.text, ())
+
+
+def _pretrained(section: TextRecipe) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    from transformers import AutoConfig, AutoTokenizer
+
+    assert section.model is not None
+    try:
+        config = AutoConfig.from_pretrained(section.model)
+        return AutoTokenizer.from_pretrained(section.model), config.to_dict()
+    except (OSError, ValueError) as error:
+        rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
+        raise InputError("text.model", section.model, rule) from None
+
+
+def _fitted(
+    section: TextRecipe, inputs: InputRecipe, studies: Sequence[Study]
+) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    from transformers import BertConfig
+
+    notes = [
+        (study.patient_id, f"{note.kind.value}: {_masked(note, study.known_names, inputs).text}")
+        for study in studies
+        for note in _by_kind(study, inputs)[0]
+    ]
+    if not notes:
+        raise InputError("recipe.modalities", "text", "needs notes of the kinds that the recipe reads")
+    tokenizer = train_wordpiece(notes, section.vocabulary)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=section.width,
+        num_hidden_layers=section.depth,
+        num_attention_heads=section.heads,
+        intermediate_size=4 * section.width,
+        max_position_embeddings=section.max_tokens,
+        hidden_dropout_prob=section.dropout,
+        attention_probs_dropout_prob=section.dropout,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return tokenizer, config.to_dict()
