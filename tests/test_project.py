@@ -35,6 +35,7 @@ LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encod
 # Named by no import: what uses each of them.
 NEVER_IMPORTED = {
     "einops": "MONAI's ViT",
+    "httptools": "uvicorn's parser",
     "psycopg": "SQLAlchemy's PostgreSQL",
     "pyjpegls": "pydicom's JPEG-LS decoder",
     "pylibjpeg": "pydicom's decoders",
@@ -44,6 +45,7 @@ NEVER_IMPORTED = {
     "python-gdcm": "pydicom's JPEG Lossless decoder",
     "tzdata": "Python's zoneinfo",
     "uv": "BentoML's build",
+    "uvloop": "uvicorn's event loop",
 }
 
 
