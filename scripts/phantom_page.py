@@ -90,7 +90,7 @@ def performance(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     }
     rows = lines[(lines["finding"] == MACRO) & lines["row"].map(lambda row: row.kind is RowKind.FUSED)]
     rows = rows.assign(row=rows["row"].map(lambda row: row.name).replace(ALL_PRESENT, "what each study has"))
-    yield from table(rows, {"the model hears": words("row"), "studies": lambda line: line["n"]} | reached)
+    yield from table(rows, {"modalities": words("row"), "studies": lambda line: line["n"]} | reached)
     own = lines[(lines["row"] == AS_PRESENT) & (lines["finding"] != MACRO)]
     yield from table(own, {"finding": words("finding"), "with it": lambda line: line["positives"]} | reached)
 
@@ -114,7 +114,7 @@ def coverage(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     yield from table(every[every["subset"] == ALL_PRESENT], columns)
     banded = every["in_band"].dropna().astype(bool)
     yield from paragraph(
-        f"Of all findings, classes and subsets judged apart, {banded.sum()} of {len(banded)} lie within."
+        f"Of all findings, classes and subsets, {banded.sum()} of {len(banded)} lie within."
     )
 
 
@@ -138,9 +138,9 @@ def referral(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
 
 
 def novelty(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    yield from ("## Strange inputs", "")
+    yield from ("## Out-of-distribution inputs", "")
     yield from paragraph("""
-        Test studies against the same ones made strange. *Flagged* is the share below the refer rule's p-value, *nothing
+        Test studies against the same ones made unusual. *Flagged* is the share below the refer rule's p-value, *nothing
         left* that of which nothing could be read, which counts as noticed. Far kinds must be noticed; near ones are
         reported.""")
     columns: dict[str, Column] = {
@@ -231,7 +231,7 @@ def starving(folder: Path) -> Iterator[str]:
     bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == ALL_PRESENT)]
     spread = macro[macro["subset"] == ALL_PRESENT][["contender", "information_share_sd"]]
     for title, called in (("auroc_share", "AUROC"), ("information_share", "information")):
-        yield from paragraph(f"Share of the possible {called}, by what the model hears:")
+        yield from paragraph(f"Share of the possible {called}, by modalities:")
         shown = macro.pivot_table(index="contender", columns="subset", values=title, sort=False)
         columns: dict[str, Column] = {"trained with": words("contender")}
         columns |= {name.replace("_", " ").replace("+", " + "): just(name) for name in shown.columns}
