@@ -113,9 +113,7 @@ def coverage(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     }
     yield from table(every[every["subset"] == ALL_PRESENT], columns)
     banded = every["in_band"].dropna().astype(bool)
-    yield from paragraph(
-        f"Of all findings, classes and subsets, {banded.sum()} of {len(banded)} lie within."
-    )
+    yield from paragraph(f"Of all findings, classes and subsets, {banded.sum()} of {len(banded)} lie within.")
 
 
 def referral(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 import shlex
@@ -15,10 +16,13 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel
 
+from consilium.api.schemas import DiagnosisAnswer
 from consilium.cli import app as command_line
 from consilium.cli import main
 from consilium.configuration.recipe import Recipe
+from consilium.domain.diagnosis import Diagnosis, FindingResult
 from consilium.system.environment import Variable
 from scripts import first_steps, reference_pages
 from service.app.routes import create_app
@@ -117,6 +121,29 @@ def test_every_module_in_code_style_exists(page: Path) -> None:
 
 def _is_module(path: str) -> bool:
     return (ROOT / f"{path}.py").is_file() or (ROOT / path / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_key_of_a_recipe_exists(page: Path) -> None:
+    sections = {
+        name: field.annotation.model_fields.keys()
+        for name, field in Recipe.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and name != "cohort"
+    }
+    named = re.findall(rf"`({'|'.join(sections)})\.([a-z_]+)(?:[:=][^`]*)?`", text_of(page))
+
+    assert [(name, key) for name, key in named if key not in sections[name] and key not in ("py", "yaml", "csv")] == []
+
+
+def test_every_field_of_an_answer_exists() -> None:
+    page = first_steps.section(text_of(ROOT / "docs" / "how-to" / "integrate.md"), "What an answer holds")
+    columns = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for column in columns for name in re.findall(r"`([\w\[\].]+)`", column)}
+    fields = {field.name for field in dataclasses.fields(FindingResult)}
+    known = {*Diagnosis.model_fields, *DiagnosisAnswer.model_fields, *fields}
+
+    assert {name.removeprefix("findings[].") for name in named} <= known
+    assert len(named) > 10
 
 
 # --- code blocks -----------------------------------------------------------------------------------------------------
