@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from consilium.cli.console import AsJson, lines_of, log_to_terminal, make_room, show, show_json, table_of
+from consilium.cli.processes import leading_process
 from consilium.cli.train import CohortFolder
 
 
@@ -54,7 +55,8 @@ def compare(
     from training.experiments.fusion_comparison import Plan, compare_fusions, terminal_tables
 
     plan = Plan(seeds, epochs, end_to_end, end_to_end_seeds, peer)
-    comparison = compare_fusions(chosen, cohort, plan, resume=resume)
+    with leading_process(chosen.training.devices):
+        comparison = compare_fusions(chosen, cohort, plan, resume=resume)
     if out is not None:
         comparison.save(out)
     if as_json:

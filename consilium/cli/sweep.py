@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from consilium.cli.console import AsJson, lines_of, log_to_terminal, make_room, progress_bar, show, show_json, table_of
+from consilium.cli.processes import leading_process
 from consilium.cli.train import CohortFolder, counted
 
 
@@ -41,7 +42,8 @@ def sweep(
     chosen = find_recipe(recipe, settings or [])
     from training.pipeline.sweep import sweep as search
 
-    found = search(chosen, cohort, trials=trials)
+    with leading_process(chosen.training.devices):
+        found = search(chosen, cohort, trials=trials)
     if out is not None:
         out.write_text(found.best.to_yaml(), encoding="utf-8")
     lines = lines_of(found.trials)

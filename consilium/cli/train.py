@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from consilium.cli.console import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
+from consilium.cli.processes import leading_process
 from consilium.domain.errors import InputError
 from consilium.formats.decimals import parse_decimal
 
@@ -48,11 +49,8 @@ def train(
         chosen = find_recipe(recipe, [*(settings or []), *changes])
     from consilium.artifacts.mlflow_store import tracking_uri
     from training.pipeline.train import train as train_recipe
-    from training.runtime.distributed import company
 
-    with company(chosen.training.devices) as leads:
-        if not leads:  # torchrun started this process to train along, and all is done
-            return
+    with leading_process(chosen.training.devices):
         trained = train_recipe(chosen, cohort, promote=promote, resume=resume)
     if as_json:
         document = {"model": trained.uri, "run_id": trained.run_id, "folder": str(trained.folder)}

@@ -14,7 +14,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
@@ -22,7 +21,6 @@ from lightning.pytorch.loggers import Logger
 from consilium.domain.errors import TrainingError
 from consilium.system.durable import replace_file
 from training.fitting.lightning_module import VALIDATION_LOSS
-from training.runtime.distributed import rank, world
 from training.runtime.tracking import MetricSink
 
 _log = logging.getLogger(__name__)
@@ -66,34 +64,6 @@ class SinkLogger(Logger):
     def finalize(self, status: str) -> None:
         if status == "success":  # after an error nobody must wait for a store that is away
             self._sink.flush()
-
-
-class Replicas(ClusterEnvironment):
-    """Tells Lightning that the processes are there and joined, and which of them this is."""
-
-    creates_processes_externally = True
-    main_address = "localhost"
-    main_port = 0
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return world()
-
-    def set_world_size(self, size: int) -> None: ...
-
-    def global_rank(self) -> int:
-        return rank()
-
-    def set_global_rank(self, rank: int) -> None: ...
-
-    def local_rank(self) -> int:
-        return rank()
-
-    def node_rank(self) -> int:
-        return 0
 
 
 class LastingEarlyStopping(EarlyStopping):

@@ -31,14 +31,14 @@ from training.fitting.callbacks import (
     DurableCheckpoints,
     EpochLog,
     LastingEarlyStopping,
-    Replicas,
     SinkLogger,
     interruptible,
     quiet,
 )
 from training.fitting.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
 from training.fitting.objectives.losses import needs_teachers
-from training.runtime.distributed import company, together, world
+from training.runtime.distributed import world
+from training.runtime.process_group import process_group, together
 from training.runtime.tracking import MetricSink
 
 _LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
@@ -166,7 +166,7 @@ def fit(
     ended = _ended(folder, module.key)
     if ended is None:
         data = task.data()
-        with company(recipe.training.devices) as leads:
+        with process_group(recipe.training.devices) as leads:
             if leads:
                 with together(_train_along, task):
                     ended = _train(task, module, data, sink, progress=progress)
@@ -240,7 +240,7 @@ def _trainer(
         # cuBLAS and cuDNN have deterministic ways for all but a few operations; those few warn.
         deterministic="warn" if torch.cuda.is_available() else None,
         callbacks=callbacks,
-        plugins=[DurableCheckpoints(), Replicas()] if world() > 1 else [DurableCheckpoints()],
+        plugins=[DurableCheckpoints()],
         logger=False if sink is None else SinkLogger(sink),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
