@@ -52,13 +52,13 @@ def compare(
 
     make_room(out, folder=True)
     chosen = find_recipe(recipe, settings or [])
-    from training.experiments.fusion_comparison import Plan, compare_fusions, terminal_tables
+    from training.experiments.fusion_comparison import Plan, compare_fusions, save_comparison, terminal_tables
 
     plan = Plan(seeds, epochs, end_to_end, end_to_end_seeds, peer)
     with leading_process(chosen.training.devices):
         comparison = compare_fusions(chosen, cohort, plan, resume=resume)
     if out is not None:
-        comparison.save(out)
+        save_comparison(comparison, out)
     if as_json:
         show_json(comparison.to_json())
     else:

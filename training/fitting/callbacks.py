@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 
 from consilium.domain.errors import TrainingError
 from consilium.system.durable import replace_file
-from training.fitting.lightning_module import VALIDATION_LOSS
+from training.fitting.scheduled_module import VALIDATION_LOSS
 from training.runtime.tracking import MetricSink
 
 _log = logging.getLogger(__name__)

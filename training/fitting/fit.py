@@ -1,7 +1,7 @@
 """One training: from prepared studies to the weights of the best epoch, resumable at any moment.
 
-Lightning runs the loop, in as many processes as the recipe says. The folder holds ``last.ckpt`` after every epoch,
-``best.ckpt`` of the epoch with the lowest validation loss, and ``fit.json`` once the training has ended.
+Lightning runs the loop (`training.fitting.training_run`), in as many processes as the recipe says. Beside the
+checkpoints the folder holds ``fit.json`` once the training has ended.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import lightning
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.strategies import DDPStrategy
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
@@ -26,22 +23,13 @@ from consilium.preprocessing.collate import Preprocessing
 from consilium.system.durable import replace_json
 from consilium.system.threads import limit_threads
 from training.data.datamodule import CachedCohort, StudyDataModule, StudyDataset
-from training.fitting.averaging import MovingAverage
-from training.fitting.callbacks import (
-    DurableCheckpoints,
-    EpochLog,
-    LastingEarlyStopping,
-    SinkLogger,
-    interruptible,
-    quiet,
-)
-from training.fitting.lightning_module import VALIDATION_LOSS, TrainingModule, build_model
+from training.fitting.lightning_module import TrainingModule, build_model
 from training.fitting.objectives.losses import needs_teachers
-from training.runtime.distributed import world
+from training.fitting.training_run import Ended, run_training, take_kept_weights
 from training.runtime.process_group import process_group, together
 from training.runtime.tracking import MetricSink
 
-_LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
+_ENDED = "fit.json"
 
 Teachers = Mapping[str, npt.NDArray[np.float32]]
 """Logits [N, F] of a model of each modality alone for every study of a cohort; NaN where it has none."""
@@ -65,16 +53,6 @@ class Fit:
 
     model: DiagnosisModel
     preprocessing: Preprocessing
-    epochs: int
-    steps: int
-    validation_loss: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """What ``fit.json`` says."""
-
-    key: str
     epochs: int
     steps: int
     validation_loss: float | None
@@ -173,18 +151,10 @@ def fit(
                 replace_json(folder / _ENDED, asdict(ended))
         ended = _ended(folder, module.key)
         assert ended is not None
-    weights = folder / (_LAST if ended.validation_loss is None else _BEST)
-    module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["state_dict"])
+    take_kept_weights(module, folder, ended)
     if not all(torch.isfinite(parameter).all() for parameter in module.model.parameters()):
         raise TrainingError("the trained weights are not finite; take a lower learning rate")
     return Fit(module.model.cpu().eval(), preprocessing, ended.epochs, ended.steps, ended.validation_loss)
-
-
-def precision(recipe: Recipe) -> str:
-    """Lightning's name of the recipe's precision; ``auto`` is bf16 autocast on a GPU that has the units."""
-    has_units = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    wanted = recipe.training.precision
-    return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and has_units) else "32-true"
 
 
 def _train_along(task: _Task) -> None:
@@ -195,64 +165,12 @@ def _train_along(task: _Task) -> None:
 
 def _train(
     task: _Task, module: TrainingModule, data: StudyDataModule, sink: MetricSink | None, *, progress: bool
-) -> _Ended:
-    last = ModelCheckpoint(task.folder, filename="last", save_top_k=1, enable_version_counter=False, every_n_epochs=1)
-    callbacks: list[Callback] = [EpochLog(), _bar()] if progress else [EpochLog()]
-    if task.recipe.training.ema > 0:
-        callbacks.append(MovingAverage(task.recipe.training.ema))
-    best: ModelCheckpoint | None = None
-    if data.validated:
-        best = ModelCheckpoint(task.folder, filename="best", monitor=VALIDATION_LOSS, enable_version_counter=False)
-        callbacks += [LastingEarlyStopping(VALIDATION_LOSS, patience=task.recipe.training.patience), best]
+) -> Ended:
     if task.recipe.training.compile:
         module.compile_networks()
-    with quiet():
-        trainer = _trainer(task, [*callbacks, last], sink, progress=progress, validated=data.validated)
-    start = task.folder / _LAST
-    with interruptible(trainer), quiet():
-        trainer.fit(module, data, ckpt_path=start if start.exists() else None, weights_only=True)
-    if sink is not None:
-        sink.flush()
-    loss = float(best.best_model_score) if best is not None and best.best_model_score is not None else None
-    found = _epoch_of(task.folder / _BEST) if data.validated else int(trainer.current_epoch)
-    return _Ended(module.key, found, int(trainer.global_step), loss)
-
-
-def _bar() -> RichProgressBar:
-    return RichProgressBar(console_kwargs={"stderr": True})  # standard output is for answers
-
-
-def _trainer(
-    task: _Task, callbacks: list[Callback], sink: MetricSink | None, *, progress: bool, validated: bool
-) -> lightning.Trainer:
-    recipe = task.recipe
-    # Which encoders a share of a batch leaves unused differs from process to process, so DDP must look; parameters that
-    # no process has used keep no gradient, as in one process. Statistics of batch normalisation are averaged by the
-    # step: to broadcast them, as DDP does, would make validation wait for as many batches everywhere.
-    several = DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
-    return lightning.Trainer(
-        accelerator="auto",
-        devices=recipe.training.devices,
-        strategy=several if world() > 1 else "auto",
-        precision=precision(recipe),
-        max_epochs=task.epochs,
-        gradient_clip_val=recipe.training.gradient_clip,
-        # cuBLAS and cuDNN have deterministic ways for all but a few operations; those few warn.
-        deterministic="warn" if torch.cuda.is_available() else None,
-        callbacks=callbacks,
-        plugins=[DurableCheckpoints()],
-        logger=False if sink is None else SinkLogger(sink),
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        limit_val_batches=None if validated else 0,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    return run_training(
+        module, data, task.folder, sink, epochs=task.epochs, validated=data.validated, progress=progress
     )
-
-
-def _epoch_of(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
 def _require_shares(recipe: Recipe, train: StudyDataset, validation: StudyDataset | None) -> None:
@@ -282,11 +200,11 @@ def _taught(cached: CachedCohort, recipe: Recipe, teachers: Teachers | None) -> 
     return {modality: np.asarray(teachers[modality], np.float32) for modality in recipe.modalities}
 
 
-def _ended(folder: Path, key: str) -> _Ended | None:
+def _ended(folder: Path, key: str) -> Ended | None:
     file = folder / _ENDED
     if not file.exists():
         return None
-    ended = _Ended(**json.loads(file.read_text(encoding="utf-8")))
+    ended = Ended(**json.loads(file.read_text(encoding="utf-8")))
     if ended.key != key:
         raise TrainingError("the finished training found belongs to another recipe, cohort or split")
     return ended

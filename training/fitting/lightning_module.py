@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import torch
 from torch import Tensor
 
@@ -26,32 +25,19 @@ from training.fitting.modality_dropout import modality_dropout
 from training.fitting.objectives.likelihood import log_likelihood_sum
 from training.fitting.objectives.losses import Losses, training_losses
 from training.fitting.objectives.objective import StepOutputs
-from training.fitting.schedule import optimizer, scheduler
+from training.fitting.scheduled_module import STEP, VALIDATION_LOSS, ScheduledModule, seeded, stream_seed
 from training.runtime.distributed import Share, average_statistics, mean_over_processes, rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VALIDATION_LOSS = "validation_loss"
-"""What early stopping and the choice of the best checkpoint look at: lower is better."""
-
-
-def stream_seed(seed: int, stream: int, position: int) -> int:
-    """A seed of its own for draw number `position` of the random `stream` of a run with `seed`."""
-    return (seed * 1_000_003 + stream) * 1_000_000_007 + position & 0x7FFF_FFFF_FFFF_FFFF
-
-
-_WEIGHTS, _STEP = range(2)
-
 
 def build_model(recipe: Recipe, findings: FindingSet, preprocessing: Any) -> DiagnosisModel:
     """A model with random weights that depend on the recipe's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(recipe.seed, _WEIGHTS, 0))
-        return DiagnosisModel(recipe, findings, preprocessing)
+    return seeded(lambda: DiagnosisModel(recipe, findings, preprocessing), recipe.seed)
 
 
-class TrainingModule(lightning.LightningModule):
+class TrainingModule(ScheduledModule):
     """A DiagnosisModel on its way through training.
 
     Parameters
@@ -73,11 +59,9 @@ class TrainingModule(lightning.LightningModule):
         key: str,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.recipe = recipe
+        super().__init__(model, recipe, key)
+        self.model: DiagnosisModel = model
         self.findings = findings
-        self.key = key
         self.augmentation = Augmentation(recipe.training.augmentation)
         self.word_dropout = _word_dropout(recipe, tokenizer)
         self._losses: Losses | None = None
@@ -91,8 +75,8 @@ class TrainingModule(lightning.LightningModule):
         share = Share.of_batch(len(batch))
         # For the dropout layers. Once an epoch would not do: the loader draws from the same generator when an epoch
         # begins, before the module's hooks where a run is resumed and after them where it goes on.
-        torch.manual_seed(stream_seed(self.recipe.seed, _STEP + rank(), self.global_step))
-        seed = stream_seed(self.recipe.seed, _STEP, self.global_step)
+        torch.manual_seed(stream_seed(self.recipe.seed, STEP + rank(), self.global_step))
+        seed = stream_seed(self.recipe.seed, STEP, self.global_step)
         on_cpu = torch.Generator().manual_seed(seed)
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: said.present for modality, said in tokens.items()}
@@ -140,12 +124,6 @@ class TrainingModule(lightning.LightningModule):
         for network in (*self.model.encoders.values(), self.model.fusion):
             network.compile(dynamic=True)
 
-    def configure_optimizers(self) -> Any:
-        adamw = optimizer(self.model, self.recipe.training)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cosine = scheduler(adamw, steps, self.recipe.training.warmup)
-        return {"optimizer": adamw, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
-
     # --- validation --------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -173,15 +151,6 @@ class TrainingModule(lightning.LightningModule):
         mean = torch.stack(list(losses.values())).mean()
         self.log_dict(losses, sync_dist=True)
         self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)
-
-    # --- checkpoints -------------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["consilium_key"] = self.key
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if checkpoint.get("consilium_key") != self.key:
-            raise TrainingError("the checkpoint belongs to another recipe, cohort or split; start without --resume")
 
 
 def _members(key: str) -> Sequence[str]:

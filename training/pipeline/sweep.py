@@ -31,7 +31,7 @@ from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import cache_cohort
-from training.fitting.lightning_module import VALIDATION_LOSS
+from training.fitting.scheduled_module import VALIDATION_LOSS
 from training.fitting.teachers import fit_with_teachers
 from training.runtime.interrupts import interrupted_once
 from training.runtime.tracking import MetricSink, TrackedRun

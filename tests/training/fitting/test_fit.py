@@ -13,9 +13,10 @@ from consilium.domain.errors import TrainingError
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
-from training.fitting.fit import Fit, fit, precision
+from training.fitting.fit import Fit, fit
 from training.fitting.lightning_module import TrainingModule
 from training.fitting.objectives.likelihood import negative_log_likelihood
+from training.fitting.training_run import precision
 
 RECIPE = tiny_training_recipe()
 TRAIN, VALIDATION = np.arange(0, 30), np.arange(30, 40)

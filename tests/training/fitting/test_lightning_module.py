@@ -14,7 +14,8 @@ from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import ALL, FINDINGS, tiny_study
 from tests.training.cohorts_made import tiny_training_recipe
-from training.fitting.lightning_module import VALIDATION_LOSS, TrainingModule, build_model, stream_seed
+from training.fitting.lightning_module import TrainingModule, build_model
+from training.fitting.scheduled_module import VALIDATION_LOSS, stream_seed
 
 RECIPE = tiny_training_recipe()
 STUDIES = [tiny_study(number) for number in range(30)]

@@ -67,7 +67,7 @@ def test_an_interrupted_sweep_goes_on_with_the_trial_that_was_cut_off(cohort: Pa
             raise KeyboardInterrupt
         return Fit(None, None, 1, 1, float(len(fits)))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweeping, "fit", fit)
+    monkeypatch.setattr(sweeping, "fit_with_teachers", fit)
     with pytest.raises(KeyboardInterrupt):
         sweep(_recipe(), cohort)
     found = sweep(_recipe(), cohort)
@@ -82,7 +82,9 @@ def test_an_interrupted_sweep_goes_on_with_the_trial_that_was_cut_off(cohort: Pa
 
 def test_a_finished_sweep_is_lengthened_and_not_repeated(cohort: Path, monkeypatch: pytest.MonkeyPatch):
     fits = []
-    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: fits.append(1) or Fit(None, None, 1, 1, float(len(fits))))
+    monkeypatch.setattr(
+        sweeping, "fit_with_teachers", lambda *_, **__: fits.append(1) or Fit(None, None, 1, 1, float(len(fits)))
+    )
     sweep(_recipe(), cohort)
     sweep(_recipe(), cohort)
     assert len(fits) == 2
@@ -99,7 +101,7 @@ def test_a_sweep_that_is_lengthened_goes_on_in_its_sequence(
     def fit(cached, recipe, *_, **__) -> Fit:
         return Fit(None, None, 1, 1, recipe.training.learning_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweeping, "fit", fit)
+    monkeypatch.setattr(sweeping, "fit_with_teachers", fit)
     parts = [_proposals(sweep(_recipe(), cohort, trials=trials)) for trials in (1, 2, 5)]
     monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "another"))
     whole = _proposals(sweep(_recipe(), cohort, trials=5))
@@ -118,7 +120,7 @@ def test_after_an_interrupt_it_proposes_what_it_would_have(
             raise KeyboardInterrupt
         return Fit(None, None, 1, 1, recipe.training.learning_rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweeping, "fit", fit)
+    monkeypatch.setattr(sweeping, "fit_with_teachers", fit)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             sweep(_recipe(), cohort, trials=4)
@@ -129,7 +131,7 @@ def test_after_an_interrupt_it_proposes_what_it_would_have(
 
 def test_the_run_of_a_trial_that_was_killed_is_closed(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A killed process closes nothing: neither its run nor its trial."""
-    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
+    monkeypatch.setattr(sweeping, "fit_with_teachers", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
     found = sweep(_recipe(), cohort)
     client = open_store()
     experiment = client.get_run(found.run_id).info.experiment_id
@@ -141,7 +143,7 @@ def test_the_run_of_a_trial_that_was_killed_is_closed(cohort: Path, tmp_path: Pa
 
 
 def test_two_at_once_are_refused(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
+    monkeypatch.setattr(sweeping, "fit_with_teachers", lambda *_, **__: Fit(None, None, 1, 1, 0.5))
     sweep(_recipe(), cohort)
     [folder] = (tmp_path / "home" / "sweeps").iterdir()
     with FileLock(folder / ".lock"), pytest.raises(TrainingError, match="under way in another process"):
@@ -152,7 +154,7 @@ def test_a_sweep_without_a_finished_trial_says_so(cohort: Path, monkeypatch: pyt
     def fit(*_, **__) -> Fit:
         raise TrainingError("the loss is nan")
 
-    monkeypatch.setattr(sweeping, "fit", fit)
+    monkeypatch.setattr(sweeping, "fit_with_teachers", fit)
     with pytest.raises(TrainingError, match="none of 2 trials could be finished"):
         sweep(_recipe(), cohort)
 
@@ -164,10 +166,10 @@ def test_hopeless_trials_are_given_up(cohort: Path, monkeypatch: pytest.MonkeyPa
         begun.append(1)
         loss = 0.5 if len(begun) <= 5 else 9.0
         for epoch in range(4):
-            sink.log({"validation_loss": loss}, epoch)
+            sink("").log({"validation_loss": loss}, epoch)
         return Fit(None, None, 1, 1, loss)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweeping, "fit", fit)
+    monkeypatch.setattr(sweeping, "fit_with_teachers", fit)
     found = sweep(_recipe(), cohort, trials=6)
     assert found.trials["state"].tolist().count("pruned") == 1
 
@@ -186,7 +188,7 @@ def test_ranges_that_cannot_be_searched_are_refused(cohort: Path, section, error
 
 
 def test_the_study_is_read_back_by_optuna_itself(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sweeping, "fit", lambda *_, **__: Fit(None, None, 1, 1, 0.25))
+    monkeypatch.setattr(sweeping, "fit_with_teachers", lambda *_, **__: Fit(None, None, 1, 1, 0.25))
     sweep(_recipe(), cohort)
     [folder] = (tmp_path / "home" / "sweeps").iterdir()
     study = optuna.load_study(study_name="phantom-tiny", storage=f"sqlite:///{folder / 'optuna.db'}")

@@ -5,8 +5,6 @@ Drawn without pyplot, as `training.figures.metric_figures`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,9 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from training.evaluation.comparisons import MACRO
-
-if TYPE_CHECKING:
-    from training.experiments.fusion_comparison.comparison import Comparison
+from training.experiments.fusion_comparison.comparison import Comparison
 
 _COLOURS = {
     "fusion": "#0072B2",

@@ -33,9 +33,10 @@ from training.data.datamodule import CachedCohort
 from training.evaluation.predict import predict
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.comparison import Comparison
+from training.experiments.fusion_comparison.comparison_output import save_comparison
 from training.experiments.fusion_comparison.contenders import compare
 from training.experiments.fusion_comparison.fusing import fit_fusion, predict_fusion
-from training.experiments.fusion_comparison.small_loop import Fitted
+from training.experiments.fusion_comparison.small_training import Fitted
 from training.experiments.fusion_comparison.tokens import TokenSet, write_tokens
 from training.experiments.fusion_comparison.trained import Trained, kept
 from training.experiments.fusion_comparison.transchex import fit_peer, predict_peer
@@ -131,7 +132,7 @@ def compare_fusions(
         trained = _train(recipe, plan, _Work(cached, parts, state.folder, run, progress))
         comparison = compare(trained, recipe, cohort)
         with tempfile.TemporaryDirectory() as folder:
-            comparison.save(Path(folder))
+            save_comparison(comparison, Path(folder))
             run.log_evaluation(comparison.metrics, Path(folder))
         state.registered("")
     return comparison
@@ -183,13 +184,17 @@ class _Seed:
         changes = {"batch_size": TOKEN_BATCH, "epochs": self._plan.epochs or recipe.training.epochs}
         recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
 
+        folder = self._folder / "fusion" / name
+
         def make() -> Trained:
             tokens = self._tokens
-            fitted = fit_fusion(recipe, self._work.cached.cohort.findings, tokens["train"], tokens["validation"])
+            fitted = fit_fusion(
+                recipe, self._work.cached.cohort.findings, tokens["train"], tokens["validation"], folder
+            )
             answers = (predict_fusion(fitted.model, tokens[split], TOKEN_BATCH) for split in ("calibration", "test"))
             return _trained(fitted, *answers)
 
-        return kept(self._folder / "fusion" / name, recipe.to_yaml(), make)
+        return kept(folder, recipe.to_yaml(), make)
 
     def whole(self, name: str) -> Trained:
         """A model with the fusion `name`, trained end to end; that with the `NEUTRAL` is the encoders' own."""
@@ -210,13 +215,14 @@ class _Seed:
     def peer(self) -> Trained:
         """MONAI's Transchex."""
         cached, parts, recipe = self._work.cached, self._work.parts, self._with(NEUTRAL)
+        folder = self._folder / "peer" / "transchex"
 
         def make() -> Trained:
-            fitted, preprocessing = fit_peer(cached, recipe, parts["train"], parts["validation"])
+            fitted, preprocessing = fit_peer(cached, recipe, parts["train"], parts["validation"], folder)
             rows = (parts["calibration"], parts["test"])
             return _trained(fitted, *(predict_peer(fitted.model, preprocessing, cached, recipe, r) for r in rows))
 
-        return kept(self._folder / "peer" / "transchex", recipe.to_yaml(), make)
+        return kept(folder, recipe.to_yaml(), make)
 
     def forget(self) -> None:
         """Let go of the encoders and the tokens."""

@@ -8,26 +8,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from consilium.configuration.recipe import Recipe
-from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
 from training.data.datamodule import EpochSampler
 from training.evaluation.predictions import Predictions
-from training.experiments.fusion_comparison.small_loop import Fitted, fit_loop, seeded
+from training.experiments.fusion_comparison.small_training import Fitted, SmallTraining, fit_small
 from training.experiments.fusion_comparison.tokens import TokenSet
 from training.fitting.modality_dropout import modality_dropout
-from training.fitting.objectives.likelihood import log_likelihood_sum, negative_log_likelihood
+from training.fitting.objectives.likelihood import Summed, log_likelihood_sum, negative_log_likelihood
+from training.fitting.scheduled_module import seeded
 
-Said = dict[str, Tokens]
+StudyTokens = dict[str, Tokens]
 
 
 class FusedHead(nn.Module):
@@ -39,26 +42,50 @@ class FusedHead(nn.Module):
         self.fusion = FUSIONS[recipe.fusion.name](recipe.fusion, modalities, len(findings))
         self.head = FindingHead(recipe.fusion.width, len(findings))
 
-    def forward(self, tokens: Said) -> Tensor:
+    def forward(self, tokens: StudyTokens) -> Tensor:
         """Fused logits [B, F]."""
         return self.head(self.fusion(tokens))
 
-    def subsets(self, tokens: Said) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def subsets(self, tokens: StudyTokens) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Of every subset of the modalities: its key, logits [B, F], and which studies have all of it, bool [B]."""
         for subset in nonempty_subsets(self.modalities):
-            heard = torch.stack([tokens[modality].present for modality in subset]).all(dim=0)
-            yield subset_key(subset), self({m: t if m in subset else _silent(t) for m, t in tokens.items()}), heard
+            known = torch.stack([tokens[modality].present for modality in subset]).all(dim=0)
+            yield subset_key(subset), self({m: t if m in subset else _absent(t) for m, t in tokens.items()}), known
 
 
-def _silent(tokens: Tokens) -> Tokens:
+def _absent(tokens: Tokens) -> Tokens:
     """An absent modality; one masked token costs less than all of them."""
     return Tokens(tokens.values[:, :1], torch.zeros_like(tokens.mask[:, :1]))
 
 
-def fit_fusion(recipe: Recipe, findings: FindingSet, train: TokenSet, validation: TokenSet) -> Fitted[FusedHead]:
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenBatch:
+    """Tokens of some studies by modality, and their labels float [B, F]."""
+
+    tokens: StudyTokens
+    labels: Tensor
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TokenBatch:
+        moved = {
+            modality: Tokens(
+                one.values.to(device, non_blocking=non_blocking), one.mask.to(device, non_blocking=non_blocking)
+            )
+            for modality, one in self.tokens.items()
+        }
+        return TokenBatch(moved, self.labels.to(device, non_blocking=non_blocking))
+
+
+def fit_fusion(
+    recipe: Recipe, findings: FindingSet, train: TokenSet, validation: TokenSet, folder: Path
+) -> Fitted[FusedHead]:
     """Train the recipe's fusion on `train`, watching `validation`: NLL, mean over the modality subsets.
 
     The same arguments give the same weights on one machine.
+
+    Parameters
+    ----------
+    folder : Path
+        For checkpoints, until the training has ended.
 
     Raises
     ------
@@ -66,32 +93,32 @@ def fit_fusion(recipe: Recipe, findings: FindingSet, train: TokenSet, validation
         The validation loss is not finite, or no validation study has a known label.
     """
     size, exclusive = recipe.training.batch_size, findings.exclusive
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = seeded(lambda: FusedHead(recipe, train.modalities, findings), recipe.seed).to(device)
-    sampler = EpochSampler(len(train), recipe.seed)
+    model = seeded(lambda: FusedHead(recipe, train.modalities, findings), recipe.seed)
 
-    def batches(epoch: int) -> Iterator[tuple[Said, Tensor]]:
-        sampler.set_epoch(epoch)
-        return _batches(train, np.fromiter(sampler, np.int64), size, device)
-
-    def loss(batch: tuple[Said, Tensor], seed: int) -> Tensor:
-        tokens, labels = batch
-        present = {modality: said.present for modality, said in tokens.items()}
+    def loss(batch: TokenBatch, seed: int) -> Tensor:
+        present = {modality: one.present for modality, one in batch.tokens.items()}
         kept = modality_dropout(present, recipe.training.modality_dropout, torch.Generator().manual_seed(seed))
-        left = {modality: said.keep(kept[modality]) for modality, said in tokens.items()}
-        fused = negative_log_likelihood(model(tokens), labels, exclusive=exclusive)
-        subset = negative_log_likelihood(model(left), labels, exclusive=exclusive)
+        left = {modality: one.keep(kept[modality]) for modality, one in batch.tokens.items()}
+        fused = negative_log_likelihood(model(batch.tokens), batch.labels, exclusive=exclusive)
+        subset = negative_log_likelihood(model(left), batch.labels, exclusive=exclusive)
         return recipe.objectives.fused * fused + recipe.objectives.subset * subset
 
-    return fit_loop(
-        recipe.fusion.name,
-        model,
-        recipe,
-        batches,
-        -(-len(train) // size),
-        loss,
-        lambda: _validation_loss(model, _batches(validation, np.arange(len(validation)), size, device), exclusive),
-    )
+    def watched(batch: TokenBatch) -> Iterator[tuple[str, Summed]]:
+        for key, logits, known in model.subsets(batch.tokens):
+            yield key, log_likelihood_sum(logits, batch.labels, exclusive=exclusive, rows=known)
+
+    training = SmallTraining(f"{recipe.fusion.name} on kept tokens", loss, watched)
+    batches = token_loader(train, size, EpochSampler(len(train), recipe.seed))
+    return fit_small(training, model, recipe, batches, token_loader(validation, size), folder)
+
+
+def token_loader(tokens: TokenSet, size: int, sampler: EpochSampler | None = None) -> DataLoader[int]:
+    """Batches of `tokens`, `TokenBatch` each, in their order unless there is a `sampler`."""
+
+    def collate(rows: list[int]) -> TokenBatch:
+        return TokenBatch(*tokens.batch(np.array(rows, np.int64)))
+
+    return DataLoader(range(len(tokens)), size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
 
 
 def predict_fusion(model: FusedHead, tokens: TokenSet, batch_size: int) -> Predictions:
@@ -99,9 +126,9 @@ def predict_fusion(model: FusedHead, tokens: TokenSet, batch_size: int) -> Predi
     device = next(model.parameters()).device
     fused: dict[str, list[npt.NDArray]] = defaultdict(list)
     with torch.inference_mode():
-        for said, _ in _batches(tokens, np.arange(len(tokens)), batch_size, device):
-            for key, logits, heard in model.subsets(said):
-                fused[key].append(torch.where(heard[:, None], logits, torch.nan).double().cpu().numpy())
+        for batch in token_loader(tokens, batch_size):
+            for key, logits, known in model.subsets(batch.to(device).tokens):
+                fused[key].append(torch.where(known[:, None], logits, torch.nan).double().cpu().numpy())
     return Predictions(
         study_ids=tokens.study_ids,
         patient_ids=tokens.patient_ids,
@@ -110,26 +137,3 @@ def predict_fusion(model: FusedHead, tokens: TokenSet, batch_size: int) -> Predi
         fused={key: np.concatenate(parts) for key, parts in fused.items()},
         opinions={},
     )
-
-
-def _batches(
-    tokens: TokenSet, rows: npt.NDArray[np.int64], size: int, device: torch.device
-) -> Iterator[tuple[Said, Tensor]]:
-    for start in range(0, len(rows), size):
-        said, labels = tokens.batch(rows[start : start + size])
-        yield {m: Tokens(t.values.to(device), t.mask.to(device)) for m, t in said.items()}, labels.to(device)
-
-
-def _validation_loss(model: FusedHead, batches: Iterator[tuple[Said, Tensor]], exclusive: bool) -> float:
-    """NLL of each subset over the studies that have it, mean over the subsets."""
-    sums: dict[str, float] = defaultdict(float)
-    counts: dict[str, float] = defaultdict(float)
-    for tokens, labels in batches:
-        for key, logits, heard in model.subsets(tokens):
-            total, count = log_likelihood_sum(logits, labels, exclusive=exclusive, rows=heard)
-            sums[key] += float(total)
-            counts[key] += float(count)
-    known = [sums[key] / count for key, count in counts.items() if count > 0]
-    if not known:
-        raise TrainingError("the validation split has no study with a known label")
-    return float(np.mean(known))

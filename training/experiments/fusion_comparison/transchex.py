@@ -9,7 +9,7 @@ nothing, so that padding is attended to, wherefore every note is padded to the r
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,9 @@ from consilium.preprocessing.collate import Preprocessing
 from training.data.augmentation import Augmentation
 from training.data.datamodule import CachedCohort, EpochSampler, StudyDataset, study_loader
 from training.evaluation.predictions import Predictions
-from training.experiments.fusion_comparison.small_loop import Fitted, fit_loop, seeded
-from training.fitting.objectives.likelihood import log_likelihood_sum, negative_log_likelihood
+from training.experiments.fusion_comparison.small_training import Fitted, SmallTraining, fit_small
+from training.fitting.objectives.likelihood import Summed, log_likelihood_sum, negative_log_likelihood
+from training.fitting.scheduled_module import seeded
 
 READS = ("image", "text")
 SUBSET = subset_key(READS)
@@ -82,7 +83,7 @@ class Peer(nn.Module):
 
 
 def fit_peer(
-    cached: CachedCohort, recipe: Recipe, train: Indices, validation: Indices
+    cached: CachedCohort, recipe: Recipe, train: Indices, validation: Indices, folder: Path
 ) -> tuple[Fitted[Peer], Preprocessing]:
     """Train on the studies at `train` that have an image and a note, with the recipe's schedule and augmentation.
 
@@ -97,35 +98,25 @@ def fit_peer(
     preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
     tokenizer = preprocessing.preparations["text"].tokenizer
     data = _with_both(cached, preprocessing, train)
-    watched = _with_both(cached, preprocessing, validation)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = seeded(lambda: Peer(recipe, findings, len(tokenizer)), recipe.seed).to(device)
+    kept = _with_both(cached, preprocessing, validation)
+    model = seeded(lambda: Peer(recipe, findings, len(tokenizer)), recipe.seed)
     augment = Augmentation(recipe.training.augmentation)
-    sampler = EpochSampler(len(data), recipe.seed)
-
-    def batches(epoch: int) -> Iterable[Batch]:
-        sampler.set_epoch(epoch)
-        return study_loader(data, preprocessing, recipe, sampler=sampler)
 
     def loss(batch: Batch, seed: int) -> Tensor:
-        here = batch.to(device)
-        assert here.labels is not None
-        own = here.inputs["image"]
-        images = augment(own["images"], own["mask"], torch.Generator(device).manual_seed(seed))
-        changed = here.with_inputs("image", images=images)
-        return negative_log_likelihood(model(changed), here.labels, exclusive=findings.exclusive)
+        assert batch.labels is not None
+        own = batch.inputs["image"]
+        images = augment(own["images"], own["mask"], torch.Generator(own["images"].device).manual_seed(seed))
+        changed = batch.with_inputs("image", images=images)
+        return negative_log_likelihood(model(changed), batch.labels, exclusive=findings.exclusive)
 
-    def validation_loss() -> float:
-        total = count = 0.0
-        for batch in study_loader(watched, preprocessing, recipe):
-            here = batch.to(device)
-            assert here.labels is not None
-            lost, known = log_likelihood_sum(model(here), here.labels, exclusive=findings.exclusive)
-            total, count = total + float(lost), count + float(known)
-        return total / max(count, 1.0)
+    def watched(batch: Batch) -> Iterator[tuple[str, Summed]]:
+        assert batch.labels is not None
+        yield SUBSET, log_likelihood_sum(model(batch), batch.labels, exclusive=findings.exclusive)
 
-    steps = -(-len(data) // recipe.training.batch_size)
-    return fit_loop("transchex", model, recipe, batches, steps, loss, validation_loss), preprocessing
+    batches = study_loader(data, preprocessing, recipe, sampler=EpochSampler(len(data), recipe.seed))
+    training = SmallTraining("transchex", loss, watched)
+    fitted = fit_small(training, model, recipe, batches, study_loader(kept, preprocessing, recipe), folder)
+    return fitted, preprocessing
 
 
 def predict_peer(

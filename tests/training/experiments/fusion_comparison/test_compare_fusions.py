@@ -22,8 +22,8 @@ from tests.training.cohorts_made import tiny_training_recipe
 from training.cohorts.phantom.write import write_phantom
 from training.experiments.fusion_comparison import Comparison, Plan, compare_fusions
 from training.experiments.fusion_comparison import experiment as run
-from training.experiments.fusion_comparison.comparison import terminal_tables
-from training.experiments.fusion_comparison.figure import comparison_figure
+from training.experiments.fusion_comparison.comparison_figure import comparison_figure
+from training.experiments.fusion_comparison.comparison_output import save_comparison, terminal_tables
 from training.experiments.fusion_comparison.transchex import Peer
 from training.recipes import find_recipe
 
@@ -111,7 +111,7 @@ def test_explaining_away_is_told_on_the_studies_with_a_confounder(comparison: Co
 
 
 def test_it_is_saved_shown_and_in_the_record(comparison: Comparison, tmp_path: Path) -> None:
-    files = {file.name for file in comparison.save(tmp_path)}
+    files = {file.name for file in save_comparison(comparison, tmp_path)}
     tables = {"contenders.csv", "shares.csv", "differences.csv", "explaining_away.csv"}
     assert files == tables | {"comparison.json", "comparison.png"}
     document = json.loads((tmp_path / "comparison.json").read_text())
@@ -140,7 +140,7 @@ def test_resuming_trains_nothing_again_and_adds_what_is_new(
         return fit_fusion(recipe, *rest)
 
     monkeypatch.setattr(run, "fit_fusion", counted)
-    monkeypatch.setattr(run, "fit", None)
+    monkeypatch.setattr(run, "fit_with_teachers", None)
     (folder,) = (home / "runs").glob("fight-fusions-*")
     (folder / "seed_8" / "fusion" / "gated" / "done.json").unlink()
     again = compare_fusions(recipe, phantom, PLAN, resume=True, progress=False)

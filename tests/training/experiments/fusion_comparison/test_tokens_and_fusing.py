@@ -19,9 +19,11 @@ from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.experiments.fusion_comparison.fusing import FusedHead, fit_fusion, predict_fusion
-from training.experiments.fusion_comparison.small_loop import Fitted, seeded
+from training.experiments.fusion_comparison.small_training import Fitted
 from training.experiments.fusion_comparison.tokens import TokenSet, write_tokens
+from training.fitting.callbacks import EpochLog
 from training.fitting.lightning_module import build_model
+from training.fitting.scheduled_module import seeded
 
 RECIPE = tiny_training_recipe(fusion={"name": "late", "width": 16, "depth": 1, "heads": 2})
 ROWS = np.arange(3, 23)
@@ -139,8 +141,8 @@ def agreeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenSet, TokenS
     return made_up(root / "train", 192, 0), made_up(root / "validation", 64, 1)
 
 
-def test_concatenation_learns_what_no_modality_tells_alone(agreeing: tuple[TokenSet, TokenSet]) -> None:
-    fitted = fit_fusion(fusion_recipe("concat"), ONE, *agreeing)
+def test_concatenation_learns_what_no_modality_tells_alone(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
+    fitted = fit_fusion(fusion_recipe("concat"), ONE, *agreeing, tmp_path)
     said = predict_fusion(fitted.model, agreeing[1], 64)
     together = (said.fused["image+text"][:, 0] > 0) == (said.labels[:, 0] == 1)
     alone = (said.fused["image"][:, 0] > 0) == (said.labels[:, 0] == 1)
@@ -148,8 +150,8 @@ def test_concatenation_learns_what_no_modality_tells_alone(agreeing: tuple[Token
     assert alone.mean() < 0.7
 
 
-def test_late_fusion_cannot_learn_it(agreeing: tuple[TokenSet, TokenSet]) -> None:
-    fitted = fit_fusion(fusion_recipe("late"), ONE, *agreeing)
+def test_late_fusion_cannot_learn_it(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
+    fitted = fit_fusion(fusion_recipe("late"), ONE, *agreeing, tmp_path)
     said = predict_fusion(fitted.model, agreeing[1], 64)
     assert ((said.fused["image+text"][:, 0] > 0) == (said.labels[:, 0] == 1)).mean() < 0.8
 
@@ -158,26 +160,27 @@ def weights(fitted: Fitted[FusedHead]) -> torch.Tensor:
     return torch.cat([parameter.flatten() for parameter in fitted.model.parameters()])
 
 
-def test_the_seed_alone_decides(agreeing: tuple[TokenSet, TokenSet]) -> None:
+def test_the_seed_alone_decides(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
     recipe = fusion_recipe("gated", epochs=1, modality_dropout={"image": 0.5})
     recipe = recipe.model_copy(update={"fusion": recipe.fusion.model_copy(update={"dropout": 0.3})})
-    first = fit_fusion(recipe, ONE, *agreeing)
+    first = fit_fusion(recipe, ONE, *agreeing, tmp_path)
     torch.manual_seed(99)
-    assert torch.equal(weights(first), weights(fit_fusion(recipe, ONE, *agreeing)))
-    other = fit_fusion(recipe.model_copy(update={"seed": 8}), ONE, *agreeing)
+    assert torch.equal(weights(first), weights(fit_fusion(recipe, ONE, *agreeing, tmp_path)))
+    other = fit_fusion(recipe.model_copy(update={"seed": 8}), ONE, *agreeing, tmp_path)
     assert not torch.equal(weights(first), weights(other))
 
 
 def test_the_weights_are_those_of_the_best_epoch_and_patience_ends_it(
-    agreeing: tuple[TokenSet, TokenSet], caplog: pytest.LogCaptureFixture
+    agreeing: tuple[TokenSet, TokenSet], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On validation labels turned round, learning makes it worse."""
     train, validation = agreeing
     inverted = made_up_copy(validation)
     inverted.labels = 1 - inverted.labels
     caplog.set_level("INFO", "training")
-    fitted = fit_fusion(fusion_recipe("concat", patience=2, epochs=30), ONE, train, inverted)
-    losses = [float(record.getMessage().rpartition(" ")[2]) for record in caplog.records]
+    fitted = fit_fusion(fusion_recipe("concat", patience=2, epochs=30), ONE, train, inverted, tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    losses = [float(message.rpartition(" ")[2]) for message in messages if message.startswith("epoch")]
     assert len(losses) == fitted.epochs + 2 < 30
     assert fitted.validation_loss == pytest.approx(min(losses), abs=1e-4)
     said = predict_fusion(fitted.model, inverted, 64)
@@ -196,26 +199,50 @@ def made_up_copy(tokens: TokenSet) -> TokenSet:
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_modality_dropout_takes_a_modality_from_the_subset_term(
-    rate: float, agreeing: tuple[TokenSet, TokenSet]
+    rate: float, agreeing: tuple[TokenSet, TokenSet], tmp_path: Path
 ) -> None:
     """A modality that is always dropped teaches nothing where the term of the whole study has no weight."""
     recipe = fusion_recipe("late", epochs=1, modality_dropout={"image": rate})
     recipe = recipe.model_copy(update={"objectives": recipe.objectives.model_copy(update={"fused": 0.0})})
-    learned = fit_fusion(recipe, ONE, *agreeing).model.fusion.pools["image"].query
+    learned = fit_fusion(recipe, ONE, *agreeing, tmp_path).model.fusion.pools["image"].query
     start = seeded(lambda: FusedHead(recipe, agreeing[0].modalities, ONE), recipe.seed).fusion.pools["image"].query
     assert torch.equal(learned, start) == (rate == 1.0)
 
 
-def test_validation_without_a_known_label_is_an_error(agreeing: tuple[TokenSet, TokenSet]) -> None:
+def test_validation_without_a_known_label_is_an_error(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
     train, validation = agreeing
     unknown = made_up_copy(validation)
     unknown.labels = np.full_like(validation.labels, np.nan)
     with pytest.raises(TrainingError, match="no study with a known label"):
-        fit_fusion(fusion_recipe("concat", epochs=1), ONE, train, unknown)
+        fit_fusion(fusion_recipe("concat", epochs=1), ONE, train, unknown, tmp_path)
 
 
-def test_seconds_and_parameters_are_counted(agreeing: tuple[TokenSet, TokenSet]) -> None:
-    fitted = fit_fusion(fusion_recipe("late", epochs=1), ONE, *agreeing)
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    agreeing: tuple[TokenSet, TokenSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = fusion_recipe("gated", epochs=3, patience=3)
+    whole = fit_fusion(recipe, ONE, *agreeing, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLog, "on_train_epoch_end", _interrupted_in_epoch(2))
+        with pytest.raises(KeyboardInterrupt):
+            fit_fusion(recipe, ONE, *agreeing, tmp_path / "cut")
+    resumed = fit_fusion(recipe, ONE, *agreeing, tmp_path / "cut")
+    assert torch.equal(weights(whole), weights(resumed))
+    assert np.isnan(resumed.seconds)
+    assert not any((tmp_path / "cut").iterdir()), "checkpoints go when they are of no more use"
+
+
+def _interrupted_in_epoch(number: int):
+    def interrupt(self: EpochLog, trainer: object, pl_module: object) -> None:
+        del self, pl_module
+        if trainer.current_epoch + 1 == number:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_seconds_and_parameters_are_counted(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
+    fitted = fit_fusion(fusion_recipe("late", epochs=1), ONE, *agreeing, tmp_path)
     assert fitted.seconds > 0
     assert fitted.parameters == weights(fitted).numel()
     assert replace(fitted, epochs=3).epochs == 3
