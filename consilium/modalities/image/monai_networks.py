@@ -1,4 +1,10 @@
-"""What Consilium uses of MONAI, and the only place that imports it: here it is made to load lazily."""
+"""What Consilium uses of MONAI, and the only place that imports it: here it is made to load lazily.
+
+MONAI has no supported way to load a part of itself: whatever is imported below it, ``monai/__init__`` first walks over
+all of its modules, without a switch (MONAI 1.6.1: 432 modules, 9.6 s of CPU time after torch, against 0.3 s from here).
+`consilium.system.lazy_packages` answers with the import system's own protocols, a finder on ``sys.meta_path`` for this
+one package and module-level ``__getattr__``; no module is replaced, and all of MONAI can still be imported.
+"""
 
 from consilium.system.lazy_packages import import_lazily
 
