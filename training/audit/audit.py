@@ -195,7 +195,7 @@ def _fewer(cached: CachedCohort, seed: int) -> CachedCohort:
 
 
 def _best(cohort: Cohort, predictions: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
-    """Highest AUROC that any method reaches, for each finding; NaN where none can be judged."""
+    """Highest AUROC that any method reaches, for each finding; NaN where none can be measured."""
     best = {}
     for f, name in enumerate(cohort.findings.names):
         labels = cohort.labels[:, f]

@@ -120,7 +120,7 @@ def evaluate_folds(
     """Evaluate the out-of-fold predictions of a cross-validation together.
 
     Each fold is calibrated, and called at operating points, by the other folds' out-of-fold predictions, so no study
-    has a say in its own probability. Where no study of the other folds has a modality, as it happens where folds are
+    takes part in its own calibration. Where no study of the other folds has a modality, as it happens where folds are
     sources, nothing can calibrate its own head, which then answers nothing in the fold. The calibration that is
     returned is fitted on all of them: it is the one to ship.
 

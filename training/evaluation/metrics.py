@@ -52,7 +52,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Labels of the studies that are judged, and the replicates of them.
+    """Labels of the studies that are measured, and the replicates of them.
 
     Attributes
     ----------

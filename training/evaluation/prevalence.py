@@ -1,4 +1,4 @@
-"""Prevalence: what a model's probabilities are worth where findings are more or less frequent, told so or not."""
+"""Prevalence: how good probabilities are where findings are more or less frequent, adjusted to that or not."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def prevalence_table(
     bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """NLL and ECE of the answers from what each study has, as the model was calibrated and ``told`` the prevalence.
+    """NLL and ECE of the answers from what each study has, as calibrated and ``adjusted`` to the prevalence.
 
-    Columns: finding (also their mean), n, positives, calibrated_prevalence, told_prevalence, then nll, nll_told,
-    nll_difference (told minus not; below 0 is better), ece, ece_told, each with _low and _high, and ece_by_chance.
+    Columns: finding (also their mean), n, positives, calibrated_prevalence, given_prevalence, then nll, nll_adjusted,
+    nll_difference (adjusted minus not; below 0 is better), ece, ece_adjusted, each with _low and _high, and
+    ece_by_chance.
 
     Parameters
     ----------
@@ -41,20 +42,20 @@ def prevalence_table(
     InputError
         For an unknown finding or a prevalence that cannot be.
     """
-    told = calibration.at_prevalence(prevalence)
+    adjusted = calibration.at_prevalence(prevalence)
     sample = Sample(predictions.labels, patient_bootstrap(predictions.patient_ids, bootstrap, seed))
     first, second = (
-        sample.measure(predictions.as_present(predictions.probabilities(one))) for one in (calibration, told)
+        sample.measure(predictions.as_present(predictions.probabilities(one))) for one in (calibration, adjusted)
     )
     names = [*findings.names, MACRO]
-    assumed = [np.append(expit(one.prior_log_odds), np.nan) for one in (calibration, told)]
+    assumed = [np.append(expit(one.prior_log_odds), np.nan) for one in (calibration, adjusted)]
     lines = []
     for place, (before, after) in enumerate(zip([*first, macro(first)], [*second, macro(second)], strict=True)):
         line: dict[str, object] = {"finding": names[place], "n": before.n, "positives": before.positives}
-        line |= {"calibrated_prevalence": float(assumed[0][place]), "told_prevalence": float(assumed[1][place])}
+        line |= {"calibrated_prevalence": float(assumed[0][place]), "given_prevalence": float(assumed[1][place])}
         for name in ("nll", "ece"):
             line |= estimate_columns(name, interval(name, before.figures[name]))
-            line |= estimate_columns(f"{name}_told", interval(name, after.figures[name]))
+            line |= estimate_columns(f"{name}_adjusted", interval(name, after.figures[name]))
         line |= estimate_columns("nll_difference", percentile_interval(after.figures["nll"] - before.figures["nll"]))
         line["ece_by_chance"] = float(after.figures["ece_by_chance"][0])
         lines.append(line)

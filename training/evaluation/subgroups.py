@@ -92,7 +92,7 @@ def subgroup_tables(
     Parameters
     ----------
     scored : ScoredStudies
-        Its row `AS_PRESENT` is judged.
+        Its row `AS_PRESENT` is measured.
     groups : mapping of kind to str [N]
         Group of each study of `scored`.
     bootstrap, seed : int

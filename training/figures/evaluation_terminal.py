@@ -71,9 +71,9 @@ def _finding_table(evaluation: Evaluation) -> Table:
     columns = ("finding", "positive", "AUROC", "called\nfrom", "sensitivity", "specificity", "precision", "F1", "ECE")
     table = _table("Findings at their operating points (as present)", *columns)
     metrics = evaluation.lines("metrics")
-    judged = {line["finding"]: line for line in metrics if line["row"] == AS_PRESENT}
+    of_finding = {line["finding"]: line for line in metrics if line["row"] == AS_PRESENT}
     for finding, point in zip(evaluation.findings, evaluation.lines("operating_points"), strict=True):
-        line = judged[finding.name]
+        line = of_finding[finding.name]
         cells = [finding.display, f"{line['positives']} of {line['n']}", _with_interval(line, "auroc", digits=2)]
         cells.append(_number(point["threshold"]))
         cells += [_with_interval(line, name, digits=2) for name in ("sensitivity", "specificity")]
@@ -108,20 +108,20 @@ def _prevalence_table(evaluation: Evaluation) -> Table:
     columns = (
         "finding",
         "calibrated\nprevalence",
-        "told\nprevalence",
+        "given\nprevalence",
         "NLL",
-        "NLL\ntold",
+        "NLL\nadjusted",
         "difference",
         "ECE",
-        "ECE\ntold",
+        "ECE\nadjusted",
     )
-    table = _table("Told the prevalence, and as calibrated (as present)", *columns)
+    table = _table("Adjusted to the given prevalence, and as calibrated (as present)", *columns)
     displays = _displays(evaluation) | {MACRO: "mean over findings"}
     for line in evaluation.lines("prevalence"):
         cells = [escape(displays[line["finding"]])]
-        cells += [_number(line[name]) for name in ("calibrated_prevalence", "told_prevalence", "nll", "nll_told")]
+        cells += [_number(line[name]) for name in ("calibrated_prevalence", "given_prevalence", "nll", "nll_adjusted")]
         cells.append(_with_interval(line, "nll_difference", sign="+"))
-        table.add_row(*cells, *(_number(line[name]) for name in ("ece", "ece_told")))
+        table.add_row(*cells, *(_number(line[name]) for name in ("ece", "ece_adjusted")))
     return table
 
 

@@ -79,7 +79,7 @@ class TrainingModule(ScheduledModule):
         seed = stream_seed(self.recipe.seed, STEP, self.global_step)
         on_cpu = torch.Generator().manual_seed(seed)
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
-        present = {modality: said.present for modality, said in tokens.items()}
+        present = {modality: one.present for modality, one in tokens.items()}
         kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu, share)
         outputs = StepOutputs(
             labels=batch.labels,
@@ -130,7 +130,7 @@ class TrainingModule(ScheduledModule):
         assert batch.labels is not None
         tokens = self.model.encode(batch)
         for key, logits in self.model.subsets(tokens).items():
-            rows = torch.stack([said.present for m, said in tokens.items() if m in _members(key)]).all(dim=0)
+            rows = torch.stack([one.present for m, one in tokens.items() if m in _members(key)]).all(dim=0)
             sums = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
             now = torch.stack(sums).double()
             self._validated[key] = self._validated[key] + now if key in self._validated else now
@@ -147,7 +147,7 @@ class TrainingModule(ScheduledModule):
         self._validated = {}
         if not losses:
             raise TrainingError("the validation split has no study with a known label")
-        # The same in every process already; Lightning would warn of one that is not told so.
+        # The same in every process already; Lightning would warn of one that is not declared so.
         mean = torch.stack(list(losses.values())).mean()
         self.log_dict(losses, sync_dist=True)
         self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)

@@ -47,7 +47,7 @@ class Answers:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Answers:
-        """What the model said from what each study has."""
+        """Of the model, from what each study has."""
         return cls(
             evaluation.findings.names,
             evaluation.study_ids,
@@ -117,10 +117,10 @@ def compare_models(
     InputError
         They have other findings.
     TrainingError
-        There is no study that both can be judged on.
+        There is no study that neither has learned from.
     """
     _require_margin(margin)
-    # Both before either is judged, which takes its time.
+    # Both before either is evaluated, which takes its time.
     artifacts = {source: load_artifact(resolve(source).folder) for source in (first, second)}
     one, two = (_answers(source, artifacts[source], cohort_root, cohort, advance) for source in (first, second))
     return compare_answers(one, two, margin=margin, bootstrap=bootstrap, seed=seed)
@@ -189,7 +189,7 @@ def _common(first: Answers, second: Answers) -> tuple[Answers, Answers]:
     place = {study: row for row, study in enumerate(second.study_ids.tolist())}
     rows = np.array([row for row, study in enumerate(first.study_ids.tolist()) if study in place], int)
     if not len(rows):
-        raise TrainingError("there is no study that both models can be judged on")
+        raise TrainingError("there is no study that both models can be evaluated on")
     one = first.at(rows)
     return one, second.at(np.array([place[study] for study in one.study_ids.tolist()], int))
 

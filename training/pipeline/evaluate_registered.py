@@ -53,7 +53,7 @@ def evaluate_model(
     bootstrap : int or None
         Replicates; None: the recipe's.
     prevalence : mapping of finding's name to float, or None
-        What is known of the cohort's place; the model is told before it is judged, and the table ``prevalence`` has its
+        What is known of the cohort's place; the model is adjusted to it, and the table ``prevalence`` has its
         answers beside those of a model that was not.
     advance : callable or None
         Called after each image.
@@ -63,7 +63,7 @@ def evaluate_model(
     InputError
         The cohort has other findings than the model, or a prevalence cannot be.
     TrainingError
-        The model has learned from every study of the cohort, can read none of it, or no study is left to judge.
+        The model has learned from every study of the cohort, can read none of it, or no study is left.
     """
     limit_threads()
     artifact = load_artifact(resolve(source).folder)
@@ -75,8 +75,8 @@ def evaluate_model(
         raise InputError("cohort.findings", ", ".join(found.findings.names), rule)
     rows = _unseen(artifact, found)
     if not len(rows):
-        raise TrainingError("the cohort has no study to judge: no test split, or no known label")
-    _log.info("judged on %d of %d studies", len(rows), len(found))
+        raise TrainingError("the cohort has no study to evaluate on: no test split, or no known label")
+    _log.info("evaluating on %d of %d studies", len(rows), len(found))
     cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
     predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
     replicates = bootstrap or recipe.evaluation.bootstrap

@@ -1,7 +1,7 @@
-"""How a model is judged: on a held-out split, or out of fold, by patient or by source. All end in an `Outcome`.
+"""How a model is evaluated: on a held-out split, or out of fold, by patient or by source. All end in an `Outcome`.
 
-Whatever a model is judged by, thresholds, sets, p-values, was fitted on patients that neither it nor the judgement has
-seen: the calibration split, or the other folds.
+Thresholds, sets and p-values are fitted on patients of neither the training nor the evaluation: the calibration split,
+or the other folds.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def held_out_split(stage: Stage) -> Outcome:
-    """One model, judged on studies that nothing of it has seen."""
+    """One model, evaluated on studies that nothing of it was fitted on."""
     recipe, cohort = stage.recipe, stage.cohort
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     names = np.empty(len(cohort), dtype=object)
@@ -79,7 +79,7 @@ def held_out_split(stage: Stage) -> Outcome:
     learned, novelty = _learned(stage, trained, parts["train"])
     held_out = _predict(stage, trained, parts["calibration"], novelty)
     tested = _predict(stage, trained, parts["test"], novelty)
-    calibration = calibrate(held_out, cohort.findings, recipe.calibration, **_judging(recipe))
+    calibration = calibrate(held_out, cohort.findings, recipe.calibration, **_resampling(recipe))
     novelty = _calibrated(novelty, held_out.novelty)
     seen = np.sort(np.concatenate([parts["train"], parts["validation"]]))
     evaluation = evaluate(
@@ -91,7 +91,7 @@ def held_out_split(stage: Stage) -> Outcome:
         further=lambda scored, fitted: further_tables(
             stage, TestedModel(trained, fitted, novelty, parts["test"], tested), scored
         ),
-        **_judging(recipe),
+        **_resampling(recipe),
     )
     return Outcome(
         trained,
@@ -112,9 +112,9 @@ def cross_validation(stage: Stage) -> Outcome:
 
 
 def leave_one_source_out(stage: Stage) -> Outcome:
-    """`_out_of_fold` with a fold for each source, judged by a model that has seen nothing of it, nor of its patients.
+    """`_out_of_fold` with a fold for each source, evaluated by a model of the other sources without its patients.
 
-    Sources with too few patients of a class, and studies of an unknown one, are not judged.
+    Sources with too few patients of a class, and studies of an unknown one, are not evaluated.
     """
     left_out = source_folds(stage.cohort)
     if len(left_out) < 2:
@@ -129,11 +129,11 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
 
     Each fold's training part gives up a share of its patients to find the number of epochs; the last model takes the
     folds' mean. A recipe with no share for validation trains all of its epochs instead: of a small cohort, the few
-    patients that could be spared say too little about when to stop. What is measured on a single model, strange inputs
-    and explanations, is measured on that of the first fold.
+    patients that could be spared say too little about when to stop. What is measured on a single model,
+    out-of-distribution inputs and explanations, is measured on that of the first fold.
     """
     recipe, cohort, pairs = stage.recipe, stage.cohort, list(parts.values())
-    names = np.full(len(cohort), "never judged", dtype=object)
+    names = np.full(len(cohort), "not evaluated", dtype=object)
     for name, (_, test) in parts.items():
         names[test] = name
     stage.run.log_cohort(cohort, names)
@@ -158,7 +158,7 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
         further=lambda scored, fitted: further_tables(
             stage, TestedModel(fits[0], fitted, novelty_of_first, pairs[0][1], pooled), scored
         ),
-        **_judging(recipe),
+        **_resampling(recipe),
     )
     epochs = max(1, round(float(np.mean([one.epochs for one in fits]))))
     _log.info("the model of all studies: %d epochs", epochs)
@@ -234,7 +234,7 @@ def _neighbours(stage: Stage, learned: Predictions) -> Neighbours:
     )
 
 
-def _judging(recipe: Recipe) -> dict[str, Any]:
+def _resampling(recipe: Recipe) -> dict[str, Any]:
     return {"bootstrap": recipe.evaluation.bootstrap, "seed": recipe.seed}
 
 

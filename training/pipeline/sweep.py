@@ -1,8 +1,8 @@
-"""A search over a recipe's declared ranges: Optuna proposes, the validation split judges, MLflow keeps every trial.
+"""A search over a recipe's declared ranges: Optuna proposes, the validation loss decides, MLflow records every trial.
 
-Only the training and validation splits are touched: whatever is chosen, the calibration and test splits have had no say
-in it. Optuna keeps its study in a SQLite file and every trial its checkpoints, so that an interrupted sweep goes on,
-with the trial that it was in the middle of.
+Only the training and validation splits are touched: whatever is chosen, the calibration and test splits took no part in
+it. Optuna keeps its study in a SQLite file and every trial its checkpoints, so that an interrupted sweep goes on, with
+the trial that it was in the middle of.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from training.runtime.tracking import MetricSink, TrackedRun
 _log = logging.getLogger(__name__)
 
 _FIXED = ("name", "seed", "cohort", "splits", "evaluation", "sweep", "inputs", "modalities")
-"""Keys that decide what is judged, or on what: results under different ones cannot be compared."""
+"""Keys that decide what is measured, or on what: results under different ones cannot be compared."""
 _STATE, _STUDY = "sweep.json", "optuna.db"
 _TRIES = 3
 """How often a trial that was cut off is taken up again."""
@@ -82,8 +82,8 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     Raises
     ------
     TrainingError
-        The recipe declares a range of a key that decides what is judged, the cohort has no validation split, the sweep
-        is under way in another process, or no trial could be finished.
+        The recipe declares a range of a key that decides what is measured, the cohort has no validation split, the
+        sweep is under way in another process, or no trial could be finished.
     RecipeError
         There is no range, or one gives a value that its key does not take.
     """
@@ -123,7 +123,7 @@ def _searched(search: _Search, wanted: int) -> SweepResult:
             study.optimize(search.objective, n_trials=1, catch=())
             _log.info("%d of %d trials, best validation loss %s", _done(study), wanted, _best_loss(study))
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            raise TrainingError(f"none of {_done(study)} trials could be finished; the log says why")
+            raise TrainingError(f"none of {_done(study)} trials could be finished; the reasons are in the log")
         result = _result(recipe, study, parent.run_id)
         parent.log({f"best/{VALIDATION_LOSS}": float(study.best_value)}, 0)
     return result
@@ -145,9 +145,9 @@ def _require_ranges(recipe: Recipe) -> None:
         raise RecipeError("sweep.ranges", {}, "must name a range, such as that of fusion.depth")
     for key in recipe.sweep.ranges:
         if key.split(".")[0] in _FIXED:
-            raise TrainingError(f"sweep.ranges: {key} decides what is judged, so trials could not be compared")
+            raise TrainingError(f"sweep.ranges: {key} decides what is measured, so trials could not be compared")
     if recipe.splits.validation == 0:
-        raise TrainingError("a sweep is judged on the validation split; the recipe gives it no share")
+        raise TrainingError("a sweep needs a validation split; splits.validation is 0")
 
 
 def _folder(recipe: Recipe, cohort: Cohort) -> Path:
@@ -219,7 +219,7 @@ class _Search:
 
 
 class _Pruned:
-    """Hands metrics on, tells Optuna each epoch's validation loss, and gives a hopeless trial up."""
+    """Hands metrics on, reports each epoch's validation loss to Optuna, and prunes a hopeless trial."""
 
     def __init__(self, sink: MetricSink, trial: Trial) -> None:
         self._sink = sink

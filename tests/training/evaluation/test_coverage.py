@@ -39,7 +39,7 @@ def test_a_line_by_hand(judged) -> None:
     judges = calibration.conformal.of(1, ALL).present
     line = line_of(table, "effusion", "present", ALL)
     assert line["n"] == here.sum()
-    assert line["judges"] == str(judges)
+    assert line["fitted_on"] == str(judges)
     assert line["coverage"] == sets[:, 1].mean()
     assert line["set_size"] == sets.sum(axis=1).mean()
     assert line["both"] == sets.all(axis=1).mean()
@@ -76,7 +76,7 @@ def test_subsets_that_are_judged_together_share_a_band(judged) -> None:
     together = line_of(table, "pneumonia", "absent", ", ".join(pooled.subsets) + " together")
     parts = [line_of(table, "pneumonia", "absent", subset) for subset in pooled.subsets]
     assert together["n"] == sum(part["n"] for part in parts)
-    assert together["judges"] == str(pooled.absent)
+    assert together["fitted_on"] == str(pooled.absent)
     assert together["in_band"] is not None
     assert all(part["in_band"] is None and np.isnan(part["band_low"]) for part in parts)
 
@@ -154,7 +154,7 @@ def test_out_of_fold_bands_suppose_the_fewest_judges(judged) -> None:
     low, high = coverage_band([(int(wide["n"]), judges)], 0.9)
     assert [wide["band_low"], wide["band_high"]] == pytest.approx([low / wide["n"], high / wide["n"]])
     assert wide["band_low"] < narrow["band_low"]
-    assert "/" in wide["judges"]
+    assert "/" in wide["fitted_on"]
 
 
 def test_an_out_of_fold_band_is_the_widest_where_a_fold_has_too_few_judges() -> None:
@@ -165,14 +165,14 @@ def test_an_out_of_fold_band_is_the_widest_where_a_fold_has_too_few_judges() -> 
         subsets=np.full(40, "image"),
         sets=np.ones((40, 1, 2), bool),
         intervals=np.tile([0.0, 1.0], (40, 1, 1)),
-        judged_with=np.full((40, 1), "image"),
-        judges=np.repeat(judges[:, None, None], 2, axis=2),
+        shared_by=np.full((40, 1), "image"),
+        fitted_on=np.repeat(judges[:, None, None], 2, axis=2),
     )
     findings = FindingSet((Finding("gout", "Gout"),))
     line = line_of(
         coverage_table(findings, np.ones((40, 1)), answers, out_of_fold=True), "gout", "present", "as_present"
     )
-    assert line["judges"] == "5/12/60"
+    assert line["fitted_on"] == "5/12/60"
     # betabinom(40, 12, 1): the twelve judges' threshold is their highest score.
     assert line["band_low"] == coverage_band([(40, 12)], 0.9)[0] / 40 == pytest.approx(0.725, abs=0.05)
     assert line["band_high"] == 1.0

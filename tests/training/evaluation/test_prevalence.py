@@ -23,17 +23,17 @@ def test_telling_the_prevalence_pays_where_it_is_another(calibration) -> None:
     told = dict(zip(FINDINGS.names, THERE.tolist(), strict=True))
     table = prevalence_table(predictions, calibration, FINDINGS, told, bootstrap=100, seed=1).set_index("finding")
     assert (table["nll_difference_high"] < 0).all()
-    assert (table["ece_told"] < 0.35 * table["ece"]).all()
-    assert (table["ece_told"] < 2.5 * table["ece_by_chance"]).all()
-    assert np.allclose(table["told_prevalence"][:2], THERE)
+    assert (table["ece_adjusted"] < 0.35 * table["ece"]).all()
+    assert (table["ece_adjusted"] < 2.5 * table["ece_by_chance"]).all()
+    assert np.allclose(table["given_prevalence"][:2], THERE)
     assert np.allclose(table["calibrated_prevalence"][:2], PREVALENCE, atol=0.02)
     # The figures are those of the answers from what each study has.
     p = predictions.as_present(predictions.probabilities(calibration.at_prevalence(told)))
     known = ~np.isnan(p[:, 1]) & ~np.isnan(predictions.labels[:, 1])
     figures = finding_metrics(predictions.labels[known, 1], p[known, 1], None, np.ones((1, known.sum())))
-    assert table.loc["effusion", "nll_told"] == pytest.approx(figures["nll"][0])
+    assert table.loc["effusion", "nll_adjusted"] == pytest.approx(figures["nll"][0])
     assert table.loc["effusion", "n"] == known.sum()
-    difference = table["nll_told"] - table["nll"]
+    difference = table["nll_adjusted"] - table["nll"]
     assert np.allclose(difference, table["nll_difference"])
     assert table.loc["macro", "nll"] == pytest.approx(table["nll"][:2].mean())
 

@@ -103,7 +103,7 @@ def _without_truth(root: Path) -> Path:
     return root
 
 
-def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: TrainedModel, phantom: Path):
+def test_a_model_is_evaluated_with_a_given_prevalence_and_without(model: TrainedModel, phantom: Path):
     given = {"pleural_effusion": 0.9}
     told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in (given, None))
     effusion = told.findings.index("pleural_effusion")
@@ -111,7 +111,7 @@ def test_a_model_that_is_told_the_prevalence_is_judged_with_and_without(model: T
     assert (first[:, effusion] > second[:, effusion]).all()
     assert np.allclose(np.delete(first, effusion, axis=1), np.delete(second, effusion, axis=1))
     where = {"row": AS_PRESENT, "finding": "pleural_effusion"}
-    for column, evaluation in (("nll", untold), ("nll_told", told)):
+    for column, evaluation in (("nll", untold), ("nll_adjusted", told)):
         value = told.value("prevalence", column, finding="pleural_effusion")
         assert value == pytest.approx(evaluation.value("metrics", "nll", **where))
     assert "prevalence" not in untold.tables

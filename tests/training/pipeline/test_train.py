@@ -340,7 +340,7 @@ def test_each_source_is_judged_by_a_model_that_has_not_seen_it(phantom: Path, tm
     judged = studies["study"][studies["source"] != ""]
     assert sorted(made.evaluation.study_ids) == sorted(judged)
     split = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=made.run_id, artifact_path="split.csv"))
-    assert split["part"].value_counts().to_dict() == {"source south": 105, "source north": 53, "never judged": 2}
+    assert split["part"].value_counts().to_dict() == {"source south": 105, "source north": 53, "not evaluated": 2}
     studies["source"] = "north"
     studies.to_csv(root / "studies.csv", index=False)
     with pytest.raises(TrainingError, match="needs two sources"):
