@@ -51,8 +51,8 @@ from training.evaluation.rows import ALL_PRESENT
 from training.experiments.fusion_comparison.rules import mean_answer, with_answers
 from training.experiments.fusion_comparison.scoring import (
     Answers,
-    Bench,
     Contender,
+    TestStudies,
     difference_table,
     measure,
     share_table,
@@ -153,7 +153,7 @@ def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions
     return with_answers(said[0], mean, exclusive=study.cached.cohort.findings.exclusive)
 
 
-def bench(study: Study, test: Predictions, oracle: Oracle | None) -> Bench:
+def bench(study: Study, test: Predictions, oracle: Oracle | None) -> TestStudies:
     best = None
     if oracle is not None:
         members = {subset_key(subset): subset for subset in nonempty_subsets(study.recipe.modalities)}
@@ -163,7 +163,7 @@ def bench(study: Study, test: Predictions, oracle: Oracle | None) -> Bench:
         }
         best = {ALL_PRESENT: test.as_present(rows)} | rows
     weights = patient_bootstrap(test.patient_ids, study.recipe.evaluation.bootstrap, study.recipe.seed)
-    return Bench(study.cached.cohort.findings, Sample(test.labels, weights), best, None)
+    return TestStudies(study.cached.cohort.findings, Sample(test.labels, weights), best, None)
 
 
 def show(tables: dict[str, pd.DataFrame]) -> list[Table]:

@@ -43,7 +43,7 @@ def compare(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train every fusion on the same encoders' tokens and judge them beside rules, an ensemble and peers.
+    """Train every fusion on the same encoders' tokens and compare them with rules, an ensemble and peers.
 
     Encoders are trained once for each seed. After an interrupt the same command with --resume goes on.
     """

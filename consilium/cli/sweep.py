@@ -30,7 +30,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="File for the best recipe (YAML).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search a recipe's declared ranges for the lowest validation loss; the test split has no say.
+    """Search a recipe's declared ranges for the lowest validation loss; the test split takes no part.
 
     Every trial is an MLflow run below the sweep's own. After an interrupt, at whatever moment, the same command goes
     on; with more --trials a finished sweep does too.
@@ -65,10 +65,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="File for the table (CSV).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say of each finding which of two models is better, on studies that neither has learned from.
+    """Compare two models finding by finding, on studies that neither has learned from.
 
-    The differences are paired: same studies, same replicates over patients. A cross-validated model answers for its own
-    cohort with what it said out of fold.
+    The differences are paired: same studies, same replicates over patients. Of a cross-validated model on its own
+    cohort the answers are those out of fold.
     """
     log_to_terminal()
     from training.pipeline.compare_models import compare_models

@@ -74,17 +74,17 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for tables (CSV), evaluation.json and plots.")] = None,
     prevalence: Annotated[
         list[str] | None,
-        typer.Option(metavar="FINDING=SHARE", help="Tell the model how frequent a finding is there; repeatable."),
+        typer.Option(metavar="FINDING=SHARE", help="How frequent a finding is there; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a model on studies that it has not learned from.
+    """Evaluate a model on studies that it has not learned from.
 
     Of the very cohort that it was trained on, and of one that fixes its splits, that is the test split; of another
-    one, every study. Told a prevalence, the model is judged with it and without.
+    one, every study. With --prevalence, the model is evaluated adjusted to it and as it is.
     """
     log_to_terminal()
-    told = _prevalences(prevalence or [])
+    given = _prevalences(prevalence or [])
     make_room(out, folder=True)
     from consilium.artifacts.model_registry import resolve
     from consilium.configuration.recipe import Recipe
@@ -98,7 +98,7 @@ def evaluate(
         options = {"task": task} if task else {}
         chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, **options}}).cohort
     with progress_bar("images") as done:
-        evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=told, advance=counted(done))
+        evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=given, advance=counted(done))
     if out is not None:
         save_evaluation(evaluation, out)
     identity = resolve(model).identity

@@ -38,10 +38,10 @@ def measure_shifts(
     bootstrap: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
-    """Judge the model `source` on one phantom cohort per shift.
+    """Evaluate the model `source` on one phantom cohort per shift.
 
-    The cohorts are kept below `home_folder`, so that a second model is judged on the same studies, and an interrupted
-    call goes on with what is there.
+    The cohorts are kept below `home_folder`, so that a second model is evaluated on the same studies, and an
+    interrupted call goes on with what is there.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def measure_shifts(
     bootstrap : int or None
         Replicates; None: the recipe's.
     progress : callable or None
-        Called with each shift's name before it is judged.
+        Called with each shift's name before it is evaluated.
 
     Returns
     -------

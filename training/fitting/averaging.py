@@ -40,6 +40,6 @@ class _Average:
 def warm_decay(decay: float, averaged: int) -> float:
     """Decay after `averaged` steps: short at first, or the random weights of the start would linger.
 
-    The rule of TensorFlow's ``ExponentialMovingAverage`` where it is told the number of updates.
+    The rule of TensorFlow's ``ExponentialMovingAverage`` where it is given the number of updates.
     """
     return min(decay, (1 + averaged) / (10 + averaged))

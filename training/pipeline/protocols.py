@@ -139,13 +139,7 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
     stage.run.log_cohort(cohort, names)
     inner_parts = [inner_split(cohort, train_rows, recipe) for train_rows, _ in pairs]
     require_folds(stage.cached, recipe, pairs, inner_parts, stage.oracle)
-    fits, detectors, out_of_fold = [], [], []
-    for number, (name, (_, test)) in enumerate(parts.items(), start=1):
-        _log.info("%s (%d of %d)", name, number, len(pairs))
-        inner, validation = inner_parts[number - 1]
-        fits.append(_fit(stage, inner, validation, f"fold_{number}"))
-        detectors.append(_learned(stage, fits[-1], inner)[1])
-        out_of_fold.append(_predict(stage, fits[-1], test, detectors[-1]))
+    fits, detectors, out_of_fold = _fitted_folds(stage, parts, inner_parts)
     pooled = Predictions.concatenate(out_of_fold)
     others = Predictions.concatenate(out_of_fold[1:])
     novelty_of_first = _calibrated(detectors[0], others.novelty)
@@ -174,6 +168,20 @@ def _out_of_fold(stage: Stage, parts: Mapping[str, Fold]) -> Outcome:
         sum(one.steps for one in [*fits, final]),
         {"train": len(cohort), "out_of_fold": len(pooled)},
     )
+
+
+def _fitted_folds(
+    stage: Stage, parts: Mapping[str, Fold], inner_parts: Sequence[tuple[Indices, Indices | None]]
+) -> tuple[list[Fit], list[NoveltyDetector | None], list[Predictions]]:
+    """The model of every fold, its detector, and its predictions of the fold."""
+    fits, detectors, out_of_fold = [], [], []
+    for number, (name, (_, test)) in enumerate(parts.items(), start=1):
+        _log.info("%s (%d of %d)", name, number, len(parts))
+        inner, validation = inner_parts[number - 1]
+        fits.append(_fit(stage, inner, validation, f"fold_{number}"))
+        detectors.append(_learned(stage, fits[-1], inner)[1])
+        out_of_fold.append(_predict(stage, fits[-1], test, detectors[-1]))
+    return fits, detectors, out_of_fold
 
 
 PROTOCOLS: dict[str, Callable[[Stage], Outcome]] = {

@@ -71,8 +71,7 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     """Train `recipe` with values from its ``sweep.ranges`` until so many trials are done.
 
     Trials whose validation loss lies above the median of the others at the same epoch are given up, and so are those
-    whose training fails. What an interrupted
-    sweep of the same recipe and cohort has done counts.
+    whose training fails. What an interrupted sweep of the same recipe and cohort has done counts.
 
     Parameters
     ----------

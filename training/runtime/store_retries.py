@@ -25,7 +25,7 @@ R = TypeVar("R")
 PATIENCE_S = 600.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 _BUSY = "locked"
-"""What SQLite says of a file that another process is writing; whatever else it says does not pass."""
+"""In SQLite's error where another process is writing the file; no other of its errors passes."""
 _FINAL = frozenset(
     {
         "RESOURCE_DOES_NOT_EXIST",
@@ -42,7 +42,7 @@ _FINAL = frozenset(
     }
 )
 """Answers of a server that is there."""
-# Ours is the longer patience, and tells that it waits.
+# Ours is the longer patience, and logs that it waits.
 _BRIEFLY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 

@@ -29,7 +29,7 @@ from training.cohorts.cohort import Cohort
 from training.runtime.store_retries import at_once, is_missing, may_pass, patiently
 
 _log = logging.getLogger(__name__)
-# What could not be written in the background is written again when the run is flushed, which tells of it.
+# What could not be written in the background is written again when the run is flushed, which reports it.
 logging.getLogger("mlflow.utils.async_logging.async_logging_queue").setLevel(logging.CRITICAL)
 
 _METRICS_AT_ONCE = 500

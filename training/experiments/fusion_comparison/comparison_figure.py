@@ -26,7 +26,8 @@ _COLOURS = {
 def comparison_figure(comparison: Comparison) -> Figure:
     """One line a contender; one panel each for AUROC, information and the studies with a confounder.
 
-    Bounds, and the plain sum that counts the prior many times, are so far away that nothing else could be told apart.
+    Bounds, and the plain sum that counts the prior many times, are so far away that the others could not be
+    distinguished.
     """
     shares = comparison.tables["shares"]
     near = ~(shares["contender"].str.startswith("bound/") | (shares["contender"] == "rule/sum_of_log_odds"))

@@ -59,7 +59,7 @@ def _contender_table(comparison: Comparison) -> Table:
     against = everything | {"against": comparison.reference}
     lines = _by_contender(comparison.tables["shares"], **everything)
     gained = _by_contender(comparison.tables["differences"], **against)
-    told = _by_contender(comparison.tables.get("explaining_away"), **against, studies="with_confounder")
+    explained = _by_contender(comparison.tables.get("explaining_away"), **against, studies="with_confounder")
     for cost in lines_of(comparison.tables["contenders"]):
         name = str(cost["contender"])
         if name not in lines:
@@ -67,7 +67,7 @@ def _contender_table(comparison: Comparison) -> Table:
         line = lines[name]
         cells = [_number(line[ranking]) + _spread(line[f"{ranking}_sd"])]
         cells.append(f"{_number(line[proper])}{_spread(line[f'{proper}_sd'])}{_interval(line, proper)}")
-        for found in (gained, told):
+        for found in (gained, explained):
             difference = found.get(name)
             column = "nll_difference"
             cells.append(_number(difference[column], "+") + _interval(difference, column) if difference else "")

@@ -1,4 +1,4 @@
-"""From trained contenders to a comparison: calibrate, add what needs no training, judge."""
+"""From trained contenders to a comparison: calibrate, add what needs no training, score."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from training.experiments.fusion_comparison.comparison import Comparison
 from training.experiments.fusion_comparison.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.experiments.fusion_comparison.scoring import (
     Answers,
-    Bench,
     Contender,
+    TestStudies,
     difference_table,
     explaining_away_table,
     measure,
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 SUM, PRODUCT, CALIBRATED = "rule/sum_of_log_odds", "rule/product_of_experts", "rule/product_calibrated"
 BEST, BOUND = "bound/best_possible", "bound/product_of_experts"
-"""Whoever knows all that a study tells, and experts each of whom knows all that one modality tells."""
+"""The best answer from all modalities, and the product of the best answers from each modality alone."""
 
 Rule = Callable[..., npt.NDArray]
 """`training.experiments.fusion_comparison.rules`: opinions, subset, exclusive → probabilities [N, F]."""
@@ -49,42 +49,42 @@ _POINT_REPLICATES = 1  # operating points take no part here, nor do their interv
 
 
 def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Cohort) -> Comparison:
-    """Judge everything that was trained, and what follows from it without training.
+    """Score everything that was trained, and what follows from it without training.
 
     Parameters
     ----------
     trained : mapping of contender's name to sequence of Trained
         One a seed; ``end_to_end/late`` has the opinions of the modalities' own heads.
     """
-    judge = _Judge(recipe, cohort, trained["end_to_end/late"][0].test)
-    _log.info("judging on %d test studies", len(judge.test))
+    scorer = _Scorer(recipe, cohort, trained["end_to_end/late"][0].test)
+    _log.info("scoring on %d test studies", len(scorer.test))
     encoders = trained["end_to_end/late"]
     best = min(
         (name for name in trained if name.startswith("fusion/")),
         key=lambda name: np.mean([one.validation_loss for one in trained[name]]),
     )
-    contenders = [*judge.rules(encoders), *(judge.contender(name, ones) for name, ones in trained.items())]
+    contenders = [*scorer.rules(encoders), *(scorer.contender(name, ones) for name, ones in trained.items())]
     if len(trained[best]) > 1:
-        contenders.append(judge.ensemble(f"ensemble/{best.partition('/')[2]}", trained[best]))
-    contenders += judge.bounds()
-    bench = judge.bench
+        contenders.append(scorer.ensemble(f"ensemble/{best.partition('/')[2]}", trained[best]))
+    contenders += scorer.bounds()
+    tested = scorer.tested
     everything = subset_key(recipe.modalities)
-    measurements = measure(bench, contenders)
+    measurements = measure(tested, contenders)
     tables = {
         "contenders": pd.DataFrame(
             [{"contender": c.name, "seconds": c.seconds, "parameters": c.parameters} for c in contenders]
         ),
-        "shares": share_table(bench, contenders, measurements),
+        "shares": share_table(tested, contenders, measurements),
         "differences": difference_table(measurements, [PRODUCT, CALIBRATED, best]),
     }
-    if bench.confounded is not None:
-        references = [SUM, PRODUCT, CALIBRATED, *([] if bench.oracle is None else [BOUND])]
+    if tested.confounded is not None:
+        references = [SUM, PRODUCT, CALIBRATED, *([] if tested.oracle is None else [BOUND])]
         subsets = [everything, ALL_PRESENT]
-        tables["explaining_away"] = explaining_away_table(bench, contenders, references, subsets)
+        tables["explaining_away"] = explaining_away_table(tested, contenders, references, subsets)
     return Comparison(everything, PRODUCT, best, tables)
 
 
-class _Judge:
+class _Scorer:
     """Calibrates contenders alike and lines them up with the test studies.
 
     Parameters
@@ -100,7 +100,7 @@ class _Judge:
         self.oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort.root)
         weights = patient_bootstrap(test.patient_ids, recipe.evaluation.bootstrap, recipe.seed)
         confounded = _confounded(cohort.root, test.study_ids)
-        self.bench = Bench(self.findings, Sample(test.labels, weights), self._best(), confounded)
+        self.tested = TestStudies(self.findings, Sample(test.labels, weights), self._best(), confounded)
 
     def contender(self, name: str, trained: Sequence[Trained]) -> Contender:
         """Its logits, calibrated on the calibration split of each training."""
@@ -115,8 +115,8 @@ class _Judge:
             alone = self._calibration(one.calibration)
             product = partial(product_of_experts, prior=expit(alone.prior_log_odds))
             held_out, tested = (
-                {modality: alone.opinion(logits, modality) for modality, logits in said.opinions.items()}
-                for said in (one.calibration, one.test)
+                {modality: alone.opinion(logits, modality) for modality, logits in predictions.opinions.items()}
+                for predictions in (one.calibration, one.test)
             )
             products = self._combined(tested, product)
             found[SUM].append(self._with_as_present(self._combined(tested, sum_of_log_odds)))
@@ -130,9 +130,9 @@ class _Judge:
         """The mean probability of all seeds, calibrated once more."""
         calibrations = [self._calibration(one.calibration) for one in trained]
 
-        def mean(said: Sequence[Predictions]) -> Predictions:
-            answers = mean_answer([one.probabilities(c) for one, c in zip(said, calibrations, strict=True)])
-            return with_answers(said[0], answers, exclusive=self.findings.exclusive)
+        def mean(members: Sequence[Predictions]) -> Predictions:
+            answers = mean_answer([one.probabilities(c) for one, c in zip(members, calibrations, strict=True)])
+            return with_answers(members[0], answers, exclusive=self.findings.exclusive)
 
         held_out = mean([one.calibration for one in trained])
         answers = self._answers(self._calibration(held_out), mean([one.test for one in trained]))
@@ -141,7 +141,7 @@ class _Judge:
 
     def bounds(self) -> list[Contender]:
         """The best that is possible, from all at once and from one modality each, where the cohort knows it."""
-        best = self.bench.oracle
+        best = self.tested.oracle
         if self.oracle is None or best is None:
             return []
         opinions = {modality: best[modality] for modality in self.recipe.modalities}
@@ -156,7 +156,7 @@ class _Judge:
 
     def _answers(self, calibration: Calibration, test: Predictions) -> Answers:
         rows = self._in_line(test, test.probabilities(calibration))
-        # Whoever cannot do without a modality has nothing to say of what each study has.
+        # A contender that cannot do without a modality has no answer from what each study has.
         return self._with_as_present(rows) if set(rows) == set(self.test.fused) else rows
 
     def _combined(self, opinions: Mapping[str, npt.NDArray], rule: Rule) -> dict[str, npt.NDArray]:
@@ -165,9 +165,9 @@ class _Judge:
     def _with_as_present(self, rows: dict[str, npt.NDArray]) -> Answers:
         return {ALL_PRESENT: self.test.as_present(rows)} | rows
 
-    def _in_line(self, said: Predictions, rows: Mapping[str, npt.NDArray]) -> dict[str, npt.NDArray]:
-        """`rows` of the studies of `said`, in the order of the test studies; NaN for those not in it."""
-        place = {study: row for row, study in enumerate(said.study_ids.tolist())}
+    def _in_line(self, predictions: Predictions, rows: Mapping[str, npt.NDArray]) -> dict[str, npt.NDArray]:
+        """`rows` of the studies of `predictions`, in the order of the test studies; NaN for those not in it."""
+        place = {study: row for row, study in enumerate(predictions.study_ids.tolist())}
         order = np.array([place.get(study, -1) for study in self.test.study_ids.tolist()])
         return {key: np.where((order >= 0)[:, None], values[order], np.nan) for key, values in rows.items()}
 

@@ -5,7 +5,7 @@ where it was: the encoders of a seed by the checkpoints of `training.fitting.fit
 predictions.
 
     seed_7/models/<fusion>/       a training end to end; that with the late fusion gives the encoders
-    seed_7/tokens/<split>/        what these say of every study
+    seed_7/tokens/<split>/        their tokens of every study
     seed_7/fusion/<name>/         predictions of a fusion trained on the tokens
     seed_7/end_to_end/<name>/     predictions of a whole model
     seed_7/peer/transchex/        those of the peer
@@ -50,7 +50,7 @@ from training.runtime.tracking import MetricSink, TrackedRun
 _log = logging.getLogger(__name__)
 
 NEUTRAL = "late"
-"""The fusion that the encoders are trained with: in it no modality hears another, so it favours none of the rest."""
+"""The fusion that the encoders are trained with: no modality depends on another in it, so it favours none."""
 
 TOKEN_BATCH = 128
 """Studies a step where only a fusion learns."""
@@ -91,7 +91,7 @@ class Plan:
 def compare_fusions(
     recipe: Recipe, cohort_root: Path, plan: Plan, *, resume: bool = False, progress: bool | None = None
 ) -> Comparison:
-    """Train every fusion on the same tokens and judge them on the same test studies.
+    """Train every fusion on the same tokens and score them on the same test studies.
 
     The splits are those of ``recipe.seed``, whatever the seed of a training.
 
@@ -248,8 +248,8 @@ class _Seed:
         return fit_with_teachers(work.cached, recipe, train, validation, folder, sink, progress=work.progress)
 
     def _predict(self, fitted: Fit, recipe: Recipe, split: str) -> Predictions:
-        said = predict(fitted.model, fitted.preprocessing, self._work.cached, self._work.parts[split], recipe)
-        return replace(said, features={})
+        predictions = predict(fitted.model, fitted.preprocessing, self._work.cached, self._work.parts[split], recipe)
+        return replace(predictions, features={})
 
     @cached_property
     def _encoders(self) -> Fit:

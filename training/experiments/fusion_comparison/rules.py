@@ -35,13 +35,13 @@ def product_of_experts(opinions: Mapping[str, Floats], prior: Floats, subset: st
     opinions : mapping of str to float [N, F]
         Calibrated probabilities from each modality alone; rows of NaN where a study lacks it.
     prior : float [F]
-        Probability of each finding before anything is heard.
+        Prior probability of each finding.
     subset : str
         `subset_key` of the modalities to combine.
     """
-    heard = _members(subset)
-    scores = sum(_scores(opinions[modality], exclusive) for modality in heard)
-    scores = scores - (len(heard) - 1) * _scores(prior, exclusive)
+    members = _members(subset)
+    scores = sum(_scores(opinions[modality], exclusive) for modality in members)
+    scores = scores - (len(members) - 1) * _scores(prior, exclusive)
     return softmax(scores, axis=-1) if exclusive else expit(scores)
 
 

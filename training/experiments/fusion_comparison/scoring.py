@@ -1,4 +1,4 @@
-"""Contenders judged on the same test studies, under the same bootstrap replicates of their patients.
+"""Contenders scored on the same test studies, under the same bootstrap replicates of their patients.
 
 A contender is a way of answering, trained once for each seed. Its figure is the mean over the seeds; its interval is
 that of the test sample (95 %, by patient), and beside it stands the standard deviation over the seeds. Differences are
@@ -50,7 +50,7 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class TestStudies:
     """The test studies and what is known of them.
 
     Attributes
@@ -93,16 +93,16 @@ Measurements = dict[tuple[str, str], Measurement]
 """By contender and subset."""
 
 
-def measure(bench: Bench, contenders: Sequence[Contender]) -> Measurements:
+def measure(tested: TestStudies, contenders: Sequence[Contender]) -> Measurements:
     """Every contender on every subset that it answers."""
     return {
-        (contender.name, subset): _measured(bench, [answers[subset] for answers in contender.answers])
+        (contender.name, subset): _measured(tested, [answers[subset] for answers in contender.answers])
         for contender in contenders
         for subset in contender.answers[0]
     }
 
 
-def share_table(bench: Bench, contenders: Sequence[Contender], measurements: Measurements) -> pd.DataFrame:
+def share_table(tested: TestStudies, contenders: Sequence[Contender], measurements: Measurements) -> pd.DataFrame:
     """One line per contender, subset and finding: AUROC, NLL and, where there is an oracle, the shares of the possible.
 
     ``auroc_share`` is (AUROC - .5) / (oracle AUROC - .5), ``information_share`` (H(y) - NLL) / (H(y) - oracle NLL), as
@@ -112,7 +112,7 @@ def share_table(bench: Bench, contenders: Sequence[Contender], measurements: Mea
     for contender in contenders:
         for subset, answer in contender.answers[0].items():
             measured = measurements[contender.name, subset]
-            bests = None if bench.oracle is None else _possible(bench, bench.oracle[subset], answer)
+            bests = None if tested.oracle is None else _possible(tested, tested.oracle[subset], answer)
             for finding in measured.seeds:
                 line: dict[str, object] = {"contender": contender.name, "subset": subset, "finding": finding}
                 line |= {"n": measured.n[finding], "positives": measured.positives[finding]}
@@ -130,7 +130,7 @@ def share_table(bench: Bench, contenders: Sequence[Contender], measurements: Mea
 def difference_table(measurements: Measurements, references: Sequence[str]) -> pd.DataFrame:
     """Every contender minus each of `references`, on the subsets that both answer: AUROC and NLL (below 0 is better).
 
-    Lines only where both were judged on the same studies.
+    Lines only where both answer the same studies.
     """
     lines = []
     for reference in references:
@@ -149,22 +149,22 @@ def difference_table(measurements: Measurements, references: Sequence[str]) -> p
 
 
 def explaining_away_table(
-    bench: Bench, contenders: Sequence[Contender], references: Sequence[str], subsets: Sequence[str]
+    tested: TestStudies, contenders: Sequence[Contender], references: Sequence[str], subsets: Sequence[str]
 ) -> pd.DataFrame:
     """NLL of every contender minus that of each of `references`, with a confounder and without one.
 
-    What looks like a finding and has another cause can be told apart only by hearing one modality in the light of
+    What looks like a finding and has another cause can be distinguished only by reading one modality in the light of
     another (explaining away, Pearl 1988), which no sum of log-odds does.
     """
-    if bench.confounded is None:
+    if tested.confounded is None:
         return pd.DataFrame()
     by_name = {contender.name: contender for contender in contenders}
-    groups = {"with_confounder": bench.confounded, "without_confounder": ~bench.confounded}
+    groups = {"with_confounder": tested.confounded, "without_confounder": ~tested.confounded}
     lines = []
     for group, inside in groups.items():
         for subset in subsets:
             answering = [contender for contender in contenders if subset in contender.answers[0]]
-            nll = {contender.name: _nll(bench, contender, subset, inside) for contender in answering}
+            nll = {contender.name: _nll(tested, contender, subset, inside) for contender in answering}
             for reference in (by_name[name] for name in references):
                 for contender in answering:
                     if contender is reference or not _same_studies(contender, reference, subset):
@@ -177,8 +177,8 @@ def explaining_away_table(
     return pd.DataFrame(lines)
 
 
-def _measured(bench: Bench, answers: Sequence[Floats]) -> Measurement:
-    named = [_named(bench.findings, bench.sample.measure(one)) for one in answers]
+def _measured(tested: TestStudies, answers: Sequence[Floats]) -> Measurement:
+    named = [_named(tested.findings, tested.sample.measure(one)) for one in answers]
     first = named[0]
     return Measurement(
         {
@@ -190,17 +190,17 @@ def _measured(bench: Bench, answers: Sequence[Floats]) -> Measurement:
     )
 
 
-def _possible(bench: Bench, oracle: Floats, answer: Floats) -> dict[str, dict[str, Replicates]]:
+def _possible(tested: TestStudies, oracle: Floats, answer: Floats) -> dict[str, dict[str, Replicates]]:
     """Figures of the oracle and the labels' entropy, on the studies that were answered."""
     answered = ~np.isnan(answer)
-    best = bench.sample.measure(np.where(answered, oracle, np.nan))
+    best = tested.sample.measure(np.where(answered, oracle, np.nan))
     blank = []
-    for labels, rows in zip(bench.sample.labels.T, (answered & ~np.isnan(bench.sample.labels)).T, strict=True):
+    for labels, rows in zip(tested.sample.labels.T, (answered & ~np.isnan(tested.sample.labels)).T, strict=True):
         positive = labels[rows] == 1
-        figures = {"entropy": entropy(positive, bench.sample.weights[:, rows])}
+        figures = {"entropy": entropy(positive, tested.sample.weights[:, rows])}
         blank.append(Measured(len(positive), int(positive.sum()), figures))
-    entropies = _named(bench.findings, blank)
-    return {name: one.figures | entropies[name].figures for name, one in _named(bench.findings, best).items()}
+    entropies = _named(tested.findings, blank)
+    return {name: one.figures | entropies[name].figures for name, one in _named(tested.findings, best).items()}
 
 
 def _shares(figures: Mapping[str, Replicates], best: Mapping[str, Replicates]) -> dict[str, Replicates]:
@@ -216,18 +216,18 @@ def _ratio(reached: Replicates, possible: Replicates) -> Replicates:
 
 
 def _nll(
-    bench: Bench, contender: Contender, subset: str, inside: npt.NDArray[np.bool_]
+    tested: TestStudies, contender: Contender, subset: str, inside: npt.NDArray[np.bool_]
 ) -> dict[str, tuple[int, Replicates]]:
     """Number of studies and NLL, mean over the seeds, [1 + R], by finding and macro."""
     measured = []
-    for f, labels in enumerate(bench.sample.labels.T):
+    for f, labels in enumerate(tested.sample.labels.T):
         rows = inside & ~np.isnan(labels) & ~np.isnan(contender.answers[0][subset][:, f])
-        positive, weights = labels[rows] == 1, bench.sample.weights[:, rows]
+        positive, weights = labels[rows] == 1, tested.sample.weights[:, rows]
         each = np.mean([surprise(positive, answers[subset][rows, f]) for answers in contender.answers], axis=0)
         with np.errstate(invalid="ignore"):
             figures = {"nll": weights @ each / weights.sum(axis=1)}
         measured.append(Measured(int(rows.sum()), int(positive.sum()), figures))
-    return {name: (one.n, one.figures["nll"]) for name, one in _named(bench.findings, measured).items()}
+    return {name: (one.n, one.figures["nll"]) for name, one in _named(tested.findings, measured).items()}
 
 
 def _same_studies(first: Contender, second: Contender, subset: str) -> bool:

@@ -45,7 +45,7 @@ class Fitted(Generic[M]):
     validation_loss : float
         Of that epoch.
     seconds : float
-        Processor time of the training, all threads together; NaN where it was interrupted and nobody knows.
+        Processor time of the training, all threads together; NaN where it was interrupted.
     """
 
     model: M

@@ -1,4 +1,4 @@
-"""What trained encoders say of a cohort's studies, on disk: a fusion can be trained on it without the encoders.
+"""Tokens of a cohort's studies from trained encoders, on disk: a fusion can be trained on them without the encoders.
 
 A folder holds the tokens of one split, those that are there, one after the other: ``<modality>.bin`` (float16 [T, D],
 memory-mapped) and ``index.npz`` (how many of them belong to each study, with ids and labels). Padding is not stored: no
@@ -107,10 +107,10 @@ def write_tokens(
     counts: dict[str, list[npt.NDArray[np.int64]]] = {modality: [] for modality in model.modalities}
     model.to(device).eval()
     for batch in study_loader(dataset, preprocessing, recipe):
-        for modality, said in model.encode(batch.to(device)).items():
+        for modality, tokens in model.encode(batch.to(device)).items():
             with (partial / f"{modality}.bin").open("ab") as file:
-                file.write(said.values[said.mask].float().cpu().numpy().astype(_STORED).tobytes())
-            counts[modality].append(said.mask.sum(dim=1).cpu().numpy())
+                file.write(tokens.values[tokens.mask].float().cpu().numpy().astype(_STORED).tobytes())
+            counts[modality].append(tokens.mask.sum(dim=1).cpu().numpy())
     model.cpu()
     records = [cached.cohort.records[row] for row in dataset.rows]
     columns = {f"{_COUNTS}{modality}": np.concatenate(parts) for modality, parts in counts.items()}

@@ -27,7 +27,7 @@ class Trained:
         How many gave its weights.
     validation_loss : float
     seconds : float
-        Processor time of the training; NaN where it was interrupted and nobody knows.
+        Processor time of the training; NaN where it was interrupted.
     parameters : int
     calibration, test : Predictions
         Uncalibrated, of these splits.

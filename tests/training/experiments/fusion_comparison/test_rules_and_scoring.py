@@ -17,8 +17,8 @@ from training.evaluation.metrics import Sample
 from training.evaluation.rows import ALL_PRESENT
 from training.experiments.fusion_comparison.rules import mean_answer, product_of_experts, sum_of_log_odds, with_answers
 from training.experiments.fusion_comparison.scoring import (
-    Bench,
     Contender,
+    TestStudies,
     difference_table,
     explaining_away_table,
     measure,
@@ -90,7 +90,9 @@ def test_answers_go_back_to_logits_and_their_mean_is_of_probabilities() -> None:
 # --- judging ---------------------------------------------------------------------------------------------------------
 
 
-def bench_of(studies: int = 300, replicates: int = 60) -> tuple[Bench, dict[str, np.ndarray], dict[str, np.ndarray]]:
+def bench_of(
+    studies: int = 300, replicates: int = 60
+) -> tuple[TestStudies, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Test studies with an oracle, and two models' answers."""
     predictions, oracle = simulate(studies, 2)
     place = {study: row for row, study in enumerate(oracle.study_ids.tolist())}
@@ -104,7 +106,7 @@ def bench_of(studies: int = 300, replicates: int = 60) -> tuple[Bench, dict[str,
     other = in_line({key: expit(0.6 * values + 0.3) for key, values in predictions.fused.items()})
     weights = patient_bootstrap(predictions.patient_ids, replicates, 0)
     confounded = np.arange(studies) % 3 == 0
-    return Bench(FINDINGS, Sample(predictions.labels, weights), best, confounded), model, other
+    return TestStudies(FINDINGS, Sample(predictions.labels, weights), best, confounded), model, other
 
 
 def line(table: object, **where: str) -> dict:
@@ -179,7 +181,7 @@ def test_explaining_away_is_told_apart_by_confounder() -> None:
 
 def test_without_an_oracle_there_are_figures_and_no_shares() -> None:
     bench, model, _ = bench_of()
-    blind = Bench(FINDINGS, bench.sample, None, None)
+    blind = TestStudies(FINDINGS, bench.sample, None, None)
     contender = Contender("fusion/concat", (model,))
     table = share_table(blind, [contender], measure(blind, [contender]))
     assert "information_share" not in table
