@@ -20,7 +20,6 @@ myst_heading_anchors = 4
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"Consilium {__version__}"
-html_static_path = ["_static"]
 html_extra_path = ["reference/generated/openapi.json"]
 html_show_sphinx = False
 pygments_style = "friendly"
