@@ -29,6 +29,17 @@ def _installed(name: str) -> str:
 
 ModalityName = Annotated[str, AfterValidator(_installed)]
 """A modality that is installed (`consilium.modalities.registry`)."""
+
+
+def _declared(name: str) -> str:
+    known = [check for modality in modalities().values() for check in modality.refer_checks]
+    if name not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return name
+
+
+CheckName = Annotated[str, AfterValidator(_declared)]
+"""A check that an installed modality declares."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -213,13 +224,10 @@ class ReferRecipe(_Section):
     """Share of ordinary studies that may be called unlike the training data, for each encoder; None: never refer."""
     required: tuple[ModalityName, ...] = ()
     """Refer where one of these is absent."""
-    image_quality: bool = True
-    """Refer where an image is blank, saturated or too small to show anything."""
     contradictions: bool = True
     """Refer where the images' files give another age or sex than the record: they may be another patient's."""
-    unknown_origin: bool = True
-    """Refer where an image's file says that it shows what the model was not trained on: a modality, a body part, or
-    values FOR PROCESSING."""
+    checks: dict[CheckName, bool] = {}
+    """False switches off one of the checks that the modalities declare."""
     audit: bool = False
     """Refer every study where the audit called the cohort suspect."""
 

@@ -31,9 +31,16 @@ class Modality:
         Reference of its `consilium.modalities.part.Preparation`.
     encoder : str
         Reference of its `consilium.modalities.tokens.Encoder`.
+    subject : str
+        What a study has of it, as the subject of a sentence in the singular: ``The image``, which empty stands for.
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
+    novelty : str
+        Reference of its `consilium.modalities.novelty.PartNovelty`; empty: it is compared with the training data by the
+        features of its encoder alone.
+    refer_checks : tuple of str
+        Names of the checks of its `novelty`, which the recipe's section ``refer.checks`` may switch off.
     presentation : str
         Reference of its `consilium.modalities.presentation.Presentation`, which shows and sends what the explanation
         attributes; empty only where that is.
@@ -49,8 +56,16 @@ class Modality:
     record: str
     preparation: str
     encoder: str
+    subject: str = ""
     explanation: str = ""
     presentation: str = ""
+    novelty: str = ""
+    refer_checks: tuple[str, ...] = ()
+
+    @property
+    def sentence_subject(self) -> str:
+        """`subject`, or what it stands for."""
+        return self.subject or f"The {self.record}"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -1,13 +1,10 @@
 """Novelty: how unlike the training data a study is, for every encoder by itself and for the joint state.
 
 One encoder at a time, because a good note masks a foreign image in the joint state. A part's score is the largest of
-its statistics, each in standard deviations above the mean of training studies:
-
-- the Mahalanobis distance of the encoder's features from those of the training studies (Lee et al., NeurIPS 2018,
-  section 2.1, with one class: labels that do not exclude each other give none);
-- of notes also the mean surprisal of their word pieces under a bigram model, because an encoder's pooled tokens hardly
-  notice the order of words;
-- of observations also the most extreme standardised value.
+its statistics, each in standard deviations above the mean of training studies: the Mahalanobis distance of the
+encoder's features from those of the training studies (Lee et al., NeurIPS 2018, section 2.1, with one class: labels
+that do not exclude each other give none), and the statistic of its own that a modality may declare
+(`consilium.modalities.novelty`).
 
 `benchmarks/novelty.py` sets this distance beside k nearest neighbours (Sun et al., ICML 2022) and the relative
 Mahalanobis distance (Ren et al. 2021).
@@ -18,9 +15,10 @@ least as strange. Of ordinary studies at most a share ``a`` has a p-value of ``a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +28,8 @@ from torch import Tensor
 
 from consilium.domain.diagnosis import OutOfDistributionScore
 from consilium.domain.errors import TrainingError
+from consilium.modalities.novelty import PAD, Learned, Statistic, novelty_of
 from consilium.modalities.registry import modality_names
-from consilium.modalities.text.wordpiece import LEAST_PATIENTS
 from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Batch
 
@@ -40,7 +38,6 @@ LEAST_STUDIES = 10
 
 _SCALE_SHARE = 0.2
 """Share of the training studies that the statistics are put to scale on; the rest gives their parameters."""
-_NO_PIECE = -1
 
 Scores = dict[str, npt.NDArray[np.float64]]
 """Per part, float64 [N]; NaN where the study lacks it."""
@@ -48,53 +45,57 @@ Scores = dict[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """What the novelty of B studies is judged by.
+    """What B studies are compared with the training data by.
 
     Attributes
     ----------
     features : dict of str to float32 [B, D]
         Of `consilium.network.diagnosis_model.Logits`; NaN where the modality is absent.
-    pieces : int64 [B, L]
-        Word pieces of the notes, `_NO_PIECE` beyond their end.
-    extreme : float32 [B]
-        Largest absolute standardised observation; 0 where there is none.
+    evidence : dict of str to Tensor [B] or [B, L]
+        Per modality with a statistic of its own, what that is computed from.
     """
 
     features: dict[str, Tensor]
-    pieces: Tensor
-    extreme: Tensor
+    evidence: dict[str, Tensor]
 
     @classmethod
     def of(cls, batch: Batch, features: Mapping[str, Tensor]) -> Inputs:
         """Those of `batch`, of which the model made `features`."""
-        device = next(iter(features.values())).device
-        pieces = torch.full((len(batch), 1), _NO_PIECE, device=device)
-        extreme = torch.zeros(len(batch), device=device)
-        if "text" in batch.inputs:
-            text = batch.inputs["text"]
-            pieces = text["input_ids"].masked_fill(~text["mask"], _NO_PIECE)
-        if "observations" in batch.inputs:
-            values = batch.inputs["observations"]
-            extreme = values["numbers"].abs().masked_fill(~values["mask"], 0).amax(dim=1)
-        return cls(dict(features), pieces, extreme)
+        own = {modality: novelty_of(modality).statistic for modality in batch.inputs}
+        evidence = {m: one.evidence(batch.inputs[m]) for m, one in own.items() if one is not None}
+        return cls(dict(features), evidence)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.features.values())))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Inputs]) -> Inputs:
         """All studies of `parts`, in order."""
-        widest = max(part.pieces.shape[1] for part in parts)
-        padded = [
-            torch.nn.functional.pad(part.pieces, (0, widest - part.pieces.shape[1]), value=_NO_PIECE) for part in parts
-        ]
         features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
-        return cls(features, torch.cat(padded), torch.cat([part.extreme for part in parts]))
+        evidence = {name: _stacked([part.evidence[name] for part in parts]) for name in parts[0].evidence}
+        return cls(features, evidence)
 
     def select(self, rows: Tensor) -> Inputs:
         """The studies at `rows`, indices or a mask [B]."""
-        return Inputs({name: v[rows] for name, v in self.features.items()}, self.pieces[rows], self.extreme[rows])
+        return self._map(lambda values: values[rows])
 
     def cpu(self) -> Inputs:
         """The same in main memory."""
-        return Inputs({name: v.cpu() for name, v in self.features.items()}, self.pieces.cpu(), self.extreme.cpu())
+        return self._map(Tensor.cpu)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        features, evidence = (
+            {name: change(values) for name, values in of.items()} for of in (self.features, self.evidence)
+        )
+        return Inputs(features, evidence)
+
+
+def _stacked(evidence: Sequence[Tensor]) -> Tensor:
+    """Evidence of several batches as one; [B, L] are padded to the longest."""
+    if evidence[0].ndim == 1:
+        return torch.cat(list(evidence))
+    longest = max(one.shape[1] for one in evidence)
+    return torch.cat([torch.nn.functional.pad(one, (0, longest - one.shape[1]), value=PAD) for one in evidence])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,73 +139,6 @@ class Gaussian:
         return torch.linalg.vector_norm((features - self.mean) @ self.whitening, dim=1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bigrams:
-    """How word pieces follow each other in the training notes, with Witten and Bell's smoothing.
-
-    P(b | a) = (c(a b) + T(a) P(b)) / (c(a) + T(a)), where T(a) is the number of different pieces seen after a (Witten
-    and Bell, IEEE Transactions on Information Theory 37, 1991, method C; Chen and Goodman 1999, section 2.5). What
-    fewer than `LEAST_PATIENTS` patients' notes hold is not counted: the table names no patient.
-
-    Attributes
-    ----------
-    alone : float32 [V]
-        -log P(b).
-    after : float32 [V]
-        -log of the weight of P(b) after a piece.
-    pairs : int64 [K]
-        a V + b of every pair that was seen, ascending.
-    together : float32 [K]
-        -log P(b | a) of those.
-    """
-
-    alone: Tensor
-    after: Tensor
-    pairs: Tensor
-    together: Tensor
-
-    @classmethod
-    def fit(cls, pieces: Tensor, patients: npt.NDArray, vocabulary: int) -> Bigrams:
-        """From `pieces` [N, L] of notes of `patients` [N], all below `vocabulary`."""
-        ids = pieces.numpy()
-        here = ids != _NO_PIECE
-        whose = np.unique(patients, return_inverse=True)[1][:, None]
-        singles, single_counts = _shared(ids[here], np.broadcast_to(whose, ids.shape)[here])
-        follows = here[:, 1:]
-        keys = (ids[:, :-1].astype(np.int64) * vocabulary + ids[:, 1:])[follows]
-        pairs, pair_counts = _shared(keys, np.broadcast_to(whose, follows.shape)[follows])
-        alone = np.ones(vocabulary)
-        alone[singles] += single_counts
-        alone /= alone.sum()
-        first, second = np.divmod(pairs, vocabulary)
-        kinds = np.bincount(first, minlength=vocabulary)
-        total = np.bincount(first, pair_counts, minlength=vocabulary) + kinds
-        weight = np.divide(kinds, total, out=np.ones(vocabulary), where=total > 0)
-        together = pair_counts / total[first] + weight[first] * alone[second]
-        log = [torch.from_numpy(-np.log(p)).float() for p in (alone, weight, together)]
-        return cls(log[0], log[1], torch.from_numpy(pairs), log[2])
-
-    def surprisal(self, pieces: Tensor) -> Tensor:
-        """Mean surprisal of the pieces of each row of `pieces` [B, L], nats, [B]; 0 where there are less than two."""
-        first, second = pieces[:, :-1], pieces[:, 1:]
-        follows = second != _NO_PIECE
-        first, second = first.clamp(min=0), second.clamp(min=0)
-        surprisals = self.after[first] + self.alone[second]
-        if len(self.pairs):
-            keys = first * len(self.alone) + second
-            place = torch.searchsorted(self.pairs, keys).clamp(max=len(self.pairs) - 1)
-            surprisals = torch.where(self.pairs[place] == keys, self.together[place], surprisals)
-        return (surprisals * follows).sum(dim=1) / follows.sum(dim=1).clamp(min=1)
-
-
-def _shared(keys: npt.NDArray, whose: npt.NDArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The `keys` [n] that `LEAST_PATIENTS` of `whose` [n] have, once each, ascending; how often each occurs."""
-    found, position, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    owned = np.unique(np.stack([position, whose]), axis=1)[0]
-    kept = np.bincount(owned, minlength=len(found)) >= LEAST_PATIENTS
-    return found[kept].astype(np.int64), counts[kept]
-
-
 def _scaling(studies: int, seed: int) -> npt.NDArray[np.bool_]:
     """Which of the training studies the statistics are put to scale on."""
     return np.random.default_rng(seed).random(studies) < _SCALE_SHARE
@@ -212,14 +146,14 @@ def _scaling(studies: int, seed: int) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoveltyDetector:
-    """Scores studies for novelty, part by part.
+    """Scores how far studies are from the training data, part by part.
 
     Attributes
     ----------
     gaussians : dict of str to Gaussian
         Per part: the modalities that the model reads, and ``fused``.
-    bigrams : Bigrams or None
-        None where the model reads no notes.
+    learned : dict of str to dict of str to Tensor
+        Per modality, what the statistic of its own learned.
     scales : dict of str to float32 [S, 2]
         Per part, mean and standard deviation of each of its statistics.
     ordinary : dict of str to float32 [n]
@@ -227,7 +161,7 @@ class NoveltyDetector:
     """
 
     gaussians: dict[str, Gaussian]
-    bigrams: Bigrams | None
+    learned: dict[str, Learned]
     scales: dict[str, Tensor]
     ordinary: dict[str, Tensor]
 
@@ -243,7 +177,7 @@ class NoveltyDetector:
                 )
 
     @classmethod
-    def fit(cls, inputs: Inputs, patients: npt.NDArray, vocabulary: int, seed: int) -> NoveltyDetector:
+    def fit(cls, inputs: Inputs, patients: npt.NDArray, preparations: Mapping[str, Any], seed: int) -> NoveltyDetector:
         """Learn what training studies are like; `calibrated` makes it complete.
 
         Parameters
@@ -251,8 +185,8 @@ class NoveltyDetector:
         inputs : Inputs
             Of the training studies, N of them, in main memory.
         patients : str [N]
-        vocabulary : int
-            Number of word pieces; 0 where the model reads no notes.
+        preparations : mapping of str to Preparation
+            Of the modalities that the model reads, fitted.
         seed : int
             Of the draw of the studies that statistics are put to scale on.
 
@@ -262,14 +196,17 @@ class NoveltyDetector:
             Where fewer than `LEAST_STUDIES` studies have a part.
         """
         known_of = {part: features.isfinite().all(dim=1) for part, features in inputs.features.items()}
-        cls.require_enough({part: known.numpy() for part, known in known_of.items()}, len(inputs.pieces), seed)
-        scaling = torch.from_numpy(_scaling(len(inputs.pieces), seed))
+        cls.require_enough({part: known.numpy() for part, known in known_of.items()}, len(inputs), seed)
+        scaling = torch.from_numpy(_scaling(len(inputs), seed))
         shaping = inputs.select(~scaling)
         gaussians = {
             part: Gaussian.fit(features[known_of[part] & ~scaling]) for part, features in inputs.features.items()
         }
-        bigrams = Bigrams.fit(shaping.pieces, patients[~scaling.numpy()], vocabulary) if vocabulary else None
-        unscaled = cls(gaussians, bigrams, {}, {})
+        those = patients[~scaling.numpy()]
+        learned = {
+            part: own.fit(shaping.evidence[part], those, preparations[part]) for part, own in _own(gaussians).items()
+        }
+        unscaled = cls(gaussians, learned, {}, {})
         scales = {}
         for part, values in unscaled._statistics(inputs.select(scaling)).items():
             known = values.isfinite().all(dim=1)
@@ -317,13 +254,11 @@ class NoveltyDetector:
 
     def _statistics(self, inputs: Inputs) -> dict[str, Tensor]:
         """Statistics of each part, [B, S]; rows of NaN where the study lacks it."""
-        found = {}
+        found, own = {}, _own(self.gaussians)
         for part, gaussian in self.gaussians.items():
             columns = [gaussian.distance(inputs.features[part])]
-            if part == "text" and self.bigrams is not None:
-                columns.append(self.bigrams.surprisal(inputs.pieces))
-            if part == "observations":
-                columns.append(inputs.extreme)
+            if part in own:
+                columns.append(own[part].score(self.learned[part], inputs.evidence[part]))
             values = torch.stack(columns, dim=1)
             found[part] = values.masked_fill(columns[0].isnan()[:, None], torch.nan)
         return found
@@ -331,7 +266,7 @@ class NoveltyDetector:
     # --- in the artifact ---------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file. No study's features are in it, and no word of fewer than `LEAST_PATIENTS`."""
+        """Write a safetensors file. No study's features are in it."""
         save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, path)
 
     @classmethod
@@ -354,13 +289,18 @@ class NoveltyDetector:
         tensors |= {f"ordinary/{part}": values for part, values in self.ordinary.items()}
         for part, gaussian in self.gaussians.items():
             tensors |= {f"mean/{part}": gaussian.mean, f"whitening/{part}": gaussian.whitening}
-        if self.bigrams is not None:
-            tensors |= {f"bigrams/{name}": getattr(self.bigrams, name) for name in _BIGRAMS}
+        for part, learned in self.learned.items():
+            tensors |= {f"own/{part}/{name}": tensor for name, tensor in learned.items()}
         return tensors
 
 
-_PARTS = (*(modality for modality in modality_names()), FUSED)
-_BIGRAMS = ("alone", "after", "pairs", "together")
+def _own(parts: Iterable[str]) -> dict[str, Statistic]:
+    """The statistics of their own that the modalities among `parts` declare."""
+    found = {part: novelty_of(part).statistic for part in parts}
+    return {part: statistic for part, statistic in found.items() if statistic is not None}
+
+
+_PARTS = (*modality_names(), FUSED)
 
 
 def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
@@ -370,10 +310,9 @@ def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
     means, whitenings, scales = under("mean/"), under("whitening/"), under("scale/")
     if not means or not means.keys() == whitenings.keys() == scales.keys():
         raise ValueError("every part must have mean, whitening and scale")
-    table = under("bigrams/")
-    return NoveltyDetector(
-        {part: Gaussian(means[part], whitenings[part]) for part in _PARTS if part in means},
-        Bigrams(*(table[name] for name in _BIGRAMS)) if table else None,
-        scales,
-        under("ordinary/"),
-    )
+    gaussians = {part: Gaussian(means[part], whitenings[part]) for part in _PARTS if part in means}
+    own = _own(gaussians)
+    learned = {part: under(f"own/{part}/") for part in own}
+    if any(learned[part].keys() != set(own[part].names) for part in own):
+        raise ValueError("every part must have what its own statistic learned")
+    return NoveltyDetector(gaussians, learned, scales, under("ordinary/"))

@@ -1,47 +1,27 @@
-"""Referral: what a human must judge instead of the model. One rule, in the recipe's section ``refer``.
+"""Referral: what a physician must assess instead of the model. One rule, in the recipe's section ``refer``.
 
-A finding is referred where its prediction set is not a single answer. A study is referred as a whole where it is
-novel, lacks a modality that is required, has an image that shows nothing, is of another patient or of something else
-than the model was trained on by what its file says, where the audit says so, or where no finding
-is left that the model can tell. Each part gives its reasons; what has none may be answered for.
+A finding is referred where its prediction set is not a single answer. A study is referred as a whole where it is out of
+distribution, lacks a modality that is required, fails a check that a modality declares, has records that contradict
+each other, where the audit says so, or where no finding is left that is not referred. Each part of the rule gives its
+reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from consilium.configuration.recipe import ReferRecipe
 from consilium.domain.diagnosis import AuditVerdict, FindingResult, OutOfDistributionScore
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.novelty import novelty_of
+from consilium.modalities.registry import find_modality
 from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Prepared
 
-PARTS = ("both", "novelty", "required", "image_quality", "contradictions", "unknown_origin", "audit")
-"""The parts of the rule, as the recipe calls them."""
-
-FLAT = 0.95
-"""An image is blank where one of its 256 grey levels holds this share of its pixels."""
-WHITE, BLACK = 0.25, 0.75
-"""An image is saturated where this share of its pixels is purely white, or purely black.
-
-Of 247 public radiographs the most had 3 % white, 46 % black and 49 % of one grey level.
-"""
-LEAST_SCALE = 0.5
-"""An image is too small where its longer side has less than this share of the pixels of the model's square."""
-
 _SUSPICIOUS = ("suspect", "unusable")
-_NOTHING_TOLD = "There is no finding that the model can tell."
-_RECORDS = {"image": "image", "text": "note", "observations": "observation"}
-_PARTS_OF_A_STUDY: dict[str, str] = {
-    "image": "The image is",
-    "text": "The text of the notes is",
-    "observations": "What was observed is",
-    FUSED: "The study as a whole is",
-}
+_ALL_REFERRED = "Every finding is referred."
+_FUSED_SUBJECT = "The study as a whole"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +32,7 @@ class Grounds:
     ----------
     item : Prepared
     modalities : tuple of str
-        What the model had to go by.
+        The modalities that the study has and the model reads.
     findings : tuple of FindingResult
     novelty : tuple of OutOfDistributionScore
     audit : AuditVerdict
@@ -66,7 +46,7 @@ class Grounds:
 
 
 def refer_finding(rule: ReferRecipe, prediction_set: Sequence[str], coverage: float) -> tuple[str, ...]:
-    """Why a human must judge this finding; empty where the model may be heard on it.
+    """The reasons to refer this finding; empty where there is none.
 
     Parameters
     ----------
@@ -78,71 +58,53 @@ def refer_finding(rule: ReferRecipe, prediction_set: Sequence[str], coverage: fl
     if not rule.both or len(prediction_set) == 1:
         return ()
     if prediction_set:
-        return (f"The model cannot tell: neither answer can be ruled out at {coverage:.0%} coverage.",)
-    return (f"The study is unlike either: neither answer fits at {coverage:.0%} coverage.",)
+        return (f"Undetermined: neither answer can be ruled out at {coverage:.0%} coverage.",)
+    return (f"Unlike either: neither answer fits at {coverage:.0%} coverage.",)
 
 
 def refer(rule: ReferRecipe, grounds: Grounds) -> tuple[str, ...]:
-    """Why a human must judge this study, a sentence each; empty where the model may be heard on some finding."""
+    """The reasons to refer this study, a sentence each; empty where there is none."""
     return tuple(reason for part in refer_by_part(rule, grounds).values() for reason in part)
 
 
 def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, ...]]:
-    """The same by part of the rule, one of `PARTS`; a part that the recipe switches off has no reasons."""
+    """The same by part of the rule, named as in the recipe; a part that is switched off has no reasons."""
     return {
-        "both": (_NOTHING_TOLD,) if all(result.refer_reasons for result in grounds.findings) else (),
+        "both": (_ALL_REFERRED,) if all(result.refer_reasons for result in grounds.findings) else (),
         "novelty": _novel(grounds.novelty) if rule.novelty is not None else (),
         "required": tuple(
-            f"There is no {_RECORDS[modality]}, and this model must not answer without."
+            f"There is no {find_modality(modality).record}, which this model requires."
             for modality in rule.required
             if modality not in grounds.modalities
         ),
-        "image_quality": _image_quality(grounds.item) if rule.image_quality else (),
+        **_checked(rule, grounds.item),
         "contradictions": _sentences(grounds.item.study.contradictions) if rule.contradictions else (),
-        "unknown_origin": _unknown_origin(grounds.item) if rule.unknown_origin else (),
         "audit": _audited(grounds.audit) if rule.audit else (),
     }
 
 
-def _image_quality(item: Prepared) -> tuple[str, ...]:
-    part = item.parts.get("image")
-    return () if part is None else image_faults(part.arrays["images"], part.letterboxes)
+def _checked(rule: ReferRecipe, item: Prepared) -> dict[str, tuple[str, ...]]:
+    """What the checks find, by name; those that are switched off find nothing."""
+    return {name: reasons if rule.checks.get(name, True) else () for name, reasons in checked(item.parts).items()}
 
 
-def _unknown_origin(item: Prepared) -> tuple[str, ...]:
-    part = item.parts.get("image")
-    return () if part is None else _sentences(part.unknown_origin)
+def checked(parts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What the checks of a study's prepared `parts` find, by name."""
+    return {
+        name: check(part) for modality, part in parts.items() for name, check in novelty_of(modality).checks.items()
+    }
 
 
-def image_faults(squares: Iterable[npt.NDArray[np.uint16]], boxes: Sequence[Letterbox]) -> tuple[str, ...]:
-    """What is wrong with the images of a study, judged on the model's squares [S, S] without their margins."""
-    faults = []
-    for number, (square, box) in enumerate(zip(squares, boxes, strict=True), start=1):
-        fault = _fault(square, box)
-        if fault:
-            faults.append(f"{'The image' if len(boxes) == 1 else f'Image {number}'} {fault}.")
-    return tuple(faults)
-
-
-def _fault(square: npt.NDArray[np.uint16], box: Letterbox) -> str:
-    (top, left), (height, width) = box.offset, box.inner
-    levels = np.bincount((square[top : top + height, left : left + width] >> 8).ravel(), minlength=256)
-    shares = levels / levels.sum()
-    if shares.max() >= FLAT:
-        return "is blank"
-    if shares[-1] >= WHITE or shares[0] >= BLACK:
-        return f"is saturated: {'white' if shares[-1] >= WHITE else 'black'} where it should show something"
-    if max(box.rows, box.columns) < LEAST_SCALE * box.side:
-        return f"is too small: {box.rows} by {box.columns} pixels, the model looks at {box.side}"
-    return ""
-
-
-def _novel(novelty: Sequence[OutOfDistributionScore]) -> tuple[str, ...]:
+def _novel(scores: Sequence[OutOfDistributionScore]) -> tuple[str, ...]:
     return tuple(
-        f"{_PARTS_OF_A_STUDY[part.part]} unlike the training data (p = {part.p_value:.2g})."
-        for part in novelty
-        if part.out_of_distribution
+        f"{_subject(score.part)} is unlike the training data (p = {score.p_value:.2g})."
+        for score in scores
+        if score.out_of_distribution
     )
+
+
+def _subject(part: str) -> str:
+    return _FUSED_SUBJECT if part == FUSED else find_modality(part).sentence_subject
 
 
 def _sentences(remarks: Iterable[str]) -> tuple[str, ...]:
@@ -152,4 +114,4 @@ def _sentences(remarks: Iterable[str]) -> tuple[str, ...]:
 def _audited(audit: AuditVerdict) -> tuple[str, ...]:
     if audit.verdict not in _SUSPICIOUS:
         return ()
-    return (f"The audit calls the cohort that this model learned from {audit.verdict}.",)
+    return (f"The audit calls the cohort that this model was trained on {audit.verdict}.",)

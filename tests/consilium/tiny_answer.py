@@ -34,8 +34,8 @@ from consilium.modalities.text.presentation import WordWeight
 TEXT = "fever <script>alert(1)</script> & cough"
 POINT = OperatingPoint(0.3, 0.9, Estimate(0.9, 0.8, 0.95), Estimate(0.7, 0.6, 0.8))
 SUSPECT = AuditVerdict("suspect", ("The file format tells Alpha apart: AUROC .91.",))
-REFER = ("The image is unlike the training data.", "There is no note, and this model must not answer without.")
-CANNOT_TELL = "The model cannot tell: neither answer can be ruled out at 90% coverage."
+REFER = ("The image is unlike the training data.", "There is no note, which this model requires.")
+UNDETERMINED = "Undetermined: neither answer can be ruled out at 90% coverage."
 SCORES = (
     OutOfDistributionScore("image", 14.5, 0.002, out_of_distribution=True),
     OutOfDistributionScore("text", 2.5, 0.04, out_of_distribution=False),
@@ -91,7 +91,7 @@ def explanation(**diagnosis: Any) -> Explanation:
 def open_explanation() -> Explanation:
     """A study that is not referred, but for Beta, whose answer is undetermined."""
     alpha, beta = explanation().diagnosis.findings
-    unsure = replace(beta, interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT), refer_reasons=(CANNOT_TELL,))
+    unsure = replace(beta, interval=(0.4, 0.9), prediction_set=(ABSENT, PRESENT), refer_reasons=(UNDETERMINED,))
     return explanation(findings=(alpha, unsure))
 
 

@@ -54,10 +54,8 @@ def tiny_inputs(preprocessing: Preprocessing, model: DiagnosisModel, first: int,
 
 def tiny_novelty(preprocessing: Preprocessing, model: DiagnosisModel, inputs: Inputs) -> NoveltyDetector:
     """Fitted on `inputs`, of studies of as many patients, and calibrated on others."""
-    patients = np.array([f"p{n}" for n in range(len(inputs.extreme))])
-    text = preprocessing.preparations.get("text")
-    vocabulary = 0 if text is None else len(text.tokenizer)
-    detector = NoveltyDetector.fit(inputs, patients, vocabulary, seed=0)
+    patients = np.array([f"p{n}" for n in range(len(inputs))])
+    detector = NoveltyDetector.fit(inputs, patients, preprocessing.preparations, seed=0)
     scores = detector.score(tiny_inputs(preprocessing, model, 1000))
     return detector.calibrated({part: values.numpy().astype(np.float64) for part, values in scores.items()})
 

@@ -62,9 +62,8 @@ def predict_training(
     seen = _predict(model, preprocessing, cached, rows, recipe, None, inputs if wanted else None)
     if not wanted:
         return seen, None
-    text = preprocessing.preparations.get("text")
-    vocabulary = 0 if text is None else len(text.tokenizer)
-    return seen, NoveltyDetector.fit(Inputs.concatenate(inputs), seen.patient_ids, vocabulary, recipe.seed)
+    known = Inputs.concatenate(inputs)
+    return seen, NoveltyDetector.fit(known, seen.patient_ids, preprocessing.preparations, recipe.seed)
 
 
 def _predict(

@@ -22,11 +22,12 @@ from scipy.special import logit
 from consilium.calibration import Calibration, patient_bootstrap, percentile_interval
 from consilium.configuration.recipe import ReferRecipe
 from consilium.domain.findings import FindingSet
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.novelty import novelty_of
+from consilium.modalities.registry import in_order
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Scores
-from consilium.referral.reasons import image_faults
-from training.data.datamodule import CachedCohort
+from consilium.referral.reasons import checked
+from training.data.datamodule import CachedCohort, StudyDataset
 from training.evaluation.comparisons import MACRO, estimate_columns
 from training.evaluation.metrics import Replicates
 from training.evaluation.predictions import Predictions
@@ -46,8 +47,7 @@ _SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 """Those that a reader is shown as figures."""
 
 _FARTHEST = 30.0
-_RECORDS = ("image_quality", "contradictions", "unknown_origin")
-"""Parts of the refer rule that look at the records alone."""
+_CONTRADICTIONS = "contradictions"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +61,8 @@ class Doubts:
     p_values : dict of str to float [N]
         Of each part's novelty, NaN where the study lacks it; empty where novelty was not scored.
     records : dict of str to bool [N]
-        What each part of the refer rule that looks at the records says: ``image_quality``, ``contradictions``,
-        ``unknown_origin``.
+        Which of them each part of the refer rule refers that looks at the records alone: the checks of the modalities,
+        such as ``image_quality``, and ``contradictions``.
     """
 
     sets: Bools
@@ -74,17 +74,17 @@ def doubtful_records(
     cached: CachedCohort, preprocessing: Preprocessing, study_ids: npt.NDArray[np.str_]
 ) -> dict[str, Bools]:
     """`Doubts.records` of the studies in `study_ids` [N]."""
-    side = preprocessing.recipe.image.size
-    by_name = {study.study_id: study for study in cached.studies}
-    found = {part: np.zeros(len(study_ids), bool) for part in _RECORDS}
-    for row, name in enumerate(study_ids.tolist()):
-        study = by_name[name]
-        found["contradictions"][row] = bool(study.contradictions)
-        if "image" in preprocessing.recipe.modalities:
-            squares = [cached.cache.square(image.digest) for image in study.images]
-            boxes = [Letterbox(image.shape[0], image.shape[1], side) for image in study.images]
-            found["image_quality"][row] = bool(image_faults(squares, boxes))
-            found["unknown_origin"][row] = bool(preprocessing.preparations["image"].origins.unknown(study.images))
+    row_of = {name: row for row, name in enumerate(study_ids.tolist())}
+    places = [place for place, study in enumerate(cached.studies) if study.study_id in row_of]
+    names = [name for m in in_order(preprocessing.recipe.modalities) for name in novelty_of(m).checks]
+    found = {part: np.zeros(len(study_ids), bool) for part in (*names, _CONTRADICTIONS)}
+    dataset = StudyDataset(cached, preprocessing, np.array(places, np.int64))
+    for number in range(len(dataset)):
+        prepared, _ = dataset[number]
+        row = row_of[prepared.study.study_id]
+        found[_CONTRADICTIONS][row] = bool(prepared.study.contradictions)
+        for name, reasons in checked(prepared.parts).items():
+            found[name][row] = bool(reasons)
     return found
 
 
@@ -115,10 +115,14 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Mapping[str, Bo
     if rule.required:
         nobody = np.zeros(len(doubts.sets), bool)
         whole["required"] = np.any([~present.get(modality, nobody) for modality in rule.required], axis=0)
-    whole |= {part: doubts.records[part] for part in _RECORDS if getattr(rule, part)}
+    whole |= {part: rows for part, rows in doubts.records.items() if _is_on(rule, part)}
     single = doubts.sets.sum(axis=2) == 1
     found = {"both": ~single} if rule.both else {}
     return found | {part: np.broadcast_to(rows[:, None], single.shape) for part, rows in whole.items()}
+
+
+def _is_on(rule: ReferRecipe, part: str) -> bool:
+    return rule.contradictions if part == _CONTRADICTIONS else rule.checks.get(part, True)
 
 
 def selective_tables(

@@ -6,8 +6,11 @@ MODALITY = Modality(
     name="image",
     display="Image",
     record="image",
+    subject="The image",
     preparation="consilium.modalities.image.preparation:ImagePreparation",
     encoder="consilium.modalities.image.encoder:ImageEncoder",
     explanation="consilium.modalities.image.explanation:EXPLANATION",
     presentation="consilium.modalities.image.presentation:PRESENTATION",
+    novelty="consilium.modalities.image.novelty:NOVELTY",
+    refer_checks=("image_quality", "unknown_origin"),
 )

@@ -94,8 +94,8 @@ def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
     (diagnosis,) = Diagnostician(suspect, IDENTITY).diagnose([tiny_study(1, frozenset({"text"}))])
     assert diagnosis.audit == suspect.audit
     assert diagnosis.refer_reasons == (
-        "There is no image, and this model must not answer without.",
-        "The audit calls the cohort that this model learned from suspect.",
+        "There is no image, which this model requires.",
+        "The audit calls the cohort that this model was trained on suspect.",
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from sklearn.covariance import LedoitWolf
 
 from consilium.domain.errors import TrainingError
 from consilium.network.diagnosis_model import FUSED
-from consilium.referral.out_of_distribution import Bigrams, Gaussian, Inputs, NoveltyDetector
+from consilium.referral.out_of_distribution import Gaussian, Inputs, NoveltyDetector
 
 PARTS = ("image", "text", "observations", FUSED)
 VOCABULARY = 20
+PREPARATIONS = {"text": SimpleNamespace(tokenizer=range(VOCABULARY)), "observations": None}
 
 
 def _inputs(studies: int, seed: int) -> Inputs:
@@ -25,7 +27,8 @@ def _inputs(studies: int, seed: int) -> Inputs:
     features["image"][rng.random(studies) < 0.1] = torch.nan
     starts = rng.integers(0, VOCABULARY, (studies, 1))
     pieces = torch.from_numpy((starts + np.arange(8)) % VOCABULARY)
-    return Inputs(features, pieces, torch.from_numpy(rng.normal(1, 0.2, studies)).float())
+    extreme = torch.from_numpy(rng.normal(1, 0.2, studies)).float()
+    return Inputs(features, {"text": pieces, "observations": extreme})
 
 
 def _patients(studies: int) -> np.ndarray:
@@ -34,7 +37,7 @@ def _patients(studies: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def detector() -> NoveltyDetector:
-    fitted = NoveltyDetector.fit(_inputs(400, 1), _patients(400), VOCABULARY, seed=3)
+    fitted = NoveltyDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
     return fitted.calibrated(_scores(fitted, _inputs(300, 2)))
 
 
@@ -59,39 +62,6 @@ def test_features_that_do_not_vary_have_a_finite_distance() -> None:
     assert 1 < distance[1] < np.inf
 
 
-def test_bigrams_are_witten_and_bells_by_hand() -> None:
-    # Pieces: 0 1 0 2 by four patients; 3 4 by two, who are too few.
-    rows = [[0, 1, 0, 2]] * 4 + [[3, 4, -1, -1]] * 2
-    bigrams = Bigrams.fit(torch.tensor(rows), _patients(6), 5)
-    # Counted pieces: 0 eight times, 1 and 2 four times each, one more of each of the five.
-    alone = np.array([9, 5, 5, 1, 1]) / 21
-    assert torch.exp(-bigrams.alone).numpy() == pytest.approx(alone)
-    # After 0 came 1 and 2, four times each: two kinds in eight; after 1 came 0, four times: one kind.
-    after_zero = (4 + 2 * alone[1]) / 10
-    after_one = (4 + 1 * alone[0]) / 5
-    expected = -(2 * math.log(after_zero) + math.log(after_one)) / 3
-    asked = torch.tensor([[0, 1, 0, 2, -1, -1], [3, 4, -1, -1, -1, -1], [0, 3, -1, -1, -1, -1], [2] + [-1] * 5])
-    found = bigrams.surprisal(asked).numpy()
-    assert found[0] == pytest.approx(expected, rel=1e-5)
-    assert found[1] == pytest.approx(-math.log(alone[4]), rel=1e-5)
-    assert found[2] == pytest.approx(-math.log(2 / 10 * alone[3]), rel=1e-5)
-    assert found[3] == 0
-
-
-def test_what_follows_a_piece_adds_up_to_one() -> None:
-    bigrams = Bigrams.fit(_inputs(200, 5).pieces, _patients(200), VOCABULARY)
-    for first in range(VOCABULARY):
-        pairs = torch.tensor([[first, second] for second in range(VOCABULARY)])
-        assert torch.exp(-bigrams.surprisal(pairs)).sum() == pytest.approx(1, abs=1e-4)
-
-
-def test_a_pair_of_words_that_few_patients_have_is_not_in_the_table() -> None:
-    rows = torch.tensor([[0, 1, 2]] * 9 + [[1, 0, 2]] * 9)
-    one_patient_often = np.array([f"p{n}" for n in range(9)] + ["p9"] * 9)
-    bigrams = Bigrams.fit(rows, one_patient_often, 3)
-    assert bigrams.pairs.tolist() == [0 * 3 + 1, 1 * 3 + 2]
-
-
 def test_p_values_are_ranks_among_calibration_scores(detector: NoveltyDetector) -> None:
     small = detector.calibrated({"image": np.array([1.0, 3.0, np.nan, 2.0])})
     found = small.p_values({"image": [0.0, 2.0, 2.5, 9.0, np.nan], "text": [99.0]})
@@ -110,16 +80,18 @@ def test_ordinary_studies_are_called_novel_at_the_rate_that_was_asked_for(detect
 
 
 def _moved(inputs: Inputs) -> Inputs:
-    return Inputs({part: values + 8 for part, values in inputs.features.items()}, inputs.pieces, inputs.extreme)
+    return Inputs({part: values + 8 for part, values in inputs.features.items()}, inputs.evidence)
 
 
 def _shuffled(inputs: Inputs) -> Inputs:
     rng = np.random.default_rng(0)
-    return Inputs(inputs.features, torch.from_numpy(rng.permuted(inputs.pieces.numpy(), axis=1)), inputs.extreme)
+    shuffled = torch.from_numpy(rng.permuted(inputs.evidence["text"].numpy(), axis=1))
+    return Inputs(inputs.features, inputs.evidence | {"text": shuffled})
 
 
 def _absurd(inputs: Inputs) -> Inputs:
-    return Inputs(inputs.features, inputs.pieces, torch.full_like(inputs.extreme, 6))
+    absurd = torch.full_like(inputs.evidence["observations"], 6)
+    return Inputs(inputs.features, inputs.evidence | {"observations": absurd})
 
 
 @pytest.mark.parametrize(("change", "noticed"), [(_moved, PARTS), (_shuffled, ("text",)), (_absurd, ("observations",))])
@@ -155,10 +127,11 @@ def test_a_study_is_scored_alike_alone_and_in_company(detector: NoveltyDetector)
 
 def test_batches_of_different_length_can_be_put_together() -> None:
     whole = _inputs(10, 9)
-    short = Inputs({k: v[:4] for k, v in whole.features.items()}, whole.pieces[:4, :5], whole.extreme[:4])
+    first = whole.select(torch.arange(4))
+    short = Inputs(first.features, first.evidence | {"text": first.evidence["text"][:, :5]})
     joined = Inputs.concatenate([short, whole.select(torch.arange(4, 10))])
-    assert joined.pieces.shape == (10, 8)
-    assert joined.pieces[0].tolist() == [*whole.pieces[0, :5].tolist(), -1, -1, -1]
+    assert joined.evidence["text"].shape == (10, 8)
+    assert joined.evidence["text"][0].tolist() == [*whole.evidence["text"][0, :5].tolist(), -1, -1, -1]
     assert torch.equal(joined.features["text"], whole.features["text"])
 
 
@@ -166,14 +139,14 @@ def test_too_few_studies_of_a_part_are_refused() -> None:
     inputs = _inputs(60, 10)
     inputs.features["image"][5:] = torch.nan
     with pytest.raises(TrainingError, match="5 training studies have image"):
-        NoveltyDetector.fit(inputs, _patients(60), VOCABULARY, seed=0)
+        NoveltyDetector.fit(inputs, _patients(60), PREPARATIONS, seed=0)
 
 
 def test_the_same_seed_gives_the_same_detector_and_the_file_gives_it_back(
     detector: NoveltyDetector, tmp_path: Path
 ) -> None:
     detector.save(tmp_path / "first.safetensors")
-    again = NoveltyDetector.fit(_inputs(400, 1), _patients(400), VOCABULARY, seed=3)
+    again = NoveltyDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
     again.calibrated(_scores(again, _inputs(300, 2))).save(tmp_path / "second.safetensors")
     assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
     loaded = NoveltyDetector.load(tmp_path / "first.safetensors")
@@ -183,16 +156,23 @@ def test_the_same_seed_gives_the_same_detector_and_the_file_gives_it_back(
         assert torch.equal(loaded.ordinary[part], detector.ordinary[part])
 
 
-def test_a_model_without_notes_has_no_bigrams(tmp_path: Path) -> None:
-    inputs = _inputs(60, 12)
-    inputs = Inputs({FUSED: inputs.features[FUSED]}, torch.full((60, 1), -1), inputs.extreme)
-    detector = NoveltyDetector.fit(inputs, _patients(60), 0, seed=0)
+def test_a_part_without_a_statistic_of_its_own_is_scored_by_its_distance_alone(tmp_path: Path) -> None:
+    inputs = Inputs({FUSED: _inputs(60, 12).features[FUSED]}, {})
+    detector = NoveltyDetector.fit(inputs, _patients(60), {}, seed=0)
     detector.save(tmp_path / "novelty.safetensors")
-    assert NoveltyDetector.load(tmp_path / "novelty.safetensors").bigrams is None
+    assert NoveltyDetector.load(tmp_path / "novelty.safetensors").learned == {}
     assert list(detector.score(inputs)) == [FUSED]
 
 
-@pytest.mark.parametrize("spoil", [lambda t: t.pop("mean/text"), lambda t: t["scale/text"].fill_(torch.inf)])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t: t.pop("mean/text"),
+        lambda t: t["scale/text"].fill_(torch.inf),
+        lambda t: t.pop("own/text/pairs"),
+    ],
+    ids=["a mean is missing", "a scale is infinite", "a table is missing"],
+)
 def test_a_spoilt_file_is_refused(detector: NoveltyDetector, tmp_path: Path, spoil) -> None:
     detector.save(tmp_path / "novelty.safetensors")
     tensors = load_file(tmp_path / "novelty.safetensors")

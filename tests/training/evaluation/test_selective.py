@@ -151,7 +151,7 @@ def judged() -> Judged:
     doubts = Doubts(
         prediction_sets(tested, calibration),
         p_values,
-        {part: rng.random(500) < 0.05 for part in ("image_quality", "contradictions", "unknown_origin")},
+        {part: rng.random(500) < 0.05 for part in ("image_quality", "unknown_origin", "contradictions")},
     )
     return evaluation, doubts, tested, calibration
 
@@ -190,12 +190,11 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
     )
     modalities = tuple(m for m, there in tested.present.items() if there[row])
     records = doubts.records
-    item: Any = SimpleNamespace(
-        images=[],
-        letterboxes=[],
-        study=SimpleNamespace(contradictions=("a",) * int(records["contradictions"][row])),
-        unknown_origin=("a",) * int(records["unknown_origin"][row]),
+    image = SimpleNamespace(
+        arrays={"images": ()}, letterboxes=(), unknown_origin=("a",) * int(records["unknown_origin"][row])
     )
+    study = SimpleNamespace(contradictions=("a",) * int(records["contradictions"][row]))
+    item: Any = SimpleNamespace(parts={"image": image}, study=study)
     found = refer_by_part(rule, Grounds(item, modalities, results, novelty, AuditVerdict()))
     single = [bool(result.refer_reasons) for result in results]
     assert bool(found["both"]) == all(single)
@@ -213,7 +212,8 @@ def test_many_studies_are_referred_as_one_is(judged: Judged) -> None:
     assert np.array_equal(found["image_quality"][:, 0], doubts.records["image_quality"])
     for part in ("both", "novelty", "required"):
         assert 0.03 < found[part].mean() < 0.97
-    off = ReferRecipe(both=False, novelty=None, image_quality=False, contradictions=False, unknown_origin=False)
+    checks = {"image_quality": False, "unknown_origin": False}
+    off = ReferRecipe(both=False, novelty=None, contradictions=False, checks=checks)
     assert referred_by_part(off, doubts, tested.present) == {}
 
 
