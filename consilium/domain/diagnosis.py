@@ -63,7 +63,7 @@ class FindingResult(WireValue):
     prediction_set: tuple[Answer, ...]
     """What cannot be ruled out at the coverage that the model was calibrated for. Both: the answer is undetermined.
     None: neither answer fits."""
-    refer_reasons: tuple[str, ...] = ()
+    refer_reasons: tuple[str, ...]
     """Why a physician must assess this finding without the model; empty: there is no reason to refer it."""
 
 

@@ -33,6 +33,7 @@ class WireValue:
     """
 
     __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +50,9 @@ class WireValue:
         ValueError
             Where a key is missing or unknown, or a value of another kind.
         """
+        missing = {name for name in cls.__dataclass_fields__ if name not in data}
+        if missing:
+            raise ValueError(f"{cls.__name__} lacks {', '.join(sorted(missing))}")
         found: Self = _adapter(cast(Hashable, cls)).validate_python(data)
         return found
 

@@ -69,6 +69,7 @@ def explanation(**diagnosis: Any) -> Explanation:
             unimodal_probabilities={"image": 0.6, "text": 0.2},
             interval=interval,
             prediction_set=prediction_set,
+            refer_reasons=(),
         )
         for f, p, interval, prediction_set in answers
     )

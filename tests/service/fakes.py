@@ -119,6 +119,7 @@ class FakeModel:
                     unimodal_probabilities={present: p},
                     interval=(p / 2, p),
                     prediction_set=(PRESENT,),
+                    refer_reasons=(),
                 )
                 for finding in self.findings
             ),

@@ -69,7 +69,7 @@ def _stands(value: Any, seen: dict[str, list[bool]]) -> None:
 def test_the_round_trip_would_miss_any_field_with_a_default() -> None:
     seen: dict[str, list[bool]] = {}
     _stands(eventful_explanation(), seen)
-    assert {"FindingResult.refer_reasons", "ObservationWeight.aspect"} <= set(seen)
+    assert {"AuditVerdict.verdict", "ObservationWeight.aspect"} <= set(seen)
     assert [name for name, defaults in seen.items() if all(defaults)] == []
 
 

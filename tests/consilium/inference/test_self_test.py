@@ -15,7 +15,7 @@ TOLERANCE = Tolerance(reference=0.001, backend=0.05, margin=0.01)
 def answer(*probabilities: float, possible: tuple[str, ...] = (ABSENT, PRESENT)) -> Answer:
     """A call from 0.5 on."""
     return tuple(
-        FindingResult(f"f{number}", f"F{number}", None, p, p >= POINT.threshold, POINT, {}, (0.0, 1.0), possible)
+        FindingResult(f"f{number}", f"F{number}", None, p, p >= POINT.threshold, POINT, {}, (0.0, 1.0), possible, ())
         for number, p in enumerate(probabilities)
     )
 

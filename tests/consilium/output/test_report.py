@@ -14,7 +14,7 @@ from rich.console import Console
 from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, OutOfDistributionScore
 from consilium.formats.lab_notation import figure, measured
 from consilium.modalities.colours import AGAINST, FOR
-from consilium.modalities.image.overlay import overlay_rgba
+from consilium.modalities.image.presentation import overlay_rgba
 from consilium.modalities.observations.presentation import ObservationWeight, Reference, _table
 from consilium.modalities.text.presentation import WordWeight
 from consilium.output.labels import (
