@@ -13,13 +13,16 @@ from PIL import Image as Pillow
 from scipy.special import logit
 
 from consilium.calibration import Calibration
-from consilium.domain.errors import TrainingError
+from consilium.domain.errors import InputError, TrainingError
+from consilium.domain.study import Study
 from consilium.explain.case import Case
 from consilium.explain.explainer import units_of
 from consilium.explain.methods import explanations
 from consilium.modalities.observations.explanation import log_odds_of_known
+from consilium.modalities.part import Part
 from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import numbers_of, squares_of, tiny_recipe
 from tests.training.cohorts_made import tiny_cohort
@@ -31,8 +34,9 @@ from training.cohorts.phantom.write import write_phantom
 from training.data.datamodule import CachedCohort, StudyDataset, cache_cohort
 from training.evaluation.evaluate import calibrate
 from training.evaluation.faithfulness import checks, curves, measure, measure_faithfulness, measured_defaults
-from training.evaluation.faithfulness.phantom_truth import Truth
+from training.evaluation.faithfulness.phantom_truth import PhantomTruth, load_truth
 from training.evaluation.faithfulness.scores import Ledger
+from training.evaluation.faithfulness.text_truth import TextTruth
 from training.evaluation.predict import predict
 from training.evaluation.predictions import Predictions
 
@@ -69,8 +73,9 @@ def table(setting: tuple, root: Path) -> pd.DataFrame:
 
 
 def _measured(setting: tuple, root: Path | None, studies: int = 6) -> pd.DataFrame:
+    truth = None if root is None else load_truth(root)
     return measure_faithfulness(
-        *setting, np.arange(STUDIES), phantom_findings(), studies=studies, seed=1, bootstrap=20, truth=Truth.load(root)
+        *setting, np.arange(STUDIES), phantom_findings(), studies=studies, seed=1, bootstrap=20, truth=truth
     )
 
 
@@ -81,11 +86,20 @@ def _labelled(predictions: Predictions) -> Predictions:
 
 
 def _twins(setting: tuple, root: Path, position: int):
-    _, preprocessing, _, cached = setting
+    case = _case(setting, position)
+    return case, list(load_truth(root).twins(case))
+
+
+def _case(setting: tuple, position: int) -> Case:
+    model, preprocessing, calibration, cached = setting
     prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[position]
-    truth = Truth.load(root)
-    assert truth is not None
-    return prepared, list(truth.twins(prepared, preprocessing))
+    return Case.of(model, preprocessing, calibration, prepared, [], units_of(prepared, preprocessing))
+
+
+def _passage(truth: PhantomTruth, case: Case, finding: str) -> tuple[int, int, int]:
+    notes = truth.parts["text"]
+    assert isinstance(notes, TextTruth)
+    return notes.passages(case.prepared.study, finding)[0]
 
 
 def _whole_study(setting: tuple) -> int:
@@ -95,8 +109,8 @@ def _whole_study(setting: tuple) -> int:
 
 
 def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> None:
-    prepared, twins = _twins(setting, root, _whole_study(setting))
-    study = prepared.study
+    case, twins = _twins(setting, root, _whole_study(setting))
+    prepared, study = case.prepared, case.prepared.study
     assert {twin.part for twin in twins} == {"image", "text", "observations"}
     for twin in twins:
         changed = {
@@ -105,36 +119,39 @@ def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> 
             "observations": not np.array_equal(numbers_of(twin.prepared), numbers_of(prepared), equal_nan=True),
         }
         assert [part for part, there in changed.items() if there] == [twin.part]
-        if twin.passage is not None:
-            note, start, end = twin.passage
+        if twin.part == "text":
+            note, start, end = _passage(load_truth(root), case, twin.finding)
             before, after = study.notes[note].text, twin.prepared.study.notes[note].text
             assert before[:start] == after[:start]
             assert before[end:] == after[len(after) - (len(before) - end) :]
             assert before != after
-        if twin.feature is not None:
+            words = [word for (word, _), inside in zip(case.units["text"], twin.where, strict=True) if inside]
+            assert all(word.note == note and start <= word.start < end for word in words)
+        elif twin.part == "observations":
             different = np.flatnonzero(~np.isclose(numbers_of(twin.prepared), numbers_of(prepared), equal_nan=True))
-            assert different.tolist() == [twin.feature]
-        if twin.pixels is not None:
+            assert different.tolist() == np.array(case.units["observations"])[twin.where].tolist()
+        else:
             apart = np.abs(squares_of(twin.prepared)[0].astype(float) - squares_of(prepared)[0]) / 65535
-            assert apart[twin.pixels].mean() > 3 * apart[~twin.pixels].mean()
+            assert apart[twin.where].mean() > 3 * apart[~twin.where].mean()
             mask = load_masks(root, study.study_id)[twin.finding]
             # What changed lies where the evidence shows, in the study or in the twin.
-            assert (twin.pixels & mask).any() or not mask.any()
+            assert (twin.where & mask).any() or not mask.any()
 
 
 def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: tuple, root: Path) -> None:
-    prepared, twins = _twins(setting, root, _whole_study(setting))
-    oracle, truth = load_oracle(root), Truth.load(root)
-    assert truth is not None
-    study = prepared.study.study_id
+    case, twins = _twins(setting, root, _whole_study(setting))
+    oracle, truth = load_oracle(root), load_truth(root)
+    study = case.prepared.study.study_id
     stored = oracle.evidence.loc[study]
     before = logit(oracle.of([study], modality_names())[0])
     for part, channel, neutral in (("image", "pneumothorax", 0.7), ("observations", "crp", 0.575)):
         finding = "pneumothorax" if part == "image" else "pneumonia"
-        crp = [f.name for f in setting[1].features].index("crp")
-        (twin,) = [t for t in twins if (t.part, t.finding) == (part, finding) and t.feature in {None, crp}]
-        drawn = truth._drawn(study)
-        readings = truth._readings(drawn)
+        own = [t for t in twins if (t.part, t.finding) == (part, finding)]
+        features = case.preprocessing.preparations["observations"].features
+        read = [features[unit].name for unit in case.units["observations"]]
+        (twin,) = own if part == "image" else [t for t in own if t.where[read.index(channel)]]
+        drawn = truth.drawn(study)
+        readings = truth.readings(drawn)
         image, values = readings["image"].copy(), readings["observations"].written.copy()
         assert image[0] == pytest.approx([stored[f"image:{name}"] for name in FINDINGS])
         if part == "image":
@@ -152,39 +169,31 @@ def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: t
 
 
 def test_twins_of_another_rendering_are_refused(setting: tuple, root: Path) -> None:
-    truth = Truth.load(root)
-    assert truth is not None
+    truth = load_truth(root)
     foreign = replace(truth, design=replace(truth.design, seed=4))
-    prepared, _ = _twins(setting, root, _whole_study(setting))
+    case = _case(setting, _whole_study(setting))
     with pytest.raises(TrainingError, match="write the cohort anew"):
-        list(foreign.twins(prepared, setting[1]))
+        list(foreign.twins(case))
 
 
 def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -> None:
     model, preprocessing, calibration, cached = setting
-    prepared, twins = _twins(setting, root, _whole_study(setting))
+    case, twins = _twins(setting, root, _whole_study(setting))
     bench = measure._bench(
-        model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, Truth.load(root)
+        model, preprocessing, calibration, phantom_findings(), cached, np.arange(3), 0, load_truth(root)
     )
-    case = bench.case(prepared)
-    words = np.zeros((4, len(case.units["text"])))
-    values = np.zeros((4, len(case.units["observations"])))
-    maps = [np.zeros(prepared.study.images[0].shape, np.float32) for _ in FINDINGS]
     falls = []
+    views = {(part, "m"): [] for part in ("image", "text", "observations")}
+    for part, shape in (("image", case.prepared.study.images[0].shape), ("text", len(case.units["text"]))):
+        views[part, "m"] = [np.zeros(shape, np.float32) for _ in FINDINGS]
+    views["observations", "m"] = [np.zeros(len(case.units["observations"])) for _ in FINDINGS]
     for twin in twins:
         with torch.no_grad():
             alone = case.log_odds(model(preprocessing.collate([twin.prepared])).fused)[0]
         position = FINDINGS.index(twin.finding)
         falls.append(float(case.log_odds(case.fused)[0, position] - alone[position]))
-        if twin.pixels is not None:
-            maps[position][twin.pixels] = falls[-1] / twin.pixels.sum()
-        elif twin.passage is not None:
-            note, start, end = twin.passage
-            inside = [k for k, (w, _) in enumerate(case.units["text"]) if w.note == note and start <= w.start < end]
-            words[position, inside] = falls[-1] / len(inside)
-        else:
-            values[position, case.units["observations"].index(twin.feature)] = falls[-1]
-    measure._twins(bench, case, {("text", "m"): words, ("observations", "m"): values}, {"m": maps}, twins)
+        views[twin.part, "m"][position][twin.where] = falls[-1] / twin.where.sum()
+    measure._twins(bench, case, views, twins)
     noted = [
         (a, m) for twins in bench.ledger.twins.values() for a, m in zip(twins.attributed, twins.model, strict=True)
     ]
@@ -253,7 +262,8 @@ def test_without_truth_the_rest_is_measured(setting: tuple, root: Path) -> None:
     )
     assert set(table["metric"]) == {"deletion", "insertion", "sanity", "stability"}
     assert len(ticks) == 8
-    assert Truth.load(root.parent) is None
+    with pytest.raises(InputError, match="must be a phantom cohort"):
+        load_truth(root.parent)
 
 
 def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> None:
@@ -263,7 +273,7 @@ def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> No
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not torch.equal(fresh.head.weight, model.head.weight)
     before = model.encoders["text"].model.get_input_embeddings().weight
-    noisy = checks.with_noisy_words(model, 5).encoders["text"].model.get_input_embeddings().weight
+    noisy = checks.with_noisy_weights(model, 5).encoders["text"].model.get_input_embeddings().weight
     assert 0.02 * before.std() < (noisy - before).std() < 0.1 * before.std()
     prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
     disturbed = checks.with_noise(prepared, (1, 2))
@@ -292,3 +302,13 @@ def test_a_cohort_of_files_is_measured_too(tmp_path: Path) -> None:
         model, preprocessing, calibration, cached, np.arange(30), cohort.findings, studies=4, seed=0, bootstrap=5
     )
     assert set(table["part"]) == {"image", "text", "observations"}
+
+
+def test_the_numbers_of_any_other_modality_get_noise_in_proportion_to_their_spread() -> None:
+    part = Part(arrays={"levels": np.linspace(0, 10, 400, dtype=np.float32)[:, None], "places": np.arange(400)})
+    prepared = Prepared(Study(), {"signal": part}, ())
+    noisy = checks.with_noise(prepared, (3, 1)).parts["signal"].arrays
+    apart = noisy["levels"] - part.arrays["levels"]
+    assert apart.std() == pytest.approx(0.05 * part.arrays["levels"].std(), rel=0.15)
+    assert noisy["levels"].dtype == np.float32
+    np.testing.assert_array_equal(noisy["places"], part.arrays["places"])

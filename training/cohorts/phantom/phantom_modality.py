@@ -108,6 +108,9 @@ class PhantomModality(ABC):
         Whether the record gives age and sex where it has this modality.
     read_as_written : bool
         The oracle reads what was rendered, which is less exact than the evidence as drawn.
+    truth : str
+        Reference of its `training.evaluation.faithfulness.phantom_truth.ModalityTruth`; empty: what its evidence is in
+        a record is not known.
     tables : mapping of path to columns
         Tables beside ``studies.csv`` that it adds rows to.
     folders : tuple of str
@@ -118,6 +121,7 @@ class PhantomModality(ABC):
     missing: ClassVar[float] = 0.1
     demographics: ClassVar[bool] = False
     read_as_written: ClassVar[bool] = False
+    truth: ClassVar[str] = ""
     tables: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     folders: ClassVar[tuple[str, ...]] = ()
 

@@ -16,7 +16,6 @@ from consilium.explain import shapley as games
 from consilium.explain.case import Case
 from consilium.explain.explainer import units_of
 from consilium.explain.methods import Method, ModalityExplanation, explanations
-from consilium.modalities.image.saliency_maps import image_saliency
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
@@ -25,17 +24,15 @@ from training.data.datamodule import CachedCohort, StudyDataset
 from training.evaluation.faithfulness import checks
 from training.evaluation.faithfulness.curves import deletion_and_insertion
 from training.evaluation.faithfulness.localisation import average_precision, centre_prior, mass_in_mask, pointing
-from training.evaluation.faithfulness.phantom_truth import Truth, Twin, decisive_variables
 from training.evaluation.faithfulness.scores import Ledger, Subject, spearman
 from training.evaluation.faithfulness.table import AREA, CENTRE, MEAN_MASK, MODALITIES, RANDOM, summarise
+from training.evaluation.faithfulness.truth import Truth, Twin
 
 Weights = dict[tuple[str, str], npt.NDArray]
 """(modality, method) → weights of P findings: [P, V, h, w], [P, W] or [P, K]."""
 
-IMAGE, TEXT, OBSERVATIONS = "image", "text", "observations"
-"""The modalities whose evidence a phantom's truth knows the place of."""
-_CELLS = {IMAGE: (16, 16)}
-"""Of a random weight of a unit that is a map; drawn last."""
+Views = Mapping[tuple[str, str], Sequence[npt.NDArray]]
+"""(modality, method) → weights of each finding as `Truth.view` shows them."""
 
 MOST_CHECKED = 30
 """Studies on which methods are compared with an untrained model and under noise; each costs as much as explaining."""
@@ -55,7 +52,7 @@ class _Bench:
     findings: FindingSet
     explanations: Mapping[str, ModalityExplanation]
     truth: Truth | None
-    mean_masks: Mapping[str, npt.NDArray[np.float32]]
+    mean_masks: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
     seed: int
     ledger: Ledger
 
@@ -137,30 +134,34 @@ def _bench(
     seed: int,
     truth: Truth | None,
 ) -> _Bench:
+    explained = explanations(preprocessing.recipe.modalities)
+    mean_masks = {}
+    if truth is not None:
+        mean_masks = {name: _mean_masks(truth, cached, set(drawn.tolist()), findings, name) for name in explained}
     return _Bench(
         model=model,
         untrained=checks.untrained(model, preprocessing, findings, seed),
-        noisy=checks.with_noisy_words(model, seed),
+        noisy=checks.with_noisy_weights(model, seed),
         preprocessing=preprocessing,
         calibration=calibration,
         findings=findings,
-        explanations=explanations(preprocessing.recipe.modalities),
+        explanations=explained,
         truth=truth,
-        mean_masks=_mean_masks(truth, cached, set(drawn.tolist()), findings) if truth is not None else {},
+        mean_masks=mean_masks,
         seed=seed,
         ledger=Ledger(),
     )
 
 
 def _mean_masks(
-    truth: Truth, cached: CachedCohort, measured: set[int], findings: FindingSet
+    truth: Truth, cached: CachedCohort, measured: set[int], findings: FindingSet, modality: str
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Where each finding usually lies, from positive studies that are not measured on."""
     sums: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in findings.names}
-    others = [row for row, study in enumerate(cached.studies) if study.images and row not in measured]
+    others = [row for row, study in enumerate(cached.studies) if modality in study.parts and row not in measured]
     for row in others[:_MOST_MASKS]:
         record = cached.cohort.records[row]
-        masks = truth.masks(record.study_id)
+        masks = truth.masks(modality, record.study_id)
         for name, label in zip(findings.names, record.labels, strict=True):
             if label == 1 and name in masks:
                 sums[name].append(masks[name].astype(np.float32))
@@ -176,10 +177,10 @@ def _measure_study(bench: _Bench, prepared: Prepared, labels: npt.NDArray[np.flo
     if number < MOST_CHECKED:
         _checks(bench, case, weights, number)
     if bench.truth is not None:
-        maps = _maps(case, weights)
-        _places(bench, bench.truth, case, maps, positive)
+        views = _views(bench.truth, case, weights)
+        _places(bench, bench.truth, case, views, positive)
         _decisive(bench, bench.truth, case, weights | _random(case, bench, number))
-        _twins(bench, case, weights, maps, list(bench.truth.twins(prepared, bench.preprocessing)))
+        _twins(bench, case, views, list(bench.truth.twins(case)))
         _modalities(bench, bench.truth, case)
 
 
@@ -190,8 +191,8 @@ def _patient(case: Case) -> str:
 def _random(case: Case, bench: _Bench, number: int) -> Weights:
     """Weights that know nothing: what every method must beat."""
     generator = np.random.default_rng((bench.seed, number))
-    count, order = len(bench.findings), sorted(bench.explanations, key=_CELLS.__contains__)
-    shapes = {modality: (len(case.units[modality]), *_CELLS.get(modality, ())) for modality in order}
+    count, order = len(bench.findings), sorted(bench.explanations, key=checks.RANDOM_CELLS.__contains__)
+    shapes = {modality: (len(case.units[modality]), *checks.RANDOM_CELLS.get(modality, ())) for modality in order}
     return {(part, RANDOM): generator.normal(size=(count, *shape)) for part, shape in shapes.items() if shape[0]}
 
 
@@ -218,79 +219,49 @@ def _checks(bench: _Bench, case: Case, weights: Weights, number: int) -> None:
             bench.ledger.add(Subject(part, method, name), metric, _patient(case), alike)
 
 
-def _maps(case: Case, weights: Weights) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """Method → the first image's map of each finding, in the pixels of the image."""
-    part = case.prepared.parts.get("image")
-    boxes = () if part is None else part.letterboxes
+def _views(truth: Truth, case: Case, weights: Weights) -> Views:
     return {
-        method: [np.asarray(image_saliency(cells, boxes)[0].values) for cells in by_finding]
+        (part, method): [truth.view(part, case, one) for one in by_finding]
         for (part, method), by_finding in weights.items()
-        if part == IMAGE
     }
 
 
-def _places(
-    bench: _Bench,
-    truth: Truth,
-    case: Case,
-    maps: Mapping[str, Sequence[npt.NDArray[np.float32]]],
-    positive: Sequence[int],
+def _places(bench: _Bench, truth: Truth, case: Case, views: Views, positive: Sequence[int]) -> None:
+    """Mass in mask and pointing game, of the findings that the study has and that show in a place."""
+    for part in dict.fromkeys(part for part, _ in views):
+        masks = truth.masks(part, case.prepared.study.study_id)
+        for position in positive:
+            name = bench.findings.names[position]
+            mask = masks.get(name)
+            if mask is not None and mask.any():
+                maps = {method: by_finding[position] for (one, method), by_finding in views.items() if one == part}
+                _place(bench, case, part, name, maps, mask)
+
+
+def _place(
+    bench: _Bench, case: Case, part: str, finding: str, maps: Mapping[str, npt.NDArray], mask: npt.NDArray[np.bool_]
 ) -> None:
-    """Mass in mask and pointing game, of the findings that the study has and that show in its image."""
-    if not maps:
-        return
-    masks = truth.masks(case.prepared.study.study_id)
-    for position in positive:
-        name = bench.findings.names[position]
-        mask = masks.get(name)
-        if mask is None or not mask.any():
-            continue
-        candidates = {method: by_finding[position] for method, by_finding in maps.items()}
-        candidates |= {AREA: np.ones(mask.shape, np.float32), CENTRE: centre_prior(mask.shape)}
-        if name in bench.mean_masks:
-            candidates[MEAN_MASK] = bench.mean_masks[name]
-        for method, saliency in candidates.items():
-            subject = Subject(IMAGE, method, name)
-            bench.ledger.add(subject, "mass_in_mask", _patient(case), mass_in_mask(saliency, mask))
-            bench.ledger.add(subject, "pointing", _patient(case), pointing(saliency, mask))
+    candidates = {**maps, AREA: np.ones(mask.shape, np.float32), CENTRE: centre_prior(mask.shape)}
+    if finding in bench.mean_masks[part]:
+        candidates[MEAN_MASK] = bench.mean_masks[part][finding]
+    for method, saliency in candidates.items():
+        subject = Subject(part, method, finding)
+        bench.ledger.add(subject, "mass_in_mask", _patient(case), mass_in_mask(saliency, mask))
+        bench.ledger.add(subject, "pointing", _patient(case), pointing(saliency, mask))
 
 
 def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None:
-    """How well decisive words and values are told from the others.
-
-    Words that explain a finding's image away, and age and sex, are neither decisive nor beside the point.
-    """
-    study = case.prepared.study
-    fitted = case.preprocessing.preparations.get("observations")
-    features = () if fitted is None else fitted.features
-    names = np.array([features[position].name for position in case.units.get(OBSERVATIONS, ())], str)
+    """How well decisive units are told from the others."""
     for position, finding in enumerate(bench.findings.names):
-        aside = [passage for name in truth.confounders(finding) for passage in truth.passages(study, name)]
-        found = {
-            TEXT: (_said(case, truth.passages(study, finding)), ~_said(case, aside)),
-            OBSERVATIONS: (np.isin(names, list(decisive_variables(finding))), ~np.isin(names, ["age", "sex"])),
-        }
+        found = {part: truth.decisive(part, case, finding) for part in dict.fromkeys(part for part, _ in weights)}
         for (part, method), by_finding in weights.items():
-            if part in found:
-                figure = average_precision(by_finding[position], *found[part])
+            decisive = found[part]
+            if decisive is not None:
+                figure = average_precision(by_finding[position], *decisive)
                 bench.ledger.add(Subject(part, method, finding), "auprc", _patient(case), figure)
 
 
-def _said(case: Case, passages: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.bool_]:
-    """Which words lie in one of `passages`, bool [W]."""
-    words = [word for word, _ in case.units.get(TEXT, ())]
-    return np.array(
-        [any(w.note == note and w.start < end and start < w.end for note, start, end in passages) for w in words], bool
-    )
-
-
-def _twins(
-    bench: _Bench,
-    case: Case,
-    weights: Weights,
-    maps: Mapping[str, Sequence[npt.NDArray[np.float32]]],
-    twins: Sequence[Twin],
-) -> None:
+def _twins(bench: _Bench, case: Case, views: Views, twins: Sequence[Twin]) -> None:
     """What each method attributed to evidence that twins lack, and what that evidence did."""
     if not twins:
         return
@@ -301,31 +272,11 @@ def _twins(
     for twin, log_odds in zip(twins, after, strict=True):
         position = bench.findings.index(twin.finding)
         fell = float(before[position] - log_odds[position])
-        for method, attributed in _attributed(case, weights, maps, twin, position):
-            bench.ledger.add_twin(
-                Subject(twin.part, method, twin.finding), _patient(case), attributed, fell, twin.oracle
-            )
-
-
-def _attributed(
-    case: Case,
-    weights: Weights,
-    maps: Mapping[str, Sequence[npt.NDArray[np.float32]]],
-    twin: Twin,
-    position: int,
-) -> Iterator[tuple[str, float]]:
-    """Each method's weight of the evidence that `twin` lacks."""
-    if twin.part == IMAGE:
-        for method, by_finding in maps.items():
-            yield method, float(np.nansum(by_finding[position][twin.pixels]))
-        return
-    if twin.passage is not None:
-        where = _said(case, [twin.passage])
-    else:
-        where = np.array([feature == twin.feature for feature in case.units[OBSERVATIONS]])
-    for (part, method), weighed in weights.items():
-        if part == twin.part:
-            yield method, float(weighed[position][where].sum())
+        for (part, method), by_finding in views.items():
+            if part == twin.part:
+                attributed = float(np.nansum(by_finding[position][twin.where]))
+                subject = Subject(part, method, twin.finding)
+                bench.ledger.add_twin(subject, _patient(case), attributed, fell, twin.oracle)
 
 
 def _modalities(bench: _Bench, truth: Truth, case: Case) -> None:

@@ -24,6 +24,7 @@ class ImagePhantom(GaussianPhantom):
     """One channel a finding; the oracle reads the evidence as drawn."""
 
     name = "image"
+    truth = "training.evaluation.faithfulness.image_truth:ImageTruth"
     missing = table("evidence")["missing_modality"]["image"]
     shifts = table("evidence")["image"]
     folders = (_FOLDER, MASKS_FOLDER)

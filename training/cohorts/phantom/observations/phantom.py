@@ -77,6 +77,7 @@ class ObservationsPhantom(PhantomModality):
     """
 
     name = "observations"
+    truth = "training.evaluation.faithfulness.value_truth:ValueTruth"
     missing = table("evidence")["missing_modality"]["observations"]
     demographics = True
     read_as_written = True

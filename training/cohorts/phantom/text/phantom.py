@@ -35,6 +35,7 @@ class TextPhantom(PhantomModality):
     """History and indication; the oracle reads the grades."""
 
     name = "text"
+    truth = "training.evaluation.faithfulness.text_truth:TextTruth"
     missing = table("evidence")["missing_modality"]["text"]
     tables = MappingProxyType({SPANS_FILE: ("study", "kind", "channel", "grade", "start", "stop")})
 
