@@ -1,1 +1,1 @@
-"""From a registered model to answers over HTTP. `service.app.service` holds the doors; open it first."""
+"""From a registered model to answers over HTTP. `service.app.service` ties everything together; open it first."""

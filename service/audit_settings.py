@@ -1,4 +1,4 @@
-"""Settings of the record, which its command reads without a model."""
+"""Settings of the audit log, which its command reads without a model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 def embedded_keys() -> Path:
-    """The keys of a record below ``CONSILIUM_HOME``."""
-    return home_folder() / "record.keys"
+    """The keys of an audit log below ``CONSILIUM_HOME``."""
+    return home_folder() / "audit-log.keys"
 
 
 def embedded_url() -> SecretStr:
     """The SQLite file below ``CONSILIUM_HOME``."""
-    return SecretStr(_file_url(home_folder() / "record.db"))
+    return SecretStr(_file_url(home_folder() / "audit-log.db"))
 
 
 def absolute_url(url: str) -> str:
@@ -38,18 +38,18 @@ def _file_url(path: Path) -> str:
     return _SQLITE + quote(str(path))
 
 
-class RecordSettings(BaseSettings):
-    """Where the record lies, and what happens while it is down."""
+class AuditLogSettings(BaseSettings):
+    """Where the audit log lies, and what happens while it is down."""
 
     model_config = SettingsConfigDict(env_prefix="CONSILIUM_", frozen=True, extra="ignore", protected_namespaces=())
 
-    record_url: SecretStr = Field(default_factory=embedded_url)
+    audit_log_url: SecretStr = Field(default_factory=embedded_url)
     """``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``."""
-    record_keys: Path = Field(default_factory=embedded_keys)
-    """File of the keys that pseudonyms are made with, see `consilium record new-key`; read when the service starts."""
-    record_required: bool = True
+    audit_log_keys: Path = Field(default_factory=embedded_keys)
+    """File of the keys of its pseudonyms, see `consilium audit-log new-key`; read when the service starts."""
+    audit_log_required: bool = True
     """Answer nothing that cannot be recorded (503). Else such an answer is given without a result id."""
-    record_timeout_s: Seconds = 5.0
-    """How long the record may take to connect, to let go of a lock, or to run a statement."""
+    audit_log_timeout_s: Seconds = 5.0
+    """How long the audit log may take to connect, to let go of a lock, or to run a statement."""
     idempotency_s: Seconds = 86_400.0
     """How long the answer to an idempotency key is kept for replay, encrypted."""

@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class QueueFull(Exception):
-    """As many requests are admitted as may be."""
+    """Too many requests are admitted."""
 
 
 class Closed(Exception):

@@ -32,7 +32,7 @@ from consilium.domain.errors import InputError
 from consilium.formats.time_zone import site_zone
 from consilium.inference.self_test import Tolerance
 from consilium.system.environment import Variable
-from service.audit_settings import RecordSettings
+from service.audit_settings import AuditLogSettings
 from service.paths import keys_path
 from service.scopes import Scope
 
@@ -40,7 +40,7 @@ PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20
 _TOLERANCE = Tolerance()
 
-Kind = TypeVar("Kind", bound=RecordSettings)
+Kind = TypeVar("Kind", bound=AuditLogSettings)
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -72,7 +72,7 @@ def _from_json(value: Any) -> Any:
 Granted = Annotated[dict[str, frozenset[Scope]], NoDecode, BeforeValidator(_from_json)]
 
 
-class Settings(RecordSettings):
+class Settings(AuditLogSettings):
     """What one service process may use, and what one request may ask of it."""
 
     model: str = Field(min_length=1)
@@ -99,7 +99,7 @@ class Settings(RecordSettings):
     canary_share: float = Field(default=0.1, ge=0, le=1)
     """Of the patients, which share the canary answers; a patient's studies all go one way."""
     shadow: Alias | None = None
-    """``models:/consilium-<name>@shadow``: a model that hears what is answered, and whose answers nobody gets."""
+    """``models:/consilium-<name>@shadow``: a model that answers the same studies, and whose answers nobody gets."""
     shadow_queue: Count = 16
     """Studies that may wait for the shadow. Over it they are dropped."""
     log_format: Literal["json", "console"] = "json"
@@ -124,9 +124,9 @@ class Settings(RecordSettings):
     """Of `diagnosis_queue`, how many places one worklist may hold at once; the others are for single studies."""
     jobs_per_caller: Count = 8
     """Jobs (`POST /v1/jobs`) of one caller that have not ended. Over it: 429."""
-    job_spool_bytes: Count = 1024 * MEBIBYTE
-    """What the studies and answers of all jobs may take in the record's database, whose file stays as large as it once
-    was in SQLite. Over it: 503."""
+    job_storage_bytes: Count = 1024 * MEBIBYTE
+    """What the studies and answers of all jobs may take in the audit log's database; SQLite's file stays as large as it
+    once was. Over it: 503."""
     job_places: Count = 2
     """How many studies of a job one process answers at once, beside those of callers who wait; one, to explain it."""
     job_ttl_s: Seconds = 86_400.0
@@ -239,9 +239,9 @@ def load_settings(model: str | None = None) -> Settings:
     return _load(Settings if model is None else partial(Settings, model=model))
 
 
-def load_record_settings() -> RecordSettings:
-    """Read of the environment what the record needs; see `load_settings`."""
-    return _load(RecordSettings)
+def load_audit_log_settings() -> AuditLogSettings:
+    """Read of the environment what the audit log needs; see `load_settings`."""
+    return _load(AuditLogSettings)
 
 
 def _load(kind: Callable[[], Kind]) -> Kind:

@@ -100,7 +100,7 @@ def test_the_service_takes_what_it_is_given(given: dict[str, str], monkeypatch: 
 
     assert settings.model == "models:/consilium-phantom-demo@champion"
     assert not settings.insecure
-    assert read_url(settings.record_url.get_secret_value()).password is None, "a password is a secret"
+    assert read_url(settings.audit_log_url.get_secret_value()).password is None, "a password is a secret"
 
 
 # --- Kubernetes ------------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
 
     assert {f"./secrets/{name}" for name in made} == {one["file"] for one in COMPOSE["secrets"].values()}
     assert {stat.S_IMODE(file.stat().st_mode) for file in made.values()} == {0o600}
-    assert len(read_keys(made["record.keys"]).newest.id) == 8
+    assert len(read_keys(made["audit-log.keys"]).newest.id) == 8
     for service, user in (("consilium", "consilium"), ("mlflow", "mlflow")):
         host, port, database, role, password = made[f"{user}.pgpass"].read_text().strip().split(":")
         assert (host, port, database, role) == ("postgres", "5432", user, user)
@@ -287,6 +287,6 @@ def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
     ):
         assert made[name].stat().st_uid == int(SERVICES[service]["user"].partition(":")[0])
 
-    before = made["record.keys"].read_bytes()
+    before = made["audit-log.keys"].read_bytes()
     assert subprocess.run([script], check=False, capture_output=True).returncode == 1
-    assert made["record.keys"].read_bytes() == before
+    assert made["audit-log.keys"].read_bytes() == before

@@ -1,4 +1,4 @@
-"""`consilium record`: what the service answered, asked for, kept and copied."""
+"""`consilium audit-log`: what the service answered, asked for, kept and copied."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ File = Annotated[Path, typer.Argument(metavar="FILE")]
 
 
 def add_to(app: typer.Typer) -> None:
-    record = typer.Typer(
+    log = typer.Typer(
         no_args_is_help=True,
-        help="The record of every answer that the service gave. It lies where CONSILIUM_RECORD_URL says "
-        "(CONSILIUM_HOME/record.db unless set), its keys where CONSILIUM_RECORD_KEYS says.",
+        help="The audit log of every answer that the service gave. It lies where CONSILIUM_AUDIT_LOG_URL says "
+        "(CONSILIUM_HOME/audit-log.db unless set), its keys where CONSILIUM_AUDIT_LOG_KEYS says.",
     )
-    record.command("show", epilog="Example: consilium record show 7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1")(show_result)
-    record.command(epilog="Example: consilium record recall --model consilium-phantom-demo --version 3 --json")(recall)
-    record.command(epilog="Example: consilium record purge --older-than 365d")(purge)
-    record.command(epilog="Example: consilium record backup /backup/record-2026-11-21.db")(backup)
-    record.command(epilog="Example: consilium record restore /backup/record-2026-11-21.db")(restore)
-    record.command(epilog="Example: consilium record new-key")(new_key)
-    app.add_typer(record, name="record")
+    log.command("show", epilog="Example: consilium audit-log show 7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1")(show_result)
+    log.command(epilog="Example: consilium audit-log recall --model consilium-demo --version 3 --json")(recall)
+    log.command(epilog="Example: consilium audit-log purge --older-than 365d")(purge)
+    log.command(epilog="Example: consilium audit-log backup /backup/audit-log-2026-11-21.db")(backup)
+    log.command(epilog="Example: consilium audit-log restore /backup/audit-log-2026-11-21.db")(restore)
+    log.command(epilog="Example: consilium audit-log new-key")(new_key)
+    app.add_typer(log, name="audit-log")
 
 
 def show_result(
@@ -105,7 +105,7 @@ def purge(
 
 
 def backup(file: File, as_json: AsJson = False) -> None:
-    """Write a whole copy of an SQLite record to FILE, while the service goes on. PostgreSQL has pg_dump."""
+    """Write a whole copy of an SQLite audit log to FILE, while the service goes on. PostgreSQL has pg_dump."""
     from service.audit_log import retention
 
     with _database() as database:
@@ -114,26 +114,26 @@ def backup(file: File, as_json: AsJson = False) -> None:
 
 
 def restore(file: File, as_json: AsJson = False) -> None:
-    """Make an SQLite record of a backup. There must be none, and the service must not run."""
+    """Make an SQLite audit log of a backup. There must be none, and the service must not run."""
     from service.audit_log import retention
 
     with _database(there=False) as database:
         try:
             retention.restore(database, file)
         except retention.BrokenBackup as error:
-            raise InputError("FILE", str(file), f"must be a whole backup of the record ({error.reason})") from None
-        _tell_copied("record", database.path, as_json=as_json)
+            raise InputError("FILE", str(file), f"must be a whole backup of the audit log ({error.reason})") from None
+        _tell_copied("audit_log", database.path, as_json=as_json)
 
 
 def new_key(as_json: AsJson = False) -> None:
     """Add a key, which signs from the service's next start on; older ones stay, so that recall finds what they signed.
 
-    Of services that share a record, each must have the new file before any of them starts with it.
+    Of services that share an audit log, each must have the new file before any of them starts with it.
     """
     from service.audit_log.pseudonyms import add_key
-    from service.settings import load_record_settings
+    from service.settings import load_audit_log_settings
 
-    path = load_record_settings().record_keys
+    path = load_audit_log_settings().audit_log_keys
     keys = add_key(path)
     if as_json:
         show_json({"file": str(path), "newest": keys.newest.id, "keys": [key.id for key in keys]})
@@ -144,13 +144,15 @@ def new_key(as_json: AsJson = False) -> None:
 @contextmanager
 def _database(*, there: bool = True) -> Iterator[Database]:
     from service.audit_log.database import SETTING, Database, read_url
-    from service.settings import load_record_settings
+    from service.settings import load_audit_log_settings
 
-    settings = load_record_settings()
-    url = read_url(settings.record_url.get_secret_value())
-    database = Database(url, settings.record_timeout_s, _STATEMENT_S)
+    settings = load_audit_log_settings()
+    url = read_url(settings.audit_log_url.get_secret_value())
+    database = Database(url, settings.audit_log_timeout_s, _STATEMENT_S)
     if there and database.path is not None and not database.path.exists():
-        raise InputError(SETTING, str(database.path), "must be a record: there is none yet, `consilium serve` makes it")
+        raise InputError(
+            SETTING, str(database.path), "must be an audit log: there is none yet, `consilium serve` makes it"
+        )
     try:
         yield database
     finally:
@@ -161,10 +163,10 @@ def _database(*, there: bool = True) -> Iterator[Database]:
 def _store() -> Iterator[Store]:
     from service.audit_log.pseudonyms import read_keys
     from service.audit_log.store import Store
-    from service.settings import load_record_settings
+    from service.settings import load_audit_log_settings
 
     with _database() as database:
-        yield Store(database, read_keys(load_record_settings().record_keys))
+        yield Store(database, read_keys(load_audit_log_settings().audit_log_keys))
 
 
 def _criterion(

@@ -189,7 +189,7 @@ def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> 
         f"the report, for a browser:  {report.resolve()}",
         f"the MLflow UI:              {_command('mlflow')} ui --backend-store-uri {tracking_uri()}",
         f"the registry:               {_command('consilium')} models show {trained.name}",
-        f"the record of the answer:   {_command('consilium')} record recall --model {trained.name}",
+        f"the answer in the audit log:   {_command('consilium')} audit-log recall --model {trained.name}",
         f"the service, to stay:       {_command('consilium')} serve models:/{trained.name}@champion",
     )
 

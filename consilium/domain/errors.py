@@ -31,7 +31,7 @@ def with_reasons(rule: str, warnings: Sequence[str]) -> str:
 
 
 def os_cause(error: OSError) -> str:
-    """What the system says, and of which file: ``No space left on device (/var/lib/consilium/record.keys)``."""
+    """What the system says, and of which file: ``No space left on device (/var/lib/consilium/audit-log.keys)``."""
     said = error.strerror or str(error) or type(error).__name__
     return said if error.filename is None else f"{said} ({os.fsdecode(error.filename)})"
 

@@ -70,7 +70,7 @@ def die_with_supervisor() -> None:
 def fail_with_worker() -> None:
     """In the supervisor: end with exit code 1 where a worker gives up. BentoML's is 0 whatever ended it.
 
-    The worker says so in a file without a name, which goes with the supervisor, however that ends.
+    The worker leaves the reason in a file without a name, which goes with the supervisor, however that ends.
     """
     given_up = os.memfd_create("given-up")
     os.environ[_GIVEN_UP] = f"/proc/{os.getpid()}/fd/{given_up}"

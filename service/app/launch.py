@@ -37,7 +37,7 @@ _FOLDER = Path(__file__).resolve().parents[2]
 _SQLITE = "sqlite:///"
 _WHO_MAY_ASK = {"keys", "oidc_issuer", "insecure"}
 GRACE_S = 10
-"""How long open requests may last once the service was told to stop."""
+"""How long open requests may last once the service was asked to stop."""
 
 
 class ServiceFailed(ConsiliumError):
@@ -55,7 +55,7 @@ def environment(model: str | Path | None, settings: Mapping[str, object] | None 
 
     Without a model, a bento serves what was packed with it.
 
-    Every path becomes absolute: the service runs in `_FOLDER`. A record that nothing is said of gets its keys here.
+    Every path becomes absolute: the service runs in `_FOLDER`. An audit log that no setting names gets its keys here.
     """
     source = str(model)
     named = {f"{PREFIX}MODEL": source if source.startswith("models:") else str(Path(source).resolve())}
@@ -64,19 +64,19 @@ def environment(model: str | Path | None, settings: Mapping[str, object] | None 
         "MLFLOW_TRACKING_URI": _absolute(tracking_uri()),
     }
     given = {f"{PREFIX}{name.upper()}": str(value) for name, value in (settings or {}).items()}
-    places |= _record(os.environ | given)
+    places |= _audit_log(os.environ | given)
     places[f"{PREFIX}KEYS"] = str(Path(given.get(f"{PREFIX}KEYS") or keys_path()).resolve())
     return os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | given | places
 
 
-def _record(given: Mapping[str, str]) -> dict[str, str]:
-    """Where the record and its keys lie, with keys for an embedded one: another's must be the same on every machine."""
-    url, keys = given.get(f"{PREFIX}RECORD_URL"), given.get(f"{PREFIX}RECORD_KEYS")
+def _audit_log(given: Mapping[str, str]) -> dict[str, str]:
+    """Where the audit log and its keys lie; an embedded one's are made, another's must be the same on every machine."""
+    url, keys = given.get(f"{PREFIX}AUDIT_LOG_URL"), given.get(f"{PREFIX}AUDIT_LOG_KEYS")
     if not url and not keys:
         make_keys(embedded_keys())
     return {
-        f"{PREFIX}RECORD_URL": absolute_url(url or embedded_url().get_secret_value()),
-        f"{PREFIX}RECORD_KEYS": str(Path(keys or embedded_keys()).resolve()),
+        f"{PREFIX}AUDIT_LOG_URL": absolute_url(url or embedded_url().get_secret_value()),
+        f"{PREFIX}AUDIT_LOG_KEYS": str(Path(keys or embedded_keys()).resolve()),
     }
 
 
@@ -87,8 +87,8 @@ def refuse_open_host(host: str) -> None:
 
 
 def refuse_settings(model: str) -> None:
-    """Raise `InputError` where a setting of the environment is wrong: a service that ends says it less plainly."""
-    refuse_unusable(read_url(load_settings(model).record_url.get_secret_value()))
+    """Raise `InputError` where a setting of the environment is wrong: here the message reaches whoever started it."""
+    refuse_unusable(read_url(load_settings(model).audit_log_url.get_secret_value()))
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -145,7 +145,7 @@ class RunningService:
     model : str or Path or None
         A model folder, or a ``models:/`` URI; None for what is packed in a bento.
     settings : mapping, optional
-        Settings of `service.settings.Settings`, by field name. Unless they say who may ask, everybody may.
+        Settings of `service.settings.Settings`, by field name. Unless they name who may ask, everybody may.
     bento : str
         What to serve: the import path of the service, or a built bento's tag.
     ready_within_s : float

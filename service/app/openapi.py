@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the doors take, with examples, and every problem they answer with."""
+"""The OpenAPI document: what the routes take, with examples, and every problem they answer with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from service.serving.worklist import WorklistResponse
 
 DESCRIPTION = """\
 Radiographs, clinical notes and observations of one patient become a calibrated probability per finding, and an
-explanation of what spoke for it. Decision support for professionals; not a certified medical device.
+explanation of the evidence for it. Decision support for professionals; not a certified medical device.
 
 Records go in de-identified as far as the caller can: nothing in an answer or a log names a patient.
 """
@@ -57,9 +57,9 @@ _IMAGES: dict[str, Any] = {
     "items": {"type": "string", "format": "binary"},
     "description": "Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
 }
-_KINDS_OF_IMAGES = "application/dicom, image/png, image/jpeg, image/tiff"
+_IMAGE_TYPES = "application/dicom, image/png, image/jpeg, image/tiff"
 _NO_MODEL = (
-    "No model is loaded yet, too many requests are waiting, or the record cannot be reached: come again after "
+    "No model is loaded yet, too many requests are waiting, or the audit log is unavailable: try again after "
     "`Retry-After`."
 )
 _PROBLEMS = {
@@ -72,12 +72,12 @@ _PROBLEMS = {
     413: ("The body, a file, a note or their number exceeds its limit.", "too-large"),
     415: ("A kind of body or file that is not read.", "unsupported-media"),
     422: ("A record breaks a rule, an image cannot be read, or there is nothing that the model reads.", "input-error"),
-    429: ("This caller sends more requests per minute than it may.", "too-many-requests"),
+    429: ("This caller exceeds its limit of requests per minute.", "too-many-requests"),
     503: (_NO_MODEL, "service-unavailable"),
     504: ("The answer took too long.", "gateway-timeout"),
 }
-_AT_THE_DOOR = [401, 403, 429]
-_OF_A_STUDY = [400, *_AT_THE_DOOR, 408, 413, 415, 422, 503, 504]
+_OF_AUTHENTICATION = [401, 403, 429]
+_OF_A_STUDY = [400, *_OF_AUTHENTICATION, 408, 413, 415, 422, 503, 504]
 _BROKEN_RULES = {
     400: ("request", "a text that is no JSON", "must be JSON in UTF-8 (not at line 1 column 1)"),
     413: ("images[0]", "more than 67108864 bytes", "must hold at most 67108864 bytes"),
@@ -101,7 +101,7 @@ def document(app: FastAPI) -> str:
         ref_template=_REFS,
     )
     described.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-    ready = "The model is loaded and has answered, and the record was reached."
+    ready = "The model is loaded and has answered, and the audit log was reached."
     for path, summary in (("/livez", "The process answers."), ("/readyz", ready)):
         health = {"summary": summary, "tags": ["health"], "responses": _health(path), "security": []}
         described["paths"][path] = {"get": health}
@@ -153,7 +153,7 @@ def _multipart(request: type[BaseModel], example: dict[str, Any]) -> dict[str, A
 
 
 def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, Any]:
-    kinds = {part: "application/json" if part == json_field else _KINDS_OF_IMAGES for part in schema["properties"]}
+    kinds = {part: "application/json" if part == json_field else _IMAGE_TYPES for part in schema["properties"]}
     media = {
         "schema": schema,
         "encoding": {part: {"contentType": kind} for part, kind in kinds.items()},
@@ -215,12 +215,12 @@ WORKLIST: dict[str, Any] = {
     "tags": ["diagnosis"],
     "response_class": WorklistResponse,
     "status_code": 200,
-    "responses": {status: _problem(status) for status in (400, *_AT_THE_DOOR, 408, 413, 415, 422, 503)}
+    "responses": {status: _problem(status) for status in (400, *_OF_AUTHENTICATION, 408, 413, 415, 422, 503)}
     | {200: _lines("A line for each study, as they are answered", *_LINES_OF_A_WORKLIST)},
     "openapi_extra": _worklist(DiagnoseRequest) | {"parameters": [_WORKLIST_KEY]},
 }
 EXPLAIN: dict[str, Any] = {
-    "summary": "The same, and what spoke for and against each finding",
+    "summary": "The same, and the evidence for and against each finding",
     "operation_id": "explain",
     "tags": ["diagnosis"],
     "responses": _answers(ExplanationAnswer, examples.EXPLANATION, _OF_A_STUDY),
@@ -242,7 +242,7 @@ _JOB_KIND = {
     "name": "kind",
     "in": "query",
     "schema": {"type": "string", "enum": ["diagnose", "explain"], "default": "diagnose"},
-    "description": "What is asked of each study; `requests` are those of that door.",
+    "description": "What is asked of each study; `requests` are those of that route.",
 }
 _NO_JOB = _problem(404, ("This caller has no job of this id, or it has expired.", "no-such-job"))
 _JOB_ID = {
@@ -254,16 +254,22 @@ _JOB_ID = {
 }
 _OF_A_JOB: dict[int | str, dict[str, Any]] = {
     404: _NO_JOB,
-    **{status: _problem(status) for status in (*_AT_THE_DOOR, 422, 503)},
+    **{status: _problem(status) for status in (*_OF_AUTHENTICATION, 422, 503)},
 }
 SUBMIT: dict[str, Any] = {
     "summary": "Several studies handed over, to be answered while nobody waits",
     "operation_id": "submit_job",
     "tags": ["jobs"],
     "status_code": 202,
-    "responses": {status: _problem(status) for status in (400, *_AT_THE_DOOR, 408, 409, 413, 415, 422, 503)}
+    "responses": {status: _problem(status) for status in (400, *_OF_AUTHENTICATION, 408, 409, 413, 415, 422, 503)}
     | {
-        429: _problem(429, ("This caller sends more, or has more jobs under way, than it may.", "too-many-requests")),
+        429: _problem(
+            429,
+            (
+                "This caller exceeds its limit of requests per minute, or of jobs that have not ended.",
+                "too-many-requests",
+            ),
+        ),
         202: {
             "model": JobAnswer,
             "description": "The studies are on the disk, encrypted, and will be answered.",
@@ -309,7 +315,7 @@ DISCARD: dict[str, Any] = {
     | {204: {"description": "They are deleted."}, 409: _problem(409, ("The job has not ended yet.", "conflict"))},
     "openapi_extra": {"parameters": [_JOB_ID]},
 }
-_NO_RESULT = ("The record holds no answer of this id.", "no-such-result")
+_NO_RESULT = ("The audit log holds no answer of this id.", "no-such-result")
 _NO_RESULT_OF_ITS_OWN = ("This caller was given no answer of this id, and has not the scope `admin`.", "no-such-result")
 _RESULT_ID = {
     "name": "result_id",
@@ -321,8 +327,8 @@ _RESULT_ID = {
 RESULT: dict[str, Any] = {
     "summary": "What was recorded of an answer, and what was confirmed of it",
     "operation_id": "result",
-    "tags": ["record"],
-    "responses": _answers(ResultAnswer, examples.RESULT, [*_AT_THE_DOOR, 422, 503])
+    "tags": ["audit log"],
+    "responses": _answers(ResultAnswer, examples.RESULT, [*_OF_AUTHENTICATION, 422, 503])
     | {404: _problem(404, _NO_RESULT_OF_ITS_OWN)},
     "openapi_extra": {"parameters": [_RESULT_ID]},
 }
@@ -330,11 +336,11 @@ _FEEDBACK_BODY = {
     "schema": {"$ref": _REFS.format(model=FeedbackRequest.__name__)},
     "example": FEEDBACK_EXAMPLE,
 }
-_FEEDBACK_RESPONSES = _answers(FeedbackAnswer, examples.FEEDBACK, [400, *_AT_THE_DOOR, 408, 413, 415, 422, 503])
+_FEEDBACK_RESPONSES = _answers(FeedbackAnswer, examples.FEEDBACK, [400, *_OF_AUTHENTICATION, 408, 413, 415, 422, 503])
 FEEDBACK: dict[str, Any] = {
     "summary": "What turned out to be true of an earlier answer",
     "operation_id": "feedback",
-    "tags": ["record"],
+    "tags": ["audit log"],
     "status_code": 201,
     "responses": {201 if status == 200 else status: answer for status, answer in _FEEDBACK_RESPONSES.items()}
     | {404: _problem(404, _NO_RESULT)},
@@ -344,12 +350,13 @@ MODEL: dict[str, Any] = {
     "summary": "Which model answers, what it reads, and what a request may hold",
     "operation_id": "model",
     "tags": ["model"],
-    "responses": _answers(ModelInformation, examples.MODEL, [*_AT_THE_DOOR, 503]),
+    "responses": _answers(ModelInformation, examples.MODEL, [*_OF_AUTHENTICATION, 503]),
 }
 CARD: dict[str, Any] = {
     "summary": "The model's card, a page for people: intended use, cohort, evaluation, limits",
     "operation_id": "card",
     "tags": ["model"],
     "response_class": HTMLResponse,
-    "responses": {status: _problem(status) for status in (*_AT_THE_DOOR, 404, 503)} | {200: {"description": "A page."}},
+    "responses": {status: _problem(status) for status in (*_OF_AUTHENTICATION, 404, 503)}
+    | {200: {"description": "A page."}},
 }

@@ -1,4 +1,4 @@
-"""The doors: `/v1/diagnose`, one study or a batch, `/v1/explain`, `/v1/similar`, `/v1/model` and its card, and OpenAPI.
+"""The routes: `/v1/diagnose`, one study or a batch, `/v1/explain`, `/v1/similar`, `/v1/model`, its card, and OpenAPI.
 
 A FastAPI application, mounted by the BentoML service. The bodies are read by `service.http.multipart`, not by FastAPI
 or BentoML, so that every limit holds while they arrive and every error is a problem document.
@@ -24,7 +24,7 @@ from starlette.routing import Match
 from consilium import __version__
 from consilium.domain.errors import InputError
 from service.app import openapi
-from service.audit_log import audit_routes as doors
+from service.audit_log import audit_routes
 from service.audit_log.entries import Origin
 from service.audit_log.idempotency import REPLAYED
 from service.audit_log.recorder import Answered
@@ -32,7 +32,7 @@ from service.batching import Batcher, Closed, Place, QueueFull
 from service.http.deadlines import in_time, while_connected
 from service.http.multipart import Form, read_form, read_job, read_worklist
 from service.http.problems import Unavailable, problem_response
-from service.jobs import job_routes as job_doors
+from service.jobs import job_routes
 from service.observability.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
@@ -104,7 +104,7 @@ async def _similar(request: Request) -> Response:
 
 async def _worklist(request: Request) -> Response:
     async def answer(running: Lifecycle) -> Response:
-        origin = doors.origin_of(request)
+        origin = audit_routes.origin_of(request)
         with ExitStack() as held:
             held.enter_context(running.worklists.place())
             studies = await _receive(request, running.engine, read_worklist)
@@ -116,40 +116,41 @@ async def _worklist(request: Request) -> Response:
 
 async def _submit(request: Request) -> Response:
     async def answer(running: Lifecycle) -> Response:
-        job_doors.kind_of(request)
+        job_routes.kind_of(request)
         # Until it is kept, its body lies in memory as a worklist's does.
         with running.worklists.place():
-            await job_doors.check_room(request, running.jobs)
+            await job_routes.check_room(request, running.jobs)
             studies = await _receive(request, running.engine, read_job)
             _charge(request, studies)
-            return await job_doors.submit(request, running.jobs, studies)
+            return await job_routes.submit(request, running.jobs, studies)
 
     return await _guarded(request, answer)
 
 
 async def _job(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_doors.show(request, running.jobs))
+    return await _guarded(request, lambda running: job_routes.show(request, running.jobs))
 
 
 async def _cancel(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_doors.cancel(request, running.jobs))
+    return await _guarded(request, lambda running: job_routes.cancel(request, running.jobs))
 
 
 async def _job_results(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_doors.results(request, running.jobs))
+    return await _guarded(request, lambda running: job_routes.results(request, running.jobs))
 
 
 async def _discard(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_doors.discard(request, running.jobs))
+    return await _guarded(request, lambda running: job_routes.discard(request, running.jobs))
 
 
 async def _result(request: Request) -> Response:
-    return await _guarded(request, lambda running: doors.result(request, running.engine.recorder))
+    return await _guarded(request, lambda running: audit_routes.result(request, running.engine.recorder))
 
 
 async def _feedback(request: Request) -> Response:
     return await _guarded(
-        request, lambda running: doors.feedback(request, running.engine.recorder, running.settings.receive_timeout_s)
+        request,
+        lambda running: audit_routes.feedback(request, running.engine.recorder, running.settings.receive_timeout_s),
     )
 
 
@@ -226,7 +227,7 @@ async def _guarded(request: Request, answer: Callable[[Lifecycle], Awaitable[Res
 
 async def _one_study(request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "similar"]) -> Response:
     """Admit, receive, answer; each within its time, and only while the caller is there."""
-    settings, origin = engine.settings, doors.origin_of(request)
+    settings, origin = engine.settings, audit_routes.origin_of(request)
     if endpoint == "diagnose":
         return await _multipart(request, engine, engine.diagnoses, engine.diagnose, origin, settings.answer_timeout_s)
     answer = engine.explain if endpoint == "explain" else engine.similar
@@ -251,13 +252,13 @@ def _admit(batcher: Batcher[Item, Answer], settings: Settings) -> Place[Item, An
     try:
         return batcher.place()
     except QueueFull:
-        raise Unavailable("As many requests are waiting as may.", settings.retry_after_s) from None
+        raise Unavailable("Too many requests are waiting.", settings.retry_after_s) from None
     except Closed:
         raise Unavailable("The service is shutting down.", settings.retry_after_s) from None
 
 
 def _charge(request: Request, studies: list[Form]) -> None:
-    """Each study counts as a request of its caller; the first was counted at the door."""
+    """Each study counts as a request of its caller; the first was counted when it was authenticated."""
     charge = getattr(request.state, "charge", None)
     if charge is not None:
         charge(len(studies) - 1)

@@ -1,4 +1,4 @@
-"""The BentoML service: lifecycle around `service.serving.engine`, doors from `service.app.routes`.
+"""The BentoML service: lifecycle around `service.serving.engine`, routes from `service.app.routes`.
 
 `consilium serve MODEL` and `bentoml serve service.app.service:Consilium --host 127.0.0.1` run this. The supervisor
 imports this module too, so that torch and the model come in only where a worker starts.
@@ -21,7 +21,7 @@ from service.app.routes import create_app
 from service.audit_log.database import read_url, refuse_unusable
 from service.audit_log.pseudonyms import read_keys
 from service.auth.guard import Guard, refuse_unguarded
-from service.auth.middleware import Door
+from service.auth.middleware import Authentication
 from service.http.unrouted import Unrouted
 from service.observability import logs
 from service.observability.tracing import tracing
@@ -72,8 +72,8 @@ class Consilium:
             for name, nearest in unknown_names(os.environ).items():
                 logger.warning("%s is no setting and is ignored; the nearest is %s", name, nearest)
             refuse_unguarded(settings)
-            read_keys(settings.record_keys)
-            refuse_unusable(read_url(settings.record_url.get_secret_value()))
+            read_keys(settings.audit_log_keys)
+            refuse_unusable(read_url(settings.audit_log_url.get_secret_value()))
             if settings.insecure:
                 binding.refuse_open_host()
         except ConsiliumError as error:
@@ -82,7 +82,7 @@ class Consilium:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """In the worker: begin to load the model. It is alive at once, ready once model and record are there."""
+        """In the worker: begin to load the model. It is alive at once, ready once model and audit log are there."""
         if binding.is_supervised():
             binding.die_with_supervisor()
         try:
@@ -131,9 +131,9 @@ class Consilium:
         await asyncio.to_thread(tracing.stop)
 
 
-# BentoML's decorator has made a `bentoml.Service` of the class, and says nothing of it in its types.
+# BentoML's decorator has made a `bentoml.Service` of the class, which its types do not show.
 # The first middleware is the outermost.
 Consilium.add_asgi_middleware(connections.ConnectionLimits, limits=limits)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Traffic, routes=app.routes, metrics=app.state.metrics)  # type: ignore[attr-defined]
-Consilium.add_asgi_middleware(Door, guard=guard)  # type: ignore[attr-defined]
+Consilium.add_asgi_middleware(Authentication, guard=guard)  # type: ignore[attr-defined]
 Consilium.add_asgi_middleware(Unrouted)  # type: ignore[attr-defined]

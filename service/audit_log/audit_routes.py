@@ -1,4 +1,4 @@
-"""The doors of the record: `GET /v1/results/{result_id}` and `POST /v1/feedback`."""
+"""The routes of the audit log: `GET /v1/results/{result_id}` and `POST /v1/feedback`."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def uuid_of(request: Request, name: str) -> UUID:
 
 async def result(request: Request, recorder: Recorder) -> Response:
     """What was recorded of one answer."""
-    said = await recorder.result(uuid_of(request, "result_id"), only_of(request))
-    return _json(said.model_dump_json())
+    found = await recorder.result(uuid_of(request, "result_id"), only_of(request))
+    return _json(found.model_dump_json())
 
 
 async def feedback(request: Request, recorder: Recorder, receive_timeout_s: float) -> Response:

@@ -1,7 +1,7 @@
-"""The record's database: an SQLite file, or PostgreSQL by its URL; opened and migrated on first use.
+"""The audit log's database: an SQLite file, or PostgreSQL by its URL; opened and migrated on first use.
 
 A commit that returns has reached the disk: SQLite runs with WAL and ``synchronous=FULL``, PostgreSQL with synchronous
-commits. Where the database cannot do its work, that ends in `RecordUnavailable`, without the values that it was about.
+commits. A database that cannot do its work ends in `AuditLogUnavailable`, without the values that it was about.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from consilium.domain.errors import ConsiliumError, InputError, os_cause
 
-SETTING = "CONSILIUM_RECORD_URL"
+SETTING = "CONSILIUM_AUDIT_LOG_URL"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SQLITE_HEADER = b"SQLite format 3\0"
 """Of every database that is not empty. Source: sqlite.org, Database File Format, 1.3."""
@@ -36,16 +36,16 @@ _MIGRATION_LOCK = 0x636F6E73
 """Of PostgreSQL's advisory locks the one that migration takes: "cons"."""
 
 
-class RecordUnavailable(ConsiliumError):
-    """The record cannot be reached, or does not take a commit now."""
+class AuditLogUnavailable(ConsiliumError):
+    """The audit log cannot be reached, or does not take a commit now."""
 
 
-class RecordTooNew(RecordUnavailable):
-    """The record was made by a later version of this project."""
+class AuditLogTooNew(AuditLogUnavailable):
+    """The audit log was made by a later version of this project."""
 
 
 def read_url(given: str) -> URL:
-    """The URL of a record.
+    """The URL of an audit log.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def read_url(given: str) -> URL:
 
 
 def refuse_unusable(url: URL) -> None:
-    """Raise `InputError` where no SQLite record can be at `url`, however long it is waited for; nothing is made.
+    """Raise `InputError` where no SQLite audit log can be at `url`, however long it is waited for; nothing is made.
 
     A file that is locked now, or a server that does not answer, is none of this.
     """
@@ -100,7 +100,7 @@ def _broken_rule(path: Path) -> str | None:
 
 
 class Database:
-    """Sessions on the record. Several threads may use them, and several processes the same database.
+    """Sessions on the audit log. Several threads may use them, and several processes the same database.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Database:
 
     @property
     def path(self) -> Path | None:
-        """The file of an SQLite record."""
+        """The file of an SQLite audit log."""
         is_sqlite = self.url.get_backend_name() == "sqlite"
         return Path(self.url.database or "") if is_sqlite else None
 
@@ -134,8 +134,8 @@ class Database:
 
         Raises
         ------
-        RecordUnavailable
-            `RecordTooNew` among them.
+        AuditLogUnavailable
+            `AuditLogTooNew` among them.
         """
         with self._opening, _unavailable():
             if self._opened and self._inode != self._identity():
@@ -203,14 +203,14 @@ def _unavailable() -> Iterator[None]:
     except (IntegrityError, DataError):
         raise  # The database is there; it is the row that is wrong.
     except DBAPIError as error:
-        said = str(error.orig).strip().partition("\n")[0]
-        raise RecordUnavailable(f"record: {type(error.orig).__name__}: {said}") from None
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise AuditLogUnavailable(f"audit log: {type(error.orig).__name__}: {reason}") from None
     except sqlite3.Error as error:  # of a connection that SQLAlchemy is only making
-        raise RecordUnavailable(f"record: {type(error).__name__}: {error}") from None
+        raise AuditLogUnavailable(f"audit log: {type(error).__name__}: {error}") from None
     except OSError as error:
-        raise RecordUnavailable(f"record: {os_cause(error)}") from None
+        raise AuditLogUnavailable(f"audit log: {os_cause(error)}") from None
     except SQLAlchemyError as error:
-        raise RecordUnavailable(f"record: {type(error).__name__}") from None
+        raise AuditLogUnavailable(f"audit log: {type(error).__name__}") from None
 
 
 def _sqlite(url: URL, timeout_s: float) -> Engine:
@@ -273,6 +273,6 @@ def _migrate(engine: Engine, url: URL) -> None:
             command.upgrade(config, "head")
         except CommandError:
             shown = url.render_as_string(hide_password=True)
-            raise RecordTooNew(
-                f"{SETTING}: got {shown!r}, must be a record of this version or an earlier one"
+            raise AuditLogTooNew(
+                f"{SETTING}: got {shown!r}, must be an audit log of this version or an earlier one"
             ) from None

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from consilium.domain.diagnosis import Diagnosis, FindingResult
 from consilium.domain.study import Study
-from service.audit_log.pseudonyms import Kind, RecordKey
+from service.audit_log.pseudonyms import AuditLogKey, Kind
 from service.observability.tracing import tracing
 
 
@@ -119,7 +119,7 @@ class Entry:
     role: str
     claim: Claim | Task | None = None
 
-    def values(self, key: RecordKey) -> dict[str, object]:
+    def values(self, key: AuditLogKey) -> dict[str, object]:
         """The columns of its `ResultRow`, the pseudonyms signed with `key`."""
         model = self.diagnosis.model
         patients = {record.patient_digest for record in self.study.records} - {None}
@@ -145,7 +145,7 @@ class Entry:
         }
 
 
-def _request_id(key: RecordKey, given: str) -> str:
+def _request_id(key: AuditLogKey, given: str) -> str:
     """Our own names of requests are UUIDs; what a caller thought up may name anybody."""
     try:
         return str(UUID(given))
@@ -153,11 +153,11 @@ def _request_id(key: RecordKey, given: str) -> str:
         return f"hmac-sha256:{key.id}:{key.pseudonym(Kind.REQUEST, given)}"
 
 
-def _pseudonym(key: RecordKey, kind: Kind, value: str | None) -> str | None:
+def _pseudonym(key: AuditLogKey, kind: Kind, value: str | None) -> str | None:
     return None if value is None else key.pseudonym(kind, value)
 
 
-def _input_digests(key: RecordKey, study: Study, diagnosis: Diagnosis) -> dict[str, str]:
+def _input_digests(key: AuditLogKey, study: Study, diagnosis: Diagnosis) -> dict[str, str]:
     """Keyed where the record could be guessed from its digest, as a short note or a few values could."""
     as_they_are = {record.field for record in study.records if not record.guessable}
     return {

@@ -1,6 +1,6 @@
 """Idempotency keys: of several requests with one key, one is answered, and the others get the very same answer.
 
-A claim lies in the record, so that all processes agree. Key and body stand there as pseudonyms. The answer stands there
+A claim lies in the audit log, so that all processes agree. Key and body stand there as pseudonyms, the answer
 encrypted, because it holds what its caller wrote (a reference, a code in a warning) and must come back byte for byte.
 """
 
@@ -17,9 +17,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from consilium.domain.errors import InputError
-from service.audit_log.database import Database, RecordUnavailable
+from service.audit_log.database import AuditLogUnavailable, Database
 from service.audit_log.entries import Claim
-from service.audit_log.pseudonyms import Kind, RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys, Kind
 from service.audit_log.tables import ClaimRow
 from service.http.problems import Unavailable
 
@@ -68,7 +68,7 @@ def _digest(body: Iterable[bytes]) -> str:
 
 def claim(
     database: Database,
-    keys: RecordKeys,
+    keys: AuditLogKeys,
     caller: str,
     idempotency_key: str,
     body: Iterable[bytes],
@@ -89,7 +89,7 @@ def claim(
 
     Raises
     ------
-    IdempotencyMismatch, InFlight, RecordUnavailable
+    IdempotencyMismatch, InFlight, AuditLogUnavailable
     """
     name, digest = f"{caller}\0{idempotency_key}", _digest(body)
     for _ in range(_ATTEMPTS):
@@ -98,11 +98,11 @@ def claim(
                 return _claim(session, keys, name, digest, lease_s, process)
         except IntegrityError:
             continue  # Another process claimed it between our look and our insert.
-    raise RecordUnavailable("record: an idempotency key could not be claimed")
+    raise AuditLogUnavailable("audit log: an idempotency key could not be claimed")
 
 
 def _claim(
-    session: Session, keys: RecordKeys, name: str, body: str, lease_s: float, process: UUID | None
+    session: Session, keys: AuditLogKeys, name: str, body: str, lease_s: float, process: UUID | None
 ) -> Claim | bytes:
     now = datetime.now(UTC)
     names = keys.pseudonyms(Kind.IDEMPOTENCY_KEY, name)
@@ -138,7 +138,7 @@ def held(session: Session, given: Claim) -> ClaimRow | InFlight:
     return row if row is not None and row.owner == given.owner else InFlight()
 
 
-def keep(row: ClaimRow, keys: RecordKeys, answer: bytes, until: datetime, result_id: UUID | None = None) -> None:
+def keep(row: ClaimRow, keys: AuditLogKeys, answer: bytes, until: datetime, result_id: UUID | None = None) -> None:
     """Keep the `answer` that `row` claims, for replay; where it is of a result, it is purged with it."""
     row.answer = keys[row.key_id].encrypt(answer)
     row.result_id = result_id
@@ -164,7 +164,7 @@ def probe(database: Database) -> None:
 
     Raises
     ------
-    RecordUnavailable
+    AuditLogUnavailable
         Where nothing can be recorded.
     """
     name = f"probe {uuid4()}"

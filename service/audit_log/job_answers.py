@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from consilium.domain.errors import ConsiliumError
 from service.audit_log.entries import Task
-from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import JobRow, JobStudyRow
 
 RUNNING = "running"
@@ -27,7 +27,7 @@ def held(session: Session, task: Task) -> JobStudyRow | Superseded:
     return row
 
 
-def keep(row: JobStudyRow, keys: RecordKeys, status: int, answer: bytes) -> None:
+def keep(row: JobStudyRow, keys: AuditLogKeys, status: int, answer: bytes) -> None:
     """Keep what was answered to the study."""
     row.status = status
     row.answer = keys.newest.seal(answer, answer_place(row.job_id, row.study))

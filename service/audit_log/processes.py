@@ -1,7 +1,7 @@
 """Which processes of one home are alive: each holds the lock on a file of its own, which ends with the process.
 
 The kernel sees to that, so that a killed process is known at once and for certain, with no guess at clocks or process
-ids. Processes of another home say nothing here.
+ids. Processes of another home are not seen here.
 """
 
 from __future__ import annotations

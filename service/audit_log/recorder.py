@@ -1,4 +1,4 @@
-"""The record as the service uses it: commits beside the event loop, on one thread, several answers in one transaction.
+"""The audit log as the service uses it: commits on one thread beside the event loop, several answers a transaction.
 
 The diagnoses of one batch become answers together, so they are committed together; what arrives during a commit is the
 next one's.
@@ -23,7 +23,7 @@ from consilium.domain.diagnosis import Diagnosis
 from consilium.domain.study import Study
 from consilium.system.environment import home_folder
 from service.audit_log import idempotency as claims
-from service.audit_log.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
+from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Database, read_url, refuse_unusable
 from service.audit_log.entries import Claim, Draft, Entry, Origin, Task
 from service.audit_log.processes import Processes
 from service.audit_log.pseudonyms import read_keys
@@ -40,7 +40,7 @@ Outcome = Exception | None
 _MOST_IN_ONE_COMMIT = 64
 _EXPIRE_EVERY_S = 60.0
 _RETRY_S = 2.0
-"""How often a record is tried that cannot be written."""
+"""How often an audit log that cannot be written is tried."""
 _PROBE_EVERY_S = 10.0
 """How long nothing may have been written before it is tried whether it could be."""
 _LEASE_MARGIN_S = 5.0
@@ -60,7 +60,7 @@ class Recorder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store: Store | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-log")
         limits = BatchLimits(_MOST_IN_ONE_COMMIT, 0.0, places=sys.maxsize)
         self._commits: Batcher[Entry, Outcome] = Batcher(self._commit, self._thread, limits)
         self._processes: Processes | None = None
@@ -68,26 +68,26 @@ class Recorder:
         self._unwritable = ""
         self._written = -math.inf
         # Longer than any request lasts once its body is read.
-        self._lease_s = settings.answer_timeout_s + 2 * settings.record_timeout_s + _LEASE_MARGIN_S
+        self._lease_s = settings.answer_timeout_s + 2 * settings.audit_log_timeout_s + _LEASE_MARGIN_S
 
     async def start(self) -> None:
         """Read the keys, make or migrate the tables, open the queue.
 
-        A record that cannot be reached does not keep the service from starting: it is tried again until it is there,
+        An audit log that is unavailable does not keep the service from starting: it is tried again until it is there,
         and at every answer.
 
         Raises
         ------
         InputError
             Where keys or URL cannot be right, nor become it.
-        RecordTooNew
+        AuditLogTooNew
         """
         try:
             await self._run(self._open)
-        except RecordTooNew:
+        except AuditLogTooNew:
             raise
-        except RecordUnavailable:
-            logger.info("the record is tried again until it is there")
+        except AuditLogUnavailable:
+            logger.info("the audit log is tried again until it is there")
         self._commits.start()
         self._expiring = asyncio.create_task(self._look_after())
 
@@ -112,7 +112,7 @@ class Recorder:
         Raises
         ------
         Unavailable
-            Where the record is down, and answers must be recorded.
+            Where the audit log is down, and answers must be recorded.
         InFlight
             Where another request took the idempotency key over.
         Superseded
@@ -123,13 +123,13 @@ class Recorder:
             outcome = await place.submit(draft.entry(study, diagnosis, body, role))
         if outcome is None:
             return Answered(body)
-        # Who sends an idempotency key is promised the same answer again, which only the record can give.
-        if isinstance(outcome, RecordUnavailable) and not self._settings.record_required and draft.claim is None:
+        # Who sends an idempotency key is promised the same answer again, which only the audit log can give.
+        if isinstance(outcome, AuditLogUnavailable) and not self._settings.audit_log_required and draft.claim is None:
             return Answered(answer.model_copy(update={"result_id": None}).model_dump_json().encode())
-        raise self._told(outcome)
+        raise self._for_caller(outcome)
 
     async def record_unsent(self, draft: Draft, study: Study, role: str, diagnosis: Diagnosis) -> None:
-        """Commit the answer of a model whose answers nobody gets; lost where the record is down."""
+        """Commit the answer of a model whose answers nobody gets; lost where the audit log is down."""
         with self._commits.place() as place:
             await place.submit(draft.entry(study, diagnosis, b"", role))
 
@@ -168,10 +168,10 @@ class Recorder:
 
     def _open(self) -> None:
         settings = self._settings
-        url = read_url(settings.record_url.get_secret_value())
+        url = read_url(settings.audit_log_url.get_secret_value())
         refuse_unusable(url)
-        database = Database(url, settings.record_timeout_s)
-        self._store = Store(database, read_keys(settings.record_keys))
+        database = Database(url, settings.audit_log_timeout_s)
+        self._store = Store(database, read_keys(settings.audit_log_keys))
         try:
             self._processes = Processes(home_folder() / "processes")
         except OSError as error:
@@ -184,37 +184,37 @@ class Recorder:
 
     @property
     def ready(self) -> bool:
-        """Whether answers can be expected: the record took what was last written to it, or need not."""
-        return not self._settings.record_required or (self.opened.database.opened and not self._unwritable)
+        """Whether answers can be expected: the audit log took what was last written to it, or need not."""
+        return not self._settings.audit_log_required or (self.opened.database.opened and not self._unwritable)
 
     @property
     def opened(self) -> Store:
-        """The record itself, for whoever has threads of his own; none before `start`."""
+        """The store itself, for whoever has threads of his own; none before `start`."""
         if self._store is None:
             raise RuntimeError("the recorder was not started")
         return self._store
 
     def _commit(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
-        """Runs on the thread. A record that is down fails all entries at once; the batcher would try each alone."""
+        """Runs on the thread. An audit log that is down fails all entries at once; the batcher would try each alone."""
         try:
             with self._writing():
                 return self.opened.commit(entries, self._settings.idempotency_s)
-        except RecordUnavailable as error:
+        except AuditLogUnavailable as error:
             logger.error("%d answers not recorded: %s", len(entries), error)
             return [error] * len(entries)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Take note of whether the record takes what is written inside. On the thread."""
+        """Take note of whether the audit log takes what is written inside. On the thread."""
         try:
             yield
-        except RecordUnavailable as error:
+        except AuditLogUnavailable as error:
             if not self._unwritable:
                 logger.error("nothing can be recorded, and the service is not ready: %s", error)
             self._unwritable = str(error)
             raise
         if self._unwritable:
-            logger.warning("the record can be written again")
+            logger.warning("the audit log can be written again")
         self._unwritable, self._written = "", time.monotonic()
 
     def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
@@ -229,11 +229,11 @@ class Recorder:
         try:
             if isinstance(given, Claim):
                 claims.release(self.opened.database, given)
-        except RecordUnavailable as error:
+        except AuditLogUnavailable as error:
             logger.warning("a claim stays until it expires: %s", error)
 
     async def _look_after(self) -> None:
-        """Try the record while it cannot be written, or has not been written for long; and expire what is over."""
+        """Try the audit log while it cannot be written, or has not been written for long; and expire what is over."""
         expired = time.monotonic()
         while True:
             await asyncio.sleep(_RETRY_S)
@@ -243,8 +243,8 @@ class Recorder:
                 if time.monotonic() - expired > _EXPIRE_EVERY_S:
                     await self._run(self._expire)
                     expired = time.monotonic()
-            except RecordUnavailable as error:
-                logger.debug("%s", error)  # It was said when it began.
+            except AuditLogUnavailable as error:
+                logger.debug("%s", error)  # Logged when it began.
 
     def _probe(self) -> None:
         with self._writing():
@@ -266,15 +266,15 @@ class Recorder:
     async def _answered(self, work: Awaitable[Result]) -> Result:
         try:
             return await work
-        except RecordUnavailable as error:
+        except AuditLogUnavailable as error:
             logger.error("%s", error)
-            raise self._told(error) from None
+            raise self._for_caller(error) from None
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _told(self, error: Exception) -> Exception:
+    def _for_caller(self, error: Exception) -> Exception:
         """What the caller gets to know of `error`."""
-        if isinstance(error, RecordUnavailable):
-            return Unavailable("The record of answers cannot be reached.", self._settings.retry_after_s)
+        if isinstance(error, AuditLogUnavailable):
+            return Unavailable("The audit log is unavailable.", self._settings.retry_after_s)
         return error

@@ -1,4 +1,4 @@
-"""How long the record keeps what it holds, and how it is copied: purge, backup, restore."""
+"""How long the audit log keeps what it holds, and how it is copied: purge, backup, restore."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = {"d": "days", "h": "hours", "w": "weeks"}
 
 
 class BrokenBackup(ConsiliumError):
-    """A file that is no whole record, and why."""
+    """A file that is no whole audit log, and why."""
 
     def __init__(self, source: Path, reason: str) -> None:
         super().__init__(f"{source}: {reason}")
@@ -86,17 +86,17 @@ def backup(database: Database, target: Path) -> None:
     Raises
     ------
     InputError
-        For a PostgreSQL record, which `pg_dump` backs up, or where `target` exists or cannot be written.
+        For a PostgreSQL audit log, which `pg_dump` backs up, or where `target` exists or cannot be written.
     """
     source = _file(database, "pg_dump")
     if not source.exists():
-        raise InputError(SETTING, str(source), "must be a record: there is none yet")
+        raise InputError(SETTING, str(source), "must be an audit log: there is none yet")
     with _written(target, "file"):
         _copy(source, target)
 
 
 def restore(database: Database, source: Path) -> None:
-    """Make the record from a backup. There must be none: what was recorded since would be lost.
+    """Make the audit log from a backup. There must be none: what was recorded since would be lost.
 
     Raises
     ------
@@ -104,11 +104,11 @@ def restore(database: Database, source: Path) -> None:
     """
     target = _file(database, "pg_restore")
     if not source.is_file():
-        raise InputError("FILE", str(source), "must be a backup of the record")
+        raise InputError("FILE", str(source), "must be a backup of the audit log")
     log = target.with_name(f"{target.name}-wal")
     if log.exists() and not target.exists():
         # SQLite would take it for the log of the restored file.
-        raise InputError(SETTING, str(log), "must be moved away together with the record that it belongs to")
+        raise InputError(SETTING, str(log), "must be moved away together with the audit log that it belongs to")
     with _written(target, SETTING):
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(source, target)
@@ -116,7 +116,7 @@ def restore(database: Database, source: Path) -> None:
 
 def _file(database: Database, instead: str) -> Path:
     if database.path is None:
-        raise InputError(SETTING, "postgresql", f"must be an SQLite record: PostgreSQL has {instead}")
+        raise InputError(SETTING, "postgresql", f"must be an SQLite audit log: PostgreSQL has {instead}")
     return database.path
 
 
@@ -151,7 +151,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _check(copy: sqlite3.Connection, source: Path) -> None:
-    (said,) = copy.execute("PRAGMA integrity_check").fetchone()
+    (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
     tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if said != "ok" or not {"alembic_version", ResultRow.__tablename__} <= tables:
-        raise BrokenBackup(source, f"got {said if said != 'ok' else 'other tables'}, must be a whole record")
+    if verdict != "ok" or not {"alembic_version", ResultRow.__tablename__} <= tables:
+        raise BrokenBackup(source, f"got {verdict if verdict != 'ok' else 'other tables'}, must be a whole audit log")

@@ -1,4 +1,4 @@
-"""What the record keeps and what it can be asked: answers, feedback, recall.
+"""What the audit log keeps and what it can be asked: answers, feedback, recall.
 
 Synchronous: `recorder` runs it on a thread. Idempotency keys are `claims`'s, purge and backup `retention`'s.
 """
@@ -21,7 +21,7 @@ from service.audit_log import idempotency as claims
 from service.audit_log import job_answers as tasks
 from service.audit_log.database import Database
 from service.audit_log.entries import Claim, Entry
-from service.audit_log.pseudonyms import Kind, RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys, Kind
 from service.audit_log.tables import ClaimRow, FeedbackRow, JobStudyRow, ResultRow
 
 _ROWS_AT_ONCE = 500
@@ -29,7 +29,7 @@ _NO_RESULT = "must be the id of a recorded answer"
 
 
 class NoSuchResult(InputError):
-    """The record holds no answer of this id: it was never given, was another caller's, or was purged."""
+    """The audit log holds no answer of this id: it was never given, was another caller's, or was purged."""
 
     status = 404
 
@@ -37,7 +37,7 @@ class NoSuchResult(InputError):
 class Criterion(Protocol):
     """Which answers a recall asks for."""
 
-    def where(self, keys: RecordKeys) -> ColumnElement[bool]: ...
+    def where(self, keys: AuditLogKeys) -> ColumnElement[bool]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class OfModel:
     name: str
     version: str | None = None
 
-    def where(self, _: RecordKeys) -> ColumnElement[bool]:
+    def where(self, _: AuditLogKeys) -> ColumnElement[bool]:
         named = ResultRow.model_name == self.name
         return named if self.version is None else and_(named, ResultRow.model_version == self.version)
 
@@ -59,7 +59,7 @@ class OfPseudonym:
     kind: Kind
     value: str
 
-    def where(self, keys: RecordKeys) -> ColumnElement[bool]:
+    def where(self, keys: AuditLogKeys) -> ColumnElement[bool]:
         columns = {
             Kind.PATIENT: ResultRow.patient,
             Kind.STUDY: ResultRow.study,
@@ -69,9 +69,9 @@ class OfPseudonym:
 
 
 class Store:
-    """The record, with the keys that it is signed by."""
+    """The audit log, with the keys that it is signed by."""
 
-    def __init__(self, database: Database, keys: RecordKeys) -> None:
+    def __init__(self, database: Database, keys: AuditLogKeys) -> None:
         self.database = database
         self.keys = keys
 
@@ -91,7 +91,7 @@ class Store:
 
         Raises
         ------
-        RecordUnavailable
+        AuditLogUnavailable
             Where none was recorded.
         """
         with self.database.writing() as session:
@@ -108,11 +108,11 @@ class Store:
         return [hold if isinstance(hold, Exception) else None for _, hold in held]
 
     def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
-        """What was recorded of one answer; only where it was given to `caller`, if that is told.
+        """What was recorded of one answer; only where it was given to `caller`, if one is given.
 
         Raises
         ------
-        NoSuchResult, RecordUnavailable
+        NoSuchResult, AuditLogUnavailable
         """
         with self.database.reading() as session:
             row = _row(session, result_id)
@@ -125,9 +125,9 @@ class Store:
 
         Raises
         ------
-        NoSuchResult, RecordUnavailable
+        NoSuchResult, AuditLogUnavailable
         InputError
-            Where the answer says nothing of a finding.
+            Where the answer holds no such finding.
         """
         given = FeedbackAnswer(feedback_id=uuid4(), result_id=feedback.result_id, time=datetime.now(UTC))
         with self.database.writing() as session:
@@ -164,7 +164,7 @@ class Store:
 
 
 def _held(session: Session, entry: Entry) -> ClaimRow | JobStudyRow | Exception | None:
-    """What says that `entry` may be recorded, locked; an error where it may not; None where nothing need say so."""
+    """The locked row that allows `entry` to be recorded; an error where it may not be; None where it needs none."""
     if isinstance(entry.claim, Claim):
         return claims.held(session, entry.claim)
     return None if entry.claim is None else tasks.held(session, entry.claim)

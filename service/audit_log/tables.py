@@ -1,4 +1,4 @@
-"""How the record lies in a database: answers, what was confirmed of them, claims of idempotency keys, and jobs.
+"""How the audit log lies in a database: answers, what was confirmed of them, claims of idempotency keys, and jobs.
 
 `migrations` makes these tables; the tests compare the two.
 """
@@ -125,7 +125,7 @@ class ClaimRow(Base):
 class JobRow(Base):
     """Several studies that were handed over, and are answered while nobody waits.
 
-    A process holds it as `owner` until `lease`, or until it says so again. From then on another may.
+    A process holds it as `owner` until `lease`, which it renews. From then on another process may take it.
     """
 
     __tablename__ = "jobs"
@@ -160,7 +160,7 @@ class JobStudyRow(Base):
 
 
 class JobInputRow(Base):
-    """A sealed piece of what one study consists of, until it is answered."""
+    """A sealed chunk of what one study consists of, until it is answered."""
 
     __tablename__ = "job_inputs"
     __table_args__ = (
@@ -169,5 +169,5 @@ class JobInputRow(Base):
 
     job_id: Mapped[UUID] = mapped_column(primary_key=True)
     study: Mapped[int] = mapped_column(primary_key=True)
-    piece: Mapped[int] = mapped_column(primary_key=True)
+    chunk: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,4 +1,4 @@
-"""A caller, what it may do, and how it is told that it may not."""
+"""A caller, what it may do, and the errors where it may not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANONYMOUS = Caller("anonymous", frozenset(Scope))
 
 
 class Unauthenticated(HTTPException):
-    """No token, or none that holds. Which of its parts is wrong is not said: it would help only who guesses.
+    """No token, or none that holds. Which of its parts is wrong is not shown: that would help only who guesses.
 
     Source: RFC 6750, section 3.
     """
@@ -49,5 +49,5 @@ class TooManyRequests(HTTPException):
     """The caller asks more often than it may."""
 
     def __init__(self, retry_after_s: int) -> None:
-        detail = "This caller sends more requests per minute than it may."
+        detail = "This caller exceeds its limit of requests per minute."
         super().__init__(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})

@@ -27,7 +27,7 @@ _NOBODY_MAY_ASK = (
 
 
 class Guard:
-    """Says who asks. Until `start` it lets nobody in."""
+    """Finds out who asks. Until `start` it lets nobody in."""
 
     def __init__(self) -> None:
         self._started = False
@@ -98,7 +98,7 @@ class Guard:
 
 
 def refuse_unguarded(settings: Settings) -> None:
-    """Raise where nobody could ever be let in, and nobody said that everybody may.
+    """Raise where nobody could ever be let in, and no setting lets everybody in.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The door: ASGI middleware before every route of the service, BentoML's own included.
+"""Authentication: ASGI middleware before every route of the service, BentoML's own included.
 
 What is not named here needs the scope ``read``: a route that is added, or that a new BentoML brings, is never open.
 """
@@ -44,7 +44,7 @@ def needed_scope(path: str) -> Scope | None:
     return Scope.READ
 
 
-class Door:
+class Authentication:
     """Lets through who may ask, and writes into the request's state who it is: ``caller``, a name, ``scopes``, what it
     may do, and ``charge``, which counts more than one request; and ``request_id``.
 

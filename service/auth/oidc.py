@@ -31,7 +31,7 @@ class Trust:
     Parameters
     ----------
     issuer, audience : str
-        What ``iss`` and ``aud`` must say.
+        What ``iss`` and ``aud`` must be.
     claim : str
         Where the scopes or roles stand: ``scope``, or a path such as ``realm_access.roles``.
     granted : mapping
@@ -50,7 +50,7 @@ class Trust:
 
 
 class TokenReader:
-    """Whose a token is, as the issuer says.
+    """Whose a token is, as its issuer states.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class TokenReader:
         Unauthenticated
             Whatever is wrong with the token.
         Unavailable
-            Where the issuer's keys cannot be had, so that nothing can be said of the token.
+            Where the issuer's keys are unavailable, so that the token cannot be checked.
         """
         key = await self.keys.find(_key_id(token))
         if key is None:
@@ -95,7 +95,7 @@ class TokenReader:
 
 
 def _key_id(token: str) -> str:
-    """Which key the token says it is signed with. Nothing is verified yet, so nothing else is looked at."""
+    """Which key the token names. Nothing is verified yet, so nothing else is looked at."""
     if len(token) > _LONGEST_TOKEN:
         raise Unauthenticated(given=True)
     try:

@@ -49,7 +49,7 @@ class RateLimit:
         return min(self._capacity, left + (now - then) * self._per_second)
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, which say no more than none; all are full a while after their last request."""
+        """Drop full buckets, which mean the same as none; all are full a while after their last request."""
         self._buckets = {
             caller: bucket for caller, bucket in self._buckets.items() if self._left(bucket, now) < self._capacity
         }

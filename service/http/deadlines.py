@@ -1,4 +1,4 @@
-"""Work goes on only while its caller is there to hear of it, and for no longer than it may take."""
+"""Work goes on only while its caller is connected, and within its time limit."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ async def while_connected(request: Request, answer: Awaitable[Result]) -> Result
             raise ClientDisconnect
         return work.result()
     finally:
-        work.add_done_callback(_unheard)
+        work.add_done_callback(_discard_error)
         work.cancel()
         gone.cancel()
 
 
-def _unheard(work: asyncio.Future[Any]) -> None:
+def _discard_error(work: asyncio.Future[Any]) -> None:
     """Take note of an error that nobody waits for any more: asyncio would log it whole, with what it quotes."""
     if not work.cancelled():
         work.exception()

@@ -23,7 +23,7 @@ logger = logging.getLogger("consilium.service")
 
 
 class Unavailable(ConsiliumError):
-    """The service cannot take this request now; the caller may come again."""
+    """The service cannot take this request now; the caller may try again."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -44,7 +44,9 @@ class NotAnswered(ConsiliumError):
     """The job of this study ended before the study was answered."""
 
     def __init__(self, *, cancelled: bool) -> None:
-        super().__init__("The job was cancelled." if cancelled else "The service was ended too often amid this job.")
+        super().__init__(
+            "The job was cancelled." if cancelled else "The service stopped too often while it answered this job."
+        )
         self.status = HTTPStatus.CONFLICT if cancelled else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -56,17 +58,17 @@ class NotOffered(ConsiliumError):
 
 def problem_response(error: BaseException) -> Response:
     """The answer to a request that ended in `error`, which is logged."""
-    said, headers = problem(error)
-    body = said.model_dump_json(exclude_none=True)
-    return Response(body, status_code=said.status, media_type=MEDIA_TYPE, headers=headers)
+    document, headers = problem(error)
+    body = document.model_dump_json(exclude_none=True)
+    return Response(body, status_code=document.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
-    """What is said of `error`, which is logged, and the headers that belong to it."""
+    """The problem document of `error`, which is logged, and the headers that belong to it."""
     instance = uuid.uuid4().urn
-    status, detail, headers = _told(error)
+    status, detail, headers = _described(error)
     broken = error if isinstance(error, InputError) else None
-    said = ProblemAnswer(
+    document = ProblemAnswer(
         type=f"urn:consilium:problem:{_kind(error, status)}",
         title=status.phrase,
         status=status.value,
@@ -77,11 +79,11 @@ def problem(error: BaseException) -> tuple[ProblemAnswer, dict[str, str]]:
         rule=_printable(broken.rule) if broken else None,
     )
     _log(error, status, instance)
-    let_go(error)
-    return said, headers
+    release_traceback(error)
+    return document, headers
 
 
-def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
+def _described(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
     if isinstance(error, InputError):
         status = HTTPStatus(error.status)
         # The rest of a body that is too large is not worth reading.
@@ -94,7 +96,7 @@ def _told(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
         return error.status, str(error), {}
     if isinstance(error, HTTPException):
         return HTTPStatus(error.status_code), error.detail, dict(error.headers or {})
-    return HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed through no fault of its own.", {}
+    return HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error: the request itself is not at fault.", {}
 
 
 def _log(error: BaseException, status: HTTPStatus, instance: str) -> None:
@@ -109,7 +111,7 @@ def _log(error: BaseException, status: HTTPStatus, instance: str) -> None:
         logger.warning("%d %s: %s", status, instance, type(error).__name__)
 
 
-def let_go(error: BaseException | None) -> None:
+def release_traceback(error: BaseException | None) -> None:
     """Forget where `error` came from, and what it came from.
 
     The frames of its traceback hold what was received, and a future that one of them waited for holds the error: whole

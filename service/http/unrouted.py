@@ -1,4 +1,4 @@
-"""Where no door of ours is, BentoML answers in plain text, and the caller gets a problem instead; or it redirects.
+"""Where no route of ours is, BentoML answers in plain text, and the caller gets a problem instead; or it redirects.
 
 Its redirects, which add or take away a slash at the end, name the scheme and path that this process sees. Behind a
 proxy these are not the caller's, so they are made relative.

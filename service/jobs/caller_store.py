@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from consilium.api.schemas import JobAnswer, JobKind
 from consilium.domain.errors import InputError
 from service.audit_log import idempotency as claims
-from service.audit_log.database import RecordUnavailable
+from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Claim
 from service.audit_log.job_answers import RUNNING, answer_place
 from service.audit_log.store import Store
@@ -32,7 +32,7 @@ from service.settings import Settings
 
 RECEIVING, CANCELLED = "receiving", "cancelled"
 OPEN = (QUEUED, RUNNING)
-_COME_AGAIN_S = 10
+_RETRY_AFTER_S = 10
 _ROOM_LOCK = 0x636F6E74
 """Of PostgreSQL's advisory locks the one under which room is given out."""
 _RECEIVING_S = 300.0
@@ -51,39 +51,39 @@ class NoSuchJob(InputError):
 
 
 class TooManyJobs(Unavailable):
-    """The caller has as many jobs under way as it may."""
+    """The caller has too many jobs that have not ended."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
 
     def __init__(self) -> None:
-        super().__init__("This caller has as many jobs under way as it may.", _COME_AGAIN_S)
+        super().__init__("This caller has too many jobs that have not ended.", _RETRY_AFTER_S)
 
 
 class NotEnded(Unavailable):
-    """The job is under way: what it says is not complete."""
+    """The job is under way: its answers are not complete."""
 
     status = HTTPStatus.CONFLICT
 
     def __init__(self) -> None:
-        super().__init__("This job has not ended yet.", _COME_AGAIN_S)
+        super().__init__("This job has not ended yet.", _RETRY_AFTER_S)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is said of one study; no status where the job ended before it was answered."""
+    """The answer to one study; no status where the job ended before it was answered."""
 
     study: int
     status: int | None
     answer: bytes
 
 
-class Spool:
-    """Jobs in the record's database.
+class CallerStore:
+    """Jobs in the audit log's database.
 
     Parameters
     ----------
     store : Store
-        The record, with the keys that seal.
+        The audit log, with the keys that seal.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -96,7 +96,7 @@ class Spool:
 
         Raises
         ------
-        TooManyJobs, Unavailable, RecordUnavailable
+        TooManyJobs, Unavailable, AuditLogUnavailable
         """
         with self._database.reading() as session:
             self._require_room(session, caller, 1)
@@ -106,13 +106,13 @@ class Spool:
 
         Raises
         ------
-        TooManyJobs, Unavailable, RecordUnavailable
+        TooManyJobs, Unavailable, AuditLogUnavailable
         InFlight
             Where another request took the idempotency key over.
         """
         job_id = self._open(caller, kind, [size(form) for form in studies])
         try:
-            for row in self._pieces(job_id, studies):
+            for row in self._chunks(job_id, studies):
                 begun = time.monotonic()
                 with self._database.writing() as session:
                     session.add(row)
@@ -120,7 +120,7 @@ class Spool:
                 time.sleep(min(time.monotonic() - begun, _LONGEST_PAUSE_S))
             return self._queue(job_id, claim)
         except BaseException:
-            with suppress(RecordUnavailable):
+            with suppress(AuditLogUnavailable):
                 self._delete(job_id)
             raise
 
@@ -129,7 +129,7 @@ class Spool:
 
         Raises
         ------
-        NoSuchJob, RecordUnavailable
+        NoSuchJob, AuditLogUnavailable
         """
         with self._database.reading() as session:
             return _answer(session, _found(session, job_id, caller))
@@ -139,7 +139,7 @@ class Spool:
 
         Raises
         ------
-        NoSuchJob, RecordUnavailable
+        NoSuchJob, AuditLogUnavailable
         """
         with self._database.writing() as session:
             row = _found(session, job_id, caller, lock=True)
@@ -151,12 +151,12 @@ class Spool:
         return answer
 
     def lines(self, job_id: UUID, caller: str | None) -> tuple[JobAnswer, Iterator[list[Line]]]:
-        """What was said of each study of a job that has ended, in their order, a few at a time.
+        """What was answered to each study of a job that has ended, in their order, a few at a time.
 
         Raises
         ------
-        NoSuchJob, NotEnded, RecordUnavailable
-            `NoSuchJob` and `RecordUnavailable` also while they are read.
+        NoSuchJob, NotEnded, AuditLogUnavailable
+            `NoSuchJob` and `AuditLogUnavailable` also while they are read.
         """
         job = self.job(job_id, caller)
         if job.state in OPEN:
@@ -168,7 +168,7 @@ class Spool:
 
         Raises
         ------
-        NoSuchJob, NotEnded, RecordUnavailable
+        NoSuchJob, NotEnded, AuditLogUnavailable
         """
         if self.job(job_id, caller).state in OPEN:
             raise NotEnded
@@ -197,8 +197,8 @@ class Spool:
         if (session.scalar(mine) or 0) >= self._settings.jobs_per_caller:
             raise TooManyJobs
         taken = session.scalar(select(func.sum(JobStudyRow.size))) or 0
-        if taken + wanted > self._settings.job_spool_bytes:
-            raise Unavailable("Jobs take as much room as they may.", _COME_AGAIN_S)
+        if taken + wanted > self._settings.job_storage_bytes:
+            raise Unavailable("The storage quota of jobs is exceeded.", _RETRY_AFTER_S)
 
     def _open(self, caller: str, kind: JobKind, sizes: Sequence[int]) -> UUID:
         now = datetime.now(UTC)
@@ -213,16 +213,16 @@ class Spool:
             session.add_all(JobStudyRow(job_id=job_id, study=study, size=taken) for study, taken in enumerate(sizes))
         return job_id
 
-    def _pieces(self, job_id: UUID, studies: Sequence[Form]) -> Iterator[JobInputRow]:
+    def _chunks(self, job_id: UUID, studies: Sequence[Form]) -> Iterator[JobInputRow]:
         for study, form in enumerate(studies):
             for number, data in enumerate(sealed(form, self._keys, study_name(job_id, study))):
-                yield JobInputRow(job_id=job_id, study=study, piece=number, data=data)
+                yield JobInputRow(job_id=job_id, study=study, chunk=number, data=data)
 
     def _queue(self, job_id: UUID, claim: Claim | None) -> JobAnswer:
         with self._database.writing() as session:
             row = session.get(JobRow, job_id, with_for_update=True)
             if row is None:
-                raise Unavailable("This job took too long to be received.", _COME_AGAIN_S)
+                raise Unavailable("This job took too long to be received.", _RETRY_AFTER_S)
             row.state = QUEUED
             session.flush()
             answer = _answer(session, row)

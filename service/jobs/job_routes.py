@@ -1,4 +1,4 @@
-"""The doors of jobs: `POST /v1/jobs`, and `GET` and `DELETE` of `/v1/jobs/{job_id}` and its `/results`."""
+"""The routes of jobs: `POST /v1/jobs`, and `GET` and `DELETE` of `/v1/jobs/{job_id}` and its `/results`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def kind_of(request: Request) -> JobKind:
 
 async def check_room(request: Request, jobs: Jobs) -> None:
     """Raise, before a body is read, where no job of this caller could be taken."""
-    await jobs.ask(jobs.spool.check_room, origin_of(request).caller)
+    await jobs.ask(jobs.caller_store.check_room, origin_of(request).caller)
 
 
 async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
@@ -56,32 +56,32 @@ async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})
         held = claim if isinstance(claim, Claim) else None
-        job = await jobs.ask(jobs.spool.receive, origin.caller, kind, studies, held)
-    jobs.tell()
+        job = await jobs.ask(jobs.caller_store.receive, origin.caller, kind, studies, held)
+    jobs.wake()
     return _accepted(job.model_dump_json().encode(), {})
 
 
 async def show(request: Request, jobs: Jobs) -> Response:
     """How far a job is."""
-    job = await jobs.ask(jobs.spool.job, uuid_of(request, "job_id"), only_of(request))
+    job = await jobs.ask(jobs.caller_store.job, uuid_of(request, "job_id"), only_of(request))
     return _json(job.model_dump_json().encode())
 
 
 async def cancel(request: Request, jobs: Jobs) -> Response:
     """End a job."""
-    job = await jobs.ask(jobs.spool.cancel, uuid_of(request, "job_id"), only_of(request))
+    job = await jobs.ask(jobs.caller_store.cancel, uuid_of(request, "job_id"), only_of(request))
     return _json(job.model_dump_json().encode())
 
 
 async def results(request: Request, jobs: Jobs) -> Response:
     """The lines of a job that has ended."""
-    job, lines = await jobs.ask(jobs.spool.lines, uuid_of(request, "job_id"), only_of(request))
+    job, lines = await jobs.ask(jobs.caller_store.lines, uuid_of(request, "job_id"), only_of(request))
     return LinesResponse(jobs, job, lines)
 
 
 async def discard(request: Request, jobs: Jobs) -> Response:
     """Delete the answers of a job that has ended, and the job."""
-    await jobs.ask(jobs.spool.discard, uuid_of(request, "job_id"), only_of(request))
+    await jobs.ask(jobs.caller_store.discard, uuid_of(request, "job_id"), only_of(request))
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
@@ -91,7 +91,7 @@ class LinesResponse(Response):
     Parameters
     ----------
     lines : iterator of list of Line
-        As `Spool.lines` gives them.
+        As `CallerStore.lines` gives them.
     """
 
     media_type = MEDIA_TYPE
@@ -134,13 +134,13 @@ class LinesResponse(Response):
     def _why(self) -> bytes:
         """The problem of every study that the job never came to."""
         if self._unanswered is None:
-            said, _ = problem(NotAnswered(cancelled=self._job.state == CANCELLED))
-            self._unanswered = said.model_dump_json(exclude_none=True).encode()
+            document, _ = problem(NotAnswered(cancelled=self._job.state == CANCELLED))
+            self._unanswered = document.model_dump_json(exclude_none=True).encode()
         return self._unanswered
 
 
 def _accepted(job: bytes, headers: dict[str, str]) -> Response:
-    # Relative to this door: a proxy may have put a prefix before it.
+    # Relative to this route: a proxy may have put a prefix before it.
     place = f"jobs/{JobAnswer.model_validate_json(job).job_id}"
     return _json(job, HTTPStatus.ACCEPTED, headers | {"Location": place})
 

@@ -14,15 +14,15 @@ from http import HTTPStatus
 from typing import ParamSpec, TypeVar
 
 from consilium.domain.errors import DecodersDied, InputError
-from service.audit_log.database import RecordUnavailable
+from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Origin, Task
 from service.audit_log.job_answers import Superseded
 from service.batching import Closed
 from service.http.deadlines import in_time
 from service.http.multipart import Form
-from service.http.problems import NotOffered, Unavailable, let_go, problem
-from service.jobs.caller_store import Spool
-from service.jobs.worker_store import Shelf, Taken
+from service.http.problems import NotOffered, Unavailable, problem, release_traceback
+from service.jobs.caller_store import CallerStore
+from service.jobs.worker_store import Taken, WorkerStore
 from service.serving.answering import Answering
 
 logger = logging.getLogger("consilium.service")
@@ -32,10 +32,10 @@ Result = TypeVar("Result")
 
 _THREADS = 4
 _LOOK_EVERY_S = 2.0
-"""How often another process's jobs are looked for; its own it is told of."""
+"""How often another process's jobs are looked for; its own wake it."""
 _PURGE_EVERY_S = 60.0
-_AGAIN_S = 1.0
-"""After how long a study is tried again that met a service or a record with no time for it."""
+_RETRY_S = 1.0
+"""After how long a study is tried again that met a busy service or audit log."""
 _MOST_ATTEMPTS = 3
 """How often a study is tried that fails through no fault of its own, before that is kept as its problem."""
 
@@ -58,13 +58,13 @@ class Jobs:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def spool(self) -> Spool:
+    def caller_store(self) -> CallerStore:
         """The jobs as callers see them; see `ask`."""
-        return Spool(self._engine.recorder.opened, self._settings)
+        return CallerStore(self._engine.recorder.opened, self._settings)
 
     @property
-    def _shelf(self) -> Shelf:
-        return Shelf(self._engine.recorder.opened, self._settings)
+    def _worker_store(self) -> WorkerStore:
+        return WorkerStore(self._engine.recorder.opened, self._settings)
 
     def start(self) -> None:
         """Begin to answer jobs."""
@@ -77,34 +77,34 @@ class Jobs:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def tell(self) -> None:
+    def wake(self) -> None:
         """There is a new job."""
         self._news.set()
 
     async def ask(self, work: Callable[Asked, Result], *asked: Asked.args, **more: Asked.kwargs) -> Result:
-        """What `work` of the spool says, on a thread.
+        """What `work` of the store gives, on a thread.
 
         Raises
         ------
         Unavailable
-            Where the record is down.
+            Where the audit log is down.
         """
         try:
             return await self._run(lambda: work(*asked, **more))
-        except RecordUnavailable as error:
+        except AuditLogUnavailable as error:
             logger.error("%s", error)
-            raise Unavailable("The jobs cannot be reached.", self._settings.retry_after_s) from None
+            raise Unavailable("The jobs are unavailable.", self._settings.retry_after_s) from None
 
     async def _work_forever(self) -> None:
         while True:
             self._news.clear()
             try:
                 await self._count()
-                taken = await self._run(self._shelf.take)
+                taken = await self._run(self._worker_store.take)
                 if taken is not None:
                     await self._work(taken)
                     continue
-            except RecordUnavailable as error:
+            except AuditLogUnavailable as error:
                 logger.warning("%s", error)
             except Exception:
                 # What it held stays its own until the lease is over.
@@ -118,13 +118,13 @@ class Jobs:
     async def _purge_forever(self) -> None:
         while True:
             try:
-                await self._run(self.spool.purge)
-            except RecordUnavailable as error:
+                await self._run(self.caller_store.purge)
+            except AuditLogUnavailable as error:
                 logger.warning("%s", error)
             await asyncio.sleep(_PURGE_EVERY_S)
 
     async def _count(self) -> None:
-        for state, count in (await self._run(self.spool.counts)).items():
+        for state, count in (await self._run(self.caller_store.counts)).items():
             self._engine.metrics.jobs.labels(state).set(count)
 
     async def _work(self, taken: Taken) -> None:
@@ -147,18 +147,18 @@ class Jobs:
             async with asyncio.TaskGroup() as lanes:
                 for _ in range(min(places, len(taken.studies))):
                     lanes.create_task(self._lane(taken, studies))
-            await self._persist(self._shelf.end, taken)
+            await self._persist(self._worker_store.end, taken)
             renewing.cancel()
 
     async def _renew(self, taken: Taken) -> None:
         while True:
             await asyncio.sleep(self._settings.job_lease_s / 3)
-            await self._persist(self._shelf.renew, taken)
+            await self._persist(self._worker_store.renew, taken)
 
     async def _release(self, taken: Taken) -> None:
         try:
-            await self._run(self._shelf.release, taken)
-        except (Superseded, RecordUnavailable):
+            await self._run(self._worker_store.release, taken)
+        except (Superseded, AuditLogUnavailable):
             logger.warning("job %s goes on when its lease is over", taken.job_id)
 
     async def _lane(self, taken: Taken, studies: Iterator[int]) -> None:
@@ -167,7 +167,7 @@ class Jobs:
             task = taken.task(study)
             status = await self._answered(taken, task)
             self._engine.metrics.job_studies.labels(str(status)).inc()
-            await self._persist(self._shelf.wipe, task)
+            await self._persist(self._worker_store.wipe, task)
 
     async def _answered(self, taken: Taken, task: Task) -> int:
         """The status that the study would have had alone; it is answered, or its problem kept."""
@@ -175,24 +175,24 @@ class Jobs:
         failures = 0
         while True:
             try:
-                form = await self._persist(self._shelf.form, task)
+                form = await self._persist(self._worker_store.form, task)
                 await self._ask(taken.kind, form, origin)
             except (Unavailable, Closed) as error:
-                let_go(error)
-                await asyncio.sleep(_AGAIN_S)
+                release_traceback(error)
+                await asyncio.sleep(_RETRY_S)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, Superseded):
                 raise
             except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
                 failures += 1
                 if failures < _MOST_ATTEMPTS and not _is_its_own(error):
                     logger.warning("a study of job %s is tried again: %s", taken.job_id, type(error).__name__)
-                    let_go(error)
-                    await asyncio.sleep(_AGAIN_S)
+                    release_traceback(error)
+                    await asyncio.sleep(_RETRY_S)
                     continue
-                said, _ = problem(error)
-                body = said.model_dump_json(exclude_none=True).encode()
-                await self._persist(self._shelf.refuse, task, said.status, body)
-                return said.status
+                document, _ = problem(error)
+                body = document.model_dump_json(exclude_none=True).encode()
+                await self._persist(self._worker_store.refuse, task, document.status, body)
+                return document.status
             else:
                 return HTTPStatus.OK
 
@@ -208,13 +208,13 @@ class Jobs:
                     await engine.diagnose(form, place, origin)
 
     async def _persist(self, work: Callable[Asked, Result], *asked: Asked.args, **more: Asked.kwargs) -> Result:
-        """What `work` gives, however long the record is away."""
+        """What `work` gives, however long the audit log is away."""
         while True:
             try:
                 return await self._run(lambda: work(*asked, **more))
-            except RecordUnavailable as error:
+            except AuditLogUnavailable as error:
                 logger.warning("%s", error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _run(self, work: Callable[..., Result], *asked: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *asked)

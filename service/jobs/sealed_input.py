@@ -1,4 +1,4 @@
-"""What a study consists of, in pieces that are small enough not to hold the database up."""
+"""What a study consists of, in chunks that are small enough not to hold the database up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
-from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys
 from service.http.multipart import Form
 
-_PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 def size(form: Form) -> int:
@@ -17,24 +17,24 @@ def size(form: Form) -> int:
     return len(_head(form)) + sum(map(len, _parts(form)))
 
 
-def sealed(form: Form, keys: RecordKeys, name: str) -> Iterator[bytes]:
-    """The pieces of `form`, each sealed for its place in what is called `name`: none can be left out or exchanged."""
+def sealed(form: Form, keys: AuditLogKeys, name: str) -> Iterator[bytes]:
+    """The chunks of `form`, each sealed for its place in what is called `name`: none can be left out or exchanged."""
     whole = _head(form) + b"".join(_parts(form))
-    count = -(-len(whole) // _PIECE_BYTES)
+    count = -(-len(whole) // _CHUNK_BYTES)
     for number in range(count):
-        piece = whole[number * _PIECE_BYTES : (number + 1) * _PIECE_BYTES]
-        yield keys.newest.seal(piece, _place(name, number, count))
+        chunk = whole[number * _CHUNK_BYTES : (number + 1) * _CHUNK_BYTES]
+        yield keys.newest.seal(chunk, _place(name, number, count))
 
 
-def unsealed(pieces: Sequence[bytes], keys: RecordKeys, name: str) -> Form:
+def unsealed(chunks: Sequence[bytes], keys: AuditLogKeys, name: str) -> Form:
     """The form that was `sealed`.
 
     Raises
     ------
     Unsealable
     """
-    count = len(pieces)
-    whole = b"".join(keys.unseal(piece, _place(name, number, count)) for number, piece in enumerate(pieces))
+    count = len(chunks)
+    whole = b"".join(keys.unseal(chunk, _place(name, number, count)) for number, chunk in enumerate(chunks))
     start = whole.index(b"\n") + 1
     ends = accumulate(json.loads(whole[:start]), initial=start)
     request, *images = (whole[begin:end] for begin, end in pairwise(ends))
@@ -51,4 +51,4 @@ def _head(form: Form) -> bytes:
 
 
 def _place(name: str, number: int, count: int) -> str:
-    return f"{name}, piece {number} of {count}"
+    return f"{name}, chunk {number} of {count}"

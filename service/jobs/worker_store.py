@@ -45,13 +45,13 @@ class Taken:
         return Task(self.job_id, study, self.owner)
 
 
-class Shelf:
-    """Jobs in the record's database.
+class WorkerStore:
+    """Jobs in the audit log's database.
 
     Parameters
     ----------
     store : Store
-        The record, with the keys that unseal.
+        The audit log, with the keys that unseal.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -60,7 +60,7 @@ class Shelf:
         self._settings = settings
 
     def take(self) -> Taken | None:
-        """The job that has waited longest: it is new, or whoever held it has not been heard of for too long."""
+        """The job that has waited longest: it is new, or whoever held it has not renewed its lease."""
         now = datetime.now(UTC)
         lost = and_(JobRow.state == RUNNING, JobRow.lease <= now)
         waiting = select(JobRow).where(or_(JobRow.state == QUEUED, lost), JobRow.expires > now)
@@ -80,11 +80,11 @@ class Shelf:
         return None
 
     def renew(self, taken: Taken) -> None:
-        """Say that the job is still being worked at.
+        """Renew the lease of the job.
 
         Raises
         ------
-        Superseded, RecordUnavailable
+        Superseded, AuditLogUnavailable
         """
         self._change(taken, lease=self._lease())
 
@@ -105,21 +105,21 @@ class Shelf:
         ------
         Superseded
             Where it was answered or cancelled meanwhile.
-        Unsealable, RecordUnavailable
+        Unsealable, AuditLogUnavailable
         """
         wanted = select(JobInputRow.data).where(JobInputRow.job_id == task.job_id, JobInputRow.study == task.study)
         with self._database.reading() as session:
-            pieces = session.scalars(wanted.order_by(JobInputRow.piece)).all()
-        if not pieces:
+            chunks = session.scalars(wanted.order_by(JobInputRow.chunk)).all()
+        if not chunks:
             raise Superseded(f"job {task.job_id}: study {task.study} is not there any more")
-        return unsealed(pieces, self._keys, study_name(task.job_id, task.study))
+        return unsealed(chunks, self._keys, study_name(task.job_id, task.study))
 
     def refuse(self, task: Task, status: int, problem: bytes) -> None:
         """Keep the problem because of which a study has no answer.
 
         Raises
         ------
-        Superseded, RecordUnavailable
+        Superseded, AuditLogUnavailable
         """
         with self._database.writing() as session:
             row = tasks.held(session, task)
@@ -158,7 +158,7 @@ def _held(session: Session, taken: Taken) -> JobRow:
 
 
 def study_name(job_id: UUID, study: int) -> str:
-    """For what the pieces of a study are sealed."""
+    """For what the chunks of a study are sealed."""
     return f"job {job_id}, study {study}"
 
 
@@ -174,12 +174,12 @@ def wipe(database: Database, job_id: UUID, study: int | None = None) -> None:
     inputs, rows = JobInputRow.job_id == job_id, JobStudyRow.job_id == job_id
     if study is not None:
         inputs, rows = and_(inputs, JobInputRow.study == study), and_(rows, JobStudyRow.study == study)
-    some = select(JobInputRow.study, JobInputRow.piece).where(inputs).limit(_WIPED_AT_ONCE)
+    some = select(JobInputRow.study, JobInputRow.chunk).where(inputs).limit(_WIPED_AT_ONCE)
     while True:
         with database.writing() as session:
             found = session.execute(some).all()
-            for number, piece in found:
-                one = and_(JobInputRow.job_id == job_id, JobInputRow.study == number, JobInputRow.piece == piece)
+            for number, chunk in found:
+                one = and_(JobInputRow.job_id == job_id, JobInputRow.study == number, JobInputRow.chunk == chunk)
                 session.execute(delete(JobInputRow).where(one))
             if len(found) < _WIPED_AT_ONCE:
                 left = func.coalesce(func.length(JobStudyRow.answer), 0)

@@ -1,1 +1,1 @@
-"""Logs, metrics and traces; none of them holds what tells who a patient is."""
+"""Logs, metrics and traces; none of them holds anything that identifies a patient."""

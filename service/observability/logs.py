@@ -1,4 +1,4 @@
-"""Log lines: JSON, one object a line, or text for people; with the request's id, and nothing that a request said.
+"""Log lines: JSON, one object a line, or text for people; with the request's id, and no content of a request.
 
 Whatever logs through the standard library comes out here, other libraries too. Their messages may quote what they were
 given, and so may any error's: of the former the template is kept, of the latter the type and the places in the code.
@@ -21,7 +21,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 REQUEST_STATE: ContextVar[dict[str, Any] | None] = ContextVar("request_state", default=None)
-"""State of the request that is being answered; the door writes ``request_id`` into it."""
+"""State of the request that is being answered; `Authentication` writes ``request_id`` into it."""
 EXTRA = ("endpoint", "method", "status", "milliseconds")
 """What a line of ours may carry beside its message."""
 
@@ -89,7 +89,7 @@ def _request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def shown_id(given: str) -> str:
     """Our own names of requests are UUIDs; what a caller thought up may name anybody, so a keyed digest stands for it.
 
-    The record does the same, with keys of its own.
+    The audit log does the same, with keys of its own.
     """
     try:
         return str(UUID(given))

@@ -104,7 +104,7 @@ class Metrics:
             registry=registry,
         )
         self.jobs = Gauge(
-            "consilium_jobs", "Jobs in the record's database, of all processes.", ["state"], registry=registry
+            "consilium_jobs", "Jobs in the audit log's database, of all processes.", ["state"], registry=registry
         )
         self.job_studies = Counter(
             "consilium_job_studies",
@@ -163,7 +163,7 @@ class Metrics:
             self.swaps.labels(role).inc()
 
     def answered(self, role: str, diagnosis: Diagnosis) -> None:
-        """Count one answer: what it says, never whom it is about."""
+        """Count one answer: its content, never whom it is about."""
         version = diagnosis.model.version
         self.answers.labels(role, version).inc()
         if diagnosis.refer_reasons:

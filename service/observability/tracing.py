@@ -1,7 +1,7 @@
 """Where a request's time goes, for a collector of OpenTelemetry: one span a request, one a stage within it.
 
 Off unless ``CONSILIUM_OTLP_ENDPOINT`` names the collector. A request that comes with a ``traceparent`` goes on in its
-caller's trace. Spans have the names of routes and stages, method and status; nothing that a request said.
+caller's trace. Spans have the names of routes and stages, method and status; no content of a request.
 
 BentoML's own are left out (`service.app.service`). The request's span is kept here and not taken from OpenTelemetry's
 current context, where other libraries have theirs.

@@ -1,4 +1,4 @@
-"""Each request's count, its time, its span, and its line in the log: by the route that it took, never by what it said.
+"""Each request's count, its time, its span, and its line in the log: by its route, never by its content.
 
 BentoML's own access log and metrics show the path as the caller wrote it, and are off.
 """
@@ -52,7 +52,7 @@ class Traffic:
             await self._app(scope, receive, send)
             return
         endpoint = self._endpoint(scope)
-        # The door writes the request's id into the state; whatever logs meanwhile finds it there.
+        # `Authentication` writes the request's id into the state; whatever logs meanwhile finds it there.
         state = REQUEST_STATE.set(scope.setdefault("state", {}))
         status, begun = _ABORTED, time.perf_counter()
 
@@ -63,24 +63,24 @@ class Traffic:
             await send(message)
 
         method = scope["method"] if scope["method"] in _METHODS else OTHER
-        # Of what the caller says of its trace only this has a form; ``tracestate`` may say anything.
+        # Of what the caller sends about its trace only this has a form; ``tracestate`` may hold anything.
         parent = {_PARENT: Headers(scope=scope).get(_PARENT, "")}
         traced = nullcontext(INVALID_SPAN) if endpoint in _QUIET else tracing.request(f"{method} {endpoint}", parent)
         with traced as span:
             try:
                 await self._app(scope, receive, answer)
             finally:
-                self._tell(endpoint, method, status, time.perf_counter() - begun)
+                self._note(endpoint, method, status, time.perf_counter() - begun)
                 note_answer(span, method, endpoint, status, shown_id(str(scope["state"].get("request_id", ""))))
                 REQUEST_STATE.reset(state)
 
-    def _tell(self, endpoint: str, method: str, status: int, seconds: float) -> None:
+    def _note(self, endpoint: str, method: str, status: int, seconds: float) -> None:
         self._metrics.requests.labels(endpoint, method, str(status)).inc()
         self._metrics.request_seconds.labels(endpoint).observe(seconds)
         if endpoint not in _QUIET or status not in _EXPECTED:
             milliseconds = round(1000 * seconds, 1)
-            told = {"endpoint": endpoint, "method": method, "status": status, "milliseconds": milliseconds}
-            logger.info("request", extra=told)
+            extra = {"endpoint": endpoint, "method": method, "status": status, "milliseconds": milliseconds}
+            logger.info("request", extra=extra)
 
     def _endpoint(self, scope: Scope) -> str:
         """The route's own path, with names where the caller's values stand."""

@@ -125,7 +125,7 @@ def _copy_packages(context: Path) -> None:
 
 
 def _options(source: str, model: ModelIdentity | None) -> dict[str, object]:
-    """What BentoML is told, in the terms of its bentofile."""
+    """The bentofile's options."""
     labels = {"project": "consilium", "consilium": __version__}
     served = f"{_IN_IMAGE}/{contents.MODEL}"
     if model is None:
@@ -185,8 +185,8 @@ def _built(context: Path) -> tuple[str, Path]:
 def _reason(errors: str) -> str:
     """What follows the last trace: its lines are indented, the error's own are not."""
     lines = errors.strip().splitlines()
-    said = list(takewhile(lambda line: not line.startswith(" "), reversed(lines)))
-    return " ".join(reversed(said))
+    reason = list(takewhile(lambda line: not line.startswith(" "), reversed(lines)))
+    return " ".join(reversed(reason))
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -103,7 +103,7 @@ class Alias:
         Raises
         ------
         ConsiliumError
-            Where neither is to be had.
+            Where neither is available.
         """
         kept = last_verified.read(self.source)
         try:
@@ -176,7 +176,7 @@ class Alias:
         except Exception as error:
             if _out_of_memory(error):
                 raise
-            raise Refused(Reason.ANSWERS, f"it does not answer a made-up study: {_first_line(error)}") from None
+            raise Refused(Reason.ANSWERS, f"it does not answer a synthetic study: {_first_line(error)}") from None
         return model
 
     def _require(self, offered: Contract, contract: Contract | None) -> None:
@@ -211,7 +211,9 @@ class Alias:
 
     def _note_outage(self, error: RegistryError) -> None:
         if self.reachable:
-            logger.warning("%s: the registry does not tell; serving goes on: %s", self.source, _first_line(error))
+            logger.warning(
+                "%s: the registry is unreachable; the loaded model goes on serving: %s", self.source, _first_line(error)
+            )
         self._set_reachable(reachable=False)
 
     def _set_reachable(self, *, reachable: bool) -> None:
@@ -236,7 +238,7 @@ def _reason(error: Exception) -> Reason:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what it came from, says that memory is short: Python, torch on a GPU, torch on the CPU."""
+    """Whether `error`, or what it came from, is a lack of memory: Python, torch on a GPU, torch on the CPU."""
     while error is not None:
         is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_torch):

@@ -32,7 +32,7 @@ ExplanationPlace: TypeAlias = Place[ExplanationOrder, Explanation]
 
 
 class Answering(Protocol):
-    """Answers one study at a time; its queues say when there is room for the next."""
+    """Answers one study at a time; its queues have places for so many."""
 
     settings: Settings
     metrics: Metrics

@@ -1,7 +1,7 @@
 """Which models are loaded, in which role, and which of them answers a study.
 
 The serving model is what the settings name. Beside it there may be a canary, which answers the studies of a share of
-the patients, and a shadow, which listens (`service.serving.shadow`). Each follows its own alias.
+the patients, and a shadow, whose answers are only recorded (`service.serving.shadow`). Each follows its own alias.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Deployment:
         return Case.of(serving, read)
 
     def information(self) -> DeploymentInformation:
-        """What `GET /v1/model` says of all this."""
+        """The part of `GET /v1/model` about these models."""
         alias, canary = self._aliases.get(Role.SERVING), self.loaded(Role.CANARY)
         registry = None if alias is None else "reachable" if alias.reachable else "unreachable"
         return DeploymentInformation.model_validate(
@@ -107,7 +107,7 @@ class Deployment:
                 "follows": None if alias is None else alias.source,
                 "since": self._live[Role.SERVING].since,
                 "registry": registry,
-                "last_refusal": None if alias is None else _told(alias.last_refusal),
+                "last_refusal": None if alias is None else _refusal_answer(alias.last_refusal),
                 "canary": None if canary is None else canary.identity.to_json(),
                 "canary_share": 0.0 if canary is None else self._settings.canary_share,
             }
@@ -159,7 +159,7 @@ def patient_share(study: Study) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def _told(refusal: Refusal | None) -> RefusalAnswer | None:
+def _refusal_answer(refusal: Refusal | None) -> RefusalAnswer | None:
     if refusal is None:
         return None
     model = refusal.identity

@@ -98,7 +98,7 @@ class Engine:
         return self._deployment.serving
 
     async def start(self) -> None:
-        """Open the record, load the model, start the decode pool, let the model answer once, open the queues."""
+        """Open the audit log, load the model, start the decode pool, let the model answer once, open the queues."""
         await self.recorder.start()
         await self._deployment.start()
         await self._intake.start()
@@ -151,7 +151,7 @@ class Engine:
         return await self._recorded(draft, case, explanation.diagnosis, answer)
 
     async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
-        """The answer of `POST /v1/similar`, recorded: cases with their findings say what this one might have."""
+        """The answer of `POST /v1/similar`, recorded: similar training cases with their findings."""
         request = parse_request(SimilarRequest, form.request)
         draft = Draft(Endpoint.SIMILAR, origin, request.caller_reference)
         case = await self._prepare(form, request, draft)
@@ -203,11 +203,11 @@ class Engine:
         )
 
     async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
-        """What may be sent: recorded, counted, and heard by the shadow."""
+        """What may be sent: recorded, counted, and given to the shadow."""
         with self.metrics.stage("record"), tracing.stage("record"):
             answered = await self.recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
         self.metrics.answered(case.role, diagnosis)
-        self._shadow.hear(draft, case.read)
+        self._shadow.submit(draft, case.read)
         return answered
 
     async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:

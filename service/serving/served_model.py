@@ -177,7 +177,7 @@ def load_version(settings: Settings, found: ResolvedModel) -> Model:
 
 
 def warm_up(model: Model) -> None:
-    """Answer and explain a made-up study, so that the first caller does not wait for what is done once.
+    """Answer and explain a synthetic study, so that the first caller does not wait for what is done once.
 
     Raises
     ------

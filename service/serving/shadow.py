@@ -1,4 +1,4 @@
-"""A second model hears what callers ask, and nobody gets its answers: they are recorded, to be compared.
+"""A second model answers copies of the traffic; its answers are recorded, to be compared, and sent to nobody.
 
 It works on a thread of its own, behind all others, one study at a time. What it has no time for is dropped and counted;
 what it fails on, too. It never delays an answer.
@@ -49,36 +49,36 @@ class Shadow:
         self._record = record
         self._waiting: asyncio.Queue[tuple[Draft, Read]] = asyncio.Queue(most_waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=give_way)
-        self._listening: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to listen. Call within the event loop."""
-        self._listening = asyncio.create_task(self._listen())
+        """Begin to answer. Call within the event loop."""
+        self._answering = asyncio.create_task(self._answer_forever())
 
     async def stop(self) -> None:
-        """Hear no more; what waits is dropped."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        """Answer no more; what waits is dropped."""
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.gather(self._answering, return_exceptions=True)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def hear(self, draft: Draft, read: Read) -> None:
-        """What was answered as `draft` says, as `read` gives it; dropped where too many wait."""
-        if self._listening is None or self._model() is None:
+    def submit(self, draft: Draft, read: Read) -> None:
+        """Queue the study that `read` gives, answered to callers as `draft`; dropped where too many wait."""
+        if self._answering is None or self._model() is None:
             return
         try:
             self._waiting.put_nowait((replace(draft, claim=None, result_id=uuid4(), latencies_ms={}), read))
         except asyncio.QueueFull:
             self._metrics.shadow_dropped.inc()
 
-    async def _listen(self) -> None:
+    async def _answer_forever(self) -> None:
         while True:
             draft, read = await self._waiting.get()
             try:
                 await self._answer(draft, read)
             except Exception as error:
                 self._metrics.shadow_failed.inc()
-                # What a study's own fault is, the serving model's caller was told.
+                # An error of the study itself went to the caller of the serving model.
                 if not isinstance(error, InputError):
                     logger.exception("the shadow model gave no answer")
 

@@ -71,7 +71,7 @@ class Worklists:
         Unavailable
         """
         if self._admitted >= self._most:
-            raise Unavailable("As many worklists are being answered as may.", self._retry_after_s)
+            raise Unavailable("Too many concurrent worklists.", self._retry_after_s)
         self._admitted += 1
         try:
             yield
@@ -148,8 +148,8 @@ class WorklistResponse(Response):
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
-            said, _ = problem(error)
-            return said.status, problem_line(number, said.model_dump_json(exclude_none=True).encode())
+            document, _ = problem(error)
+            return document.status, problem_line(number, document.model_dump_json(exclude_none=True).encode())
         return HTTPStatus.OK, answer_line(number, answered.body)
 
     @asynccontextmanager

@@ -88,11 +88,11 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"https://user:{SECRET}@packages.hospital.example")
-    monkeypatch.setenv("CONSILIUM_RECORD_URL", f"sqlite:///{tmp_path / 'record.db'}?token={SECRET}")
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", f"sqlite:///{tmp_path / 'audit-log.db'}?token={SECRET}")
     here = tmp_path / "here"
     (here / "var").mkdir(parents=True)
     (tmp_path / "home").mkdir()
-    for place in (here / ".env", here / "var" / "record.keys", tmp_path / "home" / "keys.json"):
+    for place in (here / ".env", here / "var" / "audit-log.keys", tmp_path / "home" / "keys.json"):
         place.write_text(SECRET)
     monkeypatch.chdir(here)
     versions = [registered.register(registered.save_tiny(tmp_path / f"weights{n}", n), "packed") for n in range(2)]
@@ -135,7 +135,7 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
     assert "torch==" in (folder / "env" / "python" / "requirements.txt").read_text()
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_NETWORK)
-    monkeypatch.delenv("CONSILIUM_RECORD_URL")
+    monkeypatch.delenv("CONSILIUM_AUDIT_LOG_URL")
     with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
         answer = client.diagnose(notes=NOTES)
         assert client.model().deployment.follows is None
@@ -153,7 +153,7 @@ def test_a_bento_that_follows_an_alias_holds_no_model_and_answers_as_the_registr
     assert [name for name, content in files.items() if SECRET.encode() in content] == []
     assert f"ARG CONSILIUM_MODEL={registry}\n" in Path(said["dockerfile"]).read_text()
 
-    monkeypatch.delenv("CONSILIUM_RECORD_URL")
+    monkeypatch.delenv("CONSILIUM_AUDIT_LOG_URL")
     with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
         assert client.model().deployment.follows == registry
         assert client.diagnose(notes=NOTES).model.version == "2"

@@ -1,6 +1,6 @@
 """A hostile corpus over HTTP: each is refused with its own status, soon, and neither memory nor service is lost to it.
 
-What codecs and parsers do to such files is in `tests/consilium/ingest`; here the doors stand between.
+What codecs and parsers do to such files is in `tests/consilium/ingest`; here the routes stand between.
 """
 
 from __future__ import annotations

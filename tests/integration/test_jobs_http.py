@@ -45,7 +45,7 @@ def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Pat
         while shown(client, job).answered < 3:
             time.sleep(0.01)
         kill(running)
-    with sqlite3.connect(home / "record.db") as record:
+    with sqlite3.connect(home / "audit-log.db") as record:
         assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         before = {line for (line,) in record.execute("SELECT result_id FROM results")}
     assert 3 <= len(before) < STUDIES
@@ -65,7 +65,7 @@ def test_a_job_of_a_killed_service_ends_with_every_study_answered_once(home: Pat
         assert NAME not in running.log()
         while 'consilium_jobs{state="done"} 1.0' not in client.get("/metrics").text:
             time.sleep(0.05)
-    with sqlite3.connect(home / "record.db") as record:
+    with sqlite3.connect(home / "audit-log.db") as record:
         kept = Counter(line for (line,) in record.execute("SELECT result_id FROM results"))
         assert record.execute("SELECT count(*) FROM job_inputs").fetchone() == (0,)
     assert kept == Counter(answer.result_id.hex for answer in answers), "each once, and nothing beside them"

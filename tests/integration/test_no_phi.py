@@ -263,7 +263,7 @@ def test_nothing_of_a_patient_is_found_outside_the_answers(
     assert marks.found_in(metrics.content + model.content) == set()
     assert marks.found_in(spans_of(traces, len(statuses))) == set()
     files = written_files(place, service)
-    assert any(name.endswith("record.db") for name in files)
+    assert any(name.endswith("audit-log.db") for name in files)
     assert {name: marks.found_in(data) for name, data in files.items() if marks.found_in(data)} == {}
 
 

@@ -104,7 +104,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("home")
         patch.setenv("CONSILIUM_HOME", str(folder))
-        make_keys(folder / "record.keys")
+        make_keys(folder / "audit-log.keys")
         yield
 
 

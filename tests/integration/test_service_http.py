@@ -394,10 +394,12 @@ def test_a_killed_supervisor_leaves_no_process_and_no_port(tiny_folder: Path) ->
 def test_a_misspelt_setting_is_told_by_its_name_alone(
     service: RunningService, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CONSILIUM_RECORD_ULR", "postgresql://u:secret@db/record")
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_ULR", "postgresql://u:secret@db/record")
     with RunningService(tiny_folder, {"model_threads": 1}) as running:
         said = running.log()
-    assert said.count("CONSILIUM_RECORD_ULR is no setting and is ignored; the nearest is CONSILIUM_RECORD_URL") == 1
+    assert (
+        said.count("CONSILIUM_AUDIT_LOG_ULR is no setting and is ignored; the nearest is CONSILIUM_AUDIT_LOG_URL") == 1
+    )
     assert "secret" not in said
     assert "is no setting" not in service.log()
 

@@ -43,7 +43,7 @@ def with_last(change: Callable[[Answered], Answered]) -> Callable[[Heard], Heard
         (with_last(lambda one: replace(one, probabilities=(one.probabilities[0] + 1e-4, 0.5))), "says"),
         (with_last(lambda one: replace(one, manifest_digest="0" * 64)), "which was never good"),
         (with_last(lambda one: replace(one, study=(one.study + 1) % 24)), "to other records"),
-        (with_last(lambda one: replace(one, result_id="0" * 32)), "is not in the record"),
+        (with_last(lambda one: replace(one, result_id="0" * 32)), "is not in the audit log"),
         (lambda heard: replace(heard, answers=[*heard.answers, heard.answers[0]]), "the same result id"),
         (lambda heard: replace(heard, answers=heard.answers[1:]), "were never answered"),
         (lambda heard: replace(heard, wrong=["study 3: 500"]), "study 3: 500"),
@@ -67,9 +67,9 @@ def test_a_verdict_finds_memory_that_a_swap_kept(soaked: Soaked) -> None:
         assert any("111 MiB are held idle, 100 MiB before" in failure for failure in said) == found
 
 
-def test_a_verdict_finds_an_answer_that_is_another_one_in_the_record(soaked: Soaked, tmp_path: Path) -> None:
-    altered = tmp_path / "record.db"
+def test_a_verdict_finds_an_answer_that_is_another_one_in_the_audit_log(soaked: Soaked, tmp_path: Path) -> None:
+    altered = tmp_path / "audit-log.db"
     with sqlite3.connect(soaked.record) as whole, sqlite3.connect(altered) as copy:
         whole.backup(copy)
         copy.execute("UPDATE results SET manifest_digest = 'ab'")
-    assert any("is another one in the record" in line for line in failures(replace(soaked, record=altered)))
+    assert any("is another one in the audit log" in line for line in failures(replace(soaked, record=altered)))

@@ -66,7 +66,7 @@ def test_every_command_runs(home: Path, tiny_folder: Path) -> None:
     commands = [
         ["models", "list"],
         ["keys", "create", "pacs"],
-        ["record", "new-key"],
+        ["audit-log", "new-key"],
         ["phantom", cohort, "--studies", "40", "--seed", "1", "--size", "64", "--workers", "1"],
         ["check", cohort, "--no-audit"],
         ["diagnose", str(tiny_folder), "--note", "history=Fever and cough.", "--level", "fast"],

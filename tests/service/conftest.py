@@ -10,9 +10,9 @@ from service.audit_log.pseudonyms import make_keys
 
 
 @pytest.fixture(autouse=True)
-def embedded_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def embedded_audit_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """``CONSILIUM_HOME``."""
     folder = tmp_path / "home"
     monkeypatch.setenv("CONSILIUM_HOME", str(folder))
-    make_keys(folder / "record.keys")
+    make_keys(folder / "audit-log.keys")
     return folder

@@ -7,7 +7,7 @@ import pytest
 
 from consilium.domain.errors import InputError
 from service.scopes import Scope
-from service.settings import Settings, load_record_settings, load_settings, unknown_names
+from service.settings import Settings, load_audit_log_settings, load_settings, unknown_names
 from tests.conftest import ROOT
 
 PACKAGES = ("consilium", "training", "service")
@@ -101,17 +101,17 @@ def test_settings_of_deployment_and_log_are_checked(
     assert (caught.value.field, caught.value.rule) == (f"CONSILIUM_{name}", rule)
 
 
-def test_the_record_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_log_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CONSILIUM_MODEL", raising=False)
     monkeypatch.setenv("CONSILIUM_HOME", "/srv/consilium")
-    settings = load_record_settings()
-    assert settings.record_url.get_secret_value() == "sqlite:////srv/consilium/record.db"
-    assert (settings.record_keys, settings.record_required) == (Path("/srv/consilium/record.keys"), True)
-    monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@db/record")
-    assert "secret" not in repr(load_record_settings())
-    monkeypatch.setenv("CONSILIUM_RECORD_TIMEOUT_S", "0")
-    with pytest.raises(InputError, match="CONSILIUM_RECORD_TIMEOUT_S: got '0'"):
-        load_record_settings()
+    settings = load_audit_log_settings()
+    assert settings.audit_log_url.get_secret_value() == "sqlite:////srv/consilium/audit-log.db"
+    assert (settings.audit_log_keys, settings.audit_log_required) == (Path("/srv/consilium/audit-log.keys"), True)
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", "postgresql://u:secret@db/record")
+    assert "secret" not in repr(load_audit_log_settings())
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_TIMEOUT_S", "0")
+    with pytest.raises(InputError, match="CONSILIUM_AUDIT_LOG_TIMEOUT_S: got '0'"):
+        load_audit_log_settings()
 
 
 def test_names_that_mean_nothing_are_told_with_the_nearest_that_does() -> None:
@@ -130,5 +130,5 @@ def test_no_name_that_anything_reads_is_unknown() -> None:
     deployed = [path.read_text() for path in (ROOT / "deploy").rglob("*.yaml")]
     named = set(re.findall(r"\bCONSILIUM_[A-Z_]*[A-Z]\b", "\n".join(sources + deployed)))
     fields = {f"consilium_{name}" for name in Settings.model_fields}
-    assert {"CONSILIUM_HOME", "CONSILIUM_RECORD_URL"} <= named
+    assert {"CONSILIUM_HOME", "CONSILIUM_AUDIT_LOG_URL"} <= named
     assert unknown_names(dict.fromkeys(named | fields, "x")) == {}

@@ -99,7 +99,7 @@ def run(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda _: None) 
         with ExitStack() as stack:
             campaign = stack.enter_context(_Campaign(plan, versions, folder, token, tell))
             heard = campaign.run()
-        return Soaked(plan, heard, campaign.trouble, expected, folder / "record.db", time.monotonic() - begun)
+        return Soaked(plan, heard, campaign.trouble, expected, folder / "audit-log.db", time.monotonic() - begun)
 
 
 @contextmanager

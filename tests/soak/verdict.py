@@ -69,16 +69,16 @@ def _unrecorded(soaked: Soaked) -> Iterator[str]:
         (said,) = record.execute("PRAGMA integrity_check").fetchone()
         rows = record.execute("SELECT result_id, manifest_digest, findings FROM results").fetchall()
     if said != "ok":
-        yield f"the record is damaged: {said}"
+        yield f"the audit log is damaged: {said}"
     kept = {UUID(hex=result_id): (digest, json.loads(findings)) for result_id, digest, findings in rows}
     if len({answer.result_id for answer in soaked.heard.answers}) != len(soaked.heard.answers):
         yield "two requests got the same result id"
     for answer in soaked.heard.answers:
         digest, findings = kept.get(UUID(answer.result_id), (None, []))
         if digest is None:
-            yield f"result {answer.result_id} was acknowledged and is not in the record"
+            yield f"result {answer.result_id} was acknowledged and is not in the audit log"
         elif (digest, [one["probability"] for one in findings]) != (answer.manifest_digest, [*answer.probabilities]):
-            yield f"result {answer.result_id} is another one in the record"
+            yield f"result {answer.result_id} is another one in the audit log"
 
 
 def _grown(soaked: Soaked) -> Iterator[str]:

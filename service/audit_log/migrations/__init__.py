@@ -1,1 +1,1 @@
-"""How the tables of the record came to be, a file a step in `versions/`. There is no way back: nothing is dropped."""
+"""How the audit log's tables came to be, a file a step in `versions/`. There is no way back: nothing is dropped."""

@@ -30,7 +30,7 @@ def test_paths_become_absolute_because_the_service_runs_elsewhere(
     assert given["CONSILIUM_HOME"] == str(tmp_path / "var")
     assert given["CONSILIUM_BATCH_SIZE"] == "4"
     assert given["CONSILIUM_KEYS"] == str(tmp_path / "var" / "keys.json")
-    assert environment("model", {"keys": "doors.json"})["CONSILIUM_KEYS"] == str(tmp_path / "doors.json")
+    assert environment("model", {"keys": "api-keys.json"})["CONSILIUM_KEYS"] == str(tmp_path / "api-keys.json")
 
 
 @pytest.fixture
@@ -87,17 +87,19 @@ def test_an_embedded_record_gets_its_keys_and_any_other_brings_its_own(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CONSILIUM_HOME", raising=False)
-    given = environment("model", {"record_url": "postgresql://u:p@db/record"})
-    assert given["CONSILIUM_RECORD_URL"] == "postgresql://u:p@db/record"
-    given = environment("model", {"record_keys": "secrets/record.keys", "record_url": "sqlite:///a%20b/record.db"})
-    assert given["CONSILIUM_RECORD_KEYS"] == str(tmp_path / "secrets" / "record.keys")
-    assert given["CONSILIUM_RECORD_URL"] == f"sqlite:///{quote(str(tmp_path))}/a%20b/record.db"
+    given = environment("model", {"audit_log_url": "postgresql://u:p@db/record"})
+    assert given["CONSILIUM_AUDIT_LOG_URL"] == "postgresql://u:p@db/record"
+    given = environment(
+        "model", {"audit_log_keys": "secrets/audit-log.keys", "audit_log_url": "sqlite:///a%20b/audit-log.db"}
+    )
+    assert given["CONSILIUM_AUDIT_LOG_KEYS"] == str(tmp_path / "secrets" / "audit-log.keys")
+    assert given["CONSILIUM_AUDIT_LOG_URL"] == f"sqlite:///{quote(str(tmp_path))}/a%20b/audit-log.db"
     assert not (tmp_path / "var").exists()
     assert not (tmp_path / "secrets").exists()
 
     given = environment("model")
-    assert given["CONSILIUM_RECORD_URL"] == f"sqlite:///{quote(str(tmp_path))}/var/record.db"
-    assert given["CONSILIUM_RECORD_KEYS"] == str(tmp_path / "var" / "record.keys")
-    made = read_keys(tmp_path / "var" / "record.keys").newest.id
+    assert given["CONSILIUM_AUDIT_LOG_URL"] == f"sqlite:///{quote(str(tmp_path))}/var/audit-log.db"
+    assert given["CONSILIUM_AUDIT_LOG_KEYS"] == str(tmp_path / "var" / "audit-log.keys")
+    made = read_keys(tmp_path / "var" / "audit-log.keys").newest.id
     environment("model")
-    assert read_keys(tmp_path / "var" / "record.keys").newest.id == made
+    assert read_keys(tmp_path / "var" / "audit-log.keys").newest.id == made

@@ -418,12 +418,12 @@ def test_an_explanation_does_not_block_the_event_loop() -> None:
 def test_before_the_model_is_there_every_door_is_503() -> None:
     async def go() -> None:
         async with Client(transport=httpx.ASGITransport(create_app()), base_url="http://service") as client:
-            doors = [
+            answers = [
                 client.get("/v1/model"),
                 client.get("/v1/model/card"),
                 client.post("/v1/diagnose", files=note("x")),
             ]
-            for answer in await asyncio.gather(*doors):
+            for answer in await asyncio.gather(*answers):
                 refused(answer, 503)
                 assert int(answer.headers["retry-after"]) > 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.audit_log.database import Database, read_url
-from service.audit_log.pseudonyms import RecordKeys, make_keys, read_keys
+from service.audit_log.pseudonyms import AuditLogKeys, make_keys, read_keys
 from service.audit_log.store import Store
 from tests.service.audit_log.postgres import Cluster, find_programs
 
@@ -29,25 +29,25 @@ def cluster() -> Iterator[Cluster]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty record."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'record.db'}"
+        return f"sqlite:///{tmp_path / 'audit-log.db'}"
     cluster: Cluster = request.getfixturevalue("cluster")
     return cluster.new_database()
 
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
-    path = tmp_path / "record.keys"
+    path = tmp_path / "audit-log.keys"
     make_keys(path)
     return path
 
 
 @pytest.fixture
-def keys(key_file: Path) -> RecordKeys:
+def keys(key_file: Path) -> AuditLogKeys:
     return read_keys(key_file)
 
 
 @pytest.fixture
-def store(url: str, keys: RecordKeys) -> Iterator[Store]:
+def store(url: str, keys: AuditLogKeys) -> Iterator[Store]:
     database = Database(read_url(url))
     yield Store(database, keys)
     database.close()

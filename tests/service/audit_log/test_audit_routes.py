@@ -100,7 +100,7 @@ def test_an_answer_is_recorded_under_the_id_it_carries(url: str, key_file: Path)
             assert all(value >= 0 for value in row.latencies_ms.values())
         assert answers[0].json()["result_id"] != answers[1].json()["result_id"]
 
-    run(scenario, record_url=url, record_keys=key_file)
+    run(scenario, audit_log_url=url, audit_log_keys=key_file)
 
 
 def test_what_was_answered_to_another_caller_is_shown_to_an_administrator_alone() -> None:
@@ -124,7 +124,7 @@ def test_a_refused_request_leaves_no_row(url: str, key_file: Path) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         assert (await client.post("/v1/diagnose", files=note("unprepared"))).status_code == 422
 
-    run(scenario, record_url=url, record_keys=key_file)
+    run(scenario, audit_log_url=url, audit_log_keys=key_file)
     with create_engine(read_url(url)).connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM results")) == 0
 
@@ -171,7 +171,7 @@ def test_feedback_is_found_with_the_result(url: str, key_file: Path) -> None:
             ("pneumonia", "present", "anonymous"),
         ]
 
-    run(scenario, record_url=url, record_keys=key_file)
+    run(scenario, audit_log_url=url, audit_log_keys=key_file)
 
 
 BAD_FEEDBACK: list[tuple[dict[str, Any], int, str | None]] = [
@@ -220,7 +220,7 @@ def test_bad_feedback_and_unknown_results_are_problems() -> None:
 def test_the_same_key_and_body_get_the_same_bytes_from_any_process(url: str, key_file: Path) -> None:
     async def go() -> None:
         models = FakeModel(), FakeModel()
-        shared = {"record_url": url, "record_keys": key_file}
+        shared = {"audit_log_url": url, "audit_log_keys": key_file}
         async with service(models[0], **shared) as one, service(models[1], **shared) as other:
             sent = note("Cough.", caller_reference="Zürich-1")
             first = await one.post("/v1/diagnose", files=sent, headers=keyed("k1"))
@@ -251,7 +251,7 @@ def test_the_same_key_and_body_get_the_same_bytes_from_any_process(url: str, key
 def test_while_the_first_is_answered_the_second_is_told_so(url: str, key_file: Path) -> None:
     async def go() -> None:
         models = FakeModel(), FakeModel()
-        shared = {"record_url": url, "record_keys": key_file}
+        shared = {"audit_log_url": url, "audit_log_keys": key_file}
         async with service(models[0], **shared) as one, service(models[1], **shared) as other:
             models[0].hold.clear()
             first = asyncio.create_task(one.post("/v1/diagnose", files=note("Cough."), headers=keyed("k")))
@@ -315,10 +315,10 @@ async def locked(path: Path) -> AsyncIterator[None]:
     engine.dispose()
 
 
-def test_while_the_record_is_down_nothing_is_answered(embedded_record: Path) -> None:
+def test_while_the_audit_log_is_down_nothing_is_answered(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         result_id = (await client.post("/v1/diagnose", files=note("Cough."))).json()["result_id"]
-        async with locked(embedded_record / "record.db"):
+        async with locked(embedded_audit_log / "audit-log.db"):
             told = {"result_id": result_id, "findings": {"pneumonia": "absent"}}
             for answer in (
                 await client.post("/v1/diagnose", files=note("Cough.")),
@@ -328,25 +328,25 @@ def test_while_the_record_is_down_nothing_is_answered(embedded_record: Path) -> 
             ):
                 assert answer.status_code == 503, answer.text
                 assert answer.headers["Retry-After"] == "3"
-                assert answer.json()["detail"] == "The record of answers cannot be reached."
+                assert answer.json()["detail"] == "The audit log is unavailable."
         assert (await client.post("/v1/diagnose", files=note("Cough."), headers=keyed("k"))).status_code == 200
 
-    run(scenario, record_timeout_s=0.2, retry_after_s=3)
+    run(scenario, audit_log_timeout_s=0.2, retry_after_s=3)
 
 
-def test_where_answers_need_not_be_recorded_they_carry_no_result_id(embedded_record: Path) -> None:
+def test_where_answers_need_not_be_recorded_they_carry_no_result_id(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
-        async with locked(embedded_record / "record.db"):
+        async with locked(embedded_audit_log / "audit-log.db"):
             answer = await client.post("/v1/diagnose", files=note("Cough."))
             assert (answer.status_code, answer.json()["result_id"]) == (200, None)
             promised = await client.post("/v1/diagnose", files=note("Cough."), headers=keyed("k"))
             assert promised.status_code == 503, "the same answer again could not be given"
         assert (await client.post("/v1/diagnose", files=note("Cough."))).json()["result_id"] is not None
 
-    run(scenario, record_timeout_s=0.2, record_required=False)
+    run(scenario, audit_log_timeout_s=0.2, audit_log_required=False)
 
 
-def test_nothing_that_names_a_patient_is_in_the_files(embedded_record: Path) -> None:
+def test_nothing_that_names_a_patient_is_in_the_files(embedded_audit_log: Path) -> None:
     words = "Roe, Jane Quill, born 1950-01-02, coughs."
     digests: list[str] = []
 
@@ -363,7 +363,7 @@ def test_nothing_that_names_a_patient_is_in_the_files(embedded_record: Path) -> 
         assert explained.status_code == 200
         result_id = answer.json()["result_id"]
         await client.post("/v1/feedback", json={"result_id": result_id, "findings": {"pneumonia": NAME}})
-        held = b"".join(path.read_bytes() for path in embedded_record.glob("record.db*"))
+        held = b"".join(path.read_bytes() for path in embedded_audit_log.glob("audit-log.db*"))
         assert UUID(result_id).hex.encode() in held
         planted = [NAME, "Quill", PATIENT, STUDY_UID, "1950-01-02", "19500102", "coughs", *digests]
         planted += [str(identifier_digest(PATIENT)), str(identifier_digest(STUDY_UID))]

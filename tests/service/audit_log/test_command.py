@@ -1,4 +1,4 @@
-"""`consilium record`, from its arguments to what it prints."""
+"""`consilium audit-log`, from its arguments to what it prints."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def recorded(embedded_record: Path) -> list[Entry]:
+def recorded(embedded_audit_log: Path) -> list[Entry]:
     """An old answer of version 7 about our patient, a new one of version 8 about another, in the embedded record."""
     old = entry(time=datetime.now(UTC) - timedelta(days=400))
     new = entry(patient="MRN-1", version="8", time=datetime.now(UTC), caller_reference="order-17")
     store = Store(
-        Database(read_url(f"sqlite:///{embedded_record / 'record.db'}")), read_keys(embedded_record / "record.keys")
+        Database(read_url(f"sqlite:///{embedded_audit_log / 'audit-log.db'}")),
+        read_keys(embedded_audit_log / "audit-log.keys"),
     )
     store.commit([old, new], 60)
     store.add_feedback(FeedbackRequest(result_id=old.result_id, findings={"pneumonia": "absent"}), "key:b")
@@ -37,27 +38,27 @@ def recorded(embedded_record: Path) -> list[Entry]:
     return [old, new]
 
 
-def test_no_room_for_a_new_key_is_one_line_and_the_old_ones_stay(embedded_record: Path, capsys: Capture) -> None:
-    path = embedded_record / "record.keys"
+def test_no_room_for_a_new_key_is_one_line_and_the_old_ones_stay(embedded_audit_log: Path, capsys: Capture) -> None:
+    path = embedded_audit_log / "audit-log.keys"
     before = path.read_bytes()
     with no_room():
-        assert main(["record", "new-key"]) == 1
+        assert main(["audit-log", "new-key"]) == 1
     assert capsys.readouterr().err == f"error: File too large ({path})\n"
     assert path.read_bytes() == before
-    assert [one.name for one in embedded_record.iterdir()] == [path.name], "nothing half written is left"
+    assert [one.name for one in embedded_audit_log.iterdir()] == [path.name], "nothing half written is left"
     path.unlink()
     with no_room():
-        assert main(["record", "new-key"]) == 1
+        assert main(["audit-log", "new-key"]) == 1
     assert not path.exists()
 
 
 def told(capsys: Capture, *arguments: str) -> Any:
-    assert main(["record", *arguments, "--json"]) == 0
+    assert main(["audit-log", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def refused(capsys: Capture, *arguments: str) -> str:
-    assert main(["record", *arguments]) == 2
+    assert main(["audit-log", *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     return said.err
@@ -68,7 +69,7 @@ def test_an_answer_is_shown(recorded: list[Entry], capsys: Capture) -> None:
     said = told(capsys, "show", str(old.result_id))
     assert (said["result_id"], said["caller"]) == (str(old.result_id), "key:ward3")
     assert [line["state"] for line in said["feedback"]] == ["absent"]
-    assert main(["record", "show", str(old.result_id)]) == 0
+    assert main(["audit-log", "show", str(old.result_id)]) == 0
     page = capsys.readouterr().out
     for part in (str(old.result_id), "consilium-fake version 7", "0.800", "referred: A rule.", "pneumonia absent"):
         assert part in page
@@ -90,14 +91,14 @@ def test_an_answer_is_shown(recorded: list[Entry], capsys: Capture) -> None:
 def test_answers_are_recalled(recorded: list[Entry], capsys: Capture, asked: list[str], found: list[int]) -> None:
     said = told(capsys, "recall", *asked)
     assert [line["result_id"] for line in said] == [str(recorded[number].result_id) for number in found]
-    assert main(["record", "recall", *asked]) == 0
+    assert main(["audit-log", "recall", *asked]) == 0
     *lines, count = capsys.readouterr().out.splitlines()
     assert count == f"{len(found)} answer(s)"
     assert [line.split()[0] for line in lines] == [str(recorded[number].result_id) for number in found]
 
 
 def test_each_recalled_answer_is_whole_on_one_line(recorded: list[Entry], capsys: Capture) -> None:
-    assert main(["record", "recall", "--model", "consilium-fake", "--version", "7"]) == 0
+    assert main(["audit-log", "recall", "--model", "consilium-fake", "--version", "7"]) == 0
     line, _ = capsys.readouterr().out.splitlines()
     said = "consilium-fake version 7, asked by key:ward3; called pneumonia, pneumothorax; referred; confirmed"
     assert line.endswith(f" UTC  {said} pneumonia absent")
@@ -111,12 +112,12 @@ def test_a_patient_is_read_from_standard_input(
 
 
 def test_after_a_new_key_the_patient_is_still_found(
-    recorded: list[Entry], embedded_record: Path, capsys: Capture
+    recorded: list[Entry], embedded_audit_log: Path, capsys: Capture
 ) -> None:
-    first = read_keys(embedded_record / "record.keys").newest.id
+    first = read_keys(embedded_audit_log / "audit-log.keys").newest.id
     said = told(capsys, "new-key")
     assert said["keys"] == [first, said["newest"]]
-    assert main(["record", "new-key"]) == 0
+    assert main(["audit-log", "new-key"]) == 0
     assert "3 in all" in capsys.readouterr().out
     assert len(told(capsys, "recall", "--patient", PATIENT)) == 1
 
@@ -124,32 +125,32 @@ def test_after_a_new_key_the_patient_is_still_found(
 def test_old_answers_are_purged(recorded: list[Entry], capsys: Capture) -> None:
     assert told(capsys, "purge", "--older-than", "365d") == {"results": 1, "feedback": 1, "replays": 0}
     assert len(told(capsys, "recall", "--model", "consilium-fake")) == 1
-    assert main(["record", "purge", "--older-than", "1h"]) == 0
+    assert main(["audit-log", "purge", "--older-than", "1h"]) == 0
     assert "deleted 0 answer(s)" in capsys.readouterr().out
 
 
 def test_a_record_comes_back_from_its_backup(
-    recorded: list[Entry], embedded_record: Path, tmp_path: Path, capsys: Capture
+    recorded: list[Entry], embedded_audit_log: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     copy = tmp_path / "copy.db"
     assert told(capsys, "backup", str(copy)) == {"backup": str(copy)}
     said = refused(capsys, "restore", str(copy))
-    assert said.startswith("error: CONSILIUM_RECORD_URL: got ")
+    assert said.startswith("error: CONSILIUM_AUDIT_LOG_URL: got ")
     assert "must not exist yet" in said
-    for file in embedded_record.glob("record.db*"):
+    for file in embedded_audit_log.glob("audit-log.db*"):
         file.unlink()
-    assert main(["record", "restore", str(copy)]) == 0
-    assert "record.db" in capsys.readouterr().out
+    assert main(["audit-log", "restore", str(copy)]) == 0
+    assert "audit-log.db" in capsys.readouterr().out
     assert len(told(capsys, "recall", "--model", "consilium-fake")) == 2
 
 
-def test_what_is_no_backup_is_refused(embedded_record: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_what_is_no_backup_is_refused(embedded_audit_log: Path, tmp_path: Path, capsys: Capture) -> None:
     empty, text = tmp_path / "empty.db", tmp_path / "notes.txt"
     empty.touch()
     text.write_text("no database at all")
     for file in (empty, text, tmp_path):
         assert "FILE: got" in refused(capsys, "restore", str(file))
-    assert not (embedded_record / "record.db").exists()
+    assert not (embedded_audit_log / "audit-log.db").exists()
 
 
 def test_what_cannot_be_asked_is_named(recorded: list[Entry], capsys: Capture) -> None:
@@ -162,19 +163,19 @@ def test_what_cannot_be_asked_is_named(recorded: list[Entry], capsys: Capture) -
     assert "--older-than: got '365'" in refused(capsys, "purge", "--older-than", "365")
 
 
-def test_asking_makes_no_record(embedded_record: Path, capsys: Capture) -> None:
+def test_asking_makes_no_record(embedded_audit_log: Path, capsys: Capture) -> None:
     for asked in (["show", str(uuid4())], ["purge", "--older-than", "1d"], ["backup", "copy.db"]):
         assert "there is none yet" in refused(capsys, *asked)
-    assert [path.name for path in embedded_record.iterdir()] == ["record.keys"]
+    assert [path.name for path in embedded_audit_log.iterdir()] == ["audit-log.keys"]
 
 
 def test_a_server_that_cannot_be_reached_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, embedded_record: Path, capsys: Capture
+    monkeypatch: pytest.MonkeyPatch, embedded_audit_log: Path, capsys: Capture
 ) -> None:
-    monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@127.0.0.1:9/record")
-    assert main(["record", "purge", "--older-than", "1d"]) == 1
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", "postgresql://u:secret@127.0.0.1:9/record")
+    assert main(["audit-log", "purge", "--older-than", "1d"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: record: ")
+    assert said.startswith("error: audit log: ")
     assert said.count("\n") == 1
     assert "secret" not in said
     assert "pg_dump" in refused(capsys, "backup", "file")

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from service.audit_log import idempotency as claims
 from service.audit_log.database import Database, read_url
-from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import OfModel, Store
 from tests.conftest import ROOT
 from tests.service.audit_log.samples import entry
@@ -44,7 +44,7 @@ def writer(url: str, key_file: Path, name: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("acknowledged", [17])
 def test_what_was_acknowledged_before_a_kill_is_there(
-    url: str, key_file: Path, keys: RecordKeys, acknowledged: int
+    url: str, key_file: Path, keys: AuditLogKeys, acknowledged: int
 ) -> None:
     """Two processes write to one record; both are killed after so many batches of one of them, amid the next one."""
     Database(read_url(url)).open()

@@ -14,8 +14,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from consilium.domain.errors import InputError
-from service.audit_log.database import Database, RecordTooNew, RecordUnavailable, read_url, refuse_unusable
-from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Database, read_url, refuse_unusable
+from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import Store
 from service.audit_log.tables import Base, FeedbackRow
 from tests.service.audit_log.postgres import Cluster
@@ -42,7 +42,7 @@ def test_a_record_of_a_later_version_is_refused(url: str, store: Store) -> None:
     with store.database.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     later = Database(read_url(url))
-    with pytest.raises(RecordTooNew, match=r"CONSILIUM_RECORD_URL.*of this version or an earlier one") as caught:
+    with pytest.raises(AuditLogTooNew, match=r"CONSILIUM_AUDIT_LOG_URL.*of this version or an earlier one") as caught:
         later.open()
     assert read_url(url).password is None or str(read_url(url).password) not in str(caught.value)
     later.close()
@@ -81,14 +81,14 @@ def test_feedback_of_no_answer_and_unknown_states_are_refused_by_the_database(st
 
 
 def test_sqlite_commits_reach_the_disk(tmp_path: Path) -> None:
-    database = Database(read_url(f"sqlite:///{tmp_path / 'home' / 'record.db'}"))
+    database = Database(read_url(f"sqlite:///{tmp_path / 'home' / 'audit-log.db'}"))
     with database.writing() as session:
         said = {
             name: session.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         }
     assert said == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
-    for path in (tmp_path / "home").glob("record.db*"):
+    for path in (tmp_path / "home").glob("audit-log.db*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     database.close()
 
@@ -105,13 +105,13 @@ def test_postgresql_commits_reach_the_disk_whatever_the_database_says(cluster: C
     database.close()
 
 
-def test_a_locked_file_is_waited_for_and_then_reported(tmp_path: Path, keys: RecordKeys) -> None:
-    path = tmp_path / "record.db"
+def test_a_locked_file_is_waited_for_and_then_reported(tmp_path: Path, keys: AuditLogKeys) -> None:
+    path = tmp_path / "audit-log.db"
     store = Store(Database(read_url(f"sqlite:///{path}"), timeout_s=0.2), keys)
     store.commit([entry()], DAY)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(RecordUnavailable, match="OperationalError: database is locked"):
+    with pytest.raises(AuditLogUnavailable, match="OperationalError: database is locked"):
         store.commit([entry()], DAY)
     holder.execute("ROLLBACK")
     assert store.commit([entry()], DAY) == [None]
@@ -119,12 +119,12 @@ def test_a_locked_file_is_waited_for_and_then_reported(tmp_path: Path, keys: Rec
     store.database.close()
 
 
-def test_a_file_that_was_moved_away_is_not_written_to_any_more(tmp_path: Path, keys: RecordKeys) -> None:
-    path = tmp_path / "record.db"
+def test_a_file_that_was_moved_away_is_not_written_to_any_more(tmp_path: Path, keys: AuditLogKeys) -> None:
+    path = tmp_path / "audit-log.db"
     store = Store(Database(read_url(f"sqlite:///{path}")), keys)
     before, after = entry(), entry()
     store.commit([before], DAY)
-    for file in tmp_path.glob("record.db*"):
+    for file in tmp_path.glob("audit-log.db*"):
         file.rename(file.with_name(f"old-{file.name}"))
     store.commit([after], DAY)
     with sqlite3.connect(path) as fresh:
@@ -132,13 +132,13 @@ def test_a_file_that_was_moved_away_is_not_written_to_any_more(tmp_path: Path, k
     store.database.close()
 
 
-def test_a_server_that_went_away_is_reported_and_found_again(cluster: Cluster, keys: RecordKeys) -> None:
+def test_a_server_that_went_away_is_reported_and_found_again(cluster: Cluster, keys: AuditLogKeys) -> None:
     store = Store(Database(read_url(cluster.new_database()), timeout_s=2), keys)
     kept, refused, later = entry(), entry(), entry()
     store.commit([kept], DAY)
     cluster.stop()
     try:
-        with pytest.raises(RecordUnavailable):
+        with pytest.raises(AuditLogUnavailable):
             store.commit([refused], DAY)
     finally:
         cluster.start()
@@ -160,7 +160,7 @@ def test_a_server_that_went_away_is_reported_and_found_again(cluster: Cluster, k
     ],
 )
 def test_other_databases_are_refused_without_their_password(url: str, shown: str) -> None:
-    with pytest.raises(InputError, match=f"CONSILIUM_RECORD_URL: got '{shown}'") as caught:
+    with pytest.raises(InputError, match=f"CONSILIUM_AUDIT_LOG_URL: got '{shown}'") as caught:
         read_url(url)
     assert "secret" not in str(caught.value)
 
@@ -169,7 +169,7 @@ def test_a_file_that_is_no_database_is_reported_and_left_as_it_is(tmp_path: Path
     other = tmp_path / "studies.csv"
     other.write_text("study_id,patient_id\n" * 100)
     database = Database(read_url(f"sqlite:///{other}"))
-    with pytest.raises(RecordUnavailable, match="record: DatabaseError: file is not a database"):
+    with pytest.raises(AuditLogUnavailable, match="audit log: DatabaseError: file is not a database"):
         database.open()
     database.close()
     assert other.read_text() == "study_id,patient_id\n" * 100
@@ -177,8 +177,8 @@ def test_a_file_that_is_no_database_is_reported_and_left_as_it_is(tmp_path: Path
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RecordUnavailable, match="record: "):
-        Database(read_url(f"sqlite:///{tmp_path / 'file' / 'record.db'}")).open()
+    with pytest.raises(AuditLogUnavailable, match="audit log: "):
+        Database(read_url(f"sqlite:///{tmp_path / 'file' / 'audit-log.db'}")).open()
 
 
 def _table(place: Path) -> Path:
@@ -197,7 +197,7 @@ def _pipe(place: Path) -> Path:
         (_table, "must name an SQLite database, or a file that does not exist yet"),
         (_pipe, "must name a file"),
         (lambda place: place, "must name a file"),
-        (lambda place: _table(place) / "record.db", "must name a file that can be read (Not a directory)"),
+        (lambda place: _table(place) / "audit-log.db", "must name a file that can be read (Not a directory)"),
     ],
     ids=["a table", "a pipe", "a folder", "below a file"],
 )
@@ -208,15 +208,15 @@ def test_what_can_never_be_a_record_is_refused_and_left_as_it_is(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(InputError) as caught:
         refuse_unusable(read_url(url))
-    assert (caught.value.field, caught.value.value, caught.value.rule) == ("CONSILIUM_RECORD_URL", url, rule)
+    assert (caught.value.field, caught.value.value, caught.value.rule) == ("CONSILIUM_AUDIT_LOG_URL", url, rule)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("closed", ["record.db", "."])
+@pytest.mark.parametrize("closed", ["audit-log.db", "."])
 def test_a_record_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
-    path = tmp_path / "record.db"
+    path = tmp_path / "audit-log.db"
     path.touch()
     # Nothing is closed to whoever runs the tests as root.
     monkeypatch.setattr("os.access", lambda asked, _: asked != tmp_path / closed)
@@ -224,11 +224,11 @@ def test_a_record_that_cannot_be_written_is_refused(
         refuse_unusable(read_url(f"sqlite:///{path}"))
     if closed == ".":
         with pytest.raises(InputError, match="must lie in a folder that can be written"):
-            refuse_unusable(read_url(f"sqlite:///{tmp_path / 'new' / 'folder' / 'record.db'}"))
+            refuse_unusable(read_url(f"sqlite:///{tmp_path / 'new' / 'folder' / 'audit-log.db'}"))
 
 
 def test_what_may_become_a_record_is_not_refused(tmp_path: Path) -> None:
-    for name in ("new/folder/record.db", "empty.db", "locked.db"):
+    for name in ("new/folder/audit-log.db", "empty.db", "locked.db"):
         path = tmp_path / name
         if name == "empty.db":
             path.touch()

@@ -69,18 +69,18 @@ def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(
     url = cluster.new_database()
     cluster.stop()
     with caplog.at_level(logging.WARNING):
-        exercise(scenario, record_url=url, record_keys=key_file, record_timeout_s=2, retry_after_s=7)
-    assert "record: OperationalError" in caplog.text
+        exercise(scenario, audit_log_url=url, audit_log_keys=key_file, audit_log_timeout_s=2, retry_after_s=7)
+    assert "audit log: OperationalError" in caplog.text
     password = read_url(url).password
     assert password is not None
     assert str(password) not in caplog.text
 
 
 def test_a_record_that_is_locked_at_the_start_is_tried_until_it_is_there(
-    embedded_record: Path, monkeypatch: pytest.MonkeyPatch
+    embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "_RETRY_S", 0.01)
-    holder = sqlite3.connect(embedded_record / "record.db", isolation_level=None)
+    holder = sqlite3.connect(embedded_audit_log / "audit-log.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 
     async def scenario(recorder: Recorder) -> None:
@@ -92,14 +92,14 @@ def test_a_record_that_is_locked_at_the_start_is_tried_until_it_is_there(
     async def need_not_be(recorder: Recorder) -> None:
         assert recorder.ready
 
-    exercise(need_not_be, record_timeout_s=0.1, record_required=False)
-    exercise(scenario, record_timeout_s=0.1)
+    exercise(need_not_be, audit_log_timeout_s=0.1, audit_log_required=False)
+    exercise(scenario, audit_log_timeout_s=0.1)
     holder.close()
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "idle"])
 def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
-    asked: bool, embedded_record: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    asked: bool, embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(recording, "_RETRY_S", 0.02)
     monkeypatch.setattr(recording, "_PROBE_EVERY_S", 3600.0 if asked else 0.0)
@@ -109,7 +109,7 @@ def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
         assert recorder.ready
         with no_room(4096):
             if asked:
-                with pytest.raises(Unavailable, match="record of answers"):
+                with pytest.raises(Unavailable, match="The audit log is unavailable"):
                     await record(recorder)
             while recorder.ready:
                 await asyncio.sleep(0.01)
@@ -124,24 +124,26 @@ def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
         exercise(scenario)
     said = [line for line in caplog.messages if line.startswith("nothing can be recorded")]
     assert len(said) == 1
-    assert said[0].endswith("record: OperationalError: disk I/O error")
-    assert "the record can be written again" in caplog.messages
+    assert said[0].endswith("audit log: OperationalError: disk I/O error")
+    assert "the audit log can be written again" in caplog.messages
 
 
-def test_no_room_at_the_start_is_said_with_its_cause(embedded_record: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_room_at_the_start_is_said_with_its_cause(
+    embedded_audit_log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(recorder: Recorder) -> None:
         assert not recorder.ready
 
     with no_room(4096), caplog.at_level(logging.INFO):
         exercise(scenario)
-    assert "nothing can be recorded, and the service is not ready: record: OperationalError: disk I/O error" in (
+    assert "nothing can be recorded, and the service is not ready: audit log: OperationalError: disk I/O error" in (
         caplog.messages
     )
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"record_keys": Path("none")}, {"record_url": "mysql://root@db/record"}, {"record_url": "sqlite:////"}],
+    [{"audit_log_keys": Path("none")}, {"audit_log_url": "mysql://root@db/record"}, {"audit_log_url": "sqlite:////"}],
     ids=["keys", "url", "file"],
 )
 def test_what_cannot_be_right_keeps_the_service_from_starting(wrong: dict[str, Any]) -> None:
@@ -152,7 +154,7 @@ def test_what_cannot_be_right_keeps_the_service_from_starting(wrong: dict[str, A
         exercise(scenario, **wrong)
 
 
-def test_what_arrives_during_a_commit_is_committed_together(embedded_record: Path) -> None:
+def test_what_arrives_during_a_commit_is_committed_together(embedded_audit_log: Path) -> None:
     sizes: list[int] = []
 
     async def scenario(recorder: Recorder) -> None:
@@ -170,7 +172,7 @@ def test_what_arrives_during_a_commit_is_committed_together(embedded_record: Pat
     assert sizes == [10]
 
 
-def test_stopping_commits_what_waits(embedded_record: Path) -> None:
+def test_stopping_commits_what_waits(embedded_audit_log: Path) -> None:
     answers: list[asyncio.Task[Answered]] = []
 
     async def scenario(recorder: Recorder) -> None:
@@ -180,7 +182,8 @@ def test_stopping_commits_what_waits(embedded_record: Path) -> None:
     exercise(scenario)
     said = {DiagnosisAnswer.model_validate_json(answer.result().body).result_id for answer in answers}
     store = Store(
-        Database(read_url(f"sqlite:///{embedded_record / 'record.db'}")), read_keys(embedded_record / "record.keys")
+        Database(read_url(f"sqlite:///{embedded_audit_log / 'audit-log.db'}")),
+        read_keys(embedded_audit_log / "audit-log.keys"),
     )
     assert {one.result_id for one in store.recall(OfModel("consilium-fake"))} == said
     assert purge(store.database, timedelta(hours=1)).results == 0
@@ -264,9 +267,9 @@ def _claims(database: Database) -> int:
 
 
 def test_a_process_that_was_killed_leaves_its_keys_to_the_next_and_no_other_does(
-    embedded_record: Path, url: str, key_file: Path
+    embedded_audit_log: Path, url: str, key_file: Path
 ) -> None:
-    given = {"record_url": url, "record_keys": key_file}
+    given = {"audit_log_url": url, "audit_log_keys": key_file}
 
     async def claims_again(recorder: Recorder) -> None:
         async with recorder.claimed(ORIGIN, b"body") as claim:
@@ -294,7 +297,7 @@ def test_a_process_that_was_killed_leaves_its_keys_to_the_next_and_no_other_does
             await other.stop()
 
     exercise(claims_elsewhere, **given)
-    assert list((embedded_record / "processes").iterdir()) == []
+    assert list((embedded_audit_log / "processes").iterdir()) == []
 
 
 CLAIMING = """
@@ -304,7 +307,7 @@ from service.audit_log.recorder import Recorder
 from service.settings import Settings
 
 async def go():
-    recorder = Recorder(Settings(model="fake", record_url=sys.argv[1], record_keys=sys.argv[2]))
+    recorder = Recorder(Settings(model="fake", audit_log_url=sys.argv[1], audit_log_keys=sys.argv[2]))
     await recorder.start()
     async with recorder.claimed(Origin("key:a", "request-1", "k"), b"body"):
         print("claimed", flush=True)
@@ -315,9 +318,9 @@ asyncio.run(go())
 
 
 def test_where_no_process_can_be_known_keys_are_claimed_all_the_same(
-    embedded_record: Path, caplog: pytest.LogCaptureFixture
+    embedded_audit_log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (embedded_record / "processes").touch()
+    (embedded_audit_log / "processes").touch()
 
     async def scenario(recorder: Recorder) -> None:
         async with recorder.claimed(ORIGIN, b"body") as claim:

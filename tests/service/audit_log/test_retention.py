@@ -13,7 +13,7 @@ from service.audit_log import idempotency as claims
 from service.audit_log import retention
 from service.audit_log.database import Database, read_url
 from service.audit_log.entries import Claim
-from service.audit_log.pseudonyms import RecordKeys
+from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.retention import BrokenBackup, Purged
 from service.audit_log.store import NoSuchResult, OfModel, Store
 from tests.service.audit_log.samples import entry
@@ -57,13 +57,13 @@ def test_purge_of_nearly_nothing_overflows_no_calendar(store: Store) -> None:
     assert retention.purge(store.database, retention.read_age("x", "999999w")) == Purged(0, 0, 0)
 
 
-def test_what_sqlite_deletes_is_overwritten(tmp_path: Path, keys: RecordKeys) -> None:
-    path = tmp_path / "record.db"
+def test_what_sqlite_deletes_is_overwritten(tmp_path: Path, keys: AuditLogKeys) -> None:
+    path = tmp_path / "audit-log.db"
     store = Store(Database(read_url(f"sqlite:///{path}")), keys)
     old, young = entry(time=ago(400)), entry()
     store.commit([old, young], DAY)
     retention.purge(store.database, YEAR)
-    held = b"".join(file.read_bytes() for file in tmp_path.glob("record.db*"))
+    held = b"".join(file.read_bytes() for file in tmp_path.glob("audit-log.db*"))
     assert young.result_id.hex.encode() in held
     assert old.result_id.hex.encode() not in held
     store.database.close()
@@ -80,8 +80,8 @@ def test_an_age_that_is_none_is_refused(given: str) -> None:
         retention.read_age("--older-than", given)
 
 
-def test_a_backup_taken_while_the_record_is_open_is_the_record(tmp_path: Path, keys: RecordKeys) -> None:
-    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
+def test_a_backup_taken_while_the_audit_log_is_open_is_the_audit_log(tmp_path: Path, keys: AuditLogKeys) -> None:
+    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     before, after = entry(), entry()
     store.commit([before], DAY)
     store.add_feedback(FeedbackRequest(result_id=before.result_id, findings={"pneumonia": "absent"}), "a")
@@ -90,7 +90,7 @@ def test_a_backup_taken_while_the_record_is_open_is_the_record(tmp_path: Path, k
     store.commit([after], DAY)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
-    restored = Store(Database(read_url(f"sqlite:///{tmp_path / 'elsewhere' / 'record.db'}")), keys)
+    restored = Store(Database(read_url(f"sqlite:///{tmp_path / 'elsewhere' / 'audit-log.db'}")), keys)
     retention.restore(restored.database, copy)
     assert list(restored.recall(OfModel("consilium-fake"))) == [store.result(before.result_id)]
     restored.commit([after], DAY)
@@ -99,8 +99,8 @@ def test_a_backup_taken_while_the_record_is_open_is_the_record(tmp_path: Path, k
     store.database.close()
 
 
-def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: RecordKeys) -> None:
-    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
+def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: AuditLogKeys) -> None:
+    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     store.commit([entry()], DAY)
     copy = tmp_path / "backup.db"
     retention.backup(store.database, copy)
@@ -113,31 +113,31 @@ def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: Reco
     store.database.close()
 
 
-def test_a_copy_that_cannot_be_written_is_refused_by_name(tmp_path: Path, keys: RecordKeys) -> None:
-    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
+def test_a_copy_that_cannot_be_written_is_refused_by_name(tmp_path: Path, keys: AuditLogKeys) -> None:
+    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     store.commit([entry()], DAY)
-    for folder in (tmp_path / "none", tmp_path / "record.db"):
+    for folder in (tmp_path / "none", tmp_path / "audit-log.db"):
         with pytest.raises(InputError, match=r"copy\.db', must be a file that can be written \(No.* director"):
             retention.backup(store.database, folder / "copy.db")
     retention.backup(store.database, tmp_path / "copy.db")
-    elsewhere = Database(read_url(f"sqlite:///{tmp_path / 'record.db' / 'other.db'}"))
+    elsewhere = Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db' / 'other.db'}"))
     with pytest.raises(InputError, match=r"other\.db', must be a file that can be written"):
         retention.restore(elsewhere, tmp_path / "copy.db")
     store.database.close()
 
 
-def test_a_log_that_was_left_behind_is_not_played_into_a_restored_record(tmp_path: Path, keys: RecordKeys) -> None:
-    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'record.db'}")), keys)
+def test_a_log_that_was_left_behind_is_not_played_into_a_restored_record(tmp_path: Path, keys: AuditLogKeys) -> None:
+    store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     store.commit([entry()], DAY)
     retention.backup(store.database, tmp_path / "backup.db")
-    (tmp_path / "record.db").rename(tmp_path / "old.db")
+    (tmp_path / "audit-log.db").rename(tmp_path / "old.db")
     with pytest.raises(InputError, match=r"record\.db-wal.*moved away together"):
         retention.restore(store.database, tmp_path / "backup.db")
     store.database.close()
 
 
 def test_what_is_no_whole_record_is_not_restored(tmp_path: Path) -> None:
-    target = Database(read_url(f"sqlite:///{tmp_path / 'record.db'}"))
+    target = Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}"))
     foreign, broken = tmp_path / "foreign.db", tmp_path / "broken.db"
     with sqlite3.connect(foreign) as other:
         other.execute("CREATE TABLE results (a)")
@@ -149,11 +149,11 @@ def test_what_is_no_whole_record_is_not_restored(tmp_path: Path) -> None:
         retention.restore(target, tmp_path / "none.db")
     with pytest.raises(InputError, match="there is none yet"):
         retention.backup(target, tmp_path / "copy.db")
-    assert not (tmp_path / "record.db").exists()
+    assert not (tmp_path / "audit-log.db").exists()
 
 
 @pytest.mark.parametrize(("step", "instead"), [(retention.backup, "pg_dump"), (retention.restore, "pg_restore")])
 def test_postgresql_has_its_own_tools(tmp_path: Path, step: object, instead: str) -> None:
     assert callable(step)
-    with pytest.raises(InputError, match=f"got 'postgresql', must be an SQLite record: PostgreSQL has {instead}"):
+    with pytest.raises(InputError, match=f"got 'postgresql', must be an SQLite audit log: PostgreSQL has {instead}"):
         step(Database(read_url("postgresql://u:p@127.0.0.1:9/record")), tmp_path / "file")

@@ -20,7 +20,7 @@ from consilium.domain.errors import InputError
 from service.auth import keyring
 from service.auth.api_keys import KeysUnusable, create_key, revoke_key, rotate_key
 from service.auth.guard import Guard, refuse_unguarded
-from service.auth.middleware import Door, needed_scope
+from service.auth.middleware import Authentication, needed_scope
 from service.scopes import Scope
 from service.settings import Settings
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
@@ -42,7 +42,7 @@ def serve(scenario: Callable[[Client], Awaitable[None]], path: Path | None = Non
         app = Starlette(routes=[Route("/{path:path}", _who, methods=["GET", "POST"])])
         guard.start(Settings(model="m", keys=path or Path("/nowhere"), **settings))
         try:
-            transport = httpx.ASGITransport(Door(app, guard))
+            transport = httpx.ASGITransport(Authentication(app, guard))
             async with Client(transport=transport, base_url="http://service") as client:
                 await scenario(client)
         finally:
@@ -239,7 +239,9 @@ def test_before_the_start_and_after_the_end_nobody_comes_in(path: Path) -> None:
     async def go() -> None:
         guard = Guard()
         app = Starlette(routes=[Route("/{path:path}", _who)])
-        async with Client(transport=httpx.ASGITransport(Door(app, guard)), base_url="http://service") as client:
+        async with Client(
+            transport=httpx.ASGITransport(Authentication(app, guard)), base_url="http://service"
+        ) as client:
             assert (await client.get("/", headers=bearer(token))).status_code == 503
             assert (await client.get("/livez")).status_code == 200
             guard.start(Settings(model="m", keys=path))
@@ -318,7 +320,7 @@ def test_a_websocket_is_closed_before_it_opens() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Door(app, Guard())({"type": "websocket", "path": "/livez"}, receive, send))
+    asyncio.run(Authentication(app, Guard())({"type": "websocket", "path": "/livez"}, receive, send))
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 

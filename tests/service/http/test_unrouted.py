@@ -72,7 +72,7 @@ def test_other_answers_pass_as_they_are(status: int) -> None:
 
 
 def test_a_problem_stays_the_problem_that_it_is() -> None:
-    assert get("/problem").json()["detail"] == "The request failed through no fault of its own."
+    assert get("/problem").json()["detail"] == "Internal error: the request itself is not at fault."
     assert (get("/busy").headers["retry-after"], get("/busy").json()["detail"]) == ("7", "Full.")
 
 

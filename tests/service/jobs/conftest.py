@@ -1,4 +1,4 @@
-"""The record's databases, SQLite and PostgreSQL, for jobs."""
+"""The audit log's databases, SQLite and PostgreSQL, for jobs."""
 
 from tests.service.audit_log.conftest import cluster, key_file, keys, store, url
 

@@ -59,11 +59,11 @@ async def fetched(client: Client, job: JobAnswer) -> tuple[dict[int, dict[str, A
 
 
 def recorded(home: Path) -> int:
-    with sqlite3.connect(home / "record.db") as record:
+    with sqlite3.connect(home / "audit-log.db") as record:
         return cast(int, record.execute("SELECT count(*) FROM results").fetchone()[0])
 
 
-def test_each_study_is_answered_and_its_line_can_be_fetched_as_often_as_wanted(embedded_record: Path) -> None:
+def test_each_study_is_answered_and_its_line_can_be_fetched_as_often_as_wanted(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         job = await submitted(client, worklist("x", "", "xxx", images_1=png(51)))
         assert (job.kind, job.studies) == ("diagnose", 3)
@@ -77,8 +77,8 @@ def test_each_study_is_answered_and_its_line_can_be_fetched_as_often_as_wanted(e
         assert (await fetched(client, job))[0] == studies
         for study in studies.values():
             row = (await client.get(f"/v1/results/{study['answer']['result_id']}")).json()
-            assert row["request_id"] == str(job.job_id), "by this a job's answers are found in the record"
-        assert recorded(embedded_record) == 3
+            assert row["request_id"] == str(job.job_id), "by this a job's answers are found in the audit log"
+        assert recorded(embedded_audit_log) == 3
 
     serve(scenario)
 
@@ -132,7 +132,7 @@ def _failure(kind: str) -> Exception:
 def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
     kind: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(runner, "_RETRY_S", 0.01)
 
     async def scenario(client: Client, _: FakeModel) -> None:
         intake, left = lifecycle_of(client).engine._intake, times
@@ -157,7 +157,7 @@ def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
     serve(scenario)
 
 
-def test_explanations_of_all_findings_are_a_job_of_their_own_kind(embedded_record: Path) -> None:
+def test_explanations_of_all_findings_are_a_job_of_their_own_kind(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         files = worklist("Cough.", "Fever.")
         files[-1] = ("requests", (None, '[{"notes": [{"kind": "history", "text": "Cough."}]}, {"findings": ["flu"]}]'))
@@ -168,7 +168,7 @@ def test_explanations_of_all_findings_are_a_job_of_their_own_kind(embedded_recor
         said = ExplanationLine.model_validate_json(first)
         assert [one.finding for one in said.answer.explanations] == ["pneumonia", "pneumothorax"]
         assert (problem(json.loads(second)).status, json.loads(last)["answered"]) == (422, 1)
-        assert recorded(embedded_record) == 1
+        assert recorded(embedded_audit_log) == 1
         assert refused(await client.post(PATH, files=files, params={"kind": "similar"}), 422)["field"] == "kind"
 
     serve(scenario)
@@ -190,7 +190,7 @@ def test_a_job_under_way_has_no_results_yet() -> None:
     serve(scenario)
 
 
-def test_a_cancelled_job_is_answered_no_further(embedded_record: Path) -> None:
+def test_a_cancelled_job_is_answered_no_further(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx", "xxx"))
@@ -204,7 +204,7 @@ def test_a_cancelled_job_is_answered_no_further(embedded_record: Path) -> None:
         assert count == WorklistCount(studies=3, answered=0, refused=3)
         assert {problem(line).status for line in studies.values()} == {409}
         assert problem(studies[0]).detail == "The job was cancelled."
-        assert recorded(embedded_record) == 1, "that of the other job"
+        assert recorded(embedded_audit_log) == 1, "that of the other job"
         assert lifecycle_of(client).engine.diagnoses.admitted == 0
         again = await client.request("DELETE", f"{PATH}/{job.job_id}")
         assert again.json() == answer.json(), "cancelled once, and as it was ever after"
@@ -212,7 +212,7 @@ def test_a_cancelled_job_is_answered_no_further(embedded_record: Path) -> None:
     serve(scenario, job_places=1)
 
 
-def test_answers_that_were_fetched_can_be_deleted_and_leave_room(embedded_record: Path) -> None:
+def test_answers_that_were_fetched_can_be_deleted_and_leave_room(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x" * 900))
@@ -226,9 +226,9 @@ def test_answers_that_were_fetched_can_be_deleted_and_leave_room(embedded_record
         for gone in (await client.delete(place), await client.get(place), await client.get(f"{PATH}/{job.job_id}")):
             refused(gone, 404)
         await submitted(client, worklist("x" * 900))
-        assert recorded(embedded_record) >= 1
+        assert recorded(embedded_audit_log) >= 1
 
-    serve(scenario, job_spool_bytes=1500)
+    serve(scenario, job_storage_bytes=1500)
 
 
 def test_a_job_is_nobody_else_s_but_an_administrator_sees_it() -> None:
@@ -297,7 +297,7 @@ def test_what_cannot_be_taken_is_refused_before_its_body_is_read() -> None:
         jobs = [await submitted(client, worklist("x")) for _ in range(2)]
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         many = await client.post(PATH, content=never(), headers=headers)
-        assert refused(many, 429)["detail"] == "This caller has as many jobs under way as it may."
+        assert refused(many, 429)["detail"] == "This caller has too many jobs that have not ended."
         assert many.headers["Retry-After"] == "10"
         assert lifecycle_of(client).worklists.admitted == 0
         model.hold.set()
@@ -305,7 +305,7 @@ def test_what_cannot_be_taken_is_refused_before_its_body_is_read() -> None:
             await ended(client, job)
         refused(await client.post(PATH, files=worklist("x" * 9000)), 503)
 
-    serve(scenario, jobs_per_caller=2, job_spool_bytes=8000)
+    serve(scenario, jobs_per_caller=2, job_storage_bytes=8000)
 
 
 def test_a_body_that_is_no_worklist_or_too_long_is_refused_whole() -> None:
@@ -319,7 +319,7 @@ def test_a_body_that_is_no_worklist_or_too_long_is_refused_whole() -> None:
     serve(scenario, max_job_studies=2, max_worklist_studies=1)
 
 
-def test_a_job_is_deleted_when_its_time_is_over(embedded_record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_deleted_when_its_time_is_over(embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_PURGE_EVERY_S", 0.05)
 
     async def scenario(client: Client, _: FakeModel) -> None:
@@ -329,13 +329,13 @@ def test_a_job_is_deleted_when_its_time_is_over(embedded_record: Path, monkeypat
         refused(await client.get(f"{PATH}/{job.job_id}/results"), 404)
 
         def left() -> int:
-            with sqlite3.connect(embedded_record / "record.db") as record:
+            with sqlite3.connect(embedded_audit_log / "audit-log.db") as record:
                 tables = ("jobs", "job_studies", "job_inputs")
                 return sum(record.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)
 
         while await asyncio.to_thread(left):
             await asyncio.sleep(0.02)
-        assert recorded(embedded_record) == 1, "the record keeps what was answered"
+        assert recorded(embedded_audit_log) == 1, "the audit log keeps what was answered"
 
     serve(scenario, job_ttl_s=1.0)
 
@@ -364,7 +364,7 @@ def run_twice(first: Callable[[Client, FakeModel], Awaitable[Any]], second: Call
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_a_job_goes_on_at_the_next_start_and_no_study_is_answered_twice(embedded_record: Path) -> None:
+def test_a_job_goes_on_at_the_next_start_and_no_study_is_answered_twice(embedded_audit_log: Path) -> None:
     async def begin(client: Client, model: FakeModel) -> JobAnswer:
         job = await submitted(client, worklist("x", "xx", "xxx"))
         while (await shown(client, job)).answered == 0:
@@ -376,12 +376,12 @@ def test_a_job_goes_on_at_the_next_start_and_no_study_is_answered_twice(embedded
         assert (await ended(client, job)).answered == 3
         studies, _count = await fetched(client, job)
         assert [probability(studies[study]) for study in range(3)] == [0.001, 0.002, 0.003]
-        assert recorded(embedded_record) == 3
+        assert recorded(embedded_audit_log) == 3
 
     run_twice(begin, end)
 
 
-def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedded_record: Path) -> None:
+def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedded_audit_log: Path) -> None:
     async def released(_: Any) -> None:
         """A process that is killed gives nothing back."""
 
@@ -404,33 +404,33 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
             assert (await ended(client, job)).answered == 3
         models[0].hold.set()
         await asyncio.gather(dying.stop(), living.stop())
-        assert recorded(embedded_record) == 3
+        assert recorded(embedded_audit_log) == 3
 
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_while_the_record_is_away_a_job_waits(embedded_record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_AGAIN_S", 0.02)
+def test_while_the_audit_log_is_away_a_job_waits(embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_RETRY_S", 0.02)
 
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
         await asyncio.to_thread(model.entered.wait, 10)
-        with sqlite3.connect(embedded_record / "record.db", isolation_level=None) as holder:
+        with sqlite3.connect(embedded_audit_log / "audit-log.db", isolation_level=None) as holder:
             holder.execute("BEGIN IMMEDIATE")
             model.hold.set()
             await asyncio.sleep(0.5)
             away = await client.post(PATH, files=worklist("y"))
-            assert refused(away, 503)["detail"] == "The jobs cannot be reached."
+            assert refused(away, 503)["detail"] == "The jobs are unavailable."
             holder.execute("ROLLBACK")
         done = await ended(client, job)
         assert (done.state, done.answered) == ("done", 2)
-        assert recorded(embedded_record) == 2
+        assert recorded(embedded_audit_log) == 2
 
-    serve(scenario, record_timeout_s=0.1)
+    serve(scenario, audit_log_timeout_s=0.1)
 
 
-def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_record: Path) -> None:
+def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_audit_log: Path) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
@@ -499,7 +499,7 @@ def test_whoever_waits_is_answered_before_the_rest_of_a_job() -> None:
     assert seen == ["x", "y", "x", "x", "x", "x"]
 
 
-def test_nothing_that_names_a_patient_is_in_the_files(embedded_record: Path) -> None:
+def test_nothing_that_names_a_patient_is_in_the_files(embedded_audit_log: Path) -> None:
     words = "Roe, Jane Quill, born 1950-01-02, coughs."
 
     async def scenario(client: Client, model: FakeModel) -> None:
@@ -514,7 +514,7 @@ def test_nothing_that_names_a_patient_is_in_the_files(embedded_record: Path) -> 
         await asyncio.to_thread(model.entered.wait, 10)
 
         def held() -> bytes:
-            return b"".join(path.read_bytes() for path in embedded_record.rglob("*") if path.is_file())
+            return b"".join(path.read_bytes() for path in embedded_audit_log.rglob("*") if path.is_file())
 
         planted = (b"Quill", b"1950-01-02", b"coughs")
         before = held()

@@ -15,14 +15,14 @@ from service.audit_log import idempotency as claims
 from service.audit_log.database import Database, read_url
 from service.audit_log.entries import Claim, Task
 from service.audit_log.job_answers import Superseded
-from service.audit_log.pseudonyms import RecordKeys, Unsealable, add_key, read_keys
+from service.audit_log.pseudonyms import AuditLogKeys, Unsealable, add_key, read_keys
 from service.audit_log.store import OfModel, Store
 from service.audit_log.tables import JobInputRow, JobRow, JobStudyRow
 from service.http.multipart import Form
 from service.http.problems import Unavailable
-from service.jobs.caller_store import NoSuchJob, NotEnded, Spool, TooManyJobs
+from service.jobs.caller_store import CallerStore, NoSuchJob, NotEnded, TooManyJobs
 from service.jobs.sealed_input import sealed, size, unsealed
-from service.jobs.worker_store import Shelf, Taken
+from service.jobs.worker_store import Taken, WorkerStore
 from service.settings import Settings
 from tests.service.audit_log.samples import entry
 
@@ -40,14 +40,14 @@ def settings(**more: Any) -> Settings:
     return Settings(model="m", **more)
 
 
-def handed_over(store: Store, *studies: Form, caller: str = "key:a", **more: Any) -> Spool:
-    spool = Spool(store, settings(**more))
+def handed_over(store: Store, *studies: Form, caller: str = "key:a", **more: Any) -> CallerStore:
+    spool = CallerStore(store, settings(**more))
     spool.receive(caller, "diagnose", studies, None)
     return spool
 
 
 def taken(store: Store, **more: Any) -> Taken:
-    found = Shelf(store, settings(**more)).take()
+    found = WorkerStore(store, settings(**more)).take()
     assert found is not None
     return found
 
@@ -73,7 +73,7 @@ def lose(store: Store, job: Taken) -> None:
 
 
 def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Store) -> None:
-    spool, shelf = handed_over(store, large(), Form(NOTE)), Shelf(store, settings())
+    spool, shelf = handed_over(store, large(), Form(NOTE)), WorkerStore(store, settings())
     job = taken(store)
     assert (job.caller, job.kind, job.studies) == ("key:a", "diagnose", (0, 1))
     assert (shelf.form(job.task(0)), shelf.form(job.task(1))) == (large(), Form(NOTE))
@@ -96,7 +96,7 @@ def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Stor
 def test_a_job_is_one_process_s_at_a_time_the_oldest_first(store: Store) -> None:
     handed_over(store, Form(b"1"))
     handed_over(store, Form(b"2"))
-    shelf = Shelf(store, settings())
+    shelf = WorkerStore(store, settings())
     first, second = taken(store), taken(store)
     assert shelf.take() is None
     assert [shelf.form(job.task(0)).request for job in (first, second)] == [b"1", b"2"]
@@ -110,9 +110,9 @@ def test_of_many_who_look_for_a_job_at_once_each_gets_another(url: str, store: S
         handed_over(store, Form(b"%d" % number))
     stores = [Store(Database(read_url(url)), store.keys) for _ in range(3)]
     with ThreadPoolExecutor(6) as threads:
-        looked = [threads.submit(Shelf(stores[n % 3], settings()).take) for n in range(12)]
+        looked = [threads.submit(WorkerStore(stores[n % 3], settings()).take) for n in range(12)]
         found = [job.job_id for one in looked if (job := one.result()) is not None]
-    while (left := Shelf(store, settings()).take()) is not None:
+    while (left := WorkerStore(store, settings()).take()) is not None:
         found.append(left.job_id)
     assert len(found) == len(set(found)) == 6
     for one in stores:
@@ -121,7 +121,7 @@ def test_of_many_who_look_for_a_job_at_once_each_gets_another(url: str, store: S
 
 def test_a_lost_job_goes_on_where_it_was_and_its_old_owner_can_do_nothing(store: Store) -> None:
     handed_over(store, Form(b"0"), Form(b"1"), Form(b"2"))
-    shelf = Shelf(store, settings())
+    shelf = WorkerStore(store, settings())
     old = taken(store)
     assert answered(store, old.task(0)) is None
     lose(store, old)
@@ -147,8 +147,8 @@ def test_a_lease_that_is_renewed_is_not_lost(store: Store) -> None:
     handed_over(store, Form(b"0"))
     job = taken(store)
     lose(store, job)
-    Shelf(store, settings()).renew(job)
-    assert Shelf(store, settings()).take() is None
+    WorkerStore(store, settings()).renew(job)
+    assert WorkerStore(store, settings()).take() is None
 
 
 def test_answers_of_one_transaction_are_kept_or_not_each_for_itself(store: Store) -> None:
@@ -164,7 +164,7 @@ def test_answers_of_one_transaction_are_kept_or_not_each_for_itself(store: Store
 
 
 def test_a_job_at_which_processes_die_is_given_up(store: Store) -> None:
-    spool, shelf = handed_over(store, Form(NOTE), Form(NOTE)), Shelf(store, settings())
+    spool, shelf = handed_over(store, Form(NOTE), Form(NOTE)), WorkerStore(store, settings())
     job = taken(store)
     answered(store, job.task(0))
     for _ in range(5):
@@ -185,7 +185,7 @@ def test_a_cancelled_job_is_answered_no_further(store: Store) -> None:
     assert spool.cancel(job.job_id, "key:a").state == "cancelled"
     assert isinstance(answered(store, job.task(1)), Superseded)
     with pytest.raises(Superseded):
-        Shelf(store, settings()).form(job.task(1))
+        WorkerStore(store, settings()).form(job.task(1))
     assert spool.cancel(job.job_id, "key:a").answered == 1, "as it was"
     assert rows(store, JobInputRow) == []
 
@@ -204,7 +204,7 @@ def test_another_caller_s_job_is_none(store: Store) -> None:
 
 def test_jobs_end_with_their_time_and_leave_nothing(store: Store) -> None:
     spool = handed_over(store, large(), job_ttl_s=0.001)
-    assert Shelf(store, settings()).take() is None
+    assert WorkerStore(store, settings()).take() is None
     (job,) = rows(store, JobRow)
     with pytest.raises(NoSuchJob):
         spool.job(job.job_id, "key:a")
@@ -218,7 +218,7 @@ def test_jobs_end_with_their_time_and_leave_nothing(store: Store) -> None:
 def test_what_a_crash_left_half_received_is_nobody_s_and_is_deleted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(store, settings())
+    spool = CallerStore(store, settings())
     monkeypatch.setattr(spool, "_queue", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         spool.receive("key:a", "diagnose", [Form(NOTE)], None)
@@ -227,7 +227,7 @@ def test_what_a_crash_left_half_received_is_nobody_s_and_is_deleted(
     with pytest.raises(KeyboardInterrupt):
         spool.receive("key:a", "diagnose", [Form(NOTE)], None)
     (left,) = rows(store, JobRow)
-    assert Shelf(store, settings()).take() is None
+    assert WorkerStore(store, settings()).take() is None
     with pytest.raises(NoSuchJob):
         spool.job(left.job_id, None)
     monkeypatch.undo()
@@ -239,7 +239,7 @@ def test_what_a_crash_left_half_received_is_nobody_s_and_is_deleted(
 
 
 def test_a_caller_has_so_many_jobs_and_all_have_so_much_room(store: Store) -> None:
-    limits = {"jobs_per_caller": 2, "job_spool_bytes": 3 * size(Form(NOTE)) + 50}
+    limits = {"jobs_per_caller": 2, "job_storage_bytes": 3 * size(Form(NOTE)) + 50}
     spool = handed_over(store, Form(NOTE), **limits)
     spool.check_room("key:a")
     handed_over(store, Form(NOTE), **limits)
@@ -254,12 +254,12 @@ def test_a_caller_has_so_many_jobs_and_all_have_so_much_room(store: Store) -> No
     assert len(rows(store, JobStudyRow)) == 3
     job = taken(store)
     answered(store, job.task(0))
-    Shelf(store, settings()).end(job)
+    WorkerStore(store, settings()).end(job)
     handed_over(store, Form(NOTE), **limits)
 
 
 def test_a_job_and_the_claim_of_its_idempotency_key_are_there_together(store: Store) -> None:
-    spool = Spool(store, settings())
+    spool = CallerStore(store, settings())
     claim = claims.claim(store.database, store.keys, "key:a", "k", [NOTE], 60)
     assert isinstance(claim, Claim)
     job = spool.receive("key:a", "explain", [Form(NOTE)], claim)
@@ -285,10 +285,10 @@ def test_after_rotation_what_was_sealed_before_is_still_opened(url: str, store: 
     add_key(key_file)
     rotated = Store(Database(read_url(url)), read_keys(key_file))
     job = taken(rotated)
-    assert Shelf(rotated, settings()).form(job.task(0)) == large()
+    assert WorkerStore(rotated, settings()).form(job.task(0)) == large()
     answered(rotated, job.task(0), b"new")
-    Shelf(rotated, settings()).end(job)
-    (lines,) = Spool(rotated, settings()).lines(job.job_id, None)[1]
+    WorkerStore(rotated, settings()).end(job)
+    (lines,) = CallerStore(rotated, settings()).lines(job.job_id, None)[1]
     assert lines[0].answer == b"new"
     (row,) = rows(rotated, JobStudyRow)
     with pytest.raises(Unsealable):
@@ -296,7 +296,7 @@ def test_after_rotation_what_was_sealed_before_is_still_opened(url: str, store: 
     rotated.database.close()
 
 
-def test_pieces_that_are_missing_exchanged_or_of_another_study_are_not_opened(keys: RecordKeys) -> None:
+def test_pieces_that_are_missing_exchanged_or_of_another_study_are_not_opened(keys: AuditLogKeys) -> None:
     pieces = list(sealed(large(), keys, "job 1, study 0"))
     assert len(pieces) == 3
     assert unsealed(pieces, keys, "job 1, study 0") == large()
@@ -316,7 +316,7 @@ def test_nothing_of_a_study_can_be_read_in_the_database(store: Store) -> None:
     job = taken(store)
     answered(store, job.task(0), NOTE)
     if store.database.path is not None:
-        files = [path.read_bytes() for path in store.database.path.parent.glob("record.db*")]
+        files = [path.read_bytes() for path in store.database.path.parent.glob("audit-log.db*")]
     else:
         with store.database.reading() as session:
             files = [bytes(row) for row in session.scalars(select(JobInputRow.data))]

@@ -57,7 +57,7 @@ def test_what_a_bento_serves_lies_beside_its_packages(tmp_path: Path) -> None:
 
 
 def test_bentoml_is_told_nothing_of_this_machines_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CONSILIUM_RECORD_URL", "postgresql://u:secret@db/record")
+    monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", "postgresql://u:secret@db/record")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     names = "[n for n in os.environ if n.startswith(('CONSILIUM_', 'MLFLOW_'))]"
     monkeypatch.setattr(bento, "_BUILD", f"import json, os; print(json.dumps([{names}, '/']))")

@@ -141,7 +141,7 @@ def test_what_the_shadow_says_is_recorded_and_nobody_gets_it(versions: list[str]
             await asyncio.sleep(0.005)
 
     run(scenario, point(NAME, versions[0]), numbered, shadow=point(NAME, versions[1], "shadow"))
-    with closing(sqlite3.connect(Path(os.environ["CONSILIUM_HOME"]) / "record.db")) as record:
+    with closing(sqlite3.connect(Path(os.environ["CONSILIUM_HOME"]) / "audit-log.db")) as record:
         rows = record.execute("SELECT role, model_version, endpoint FROM results ORDER BY role, endpoint").fetchall()
     assert rows == [
         ("serving", versions[0], "diagnose"),

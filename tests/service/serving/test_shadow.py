@@ -62,7 +62,7 @@ def test_a_shadow_answers_a_copy_under_an_id_of_its_own() -> None:
     original = draft()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(original, reads(note_study("Cough.")))
+        shadow.submit(original, reads(note_study("Cough.")))
         await _until(lambda: len(model.batches) == 1)
         await asyncio.sleep(0.01)
 
@@ -85,10 +85,10 @@ def test_what_the_shadow_has_no_time_for_is_dropped_and_counted() -> None:
     model.hold.clear()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(draft(), reads(note_study("the first")))
+        shadow.submit(draft(), reads(note_study("the first")))
         await asyncio.to_thread(model.entered.wait, 10)
         for number in range(5):
-            shadow.hear(draft(), reads(note_study(f"another {number}")))
+            shadow.submit(draft(), reads(note_study(f"another {number}")))
         model.hold.set()
         await _until(lambda: len(model.batches) == 3)
 
@@ -101,8 +101,8 @@ def test_what_the_shadow_fails_on_is_counted_and_the_next_is_heard(text: str, ca
     model = FakeModel()
 
     async def scenario(shadow: Shadow) -> None:
-        shadow.hear(draft(), reads(note_study(text)))
-        shadow.hear(draft(), reads(note_study("Cough.")))
+        shadow.submit(draft(), reads(note_study(text)))
+        shadow.submit(draft(), reads(note_study("Cough.")))
         await _until(lambda: sum(model.batches) == (2 if text == POISON else 1))
         await asyncio.sleep(0.01)
 
@@ -122,7 +122,7 @@ def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
 
     async def scenario(shadow: Shadow) -> None:
         for _ in range(2):
-            shadow.hear(draft(), reads(note_study("Cough.")))
+            shadow.submit(draft(), reads(note_study("Cough.")))
         await _until(lambda: len(seen) == 2)
 
     listen(scenario, model, record=fails)
@@ -131,7 +131,7 @@ def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
 def test_without_a_shadow_nothing_is_kept_waiting() -> None:
     async def scenario(shadow: Shadow) -> None:
         for _ in range(9):
-            shadow.hear(draft(), reads(note_study("Cough.")))
+            shadow.submit(draft(), reads(note_study("Cough.")))
         assert shadow._waiting.empty()
 
     _, metrics = listen(scenario, None)
@@ -141,7 +141,7 @@ def test_without_a_shadow_nothing_is_kept_waiting() -> None:
 def test_before_the_start_nothing_is_heard() -> None:
     async def go() -> None:
         shadow = Shadow(FakeModel, Metrics(), 1, lambda *_: asyncio.sleep(0))
-        shadow.hear(draft(), reads(note_study("Cough.")))
+        shadow.submit(draft(), reads(note_study("Cough.")))
         assert shadow._waiting.empty()
 
     asyncio.run(go())

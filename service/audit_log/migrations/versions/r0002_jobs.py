@@ -47,9 +47,9 @@ def upgrade() -> None:
         "job_inputs",
         sa.Column("job_id", sa.Uuid(), nullable=False),
         sa.Column("study", sa.Integer(), nullable=False),
-        sa.Column("piece", sa.Integer(), nullable=False),
+        sa.Column("chunk", sa.Integer(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("job_id", "study", "piece", name="pk_job_inputs"),
+        sa.PrimaryKeyConstraint("job_id", "study", "chunk", name="pk_job_inputs"),
         sa.ForeignKeyConstraint(
             ["job_id", "study"],
             ["job_studies.job_id", "job_studies.study"],

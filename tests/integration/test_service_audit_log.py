@@ -1,4 +1,4 @@
-"""The record of a real service: what it acknowledged is there when it was killed, and after it was started again."""
+"""The audit log of a real service: what it acknowledged is there when it was killed, and after it was started again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
 
 
 def test_a_service_is_not_ready_before_its_record_is(home: Path, tiny_folder: Path) -> None:
-    holder = sqlite3.connect(home / "record.db", isolation_level=None)
+    holder = sqlite3.connect(home / "audit-log.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
         running = service(tiny_folder)
@@ -79,7 +79,7 @@ def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path,
         asyncio.run(asyncio.wait_for(ask_until_killed(running, told), 120))
     assert len(told) >= ENOUGH
     answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in told.items()}
-    with sqlite3.connect(home / "record.db") as record:
+    with sqlite3.connect(home / "audit-log.db") as record:
         assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         kept = {UUID(hex=line) for (line,) in record.execute("SELECT result_id FROM results")}
     assert {answer.result_id for answer in answers.values()} <= kept
