@@ -1,7 +1,7 @@
 """The service with a model that answers at once: ``bentoml serve benchmarks._null_service:Consilium``.
 
-Reading, preparation, queues, record and answers are the service's own. Only what the network would have said was said
-once, of the first study.
+Reading, preparation, queues, audit log and answers are the service's own. The answer of the network is
+computed once, for the first study.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class NullModel:
 
     def __init__(self, inner: model.Model) -> None:
         self._inner = inner
-        self._said: Diagnosis | None = None
+        self._diagnosis: Diagnosis | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def diagnose_prepared(self, items: Sequence[Prepared]) -> list[Diagnosis]:
-        if self._said is None:
-            (self._said,) = self._inner.diagnose_prepared(items[:1])
+        if self._diagnosis is None:
+            (self._diagnosis,) = self._inner.diagnose_prepared(items[:1])
         studies = [item.study for item in items]
-        return [replace(self._said, input_digests=one.input_digests(), warnings=one.warnings) for one in studies]
+        return [replace(self._diagnosis, input_digests=one.input_digests(), warnings=one.warnings) for one in studies]
 
 
 def _load_null(settings: Settings) -> Any:

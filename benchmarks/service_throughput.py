@@ -5,13 +5,13 @@ once. Beside each, in the same round, the bare model is called in a loop on tens
 threads: one study at a time, and at the batch size that is best, which is the servers', too. Shares are medians over
 the rounds.
 
-For one caller the whole way is told from its parts, too: reading the form, decoding, answering and committing, each
-called alone in this process. With ``--peers`` the same model stands behind LitServe, `mlflow models serve` and a pair
+For one caller the time of the steps is measured, too: reading the form, decoding, answering and committing, each called
+alone in this process. With ``--peers`` the same model stands behind LitServe, `mlflow models serve` and a pair
 of BentoML services (`benchmarks/_peers`), which are asked in turn with the service. LitServe is no dependency of the
 project, as it brings another event loop: ``pip install litserve==0.2.19`` comes first, then best
 ``pip uninstall uvloop httptools``, so that all servers run on the same.
 
-With ``--null`` it is asked instead what a request costs beside the network (`benchmarks/_null.py`).
+With ``--null`` it measures instead what a request costs beside the network (`benchmarks/_null.py`).
 
 Callers, web server and decoder run beside the model's thread: on two cores they take from it what the bare loop keeps.
 """
@@ -242,7 +242,7 @@ async def call(server: Server, sent: Sent, callers: int, seconds: float) -> tupl
     """
     latencies: list[float] = []
     failed = 0
-    body, headers = server.body(sent)  # encoded once: what the callers cost is not the question
+    body, headers = server.body(sent)  # encoded once: the cost of the callers is not measured
     end = time.perf_counter() + seconds
 
     async def caller(client: httpx.AsyncClient) -> None:
@@ -303,8 +303,8 @@ def parts(diagnostician: Diagnostician, sent: Sent, room: Path, rounds: int) -> 
         image = timed("decode", lambda: read_image(sent.image))
         records = [sent.records[name] for name in ("notes", "observations", "patient")]
         asked = study_from_records([image], *records)
-        (said,) = timed("answer", lambda asked=asked: diagnostician.diagnose([asked]))
-        entry = Draft(Endpoint.DIAGNOSE, Origin("benchmark", "x"), None).entry(asked, said, b"", "serving")
+        (diagnosis,) = timed("answer", lambda asked=asked: diagnostician.diagnose([asked]))
+        entry = Draft(Endpoint.DIAGNOSE, Origin("benchmark", "x"), None).entry(asked, diagnosis, b"", "serving")
         timed("commit", lambda entry=entry: store.commit([entry], 60))
     store.database.close()
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
@@ -314,7 +314,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
-# --- telling ---------------------------------------------------------------------------------------------------------
+# --- reporting -------------------------------------------------------------------------------------------------------
 
 
 def report(measured: Mapping[tuple[str, str, int], Measured], title: str) -> Table:
@@ -348,7 +348,7 @@ def report_parts(measured: Mapping[tuple[str, str, int], Measured], alone: Mappi
     return table
 
 
-def tell_null(given: argparse.Namespace, sent: Sequence[Sent]) -> None:
+def report_null(given: argparse.Namespace, sent: Sequence[Sent]) -> None:
     requests = {
         one.name: _null.Request(
             *one.form(), one.image, [one.records[name] for name in ("notes", "observations", "patient")]
@@ -383,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     sent = kinds(given.side, given.dicom)
     if given.null:
-        tell_null(given, sent)
+        report_null(given, sent)
         return
     measured: dict[tuple[str, str, int], Measured] = {}
     with ExitStack() as stack:

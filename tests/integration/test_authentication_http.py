@@ -117,7 +117,7 @@ def test_no_route_answers_without_a_token_but_health(client: httpx.Client) -> No
         "/LIVEZ",
     ],
 )
-def test_no_other_way_of_writing_a_path_leads_past_the_door(
+def test_no_other_way_of_writing_a_path_bypasses_authentication(
     service: RunningService, tokens: dict[str, str], path: str
 ) -> None:
     target = {"target": path.encode()}  # as it is written, which httpx would otherwise tidy up
@@ -130,7 +130,7 @@ def test_no_other_way_of_writing_a_path_leads_past_the_door(
         assert "consilium" not in answer.text or answer.status_code != 200
 
 
-def test_each_door_opens_to_its_own_scope_alone(client: httpx.Client, tokens: dict[str, str]) -> None:
+def test_each_route_requires_its_own_scope(client: httpx.Client, tokens: dict[str, str]) -> None:
     places = {"/metrics": "metrics", "/v1/model": "read", "/docs.json": "read", "/docs": "read", "/schema.json": "read"}
     for (path, needed), (held, token) in itertools.product(places.items(), tokens.items()):
         answer = client.get(path, headers=bearer(token))
@@ -185,7 +185,9 @@ def test_headers_that_do_not_come_to_an_end_are_cut_off(service: RunningService)
             assert connection.recv(1) == b""
 
 
-def test_the_client_shows_its_token_and_is_told_what_it_lacks(service: RunningService, tokens: dict[str, str]) -> None:
+def test_the_client_sends_its_token_and_names_the_missing_scope(
+    service: RunningService, tokens: dict[str, str]
+) -> None:
     with Client(service.url, token=tokens["diagnose"]) as client:
         assert client.ready()
         assert client.diagnose(notes=[{"kind": "history", "text": "fever cough"}]).modalities == ("text",)

@@ -75,7 +75,7 @@ def test_no_study_is_refused_because_its_decoder_was_killed(running: RunningServ
             assert said == pytest.approx(expected[line["study"] % 4], abs=1e-6)
 
 
-def test_what_was_admitted_is_answered_when_the_service_is_told_to_stop(running: RunningService) -> None:
+def test_admitted_requests_are_answered_when_the_service_is_stopped(running: RunningService) -> None:
     """As systemd tells it, every process by itself; the supervisor passes the signal on to the decoders once more."""
     with ThreadPoolExecutor(8) as callers:
 

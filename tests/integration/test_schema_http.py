@@ -164,7 +164,7 @@ def test_the_running_service_shows_the_document_that_is_tested(client: httpx.Cli
         ("PATCH", "/v1/model", 405),
     ],
 )
-def test_a_door_that_is_not_there_is_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
+def test_an_unknown_route_is_answered_with_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
     answer = client.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.json()["status"] == status

@@ -49,7 +49,7 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
         await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(CALLERS)])
 
 
-def test_a_service_is_not_ready_before_its_record_is(home: Path, tiny_folder: Path) -> None:
+def test_a_service_is_not_ready_before_its_audit_log_is(home: Path, tiny_folder: Path) -> None:
     holder = sqlite3.connect(home / "audit-log.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with ThreadPoolExecutor(1) as pool, ExitStack() as stack:

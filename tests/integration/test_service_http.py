@@ -171,7 +171,7 @@ def test_the_most_similar_training_cases_are_those_of_the_explanation(caller: Cl
     assert caller.result(said.result_id).endpoint == "similar"
 
 
-def test_the_asynchronous_client_is_told_the_same(service: RunningService, caller: Client) -> None:
+def test_the_asynchronous_client_raises_the_same(service: RunningService, caller: Client) -> None:
     async def go() -> list[DiagnosisAnswer]:
         async with AsyncClient(service.url, timeout=60) as client:
             assert await client.ready()
@@ -373,7 +373,7 @@ def test_a_worker_given_an_open_socket_refuses_to_answer(tiny_folder: Path) -> N
     assert ended.returncode == 1
 
 
-def test_a_service_that_was_told_to_stop_has_not_failed(tiny_folder: Path) -> None:
+def test_a_service_that_was_stopped_exits_with_code_0(tiny_folder: Path) -> None:
     with RunningService(tiny_folder, {"model_threads": 1}) as running:
         process = running._process
     assert process is not None
@@ -391,7 +391,7 @@ def test_a_killed_supervisor_leaves_no_process_and_no_port(tiny_folder: Path) ->
             pass
 
 
-def test_a_misspelt_setting_is_told_by_its_name_alone(
+def test_a_misspelt_setting_is_logged_by_its_name_alone(
     service: RunningService, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSILIUM_AUDIT_LOG_ULR", "postgresql://u:secret@db/record")

@@ -114,7 +114,7 @@ def test_the_audit_log_is_set_up_without_a_model(monkeypatch: pytest.MonkeyPatch
         load_audit_log_settings()
 
 
-def test_names_that_mean_nothing_are_told_with_the_nearest_that_does() -> None:
+def test_unknown_settings_are_logged_with_the_nearest_known_name() -> None:
     given = dict.fromkeys(("CONSILIUM_BACH_SIZE", "consilium_pol_s", "CONSILIUM_HOM", "CONSILIUM_", "PATH"), "x")
     nearest = unknown_names(given)
     assert nearest.pop("CONSILIUM_")

@@ -12,7 +12,7 @@ from service.auth.api_keys import create_key, revoke_key
 from service.scopes import Scope
 
 
-def test_only_the_loopback_interface_is_asked_for_unless_told() -> None:
+def test_the_default_host_is_the_loopback_interface() -> None:
     arguments = command(4711)
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     assert arguments[arguments.index("--port") + 1] == "4711"
@@ -82,7 +82,7 @@ def test_what_is_no_path_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     assert given["MLFLOW_TRACKING_URI"] == "https://mlflow.example.org"
 
 
-def test_an_embedded_record_gets_its_keys_and_any_other_brings_its_own(
+def test_an_embedded_audit_log_gets_its_keys_and_any_other_brings_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

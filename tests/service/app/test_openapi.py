@@ -115,7 +115,7 @@ def test_a_worklist_is_described_by_its_parts_and_its_lines(described: dict[str,
     assert [one["name"] for one in batch["parameters"]] == ["Idempotency-Key"]
 
 
-def test_the_doors_of_the_audit_log_are_described(described: dict[str, Any]) -> None:
+def test_the_routes_of_the_audit_log_are_described(described: dict[str, Any]) -> None:
     feedback = described["paths"]["/v1/feedback"]["post"]
     media = feedback["requestBody"]["content"]["application/json"]
     parse_request(FeedbackRequest, json.dumps(media["example"]).encode())

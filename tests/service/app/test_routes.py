@@ -307,7 +307,7 @@ def test_over_the_places_is_503_at_once_and_diagnoses_do_not_count_explanations(
 
 
 @pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/diagnose/batch"])
-def test_what_was_received_is_let_go_of_with_its_answer_not_when_garbage_is_collected(path: str) -> None:
+def test_memory_of_a_request_is_released_with_its_answer(path: str) -> None:
     one, many = "images", "images.0"
 
     def study(*images: bytes, **parts: Any) -> list[tuple[str, Any]]:
@@ -415,7 +415,7 @@ def test_an_explanation_does_not_block_the_event_loop() -> None:
     serve(scenario)
 
 
-def test_before_the_model_is_there_every_door_is_503() -> None:
+def test_before_the_model_is_loaded_every_route_is_503() -> None:
     async def go() -> None:
         async with Client(transport=httpx.ASGITransport(create_app()), base_url="http://service") as client:
             answers = [
@@ -431,7 +431,7 @@ def test_before_the_model_is_there_every_door_is_503() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_the_page_of_the_doors_fetches_nothing_from_elsewhere(path: str) -> None:
+def test_the_documentation_page_fetches_nothing_from_elsewhere(path: str) -> None:
     async def go() -> None:
         async with Client(transport=httpx.ASGITransport(create_app()), base_url="http://service") as client:
             page = (await client.get(path)).text

@@ -248,7 +248,7 @@ def test_the_same_key_and_body_get_the_same_bytes_from_any_process(url: str, key
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_while_the_first_is_answered_the_second_is_told_so(url: str, key_file: Path) -> None:
+def test_a_second_request_with_the_key_is_409_while_the_first_is_answered(url: str, key_file: Path) -> None:
     async def go() -> None:
         models = FakeModel(), FakeModel()
         shared = {"audit_log_url": url, "audit_log_keys": key_file}

@@ -129,7 +129,7 @@ def test_old_answers_are_purged(recorded: list[Entry], capsys: Capture) -> None:
     assert "deleted 0 answer(s)" in capsys.readouterr().out
 
 
-def test_a_record_comes_back_from_its_backup(
+def test_an_audit_log_is_restored_from_its_backup(
     recorded: list[Entry], embedded_audit_log: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     copy = tmp_path / "copy.db"
@@ -163,7 +163,7 @@ def test_what_cannot_be_asked_is_named(recorded: list[Entry], capsys: Capture) -
     assert "--older-than: got '365'" in refused(capsys, "purge", "--older-than", "365")
 
 
-def test_asking_makes_no_record(embedded_audit_log: Path, capsys: Capture) -> None:
+def test_reading_commands_create_no_audit_log(embedded_audit_log: Path, capsys: Capture) -> None:
     for asked in (["show", str(uuid4())], ["purge", "--older-than", "1d"], ["backup", "copy.db"]):
         assert "there is none yet" in refused(capsys, *asked)
     assert [path.name for path in embedded_audit_log.iterdir()] == ["audit-log.keys"]

@@ -29,7 +29,7 @@ def test_the_migrations_make_the_tables_that_the_code_knows(store: Store) -> Non
         assert compare_metadata(MigrationContext.configure(session.connection()), Base.metadata) == []
 
 
-def test_a_migrated_record_is_left_as_it_is(url: str, store: Store) -> None:
+def test_a_migrated_audit_log_is_unchanged_when_opened_again(url: str, store: Store) -> None:
     given = entry()
     store.commit([given], DAY)
     again = Store(Database(read_url(url)), store.keys)
@@ -37,7 +37,7 @@ def test_a_migrated_record_is_left_as_it_is(url: str, store: Store) -> None:
     again.database.close()
 
 
-def test_a_record_of_a_later_version_is_refused(url: str, store: Store) -> None:
+def test_an_audit_log_of_a_later_version_is_refused(url: str, store: Store) -> None:
     store.database.open()
     with store.database.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -48,7 +48,7 @@ def test_a_record_of_a_later_version_is_refused(url: str, store: Store) -> None:
     later.close()
 
 
-def test_processes_that_start_together_make_one_record(url: str, tmp_path: Path) -> None:
+def test_processes_that_start_together_make_one_audit_log(url: str, tmp_path: Path) -> None:
     code = (
         "import sys; from service.audit_log.database import Database, read_url\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
@@ -201,7 +201,7 @@ def _pipe(place: Path) -> Path:
     ],
     ids=["a table", "a pipe", "a folder", "below a file"],
 )
-def test_what_can_never_be_a_record_is_refused_and_left_as_it_is(
+def test_what_can_never_be_an_audit_log_is_refused_and_unchanged(
     tmp_path: Path, made: Callable[[Path], Path], rule: str
 ) -> None:
     url = f"sqlite:///{made(tmp_path)}"
@@ -213,7 +213,7 @@ def test_what_can_never_be_a_record_is_refused_and_left_as_it_is(
 
 
 @pytest.mark.parametrize("closed", ["audit-log.db", "."])
-def test_a_record_that_cannot_be_written_is_refused(
+def test_an_audit_log_that_cannot_be_written_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
     path = tmp_path / "audit-log.db"
@@ -227,7 +227,7 @@ def test_a_record_that_cannot_be_written_is_refused(
             refuse_unusable(read_url(f"sqlite:///{tmp_path / 'new' / 'folder' / 'audit-log.db'}"))
 
 
-def test_what_may_become_a_record_is_not_refused(tmp_path: Path) -> None:
+def test_what_may_become_an_audit_log_is_not_refused(tmp_path: Path) -> None:
     for name in ("new/folder/audit-log.db", "empty.db", "locked.db"):
         path = tmp_path / name
         if name == "empty.db":

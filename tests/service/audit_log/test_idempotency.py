@@ -51,7 +51,7 @@ def test_a_key_in_flight_belongs_to_one_request(store: Store) -> None:
 
 
 @pytest.mark.parametrize("body", [(b"other",), (b"body", b""), (b"bo", b"dy"), ()])
-def test_another_body_is_told_apart_in_flight_and_answered(store: Store, body: tuple[bytes, ...]) -> None:
+def test_another_body_is_refused_both_in_flight_and_answered(store: Store, body: tuple[bytes, ...]) -> None:
     given = claimed(store)
     with pytest.raises(IdempotencyMismatch):
         claim(store, body=body)

@@ -56,7 +56,7 @@ async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
     return await recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
 
 
-def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(
+def test_an_audit_log_that_is_down_at_the_start_is_used_when_it_is_up(
     cluster: Cluster, key_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario(recorder: Recorder) -> None:
@@ -76,7 +76,7 @@ def test_a_record_that_is_down_at_the_start_is_found_when_it_is_up(
     assert str(password) not in caplog.text
 
 
-def test_a_record_that_is_locked_at_the_start_is_tried_until_it_is_there(
+def test_an_audit_log_that_is_locked_at_the_start_is_retried_until_it_is_free(
     embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "_RETRY_S", 0.01)
@@ -128,9 +128,7 @@ def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
     assert "the audit log can be written again" in caplog.messages
 
 
-def test_no_room_at_the_start_is_said_with_its_cause(
-    embedded_audit_log: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_at_the_start_is_logged(embedded_audit_log: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(recorder: Recorder) -> None:
         assert not recorder.ready
 

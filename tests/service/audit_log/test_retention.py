@@ -99,7 +99,7 @@ def test_a_backup_taken_while_the_audit_log_is_open_is_the_audit_log(tmp_path: P
     store.database.close()
 
 
-def test_neither_a_backup_nor_a_record_is_overwritten(tmp_path: Path, keys: AuditLogKeys) -> None:
+def test_neither_a_backup_nor_an_audit_log_is_overwritten(tmp_path: Path, keys: AuditLogKeys) -> None:
     store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     store.commit([entry()], DAY)
     copy = tmp_path / "backup.db"
@@ -126,7 +126,7 @@ def test_a_copy_that_cannot_be_written_is_refused_by_name(tmp_path: Path, keys: 
     store.database.close()
 
 
-def test_a_log_that_was_left_behind_is_not_played_into_a_restored_record(tmp_path: Path, keys: AuditLogKeys) -> None:
+def test_a_leftover_write_ahead_log_is_not_applied_to_a_restored_audit_log(tmp_path: Path, keys: AuditLogKeys) -> None:
     store = Store(Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")), keys)
     store.commit([entry()], DAY)
     retention.backup(store.database, tmp_path / "backup.db")
@@ -136,7 +136,7 @@ def test_a_log_that_was_left_behind_is_not_played_into_a_restored_record(tmp_pat
     store.database.close()
 
 
-def test_what_is_no_whole_record_is_not_restored(tmp_path: Path) -> None:
+def test_an_incomplete_backup_is_not_restored(tmp_path: Path) -> None:
     target = Database(read_url(f"sqlite:///{tmp_path / 'audit-log.db'}"))
     foreign, broken = tmp_path / "foreign.db", tmp_path / "broken.db"
     with sqlite3.connect(foreign) as other:

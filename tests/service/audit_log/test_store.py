@@ -56,7 +56,7 @@ def test_what_was_not_given_has_no_pseudonym(store: Store) -> None:
     assert pseudonyms.study is not None
 
 
-def test_a_request_id_that_the_caller_thought_up_is_kept_as_a_digest(store: Store) -> None:
+def test_a_request_id_of_the_caller_is_stored_as_a_digest(store: Store) -> None:
     given = entry(origin=Origin("key:ward3", "Jane-Roe"))
     store.commit([given], DAY)
     expected = store.keys.newest.pseudonym(Kind.REQUEST, "Jane-Roe")
@@ -130,7 +130,7 @@ def test_recall_over_several_pages_leaves_none_out(store: Store, monkeypatch: py
     assert all(len(one.feedback) == 1 for one in found)
 
 
-def test_a_row_that_the_database_does_not_take_is_no_record_that_is_down(store: Store) -> None:
+def test_a_row_that_the_database_refuses_is_not_reported_as_an_outage(store: Store) -> None:
     """PostgreSQL takes no NUL in a text. The batcher tries the others of its batch again without it."""
     impossible = entry(origin=Origin("oidc:a\0b", str(uuid4())))
     if store.database.path is None:

@@ -205,7 +205,7 @@ def test_keys_are_rotated_and_revoked_without_a_restart(path: Path, monkeypatch:
     serve(scenario, path)
 
 
-def test_a_caller_over_its_rate_is_told_when_to_come_again_and_others_are_not(path: Path) -> None:
+def test_a_caller_over_its_rate_limit_gets_429_with_retry_after_and_others_do_not(path: Path) -> None:
     (_, one), (_, other) = (create_key(path, name, [Scope.READ]) for name in "ab")
 
     async def scenario(client: Client) -> None:

@@ -39,7 +39,7 @@ def test_an_input_error_keeps_field_value_and_rule(error: InputError, status: in
     assert said["detail"] == str(error)
 
 
-def test_a_full_queue_says_when_to_come_again() -> None:
+def test_a_full_queue_gives_503_with_retry_after() -> None:
     answer = problem_response(Unavailable("full", retry_after_s=3))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
 

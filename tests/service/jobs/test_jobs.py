@@ -261,7 +261,7 @@ def test_each_study_counts_as_a_request() -> None:
     serve(scenario)
 
 
-def test_what_may_be_done_with_a_job_is_told_whole() -> None:
+def test_the_routes_of_jobs_are_described() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         for place, allowed in (("", "POST"), ("/x", "DELETE, GET"), ("/x/results", "DELETE, GET")):
             answer = await client.put(f"{PATH}{place}")
@@ -445,7 +445,7 @@ def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_audit_lo
     serve(scenario, job_places=1)
 
 
-def test_what_was_received_is_let_go_of_when_it_is_kept_and_when_it_is_answered() -> None:
+def test_memory_of_a_job_is_released_when_it_is_stored_and_when_it_is_answered() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         gc.collect()
         gc.disable()

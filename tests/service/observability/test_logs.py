@@ -79,7 +79,7 @@ def test_a_name_that_the_caller_gave_its_request_is_not_shown(stream: io.StringI
     assert "Jane" not in stream.getvalue()
 
 
-def test_of_an_error_the_type_and_the_places_are_kept(stream: io.StringIO) -> None:
+def test_an_error_is_logged_by_type_and_places(stream: io.StringIO) -> None:
     def breaks() -> None:
         raise ValueError(SECRET)
 
@@ -97,13 +97,13 @@ def test_of_an_error_the_type_and_the_places_are_kept(stream: io.StringIO) -> No
 
 
 @pytest.mark.parametrize("name", ["bentoml.access", "uvicorn.error", "circus", "pydicom", "elsewhere"])
-def test_of_another_library_only_its_own_words_are_kept(stream: io.StringIO, name: str) -> None:
+def test_messages_of_other_libraries_are_logged_without_their_arguments(stream: io.StringIO, name: str) -> None:
     logging.getLogger(name).error("cannot read %s of %d", SECRET, 7)
     assert [line["event"] for line in lines(stream)] == ["cannot read %s of %d"]
     assert stream.getvalue().count("\n") == 1, "once, through our own handler"
 
 
-def test_of_a_warning_the_place_and_the_kind_are_kept(stream: io.StringIO) -> None:
+def test_a_warning_is_logged_by_place_and_category(stream: io.StringIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logs.configure("json", stream)

@@ -177,7 +177,7 @@ def test_one_version_is_shown_in_each_role() -> None:
     assert value(metrics, "consilium_model_swaps_total", role="canary") is None
 
 
-def test_the_door_of_the_metrics_answers_before_there_is_a_model() -> None:
+def test_the_metrics_route_answers_before_a_model_is_loaded() -> None:
     async def go() -> httpx.Response:
         transport = httpx.ASGITransport(create_app())
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:

@@ -26,7 +26,7 @@ def test_what_is_no_model_is_not_packed(tmp_path: Path) -> None:
         bento.build(str(tmp_path))
 
 
-def test_a_failed_build_says_what_bentoml_said(tmp_path: Path) -> None:
+def test_a_failed_build_shows_the_error_of_bentoml(tmp_path: Path) -> None:
     (tmp_path / "bentofile.yaml").write_text("service: nowhere:Nothing\n")
     with pytest.raises(bento.BuildFailed, match=r"BentoML built no bento \(code 1\): bentoml\.exceptions.*nowhere"):
         bento._built(tmp_path)
@@ -56,7 +56,7 @@ def test_what_a_bento_serves_lies_beside_its_packages(tmp_path: Path) -> None:
     assert contents.source(tmp_path) == ALIAS
 
 
-def test_bentoml_is_told_nothing_of_this_machines_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_build_passes_no_setting_of_this_machine_to_bentoml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", "postgresql://u:secret@db/record")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     names = "[n for n in os.environ if n.startswith(('CONSILIUM_', 'MLFLOW_'))]"

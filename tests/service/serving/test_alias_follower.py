@@ -208,7 +208,7 @@ def test_a_version_that_does_not_fit_beside_the_serving_one_is_refused(
     assert refusals(metrics, Reason.MEMORY) == 2
 
 
-def test_a_version_that_answers_otherwise_than_when_it_was_trained_is_told_by_study_and_answer(
+def test_a_version_with_other_reference_answers_is_refused_naming_study_and_answer(
     versions: dict[str, str],
 ) -> None:
     alias, _, _ = following(point(NAME, versions["first"]))

@@ -132,7 +132,7 @@ def test_a_canary_that_answers_something_else_is_refused_and_the_service_goes_on
     assert metrics.registry.get_sample_value("consilium_model_refusals_total", refused) == 1
 
 
-def test_what_the_shadow_says_is_recorded_and_nobody_gets_it(versions: list[str]) -> None:
+def test_an_answer_of_the_shadow_is_recorded_and_sent_to_nobody(versions: list[str]) -> None:
     async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
         await _filled(engine, Role.SHADOW)
         assert await asked(client) == await asked(client, "/v1/explain") == versions[0]

@@ -97,7 +97,9 @@ def test_what_the_shadow_has_no_time_for_is_dropped_and_counted() -> None:
 
 
 @pytest.mark.parametrize("text", [POISON, "unprepared"])
-def test_what_the_shadow_fails_on_is_counted_and_the_next_is_heard(text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_study_that_the_shadow_fails_on_is_counted_and_the_next_is_answered(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     model = FakeModel()
 
     async def scenario(shadow: Shadow) -> None:
@@ -112,7 +114,7 @@ def test_what_the_shadow_fails_on_is_counted_and_the_next_is_heard(text: str, ca
     assert bool(caplog.records) is (text == POISON), "what is the study's own fault, its caller was told"
 
 
-def test_an_answer_that_cannot_be_kept_does_not_end_the_listening() -> None:
+def test_a_shadow_answer_that_cannot_be_recorded_does_not_end_the_shadow() -> None:
     model, seen = FakeModel(), []
 
     async def fails(*answer: object) -> None:
@@ -138,7 +140,7 @@ def test_without_a_shadow_nothing_is_kept_waiting() -> None:
     assert _count(metrics, "consilium_shadow_dropped_total") == 0
 
 
-def test_before_the_start_nothing_is_heard() -> None:
+def test_before_the_start_the_shadow_answers_nothing() -> None:
     async def go() -> None:
         shadow = Shadow(FakeModel, Metrics(), 1, lambda *_: asyncio.sleep(0))
         shadow.submit(draft(), reads(note_study("Cough.")))

@@ -101,7 +101,7 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had() -> No
     serve(scenario)
 
 
-def test_what_a_poisoned_study_says_is_told_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_content_of_a_poisoned_study_reaches_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         answer = await client.post(PATH, files=worklist("x", POISON))
         assert "Jane" not in answer.text
@@ -145,7 +145,7 @@ def test_a_body_that_is_no_worklist_is_refused_whole(files: list[tuple[str, Any]
     serve(scenario, max_worklist_studies=3, max_images=2, max_image_bytes=2000, max_requests_bytes=4000)
 
 
-def test_a_worklist_waits_for_places_and_never_holds_more_than_it_may() -> None:
+def test_a_worklist_waits_for_places_and_never_exceeds_its_limit() -> None:
     most: list[int] = []
 
     async def scenario(client: Client, model: FakeModel) -> None:
@@ -192,7 +192,7 @@ def test_a_full_queue_delays_a_worklist_and_a_worklist_leaves_places_for_single_
     serve(scenario, diagnosis_queue=3, worklist_places=2)
 
 
-def test_over_the_worklists_that_may_be_here_is_503_at_once() -> None:
+def test_too_many_concurrent_worklists_are_503_at_once() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         first = asyncio.create_task(client.post(PATH, files=worklist("x")))
