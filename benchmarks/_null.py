@@ -1,9 +1,9 @@
 """What a request costs beside the network: ``python benchmarks/service_throughput.py --null``.
 
 A model that answers at once stands behind the real service (`benchmarks/_null_service.py`). Reported are requests a
-second, and the CPU time of one request in the event loop, in the other threads of its process and in the decoders; beside them
-what reading the image and preparing the study take alone, called in this process. CPU time is comparable on a machine
-that others use, too.
+second, and the CPU time of one request in the event loop, in the other threads of its process and in the decoders;
+beside them what reading the image and preparing the study take alone, called in this process. CPU time is comparable on
+a machine that others use, too.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def test_what_cannot_be_right_keeps_the_service_from_starting(wrong: dict[str, A
     async def scenario(_: Recorder) -> None:
         pytest.fail("it started")
 
-    with pytest.raises(InputError, match="CONSILIUM_RECORD_"):
+    with pytest.raises(InputError, match="CONSILIUM_AUDIT_LOG_"):
         exercise(scenario, **wrong)
 
 
