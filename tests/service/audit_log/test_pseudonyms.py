@@ -103,7 +103,7 @@ def test_what_is_sealed_is_opened_in_its_place_alone_and_by_the_key_that_it_name
     assert keys.unseal(sealed, "job 1") == b"Jane Roe"
     # By the library itself: key id, nonce, ciphertext and tag.
     derived = hmac.digest(
-        hmac.digest(bytes(32), SECRET, hashlib.sha256), b"consilium audit-log: spool\x01", hashlib.sha256
+        hmac.digest(bytes(32), SECRET, hashlib.sha256), b"consilium audit-log: jobs\x01", hashlib.sha256
     )
     assert AESGCM(derived).decrypt(sealed[2:14], sealed[14:], b"job 1") == b"Jane Roe"
     for wrong, place in (

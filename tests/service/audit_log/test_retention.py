@@ -131,7 +131,7 @@ def test_a_leftover_write_ahead_log_is_not_applied_to_a_restored_audit_log(tmp_p
     store.commit([entry()], DAY)
     retention.backup(store.database, tmp_path / "backup.db")
     (tmp_path / "audit-log.db").rename(tmp_path / "old.db")
-    with pytest.raises(InputError, match=r"record\.db-wal.*moved away together"):
+    with pytest.raises(InputError, match=r"audit-log\.db-wal.*moved away together"):
         retention.restore(store.database, tmp_path / "backup.db")
     store.database.close()
 

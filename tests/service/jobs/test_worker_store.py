@@ -41,9 +41,9 @@ def settings(**more: Any) -> Settings:
 
 
 def handed_over(store: Store, *studies: Form, caller: str = "key:a", **more: Any) -> CallerStore:
-    spool = CallerStore(store, settings(**more))
-    spool.receive(caller, "diagnose", studies, None)
-    return spool
+    caller_store = CallerStore(store, settings(**more))
+    caller_store.receive(caller, "diagnose", studies, None)
+    return caller_store
 
 
 def taken(store: Store, **more: Any) -> Taken:
@@ -73,21 +73,21 @@ def lose(store: Store, job: Taken) -> None:
 
 
 def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Store) -> None:
-    spool, shelf = handed_over(store, large(), Form(NOTE)), WorkerStore(store, settings())
+    caller_store, worker_store = handed_over(store, large(), Form(NOTE)), WorkerStore(store, settings())
     job = taken(store)
     assert (job.caller, job.kind, job.studies) == ("key:a", "diagnose", (0, 1))
-    assert (shelf.form(job.task(0)), shelf.form(job.task(1))) == (large(), Form(NOTE))
+    assert (worker_store.form(job.task(0)), worker_store.form(job.task(1))) == (large(), Form(NOTE))
     assert [row.size for row in rows(store, JobStudyRow)] == [size(large()), size(Form(NOTE))]
     assert answered(store, job.task(0), b"[0]") is None
-    shelf.wipe(job.task(0))
+    worker_store.wipe(job.task(0))
     assert {row.study for row in rows(store, JobInputRow)} == {1}
     assert rows(store, JobStudyRow)[0].size < 100, "its answer"
     with pytest.raises(Superseded):
-        shelf.form(job.task(0))
-    shelf.refuse(job.task(1), 422, b'{"rule": "x"}')
-    shelf.end(job)
+        worker_store.form(job.task(0))
+    worker_store.refuse(job.task(1), 422, b'{"rule": "x"}')
+    worker_store.end(job)
     assert rows(store, JobInputRow) == []
-    said, pages = spool.lines(job.job_id, "key:a")
+    said, pages = caller_store.lines(job.job_id, "key:a")
     assert (said.state, said.answered, said.refused) == ("done", 1, 1)
     (lines,) = pages
     assert [(line.study, line.status, line.answer) for line in lines] == [(0, 200, b"[0]"), (1, 422, b'{"rule": "x"}')]
@@ -96,11 +96,11 @@ def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Stor
 def test_a_job_is_one_process_s_at_a_time_the_oldest_first(store: Store) -> None:
     handed_over(store, Form(b"1"))
     handed_over(store, Form(b"2"))
-    shelf = WorkerStore(store, settings())
+    worker_store = WorkerStore(store, settings())
     first, second = taken(store), taken(store)
-    assert shelf.take() is None
-    assert [shelf.form(job.task(0)).request for job in (first, second)] == [b"1", b"2"]
-    shelf.release(first)
+    assert worker_store.take() is None
+    assert [worker_store.form(job.task(0)).request for job in (first, second)] == [b"1", b"2"]
+    worker_store.release(first)
     again = taken(store)
     assert (again.job_id, again.owner == first.owner) == (first.job_id, False)
 
@@ -121,7 +121,7 @@ def test_of_many_who_look_for_a_job_at_once_each_gets_another(url: str, store: S
 
 def test_a_lost_job_goes_on_where_it_was_and_its_old_owner_can_do_nothing(store: Store) -> None:
     handed_over(store, Form(b"0"), Form(b"1"), Form(b"2"))
-    shelf = WorkerStore(store, settings())
+    worker_store = WorkerStore(store, settings())
     old = taken(store)
     assert answered(store, old.task(0)) is None
     lose(store, old)
@@ -129,17 +129,17 @@ def test_a_lost_job_goes_on_where_it_was_and_its_old_owner_can_do_nothing(store:
     assert (new.job_id, new.studies) == (old.job_id, (1, 2))
     assert isinstance(answered(store, old.task(1)), Superseded)
     for late in (
-        lambda: shelf.refuse(old.task(1), 500, b"{}"),
-        lambda: shelf.renew(old),
-        lambda: shelf.release(old),
-        lambda: shelf.end(old),
+        lambda: worker_store.refuse(old.task(1), 500, b"{}"),
+        lambda: worker_store.renew(old),
+        lambda: worker_store.release(old),
+        lambda: worker_store.end(old),
     ):
         with pytest.raises(Superseded):
             late()
     assert answered(store, new.task(1)) is None
     assert isinstance(answered(store, new.task(1)), Superseded), "once"
     assert answered(store, new.task(2)) is None
-    shelf.end(new)
+    worker_store.end(new)
     assert recorded(store) == 3
 
 
@@ -164,50 +164,50 @@ def test_answers_of_one_transaction_are_kept_or_not_each_for_itself(store: Store
 
 
 def test_a_job_at_which_processes_die_is_given_up(store: Store) -> None:
-    spool, shelf = handed_over(store, Form(NOTE), Form(NOTE)), WorkerStore(store, settings())
+    caller_store, worker_store = handed_over(store, Form(NOTE), Form(NOTE)), WorkerStore(store, settings())
     job = taken(store)
     answered(store, job.task(0))
     for _ in range(5):
         lose(store, job)
         job = taken(store)
     lose(store, job)
-    assert shelf.take() is None
-    said, pages = spool.lines(job.job_id, None)
+    assert worker_store.take() is None
+    said, pages = caller_store.lines(job.job_id, None)
     assert (said.state, said.answered, said.refused) == ("failed", 1, 0)
     assert [line.status for line in next(pages)] == [200, None]
     assert rows(store, JobInputRow) == []
 
 
 def test_a_cancelled_job_is_answered_no_further(store: Store) -> None:
-    spool = handed_over(store, Form(NOTE), Form(NOTE))
+    caller_store = handed_over(store, Form(NOTE), Form(NOTE))
     job = taken(store)
     answered(store, job.task(0))
-    assert spool.cancel(job.job_id, "key:a").state == "cancelled"
+    assert caller_store.cancel(job.job_id, "key:a").state == "cancelled"
     assert isinstance(answered(store, job.task(1)), Superseded)
     with pytest.raises(Superseded):
         WorkerStore(store, settings()).form(job.task(1))
-    assert spool.cancel(job.job_id, "key:a").answered == 1, "as it was"
+    assert caller_store.cancel(job.job_id, "key:a").answered == 1, "as it was"
     assert rows(store, JobInputRow) == []
 
 
 def test_another_caller_s_job_is_none(store: Store) -> None:
-    spool = handed_over(store, Form(NOTE))
+    caller_store = handed_over(store, Form(NOTE))
     job_id = taken(store).job_id
     with pytest.raises(NotEnded):
-        spool.lines(job_id, "key:a")
-    for ask in (spool.job, spool.cancel, spool.lines):
+        caller_store.lines(job_id, "key:a")
+    for ask in (caller_store.job, caller_store.cancel, caller_store.lines):
         with pytest.raises(NoSuchJob) as caught:
             ask(job_id, "key:b")
         assert caught.value.status == 404
-    assert spool.job(job_id, None).state == spool.job(job_id, "key:a").state == "running"
+    assert caller_store.job(job_id, None).state == caller_store.job(job_id, "key:a").state == "running"
 
 
 def test_jobs_end_with_their_time_and_leave_nothing(store: Store) -> None:
-    spool = handed_over(store, large(), job_ttl_s=0.001)
+    caller_store = handed_over(store, large(), job_ttl_s=0.001)
     assert WorkerStore(store, settings()).take() is None
     (job,) = rows(store, JobRow)
     with pytest.raises(NoSuchJob):
-        spool.job(job.job_id, "key:a")
+        caller_store.job(job.job_id, "key:a")
     fresh = handed_over(store, Form(NOTE))
     assert fresh.purge() == 1
     assert fresh.purge() == 0
@@ -218,33 +218,33 @@ def test_jobs_end_with_their_time_and_leave_nothing(store: Store) -> None:
 def test_what_a_crash_left_half_received_is_nobody_s_and_is_deleted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = CallerStore(store, settings())
-    monkeypatch.setattr(spool, "_queue", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    caller_store = CallerStore(store, settings())
+    monkeypatch.setattr(caller_store, "_queue", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        spool.receive("key:a", "diagnose", [Form(NOTE)], None)
+        caller_store.receive("key:a", "diagnose", [Form(NOTE)], None)
     assert rows(store, JobRow) == [], "it cleans up where it can"
-    monkeypatch.setattr(spool, "_delete", lambda *_: None)
+    monkeypatch.setattr(caller_store, "_delete", lambda *_: None)
     with pytest.raises(KeyboardInterrupt):
-        spool.receive("key:a", "diagnose", [Form(NOTE)], None)
+        caller_store.receive("key:a", "diagnose", [Form(NOTE)], None)
     (left,) = rows(store, JobRow)
     assert WorkerStore(store, settings()).take() is None
     with pytest.raises(NoSuchJob):
-        spool.job(left.job_id, None)
+        caller_store.job(left.job_id, None)
     monkeypatch.undo()
-    assert spool.purge() == 0, "it may still be coming"
+    assert caller_store.purge() == 0, "it may still be coming"
     with store.database.writing() as session:
         session.execute(update(JobRow).values(submitted=datetime.now(UTC) - timedelta(hours=1)))
-    assert spool.purge() == 1
+    assert caller_store.purge() == 1
     assert rows(store, JobInputRow) == []
 
 
 def test_a_caller_has_so_many_jobs_and_all_have_so_much_room(store: Store) -> None:
     limits = {"jobs_per_caller": 2, "job_storage_bytes": 3 * size(Form(NOTE)) + 50}
-    spool = handed_over(store, Form(NOTE), **limits)
-    spool.check_room("key:a")
+    caller_store = handed_over(store, Form(NOTE), **limits)
+    caller_store.check_room("key:a")
     handed_over(store, Form(NOTE), **limits)
     with pytest.raises(TooManyJobs) as caught:
-        spool.check_room("key:a")
+        caller_store.check_room("key:a")
     assert (caught.value.status, caught.value.retry_after_s) == (429, 10)
     with pytest.raises(TooManyJobs):
         handed_over(store, Form(NOTE), **limits)
@@ -259,25 +259,25 @@ def test_a_caller_has_so_many_jobs_and_all_have_so_much_room(store: Store) -> No
 
 
 def test_a_job_and_the_claim_of_its_idempotency_key_are_there_together(store: Store) -> None:
-    spool = CallerStore(store, settings())
+    caller_store = CallerStore(store, settings())
     claim = claims.claim(store.database, store.keys, "key:a", "k", [NOTE], 60)
     assert isinstance(claim, Claim)
-    job = spool.receive("key:a", "explain", [Form(NOTE)], claim)
+    job = caller_store.receive("key:a", "explain", [Form(NOTE)], claim)
     assert claims.claim(store.database, store.keys, "key:a", "k", [NOTE], 60) == job.model_dump_json().encode()
     over = claims.claim(store.database, store.keys, "key:a", "other", [NOTE], -1.0)
     assert isinstance(over, Claim)
     assert isinstance(claims.claim(store.database, store.keys, "key:a", "other", [NOTE], 60), Claim)
     with pytest.raises(claims.InFlight):
-        spool.receive("key:a", "explain", [Form(NOTE)], over)
+        caller_store.receive("key:a", "explain", [Form(NOTE)], over)
     assert [row.job_id for row in rows(store, JobRow)] == [job.job_id]
 
 
 def test_jobs_are_counted_by_their_state(store: Store) -> None:
-    spool = handed_over(store, Form(NOTE))
+    caller_store = handed_over(store, Form(NOTE))
     handed_over(store, Form(NOTE))
     taken(store)
-    assert {state: count for state, count in spool.counts().items() if count} == {"queued": 1, "running": 1}
-    assert set(spool.counts()) == {"receiving", "queued", "running", "done", "failed", "cancelled"}
+    assert {state: count for state, count in caller_store.counts().items() if count} == {"queued": 1, "running": 1}
+    assert set(caller_store.counts()) == {"receiving", "queued", "running", "done", "failed", "cancelled"}
 
 
 def test_after_rotation_what_was_sealed_before_is_still_opened(url: str, store: Store, key_file: Path) -> None:
