@@ -249,7 +249,7 @@ def test_a_caller_has_so_many_jobs_and_all_have_so_much_room(store: Store) -> No
     with pytest.raises(TooManyJobs):
         handed_over(store, Form(NOTE), **limits)
     handed_over(store, Form(NOTE), caller="key:b", **limits)
-    with pytest.raises(Unavailable, match="room"):
+    with pytest.raises(Unavailable, match="storage quota"):
         handed_over(store, Form(NOTE), caller="key:b", **limits)
     assert len(rows(store, JobStudyRow)) == 3
     job = taken(store)
