@@ -22,7 +22,7 @@ Fit = Callable[[Floats, Mapping[str, Floats]], dict[str, Calibrator]]
 
 AUTO = "auto"
 
-SHRINKAGES = (Shrinkage(0.05, 0.1), Shrinkage(0.3, 0.1), Shrinkage(0.3, 0.4))
+SHRINKAGES = (Shrinkage(0.05, 0.1), Shrinkage(0.3, 0.2), Shrinkage(0.3, 0.4))
 """What is compared: subsets that are nearly alike, that are nearly additive, and that each have their own way."""
 
 _FOLDS = 5

@@ -18,6 +18,7 @@ from consilium.domain.errors import InputError
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.tokens import Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.network.subsets import fuse_subsets
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.preprocessing.collate import Preprocessing
 
@@ -100,8 +101,6 @@ class Case:
     def subset_log_odds(self) -> dict[frozenset[str], Floats]:
         """Calibrated log-odds [F] of every subset of the modalities that are there; of the empty one the prior.
 
-        The tokens are fused once, every subset a row of one batch.
-
         Raises
         ------
         InputError
@@ -111,15 +110,12 @@ class Case:
         if len(present) > MOST_MODALITIES:
             rule = f"must be at most {MOST_MODALITIES} to be explained by exact Shapley values"
             raise InputError("modalities", f"{len(present)} modalities", rule)
-        subsets = nonempty_subsets(present)
-        tokens = {}
-        for modality, own in self.tokens.items():
-            kept = torch.tensor([modality in subset for subset in subsets], device=own.mask.device)
-            tokens[modality] = _repeated(own, len(subsets)).keep(kept)
         with torch.no_grad():
-            logits = self.model.fuse(tokens).cpu().double().numpy()
-        rows = zip(subsets, logits, strict=True)
-        found = {subset: self.calibration.log_odds(row[None], subset_key(subset))[0] for subset, row in rows}
+            fused = fuse_subsets(self.model.fuse, self.tokens, nonempty_subsets(present))
+        found = {
+            subset: self.calibration.log_odds(logits.cpu().double().numpy(), subset_key(subset))[0]
+            for subset, logits in fused.items()
+        }
         return {frozenset[str](): np.asarray(self.calibration.prior_log_odds)} | found
 
     def direction(self, fused: Tensor, position: int) -> Tensor:

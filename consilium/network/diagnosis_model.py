@@ -5,12 +5,11 @@ The whole way from a Batch to logits. What becomes of logits is `consilium.calib
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import Recipe
@@ -21,6 +20,7 @@ from consilium.modalities.registry import find_modality, in_order, nonempty_subs
 from consilium.modalities.tokens import Dense, Encoder, Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
 from consilium.network.fusion.masked_attention import AttentionPool
+from consilium.network.subsets import Subset, fuse_subsets
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
 
@@ -144,16 +144,13 @@ class DiagnosisModel(nn.Module):
         """`tokens`, absent where `keep[modality]` (bool [B]) is False."""
         return {modality: said.keep(keep[modality]) for modality, said in tokens.items()}
 
-    def subsets(self, tokens: dict[str, Tokens]) -> dict[str, Tensor]:
-        """Fused logits [B, F] for every non-empty subset of the modalities: encoded once, fused many times.
+    def subsets(self, tokens: dict[str, Tokens], chosen: Sequence[Subset] | None = None) -> dict[str, Tensor]:
+        """Fused logits [B, F] for every non-empty subset of the modalities, or those `chosen`, by `subset_key`.
 
         A row means something only where the study has every modality of the subset.
         """
-        found = {}
-        for subset in nonempty_subsets(self.modalities):
-            keep = {m: torch.full_like(said.present, m in subset) for m, said in tokens.items()}
-            found[subset_key(subset)] = self.fuse(self.without(tokens, keep))
-        return found
+        fused = fuse_subsets(self.fuse, tokens, nonempty_subsets(self.modalities) if chosen is None else chosen)
+        return {subset_key(subset): logits for subset, logits in fused.items()}
 
     def freeze_cache(self) -> None:
         """Compute what depends on the weights alone, once, in evaluation mode; they must not change afterwards."""

@@ -17,6 +17,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
 from consilium.network.diagnosis_model import DiagnosisModel
+from consilium.network.subsets import few_subsets
 from consilium.preprocessing.batch import Batch
 from training.data.augmentation import Augmentation, WordDropout
 from training.data.datamodule import TaughtBatch
@@ -129,7 +130,7 @@ class TrainingModule(ScheduledModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         assert batch.labels is not None
         tokens = self.model.encode(batch)
-        for key, logits in self.model.subsets(tokens).items():
+        for key, logits in self.model.subsets(tokens, few_subsets(self.model.modalities)).items():
             rows = torch.stack([one.present for m, one in tokens.items() if m in _members(key)]).all(dim=0)
             sums = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
             now = torch.stack(sums).double()

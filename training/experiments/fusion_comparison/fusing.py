@@ -7,7 +7,7 @@ The loss, modality dropout and what is watched on the validation split are those
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from consilium.domain.findings import FindingSet
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
+from consilium.network.subsets import Subset, few_subsets, fuse_subsets
 from training.data.datamodule import EpochSampler
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.small_training import Fitted, SmallTraining, fit_small
@@ -46,16 +47,11 @@ class FusedHead(nn.Module):
         """Fused logits [B, F]."""
         return self.head(self.fusion(tokens))
 
-    def subsets(self, tokens: StudyTokens) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Of every subset of the modalities: its key, logits [B, F], and which studies have all of it, bool [B]."""
-        for subset in nonempty_subsets(self.modalities):
+    def subsets(self, tokens: StudyTokens, chosen: Sequence[Subset]) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of each of the subsets `chosen`: its key, logits [B, F], and which studies have all of it, bool [B]."""
+        for subset, logits in fuse_subsets(self, tokens, chosen).items():
             known = torch.stack([tokens[modality].present for modality in subset]).all(dim=0)
-            yield subset_key(subset), self({m: t if m in subset else _absent(t) for m, t in tokens.items()}), known
-
-
-def _absent(tokens: Tokens) -> Tokens:
-    """An absent modality; one masked token costs less than all of them."""
-    return Tokens(tokens.values[:, :1], torch.zeros_like(tokens.mask[:, :1]))
+            yield subset_key(subset), logits, known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +100,7 @@ def fit_fusion(
         return recipe.objectives.fused * fused + recipe.objectives.subset * subset
 
     def watched(batch: TokenBatch) -> Iterator[tuple[str, Summed]]:
-        for key, logits, known in model.subsets(batch.tokens):
+        for key, logits, known in model.subsets(batch.tokens, few_subsets(model.modalities)):
             yield key, log_likelihood_sum(logits, batch.labels, exclusive=exclusive, rows=known)
 
     training = SmallTraining(f"{recipe.fusion.name} on kept tokens", loss, watched)
@@ -124,10 +120,10 @@ def token_loader(tokens: TokenSet, size: int, sampler: EpochSampler | None = Non
 def predict_fusion(model: FusedHead, tokens: TokenSet, batch_size: int) -> Predictions:
     """Uncalibrated logits of every study of `tokens`, through every subset of its modalities."""
     device = next(model.parameters()).device
-    fused: dict[str, list[npt.NDArray]] = defaultdict(list)
+    every, fused = nonempty_subsets(model.modalities), defaultdict[str, list[npt.NDArray]](list)
     with torch.inference_mode():
         for batch in token_loader(tokens, batch_size):
-            for key, logits, known in model.subsets(batch.to(device).tokens):
+            for key, logits, known in model.subsets(batch.to(device).tokens, every):
                 fused[key].append(torch.where(known[:, None], logits, torch.nan).double().cpu().numpy())
     return Predictions(
         study_ids=tokens.study_ids,
