@@ -129,7 +129,7 @@ benchmarks: $(STAMP)  ## every benchmark that needs no cohort, one after the oth
 	@for question in $(if $(SMOKE),benchmarks/[a-z]*.py,$(filter-out $(OF_COHORTS),$(wildcard benchmarks/[a-z]*.py))); do \
 	  echo "== $$question"; $(INSIDE) python $$question $(if $(SMOKE),--smoke); done
 
-clean:  ## remove what was made; the environment, the model store, API keys and the record of answers excepted
+clean:  ## remove what was made; the environment, the model store, API keys and the audit log excepted
 	rm -rf build dist docs/_build docs/reference/generated .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	if [ -d var ]; then find var -mindepth 1 -maxdepth 1 -not -name 'keys.json*' -not -name 'record*' -exec rm -rf {} +; fi
+	if [ -d var ]; then find var -mindepth 1 -maxdepth 1 -not -name 'keys.json*' -not -name 'audit-log*' -exec rm -rf {} +; fi
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

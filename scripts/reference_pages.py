@@ -138,7 +138,7 @@ def settings_page() -> Iterator[str]:
     rows = []
     for name, field in Settings.model_fields.items():
         kind = type_words(schema["properties"][name], schema.get("$defs", {}))
-        rows.append([code(PREFIX + name.upper()), kind, default_of(field), texts.get(name, "")])
+        rows.append([code(PREFIX + name.upper()), kind, default_of(field), texts.get(name) or field.description or ""])
     yield from table(["variable", "values", "default", "what it sets"], rows)
     yield from ("## Read by the command as well", "")
     texts = attribute_docstrings(Variable)

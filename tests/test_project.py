@@ -259,6 +259,15 @@ def test_the_bento_takes_the_wheel_of_this_version() -> None:
     assert bento["python"]["wheels"] == [f"dist/consilium-{consilium.__version__}-py3-none-any.whl"]
 
 
+def test_the_hooks_of_a_commit_run_programs_of_the_environment() -> None:
+    (given,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    programs = {hook["entry"].split()[0] for hook in given["hooks"]}
+    scripts = [word for hook in given["hooks"] for word in hook["entry"].split() if word.endswith(".py")]
+
+    assert {program.removeprefix(".venv/bin/") for program in programs} == {"ruff", "lint-imports", "python"}
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
+
+
 def test_every_folder_of_tests_is_a_package() -> None:
     folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
 
