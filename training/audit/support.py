@@ -156,7 +156,7 @@ def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
 def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
     """Which studies have each modality, age, sex and each variable, as a model would see them."""
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
-    measured = [{o.variable for o in study.observations if o.usable} for study in studies]
+    measured = [{o.variable for o in study.parts.get("observations", ()) if o.usable} for study in studies]
     whole = zip(cached.cohort.records, studies, cached.studies, strict=True)
     usable = [_usable_modalities(record, study, decoded) for record, study, decoded in whole]
     filled = {name: [name in own for own in usable] for name in modality_names()}

@@ -115,7 +115,7 @@ def _purpose(facts: Facts) -> Section:
             recipe.description,
             f"A second opinion for radiologists. Findings: {findings}.",
             f"It reads: {reads}; of the notes {kinds} alone; nothing but what was recorded {window}.",
-            _masking(recipe),
+            *(sentence(recipe) for modality, sentence in _OF_MODALITIES.items() if modality in recipe.modalities),
             (
                 "It must not decide alone, and a study that it refers must be judged without it. It was not tried on "
                 "patients unlike its cohort."
@@ -126,8 +126,6 @@ def _purpose(facts: Facts) -> Section:
 
 def _masking(recipe: Recipe) -> str:
     """What is taken out of the notes; the figures are those of ``benchmarks/masking.py``."""
-    if "text" not in recipe.modalities:
-        return ""
     if not recipe.inputs.mask_notes:
         return "Notes are read as they are sent, names and dates among it, in training as in the service."
     return (
@@ -135,6 +133,10 @@ def _masking(recipe: Recipe) -> str:
         "dates, identifiers, telephone numbers and addresses. On made-up prose .99 of what is to hide goes where the "
         "names are told, and .5 where they are not, most untold names staying. It makes nobody anonymous."
     )
+
+
+_OF_MODALITIES: Mapping[str, Callable[[Recipe], str]] = {"text": _masking}
+"""What a reader is to know of how a modality is read."""
 
 
 def _values(facts: Facts) -> Section:

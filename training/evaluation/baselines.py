@@ -7,7 +7,7 @@ were fixed beforehand; nothing is tuned here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -30,19 +30,45 @@ from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.splits import Fold, Indices, patient_folds
 
 Probabilities = npt.NDArray[np.float64]
-NAMES = ("values_gradient_boosting", "image_hog", "note_tfidf", "values_hog_average")
+AVERAGE = "values_hog_average"
 
 _INNER_FOLDS = 3
 _HOG_CELLS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Witness:
+class _Source:
     """What one baseline reads: features or texts [N, ...], which studies have them, and a new classifier of them."""
 
     inputs: npt.NDArray[Any]
     present: npt.NDArray[np.bool_]
     classifier: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Readable:
+    """What the baselines may read of N studies; see `baseline_predictions`."""
+
+    studies: Sequence[Study]
+    variables: VariableTable
+    images: npt.NDArray[np.float32]
+    has_image: npt.NDArray[np.bool_]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Baseline:
+    """A simple method that reads one modality.
+
+    Attributes
+    ----------
+    averaged : bool
+        Part of the average of those that read no text.
+    """
+
+    name: str
+    source: Callable[[_Readable], _Source]
+    averaged: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,15 +112,16 @@ def baseline_predictions(
     if len(images) != len(cohort) or has_image.shape != (len(cohort),):
         raise ValueError(f"images {images.shape} and has_image {has_image.shape} must have one row per study")
     studies = [readable_study(record, inputs or InputRecipe()) for record in cohort.records]
-    values, image = _values_witness(studies, cohort.variables, seed), _image_witness(images, has_image)
-    witnesses = {"values_gradient_boosting": values, "image_hog": image, "note_tfidf": _note_witness(studies)}
+    readable = _Readable(studies, cohort.variables, images, has_image, seed)
+    sources = {modality: baseline.source(readable) for modality, baseline in BASELINES.items()}
     targets = _Targets(cohort.labels, cohort.findings.exclusive, cohort.patient_ids)
     outputs = {name: np.full(targets.labels.shape, np.nan) for name in NAMES}
+    averaged = [modality for modality, baseline in BASELINES.items() if baseline.averaged]
     for train, test in folds:
-        for name, witness in witnesses.items():
-            outputs[name][test] = _fit_predict(witness, targets, train, test)
-        alone = [outputs["values_gradient_boosting"][test], outputs["image_hog"][test]]
-        outputs["values_hog_average"][test] = _calibrated_average([values, image], alone, targets, train, seed)
+        for modality, source in sources.items():
+            outputs[BASELINES[modality].name][test] = _fit_predict(source, targets, train, test)
+        alone = [outputs[BASELINES[modality].name][test] for modality in averaged]
+        outputs[AVERAGE][test] = _calibrated_average([sources[m] for m in averaged], alone, targets, train, seed)
     return outputs
 
 
@@ -103,18 +130,19 @@ def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
     acquired = [image.acquired for image in record.images if image.acquired is not None]
     reference = record.reference_time or min(acquired, default=None)
     study = replace(record.study(()), reference_time=reference).within(inputs.window)
-    return study.with_parts(text=tuple(note for note in study.notes if note.kind in inputs.note_kinds))
+    return study.with_parts(text=tuple(note for note in study.parts.get("text", ()) if note.kind in inputs.note_kinds))
 
 
-def _values_witness(studies: Sequence[Study], variables: VariableTable, seed: int) -> _Witness:
+def _values_source(readable: _Readable) -> _Source:
+    studies, variables, seed = readable.studies, readable.variables, readable.seed
     column = {name: number for number, name in enumerate(_value_columns(variables))}
     features = np.full((len(studies), len(column) + 3), np.nan)
-    # A constant, which tells nothing, for studies of which nothing was measured.
+    # A constant, which carries nothing, for studies of which nothing was measured.
     features[:, -3] = 0
     for row, study in enumerate(studies):
         features[row, -2] = np.nan if study.patient.age is None else study.patient.age
         features[row, -1] = {Sex.FEMALE: 0.0, Sex.MALE: 1.0}.get(study.patient.sex, np.nan)
-        for observation in sorted(study.observations, key=_when):
+        for observation in sorted(study.parts.get("observations", ()), key=_when):
             if not observation.implausible:
                 for name, value in _value_cells(observation, variables[observation.variable]):
                     features[row, column[name]] = value
@@ -131,7 +159,7 @@ def _values_witness(studies: Sequence[Study], variables: VariableTable, seed: in
         # A column without any value cannot be binned.
         return make_pipeline(ColumnTransformer([("measured", "passthrough", _measured)]), boosting)
 
-    return _Witness(features, np.ones(len(studies), bool), classifier)
+    return _Source(features, np.ones(len(studies), bool), classifier)
 
 
 def _value_columns(variables: VariableTable) -> list[str]:
@@ -159,7 +187,8 @@ def _when(observation: Observation) -> tuple[bool, datetime]:
     return observation.time is not None, observation.time or datetime.min
 
 
-def _image_witness(images: npt.NDArray[np.float32], has_image: npt.NDArray[np.bool_]) -> _Witness:
+def _image_source(readable: _Readable) -> _Source:
+    images, has_image = readable.images, readable.has_image
     cell = images.shape[1] // _HOG_CELLS
     size = cell * _HOG_CELLS
     length = 8 * 4 * (_HOG_CELLS - 1) ** 2
@@ -172,11 +201,11 @@ def _image_witness(images: npt.NDArray[np.float32], has_image: npt.NDArray[np.bo
     def classifier() -> Pipeline:
         return make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=2000))
 
-    return _Witness(features, has_image, classifier)
+    return _Source(features, has_image, classifier)
 
 
-def _note_witness(studies: Sequence[Study]) -> _Witness:
-    texts = [" ".join(note.text for note in study.notes) for study in studies]
+def _note_source(readable: _Readable) -> _Source:
+    texts = [" ".join(note.text for note in study.parts.get("text", ())) for study in readable.studies]
 
     def classifier() -> Pipeline:
         return make_pipeline(
@@ -184,30 +213,39 @@ def _note_witness(studies: Sequence[Study]) -> _Witness:
         )
 
     has_word = np.array([re.search(r"\w\w", text) is not None for text in texts], bool)
-    return _Witness(np.array(texts, dtype=object), has_word, classifier)
+    return _Source(np.array(texts, dtype=object), has_word, classifier)
 
 
-def _fit_predict(witness: _Witness, targets: _Targets, train: Indices, test: Indices) -> Probabilities:
+BASELINES: Mapping[str, _Baseline] = {
+    "observations": _Baseline("values_gradient_boosting", _values_source, averaged=True),
+    "image": _Baseline("image_hog", _image_source, averaged=True),
+    "text": _Baseline("note_tfidf", _note_source, averaged=False),
+}
+"""By the modality that they read; other modalities have none."""
+NAMES = (*(baseline.name for baseline in BASELINES.values()), AVERAGE)
+
+
+def _fit_predict(source: _Source, targets: _Targets, train: Indices, test: Indices) -> Probabilities:
     """Probabilities [len(test), F] of a classifier fitted on `train`; NaN where the test study lacks the modality."""
     predicted = np.full((len(test), targets.labels.shape[1]), np.nan)
-    heard = witness.present[test]
-    train = train[witness.present[train]]
-    if not heard.any():
+    present = source.present[test]
+    train = train[source.present[train]]
+    if not present.any():
         return predicted
     if targets.exclusive:
         known = train[~np.isnan(targets.labels[train]).any(axis=1)]
-        predicted[heard] = _classes(
-            witness, known, targets.labels[known].argmax(axis=1), test[heard], predicted.shape[1]
+        predicted[present] = _classes(
+            source, known, targets.labels[known].argmax(axis=1), test[present], predicted.shape[1]
         )
         return predicted
     for column in range(predicted.shape[1]):
         known = train[~np.isnan(targets.labels[train, column])]
         wanted = targets.labels[known, column].astype(int)
-        predicted[heard, column] = _classes(witness, known, wanted, test[heard], 2)[:, 1]
+        predicted[present, column] = _classes(source, known, wanted, test[present], 2)[:, 1]
     return predicted
 
 
-def _classes(witness: _Witness, train: Indices, wanted: Indices, test: Indices, number: int) -> Probabilities:
+def _classes(source: _Source, train: Indices, wanted: Indices, test: Indices, number: int) -> Probabilities:
     """Probability of each of `number` classes; 0 for one that no training study with this modality shows."""
     seen = np.unique(wanted)
     if len(seen) == 0:
@@ -216,21 +254,21 @@ def _classes(witness: _Witness, train: Indices, wanted: Indices, test: Indices, 
     if len(seen) == 1:
         probabilities[:, seen[0]] = 1
         return probabilities
-    classifier = witness.classifier().fit(witness.inputs[train], wanted)
-    probabilities[:, classifier.classes_] = classifier.predict_proba(witness.inputs[test])
+    classifier = source.classifier().fit(source.inputs[train], wanted)
+    probabilities[:, classifier.classes_] = classifier.predict_proba(source.inputs[test])
     return probabilities
 
 
 def _calibrated_average(
-    witnesses: Sequence[_Witness], alone: Sequence[Probabilities], targets: _Targets, train: Indices, seed: int
+    sources: Sequence[_Source], alone: Sequence[Probabilities], targets: _Targets, train: Indices, seed: int
 ) -> Probabilities:
-    """Mean over the witnesses that a study has, each calibrated on inner patient-grouped folds of `train`."""
+    """Mean over the sources that a study has, each calibrated on inner patient-grouped folds of `train`."""
     inner = patient_folds(targets.labels[train], targets.patient_ids[train], _INNER_FOLDS, seed)
     calibrated = []
-    for witness, predicted in zip(witnesses, alone, strict=True):
+    for source, predicted in zip(sources, alone, strict=True):
         held_out = np.full((len(train), predicted.shape[1]), np.nan)
         for inner_train, inner_test in inner:
-            held_out[inner_test] = _fit_predict(witness, targets, train[inner_train], train[inner_test])
+            held_out[inner_test] = _fit_predict(source, targets, train[inner_train], train[inner_test])
         scaled = np.column_stack(
             [
                 _platt(held_out[:, column], targets.labels[train, column], predicted[:, column])
@@ -246,12 +284,12 @@ def _platt(
 ) -> npt.NDArray[np.float64]:
     """`predicted` on the scale fitted from `held_out` to `labels` (Platt, 1999); unchanged where one class is known."""
     usable = ~np.isnan(held_out) & ~np.isnan(labels)
-    heard = ~np.isnan(predicted)
-    if len(np.unique(labels[usable])) < 2 or not heard.any():
+    present = ~np.isnan(predicted)
+    if len(np.unique(labels[usable])) < 2 or not present.any():
         return predicted
     scale = LogisticRegression(C=1.0).fit(_log_odds(held_out[usable]), labels[usable].astype(int))
     calibrated = np.full(predicted.shape, np.nan)
-    calibrated[heard] = scale.predict_proba(_log_odds(predicted[heard]))[:, 1]
+    calibrated[present] = scale.predict_proba(_log_odds(predicted[present]))[:, 1]
     return calibrated
 
 

@@ -6,8 +6,6 @@ The same recipe and preprocessing give the same bytes.
 
 from __future__ import annotations
 
-import numpy as np
-
 from consilium.api.schemas import DiagnoseRequest
 from consilium.artifacts.reference_studies import ReferenceStudy
 from consilium.domain.errors import TrainingError
@@ -20,8 +18,8 @@ from training.cohorts.phantom.renderers import DEFAULT_MODALITIES, phantom_modal
 LEAST = 16
 """Studies; more where that makes every subset occur equally often."""
 _SEED = 20_240_501
-_SIDES = (64, 160)
-"""Least and most rows of an image: a larger one adds bytes, and nothing that these studies are to show."""
+_SIZE = 64
+"""Rows of a phantom's images, which are rendered here as large as the model reads them."""
 
 
 def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...]:
@@ -41,10 +39,9 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
         )
     subsets = nonempty_subsets(rendered)
     drawn_modalities = in_order([*DEFAULT_MODALITIES, *rendered])
-    side = int(np.clip(recipe.image.size, *_SIDES))
     # Whatever a modality's rate of absence, here the subset decides.
     always = Shift(missing_modality=dict.fromkeys(drawn_modalities, 0.0))
-    design = Design(_SEED, side, shift=always, modalities=drawn_modalities)
+    design = Design(_SEED, _SIZE, shift=always, modalities=drawn_modalities)
     states, model = design.states(), design.evidence()
     studies = []
     for number in range(-(-LEAST // len(subsets)) * len(subsets)):

@@ -18,6 +18,8 @@ from training.cohorts.phantom.record import Design, Drawn, stream
 from training.cohorts.phantom.tables import table
 
 _FOLDER = "images"
+_ASKED_SIDES = (64, 160)
+"""Least and most rows of an image in a request: a larger one adds bytes, and nothing that a request is to show."""
 
 
 class ImagePhantom(GaussianPhantom):
@@ -46,10 +48,10 @@ class ImagePhantom(GaussianPhantom):
         return Written({"images": image}, {"note_findings": findings, "note_impression": impression})
 
     def request(self, asked: Asked) -> Sent:
-        """One view and two, in turn."""
-        design, study = asked.design, asked.study
-        rng, evidence = stream(design, study.index, "image"), study.evidence.parts[self.name]
-        views = (render_radiograph(evidence, rng, design.size, study.site) for _ in range(1 + asked.repetition % 2))
+        """One view and two, in turn, about as large as the model reads them."""
+        study, size = asked.study, int(np.clip(asked.preprocessing.recipe.section(self.name).size, *_ASKED_SIDES))
+        rng, evidence = stream(asked.design, study.index, "image"), study.evidence.parts[self.name]
+        views = (render_radiograph(evidence, rng, size, study.site) for _ in range(1 + asked.repetition % 2))
         return Sent(files={"images": tuple(_png(view.pixels) for view in views)})
 
 
