@@ -12,9 +12,10 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -37,7 +38,7 @@ class Request:
     body: bytes
     headers: dict[str, str]
     image: bytes
-    records: Sequence[object]
+    records: Mapping[str, Any]
 
 
 @dataclass
@@ -129,7 +130,7 @@ def alone(diagnostician: Diagnostician, request: Request, n: int) -> float:
     """Milliseconds of CPU time to read the image and the records, and to prepare the study."""
 
     def once() -> None:
-        diagnostician.prepare(study_from_records([read_image(request.image)], *request.records))
+        diagnostician.prepare(study_from_records(images=[read_image(request.image)], **request.records))
 
     return statistics.median(_cpu(once) for _ in range(n))
 

@@ -301,8 +301,8 @@ def parts(diagnostician: Diagnostician, sent: Sent, room: Path, rounds: int) -> 
     for _ in range(rounds):
         timed("parse", lambda: asyncio.run(read()))
         image = timed("decode", lambda: read_image(sent.image))
-        records = [sent.records[name] for name in ("notes", "observations", "patient")]
-        asked = study_from_records([image], *records)
+        records = {name: sent.records[name] for name in ("notes", "observations", "patient")}
+        asked = study_from_records(images=[image], **records)
         (diagnosis,) = timed("answer", lambda asked=asked: diagnostician.diagnose([asked]))
         entry = Draft(Endpoint.DIAGNOSE, Origin("benchmark", "x"), None).entry(asked, diagnosis, b"", "serving")
         timed("commit", lambda entry=entry: store.commit([entry], 60))
@@ -351,7 +351,7 @@ def report_parts(measured: Mapping[tuple[str, str, int], Measured], alone: Mappi
 def report_null(given: argparse.Namespace, sent: Sequence[Sent]) -> None:
     requests = {
         one.name: _null.Request(
-            *one.form(), one.image, [one.records[name] for name in ("notes", "observations", "patient")]
+            *one.form(), one.image, {name: one.records[name] for name in ("notes", "observations", "patient")}
         )
         for one in sent
     }

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import httpx
 from pydantic import (
@@ -23,14 +23,17 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
 )
 from pydantic_settings import NoDecode
 
-from consilium.api.schemas import nearest_key
 from consilium.domain.errors import InputError
+from consilium.formats.limits import Limits
+from consilium.formats.sent_records import nearest_key
 from consilium.formats.time_zone import site_zone
 from consilium.inference.self_test import Tolerance
+from consilium.modalities.registry import declared_limits
 from consilium.system.environment import Variable
 from service.audit_settings import AuditLogSettings
 from service.paths import keys_path
@@ -72,7 +75,23 @@ def _from_json(value: Any) -> Any:
 Granted = Annotated[dict[str, frozenset[Scope]], NoDecode, BeforeValidator(_from_json)]
 
 
-class Settings(AuditLogSettings):
+def _limit_fields() -> dict[str, Any]:
+    return {
+        f"max_{limit.name}": (Count, Field(default=limit.served, description=limit.description))
+        for limit in declared_limits()
+    }
+
+
+if TYPE_CHECKING:
+
+    class InputLimits(AuditLogSettings):
+        """What one request may hold of each modality's records, as the modalities declare it."""
+
+else:
+    InputLimits = create_model("InputLimits", __base__=AuditLogSettings, **_limit_fields())
+
+
+class Settings(InputLimits):
     """What one service process may use, and what one request may ask of it."""
 
     model: str = Field(min_length=1)
@@ -156,10 +175,6 @@ class Settings(AuditLogSettings):
     max_connections: Count = 512
     """Open at once, of all callers; those of a proxy's pool, too. Over it: 503, but for `/livez` and `/readyz`."""
     max_body_bytes: Count = 128 * MEBIBYTE
-    max_images: Count = 8
-    max_image_bytes: Count = 64 * MEBIBYTE
-    max_image_pixels: Count = 64_000_000
-    """Rows times columns, as the file's headers declare them; looked at before anything is decoded."""
     max_request_bytes: Count = MEBIBYTE
     """Bytes of the form field ``request``."""
     max_worklist_studies: Count = 32
@@ -168,9 +183,6 @@ class Settings(AuditLogSettings):
     """Studies of one job; the limits of bodies and studies hold as for a worklist."""
     max_requests_bytes: Count = 4 * MEBIBYTE
     """Bytes of the form field ``requests``, which a worklist has instead."""
-    max_notes: Count = 32
-    max_note_characters: Count = 20_000
-    max_observations: Count = 500
     requests_per_minute: Count = 3000
     """Of one caller, in one process. Over it: 429."""
 
@@ -194,6 +206,11 @@ class Settings(AuditLogSettings):
     """Least time between two attempts to read its keys, an unknown key's included."""
     oidc_most_age_s: Seconds = 86_400.0
     """How old its keys may become while it cannot be reached. Over it: 503."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold of each modality's records."""
+        return Limits({limit.name: getattr(self, f"max_{limit.name}") for limit in declared_limits()})
 
     @field_validator("oidc_issuer", "oidc_jwks_url")
     @classmethod

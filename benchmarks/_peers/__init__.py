@@ -30,4 +30,6 @@ def load() -> Diagnostician:
 
 def read_study(asked: dict[str, Any]) -> Study:
     images = [read_image(base64.b64decode(image)) for image in asked["images"]]
-    return study_from_records(images, asked["notes"], asked["observations"], asked["patient"])
+    return study_from_records(
+        images=images, notes=asked["notes"], observations=asked["observations"], patient=asked["patient"]
+    )

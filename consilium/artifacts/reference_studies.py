@@ -49,11 +49,8 @@ class ReferenceStudy:
         """What ingest makes of it; `InputError` where that is nothing."""
         request = self.request
         return study_from_records(
-            [read_image(data, field=f"images[{number}]") for number, data in enumerate(self.images)],
-            [note.model_dump() for note in request.notes],
-            [observation.model_dump() for observation in request.observations],
-            None if request.patient is None else request.patient.model_dump(),
-            request.reference_time,
+            images=[read_image(data, field=f"images[{number}]") for number, data in enumerate(self.images)],
+            **request.records,
             variables=variables,
         )
 

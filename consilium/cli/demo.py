@@ -142,8 +142,8 @@ def _request(record: StudyRecord, truth: str) -> Request:
 def _study(images: list[Any], request: dict[str, Any]) -> Study:
     from consilium.ingest.study_records import study_from_records
 
-    parts = (request["notes"], request["observations"], request["patient"], request["reference_time"])
-    return study_from_records(images, *parts)
+    parts = ("notes", "observations", "patient", "reference_time")
+    return study_from_records(images=images, **{name: request[name] for name in parts})
 
 
 def _iso(time: Any) -> str | None:
@@ -159,7 +159,7 @@ def _ask(model: str, request: Request) -> Explanation:
     with RunningService(model) as service, Client(service.url) as client:
         show(f"{model} answers at {service.url}; sending {request.study_id}: {_contents(request)}")
         begun = time.monotonic()
-        answer = client.explain(request.images, ExplainRequest.model_validate(request.request))
+        answer = client.explain(ExplainRequest.model_validate(request.request), images=request.images)
         show(f"answered in {time.monotonic() - begun:.1f} s")
     return read_explanation(answer)
 

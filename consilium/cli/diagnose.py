@@ -161,7 +161,7 @@ def read_study(images: Sequence[Image], records: Records, variables: VariableTab
     """
     from consilium.ingest.study_records import study_from_records
 
-    return study_from_records(images, **records, variables=variables)
+    return study_from_records(images=images, **records, variables=variables)
 
 
 def _explain(
@@ -198,7 +198,7 @@ def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, 
     from consilium.api.explanations import read_explanation
 
     with Client(url, token=token) as client:
-        return read_explanation(client.explain(images, **records, **asked))
+        return read_explanation(client.explain(images=images, **records, **asked))
 
 
 def write_report(path: Path, study: Study, explanation: Explanation) -> None:

@@ -14,9 +14,10 @@ import typer
 from consilium.cli.console import AsJson, json_text, show, show_json
 from consilium.cli.diagnose import Token, read_text
 from consilium.domain.errors import InputError, ServiceProblem
+from consilium.modalities.registry import file_inputs
 
 if TYPE_CHECKING:
-    from consilium.api.client import Client, JobStudyRecords
+    from consilium.api.client import Client
     from consilium.api.schemas import DiagnosisAnswer, JobAnswer, JobKind
 
 Url = Annotated[str, typer.Option(help="Where the service answers.")]
@@ -95,22 +96,20 @@ def _client(url: str, token: str | None) -> Iterator[Client]:
         yield client
 
 
-def _studies(worklist: Path) -> list[JobStudyRecords]:
+def _studies(worklist: Path) -> list[dict[str, Any]]:
     try:
         studies = json.loads(read_text(worklist, "WORKLIST"))
     except (ValueError, RecursionError):
         raise InputError("WORKLIST", worklist.name, _RULE) from None
     if not isinstance(studies, list) or not all(isinstance(study, dict) for study in studies):
         raise InputError("WORKLIST", worklist.name, _RULE)
-    return [cast("JobStudyRecords", study | _images(study, worklist.parent)) for study in studies]
+    return [study | _files(study, worklist.parent) for study in studies]
 
 
-def _images(study: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _files(study: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The paths as the worklist's folder makes them; what is no list of paths is left to the client, which says so."""
-    images = study.get("images", [])
-    if not isinstance(images, list):
-        return {}
-    return {"images": [folder / image if isinstance(image, str) else image for image in images]}
+    given = {name: study[name] for name in file_inputs() if isinstance(study.get(name), list)}
+    return {name: [folder / file if isinstance(file, str) else file for file in files] for name, files in given.items()}
 
 
 def _tell(job: JobAnswer, as_json: bool) -> None:

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from consilium.domain.errors import TooLarge
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Upper bounds on one study's records; beyond them is `TooLarge`.
+class Limits(Mapping[str, int]):
+    """Upper bounds on one study's records, by the names under which the modalities declare them; see `TooLarge`.
 
-    Attributes
-    ----------
-    image_bytes : int
-        Size of one image file.
-    image_pixels : int
-        Rows times columns of one image, as declared by the file and as declared by its compressed stream.
-    notes, note_characters : int
-        Number of notes, and length of each.
-    observations : int
-        Number of observations.
+    ``images`` is how many there may be, ``image_bytes`` how large one file.
     """
 
-    image_bytes: int = 128 * 2**20
-    image_pixels: int = 64 * 10**6
-    notes: int = 64
-    note_characters: int = 20_000
-    observations: int = 2_000
+    __slots__ = ("_most",)
 
-    def check_bytes(self, size: int) -> None:
-        """Raise `TooLarge` where a file of `size` bytes exceeds the limit."""
-        if size > self.image_bytes:
-            raise TooLarge("size", size, f"must be at most {self.image_bytes} bytes")
+    def __init__(self, most: Mapping[str, int]) -> None:
+        self._most = dict(most)
 
-    def check_pixels(self, rows: int, columns: int) -> None:
-        """Raise `TooLarge` where an image of `rows` x `columns` exceeds the limit."""
-        if rows * columns > self.image_pixels:
-            raise TooLarge("size", f"{rows} x {columns}", f"must be at most {self.image_pixels} pixels")
+    def __getitem__(self, name: str) -> int:
+        return self._most[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._most)
+
+    def __len__(self) -> int:
+        return len(self._most)
+
+    def but(self, **most: int) -> Limits:
+        """These limits with others in the place of those that are named.
+
+        Raises
+        ------
+        KeyError
+            For a name that no modality declares.
+        """
+        for name in most:
+            self._most[name]
+        return Limits({**self._most, **most})
 
 
-DEFAULT_LIMITS = Limits()
+def check_bytes(size: int, most: int) -> None:
+    """Raise `TooLarge` where a file of `size` bytes exceeds the limit."""
+    if size > most:
+        raise TooLarge("size", size, f"must be at most {most} bytes")
+
+
+def check_pixels(rows: int, columns: int, most: int) -> None:
+    """Raise `TooLarge` where an image of `rows` x `columns` exceeds the limit."""
+    if rows * columns > most:
+        raise TooLarge("size", f"{rows} x {columns}", f"must be at most {most} pixels")

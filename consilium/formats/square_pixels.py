@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from consilium.formats.limits import Limits
-
 Pixels = npt.NDArray[np.uint16]
 
 MOST_ASPECT = 10.0
@@ -36,16 +34,16 @@ def possible_aspect(height: float, width: float) -> bool:
     return finite and 1 / MOST_ASPECT <= height / width <= MOST_ASPECT
 
 
-def with_square_pixels(pixels: Pixels, aspect: float, limits: Limits) -> Pixels:
+def with_square_pixels(pixels: Pixels, aspect: float, most_pixels: int) -> Pixels:
     """`pixels` [H, W], whose height is `aspect` times their width, resampled bilinearly to square ones.
 
-    The finer of the two spacings is kept, so that nothing is lost, unless the picture would exceed `limits`.
+    The finer of the two spacings is kept, so that nothing is lost, unless there would be more than `most_pixels`.
     """
     if abs(aspect - 1) <= _SAME:
         return pixels
     rows, columns = pixels.shape
     height, width = rows * max(aspect, 1.0), columns * max(1 / aspect, 1.0)
-    shrink = min(1.0, math.sqrt(limits.image_pixels / (height * width)))
+    shrink = min(1.0, math.sqrt(most_pixels / (height * width)))
     size = max(1, math.floor(width * shrink + 0.5)), max(1, math.floor(height * shrink + 0.5))
     picture = PillowImage.fromarray(pixels.astype(np.float32))
     resized = np.asarray(picture.resize(size, PillowImage.Resampling.BILINEAR))

@@ -90,11 +90,11 @@ def _study(row: _Row, variables: VariableTable) -> Study:
     # In this process: worker processes would run a caller's script again, which may lack the usual guard.
     images = [read_image(data, field=f"{IMAGES}[{i}]") for i, data in enumerate(files)]
     return study_from_records(
-        images,
-        _records(row, NOTES),
-        _records(row, OBSERVATIONS),
-        patient,
-        row.get(REFERENCE_TIME),
+        images=images,
+        notes=_records(row, NOTES),
+        observations=_records(row, OBSERVATIONS),
+        patient=patient,
+        reference_time=row.get(REFERENCE_TIME),
         variables=variables,
     )
 

@@ -1,4 +1,4 @@
-"""DecodePool: images decoded in worker processes that can be killed one task at a time.
+"""DecodePool: files decoded in worker processes that can be killed one task at a time.
 
 Native codecs crash, loop and allocate on hostile input, and a machine that is short of memory kills what is largest.
 An image whose process dies is decoded again in a fresh one; only an image that kills two is refused (`DecodersDied`).
@@ -22,12 +22,13 @@ from dataclasses import field as dataclass_field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from consilium.domain.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
-from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, ImageReader, WorkerDied
-from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.records import read_image
+from consilium.domain.study import Record
+from consilium.formats.limits import Limits
+from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, FileReader, WorkerDied
+from consilium.modalities.registry import default_limits
 
 _HEARTBEAT_S = 0.5
 """How often a worker is looked at that has no task."""
@@ -53,10 +54,10 @@ class DecodePool:
         Time limit of one image.
     memory_bytes : int
         Address space of one worker (``RLIMIT_AS``); about 0.3 GB of it is taken before the first image.
-    limits : Limits
-        What is refused as too large.
-    reader : ImageReader
-        What runs in the workers.
+    limits : Limits or None
+        What is refused as too large; `default_limits` unless given.
+    reader : FileReader or None
+        What runs in the workers; None: the reader that the modality of each file declares.
     start : bool
         Start the workers now, so that no image waits for them; otherwise with the first image.
 
@@ -72,13 +73,13 @@ class DecodePool:
         *,
         seconds: float = 20.0,
         memory_bytes: int = 4 * 2**30,
-        limits: Limits = DEFAULT_LIMITS,
-        reader: ImageReader = read_image,
+        limits: Limits | None = None,
+        reader: FileReader | None = None,
         start: bool = True,
     ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._seconds = seconds
-        self._limits = limits
+        self._limits = limits or default_limits()
         self._reader = reader
         self._memory_bytes = memory_bytes
         self._closed = False
@@ -107,13 +108,13 @@ class DecodePool:
                 atexit.register(self.close)
         return ready
 
-    def submit(self, data: bytes | Path, field: str = "image") -> Future[Image]:
-        """Start decoding a file's bytes, or the file at a path, which spares sending the bytes.
+    def submit(self, data: bytes | Path, field: str = "image", kind: str = "images") -> Future[Any]:
+        """Start decoding what is sent as `kind`: a file's bytes, or the file at a path, which spares sending them.
 
         The future raises what `decode` raises. Cancelling it, as `asyncio.wrap_future` does when its waiter is
         cancelled, ends the task: at once where it has not begun, otherwise unless it is done within a second.
         """
-        request = _Request(data, field)
+        request = _Request(data, field, kind)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the decode pool is closed")
@@ -122,8 +123,8 @@ class DecodePool:
         self._start()
         return request.answer
 
-    def decode(self, data: bytes | Path, field: str = "image") -> Image:
-        """Decode one image and wait for it.
+    def decode(self, data: bytes | Path, field: str = "image", kind: str = "images") -> Any:
+        """Decode one file and wait for it.
 
         Raises
         ------
@@ -134,9 +135,9 @@ class DecodePool:
         DecoderUnavailable
             No worker could be started, or the pool was closed.
         """
-        return self.submit(data, field).result()
+        return self.submit(data, field, kind).result()
 
-    def map(self, sources: Iterable[bytes | Path], field: str = "images") -> Iterator[Image | InputError]:
+    def map(self, sources: Iterable[bytes | Path], field: str = "images") -> Iterator[Record | InputError]:
         """Decode many images, in order, holding a few times `workers` of them at once.
 
         An image that is refused comes out as its error, with the field ``images[i]``, and the others go on.
@@ -145,14 +146,14 @@ class DecodePool:
         ------
         DecoderUnavailable
         """
-        waiting: deque[Future[Image]] = deque()
+        waiting: deque[Future[Any]] = deque()
         try:
             for index, source in enumerate(sources):
                 waiting.append(self.submit(source, f"{field}[{index}]"))
                 if len(waiting) >= 4 * self.workers:
-                    yield _image_or_error(waiting.popleft())
+                    yield _record_or_error(waiting.popleft())
             while waiting:
-                yield _image_or_error(waiting.popleft())
+                yield _record_or_error(waiting.popleft())
         finally:
             for future in waiting:
                 future.cancel()
@@ -210,13 +211,13 @@ class DecodePool:
             with suppress(DecoderUnavailable):  # The next request is told.
                 slot.worker()
 
-    def _result(self, slot: _Slot, request: _Request) -> Image | Exception:
+    def _result(self, slot: _Slot, request: _Request) -> Record | Exception:
         """What comes of a request, in as many processes as it takes."""
         causes: list[str] = []
         for _ in range(_MOST_STARTS):
             try:
                 worker = slot.worker()
-                result = worker.decode(request.data, request.field, partial(self._limit, request))
+                result = worker.decode(request.data, request.field, request.kind, partial(self._limit, request))
             except TimeoutError:
                 return self._late(request)
             except DecoderUnavailable as error:
@@ -277,7 +278,7 @@ class _Slot:
             self._worker = None
 
 
-def _image_or_error(future: Future[Image]) -> Image | InputError:
+def _record_or_error(future: Future[Any]) -> Record | InputError:
     try:
         return future.result()
     except InputError as error:
@@ -292,9 +293,10 @@ def _closed_early(field: str) -> DecoderUnavailable:
 class _Request:
     data: bytes | Path
     field: str
-    answer: Future[Image] = dataclass_field(default_factory=Future)
+    kind: str
+    answer: Future[Any] = dataclass_field(default_factory=Future)
 
-    def finish(self, result: Image | Exception) -> None:
+    def finish(self, result: Record | Exception) -> None:
         if not self.answer.set_running_or_notify_cancel():
             return
         if isinstance(result, Exception):

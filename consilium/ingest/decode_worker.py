@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage
-from consilium.formats.limits import Limits
-from consilium.modalities.image.image_record import Image
+from consilium.domain.study import Record
+from consilium.formats.limits import Limits, check_bytes
+from consilium.modalities.modality import load
+from consilium.modalities.registry import file_inputs
 
-ImageReader = Callable[..., Image]
+FileReader = Callable[..., Record]
 """``reader(data, field=..., limits=...)``, importable by its name."""
 
 OUT_OF_MEMORY = "out of memory"
@@ -60,6 +62,8 @@ class _Task:
     source: int | Path
     """Bytes of the image file in the shared file, or where the image file is."""
     field: str
+    kind: str
+    """Name of the `FileInput` that it is sent as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,14 @@ class DecodeWorker:
 
     Parameters
     ----------
-    reader : ImageReader
+    reader : FileReader or None
+        None: that of the modality whose files are decoded.
     limits : Limits
     memory_bytes : int
         Address space of the process.
     """
 
-    def __init__(self, reader: ImageReader, limits: Limits, memory_bytes: int) -> None:
+    def __init__(self, reader: FileReader | None, limits: Limits, memory_bytes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._file = os.memfd_create("consilium-decode")
@@ -127,7 +132,7 @@ class DecodeWorker:
         if not ready:
             raise WorkerDied(self._end(), begun=False)
 
-    def decode(self, source: bytes | Path, field: str, limit: Callable[[], float]) -> Image | InputError:
+    def decode(self, source: bytes | Path, field: str, kind: str, limit: Callable[[], float]) -> Record | InputError:
         """The image, or why it was refused.
 
         Parameters
@@ -145,7 +150,8 @@ class DecodeWorker:
         try:
             if isinstance(source, bytes):
                 _write(self._file, [source])
-            self._connection.send(_Task(self._number, source if isinstance(source, Path) else len(source), field))
+            sent = source if isinstance(source, Path) else len(source)
+            self._connection.send(_Task(self._number, sent, field, kind))
             self._await(limit)
             return self._received(self._connection.recv())
         except (OSError, EOFError) as error:
@@ -160,7 +166,7 @@ class DecodeWorker:
                 self.kill()
                 raise TimeoutError
 
-    def _received(self, result: _Result) -> Image | InputError:
+    def _received(self, result: _Result) -> Record | InputError:
         place, buffers = _PAYLOAD, []
         for length in result.buffers:
             buffer = np.empty(length, np.uint8)
@@ -170,8 +176,8 @@ class DecodeWorker:
             place += length
         if place > _KEPT_BYTES:
             os.ftruncate(self._file, _PAYLOAD)
-        image: Image | InputError = pickle.loads(result.pickled, buffers=buffers)  # noqa: S301 - our own process's
-        return image
+        record: Record | InputError = pickle.loads(result.pickled, buffers=buffers)  # noqa: S301 - our own process's
+        return record
 
     def _begun(self) -> bool:
         return int.from_bytes(os.pread(self._file, _COUNTER_BYTES, 0), "little") == self._number
@@ -216,10 +222,13 @@ def _read_into(file: int, buffer: memoryview, place: int) -> int:
 # In the worker ---------------------------------------------------------------------------------------------------
 
 
-def _work(connection: Connection, parent: int, reader: ImageReader, limits: Limits, memory_bytes: int) -> None:
+def _work(connection: Connection, parent: int, reader: FileReader | None, limits: Limits, memory_bytes: int) -> None:
     _prepare(parent, memory_bytes)
     try:
         file = reduction.recv_handle(connection)
+        if reader is None:  # No file is to wait for an import.
+            for given in file_inputs().values():
+                load(given.read)
         connection.send(True)
         while True:
             task: _Task = connection.recv()
@@ -229,7 +238,7 @@ def _work(connection: Connection, parent: int, reader: ImageReader, limits: Limi
         pass  # The pool was closed.
 
 
-def _sealed(result: Image | InputError, file: int) -> _Result:
+def _sealed(result: Record | InputError, file: int) -> _Result:
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
     raw = [buffer.raw() for buffer in buffers]
@@ -237,11 +246,11 @@ def _sealed(result: Image | InputError, file: int) -> _Result:
     return _Result(pickled, tuple(view.nbytes for view in raw))
 
 
-def _decoded(task: _Task, file: int, reader: ImageReader, limits: Limits) -> Image | InputError:
+def _decoded(task: _Task, file: int, reader: FileReader | None, limits: Limits) -> Record | InputError:
     # Returned, not raised: a traceback sent along would be logged with what it quotes.
     try:
         data = _bytes(task, file, limits)
-        return reader(data, field=task.field, limits=limits)
+        return (reader or _declared_reader(task.kind))(data, field=task.field, limits=limits)
     except InputError as error:
         return error
     except MemoryError:
@@ -250,13 +259,18 @@ def _decoded(task: _Task, file: int, reader: ImageReader, limits: Limits) -> Ima
         return DecodeFailed(task.field, type(error).__name__, "must be decodable")
 
 
+def _declared_reader(kind: str) -> FileReader:
+    reader: FileReader = load(file_inputs()[kind].read)
+    return reader
+
+
 def _bytes(task: _Task, file: int, limits: Limits) -> bytes:
     if isinstance(task.source, int):
         data = bytearray(task.source)
         _read_into(file, memoryview(data), _PAYLOAD)
         return bytes(data)
     try:
-        limits.check_bytes(task.source.stat().st_size)
+        check_bytes(task.source.stat().st_size, limits[file_inputs()[task.kind].most_bytes.name])
         return task.source.read_bytes()
     except InputError as error:
         raise error.at(task.field) from None

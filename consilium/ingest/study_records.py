@@ -5,110 +5,112 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from consilium.domain.errors import InputError, with_reasons
-from consilium.domain.study import Patient, Record, Study
+from consilium.domain.study import Record, Study
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.formats.demographics import read_age, read_sex
-from consilium.formats.fields import check_list, check_object
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
-from consilium.formats.time_zone import TimeZone, site_zone
+from consilium.formats.limits import Limits
+from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import file_time, read_time
-from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.records import image_warnings
-from consilium.modalities.observations.records import read_observations
-from consilium.modalities.text.records import read_notes
-
-MOST_NAMES, LONGEST_NAME = 32, 200
-
-
-def read_patient(raw: Mapping[str, object] | None, *, field: str = "patient") -> tuple[Patient, tuple[str, ...]]:
-    """Read ``{age, sex}`` as `read_age` and `read_sex` do, with what a reader has to know of how they were written.
-
-    What ``names`` it has, `read_names` reads.
-    """
-    if raw is None:
-        return Patient(), ()
-    entry = check_object(raw, field, ("age", "sex", "names"))
-    age, warnings = read_age(entry.get("age"), f"{field}.age")
-    return Patient(age, read_sex(entry.get("sex"), f"{field}.sex")), warnings
-
-
-def read_names(raw: Mapping[str, object] | None, *, field: str = "patient.names") -> tuple[str, ...]:
-    """The names and identifiers that a record of a patient tells for the masking of notes.
-
-    Raises
-    ------
-    InputError
-        Where it has names that are no list of texts.
-    TooLarge
-        Where there are too many.
-    """
-    names = check_list([] if raw is None else raw.get("names") or (), field, MOST_NAMES)
-    for name in names:
-        if not isinstance(name, str) or len(name) > LONGEST_NAME:
-            raise InputError(field, type(name).__name__, f"must be texts of at most {LONGEST_NAME} characters")
-    return tuple(str(name) for name in names)
+from consilium.ingest.patient_record import PatientRecord, read_patient
+from consilium.modalities.modality import JsonInput, Modality, ReadingContext, load
+from consilium.modalities.registry import default_context, file_inputs, json_inputs, modalities
 
 
 def study_from_records(
-    images: Sequence[Image] = (),
-    notes: Sequence[Mapping[str, object]] = (),
-    observations: Sequence[Mapping[str, object]] = (),
-    patient: Mapping[str, object] | None = None,
-    reference_time: str | datetime | None = None,
     *,
+    patient: PatientRecord | Mapping[str, object] | None = None,
+    reference_time: str | datetime | None = None,
     study_id: str = "",
     patient_id: str = "",
     variables: VariableTable = BUILT_IN,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
     zone: TimeZone | None = None,
+    **sent: Sequence[Any],
 ) -> Study:
-    """Build a Study of decoded images and of notes, observations and patient as parsed JSON.
+    """Build a Study of decoded files and of records as parsed JSON.
 
     Parameters
     ----------
-    images : sequence of Image
-        From `read_image` or a `DecodePool`.
-    notes, observations, patient
-        As `read_notes`, `read_observations` and `read_patient` take them.
+    patient : PatientRecord, mapping or None
+        As `read_patient` takes it.
     reference_time : str, datetime or None
         The moment of the question; the earliest image's where it is not given.
     variables : VariableTable
         Whose codes observations may have.
+    limits : Limits or None
+        What is refused as too large; `consilium.modalities.registry.default_limits` unless given.
     zone : TimeZone or None
         In which times without an offset are meant; the site's unless given.
+    **sent
+        By the names of the modalities' inputs: of files the decoded records, such as ``images``, from a `DecodePool`;
+        else records as the input's reader takes them, such as ``notes``.
 
     Raises
     ------
     InputError
-        What the readers refuse; images of several patients or studies; nothing that could be judged.
+        What the readers refuse; records of several patients or studies; nothing that a model could read.
+    TypeError
+        For a name that no modality declares.
     """
-    zone = zone or site_zone()
-    read, warnings = read_notes(notes, limits=limits, zone=zone)
-    values, told = read_observations(observations, variables=variables, limits=limits, zone=zone)
-    warnings += told
-    parts: dict[str, tuple[Record, ...]] = {"image": tuple(images), "text": read, "observations": values}
+    unknown = sorted(set(sent) - set(json_inputs()) - set(file_inputs()))
+    if unknown:
+        raise TypeError(f"no modality declares {', '.join(unknown)}")
+    context = default_context(variables, limits, zone)
+    parts, warnings = _read_parts(sent, context)
     if not any(record.usable for records in parts.values() for record in records):
-        rule = "must hold an image, a note or an observation that can be read"
+        kinds = [_with_article(modality.record) for modality in modalities().values()]
+        rule = f"must hold {', '.join(kinds[:-1])} or {kinds[-1]} that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))
-    person, doubts = read_patient(patient)
-    parts, told = in_zone(parts, zone)
-    doubts += told
-    reference, told = read_time(reference_time, "reference_time", zone)
+    person, names, doubts = read_patient(patient)
+    placed, moved = in_zone(parts, context.zone)
+    reference, late = read_time(reference_time, "reference_time", context.zone)
     study = Study(
-        parts,
+        placed,
         patient=person,
         reference_time=reference,
         study_id=study_id,
         patient_id=patient_id,
-        warnings=(*image_warnings(images), *warnings, *doubts, *told),
-        names=read_names(patient),
+        warnings=(*_part_warnings(parts), *warnings, *doubts, *moved, *late),
+        names=names,
     )
     if study.reference_time is None and any(record.in_window and record.time for record in study.records):
-        late = "no reference time: records made after the question was asked cannot be recognised and are kept"
-        return replace(study, warnings=(*study.warnings, late))
+        rule = "no reference time: records made after the question was asked cannot be recognised and are kept"
+        return replace(study, warnings=(*study.warnings, rule))
     return study
+
+
+def _read_parts(
+    sent: Mapping[str, Sequence[Any]], context: ReadingContext
+) -> tuple[dict[str, tuple[Record, ...]], list[str]]:
+    """The records of each modality, and the warnings of their readers."""
+    parts: dict[str, tuple[Record, ...]] = {}
+    warnings: list[str] = []
+    for modality in modalities().values():
+        records: list[Record] = []
+        for given in modality.inputs:
+            if isinstance(given, JsonInput):
+                read, doubts = load(given.read)(sent.get(given.name, ()), field=given.name, context=context)
+                warnings += doubts
+            else:
+                read = sent.get(given.name, ())
+            records += read
+        parts[modality.name] = tuple(records)
+    return parts, warnings
+
+
+def _part_warnings(parts: Mapping[str, Sequence[Record]]) -> list[str]:
+    warnings: list[str] = []
+    for name, records in parts.items():
+        modality: Modality = modalities()[name]
+        if modality.warnings and records:
+            warnings += load(modality.warnings)(records)
+    return warnings
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def in_zone(

@@ -8,11 +8,141 @@ import; `Modality.load` fetches it where it is needed.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.formats.limits import Limits
+from consilium.formats.time_zone import TimeZone
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An upper bound on what is sent.
+
+    Attributes
+    ----------
+    name : str
+        ``image_bytes``; the service's setting is ``CONSILIUM_MAX_IMAGE_BYTES``.
+    most : int
+        What cohorts and the command line may hold.
+    served : int
+        What one request may hold, unless the service's setting gives another number.
+    description : str
+        What is bounded.
+    """
+
+    name: str
+    most: int
+    served: int
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonInput:
+    """A list of records in the JSON of a request.
+
+    Attributes
+    ----------
+    name : str
+        Its key in the request: ``notes``.
+    schema : str
+        Reference of the pydantic type of one record, a `consilium.domain.wire.Wire`.
+    read : str
+        Reference of ``read(raw, *, field, context) -> (records, warnings)``, which takes records of that type, or
+        mappings that it checks by it, and gives `consilium.domain.study.Record`s; `context` is a `ReadingContext`.
+    most : Limit
+        How many records.
+    description : str
+        For the schema's readers.
+    example : tuple of mappings
+        Records of the request that documentation shows.
+    option : CommandOption or None
+        How `consilium diagnose` takes it.
+    """
+
+    name: str
+    schema: str
+    read: str
+    most: Limit
+    description: str = ""
+    example: tuple[Mapping[str, Any], ...] = ()
+    option: CommandOption | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInput:
+    """Files beside the JSON of a request.
+
+    Attributes
+    ----------
+    name : str
+        Name of the form's part: ``images``.
+    read : str
+        Reference of ``read(data, *, field, limits) -> Record``, which runs in a decoding process.
+    most, most_bytes : Limit
+        How many files, and how large one.
+    media_types : tuple of str
+        What they may be.
+    description : str
+        For the schema's readers.
+    option : CommandOption or None
+        How `consilium diagnose` takes it.
+    """
+
+    name: str
+    read: str
+    most: Limit
+    most_bytes: Limit
+    media_types: tuple[str, ...] = ("application/octet-stream",)
+    description: str = ""
+    option: CommandOption | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandOption:
+    """An option of `consilium diagnose`.
+
+    Attributes
+    ----------
+    name : str
+        ``--note``.
+    help : str
+    repeatable : bool
+        Given once for each record, else once for all.
+    read : str
+        Of a `JsonInput`: reference of ``read(values, option) -> list of raw records``. A `FileInput` takes paths.
+    metavar : str
+        What its value is like: ``KIND=TEXT``.
+    """
+
+    name: str
+    help: str
+    repeatable: bool = True
+    read: str = ""
+    metavar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingContext:
+    """What records are read with.
+
+    Attributes
+    ----------
+    limits : Limits
+    zone : TimeZone
+        In which times without an offset are meant.
+    variables : VariableTable
+        Whose codes are known.
+    """
+
+    limits: Limits
+    zone: TimeZone
+    variables: VariableTable = BUILT_IN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +163,13 @@ class Modality:
         Reference of its `consilium.modalities.tokens.Encoder`.
     subject : str
         What a study has of it, as the subject of a sentence in the singular: ``The image``, which empty stands for.
+    inputs : tuple of JsonInput or FileInput
+        How its records are sent.
+    limits : tuple of Limit
+        What else its readers bound: ``image_pixels``.
+    warnings : str
+        Reference of ``warnings(records) -> list of str``: what of a study's records the reader of its diagnosis has to
+        know; empty: nothing.
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
@@ -57,6 +194,9 @@ class Modality:
     preparation: str
     encoder: str
     subject: str = ""
+    inputs: tuple[JsonInput | FileInput, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    warnings: str = ""
     explanation: str = ""
     presentation: str = ""
     novelty: str = ""
@@ -66,6 +206,14 @@ class Modality:
     def sentence_subject(self) -> str:
         """`subject`, or what it stands for."""
         return self.subject or f"The {self.record}"
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """Those of its inputs, and its own."""
+        found: list[Limit] = []
+        for given in self.inputs:
+            found += [given.most] if isinstance(given, JsonInput) else [given.most, given.most_bytes]
+        return (*found, *self.limits)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

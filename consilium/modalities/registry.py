@@ -10,10 +10,18 @@ from functools import cache
 from importlib.metadata import entry_points
 from itertools import combinations
 from types import MappingProxyType
+from typing import TypeVar
 
 from consilium.domain.errors import InputError
-from consilium.modalities.modality import Modality, load
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.formats.limits import Limits
+from consilium.formats.time_zone import TimeZone, site_zone
+from consilium.modalities.modality import FileInput, JsonInput, Limit, Modality, ReadingContext, load
 
+Input = TypeVar("Input", JsonInput, FileInput)
+
+RESERVED = frozenset({"patient", "reference_time", "caller_reference", "findings", "level", "count", "request"})
+"""Keys of requests that no modality may take."""
 GROUP = "consilium.modalities"
 _BUILT_IN = (
     "consilium.modalities.image:MODALITY",
@@ -37,7 +45,59 @@ def modalities() -> Mapping[str, Modality]:
         if modality.name in found:
             raise ValueError(f"two modalities are called {modality.name!r}")
         found[modality.name] = modality
+    _check_names(found.values())
     return MappingProxyType(found)
+
+
+@cache
+def json_inputs() -> Mapping[str, JsonInput]:
+    """The lists of records in a request's JSON, by key."""
+    return _inputs(JsonInput)
+
+
+@cache
+def file_inputs() -> Mapping[str, FileInput]:
+    """The files beside a request's JSON, by name of the form's part."""
+    return _inputs(FileInput)
+
+
+def _check_names(declared: Iterable[Modality]) -> None:
+    """Raise `ValueError` where two modalities take one field or limit, or one takes a key that requests have."""
+    fields = [given.name for modality in declared for given in modality.inputs]
+    limits = [limit.name for modality in declared for limit in modality.all_limits]
+    for names in (fields, limits):
+        twice = sorted({name for name in names if names.count(name) > 1 or name in RESERVED})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: must be declared by one modality, and not be of {sorted(RESERVED)}")
+
+
+def modality_of(field: str) -> Modality:
+    """The modality whose records are sent as `field`."""
+    return next(one for one in modalities().values() if any(given.name == field for given in one.inputs))
+
+
+@cache
+def declared_limits() -> tuple[Limit, ...]:
+    """Every limit that a modality declares."""
+    return tuple(limit for modality in modalities().values() for limit in modality.all_limits)
+
+
+@cache
+def default_limits() -> Limits:
+    """What cohorts and the command line may hold."""
+    return Limits({limit.name: limit.most for limit in declared_limits()})
+
+
+def default_context(
+    variables: VariableTable = BUILT_IN, limits: Limits | None = None, zone: TimeZone | None = None
+) -> ReadingContext:
+    """What records are read with: `default_limits` and the site's zone unless given."""
+    return ReadingContext(limits or default_limits(), zone or site_zone(), variables)
+
+
+def _inputs(kind: type[Input]) -> Mapping[str, Input]:
+    found = [given for one in modalities().values() for given in one.inputs if isinstance(given, kind)]
+    return MappingProxyType({given.name: given for given in found})
 
 
 def modality_names() -> tuple[str, ...]:

@@ -35,6 +35,8 @@ from consilium.api.schemas import (
     WorklistCount,
     WorklistProblem,
 )
+from consilium.modalities.modality import FileInput
+from consilium.modalities.registry import file_inputs
 from service.app import openapi_examples as examples
 from service.http.problems import MEDIA_TYPE
 from service.jobs.job_routes import LinesResponse
@@ -52,12 +54,6 @@ _REFS = "#/components/schemas/{model}"
 
 _LINES_OF_A_WORKLIST = (WorklistAnswer, WorklistProblem, WorklistCount)
 _LINES_OF_A_JOB = (WorklistAnswer, ExplanationLine, WorklistProblem, WorklistCount)
-_IMAGES: dict[str, Any] = {
-    "type": "array",
-    "items": {"type": "string", "format": "binary"},
-    "description": "Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
-}
-_IMAGE_TYPES = "application/dicom, image/png, image/jpeg, image/tiff"
 _NO_MODEL = (
     "No model is loaded yet, too many requests are waiting, or the audit log is unavailable: try again after "
     "`Retry-After`."
@@ -148,12 +144,24 @@ def _answers(model: type[BaseModel], example: dict[str, Any], problems: list[int
 
 
 def _multipart(request: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    parts = {"images": _IMAGES, "request": {"$ref": _REFS.format(model=request.__name__)}}
+    parts = {name: _files(given) for name, given in file_inputs().items()}
+    parts["request"] = {"$ref": _REFS.format(model=request.__name__)}
     return _form({"type": "object", "properties": parts, "additionalProperties": False}, "request", example)
 
 
+def _files(given: FileInput) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": given.description,
+    }
+
+
 def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, Any]:
-    kinds = {part: "application/json" if part == json_field else _IMAGE_TYPES for part in schema["properties"]}
+    kinds = {
+        part: "application/json" if part == json_field else ", ".join(file_inputs()[part.partition(".")[0]].media_types)
+        for part in schema["properties"]
+    }
     media = {
         "schema": schema,
         "encoding": {part: {"contentType": kind} for part, kind in kinds.items()},
@@ -165,14 +173,17 @@ def _form(schema: dict[str, Any], json_field: str, example: Any) -> dict[str, An
 def _worklist(*requested: type[BaseModel]) -> dict[str, Any]:
     kinds = [{"$ref": _REFS.format(model=kind.__name__)} for kind in requested]
     requests = {"type": "array", "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}, "minItems": 1}
-    images = _IMAGES | {
-        "description": "`images.0` are the files of the first study in `requests`, and so on; as in `diagnose`."
+    files = {
+        name: _files(given)
+        | {"description": f"`{name}.0` are the files of the first study in `requests`, and so on; as in `diagnose`."}
+        for name, given in file_inputs().items()
     }
     schema = {
         "type": "object",
         # The first by its name, so that a form has a field for it.
-        "properties": {"requests": requests | {"description": "One for each study."}, "images.0": images},
-        "patternProperties": {r"^images\.(0|[1-9][0-9]*)$": images},
+        "properties": {"requests": requests | {"description": "One for each study."}}
+        | {f"{name}.0": described for name, described in files.items()},
+        "patternProperties": {rf"^{name}\.(0|[1-9][0-9]*)$": described for name, described in files.items()},
         "required": ["requests"],
         "additionalProperties": False,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consilium.api.schemas import FEEDBACK_EXAMPLE
+from consilium.modalities.registry import declared_limits
 
 DIAGNOSIS: dict[str, Any] = {
     "result_id": FEEDBACK_EXAMPLE["result_id"],
@@ -160,15 +161,7 @@ MODEL: dict[str, Any] = {
         "body_part": {"CHEST": 8120},
         "for_processing": 0,
     },
-    "limits": {
-        "body_bytes": 134217728,
-        "images": 8,
-        "image_bytes": 67108864,
-        "image_pixels": 64000000,
-        "notes": 32,
-        "note_characters": 20000,
-        "observations": 500,
-    },
+    "limits": {"body_bytes": 134217728, **{limit.name: limit.served for limit in declared_limits()}},
     "audit": {"verdict": "sound", "reasons": []},
     "backend": {
         "name": "bf16",

@@ -15,8 +15,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, and_, insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer, nearest_key
+from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer
 from consilium.domain.errors import InputError
+from consilium.formats.sent_records import nearest_key
 from service.audit_log import idempotency as claims
 from service.audit_log import job_answers as tasks
 from service.audit_log.database import Database

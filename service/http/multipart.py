@@ -1,13 +1,14 @@
-"""A multipart body becomes a `Form`, the JSON of the request and the bytes of the images, or one for each study.
+"""A multipart body becomes a `Form`, the JSON of the request and the bytes of the files, or one for each study.
 
 The body is parsed while it arrives and stays in memory: Starlette's own parser spools files to disk, where a killed
 process leaves them, and BentoML's takes a text value in a file field for a URL and fetches it. Every limit is checked
-before the bytes that would break it are kept. File names and content types of images are not looked at: what an image
-is, its bytes say (`consilium.ingest`).
+before the bytes that would break it are kept. File names and content types of files are not looked at: what a file
+is, its bytes say (`consilium.ingest`). Which files there are, the modalities declare.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -18,11 +19,12 @@ from email.utils import collapse_rfc2231_value
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from starlette.datastructures import Headers
 
-from consilium.api.schemas import nearest_key, split_worklist
+from consilium.api.schemas import split_worklist
 from consilium.domain.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
+from consilium.formats.sent_records import nearest_key
+from consilium.modalities.registry import file_inputs
 from service.settings import Settings
 
-IMAGES = "images"
 REQUEST = "request"
 REQUESTS = "requests"
 
@@ -32,18 +34,30 @@ _LONGEST_CONTENT_TYPE = 1000
 _LONGEST_BOUNDARY = 256
 """RFC 2046 allows 70; some clients do not know."""
 _LONGEST_PREAMBLE = 4096
-_IMAGES_OF_A_STUDY = re.compile(rf"{IMAGES}\.(0|[1-9][0-9]{{0,5}})", re.ASCII)
+_FILES_OF_A_STUDY = re.compile(r"(\w+)\.(0|[1-9][0-9]{0,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Form:
-    """One request's parts. `request` is the JSON as received; an absent one is an empty object.
+    """One request's parts. `request` is the JSON as received; an absent one is an empty object, and of
+    each name of files there is one at least.
 
     Nothing shows what is in it, as asyncio would in a task's representation: it is a patient's, and megabytes.
     """
 
     request: bytes = b"{}"
-    images: tuple[bytes, ...] = ()
+    files: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """Every file."""
+        return tuple(data for files in self.files.values() for data in files)
+
+    @property
+    def shape(self) -> bytes:
+        """How many bytes the request and each file have, by name, as JSON."""
+        sizes = {name: [len(data) for data in files] for name, files in sorted(self.files.items())}
+        return json.dumps([len(self.request), sizes]).encode()
 
 
 async def read_form(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> Form:
@@ -58,23 +72,23 @@ async def read_form(headers: Headers, body: AsyncIterator[bytes], settings: Sett
     MalformedRequest
         Where the multipart framing is broken or ends early.
     InputError
-        Where a part has an unknown name, comes twice, or an image part holds a text value.
+        Where a part has an unknown name, comes twice, or a file's part holds a text value.
     """
     parts = _Parts(settings)
     await _read(headers, body, settings.max_body_bytes, parts)
-    return Form(b"{}" if parts.json is None else parts.json, tuple(parts.images.get(0, ())))
+    return Form(b"{}" if parts.json is None else parts.json, parts.files_of(0))
 
 
 async def read_worklist(headers: Headers, body: AsyncIterator[bytes], settings: Settings) -> list[Form]:
     """Read one multipart body of several studies, in their order.
 
-    The form field ``requests`` is the JSON array of their requests; the images of the study at position i come as
-    ``images.i``, in their order.
+    The form field ``requests`` is the JSON array of their requests; the files of the study at position i come as
+    ``images.i``, and so on, in their order.
 
     Raises
     ------
     UnsupportedMedia, TooLarge, MalformedRequest, InputError
-        As `read_form`; and where there is no study, too many, or an image of none.
+        As `read_form`; and where there is no study, too many, or a file of none.
     """
     return await _read_studies(headers, body, settings, settings.max_worklist_studies)
 
@@ -92,11 +106,11 @@ async def _read_studies(
     if parts.json is None:
         raise InputError(REQUESTS, None, "is required")
     requests = split_worklist(parts.json, most_studies)
-    for study in parts.images:
+    for study, name in parts.files:
         if study >= len(requests):
             rule = f"must be of one of the {len(requests)} studies in {REQUESTS}, which count from 0"
-            raise InputError("form field", f"{IMAGES}.{study}", rule)
-    return [Form(request, tuple(parts.images.get(study, ()))) for study, request in enumerate(requests)]
+            raise InputError("form field", f"{name}.{study}", rule)
+    return [Form(request, parts.files_of(study)) for study, request in enumerate(requests)]
 
 
 async def _read(headers: Headers, body: AsyncIterator[bytes], most_bytes: int, parts: _Parts) -> None:
@@ -196,14 +210,14 @@ class _Part:
 
     Attributes
     ----------
-    study : int or None
-        Whose image it is; None where it is the JSON.
+    file : (int, str) or None
+        Whose file it is, and the name under which it is sent; None where it is the JSON.
     unnamed : bool
         A file without a name: a browser's form sends one, empty, for a field in which no file was chosen.
     """
 
     where: str
-    study: int | None
+    file: tuple[int, str] | None
     limit: int
     unnamed: bool = False
     size: int = 0
@@ -217,20 +231,23 @@ class _Parts:
     ----------
     json : bytes or None
         The form field with the records.
-    images : dict of int to list of bytes
-        Of each study; there is only study 0 here.
+    files : dict of (int, str) to list of bytes
+        Of each study and name; there is only study 0 here.
     """
 
     json_field = REQUEST
-    images_field = IMAGES
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._limits = settings.limits
         self._most_json_bytes = settings.max_request_bytes
         self.json: bytes | None = None
-        self.images: dict[int, list[bytes]] = {}
-        self._files: Counter[int] = Counter()
+        self.files: dict[tuple[int, str], list[bytes]] = {}
+        self._count: Counter[tuple[int, str]] = Counter()
         self._part: _Part | None = None
+
+    def files_of(self, study: int) -> dict[str, tuple[bytes, ...]]:
+        """The files of one study, by name."""
+        return {name: tuple(files) for (owner, name), files in self.files.items() if owner == study}
 
     def take(self, event: MultipartSegment | bytes | None) -> None:
         """Take what the parser gives: the headers of a part, some of its bytes, and None at its end."""
@@ -246,19 +263,24 @@ class _Parts:
         _, options = parse_header(headers.get("content-disposition", ""))
         name = _readable(options.get("name", ""))
         encoding = headers.get("content-transfer-encoding", "").strip().lower()
-        study = self._study(name)
-        if name != self.json_field and study is None:
-            nearest = nearest_key(name, (self.images_field, self.json_field))
+        file = self._file(name)
+        if name != self.json_field and file is None:
+            nearest = nearest_key(name, (*self._known, self.json_field))
             raise InputError("form field", name, f"is no known form field; the nearest is {nearest!r}")
         if encoding not in _PLAIN_ENCODINGS:
             raise UnsupportedMedia(f"{name}.Content-Transfer-Encoding", encoding, "must be absent or binary")
-        if study is None:
+        if file is None:
             return self._opened_json(headers)
-        return self._opened_image(name, study, options.get("filename"))
+        return self._opened_file(name, file, options.get("filename"))
 
-    def _study(self, name: str) -> int | None:
-        """Whose image the part called `name` is; None where it is none."""
-        return 0 if name == IMAGES else None
+    @property
+    def _known(self) -> tuple[str, ...]:
+        """The names of parts that are files."""
+        return tuple(file_inputs())
+
+    def _file(self, name: str) -> tuple[int, str] | None:
+        """Whose file the part called `name` is, and of which input; None where it is none."""
+        return (0, name) if name in file_inputs() else None
 
     def _opened_json(self, headers: Mapping[str, str]) -> _Part:
         if self.json is not None:
@@ -268,15 +290,16 @@ class _Parts:
             raise UnsupportedMedia(f"{self.json_field}.Content-Type", content_type, "must be application/json")
         return _Part(self.json_field, None, self._most_json_bytes)
 
-    def _opened_image(self, name: str, study: int, filename: str | None) -> _Part:
-        limit, images = self._settings.max_images, self.images.get(study, ())
-        where = f"{name}[{len(images)}]"
+    def _opened_file(self, name: str, file: tuple[int, str], filename: str | None) -> _Part:
+        declared = file_inputs()[file[1]]
+        limit, files = self._limits[declared.most.name], self.files.get(file, ())
+        where = f"{name}[{len(files)}]"
         if filename is None:
             raise InputError(where, "a text value", "must be a file with its bytes; a URL is never fetched")
-        if self._files[study] >= limit:
+        if self._count[file] >= limit:
             raise TooLarge(name, f"more than {limit} files", f"must be at most {limit} files")
-        self._files[study] += 1
-        return _Part(where, study, self._settings.max_image_bytes, unnamed=not filename)
+        self._count[file] += 1
+        return _Part(where, file, self._limits[declared.most_bytes.name], unnamed=not filename)
 
     def _extend(self, data: bytes) -> None:
         part = self._part
@@ -290,10 +313,10 @@ class _Parts:
         part, self._part = self._part, None
         assert part is not None
         data = b"".join(part.data)
-        if part.study is None:
+        if part.file is None:
             self.json = data
         elif data or not part.unnamed:
-            self.images.setdefault(part.study, []).append(data)
+            self.files.setdefault(part.file, []).append(data)
 
 
 def _readable(name: str) -> str:
@@ -305,18 +328,21 @@ class _WorklistParts(_Parts):
     """The same for a body of several studies."""
 
     json_field = REQUESTS
-    images_field = f"{IMAGES}.0"
 
     def __init__(self, settings: Settings, most_studies: int) -> None:
         super().__init__(settings)
         self._most_json_bytes = settings.max_requests_bytes
         self._most_studies = most_studies
 
-    def _study(self, name: str) -> int | None:
-        found = _IMAGES_OF_A_STUDY.fullmatch(name)
-        if found is None:
+    @property
+    def _known(self) -> tuple[str, ...]:
+        return tuple(f"{name}.0" for name in file_inputs())
+
+    def _file(self, name: str) -> tuple[int, str] | None:
+        found = _FILES_OF_A_STUDY.fullmatch(name)
+        if found is None or found[1] not in file_inputs():
             return None
-        study, most = int(found[1]), self._most_studies
+        study, most = int(found[2]), self._most_studies
         if study >= most:
             raise TooLarge("form field", name, f"must be at most {most} studies")
-        return study
+        return study, found[1]

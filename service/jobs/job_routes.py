@@ -50,8 +50,8 @@ async def check_room(request: Request, jobs: Jobs) -> None:
 async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
     """Keep `studies` as a job. The same request again gets the same answer."""
     kind, origin = kind_of(request), origin_of(request)
-    shape = f"{kind} {[len(form.images) for form in studies]}".encode()
-    parts = (part for form in studies for part in (form.request, *form.images))
+    shape = b" ".join((kind.encode(), *(form.shape for form in studies)))
+    parts = (part for form in studies for part in (form.request, *form.contents))
     async with jobs.recorder.claimed(origin, shape, *parts) as claim:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})

@@ -14,12 +14,12 @@ _CHUNK_BYTES = 1 << 20
 
 def size(form: Form) -> int:
     """How many bytes `form` takes, its seals aside."""
-    return len(_head(form)) + sum(map(len, _parts(form)))
+    return len(_head(form)) + len(form.request) + sum(map(len, form.contents))
 
 
 def sealed(form: Form, keys: AuditLogKeys, name: str) -> Iterator[bytes]:
     """The chunks of `form`, each sealed for its place in what is called `name`: none can be left out or exchanged."""
-    whole = _head(form) + b"".join(_parts(form))
+    whole = b"".join((_head(form), form.request, *form.contents))
     count = -(-len(whole) // _CHUNK_BYTES)
     for number in range(count):
         chunk = whole[number * _CHUNK_BYTES : (number + 1) * _CHUNK_BYTES]
@@ -36,18 +36,19 @@ def unsealed(chunks: Sequence[bytes], keys: AuditLogKeys, name: str) -> Form:
     count = len(chunks)
     whole = b"".join(keys.unseal(chunk, _place(name, number, count)) for number, chunk in enumerate(chunks))
     start = whole.index(b"\n") + 1
-    ends = accumulate(json.loads(whole[:start]), initial=start)
-    request, *images = (whole[begin:end] for begin, end in pairwise(ends))
-    return Form(request, tuple(images))
-
-
-def _parts(form: Form) -> tuple[bytes, ...]:
-    return (form.request, *form.images)
+    request_bytes, names, sizes = json.loads(whole[:start])
+    ends = accumulate((request_bytes, *sizes), initial=start)
+    request, *contents = (whole[begin:end] for begin, end in pairwise(ends))
+    files: dict[str, tuple[bytes, ...]] = {}
+    for sent_as, data in zip(names, contents, strict=True):
+        files[sent_as] = (*files.get(sent_as, ()), data)
+    return Form(request, files)
 
 
 def _head(form: Form) -> bytes:
-    """How long each part is."""
-    return json.dumps([len(part) for part in _parts(form)]).encode() + b"\n"
+    """How long the request is, and of each file its name and how long it is."""
+    names = [name for name, files in form.files.items() for _ in files]
+    return json.dumps([len(form.request), names, [len(data) for data in form.contents]]).encode() + b"\n"
 
 
 def _place(name: str, number: int, count: int) -> str:

@@ -25,7 +25,6 @@ from consilium.api.schemas import (
     parse_request,
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
-from consilium.modalities.image.image_record import Image
 from service.audit_log.entries import Draft, Endpoint, Origin
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, BatchLimits
@@ -35,7 +34,7 @@ from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
 from service.serving.answering import DiagnosisPlace, ExplanationOrder, ExplanationPlace
 from service.serving.deployment import Deployment
-from service.serving.intake import Intake
+from service.serving.intake import Files, Intake
 from service.serving.served_model import Case, Model, Role, diagnose, load_version, once_per_table
 from service.serving.shadow import Shadow
 from service.settings import Settings
@@ -126,7 +125,7 @@ class Engine:
     async def diagnose(self, form: Form, place: DiagnosisPlace, origin: Origin) -> Answered:
         """The answer of `POST /v1/diagnose`, recorded; one that was given before to the same idempotency key."""
         request = parse_request(DiagnoseRequest, form.request)
-        async with self.recorder.claimed(origin, form.request, *form.images) as claim:
+        async with self.recorder.claimed(origin, form.shape, form.request, *form.contents) as claim:
             if isinstance(claim, bytes):
                 return Answered(claim, replayed=True)
             draft = Draft(Endpoint.DIAGNOSE, origin, request.caller_reference, claim)
@@ -185,15 +184,7 @@ class Engine:
                     "history": recipe.observations.history,
                 },
                 "trained_on": model.origins.to_json(),
-                "limits": {
-                    "body_bytes": settings.max_body_bytes,
-                    "images": settings.max_images,
-                    "image_bytes": settings.max_image_bytes,
-                    "image_pixels": settings.max_image_pixels,
-                    "notes": settings.max_notes,
-                    "note_characters": settings.max_note_characters,
-                    "observations": settings.max_observations,
-                },
+                "limits": {"body_bytes": settings.max_body_bytes, **settings.limits},
                 "audit": model.audit,
                 "backend": None if model.acceptance is None else model.acceptance.to_json(),
                 "card": None if self.card is None else CARD_FROM_MODEL,
@@ -212,13 +203,13 @@ class Engine:
 
     async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
         with self.metrics.stage("decode"), draft.stage("decode"):
-            images = await self._intake.decode(form.images)
+            files = await self._intake.decode(form.files)
         loop = asyncio.get_running_loop()
         with self.metrics.stage("prepare"), draft.stage("prepare"):
-            return await loop.run_in_executor(self._preparation_thread, self._prepared, images, request)
+            return await loop.run_in_executor(self._preparation_thread, self._prepared, files, request)
 
-    def _prepared(self, images: list[Image], request: DiagnoseRequest) -> Case:
-        return self._deployment.case(once_per_table(partial(self._intake.study, images, request)))
+    def _prepared(self, files: Files, request: DiagnoseRequest) -> Case:
+        return self._deployment.case(once_per_table(partial(self._intake.study, files, request)))
 
     def _diagnose(self, cases: Sequence[Case]) -> Sequence[Diagnosis]:
         self.metrics.batch_size.labels("diagnose").observe(len(cases))

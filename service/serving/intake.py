@@ -1,21 +1,24 @@
-"""A form becomes a Study: images in the decode pool's processes, the rest as `consilium.ingest` reads it."""
+"""A form becomes a Study: files in the decode pool's processes, the rest as `consilium.ingest` reads it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, TypeAlias
 
 from consilium.api.schemas import DiagnoseRequest
 from consilium.domain.errors import DecoderUnavailable
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.formats.limits import Limits
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.study_records import study_from_records
-from consilium.modalities.image.image_record import Image
-from service.http.multipart import IMAGES
 from service.http.problems import Unavailable
 from service.settings import Settings
+
+Files: TypeAlias = dict[str, Any]
+"""The decoded files of one request, a list of records by the name under which they are sent: ``images``."""
 
 logger = logging.getLogger("consilium.service")
 
@@ -25,13 +28,7 @@ class Intake:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._limits = Limits(
-            image_bytes=settings.max_image_bytes,
-            image_pixels=settings.max_image_pixels,
-            notes=settings.max_notes,
-            note_characters=settings.max_note_characters,
-            observations=settings.max_observations,
-        )
+        self._limits = settings.limits
         self._pool: DecodePool | None = None
 
     async def start(self) -> None:
@@ -53,30 +50,33 @@ class Intake:
             await asyncio.to_thread(self._pool.close)
             self._pool = None
 
-    async def decode(self, files: tuple[bytes, ...]) -> list[Image]:
-        """The images of one request. Where one is refused, or the caller is cancelled, the others are not decoded.
+    async def decode(self, files: Mapping[str, tuple[bytes, ...]]) -> Files:
+        """The files of one request, decoded. Where one is refused, or the caller cancelled, the others are not decoded.
 
         Raises
         ------
         InputError
             With the field ``images[i]``.
         Unavailable
-            Where no decoder lives long enough: the images can be sent again.
+            Where no decoder lives long enough: the files can be sent again.
         """
         pool = self._pool
         if pool is None:
             raise RuntimeError("the intake was not started")
-        futures = [asyncio.wrap_future(pool.submit(data, f"{IMAGES}[{number}]")) for number, data in enumerate(files)]
+        futures = {
+            name: [asyncio.wrap_future(pool.submit(data, f"{name}[{i}]", name)) for i, data in enumerate(contents)]
+            for name, contents in files.items()
+        }
         try:
-            return [await future for future in futures]
+            return {name: [await future for future in waiting] for name, waiting in futures.items()}
         except DecoderUnavailable as error:
             logger.error("%s", error)
-            raise Unavailable("No image can be decoded now.", self._settings.retry_after_s) from None
+            raise Unavailable("No file can be decoded now.", self._settings.retry_after_s) from None
         finally:
-            for future in futures:
+            for future in chain.from_iterable(futures.values()):
                 future.cancel()
 
-    def study(self, images: list[Image], request: DiagnoseRequest, variables: VariableTable = BUILT_IN) -> Study:
+    def study(self, files: Files, request: DiagnoseRequest, variables: VariableTable = BUILT_IN) -> Study:
         """The Study of one request, read with a model's `variables`. Units take time: not for the event loop.
 
         Raises
@@ -84,11 +84,8 @@ class Intake:
         InputError
         """
         return study_from_records(
-            images,
-            [note.model_dump() for note in request.notes],
-            [observation.model_dump() for observation in request.observations],
-            None if request.patient is None else request.patient.model_dump(),
-            request.reference_time,
+            **files,
+            **request.records,
             variables=variables,
             limits=self._limits,
         )

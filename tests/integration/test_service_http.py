@@ -22,7 +22,7 @@ import psutil
 import pytest
 from PIL import Image as Picture
 
-from consilium.api.client import AsyncClient, Client, ServiceProblem, StudyRecords
+from consilium.api.client import AsyncClient, Client, ServiceProblem
 from consilium.api.schemas import DiagnosisAnswer
 from consilium.cli import main
 from consilium.inference.diagnostician import Diagnostician
@@ -83,9 +83,11 @@ def test_the_same_probabilities_as_in_this_process(
 ) -> None:
     records = {key: value for key, value in RECORDS.items() if key not in without}
     files = [png(seed) for seed in range(images)]
-    said = caller.diagnose(files, **records)
+    said = caller.diagnose(images=files, **records)
     read = {key: value for key, value in records.items() if key != "reference_time"}
-    study = study_from_records([read_image(file) for file in files], **read, reference_time=records["reference_time"])
+    study = study_from_records(
+        images=[read_image(file) for file in files], **read, reference_time=records["reference_time"]
+    )
     (expected,) = diagnostician.diagnose([study])
     for finding, own in zip(said.findings, expected.findings, strict=True):
         assert finding.probability == pytest.approx(own.probability, abs=1e-6)
@@ -96,14 +98,14 @@ def test_the_same_probabilities_as_in_this_process(
 
 
 def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(caller: Client) -> None:
-    said = caller.explain([png(1)], findings=["effusion"], **RECORDS)
+    said = caller.explain(images=[png(1)], findings=["effusion"], **RECORDS)
     (explained,) = said.explanations
     assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
     (saliency,) = explained.parts["image"]
     assert (saliency.overlay.rows, saliency.overlay.columns) == (200, 200)
     assert {word.text for word in explained.parts["text"]} == {"fever", "cough", "dyspnoea"}
     assert "crp" in {observation.variable for observation in explained.parts["observations"]}
-    for one, other in zip(said.findings, caller.diagnose([png(1)], **RECORDS).findings, strict=True):
+    for one, other in zip(said.findings, caller.diagnose(images=[png(1)], **RECORDS).findings, strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
 
@@ -113,7 +115,7 @@ def test_the_client_reads_every_answer_and_every_problem(caller: Client, diagnos
     card = caller.card()
     assert card is None or card.startswith("<!doctype html>")
     with pytest.raises(ServiceProblem) as caught:
-        caller.diagnose([b"%PDF-1.7"], **RECORDS)
+        caller.diagnose(images=[b"%PDF-1.7"], **RECORDS)
     assert (caught.value.status, caught.value.field, caught.value.value) == (415, "images[0]", "'PDF'")
 
 
@@ -121,13 +123,13 @@ def test_a_worklist_is_answered_as_its_studies_are_alone(
     service: RunningService, caller: Client, client: httpx.Client
 ) -> None:
     films = [[png(seed) for seed in range(count)] for count in (0, 1, 2, 1)]
-    studies: list[StudyRecords] = [{**RECORDS, "images": images} for images in films]  # type: ignore[typeddict-item]
+    studies = [{**RECORDS, "images": images} for images in films]
     said = caller.diagnose_batch([*studies, {"images": [b"%PDF-1.7"]}, {}])
     for images, told in zip(films, said, strict=False):
         assert isinstance(told, DiagnosisAnswer)
         assert told.result_id is not None
         assert caller.result(told.result_id).endpoint == "diagnose"
-        alone = caller.diagnose(images, **RECORDS)
+        alone = caller.diagnose(images=images, **RECORDS)
         assert told.input_digests == alone.input_digests
         for one, other in zip(told.findings, alone.findings, strict=True):
             assert one.probability == pytest.approx(other.probability, abs=1e-5)
@@ -162,8 +164,8 @@ def test_a_worklist_comes_line_by_line_and_a_caller_who_leaves_it_stops_it(clien
 
 
 def test_the_most_similar_training_cases_are_those_of_the_explanation(caller: Client) -> None:
-    said = caller.similar([png(1)], count=3, **RECORDS)
-    explained = caller.explain([png(1)], **RECORDS)
+    said = caller.similar(images=[png(1)], count=3, **RECORDS)
+    explained = caller.explain(images=[png(1)], **RECORDS)
     assert [case.pseudonym for case in said.neighbours] == [case.pseudonym for case in explained.neighbours[:3]]
     assert said.neighbours[0].similarity == pytest.approx(explained.neighbours[0].similarity, abs=1e-5)
     assert said.out_of_distribution[0].score == pytest.approx(explained.out_of_distribution[0].score, rel=1e-3)
@@ -175,10 +177,10 @@ def test_the_asynchronous_client_raises_the_same(service: RunningService, caller
     async def go() -> list[DiagnosisAnswer]:
         async with AsyncClient(service.url, timeout=60) as client:
             assert await client.ready()
-            return await asyncio.gather(*(client.diagnose([png(seed)], **RECORDS) for seed in range(3)))
+            return await asyncio.gather(*(client.diagnose(images=[png(seed)], **RECORDS) for seed in range(3)))
 
     for seed, said in enumerate(asyncio.run(go())):
-        alone = caller.diagnose([png(seed)], **RECORDS)
+        alone = caller.diagnose(images=[png(seed)], **RECORDS)
         assert said.input_digests == alone.input_digests
         for one, other in zip(said.findings, alone.findings, strict=True):
             assert one.probability == pytest.approx(other.probability, abs=1e-5)

@@ -36,7 +36,7 @@ class Asked:
         return [*(("images", ("x", image)) for image in self.images), records]
 
     def study(self) -> Study:
-        return study_from_records([read_image(image) for image in self.images], **self.records)
+        return study_from_records(images=[read_image(image) for image in self.images], **self.records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from consilium.domain.errors import InputError, UnreadableImage
 from consilium.formats.dicom.elements import text
 from consilium.formats.dicom.file_structure import is_dicom, quiet, read_elements
 from consilium.formats.dicom.pixels import decoding
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.formats.limits import Limits
 from consilium.modalities.image.raster import FORMATS
+from consilium.modalities.registry import default_limits
 
 _DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions")
 _ENCODING = ("PhotometricInterpretation", "BitsStored", "LossyImageCompression", "LossyImageCompressionRatio")
@@ -56,7 +57,7 @@ def read_file_facts(path: Path) -> FileFacts:
         data = path.read_bytes()
         if is_dicom(data):
             with quiet():
-                return decoding(_dicom, data, DEFAULT_LIMITS)
+                return decoding(_dicom, data, default_limits())
         return _raster(data, path.suffix.lower())
     except InputError:
         raise
@@ -65,7 +66,7 @@ def read_file_facts(path: Path) -> FileFacts:
 
 
 def _dicom(data: bytes, limits: Limits) -> FileFacts:
-    file = read_elements(data, (*_DEVICE, *_ENCODING, "InstitutionName"), limits)
+    file = read_elements(data, (*_DEVICE, *_ENCODING, "InstitutionName"), limits["image_bytes"])
     header = file.dataset
     said = {keyword: text(header, keyword) for keyword in (*_DEVICE, *_ENCODING)}
     return FileFacts(

@@ -53,6 +53,7 @@ from consilium.formats.times import read_time
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
 from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.registry import default_context
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
@@ -291,7 +292,7 @@ def _notes(studies: pd.DataFrame, root: Path, zone: TimeZone, masks: bool) -> tu
                 text = _note_text(row.get(column, ""), root)
                 if text is not None:
                     given = {"kind": kind.value, "text": text, "time": time if is_time(time) else None}
-                    read, told = read_notes([given], field=column, zone=zone)
+                    read, told = read_notes([given], field=column, context=default_context(zone=zone))
                     found += read
                     warnings += told
             except InputError as error:

@@ -19,6 +19,7 @@ from consilium.formats.quantities import read_value
 from consilium.formats.time_zone import TimeZone
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
+from consilium.modalities.registry import default_context
 from training.cohorts.manifest_schema import OBSERVATIONS, STUDIES
 from training.cohorts.manifest_variables import own_unit_code, time_column, value_columns
 
@@ -120,7 +121,9 @@ def measured(
     problems = []
     for study, own in by_study.items():
         try:
-            found[study] = read_observations([one.raw for one in own], variables=variables, zone=zone)
+            found[study] = read_observations(
+                [one.raw for one in own], context=default_context(variables=variables, zone=zone)
+            )
         except InputError as error:
             place = re.match(r"observations\[(\d+)\]", error.field)
             problems.append(

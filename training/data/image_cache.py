@@ -30,10 +30,11 @@ from filelock import FileLock
 from consilium.domain.errors import InaccessibleFile, InputError
 from consilium.domain.study import Patient, Sex
 from consilium.formats.dicom.origin import Origin
-from consilium.formats.limits import DEFAULT_LIMITS
+from consilium.formats.limits import check_bytes
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.preparation import SquareConverter
+from consilium.modalities.registry import default_limits
 from consilium.system.durable import replace_json
 from training.cohorts.tables import unreadable
 
@@ -119,7 +120,7 @@ class ImageCache:
         """Each path with its digest and, where it must be decoded, its content."""
         for path in dict.fromkeys(paths):
             try:
-                DEFAULT_LIMITS.check_bytes(path.stat().st_size)
+                check_bytes(path.stat().st_size, default_limits()["image_bytes"])
                 content = path.read_bytes()
             except InputError as error:
                 yield path, "", error

@@ -3,7 +3,7 @@
     from consilium.api.client import Client
 
     with Client("https://consilium.hospital.example", token="csl_...") as client:
-        answer = client.diagnose(["film.dcm"], notes=[{"kind": "history", "text": "Fever and cough."}])
+        answer = client.diagnose(images=["film.dcm"], notes=[{"kind": "history", "text": "Fever and cough."}])
         for finding in answer.findings:
             print(finding.display, finding.probability, answer.refer_reasons)
 
@@ -13,26 +13,12 @@ line each.
 """
 
 from consilium.api.client.clients import AsyncClient, Client
-from consilium.api.client.multipart import (
-    ExplainRecords,
-    ImageFile,
-    JobStudyRecords,
-    Records,
-    SimilarRecords,
-    StudyRecords,
-)
 from consilium.domain.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
 
 __all__ = [
     "AsyncClient",
     "Client",
-    "ExplainRecords",
-    "ImageFile",
-    "JobStudyRecords",
-    "Records",
     "ServiceProblem",
     "ServiceUnreachable",
-    "SimilarRecords",
-    "StudyRecords",
     "UnreadableAnswer",
 ]

@@ -8,23 +8,12 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar, Unpack, cast
+from typing import Any, TypeVar, cast
 
 import httpx
 
 from consilium.api.client.endpoints import Calls, Token
-from consilium.api.client.multipart import (
-    ExplainRecords,
-    ImageFile,
-    JobStudyRecords,
-    Records,
-    SimilarRecords,
-    StudyRecords,
-    checked,
-    read_images,
-    read_job,
-    read_studies,
-)
+from consilium.api.client.multipart import read_job, read_studies, read_study
 from consilium.api.client.retry import Exchange, Outcome, Pause, Step
 from consilium.api.schemas import (
     DiagnoseRequest,
@@ -79,29 +68,27 @@ class Client(Calls):
         super().__init__(url, token, timeout, retries, patience, verify)
         self._client = httpx.Client(**self._http, transport=transport)
 
-    def diagnose(
-        self, images: Sequence[ImageFile] = (), request: DiagnoseRequest | None = None, **records: Unpack[Records]
-    ) -> DiagnosisAnswer:
+    def diagnose(self, request: DiagnoseRequest | None = None, **sent: Any) -> DiagnosisAnswer:
         """A calibrated probability per finding.
 
         Parameters
         ----------
-        images : sequence of path or bytes
-            DICOM, PNG, JPEG or TIFF files.
         request : DiagnoseRequest, optional
-            The records beside them.
-        **records
-            The same by keyword: ``notes``, ``observations``, ``patient``, ``reference_time``, ``caller_reference``.
+            The records of the study.
+        **sent
+            Files, as paths or bytes: ``images``, each DICOM, PNG, JPEG or TIFF. The records by keyword, unless a
+            request is given: ``notes``, ``observations``, ``patient``, ``reference_time``, ``caller_reference``, and
+            what other modalities declare.
 
         Raises
         ------
         InputError
-            Where the records break a rule, or an image cannot be read; nothing was sent.
+            Where the records break a rule, or a file cannot be read; nothing was sent.
         ServiceProblem, ServiceUnreachable, UnreadableAnswer
         """
-        return self._run(self._diagnose(read_images(images), checked(DiagnoseRequest, request, records)))
+        return self._run(self._diagnose(*read_study(DiagnoseRequest, request, sent)))
 
-    def diagnose_batch(self, studies: Sequence[StudyRecords]) -> list[DiagnosisAnswer | ServiceProblem]:
+    def diagnose_batch(self, studies: Sequence[Mapping[str, Any]]) -> list[DiagnosisAnswer | ServiceProblem]:
         """For each of several studies, in their order, its diagnosis or why it has none.
 
         All go in one body; one that is refused is refused alone. Where the connection breaks, those that were answered
@@ -121,22 +108,18 @@ class Client(Calls):
         """
         return self._run(self._diagnose_batch(read_studies(studies)))
 
-    def explain(
-        self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
-    ) -> ExplanationAnswer:
+    def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
         """As `diagnose`, and what spoke for each finding; by keyword also ``findings`` and ``level``."""
-        return self._run(self._explain(read_images(images), checked(ExplainRequest, request, records)))
+        return self._run(self._explain(*read_study(ExplainRequest, request, sent)))
 
-    def similar(
-        self, images: Sequence[ImageFile] = (), request: SimilarRequest | None = None, **records: Unpack[SimilarRecords]
-    ) -> SimilarAnswer:
+    def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
         """As `diagnose`, and the training cases that are most like this one; by keyword also ``count``.
 
         A model that holds no training cases gives a `ServiceProblem` with status 404.
         """
-        return self._run(self._similar(read_images(images), checked(SimilarRequest, request, records)))
+        return self._run(self._similar(*read_study(SimilarRequest, request, sent)))
 
-    def submit(self, studies: Sequence[JobStudyRecords], kind: JobKind = "diagnose") -> JobAnswer:
+    def submit(self, studies: Sequence[Mapping[str, Any]], kind: JobKind = "diagnose") -> JobAnswer:
         """Hand several studies over, to be answered while nobody waits.
 
         Parameters
@@ -253,32 +236,23 @@ class AsyncClient(Calls):
         super().__init__(url, token, timeout, retries, patience, verify)
         self._client = httpx.AsyncClient(**self._http, transport=transport)
 
-    async def diagnose(
-        self, images: Sequence[ImageFile] = (), request: DiagnoseRequest | None = None, **records: Unpack[Records]
-    ) -> DiagnosisAnswer:
+    async def diagnose(self, request: DiagnoseRequest | None = None, **sent: Any) -> DiagnosisAnswer:
         """See `Client.diagnose`."""
-        asked = checked(DiagnoseRequest, request, records)
-        return await self._run(self._diagnose(await asyncio.to_thread(read_images, images), asked))
+        return await self._run(self._diagnose(*await asyncio.to_thread(read_study, DiagnoseRequest, request, sent)))
 
-    async def diagnose_batch(self, studies: Sequence[StudyRecords]) -> list[DiagnosisAnswer | ServiceProblem]:
+    async def diagnose_batch(self, studies: Sequence[Mapping[str, Any]]) -> list[DiagnosisAnswer | ServiceProblem]:
         """See `Client.diagnose_batch`."""
         return await self._run(self._diagnose_batch(await asyncio.to_thread(read_studies, studies)))
 
-    async def explain(
-        self, images: Sequence[ImageFile] = (), request: ExplainRequest | None = None, **records: Unpack[ExplainRecords]
-    ) -> ExplanationAnswer:
+    async def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
         """See `Client.explain`."""
-        asked = checked(ExplainRequest, request, records)
-        return await self._run(self._explain(await asyncio.to_thread(read_images, images), asked))
+        return await self._run(self._explain(*await asyncio.to_thread(read_study, ExplainRequest, request, sent)))
 
-    async def similar(
-        self, images: Sequence[ImageFile] = (), request: SimilarRequest | None = None, **records: Unpack[SimilarRecords]
-    ) -> SimilarAnswer:
+    async def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
         """See `Client.similar`."""
-        asked = checked(SimilarRequest, request, records)
-        return await self._run(self._similar(await asyncio.to_thread(read_images, images), asked))
+        return await self._run(self._similar(*await asyncio.to_thread(read_study, SimilarRequest, request, sent)))
 
-    async def submit(self, studies: Sequence[JobStudyRecords], kind: JobKind = "diagnose") -> JobAnswer:
+    async def submit(self, studies: Sequence[Mapping[str, Any]], kind: JobKind = "diagnose") -> JobAnswer:
         """See `Client.submit`."""
         return await self._run(self._submit(await asyncio.to_thread(read_job, studies, kind), kind))
 

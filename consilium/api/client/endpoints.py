@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from consilium.api.client.multipart import FormParts, Study, form, worklist_form
+from consilium.api.client.multipart import Files, FormParts, Study, form, worklist_form
 from consilium.api.client.ndjson import Told, worklist_reader
 from consilium.api.client.retry import Attempt, Exchange, Patience, exchange, once, reader
 from consilium.api.schemas import (
@@ -59,18 +59,18 @@ class Calls:
         headers = dict(attempt.headers) | ({} if token is None else {"Authorization": f"Bearer {token}"})
         return {"method": attempt.method, "url": attempt.path, "headers": headers, **attempt.body}
 
-    def _diagnose(self, images: Sequence[bytes], request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
-        return exchange(_post("/v1/diagnose", form(images, request)), reader(DiagnosisAnswer), self._patience)
+    def _diagnose(self, files: Files, request: DiagnoseRequest) -> Exchange[DiagnosisAnswer]:
+        return exchange(_post("/v1/diagnose", form(files, request)), reader(DiagnosisAnswer), self._patience)
 
     def _diagnose_batch(self, studies: Sequence[Study]) -> Exchange[list[Told]]:
         attempt = _post("/v1/diagnose/batch", worklist_form(studies))
         return exchange(attempt, worklist_reader(len(studies)), self._patience)
 
-    def _explain(self, images: Sequence[bytes], request: ExplainRequest) -> Exchange[ExplanationAnswer]:
-        return exchange(_post("/v1/explain", form(images, request)), reader(ExplanationAnswer), self._patience)
+    def _explain(self, files: Files, request: ExplainRequest) -> Exchange[ExplanationAnswer]:
+        return exchange(_post("/v1/explain", form(files, request)), reader(ExplanationAnswer), self._patience)
 
-    def _similar(self, images: Sequence[bytes], request: SimilarRequest) -> Exchange[SimilarAnswer]:
-        return exchange(_post("/v1/similar", form(images, request)), reader(SimilarAnswer), self._patience)
+    def _similar(self, files: Files, request: SimilarRequest) -> Exchange[SimilarAnswer]:
+        return exchange(_post("/v1/similar", form(files, request)), reader(SimilarAnswer), self._patience)
 
     def _model(self) -> Exchange[ModelInformation]:
         return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)

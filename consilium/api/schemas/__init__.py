@@ -28,11 +28,7 @@ from consilium.api.schemas.requests import (
     SIMILAR_EXAMPLE,
     DiagnoseRequest,
     ExplainRequest,
-    NoteRecord,
-    ObservationRecord,
-    PatientRecord,
     SimilarRequest,
-    nearest_key,
     parse_request,
 )
 from consilium.api.schemas.worklist import (
@@ -67,10 +63,7 @@ __all__ = [
     "JobState",
     "LimitInformation",
     "ModelInformation",
-    "NoteRecord",
-    "ObservationRecord",
     "OriginInformation",
-    "PatientRecord",
     "ProblemAnswer",
     "RefusalAnswer",
     "ResultAnswer",
@@ -81,7 +74,6 @@ __all__ = [
     "WorklistCount",
     "WorklistLine",
     "WorklistProblem",
-    "nearest_key",
     "parse_request",
     "split_worklist",
 ]

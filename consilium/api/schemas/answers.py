@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
 from consilium.domain.variables import Variable
 from consilium.domain.wire import Share, Wire
 from consilium.modalities.presentation import presentations
-from consilium.modalities.registry import modality_names
+from consilium.modalities.registry import declared_limits, modality_names
 
 
 class DiagnosisAnswer(Diagnosis):
@@ -168,16 +168,21 @@ class OriginInformation(Wire):
     for_processing: int = Field(description="Images that are FOR PROCESSING.")
 
 
-class LimitInformation(Wire):
-    """What one request may hold."""
+if TYPE_CHECKING:
 
-    body_bytes: int
-    images: int
-    image_bytes: int
-    image_pixels: int
-    notes: int
-    note_characters: int
-    observations: int
+    class LimitInformation(Wire):
+        """What one request may hold."""
+
+        body_bytes: int
+
+else:
+    LimitInformation = create_model(
+        "LimitInformation",
+        __base__=Wire,
+        __doc__="What one request may hold.",
+        body_bytes=int,
+        **{limit.name: (int, Field(description=limit.description)) for limit in declared_limits()},
+    )
 
 
 class RefusalAnswer(Wire):

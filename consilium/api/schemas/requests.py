@@ -1,74 +1,40 @@
 """What is sent to the service.
 
-Requests are checked here for their shape only; units, codes and plausibility are `consilium.ingest`'s. A request with a
-key that is not known is refused with the nearest key named.
+Requests are checked here for their shape only; units, codes and plausibility are read by the modalities. The records of
+each are declared by it (`consilium.modalities`). A request with a key that is not known is refused with the nearest key
+named.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     FailFast,
     Field,
     JsonValue,
-    PlainValidator,
-    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
-    model_serializer,
+    create_model,
 )
 
 from consilium.domain.encoded_text import foreign_encoding, without_mark
 from consilium.domain.errors import InputError, MalformedRequest
 from consilium.domain.wire import Wire
-from consilium.modalities.text.note import NoteKind
+from consilium.formats.sent_records import Moment, input_error
+from consilium.ingest.patient_record import PatientRecord
+from consilium.modalities.modality import load
+from consilium.modalities.registry import json_inputs
 
 MAX_CALLER_REFERENCE = 200
 """Characters of a caller's own reference that are echoed."""
 
 MAX_SIMILAR = 50
 """Training cases that one answer may show."""
-
-Moment = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=40),
-    Field(description="ISO 8601 date and time; without an offset it is meant in the site's time zone."),
-]
-"""Read by `consilium.formats.times`, which knows what a record's time must say."""
-
-
-def _number_or_text(value: object, longest: int = 64) -> float | int | str:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError("must be a number, or text that is one")
-    if isinstance(value, str) and len(value) > longest:
-        raise ValueError(f"must have at most {longest} characters")
-    return value
-
-
-Number = Annotated[float | int | str, PlainValidator(_number_or_text, json_schema_input_type=float | str)]
-"""Read by `consilium.ingest`, which knows what text is a number."""
-
-ShortName = Annotated[str, StringConstraints(max_length=200)]
-
-
-def _value(value: object) -> float | int | str | bool:
-    return value if isinstance(value, bool) else _number_or_text(value, _LONGEST_COMMENT)
-
-
-_LONGEST_COMMENT = 1000
-"""Laboratories send comments in the place of a value or unit; ingest leaves these out, and the study stays."""
-
-
-Value = Annotated[float | int | str | bool, PlainValidator(_value, json_schema_input_type=float | str | bool)]
-"""A number, text that is one, a limit, or a category; likewise."""
 
 FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -80,17 +46,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
-    "notes": [
-        {
-            "kind": "indication",
-            "text": "Fever and productive cough for three days. Crackles right base.",
-            "time": "2024-03-05T08:10:00",
-        }
-    ],
-    "observations": [
-        {"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "2024-03-05T08:20:00"},
-        {"code": "8867-4", "value": 104, "unit": "/min", "time": "2024-03-05T08:05:00"},
-    ],
+    **{given.name: [dict(record) for record in given.example] for given in json_inputs().values() if given.example},
     "patient": {"age": 67, "sex": "F"},
     "reference_time": "2024-03-05T09:00:00",
     "caller_reference": "worklist-4711",
@@ -99,69 +55,33 @@ SIMILAR_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"count": 3}
 EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
 
 
-class NoteRecord(Wire):
-    """A passage of clinical text. Which kinds the model reads is part of its recipe (`GET /v1/model`)."""
-
-    kind: NoteKind
-    text: str
-    time: Moment | None = None
+def _records_of(kind: Any) -> Any:
+    return Annotated[tuple[kind, ...], FailFast()]
 
 
-class ObservationRecord(Wire):
-    """One laboratory value or vital sign."""
-
-    code: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
-        description="LOINC code, or a local one of the cohort that the model learned from; others are left out."
-    )
-    value: Value | None = Field(
-        description="A number, text that is one as a whole, a limit such as `<0.3`, or a category such as `negative`; "
-        "null of a result that is pending, which is left out.",
-        examples=[112, "<0.3", "trace"],
-    )
-    comparator: Literal["<", "<=", ">=", ">"] | None = Field(
-        default=None, description="FHIR's Quantity.comparator, where the value is a limit and does not say so itself."
-    )
-    unit: Annotated[
-        str,
-        StringConstraints(max_length=_LONGEST_COMMENT),
-        BeforeValidator(lambda unit: "" if unit is None else unit, json_schema_input_type=str | None),
-    ] = Field(
-        default="", description="UCUM unit, or as laboratories write it: `K/uL`, `gm/dL`; empty where there is none."
-    )
-    time: Moment | None = None
-
-    @model_serializer(mode="wrap")
-    def _with_value(self, others: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """The client leaves out what is None; a pending result's value must be written."""
-        return {"value": None} | others(self)
+def _record_fields() -> dict[str, Any]:
+    # The first broken record is all that is told: a megabyte of them would take seconds to be told of.
+    return {
+        given.name: (
+            _records_of(load(given.schema)),
+            Field(default=(), description=given.description or None),
+        )
+        for given in json_inputs().values()
+    }
 
 
-class PatientRecord(Wire):
-    """What is known of the patient beside the records. No date of birth; names only to be taken out of the notes."""
+if TYPE_CHECKING:
 
-    age: Number | None = Field(
-        default=None,
-        description="Years from 0 to 130, or text such as `067Y`, `18 months`, `90+`, `> 89`.",
-        examples=[67, "18 months"],
-    )
-    sex: Annotated[str, StringConstraints(max_length=32)] | None = Field(
-        default=None,
-        description="DICOM Patient's Sex (0010,0040), FHIR administrative gender or HL7 v2, in any case.",
-        examples=["F", "female"],
-    )
-    names: Annotated[tuple[ShortName, ...], Field(max_length=32)] | None = Field(
-        default=None,
-        description="Names and identifiers of the patient, plain or as DICOM writes them, which are taken out of the "
-        "notes before the model reads them, as those in the images' headers are. Never kept, logged nor answered.",
-    )
+    class Records(Wire):
+        """The records of every modality that takes some in a request's JSON."""
+
+else:
+    Records = create_model("Records", __base__=Wire, **_record_fields())
 
 
-class DiagnoseRequest(Wire):
+class DiagnoseRequest(Records):
     """The form field `request` of `POST /v1/diagnose`. Every part may be absent, as long as some modality is there."""
 
-    # The first broken record is all that is told: a megabyte of them would take seconds to be told of.
-    notes: Annotated[tuple[NoteRecord, ...], FailFast()] = ()
-    observations: Annotated[tuple[ObservationRecord, ...], FailFast()] = ()
     patient: PatientRecord | None = None
     reference_time: Moment | None = Field(
         default=None, description="The moment for which the question is asked; the earliest image's unless given."
@@ -172,6 +92,12 @@ class DiagnoseRequest(Wire):
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [DIAGNOSE_EXAMPLE]})
+
+    @property
+    def records(self) -> dict[str, Any]:
+        """What `consilium.ingest.study_records.study_from_records` takes, the files aside."""
+        sent = {name: getattr(self, name) for name in json_inputs()}
+        return sent | {"patient": self.patient, "reference_time": self.reference_time}
 
 
 class ExplainRequest(DiagnoseRequest):
@@ -212,7 +138,7 @@ def parse_request(model: type[Request], data: bytes) -> Request:
         request = model.model_validate_json(data)
     except ValidationError as error:
         refuse_other_encodings(data)
-        raise _input_error(model, error) from None
+        raise input_error(model, error) from None
     refuse_repeated_keys(data)
     return request
 
@@ -239,52 +165,3 @@ def refuse_repeated_keys(data: bytes, field: str = "request") -> None:
 
     # Numbers stay text: Python's own reading of a long one is slow, or refused.
     json.loads(data, object_pairs_hook=once, parse_int=str, parse_float=str)
-
-
-def nearest_key(key: str, known: Sequence[str]) -> str:
-    """The one of `known` that is most like `key`."""
-    return difflib.get_close_matches(key, list(known), n=1, cutoff=0.0)[0]
-
-
-def _input_error(model: type[BaseModel], error: ValidationError) -> InputError:
-    first = error.errors(include_url=False)[0]
-    where, kind, rule = first["loc"], first["type"], first["msg"].removeprefix("Value error, ")
-    if kind == "json_invalid":
-        return MalformedRequest("request", "a text that is no JSON", f"must be JSON in UTF-8 ({broken_at(rule)})")
-    if kind == "extra_forbidden":
-        known = _keys(model, where[:-1])
-        rule = f"is no known key; the nearest is {nearest_key(str(where[-1]), known)!r}"
-        return InputError(_path(where[:-1]), where[-1], rule)
-    if kind == "missing":
-        return InputError(_path(where), None, "is required")
-    return InputError(_path(where), first["input"], _lower_first(rule))
-
-
-def broken_at(message: str) -> str:
-    """Where a text stopped being JSON, and nothing else: the parser's `message` may quote what the caller wrote."""
-    _, found, place = message.rpartition(" at line ")
-    return f"not at line {place}" if found else "it cannot be parsed"
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _path(parts: Sequence[str | int]) -> str:
-    path = ""
-    for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path or "request"
-
-
-def _keys(model: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
-    for parent in parents:
-        if isinstance(parent, str):
-            model = _model_within(model.model_fields[parent].annotation)
-    return list(model.model_fields)
-
-
-def _model_within(annotation: Any) -> type[BaseModel]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(_model_within(inner) for inner in get_args(annotation) if inner not in (None, type(None), Ellipsis))

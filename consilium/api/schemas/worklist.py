@@ -10,10 +10,11 @@ from typing import Annotated, TypeAlias
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from consilium.api.schemas.answers import DiagnosisAnswer, ProblemAnswer
-from consilium.api.schemas.requests import DIAGNOSE_EXAMPLE, broken_at, refuse_other_encodings, refuse_repeated_keys
+from consilium.api.schemas.requests import DIAGNOSE_EXAMPLE, refuse_other_encodings, refuse_repeated_keys
 from consilium.domain.encoded_text import without_mark
 from consilium.domain.errors import InputError, MalformedRequest, TooLarge
 from consilium.domain.wire import Wire
+from consilium.formats.sent_records import broken_at
 
 Position = Annotated[int, Field(ge=0, description="Of the study in the form field `requests`, from 0.")]
 

@@ -24,7 +24,6 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
 from consilium.domain.errors import TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
 
 _MAGIC = b"DICM"
 _PREAMBLE = 128
@@ -60,8 +59,8 @@ def is_dicom(data: bytes) -> bool:
     return _start(data) > 0 or _begins_a_data_set(data)
 
 
-def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT_LIMITS) -> DicomFile:
-    """Elements of a DICOM file, those of `keywords` alone. To be called `quiet`.
+def read_elements(data: bytes, keywords: Sequence[str], most_bytes: int = 128 << 20) -> DicomFile:
+    """Elements of a DICOM file, those of `keywords` alone, of at most `most_bytes` once inflated. To be called `quiet`.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def read_elements(data: bytes, keywords: Sequence[str], limits: Limits = DEFAULT
     if guessed:
         transfer_syntax = _guess(data[file.tell() : file.tell() + 8])
     elif transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
-        data = _inflate(data[file.tell() :], limits)
+        data = _inflate(data[file.tell() :], most_bytes)
         file = BytesIO(data)
     native: list[tuple[str | None, int, int]] = []
 
@@ -139,11 +138,11 @@ def _guess(first: bytes) -> uid.UID:
     return uid.ExplicitVRBigEndian if first[:2] == _BIG_ENDIAN_GROUP else uid.ExplicitVRLittleEndian
 
 
-def _inflate(deflated: bytes, limits: Limits) -> bytes:
+def _inflate(deflated: bytes, most_bytes: int) -> bytes:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = stream.decompress(deflated, limits.image_bytes + 1)
-    if len(inflated) > limits.image_bytes:
-        raise TooLarge("size", "deflated data set", f"must be at most {limits.image_bytes} bytes once inflated")
+    inflated = stream.decompress(deflated, most_bytes + 1)
+    if len(inflated) > most_bytes:
+        raise TooLarge("size", "deflated data set", f"must be at most {most_bytes} bytes once inflated")
     if not stream.eof:
         raise UnreadableImage("PixelData", "deflated data set", "must not be truncated")
     return inflated

@@ -22,7 +22,7 @@ from consilium.domain.errors import InputError, UnreadableImage, UnsupportedMedi
 from consilium.formats.dicom.codestream import STREAM_STARTS, check_end_of_image, read_stream_header
 from consilium.formats.dicom.elements import text, whole_number
 from consilium.formats.dicom.file_structure import DicomFile
-from consilium.formats.limits import Limits
+from consilium.formats.limits import Limits, check_pixels
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class PixelFormat:
         return (signed << (unused - below)) >> unused if unused else signed
 
 
-def read_pixel_format(dataset: Dataset, transfer_syntax: uid.UID, limits: Limits) -> PixelFormat:
+def read_pixel_format(dataset: Dataset, transfer_syntax: uid.UID, most_pixels: int) -> PixelFormat:
     """Check what the header declares.
 
     Raises
@@ -106,7 +106,7 @@ def read_pixel_format(dataset: Dataset, transfer_syntax: uid.UID, limits: Limits
     if transfer_syntax not in NATIVE and transfer_syntax not in DECODERS:
         raise UnsupportedMedia("TransferSyntaxUID", str(transfer_syntax.name)[:64], "is no supported pixel encoding")
     rows, columns = (whole_number(dataset, keyword, 1, 65535) for keyword in ("Rows", "Columns"))
-    limits.check_pixels(rows, columns)
+    check_pixels(rows, columns, most_pixels)
     photometric = text(dataset, "PhotometricInterpretation").upper()
     if photometric not in _GREY + _COLOUR:
         raise UnsupportedMedia("PhotometricInterpretation", photometric[:20], f"must be one of {_GREY + _COLOUR}")

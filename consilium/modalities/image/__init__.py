@@ -1,6 +1,6 @@
 """Images: DICOM, PNG, JPEG and TIFF files, read into MONAI's or Hugging Face's backbones."""
 
-from consilium.modalities.modality import Modality
+from consilium.modalities.modality import CommandOption, FileInput, Limit, Modality
 
 MODALITY = Modality(
     name="image",
@@ -9,6 +9,26 @@ MODALITY = Modality(
     subject="The image",
     preparation="consilium.modalities.image.preparation:ImagePreparation",
     encoder="consilium.modalities.image.encoder:ImageEncoder",
+    inputs=(
+        FileInput(
+            name="images",
+            read="consilium.modalities.image.records:read_image",
+            most=Limit("images", 64, 8, "Images of one study."),
+            most_bytes=Limit("image_bytes", 128 << 20, 64 << 20, "Bytes of one image file."),
+            media_types=("application/dicom", "image/png", "image/jpeg", "image/tiff"),
+            description="Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
+            option=CommandOption(name="--image", help="DICOM, PNG, JPEG or TIFF file; repeatable."),
+        ),
+    ),
+    limits=(
+        Limit(
+            "image_pixels",
+            64_000_000,
+            64_000_000,
+            "Rows times columns, as the file's headers declare them; looked at before anything is decoded.",
+        ),
+    ),
+    warnings="consilium.modalities.image.records:image_warnings",
     explanation="consilium.modalities.image.explanation:EXPLANATION",
     presentation="consilium.modalities.image.presentation:PRESENTATION",
     novelty="consilium.modalities.image.novelty:NOVELTY",

@@ -27,10 +27,11 @@ from consilium.formats.dicom.header import (
 )
 from consilium.formats.dicom.identity import IDENTITY_KEYWORDS, names_of
 from consilium.formats.dicom.pixels import decoding, pixel_words, read_pixel_format
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.formats.limits import Limits, check_bytes
 from consilium.formats.square_pixels import with_square_pixels
 from consilium.formats.times import dicom_date_time, dicom_datetime, dicom_offset
 from consilium.modalities.image.image_record import Image, ViewPosition
+from consilium.modalities.registry import default_limits
 
 _REFUSED_CLASSES = (
     "Enhanced",
@@ -94,7 +95,7 @@ _KEYWORDS = (
 )
 
 
-def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LIMITS) -> Image:
+def read_dicom(data: bytes, *, field: str = "image", limits: Limits | None = None) -> Image:
     """Read a DICOM file.
 
     The pixels are those a viewer would first show: modality LUT or rescale; the first VOI LUT or, without one, the
@@ -118,8 +119,9 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
     TooLarge
         Beyond `limits`, as a file, as declared, or once inflated.
     """
+    limits = limits or default_limits()
     try:
-        limits.check_bytes(len(data))
+        check_bytes(len(data), limits["image_bytes"])
         with quiet():
             return decoding(_image, data, limits)
     except InputError as error:
@@ -129,10 +131,10 @@ def read_dicom(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LI
 
 
 def _image(data: bytes, limits: Limits) -> Image:
-    file = read_elements(data, _KEYWORDS, limits)
+    file = read_elements(data, _KEYWORDS, limits["image_bytes"])
     dataset = file.dataset
     _refuse_other_objects(file)
-    pixels = read_pixel_format(dataset, file.transfer_syntax, limits)
+    pixels = read_pixel_format(dataset, file.transfer_syntax, limits["image_pixels"])
     words, photometric = pixel_words(file, pixels)
     display, display_warnings = display_values(words, photometric, pixels, dataset)
     spacing, spacing_warnings = read_spacing(dataset)
@@ -140,7 +142,7 @@ def _image(data: bytes, limits: Limits) -> Image:
     acquired, acquired_warnings = _acquired(dataset)
     patient, patient_warnings = read_header_patient(dataset, acquired and acquired.date())
     return Image(
-        pixels=with_square_pixels(display, aspect, limits),
+        pixels=with_square_pixels(display, aspect, limits["image_pixels"]),
         digest=hashlib.sha256(data).hexdigest(),
         source="dicom",
         view=_view(dataset),

@@ -22,10 +22,11 @@ from PIL import ExifTags, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL import Image as PillowImage
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.formats.limits import Limits, check_bytes, check_pixels
 from consilium.formats.square_pixels import possible_aspect, with_square_pixels
 from consilium.formats.tiff_planes import deep_planes
 from consilium.modalities.image.image_record import Image
+from consilium.modalities.registry import default_limits
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -43,7 +44,7 @@ _ON_ITS_SIDE = 5
 TiffImagePlugin.OPEN_INFO[(b"MM", _WHITE_IS_ZERO, (1,), 1, (16,), ())] = ("I;16B", "I;16B")
 
 
-def read_raster(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LIMITS) -> Image:
+def read_raster(data: bytes, *, field: str = "image", limits: Limits | None = None) -> Image:
     """Read a PNG, JPEG or TIFF file.
 
     An orientation in its metadata is applied, as viewers do. A JPEG whose entropy-coded data were cut off before a
@@ -58,15 +59,16 @@ def read_raster(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_L
     TooLarge
         Beyond `limits`.
     """
+    limits = limits or default_limits()
     try:
-        limits.check_bytes(len(data))
+        check_bytes(len(data), limits["image_bytes"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(data, limits)
     except InputError as error:
         raise error.at(field) from None
     except PillowImage.DecompressionBombError:
-        raise TooLarge(field, "pixels", f"must be at most {limits.image_pixels} pixels") from None
+        raise TooLarge(field, "pixels", f"must be at most {limits['image_pixels']} pixels") from None
     except MemoryError:
         raise DecodeFailed(field, "out of memory", "must be decodable within the memory of a worker") from None
     except Exception as error:  # whatever Pillow raises on a broken file
@@ -79,7 +81,7 @@ def _read(data: bytes, limits: Limits) -> Image:
     aspect, warnings = _aspect(loaded)
     pixels = _display(loaded, data, limits)
     return Image(
-        pixels=with_square_pixels(pixels, aspect, limits),
+        pixels=with_square_pixels(pixels, aspect, limits["image_pixels"]),
         digest=digest,
         source=str(loaded.format).lower(),
         grid=(int(pixels.shape[0]), int(pixels.shape[1])),
@@ -115,7 +117,7 @@ def _load(data: bytes, limits: Limits, *, low_bytes: bool = False) -> _Loaded:
         picture = PillowImage.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
-    limits.check_pixels(picture.height, picture.width)
+    check_pixels(picture.height, picture.width, limits["image_pixels"])
     _refuse_several(picture)
     layout = _first(picture.tile[0].args)
     if low_bytes:

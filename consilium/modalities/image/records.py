@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from consilium.domain.errors import UnsupportedMedia
 from consilium.formats.dicom.file_structure import is_dicom
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
+from consilium.formats.limits import Limits
 from consilium.formats.square_pixels import is_constant
 from consilium.modalities.image.dicom_image import read_dicom
 from consilium.modalities.image.image_record import Image, ViewPosition
@@ -31,7 +31,7 @@ _OTHERS = {
 }
 
 
-def read_image(data: bytes, *, field: str = "image", limits: Limits = DEFAULT_LIMITS) -> Image:
+def read_image(data: bytes, *, field: str = "image", limits: Limits | None = None) -> Image:
     """Read a DICOM, PNG, JPEG or TIFF file.
 
     Raises

@@ -1,6 +1,6 @@
 """Laboratory values, vital signs, age and sex."""
 
-from consilium.modalities.modality import Modality
+from consilium.modalities.modality import CommandOption, JsonInput, Limit, Modality
 
 MODALITY = Modality(
     name="observations",
@@ -9,6 +9,25 @@ MODALITY = Modality(
     subject="The set of observations",
     preparation="consilium.modalities.observations.preparation:ObservationsPreparation",
     encoder="consilium.modalities.observations.encoder:ObservationsEncoder",
+    inputs=(
+        JsonInput(
+            name="observations",
+            schema="consilium.modalities.observations.records:ObservationRecord",
+            read="consilium.modalities.observations.records:read_observations",
+            most=Limit("observations", 2_000, 500, "Observations of one study."),
+            example=(
+                {"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "2024-03-05T08:20:00"},
+                {"code": "8867-4", "value": 104, "unit": "/min", "time": "2024-03-05T08:05:00"},
+            ),
+            option=CommandOption(
+                name="--observations",
+                metavar="PATH",
+                help="CSV with the columns code, value, unit, time, or JSON with a list of these.",
+                repeatable=False,
+                read="consilium.modalities.observations.command:observations_from_file",
+            ),
+        ),
+    ),
     explanation="consilium.modalities.observations.explanation:EXPLANATION",
     presentation="consilium.modalities.observations.presentation:PRESENTATION",
     novelty="consilium.modalities.observations.novelty:NOVELTY",

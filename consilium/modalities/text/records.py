@@ -6,10 +6,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from consilium.domain.errors import InputError, TooLarge
-from consilium.formats.fields import check_list, check_object
-from consilium.formats.limits import DEFAULT_LIMITS, Limits
-from consilium.formats.time_zone import TimeZone
+from consilium.domain.wire import Wire
+from consilium.formats.sent_records import Moment, checked_records
 from consilium.formats.times import read_time
+from consilium.modalities.modality import ReadingContext
+from consilium.modalities.registry import default_context
 from consilium.modalities.text.note import Note, NoteKind
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -22,21 +23,23 @@ _WINDOWS = {chr(code): bytes([code]).decode("cp1252", "ignore") for code in rang
 """C1 controls stand in text only where Windows-1252 was taken for Latin-1: dashes, quotation marks, the euro."""
 
 
+class NoteRecord(Wire):
+    """A passage of clinical text. Which kinds the model reads is part of its recipe (`GET /v1/model`)."""
+
+    kind: NoteKind
+    text: str
+    time: Moment | None = None
+
+
 def read_notes(
-    raw: Sequence[Mapping[str, object]],
-    *,
-    field: str = "notes",
-    limits: Limits = DEFAULT_LIMITS,
-    zone: TimeZone | None = None,
+    raw: Sequence[NoteRecord | Mapping[str, object]], *, field: str = "notes", context: ReadingContext | None = None
 ) -> tuple[tuple[Note, ...], tuple[str, ...]]:
     """Read notes.
 
     Parameters
     ----------
-    raw : sequence of mappings
+    raw : sequence of NoteRecord or of mappings
         ``kind`` (history, indication, findings, impression), ``text``, ``time`` (ISO 8601, optional).
-    zone : TimeZone or None
-        As `read_time` takes it.
 
     Returns
     -------
@@ -51,26 +54,18 @@ def read_notes(
     TooLarge
         Too many notes, or a note too long.
     """
+    context = context or default_context()
     notes: list[Note] = []
     warnings: list[str] = []
-    for i, entry in enumerate(check_list(raw, field, limits.notes)):
-        note, told = _read_note(entry, f"{field}[{i}]", limits, zone)
-        notes.append(note)
-        warnings += told
+    for i, record in enumerate(checked_records(NoteRecord, raw, field, context.limits["notes"])):
+        text = clean_text(record.text, f"{field}[{i}].text", context.limits["note_characters"])
+        time, doubts = read_time(record.time, f"{field}[{i}].time", context.zone)
+        notes.append(Note(record.kind, text, time))
+        warnings += doubts
     return tuple(notes), tuple(warnings)
 
 
-def _read_note(raw: object, field: str, limits: Limits, zone: TimeZone | None) -> tuple[Note, tuple[str, ...]]:
-    entry = check_object(raw, field, ("kind", "text", "time"), required=("kind", "text"))
-    kind = entry["kind"]
-    if not isinstance(kind, str) or kind not in NoteKind.__members__.values():
-        raise InputError(f"{field}.kind", kind, f"must be one of {', '.join(NoteKind)}")
-    text = clean_text(entry["text"], f"{field}.text", limits)
-    time, warnings = read_time(entry.get("time"), f"{field}.time", zone)
-    return Note(NoteKind(kind), text, time), warnings
-
-
-def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:
+def clean_text(raw: str, field: str, most_characters: int) -> str:
     """Text in Unicode NFC with line feeds as line ends and without control or format characters.
 
     What ends a line ends one here, any other control character separates words, and so does a zero-width space;
@@ -79,20 +74,18 @@ def clean_text(raw: object, field: str, limits: Limits = DEFAULT_LIMITS) -> str:
     Raises
     ------
     InputError
-        No text, empty once cleaned, or half of a surrogate pair, which no encoding can hold.
+        Empty once cleaned, or half of a surrogate pair, which no encoding can hold.
     TooLarge
     """
-    if not isinstance(raw, str):
-        raise InputError(field, type(raw).__name__, "must be text")
-    if len(raw) > limits.note_characters:
-        raise TooLarge(field, f"{len(raw)} characters", f"must be at most {limits.note_characters}")
+    if len(raw) > most_characters:
+        raise TooLarge(field, f"{len(raw)} characters", f"must be at most {most_characters}")
     kept = "".join([_written(character, field) for character in raw.replace("\r\n", "\n")])
     text = unicodedata.normalize("NFC", kept).strip()
     if not text:
         raise InputError(field, "", "must not be empty")
     # Normalisation may lengthen.
-    if len(text) > limits.note_characters:
-        raise TooLarge(field, f"{len(text)} characters", f"must be at most {limits.note_characters}")
+    if len(text) > most_characters:
+        raise TooLarge(field, f"{len(text)} characters", f"must be at most {most_characters}")
     return text
 
 

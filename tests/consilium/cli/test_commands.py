@@ -177,14 +177,14 @@ def test_a_diagnosis_as_json_is_the_diagnostician_s(
     assert main(["diagnose", model, *options, "--finding", "effusion", "--report", str(report), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     study = study_from_records(
-        [read_image(png.read_bytes())],
-        [{"kind": "indication", "text": "cough"}, {"kind": "history", "text": "Quux: fever and wheeze"}],
-        [
+        images=[read_image(png.read_bytes())],
+        notes=[{"kind": "indication", "text": "cough"}, {"kind": "history", "text": "Quux: fever and wheeze"}],
+        observations=[
             {"code": "1988-5", "value": 80.5, "unit": "mg/L", "time": "2024-05-01T10:00:00"},
             {"code": "1988-5", "value": 90.0, "unit": "mg/L"},
         ],
-        {"age": 50, "sex": "F", "names": ["Quux^Anna"]},
-        "2024-05-01T12:00:00",
+        patient={"age": 50, "sex": "F", "names": ["Quux^Anna"]},
+        reference_time="2024-05-01T12:00:00",
     )
     expected = Diagnostician.load(model, "cpu").explain(study, ["effusion"], "thorough")
     assert answer == json.loads(json.dumps(expected.to_json()))

@@ -219,20 +219,20 @@ def test_time_that_a_file_states_and_that_cannot_be_read_is_warned_of(elements, 
     read = read_dicom(dicom_file(ramp(), **{"StudyDate": "20200301", "StudyTime": "1000", **elements}))
     assert read.acquired == datetime(2020, 3, 1, 10)
     assert [warning for warning in read.warnings if warning.startswith(told)]
-    assert f"images[0].{read.warnings[0]}" in study_from_records([read]).warnings
+    assert f"images[0].{read.warnings[0]}" in study_from_records(images=[read]).warnings
 
 
 def test_time_of_an_image_that_cannot_be_placed_is_left_out_with_a_warning():
-    study = study_from_records([image(datetime(1, 1, 1))])
+    study = study_from_records(images=[image(datetime(1, 1, 1))])
     assert study.images[0].acquired is None
     assert "images[0].acquired is not used: must lie within the years 2 to 9998" in study.warnings
 
 
 def test_doubtful_hours_reach_the_reader():
     study = study_from_records(
-        [image(datetime(2020, 10, 25, 2, 30))],
-        [{"kind": "history", "text": "x", "time": "2020-10-25T02:15:00"}],
-        [crp("2020-10-25T02:20:00")],
+        images=[image(datetime(2020, 10, 25, 2, 30))],
+        notes=[{"kind": "history", "text": "x", "time": "2020-10-25T02:15:00"}],
+        observations=[crp("2020-10-25T02:20:00")],
         reference_time="2020-10-25T02:45:00",
         zone=BERLIN,
     )
@@ -260,7 +260,7 @@ def test_doubtful_hours_reach_the_reader():
 )
 def test_only_what_was_known_at_the_time_of_the_image_is_kept(acquired, zone, value, kept):
     file = read_dicom(dicom_file(ramp(), AcquisitionDateTime=acquired))
-    study = study_from_records([file], observations=[crp(value)], zone=TimeZone(zone)).within(Window())
+    study = study_from_records(images=[file], observations=[crp(value)], zone=TimeZone(zone)).within(Window())
     assert len(study.observations) == kept
     assert any("recorded after the window" in warning for warning in study.warnings) is not kept
 

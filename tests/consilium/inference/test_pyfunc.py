@@ -75,10 +75,12 @@ def _frame() -> pd.DataFrame:
 def _expected(tiny_folder: Path) -> list[list[float]]:
     diagnostician = Diagnostician.load(tiny_folder, "cpu")
     studies = [
-        study_from_records([read_image(_png(0))], NOTES, OBSERVATIONS, {"age": 70, "sex": "F"}),
-        study_from_records([read_image(_png(1)), read_image(_png(2))]),
-        study_from_records([], NOTES),
-        study_from_records([], [], OBSERVATIONS, {"age": 40, "sex": "M"}),
+        study_from_records(
+            images=[read_image(_png(0))], notes=NOTES, observations=OBSERVATIONS, patient={"age": 70, "sex": "F"}
+        ),
+        study_from_records(images=[read_image(_png(1)), read_image(_png(2))]),
+        study_from_records(images=[], notes=NOTES),
+        study_from_records(images=[], notes=[], observations=OBSERVATIONS, patient={"age": 40, "sex": "M"}),
     ]
     return [[result.probability for result in diagnostician.diagnose([study])[0].findings] for study in studies]
 

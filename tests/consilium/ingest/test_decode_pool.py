@@ -21,11 +21,11 @@ from consilium.domain.errors import (
     UnreadableImage,
     UnsupportedMedia,
 )
-from consilium.formats.limits import Limits
 from consilium.ingest import decode_pool
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.dicom_image import read_dicom
 from consilium.modalities.image.image_record import Image
+from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.consilium.ingest.pool_readers import confessing, faulting, large, misbehaving
 
@@ -35,7 +35,7 @@ FILE = dicom_file(ramp())
 
 @pytest.fixture(scope="module")
 def pool():
-    with DecodePool(2, seconds=1.0, limits=Limits(image_pixels=10_000), reader=misbehaving) as made:
+    with DecodePool(2, seconds=1.0, limits=default_limits().but(image_pixels=10_000), reader=misbehaving) as made:
         yield made
 
 

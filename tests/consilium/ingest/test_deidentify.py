@@ -30,10 +30,10 @@ def test_pseudonyms_are_stable_keyed_and_apart():
 def study(patient_id="MRN-0042", study_id="1.2.3"):
     data = dicom_file(ramp(), StudyDate="20200301", StudyTime="1000", ViewPosition="PA")
     return study_from_records(
-        [read_dicom(data)],
-        [{"kind": "history", "text": "Anna Müller (MRN-0042) coughs", "time": "2020-03-01T09:00:00"}],
-        [{"code": "1988-5", "value": 80, "unit": "mg/L", "time": "2020-03-01T08:00:00"}],
-        {"age": 97, "sex": "F"},
+        images=[read_dicom(data)],
+        notes=[{"kind": "history", "text": "Anna Müller (MRN-0042) coughs", "time": "2020-03-01T09:00:00"}],
+        observations=[{"code": "1988-5", "value": 80, "unit": "mg/L", "time": "2020-03-01T08:00:00"}],
+        patient={"age": 97, "sex": "F"},
         study_id=study_id,
         patient_id=patient_id,
     )

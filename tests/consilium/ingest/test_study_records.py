@@ -21,7 +21,12 @@ def image(**elements):
 
 def test_study_of_all_records():
     study = study_from_records(
-        [image()], [NOTE], [EARLY, LATE], {"age": 64, "sex": "F"}, study_id="s1", patient_id="p1"
+        images=[image()],
+        notes=[NOTE],
+        observations=[EARLY, LATE],
+        patient={"age": 64, "sex": "F"},
+        study_id="s1",
+        patient_id="p1",
     )
     assert study.reference_time == datetime(2020, 3, 1, 10, tzinfo=UTC)
     assert study.patient == Patient(64.0, Sex.FEMALE)
@@ -33,7 +38,7 @@ def test_study_of_all_records():
 
 
 def test_any_one_modality_will_do():
-    assert study_from_records([image()]).images
+    assert study_from_records(images=[image()]).images
     assert study_from_records(notes=[NOTE]).notes
     assert study_from_records(observations=[EARLY]).observations
 
@@ -49,18 +54,18 @@ def test_study_without_a_usable_record_is_refused(observations):
 
 def test_images_of_two_patients_are_refused():
     with pytest.raises(InputError, match="must all be of one patient"):
-        study_from_records([image(), image(PatientID="MRN-0043")])
+        study_from_records(images=[image(), image(PatientID="MRN-0043")])
 
 
 def test_reference_time_given_wins_over_the_image():
-    assert study_from_records([image()], reference_time="2020-03-01T11:00:00").reference_time.hour == 11
+    assert study_from_records(images=[image()], reference_time="2020-03-01T11:00:00").reference_time.hour == 11
     with pytest.raises(InputError, match="reference_time"):
-        study_from_records([image()], reference_time="eleven")
+        study_from_records(images=[image()], reference_time="eleven")
 
 
 def test_what_the_reader_should_know_is_warned_of():
     blank = read_dicom(dicom_file(np.zeros((4, 4), np.uint16), BurnedInAnnotation="YES"))
-    study = study_from_records([image(), blank, blank], [NOTE], [EARLY | {"value": 4000}])
+    study = study_from_records(images=[image(), blank, blank], notes=[NOTE], observations=[EARLY | {"value": 4000}])
     assert study.warnings == (
         "images[1]: view position unknown",
         "images[1]: the file says that text is burned into the image",
@@ -88,7 +93,7 @@ def test_without_a_reference_time_late_records_cannot_be_told():
     ],
 )
 def test_patient(raw, expected):
-    assert read_patient(raw) == (expected, ())
+    assert read_patient(raw) == (expected, (), ())
 
 
 @pytest.mark.parametrize(
@@ -113,12 +118,12 @@ def test_patient_that_is_refused(raw, field):
 def test_names_are_told_for_the_notes_and_shown_nowhere():
     image = read_dicom(dicom_file(ramp(), PatientID="MRN-0042"))
     assert image.names == ("Müller^Anna", "MRN-0042")
-    study = study_from_records([image], patient={"age": 50, "names": ["Roe^Jane"]}, patient_id="p-1")
+    study = study_from_records(images=[image], patient={"age": 50, "names": ["Roe^Jane"]}, patient_id="p-1")
     assert study.known_names == ("Roe^Jane", "Müller^Anna", "MRN-0042", "p-1")
     assert "Roe" not in repr(study)
     assert "Müller" not in repr(study)
     for names in ("Roe", [5], ["x" * 201]):
         with pytest.raises(InputError, match=r"patient\.names"):
-            study_from_records([image], patient={"names": names})
+            study_from_records(images=[image], patient={"names": names})
     with pytest.raises(TooLarge, match=r"patient\.names"):
-        study_from_records([image], patient={"names": ["x"] * 33})
+        study_from_records(images=[image], patient={"names": ["x"] * 33})

@@ -33,7 +33,7 @@ IMAGES = (b"Quill" * 500_000, b"", b"\n")
 
 def large() -> Form:
     """Several pieces."""
-    return Form(NOTE, IMAGES)
+    return Form(NOTE, {"images": IMAGES})
 
 
 def settings(**more: Any) -> Settings:

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import numpy as np
 import psutil
@@ -34,6 +35,10 @@ def exercise(scenario: Callable[[Intake], Awaitable[None]], **settings: int) -> 
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
+async def images_of(intake: Intake, files: tuple[bytes, ...]) -> list[Any]:
+    return (await intake.decode({"images": files}))["images"]
+
+
 def decoders() -> list[psutil.Process]:
     children = psutil.Process(os.getpid()).children()
     return [child for child in children if any("spawn_main" in argument for argument in child.cmdline())]
@@ -41,11 +46,11 @@ def decoders() -> list[psutil.Process]:
 
 def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:
     async def scenario(intake: Intake) -> None:
-        images = await intake.decode((png(10), png(20), png(30)))
+        images = await images_of(intake, (png(10), png(20), png(30)))
         assert [round(float(image.pixels.mean()) / 257) for image in images] == [10, 20, 30]
-        assert await intake.decode(()) == []
+        assert await intake.decode({}) == {}
         with pytest.raises(UnsupportedMedia, match=r"images\[1\]"):
-            await intake.decode((png(10), b"GIF89a", png(30)))
+            await images_of(intake, (png(10), b"GIF89a", png(30)))
 
     exercise(scenario)
 
@@ -53,19 +58,19 @@ def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:
 def test_an_image_of_more_pixels_than_may_be_is_refused_and_one_of_just_as_many_is_not() -> None:
     async def scenario(intake: Intake) -> None:
         with pytest.raises(TooLarge, match=r"images\[0\].*must be at most 1199 pixels"):
-            await intake.decode((png(10),))
+            await images_of(intake, (png(10),))
 
     exercise(scenario, max_image_pixels=30 * 40 - 1)
 
     async def taken(intake: Intake) -> None:
-        assert len(await intake.decode((png(10),))) == 1
+        assert len(await images_of(intake, (png(10),))) == 1
 
     exercise(taken, max_image_pixels=30 * 40)
 
 
 def test_a_decoder_has_the_memory_that_the_settings_give_it() -> None:
     async def scenario(intake: Intake) -> None:
-        await intake.decode((png(10),))
+        await images_of(intake, (png(10),))
         (decoder,) = decoders()
         assert decoder.rlimit(psutil.RLIMIT_AS)[0] == 2 << 30
 
@@ -74,11 +79,11 @@ def test_a_decoder_has_the_memory_that_the_settings_give_it() -> None:
 
 def test_the_pool_outlives_a_decoder_that_dies_between_two_images() -> None:
     async def scenario(intake: Intake) -> None:
-        await intake.decode((png(10),))
+        await images_of(intake, (png(10),))
         (decoder,) = decoders()
         decoder.kill()
         for grey in range(5):
-            (image,) = await intake.decode((png(grey),))
+            (image,) = await images_of(intake, (png(grey),))
             assert round(float(image.pixels.mean()) / 257) == grey
         assert decoders() != [decoder]
 
@@ -87,12 +92,12 @@ def test_the_pool_outlives_a_decoder_that_dies_between_two_images() -> None:
 
 def test_a_cancelled_caller_leaves_the_pool_fit_for_others() -> None:
     async def scenario(intake: Intake) -> None:
-        decoding = asyncio.create_task(intake.decode((png(1),) * 4))
+        decoding = asyncio.create_task(images_of(intake, (png(1),) * 4))
         await asyncio.sleep(0)
         decoding.cancel()
         with pytest.raises(asyncio.CancelledError):
             await decoding
-        assert len(await intake.decode((png(2),))) == 1
+        assert len(await images_of(intake, (png(2),))) == 1
 
     exercise(scenario)
 
@@ -105,10 +110,10 @@ def test_records_become_a_study_within_the_limits_of_the_settings() -> None:
         patient = b'"patient": {"age": 67, "sex": "female"}'
         return parse_request(DiagnoseRequest, b'{"notes": [' + b", ".join([note] * notes) + b"], " + patient + b"}")
 
-    study = intake.study([], request(2))
+    study = intake.study({}, request(2))
     assert [note.text for note in study.notes] == ["Cough.", "Cough."]
     assert (study.patient.age, study.patient.sex.value) == (67.0, "F")
     with pytest.raises(TooLarge, match="notes"):
-        intake.study([], request(3))
+        intake.study({}, request(3))
     with pytest.raises(InputError, match="study"):
-        intake.study([], request(0))
+        intake.study({}, request(0))

@@ -580,7 +580,7 @@ def test_a_cohort_and_a_request_give_the_model_the_same_text(tmp_path):
         "Frau Müller, Anna (MRN-0042), Tel. 0711 123456, seit 12.3.2020 Husten. Sr. creatinine 2.1, 88 may need oxygen"
     )
     record = read_manifest(write(tmp_path, {"images": "a.dcm", "note_history": sent})).records[0]
-    request = study_from_records([read_dicom(data)], [{"kind": "history", "text": sent}])
+    request = study_from_records(images=[read_dicom(data)], notes=[{"kind": "history", "text": sent}])
     masked = mask_text(request.notes[0].text, request.known_names).text
     assert record.notes[0].text == masked
     assert mask_text(masked).text == masked

@@ -12,6 +12,7 @@ from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
+from consilium.modalities.registry import default_context
 from training.evaluation.out_of_distribution.kinds import Case, Change, Kind
 
 _NAME = "observations"
@@ -81,7 +82,7 @@ def _read(
 def _multiplied(observation: Observation, factor: float, variables: VariableTable) -> Observation:
     value = observation.given_value * factor
     sent = {"code": observation.code, "value": value, "unit": observation.given_unit}
-    ((read,), _) = read_observations([sent], variables=variables)
+    ((read,), _) = read_observations([sent], context=default_context(variables=variables))
     return replace(read, time=observation.time, comparator=observation.comparator)
 
 

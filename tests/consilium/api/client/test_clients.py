@@ -24,9 +24,9 @@ from consilium.api.schemas import (
     ExplainRequest,
     ExplanationAnswer,
     ModelInformation,
-    NoteRecord,
 )
 from consilium.domain.errors import InputError
+from consilium.modalities.text.records import NoteRecord
 from service.app.openapi import document
 from service.app.routes import create_app
 
@@ -97,7 +97,9 @@ def test_a_diagnosis_is_asked_for_with_images_records_and_a_token(
         "patient": {"age": 71},
         "caller_reference": "order-17",
     }
-    said = ask(kind, handler, lambda client: client.diagnose([film, str(film), b"PNG"], **records), token="csl_1_2")
+    said = ask(
+        kind, handler, lambda client: client.diagnose(images=[film, str(film), b"PNG"], **records), token="csl_1_2"
+    )
     assert said == DiagnosisAnswer.model_validate_json(examples["/v1/diagnose"])
     (request,) = asked
     assert (request.method, str(request.url)) == ("POST", f"{URL}/v1/diagnose")
@@ -124,7 +126,7 @@ def test_a_whole_request_and_keywords_say_the_same(kind: Kind, examples: dict[st
         return httpx.Response(200, content=examples[request.url.path])
 
     given = DiagnoseRequest.model_validate(DIAGNOSE_EXAMPLE)
-    ask(kind, handler, lambda client: client.diagnose([], given))
+    ask(kind, handler, lambda client: client.diagnose(given, images=[]))
     ask(kind, handler, lambda client: client.diagnose(request=given))
     ask(kind, handler, lambda client: client.diagnose(**DIAGNOSE_EXAMPLE))
     assert bodies[0] == bodies[1] == bodies[2]
@@ -144,14 +146,14 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_sent(kind: Kind) -> No
         (lambda client: client.diagnose(notez=[]), "request: got 'notez', is no known key; the nearest is 'notes'"),
         (lambda client: client.diagnose(patient={"age": ["67"]}), "patient.age: got ['67']"),
         (lambda client: client.explain(level="deep"), "level: got 'deep'"),
-        (lambda client: client.diagnose([], DiagnoseRequest(), notes=[]), "given whole or by keyword, not both"),
+        (lambda client: client.diagnose(DiagnoseRequest(), images=[], notes=[]), "given whole or by keyword, not both"),
         (
-            lambda client: client.diagnose(["/nowhere.dcm"]),
+            lambda client: client.diagnose(images=["/nowhere.dcm"]),
             "images[0]: got '/nowhere.dcm', must be a readable",
         ),
-        (lambda client: client.diagnose([b"", 7]), "images[1]: got 'int', must be a path or the bytes"),
-        (lambda client: client.diagnose("/film.dcm"), "images: got 'str', must be a list"),
-        (lambda client: client.diagnose(b"DICM"), "images: got 'bytes', must be a list"),
+        (lambda client: client.diagnose(images=[b"", 7]), "images[1]: got 'int', must be a path or the bytes"),
+        (lambda client: client.diagnose(images="/film.dcm"), "images: got 'str', must be a list"),
+        (lambda client: client.diagnose(images=b"DICM"), "images: got 'bytes', must be a list"),
         (lambda client: client.result("17"), "result_id: got '17', must be a UUID"),
     ]
     for what, said in wrong:
@@ -176,7 +178,7 @@ def test_every_attempt_of_one_request_carries_one_key_and_the_next_request_anoth
 
     tokens = iter("abcdef")
     for _ in range(2):
-        ask(kind, handler, lambda client: client.diagnose([b"x"]), token=lambda: next(tokens))
+        ask(kind, handler, lambda client: client.diagnose(images=[b"x"]), token=lambda: next(tokens))
     keys = [request.headers["idempotency-key"] for request in asked]
     assert keys[0] == keys[1] == keys[2] != keys[3] == keys[4] == keys[5]
     assert [request.headers["authorization"] for request in asked] == [f"Bearer {token}" for token in "abcdef"]

@@ -152,9 +152,9 @@ def _with_more(value: Any) -> Any:
 
 
 ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [
-    (DiagnosisAnswer, examples.DIAGNOSIS, lambda client: client.diagnose([b"x"])),
-    (ExplanationAnswer, examples.EXPLANATION, lambda client: client.explain([b"x"])),
-    (SimilarAnswer, examples.SIMILAR, lambda client: client.similar([b"x"])),
+    (DiagnosisAnswer, examples.DIAGNOSIS, lambda client: client.diagnose(images=[b"x"])),
+    (ExplanationAnswer, examples.EXPLANATION, lambda client: client.explain(images=[b"x"])),
+    (SimilarAnswer, examples.SIMILAR, lambda client: client.similar(images=[b"x"])),
     (ResultAnswer, examples.RESULT, lambda client: client.result(ID)),
     (FeedbackAnswer, examples.FEEDBACK, lambda client: client.feedback(ID, {"pneumonia": "absent"})),
     (ModelInformation, examples.MODEL, lambda client: client.model()),

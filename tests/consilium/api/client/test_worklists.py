@@ -135,13 +135,13 @@ def test_similar_cases_are_asked_for_by_keyword_or_whole(kind: Kind) -> None:
         bodies.append(json.loads(sent(parts(request)[-1])))
         return httpx.Response(200, json=examples.SIMILAR)
 
-    said = ask(kind, handler, lambda client: client.similar([b"x"], **SIMILAR_EXAMPLE))
+    said = ask(kind, handler, lambda client: client.similar(images=[b"x"], **SIMILAR_EXAMPLE))
     assert said == SimilarAnswer.model_validate(examples.SIMILAR)
-    ask(kind, handler, lambda client: client.similar([b"x"], SimilarRequest.model_validate(SIMILAR_EXAMPLE)))
+    ask(kind, handler, lambda client: client.similar(SimilarRequest.model_validate(SIMILAR_EXAMPLE), images=[b"x"]))
     assert bodies[0] == bodies[1]
     assert bodies[0]["count"] == 3
     with pytest.raises(InputError, match="count: got 0"):
-        ask(kind, handler, lambda client: client.similar([b"x"], count=0))
+        ask(kind, handler, lambda client: client.similar(images=[b"x"], count=0))
 
 
 def test_a_model_without_cases_is_a_problem() -> None:
@@ -149,4 +149,4 @@ def test_a_model_without_cases_is_a_problem() -> None:
         Client("http://consilium.example", transport=httpx.MockTransport(lambda _: httpx.Response(404))) as client,
         pytest.raises(ServiceProblem, match="404"),
     ):
-        client.similar([b"x"])
+        client.similar(images=[b"x"])

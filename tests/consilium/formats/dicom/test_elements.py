@@ -98,7 +98,7 @@ def test_image_with_decimal_commas_is_the_one_with_points_and_a_warning(syntax):
     assert not np.array_equal(points.pixels, read_dicom(file_with(syntax, **{**rescaled, "RescaleSlope": "1"})).pixels)
     assert points.warnings == ()
     assert comma.warnings == tuple(f"{keyword}: {COMMA}" for keyword in rescaled)
-    assert f"images[0].RescaleSlope: {COMMA}" in study_from_records([comma]).warnings
+    assert f"images[0].RescaleSlope: {COMMA}" in study_from_records(images=[comma]).warnings
 
 
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])

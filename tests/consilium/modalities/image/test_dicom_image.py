@@ -12,9 +12,9 @@ from pydicom.sequence import Sequence
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
 from consilium.formats.dicom import pixels as dicom_pixels
-from consilium.formats.limits import Limits
 from consilium.modalities.image.dicom_image import read_dicom
 from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, header, jpeg, ramp, written
 
 WINDOW_12_BIT = {"WindowCenter": 2048, "WindowWidth": 4096}
@@ -436,9 +436,9 @@ def test_no_dicom(data):
 def test_too_large_as_file_and_as_declared():
     data = dicom_file(ramp())
     with pytest.raises(TooLarge, match=r"images\[2\].size"):
-        read_dicom(data, field="images[2]", limits=Limits(image_bytes=1000))
+        read_dicom(data, field="images[2]", limits=default_limits().but(image_bytes=1000))
     with pytest.raises(TooLarge, match="48 x 64"):
-        read_dicom(data, limits=Limits(image_pixels=48 * 64 - 1))
+        read_dicom(data, limits=default_limits().but(image_pixels=48 * 64 - 1))
     with pytest.raises(TooLarge, match="65535 x 65535"):
         shown(ramp(), Rows=65535, Columns=65535)
 
@@ -447,7 +447,7 @@ def test_deflated_bomb_is_too_large_before_it_is_inflated():
     whole = dicom_file(np.zeros((1000, 1000), dtype=np.uint16), uid.DeflatedExplicitVRLittleEndian)
     assert len(whole) < 20_000
     with pytest.raises(TooLarge, match="once inflated"):
-        read_dicom(whole, limits=Limits(image_bytes=1_000_000))
+        read_dicom(whole, limits=default_limits().but(image_bytes=1_000_000))
 
 
 def test_truncated_deflated_data_set_is_refused():

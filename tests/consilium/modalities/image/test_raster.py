@@ -9,10 +9,10 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from consilium.domain.errors import TooLarge, UnreadableImage, UnsupportedMedia
-from consilium.formats.limits import Limits
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.raster import read_raster
 from consilium.modalities.image.records import read_image
+from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
 GREY_8 = ramp(20, 30, bits=8)
@@ -260,7 +260,7 @@ def test_resolution_that_cannot_be_is_told_and_passed_over(density):
 
 
 def test_resampling_stays_within_the_limits():
-    image = read_raster(saved(squeezed(3), "PNG", dpi=(300, 100)), limits=Limits(image_pixels=120 * 40))
+    image = read_raster(saved(squeezed(3), "PNG", dpi=(300, 100)), limits=default_limits().but(image_pixels=120 * 40))
     assert image.shape == (69, 69)
     assert_round(image.pixels)
 
@@ -315,9 +315,9 @@ def test_cut_off_files_are_refused(kind):
 def test_too_large():
     data = saved(np.zeros((2000, 3000), np.uint8), "PNG")
     with pytest.raises(TooLarge, match=r"images\[1\].size.*2000 x 3000"):
-        read_raster(data, field="images[1]", limits=Limits(image_pixels=5_999_999))
+        read_raster(data, field="images[1]", limits=default_limits().but(image_pixels=5_999_999))
     with pytest.raises(TooLarge, match="bytes"):
-        read_raster(data, limits=Limits(image_bytes=100))
+        read_raster(data, limits=default_limits().but(image_bytes=100))
 
 
 def test_bomb_is_too_large_before_it_is_unpacked():

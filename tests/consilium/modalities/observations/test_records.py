@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from consilium.domain.errors import InputError, TooLarge
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, Code, Kind, Variable
-from consilium.formats.limits import Limits
 from consilium.formats.units import conversion
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
+from consilium.modalities.registry import default_context, default_limits
 
 
 def value_of(code, value, unit):
@@ -279,7 +279,9 @@ def test_a_cohorts_own_table_is_read():
         {"code": "SHK", "value": True},
         {"code": "1988-5", "value": 5, "unit": "mg/L"},
     ]
-    observations, warnings = read_observations(sent, variables=BUILT_IN.extended_with([presepsin, shock]))
+    observations, warnings = read_observations(
+        sent, context=default_context(variables=BUILT_IN.extended_with([presepsin, shock]))
+    )
     assert [(o.variable, o.value, o.given_text) for o in observations] == [
         ("presepsin", pytest.approx(2000), ">2"),
         ("shock", 1, "yes"),
@@ -319,4 +321,7 @@ def test_what_is_wrong_is_named(change, field):
 
 def test_too_many():
     with pytest.raises(TooLarge):
-        read_observations([{"code": "1988-5", "value": 1, "unit": "mg/L"}] * 3, limits=Limits(observations=2))
+        read_observations(
+            [{"code": "1988-5", "value": 1, "unit": "mg/L"}] * 3,
+            context=default_context(limits=default_limits().but(observations=2)),
+        )
