@@ -50,7 +50,7 @@ from rich.console import Console
 from rich.table import Table
 from starlette.datastructures import Headers
 
-from consilium.artifacts.pyfunc_signature import AGE, ARTIFACT, IMAGES, NOTES, OBSERVATIONS, SEX, signature
+from consilium.artifacts.pyfunc_signature import AGE, ARTIFACT, SEX, signature
 from consilium.inference.diagnostician import Diagnostician
 from consilium.ingest.study_records import study_from_records
 from consilium.modalities.image.records import read_image
@@ -91,9 +91,9 @@ class Sent:
 
     def mlflow(self) -> dict[str, Any]:
         row = {
-            IMAGES: [base64.b64encode(self.image).decode()],
-            NOTES: json.dumps(self.records["notes"]),
-            OBSERVATIONS: json.dumps(self.records["observations"]),
+            "images": [base64.b64encode(self.image).decode()],
+            "notes": json.dumps(self.records["notes"]),
+            "observations": json.dumps(self.records["observations"]),
             AGE: self.records["patient"]["age"],
             SEX: self.records["patient"]["sex"],
         }

@@ -16,46 +16,39 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from consilium.domain.findings import FindingSet
+from consilium.modalities.registry import file_inputs, json_inputs
 
 ARTIFACT = "artifact"
 """Key of the artifact's folder among the MLflow model's artifacts."""
 
-IMAGES, NOTES, OBSERVATIONS, AGE, SEX, REFERENCE_TIME = (
-    "images",
-    "notes",
-    "observations",
-    "age",
-    "sex",
-    "reference_time",
-)
-COLUMNS = (IMAGES, NOTES, OBSERVATIONS, AGE, SEX, REFERENCE_TIME)
+AGE, SEX, REFERENCE_TIME = "age", "sex", "reference_time"
+
+
+def columns() -> tuple[str, ...]:
+    """Names of the columns: files, lists of records, and what is known of the patient."""
+    return (*file_inputs(), *json_inputs(), AGE, SEX, REFERENCE_TIME)
 
 
 def signature(findings: FindingSet) -> ModelSignature:
     """Records of a study → one probability per finding.
 
-    ``images`` is a list of base64 texts (DICOM, PNG, JPEG or TIFF files); ``notes`` and ``observations`` are JSON lists
-    as the service takes them. Base64 and no binary column: MLflow turns a text in one into its characters' bytes
-    without a word.
+    Files, such as ``images``, are a list of base64 texts; records, such as ``notes``, are JSON lists as the service
+    takes them. Base64 and no binary column: MLflow turns a text in one into its characters' bytes without a word.
     """
-    columns = [
-        ColSpec(Array(DataType.string), IMAGES, required=False),
-        ColSpec(DataType.string, NOTES, required=False),
-        ColSpec(DataType.string, OBSERVATIONS, required=False),
+    inputs = [ColSpec(Array(DataType.string), name, required=False) for name in file_inputs()]
+    inputs += [ColSpec(DataType.string, name, required=False) for name in json_inputs()]
+    inputs += [
         ColSpec(DataType.double, AGE, required=False),
         ColSpec(DataType.string, SEX, required=False),
         ColSpec(DataType.string, REFERENCE_TIME, required=False),
     ]
-    return ModelSignature(Schema(columns), Schema([ColSpec(DataType.double, name) for name in findings.names]))
+    return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, name) for name in findings.names]))
 
 
 def input_example() -> pd.DataFrame:
-    """One invented study without an image, as the stored model shows it to its users."""
-    note = {"kind": "history", "text": "Fever and productive cough for three days."}
-    observation = {"code": "1988-5", "value": 112.0, "unit": "mg/L"}
-    return pd.DataFrame(
-        [{NOTES: json.dumps([note]), OBSERVATIONS: json.dumps([observation]), AGE: 67.0, SEX: "F"}],
-    )
+    """One invented study without files, as the stored model shows it to its users."""
+    records = {given.name: json.dumps([dict(one) for one in given.example]) for given in json_inputs().values()}
+    return pd.DataFrame([records | {AGE: 67.0, SEX: "F"}])
 
 
 def pip_requirements() -> list[str]:

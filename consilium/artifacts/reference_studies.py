@@ -1,7 +1,7 @@
 """References: made-up studies in the artifact, and what the model answered to them when it was trained.
 
-    reference/studies.json     each study as a request of the service, the names of its images, and the answers
-    reference/00-0.png         the first image of the first study, and so on
+    reference/studies.json     each study as a request of the service, the names of its files, and the answers
+    reference/00-images-0      the first image of the first study, and so on
 
 Whoever loads the model asks them again (`consilium.inference.self_test`). They are read as any request is, so what is
 tried is the whole way from a caller's bytes to a probability. Nothing of them comes from a patient.
@@ -10,8 +10,8 @@ tried is the whole way from a caller's bytes to a probability. Nothing of them c
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +27,7 @@ from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.ingest.study_records import study_from_records
-from consilium.modalities.image.records import read_image
+from consilium.ingest.study_records import read_files, study_from_records
 from consilium.modalities.registry import subset_key
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
@@ -40,16 +39,16 @@ _DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class ReferenceStudy:
-    """A made-up study as a caller would send it: `images` are files' bytes."""
+    """A made-up study as a caller would send it: `files` are bytes, by the name under which they are sent."""
 
     request: DiagnoseRequest
-    images: tuple[bytes, ...] = ()
+    files: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def study(self, variables: VariableTable = BUILT_IN) -> Study:
         """What ingest makes of it; `InputError` where that is nothing."""
         request = self.request
         return study_from_records(
-            images=[read_image(data, field=f"images[{number}]") for number, data in enumerate(self.images)],
+            **read_files(self.files),
             **request.records,
             variables=variables,
         )
@@ -59,7 +58,7 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     request: DiagnoseRequest
-    images: tuple[Annotated[str, Field(pattern=r"^[0-9]+-[0-9]+\.png$")], ...]
+    files: dict[str, tuple[Annotated[str, Field(pattern=r"^[0-9]+-[a-z0-9_]+-[0-9]+$")], ...]]
     probabilities: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
@@ -76,7 +75,6 @@ class References:
     Attributes
     ----------
     studies : tuple of ReferenceStudy, [N]
-        With PNG images.
     probabilities : float64 [N, F]
         Calibrated, by the model in eager float32 on the CPU, each study by itself.
     """
@@ -107,11 +105,9 @@ class References:
         folder.mkdir()
         stored = []
         for number, (reference, row) in enumerate(zip(self.studies, self.probabilities.tolist(), strict=True)):
-            names = tuple(f"{number:02d}-{place}.png" for place in range(len(reference.images)))
-            for name, data in zip(names, reference.images, strict=True):
-                (folder / name).write_bytes(data)
+            files = {name: _write(folder, f"{number:02d}-{name}", sent) for name, sent in reference.files.items()}
             answers = dict(zip(findings.names, row, strict=True))
-            stored.append(_Stored(request=reference.request, images=names, probabilities=answers))
+            stored.append(_Stored(request=reference.request, files=files, probabilities=answers))
         text = _StoredStudies(studies=tuple(stored)).model_dump_json(indent=1, exclude_defaults=True)
         (folder / STUDIES).write_text(text + "\n", encoding="utf-8")
 
@@ -132,6 +128,18 @@ class References:
                 rule = f"must be answers to {', '.join(findings.names)}"
                 raise InputError("probabilities", ", ".join(one.probabilities), rule)
         studies = tuple(
-            ReferenceStudy(one.request, tuple((folder / name).read_bytes() for name in one.images)) for one in stored
+            ReferenceStudy(
+                one.request,
+                {name: tuple((folder / file).read_bytes() for file in files) for name, files in one.files.items()},
+            )
+            for one in stored
         )
         return cls(studies, np.array([list(one.probabilities.values()) for one in stored]))
+
+
+def _write(folder: Path, prefix: str, contents: Sequence[bytes]) -> tuple[str, ...]:
+    """The names of the files that `contents` were written to."""
+    names = tuple(f"{prefix}-{place}" for place in range(len(contents)))
+    for name, data in zip(names, contents, strict=True):
+        (folder / name).write_bytes(data)
+    return names

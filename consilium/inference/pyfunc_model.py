@@ -20,23 +20,14 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from consilium.artifacts.artifact import load_artifact
 from consilium.artifacts.manifest import verify
-from consilium.artifacts.pyfunc_signature import (
-    AGE,
-    ARTIFACT,
-    COLUMNS,
-    IMAGES,
-    NOTES,
-    OBSERVATIONS,
-    REFERENCE_TIME,
-    SEX,
-)
+from consilium.artifacts.pyfunc_signature import AGE, ARTIFACT, REFERENCE_TIME, SEX, columns
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.errors import InputError
 from consilium.domain.study import Study
 from consilium.domain.variables import VariableTable
 from consilium.inference.diagnostician import Diagnostician
-from consilium.ingest.study_records import study_from_records
-from consilium.modalities.image.records import read_image
+from consilium.ingest.study_records import read_files, study_from_records
+from consilium.modalities.registry import file_inputs, json_inputs
 
 _Row = dict[str, Any]
 
@@ -74,9 +65,9 @@ class DiagnosisPyfunc(PythonModel):
 
 
 def _rows(frame: pd.DataFrame) -> list[_Row]:
-    unknown = sorted(set(frame.columns) - set(COLUMNS))
+    unknown = sorted(set(frame.columns) - set(columns()))
     if unknown:
-        raise InputError("columns", unknown[0], f"must be of {', '.join(COLUMNS)}")
+        raise InputError("columns", unknown[0], f"must be of {', '.join(columns())}")
     return [{str(key): value for key, value in row.items() if not _missing(value)} for row in frame.to_dict("records")]
 
 
@@ -85,18 +76,15 @@ def _missing(value: object) -> bool:
 
 
 def _study(row: _Row, variables: VariableTable) -> Study:
-    files = [_file(value, f"{IMAGES}[{i}]") for i, value in enumerate(_list(row.get(IMAGES, []), IMAGES))]
-    patient = {key: row[key] for key in (AGE, SEX) if key in row}
     # In this process: worker processes would run a caller's script again, which may lack the usual guard.
-    images = [read_image(data, field=f"{IMAGES}[{i}]") for i, data in enumerate(files)]
-    return study_from_records(
-        images=images,
-        notes=_records(row, NOTES),
-        observations=_records(row, OBSERVATIONS),
-        patient=patient,
-        reference_time=row.get(REFERENCE_TIME),
-        variables=variables,
-    )
+    files = read_files({name: _files(row[name], name) for name in file_inputs() if name in row})
+    sent: dict[str, Any] = {**files, **{name: _records(row, name) for name in json_inputs()}}
+    sent["patient"] = {key: row[key] for key in (AGE, SEX) if key in row}
+    return study_from_records(**sent, reference_time=row.get(REFERENCE_TIME), variables=variables)
+
+
+def _files(value: object, name: str) -> list[bytes]:
+    return [_file(one, f"{name}[{number}]") for number, one in enumerate(_list(value, name))]
 
 
 def _list(value: object, field: str) -> list[Any]:

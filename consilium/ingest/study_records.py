@@ -15,7 +15,7 @@ from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import file_time, read_time
 from consilium.ingest.patient_record import PatientRecord, read_patient
 from consilium.modalities.modality import JsonInput, Modality, ReadingContext, load
-from consilium.modalities.registry import default_context, file_inputs, json_inputs, modalities
+from consilium.modalities.registry import default_context, default_limits, file_inputs, json_inputs, modalities
 
 
 def study_from_records(
@@ -79,6 +79,23 @@ def study_from_records(
         rule = "no reference time: records made after the question was asked cannot be recognised and are kept"
         return replace(study, warnings=(*study.warnings, rule))
     return study
+
+
+def read_files(files: Mapping[str, Sequence[bytes]], limits: Limits | None = None) -> dict[str, Any]:
+    """The records of trusted files, by the name under which they are sent, read in this process.
+
+    Raises
+    ------
+    InputError
+        Names the file.
+    """
+    return {
+        name: [
+            load(file_inputs()[name].read)(data, field=f"{name}[{number}]", limits=limits or default_limits())
+            for number, data in enumerate(contents)
+        ]
+        for name, contents in files.items()
+    }
 
 
 def _read_parts(

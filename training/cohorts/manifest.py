@@ -291,7 +291,7 @@ def _notes(studies: pd.DataFrame, root: Path, zone: TimeZone, masks: bool) -> tu
             try:
                 text = _note_text(row.get(column, ""), root)
                 if text is not None:
-                    given = {"kind": kind.value, "text": text, "time": time if is_time(time) else None}
+                    given = {"kind": kind.value, "text": text, "time": (time if is_time(time) else "") or None}
                     read, told = read_notes([given], field=column, context=default_context(zone=zone))
                     found += read
                     warnings += told

@@ -54,4 +54,4 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
 def _study(sent: list[Sent]) -> ReferenceStudy:
     fields = {name: value for part in sent for name, value in part.fields.items()}
     files = {name: contents for part in sent for name, contents in part.files.items()}
-    return ReferenceStudy(DiagnoseRequest.model_validate(fields), files.get("images", ()))
+    return ReferenceStudy(DiagnoseRequest.model_validate(fields), files)

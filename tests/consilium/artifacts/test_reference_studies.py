@@ -45,16 +45,16 @@ def test_what_was_saved_comes_back_to_the_bit(trained: Artifact, saved: Path) ->
 
 def test_they_are_small_plain_files(saved: Path) -> None:
     files = list(saved.iterdir())
-    assert {path.suffix for path in files} == {".png", ".json"}
+    assert {path.suffix for path in files} == {"", ".json"}
     assert sum(path.stat().st_size for path in files) < 1_000_000
-    for path in saved.glob("*.png"):
+    for path in saved.glob("*-images-*"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_study_is_read_as_a_request_is(saved: Path) -> None:
     study = References.load(saved, FINDINGS).studies[-1]
     read = study.study()
-    assert len(read.images) == len(study.images) > 0
+    assert len(read.images) == len(study.files["images"]) > 0
     assert [note.text for note in read.notes] == [note.text for note in study.request.notes]
     assert [o.given_value for o in read.observations] == [o.value for o in study.request.observations]
 
@@ -72,7 +72,7 @@ def _rename(stored: dict[str, Any]) -> None:
 SPOILED: dict[str, Callable[[dict[str, Any]], object]] = {
     "none": lambda stored: stored.update(studies=[]),
     "too many": lambda stored: stored.update(studies=stored["studies"][:1] * (MOST + 1)),
-    "a path": lambda stored: stored["studies"][-1].update(images=["../model.safetensors"]),
+    "a path": lambda stored: stored["studies"][-1].update(files={"images": ["../model.safetensors"]}),
     "no probability": lambda stored: stored["studies"][0]["probabilities"].update(effusion=1.5),
     "an unknown key": lambda stored: stored["studies"][0].update(run="rm"),
     "no request": lambda stored: stored["studies"][0].update(request={"nots": []}),
