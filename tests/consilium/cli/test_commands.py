@@ -531,6 +531,8 @@ def test_bad_cohorts_and_recipes_are_refused_in_one_line(
         capsys, ["phantom", "/proc/p", "--studies", "1", "--seed", "1"]
     )
     assert "studies: got 0" in _refused(capsys, ["phantom", str(tmp_path / "p"), "--studies", "0", "--seed", "1"])
+    unknown = ["phantom", str(tmp_path / "p"), "--studies", "1", "--seed", "1", "--modalities", "image, sonogram"]
+    assert "modalities: got 'sonogram', must be one of image, text" in _refused(capsys, unknown)
     assert "cohort: got" in _refused(capsys, ["check", str(tmp_path)])
     train = ["train", "phantom-tiny", "--cohort", str(cohort)]
     assert "the nearest is 'epochs'" in _refused(capsys, [*train, "--set", "training.epoch=1"])
