@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +32,11 @@ from consilium.domain.diagnosis import (
 from consilium.domain.errors import InputError, ModelFailure
 from consilium.domain.findings import FindingSet
 from consilium.domain.study import Study
-from consilium.domain.variables import Variable, VariableTable
+from consilium.domain.variables import VariableTable
 from consilium.explain import explain
 from consilium.explain.methods import chosen_methods
 from consilium.inference.backends import Network, build_network, choose_backend
 from consilium.inference.self_test import Acceptance, Backend, Tolerance, accept, require_trained_answers
-from consilium.modalities.image.origins import Origins
 from consilium.modalities.registry import in_order, modality_names, subset_key
 from consilium.network.diagnosis_model import FUSED, Logits
 from consilium.preprocessing.batch import Batch, Prepared
@@ -115,8 +115,6 @@ class Diagnostician:
         self.calibration = artifact.calibration
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
-        images = artifact.preprocessing.preparations.get("image")
-        self.origins = Origins() if images is None else images.origins
         self.variables: VariableTable = artifact.preprocessing.variables
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
         self.model.freeze_cache()
@@ -161,9 +159,11 @@ class Diagnostician:
         return self.acceptance
 
     @property
-    def read_variables(self) -> tuple[Variable, ...]:
-        """The variables that the model reads."""
-        return self.preprocessing.read_variables
+    def information(self) -> dict[str, Any]:
+        """What callers are told of each modality that the model reads, of its presentation's `information`."""
+        preparations = self.preprocessing.preparations.items()
+        found = {name: preparation.information(self.recipe.section(name)) for name, preparation in preparations}
+        return {name: told for name, told in found.items() if told is not None}
 
     def example(self) -> Study:
         """A made-up study with everything that the model reads: the fullest of its reference studies."""

@@ -185,7 +185,7 @@ class Modality:
     Raises
     ------
     ValueError
-        For a name that is no lower-case identifier.
+        For a name that is no lower-case identifier, or an explanation that nothing presents.
     """
 
     name: str
@@ -218,6 +218,8 @@ class Modality:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"modality name {self.name!r} must match {_NAME.pattern}")
+        if self.explanation and not self.presentation:
+            raise ValueError(f"modality {self.name} has an explanation, so it must have a presentation, too")
 
 
 def load(reference: str) -> Any:

@@ -147,6 +147,11 @@ class Preparation(ABC, Generic[P]):
         """The variables of observations that are read, in the order of their table."""
         return ()
 
+    def information(self, section: Any) -> Any:
+        """What callers are told of how the modality is read, of its presentation's `information`; None: nothing."""
+        del section
+        return None
+
     # --- in the artifact ---------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -40,6 +40,8 @@ class Presentation:
         the finding that is explained.
     cards : callable
         (study, attributions of each explained finding) → what the template shows of each finding; None: no card.
+    information : type or None
+        Of what callers are told of the modality in ``GET /v1/model``, which its preparation's `information` gives.
     column : str
         Where on the page the card stands; pictures stand left.
     unit : str
@@ -55,6 +57,7 @@ class Presentation:
     rows: Callable[[Sequence[Any]], list[tuple[str, float]]]
     write: Callable[[Any, bool], Any] = _as_sent
     read: Callable[[Any], Any] = _as_read
+    information: Any = None
     column: Literal["left", "right"] = "right"
 
 

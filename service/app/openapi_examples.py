@@ -133,33 +133,38 @@ MODEL: dict[str, Any] = {
     "exclusive": False,
     "reads": {
         "modalities": ["image", "text", "observations"],
-        "note_kinds": ["history", "indication"],
-        "mask_notes": True,
         "before_hours": 72.0,
         "after_hours": 0.0,
-        "variables": [
-            {
-                "name": "grip_strength",
-                "display": "Grip strength",
-                "kind": "numeric",
-                "codes": [{"code": "GRIP", "system": "local", "unit": "kg", "display": "Grip strength"}],
-                "unit": "kg",
-                "categories": [],
-                "ordered": False,
-                "normal_categories": [],
-                "reference": [16.0, 60.0],
-                "reference_female": [16.0, 40.0],
-                "reference_male": [27.0, 60.0],
-                "plausible": [0.0, 120.0],
-            }
-        ],
-        "history": 1,
-    },
-    "trained_on": {
-        "images": 8120,
-        "modality": {"DX": 6904, "CR": 1216},
-        "body_part": {"CHEST": 8120},
-        "for_processing": 0,
+        "parts": {
+            "image": {
+                "trained_on": {
+                    "images": 8120,
+                    "modality": {"DX": 6904, "CR": 1216},
+                    "body_part": {"CHEST": 8120},
+                    "for_processing": 0,
+                },
+            },
+            "text": {"note_kinds": ["history", "indication"], "mask_notes": True},
+            "observations": {
+                "variables": [
+                    {
+                        "name": "grip_strength",
+                        "display": "Grip strength",
+                        "kind": "numeric",
+                        "codes": [{"code": "GRIP", "system": "local", "unit": "kg", "display": "Grip strength"}],
+                        "unit": "kg",
+                        "categories": [],
+                        "ordered": False,
+                        "normal_categories": [],
+                        "reference": [16.0, 60.0],
+                        "reference_female": [16.0, 40.0],
+                        "reference_male": [27.0, 60.0],
+                        "plausible": [0.0, 120.0],
+                    }
+                ],
+                "history": 1,
+            },
+        },
     },
     "limits": {"body_bytes": 134217728, **{limit.name: limit.served for limit in declared_limits()}},
     "audit": {"verdict": "sound", "reasons": []},

@@ -21,7 +21,6 @@ from consilium.api.schemas import (
     ModelInformation,
     SimilarAnswer,
     SimilarRequest,
-    VariableInformation,
     parse_request,
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
@@ -176,14 +175,10 @@ class Engine:
                 "description": recipe.description,
                 "reads": {
                     "modalities": list(recipe.modalities),
-                    "note_kinds": [kind.value for kind in recipe.inputs.note_kinds],
-                    "mask_notes": recipe.inputs.mask_notes,
                     "before_hours": recipe.inputs.before_hours,
                     "after_hours": recipe.inputs.after_hours,
-                    "variables": [VariableInformation.of(variable) for variable in model.read_variables],
-                    "history": recipe.observations.history,
+                    "parts": model.information,
                 },
-                "trained_on": model.origins.to_json(),
                 "limits": {"body_bytes": settings.max_body_bytes, **settings.limits},
                 "audit": model.audit,
                 "backend": None if model.acceptance is None else model.acceptance.to_json(),

@@ -10,16 +10,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, Explanation, ModelIdentity
 from consilium.domain.errors import ModelFailure
 from consilium.domain.findings import FindingSet
 from consilium.domain.study import Study
-from consilium.domain.variables import Variable, VariableTable
+from consilium.domain.variables import VariableTable
 from consilium.inference.self_test import Acceptance, Tolerance
-from consilium.modalities.image.origins import Origins
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,10 +49,7 @@ class Model(Protocol):
     variables: VariableTable
 
     @property
-    def read_variables(self) -> Sequence[Variable]: ...
-
-    @property
-    def origins(self) -> Origins: ...
+    def information(self) -> Mapping[str, Any]: ...
 
     @property
     def audit(self) -> AuditVerdict: ...

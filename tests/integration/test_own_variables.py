@@ -184,13 +184,13 @@ def test_the_service_names_accepts_and_explains_them(trained: TrainedModel, diag
         return ModelInformation.model_validate(information.json()), ExplanationAnswer.model_validate(answer.json())
 
     information, answer = in_service(trained, scenario)
-    known = {variable.name: variable for variable in information.reads.variables}
+    known = {variable.name: variable for variable in information.reads.parts["observations"].variables}
     assert list(known) == ["crp", "drain_output", "sputum", "ventilated"]
     assert [code.code for code in known["drain_output"].codes] == ["DRAIN-24", "drain_output"]
     assert (known["drain_output"].unit, known["drain_output"].reference) == ("mL/d", (0.0, 100.0))
     assert known["sputum"].categories == ("none", "white", "purulent", "rusty")
     assert known["ventilated"].kind == "yes_no"
-    assert information.reads.history == 2
+    assert information.reads.parts["observations"].history == 2
 
     study = study_from_records(observations=ASKED, reference_time=NOON, variables=diagnostician.variables)
     (expected,) = diagnostician.diagnose([study])

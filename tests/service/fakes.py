@@ -30,15 +30,19 @@ from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.explain import Neighbours
 from consilium.inference.self_test import Acceptance, Backend, Tolerance
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.origins import Origins
-from consilium.modalities.image.presentation import ImageSaliency
-from consilium.modalities.observations.presentation import ObservationWeight
+from consilium.modalities.image.presentation import ImageInformation, ImageSaliency, OriginInformation
+from consilium.modalities.observations.presentation import (
+    ObservationsInformation,
+    ObservationWeight,
+    VariableInformation,
+)
 from consilium.modalities.text.note import Note, NoteKind
-from consilium.modalities.text.presentation import WordWeight
+from consilium.modalities.text.presentation import TextInformation, WordWeight
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
 
+TRAINED_ON = OriginInformation(images=40, modality={"DX": 30, "CR": 10}, body_part={"CHEST": 40}, for_processing=0)
 CASES = Neighbours(
     embeddings=np.array([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], np.float32),
     labels=np.array([[0, 0], [1, -1], [0, 1]], np.int8),
@@ -57,8 +61,6 @@ class FakeModel:
     recipe = Recipe(name="fake", description="A rule.")
     findings = FINDINGS
     variables = BUILT_IN
-    read_variables = (BUILT_IN["crp"],)
-    origins = Origins(40, {"DX": 30, "CR": 10}, {"CHEST": 40})
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
     acceptance = Acceptance(Backend.BF16, 3, 0.0125, 1, Tolerance())
 
@@ -70,6 +72,17 @@ class FakeModel:
         self.hold.set()
         self.entered = threading.Event()
         self.neighbours: Neighbours | None = CASES
+
+    @property
+    def information(self) -> dict[str, Any]:
+        inputs = self.recipe.inputs
+        kinds = tuple(kind.value for kind in inputs.note_kinds)
+        read = (VariableInformation.of(BUILT_IN["crp"]),)
+        return {
+            "image": ImageInformation(trained_on=TRAINED_ON),
+            "text": TextInformation(note_kinds=kinds, mask_notes=inputs.mask_notes),
+            "observations": ObservationsInformation(variables=read, history=1),
+        }
 
     def example(self) -> Study:
         ramp = np.linspace(0, 65535, 64, dtype=np.uint16)

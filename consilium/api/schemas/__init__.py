@@ -13,11 +13,9 @@ from consilium.api.schemas.answers import (
     InputInformation,
     LimitInformation,
     ModelInformation,
-    OriginInformation,
     ProblemAnswer,
     RefusalAnswer,
     SimilarAnswer,
-    VariableInformation,
 )
 from consilium.api.schemas.audit_entry import FEEDBACK_EXAMPLE, FeedbackAnswer, FeedbackRequest, ResultAnswer
 from consilium.api.schemas.job import ExplanationLine, JobAnswer, JobKind, JobState
@@ -63,13 +61,11 @@ __all__ = [
     "JobState",
     "LimitInformation",
     "ModelInformation",
-    "OriginInformation",
     "ProblemAnswer",
     "RefusalAnswer",
     "ResultAnswer",
     "SimilarAnswer",
     "SimilarRequest",
-    "VariableInformation",
     "WorklistAnswer",
     "WorklistCount",
     "WorklistLine",

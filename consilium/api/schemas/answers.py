@@ -6,7 +6,7 @@ attributes to a modality is described by the modality.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_
 from pydantic_core import CoreSchema, core_schema
 
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
-from consilium.domain.variables import Variable
 from consilium.domain.wire import Share, Wire
 from consilium.modalities.presentation import presentations
 from consilium.modalities.registry import declared_limits, modality_names
@@ -39,14 +38,21 @@ class Parts:
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         del source
-        fields = {
-            modality: core_schema.typed_dict_field(
-                handler.generate_schema(tuple[presentation.wire, ...]),  # type: ignore[name-defined]
-                required=False,
-            )
-            for modality, presentation in presentations(modality_names()).items()
-        }
-        return core_schema.typed_dict_schema(fields, cls=Parts, extra_behavior="forbid")
+        declared = presentations(modality_names()).items()
+        return _by_modality(Parts, {modality: _several(one.wire) for modality, one in declared}, handler)
+
+
+def _several(wire: Any) -> Any:
+    return tuple[wire, ...]
+
+
+def _by_modality(kind: type, types: Mapping[str, Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+    """An object with a key for each modality, none of them required, described as `kind`."""
+    fields = {
+        modality: core_schema.typed_dict_field(handler.generate_schema(wire), required=False)
+        for modality, wire in types.items()
+    }
+    return core_schema.typed_dict_schema(fields, cls=kind, extra_behavior="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,89 +89,27 @@ class FindingInformation(Wire):
     code: str | None
 
 
-Interval = tuple[float, float]
+class Information:
+    """Of each modality that the model reads, what in it is read, and how."""
 
+    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=False)
 
-class CodeInformation(Wire):
-    """A code under which a variable is accepted."""
-
-    code: str
-    system: str = Field(description="`LOINC`, or `local` for a code of the cohort that the model learned from.")
-    unit: str = Field(description="UCUM unit of its values; others that convert are accepted. Empty for categories.")
-    display: str
-
-
-class VariableInformation(Wire):
-    """A laboratory value, vital sign or other variable that the model reads."""
-
-    name: str
-    display: str
-    kind: Literal["numeric", "categorical", "yes_no"]
-    codes: tuple[CodeInformation, ...]
-    unit: str = Field(description="UCUM unit in which the value is kept and read; empty for categories.")
-    categories: tuple[str, ...] = Field(description="Accepted values, lowest first where they have an order.")
-    ordered: bool
-    normal_categories: tuple[str, ...]
-    reference: Interval | None = Field(description="Adult reference interval in `unit`, both sexes together.")
-    reference_female: Interval | None = Field(description="Where it differs.")
-    reference_male: Interval | None = Field(description="Where it differs.")
-    plausible: tuple[float | None, float | None] = Field(
-        description="A living patient's value lies within; others are not read. Null: no limit."
-    )
-
-    @classmethod
-    def of(cls, variable: Variable) -> VariableInformation:
-        """What is told of `variable`."""
-        low, high = variable.plausible_low, variable.plausible_high
-        return cls(
-            name=variable.name,
-            display=variable.display,
-            kind=variable.kind.value,
-            codes=tuple(
-                CodeInformation(code=c.code, system=c.system, unit=c.unit, display=c.long_name or variable.display)
-                for c in variable.codes
-            ),
-            unit=variable.unit,
-            categories=variable.categories,
-            ordered=variable.ordered,
-            normal_categories=variable.normal_categories,
-            reference=variable.reference,
-            reference_female=variable.female,
-            reference_male=variable.male,
-            plausible=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
-        )
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        del source
+        declared = presentations(modality_names()).items()
+        types = {modality: one.information for modality, one in declared if one.information is not None}
+        return _by_modality(Information, types, handler)
 
 
 class InputInformation(Wire):
     """Which records the model reads."""
 
     modalities: tuple[str, ...]
-    note_kinds: tuple[str, ...]
-    mask_notes: bool = Field(
-        description="Whether names, dates, identifiers, telephone numbers and addresses of notes are masked before the "
-        "model reads them."
-    )
     before_hours: float
+    """A record may be as old at the reference time; older ones are left out."""
     after_hours: float
-    variables: tuple[VariableInformation, ...] = Field(
-        description="What it reads of the observations. Other codes are left out with a warning."
-    )
-    history: int = Field(
-        description="1: the last value of each variable; 2: also how old it is, and how it changed since the one "
-        "before."
-    )
-
-
-class OriginInformation(Wire):
-    """What the files of the training images say that they show, as counts of images.
-
-    An image whose file says something else is warned of, and referred where the recipe says so.
-    """
-
-    images: int
-    modality: dict[str, int] = Field(description="DICOM Modality, most frequent first; empty where no file names one.")
-    body_part: dict[str, int] = Field(description="Likewise Body Part Examined.")
-    for_processing: int = Field(description="Images that are FOR PROCESSING.")
+    parts: Annotated[dict[str, Any], Information]
 
 
 if TYPE_CHECKING:
@@ -226,7 +170,6 @@ class ModelInformation(Wire):
     findings: tuple[FindingInformation, ...]
     exclusive: bool
     reads: InputInformation
-    trained_on: OriginInformation
     limits: LimitInformation
     audit: AuditVerdict
     backend: BackendInformation | None = Field(description="Null: the model was not checked.")

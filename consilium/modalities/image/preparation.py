@@ -21,6 +21,7 @@ from consilium.modalities.image import letterbox
 from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.modalities.image.origins import Origins
+from consilium.modalities.image.presentation import ImageInformation, OriginInformation
 from consilium.modalities.part import MASK, Part, Preparation, padded
 
 IMAGES, VIEWS = "images", "views"
@@ -120,6 +121,10 @@ class ImagePreparation(Preparation[ImagePart]):
             mask[row, :count] = True
         views = padded([part.arrays[VIEWS] for part in parts])
         return {IMAGES: torch.from_numpy(images), VIEWS: torch.from_numpy(views), MASK: torch.from_numpy(mask)}
+
+    def information(self, section: ImageRecipe) -> ImageInformation:
+        del section
+        return ImageInformation(trained_on=OriginInformation(**self.origins.to_json()))
 
     def save(self, folder: Path) -> None:
         (folder / _STATE).write_text(json.dumps(self.origins.to_json(), indent=1), encoding="utf-8")

@@ -89,6 +89,27 @@ class SaliencyAnswer(Wire):
     """Null where pictures were not asked for."""
 
 
+class OriginInformation(Wire):
+    """What the files of the training images say that they show, as counts of images.
+
+    An image whose file says something else is warned of, and referred where the recipe says so.
+    """
+
+    images: int
+    modality: dict[str, int]
+    """DICOM Modality, most frequent first; empty where no file names one."""
+    body_part: dict[str, int]
+    """Likewise Body Part Examined."""
+    for_processing: int
+    """Images that are FOR PROCESSING."""
+
+
+class ImageInformation(Wire):
+    """What the model was trained on."""
+
+    trained_on: OriginInformation
+
+
 def _written(saliency: ImageSaliency, pictures: bool) -> SaliencyAnswer:
     overlay = encode_overlay(saliency.values) if pictures else None
     return SaliencyAnswer(image=saliency.image, cells=saliency.cells, peak=_peak(saliency.values), overlay=overlay)
@@ -216,6 +237,7 @@ def _rows(maps: Sequence[ImageSaliency]) -> list[tuple[str, float]]:
 
 PRESENTATION = Presentation(
     wire=SaliencyAnswer,
+    information=ImageInformation,
     write=_written,
     read=_read,
     template="consilium.modalities.image:explanation.html.j2",

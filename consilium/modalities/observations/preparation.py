@@ -30,6 +30,7 @@ from consilium.modalities.observations.features import (
     side,
 )
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.observations.presentation import ObservationsInformation, VariableInformation
 from consilium.modalities.part import MASK, Part, Preparation
 
 NUMBERS, CODES = "numbers", "codes"
@@ -128,6 +129,10 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
     def read_variables(self) -> tuple[Variable, ...]:
         read = {feature.variable for feature in self.features}
         return tuple(variable for variable in self.variables.values() if variable.name in read)
+
+    def information(self, section: ObservationsRecipe) -> ObservationsInformation:
+        read = tuple(VariableInformation.of(variable) for variable in self.read_variables)
+        return ObservationsInformation(variables=read, history=section.history)
 
     def save(self, folder: Path) -> None:
         state = [asdict(feature) for feature in self.features]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from consilium.domain.study import Study
-from consilium.domain.wire import WireValue
+from consilium.domain.variables import Variable
+from consilium.domain.wire import Wire, WireValue
 from consilium.formats.lab_notation import figure, measured
 from consilium.modalities.presentation import Presentation
 
@@ -43,6 +45,74 @@ class ObservationWeight(WireValue):
     """What of the variable was weighed: its last value, how old that is in hours, or its change per day."""
     reference: Reference | None = None
     """Null where the variable has no reference interval."""
+
+
+Interval = tuple[float, float]
+
+
+class CodeInformation(Wire):
+    """A code under which a variable is accepted."""
+
+    code: str
+    system: str
+    """`LOINC`, or `local` for a code of the cohort that the model learned from."""
+    unit: str
+    """UCUM unit of its values; others that convert are accepted. Empty for categories."""
+    display: str
+
+
+class VariableInformation(Wire):
+    """A laboratory value, vital sign or other variable that the model reads."""
+
+    name: str
+    display: str
+    kind: Literal["numeric", "categorical", "yes_no"]
+    codes: tuple[CodeInformation, ...]
+    unit: str
+    """UCUM unit in which the value is kept and read; empty for categories."""
+    categories: tuple[str, ...]
+    """Accepted values, lowest first where they have an order."""
+    ordered: bool
+    normal_categories: tuple[str, ...]
+    reference: Interval | None
+    """Adult reference interval in `unit`, both sexes together."""
+    reference_female: Interval | None
+    """Where it differs."""
+    reference_male: Interval | None
+    """Where it differs."""
+    plausible: tuple[float | None, float | None]
+    """A living patient's value lies within; others are not read. Null: no limit."""
+
+    @classmethod
+    def of(cls, variable: Variable) -> VariableInformation:
+        """What callers are told of `variable`."""
+        low, high = variable.plausible_low, variable.plausible_high
+        return cls(
+            name=variable.name,
+            display=variable.display,
+            kind=variable.kind.value,
+            codes=tuple(
+                CodeInformation(code=c.code, system=c.system, unit=c.unit, display=c.long_name or variable.display)
+                for c in variable.codes
+            ),
+            unit=variable.unit,
+            categories=variable.categories,
+            ordered=variable.ordered,
+            normal_categories=variable.normal_categories,
+            reference=variable.reference,
+            reference_female=variable.female,
+            reference_male=variable.male,
+            plausible=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
+        )
+
+
+class ObservationsInformation(Wire):
+    """Which laboratory values, vital signs and other variables the model reads."""
+
+    variables: tuple[VariableInformation, ...]
+    """Other codes are left out with a warning."""
+    history: int
+    """1: the last value of each variable; 2: also how old it is, and how it changed since the one before."""
 
 
 def _cards(study: Study, findings: Sequence[tuple[ObservationWeight, ...]]) -> list[Mapping[str, Any] | None]:
@@ -110,6 +180,7 @@ def _measured(observation: ObservationWeight) -> str:
 
 PRESENTATION = Presentation(
     wire=ObservationWeight,
+    information=ObservationsInformation,
     template="consilium.modalities.observations:explanation.html.j2",
     cards=_cards,
     unit="values",

@@ -20,6 +20,7 @@ from consilium.domain.variables import VariableTable
 from consilium.masking import MaskedText, Span, mask_text
 from consilium.modalities.part import Part, Preparation
 from consilium.modalities.text.note import Note
+from consilium.modalities.text.presentation import TextInformation
 from consilium.modalities.text.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ class TextPreparation(Preparation[TextPart]):
             ids.append(token)
             origin = read.origin(start - len(marker), end - len(marker)) if inside else None
             pieces.append(None if origin is None else Piece(number, *origin))
+
+    def information(self, section: TextRecipe) -> TextInformation:
+        del section
+        kinds = tuple(kind.value for kind in self.inputs.note_kinds)
+        return TextInformation(note_kinds=kinds, mask_notes=self.inputs.mask_notes)
 
     def save(self, folder: Path) -> None:
         (folder / _STATE).write_text(json.dumps(self.config, indent=1), encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consilium.domain.study import Study
-from consilium.domain.wire import WireValue
+from consilium.domain.wire import Wire, WireValue
 from consilium.modalities.presentation import Presentation
 from consilium.modalities.text.note import Note
 
@@ -33,6 +33,14 @@ class WordWeight(WireValue):
     text: str
     """As the model read it: a placeholder where it was masked."""
     weight: float
+
+
+class TextInformation(Wire):
+    """Which notes the model reads."""
+
+    note_kinds: tuple[str, ...]
+    mask_notes: bool
+    """Whether names, dates, identifiers, telephone numbers and addresses are masked before the model reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ def _rows(words: Sequence[WordWeight]) -> list[tuple[str, float]]:
 
 PRESENTATION = Presentation(
     wire=WordWeight,
+    information=TextInformation,
     template="consilium.modalities.text:explanation.html.j2",
     cards=_cards,
     unit="words",

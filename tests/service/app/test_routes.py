@@ -151,7 +151,7 @@ def test_findings_that_cannot_be_explained_are_refused(findings: list[str], fiel
 def test_the_model_says_whether_notes_are_masked(masked: bool) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.recipe = Recipe.from_mapping({"name": "fake", "inputs": {"mask_notes": masked}})
-        assert (await client.get("/v1/model")).json()["reads"]["mask_notes"] is masked
+        assert (await client.get("/v1/model")).json()["reads"]["parts"]["text"]["mask_notes"] is masked
 
     serve(scenario)
 
@@ -161,11 +161,11 @@ def test_the_model_says_what_it_is_and_what_it_takes() -> None:
         said = ModelInformation.model_validate_json((await client.get("/v1/model")).text)
         assert said.model.name == model.identity.name
         assert [finding.name for finding in said.findings] == ["pneumonia", "pneumothorax"]
-        assert said.reads.note_kinds == ("history", "indication")
+        assert said.reads.parts["text"].note_kinds == ("history", "indication")
         assert (said.limits.images, said.limits.image_pixels) == (3, 1000)
         assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
-        assert said.trained_on.model_dump() == model.origins.to_json()
-        assert said.trained_on.modality == {"DX": 30, "CR": 10}
+        assert said.reads.parts == model.information
+        assert said.reads.parts["image"].trained_on.modality == {"DX": 30, "CR": 10}
         assert said.backend is not None
         assert said.backend.model_dump() == model.acceptance.to_json()
         assert (said.backend.name, said.backend.largest_deviation) == ("bf16", 0.0125)
