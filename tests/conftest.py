@@ -46,6 +46,7 @@ NOT_QUICK = (
     "tests/integration",
     "tests/soak",
     "tests/test_benchmarks.py",
+    "tests/test_project.py",
     "tests/consilium/inference/backends",
     "tests/consilium/modalities/image/test_against_dcmtk.py",
     "tests/consilium/cli/test_commands.py",
