@@ -23,12 +23,16 @@ from consilium.cli import app as command_line
 from consilium.cli import main
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import Diagnosis, FindingResult
+from consilium.modalities import registry
 from consilium.system.environment import Variable
 from scripts import first_steps, reference_pages
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings
 from tests.conftest import ROOT
+from training import cohorts
 from training.cohorts.manifest import read_manifest
+from training.cohorts.phantom import renderers
+from training.evaluation.out_of_distribution import kinds
 from training.recipes import find_recipe
 
 GENERATED = ROOT / "docs" / "reference" / "generated"
@@ -195,7 +199,7 @@ def test_every_yaml_block_is_a_recipe_or_the_description_of_a_cohort(document: s
 def test_every_toml_block_is_an_entry_point_of_ours(document: str) -> None:
     (group,) = tomllib.loads(document)["project"]["entry-points"]
 
-    assert group in ("consilium.modalities", "consilium.cohorts")
+    assert group in (registry.GROUP, cohorts.GROUP, renderers.GROUP, kinds.GROUP)
 
 
 # --- the README's cohort ---------------------------------------------------------------------------------------------
