@@ -100,10 +100,9 @@ class Settings(InputLimits):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     model_threads: Count | None = None
     """Threads of the model's CPU arithmetic; None: half of the cores, see `consilium.system.threads`."""
-    backend: Literal["auto", "eager", "bf16", "openvino", "openvino-bf16", "openvino-int8"] = "auto"
+    backend: Literal["auto", "eager", "bf16", "openvino", "openvino-bf16"] = "auto"
     """What runs the network, see `consilium.inference.self_test.Backend`. ``auto``: eager on the CPU, bf16 on a GPU.
-    OpenVINO comes with the extra ``cpu-fast``. ``openvino-int8`` may deviate more for other images than for the
-    references'."""
+    OpenVINO comes with the extra ``cpu-fast``."""
     reference_bound: float = Field(default=_TOLERANCE.reference, gt=0, lt=1)
     """How far the plain model's answers to its reference studies may be from those when it was trained. Differences of
     probabilities, as the next two."""

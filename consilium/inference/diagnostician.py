@@ -121,10 +121,7 @@ class Diagnostician:
         self.references = artifact.references
         self.acceptance: Acceptance | None = None
         self.backend = choose_backend(backend, self.device)
-        references = (
-            self.preprocessing.collate([self.prepare(one.study(self.variables))]) for one in self.references.studies
-        )
-        self.network = build_network(self.backend, self.model, threads, references)
+        self.network = build_network(self.backend, self.model, threads)
 
     @classmethod
     def load(cls, source: str | Path, device: str = "auto", backend: str = "auto") -> Diagnostician:

@@ -32,8 +32,6 @@ class Backend(StrEnum):
     """The encoders of images and notes by OpenVINO on the CPU, float32; the rest in torch."""
     OPENVINO_BF16 = "openvino-bf16"
     """The same with these encoders in bfloat16, where the CPU has it."""
-    OPENVINO_INT8 = "openvino-int8"
-    """The same with the convolutions of the image encoder in 8-bit integers, scaled by the reference studies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -105,12 +105,9 @@ class DenseEncoder(Encoder):
     ----------
     dense_axes : tuple of tuple of int
         Shape of each input of `dense`, -1 where an axis may be of any length.
-    quantizable : bool
-        The expensive part consists of two-dimensional convolutions, which 8-bit integers may compute.
     """
 
     dense_axes: tuple[tuple[int, ...], ...]
-    quantizable: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, inputs: Inputs, dense: Dense | None = None) -> Tokens:

@@ -154,7 +154,7 @@ class DeploymentInformation(Wire):
 class BackendInformation(Wire):
     """What runs the network, and how it answered the model's reference studies beside plain float32."""
 
-    name: str = Field(description="`eager`, `bf16`, `openvino`, `openvino-bf16` or `openvino-int8`.")
+    name: str = Field(description="`eager`, `bf16`, `openvino` or `openvino-bf16`.")
     reference_studies: int = Field(description="Made-up studies in the artifact that were answered when it was loaded.")
     largest_deviation: Share = Field(description="Of a probability by this backend from the plain model's.")
     flipped: int = Field(description="Of these studies, those with another call or prediction set, within the margin.")

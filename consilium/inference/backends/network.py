@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -21,12 +21,11 @@ COMPANY: Mapping[Backend, float] = MappingProxyType(
         Backend.OPENVINO: 1e-5,
         Backend.BF16: 0.01,
         Backend.OPENVINO_BF16: 0.01,
-        Backend.OPENVINO_INT8: 0.01,
     }
 )
 """By how much a probability may differ between a study alone and the same study in a batch of others."""
 
-_CPU_ONLY = (Backend.OPENVINO, Backend.OPENVINO_BF16, Backend.OPENVINO_INT8)
+_CPU_ONLY = (Backend.OPENVINO, Backend.OPENVINO_BF16)
 
 
 def choose_backend(name: str, device: torch.device) -> Backend:
@@ -48,17 +47,13 @@ def choose_backend(name: str, device: torch.device) -> Backend:
     return backend
 
 
-def build_network(
-    backend: Backend, model: DiagnosisModel, threads: int | None = None, references: Iterable[Batch] = ()
-) -> Network:
+def build_network(backend: Backend, model: DiagnosisModel, threads: int | None = None) -> Network:
     """`model`, in evaluation mode on its device, run by `backend`.
 
     Parameters
     ----------
     threads : int, optional
         Of a backend with threads of its own; None: as many as torch has here.
-    references : iterable of Batch
-        Reference studies; read by a backend that quantizes, and only there.
 
     Raises
     ------
@@ -71,7 +66,7 @@ def build_network(
         return _bf16(model)
     from consilium.inference.backends.openvino_network import OpenvinoNetwork
 
-    return OpenvinoNetwork(model, backend, threads or torch.get_num_threads(), references)
+    return OpenvinoNetwork(model, backend, threads or torch.get_num_threads())
 
 
 def _bf16(model: DiagnosisModel) -> Network:

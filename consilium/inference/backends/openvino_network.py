@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -28,8 +27,6 @@ try:
     import openvino as ov
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    from consilium.inference.backends.quantization import quantize
 except ImportError:
     raise InputError("backend", "openvino", "needs `pip install consilium[cpu-fast]`") from None
 
@@ -47,8 +44,6 @@ class OpenvinoNetwork:
     backend : Backend
         Says which numbers the dense parts are computed in; bfloat16 is float32 on a CPU without it.
     threads : int
-    references : iterable of Batch
-        Reference studies, which 8-bit integers are scaled by.
 
     Raises
     ------
@@ -56,31 +51,23 @@ class OpenvinoNetwork:
         Where OpenVINO cannot run this model.
     """
 
-    def __init__(self, model: DiagnosisModel, backend: Backend, threads: int, references: Iterable[Batch] = ()) -> None:
+    def __init__(self, model: DiagnosisModel, backend: Backend, threads: int) -> None:
         dense = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, DenseEncoder)}
-        if backend is Backend.OPENVINO_INT8 and not any(encoder.quantizable for encoder in dense.values()):
-            raise InputError("backend", backend.value, "is for models with an encoder made of convolutions")
         self._model = model
         self._backend = backend
         self._threads = threads
         self._core = ov.Core()
-        studies = list(references) if backend is Backend.OPENVINO_INT8 else []
-        self._dense: dict[str, Dense] = {
-            name: self._runnable(encoder, [encoder.dense_inputs(batch.inputs[name]) for batch in studies])
-            for name, encoder in dense.items()
-        }
+        self._dense: dict[str, Dense] = {name: self._runnable(encoder) for name, encoder in dense.items()}
 
     def __call__(self, batch: Batch) -> Logits:
         return self._model.conclude(self._model.encode(batch, self._dense))
 
-    def _runnable(self, encoder: DenseEncoder, samples: Sequence[tuple[Tensor, ...]]) -> Dense:
-        """`encoder.dense` for inputs of the lengths that it allows, quantized by `samples` where it can be."""
+    def _runnable(self, encoder: DenseEncoder) -> Dense:
+        """`encoder.dense` for inputs of the lengths that it allows."""
         try:
             model = _converted(_DensePart(encoder).eval(), encoder.dense_examples(_EXAMPLES))
             model.reshape({place: ov.PartialShape(list(axes)) for place, axes in enumerate(encoder.dense_axes)})
-            if encoder.quantizable and self._backend is Backend.OPENVINO_INT8:
-                quantize(model, (sample for sample in samples if len(sample[0])), self._compiled)
-            compiled = self._compiled(model, "f32" if self._backend is Backend.OPENVINO else "bf16")
+            compiled = self._compiled(model)
         except (RuntimeError, TypeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise InputError("backend", self._backend.value, f"cannot run this model ({reason})") from error
@@ -91,7 +78,7 @@ class OpenvinoNetwork:
 
         return dense
 
-    def _compiled(self, model: ov.Model, precision: str = "f32") -> ov.CompiledModel:
+    def _compiled(self, model: ov.Model) -> ov.CompiledModel:
         return self._core.compile_model(
             model,
             "CPU",
@@ -99,7 +86,7 @@ class OpenvinoNetwork:
                 # Services that stand side by side would all be tied to the same cores.
                 "ENABLE_CPU_PINNING": False,
                 "INFERENCE_NUM_THREADS": self._threads,
-                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_PRECISION_HINT": "f32" if self._backend is Backend.OPENVINO else "bf16",
                 "PERFORMANCE_HINT": "LATENCY",
             },
         )

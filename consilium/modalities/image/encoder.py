@@ -144,7 +144,6 @@ class ImageEncoder(DenseEncoder):
 
     typical: Tensor
     batches: Tensor
-    quantizable = True
 
     def __init__(self, recipe: ImageRecipe, width: int, *, pretrained: bool = True) -> None:
         super().__init__()
