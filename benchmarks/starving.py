@@ -36,10 +36,10 @@ from rich.table import Table
 
 from consilium.calibration import Calibration, patient_bootstrap
 from consilium.configuration.recipe import Recipe
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import modality_names
 from consilium.system.threads import limit_threads
 from training.cohorts import cohort_kind, load_cohort
-from training.cohorts.phantom.oracle import Oracle, load_oracle
+from training.cohorts.cohort_kind import Oracle
 from training.cohorts.splits import split_cohort
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.evaluation.comparisons import MACRO
@@ -156,10 +156,10 @@ def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions
 def bench(study: Study, test: Predictions, oracle: Oracle | None) -> TestStudies:
     best = None
     if oracle is not None:
-        members = {subset_key(subset): subset for subset in nonempty_subsets(study.recipe.modalities)}
+        place = {name: row for row, name in enumerate(np.asarray(oracle.study_ids).tolist())}
+        order = [place[name] for name in test.study_ids.tolist()]
         rows = {
-            key: np.where(np.isnan(logits), np.nan, oracle.of(test.study_ids.tolist(), members[key]))
-            for key, logits in test.fused.items()
+            key: np.where(np.isnan(logits), np.nan, oracle.posteriors[key][order]) for key, logits in test.fused.items()
         }
         best = {ALL_PRESENT: test.as_present(rows)} | rows
     weights = patient_bootstrap(test.patient_ids, study.recipe.evaluation.bootstrap, study.recipe.seed)
@@ -213,7 +213,7 @@ def study_variants(recipe: Recipe, root: Path, out: Path, seeds: int) -> None:
     cached = cache_cohort(cohort, recipe, out / "cache")
     study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), out)
     found = contenders(study, seeds)
-    oracle = load_oracle(root) if cohort_kind(chosen.kind).oracle else None
+    oracle = cohort_kind(chosen.kind).load_oracle(root)
     judged = bench(study, study.trained(REFERENCE, 0).test, oracle)
     measurements = measure(judged, found)
     tables = {
