@@ -319,7 +319,7 @@ class Diagnostician:
 
     def _novelty(self, scores: dict[str, float]) -> tuple[OutOfDistributionScore, ...]:
         rate = self.recipe.refer.novelty
-        return () if self.novelty is None or rate is None else self.novelty.judge(scores, rate)
+        return () if self.novelty is None or rate is None else self.novelty.results(scores, rate)
 
 
 def _row(logits: torch.Tensor, row: int) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ _UNUSUAL = 0.1
 _SETS = {
     frozenset({PRESENT}): "present",
     frozenset({ABSENT}): "absent",
-    frozenset({ABSENT, PRESENT}): "cannot tell",
+    frozenset({ABSENT, PRESENT}): "undetermined",
     frozenset[str](): "unlike either",
 }
 _ABBREVIATIONS = {"auroc": "AUROC", "nll": "NLL", "ece": "ECE", "delong": "DeLong"}
@@ -23,7 +23,7 @@ _AUDITS = {
 
 
 def set_in_words(prediction_set: tuple[str, ...]) -> str:
-    """``present``, ``absent``, ``cannot tell`` (both remain) or ``unlike either`` (none does)."""
+    """``present``, ``absent``, ``undetermined`` (both remain) or ``unlike either`` (none does)."""
     return _SETS[frozenset(prediction_set)]
 
 

@@ -10,7 +10,7 @@ that do not exclude each other give none), and the statistic of its own that a m
 Mahalanobis distance (Ren et al. 2021).
 
 The p-value is conformal (Vovk et al. 2005): the share of calibration studies, this one counted with them, that are at
-least as strange. Of ordinary studies at most a share ``a`` has a p-value of ``a`` or less.
+least as far. Of studies like these at most a share ``a`` has a p-value of ``a`` or less.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Batch
 
 LEAST_STUDIES = 10
-"""A part is judged where at least so many training studies have it."""
+"""A part is scored where at least so many training studies have it."""
 
 _SCALE_SHARE = 0.2
 """Share of the training studies that the statistics are put to scale on; the rest gives their parameters."""
@@ -226,7 +226,7 @@ class NoveltyDetector:
         return _assemble({name: tensor.to(device) for name, tensor in self._tensors().items()})
 
     def score(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Score of each part, float [B], higher is stranger; NaN where the study lacks it."""
+        """Score of each part, float [B], higher is farther; NaN where the study lacks it."""
         found = {}
         for part, values in self._statistics(inputs).items():
             mean, spread = self.scales[part].T
@@ -239,12 +239,12 @@ class NoveltyDetector:
         for part, values in scores.items():
             given = np.asarray(values, np.float32)
             ordinary = self.ordinary[part].cpu().numpy() if part in self.ordinary else np.zeros(0, np.float32)
-            as_strange = len(ordinary) - np.searchsorted(ordinary, given, side="left")
-            found[part] = np.where(np.isnan(given), np.nan, (1 + as_strange) / (1 + len(ordinary)))
+            as_far = len(ordinary) - np.searchsorted(ordinary, given, side="left")
+            found[part] = np.where(np.isnan(given), np.nan, (1 + as_far) / (1 + len(ordinary)))
         return found
 
-    def judge(self, scores: Mapping[str, float], rate: float) -> tuple[OutOfDistributionScore, ...]:
-        """What a diagnosis says of one study's `scores`: of a novel part the p-value is below `rate`."""
+    def results(self, scores: Mapping[str, float], rate: float) -> tuple[OutOfDistributionScore, ...]:
+        """One study's `scores` as a diagnosis holds them; a p-value below `rate` is out of distribution."""
         there = {part: score for part, score in scores.items() if not np.isnan(score)}
         p_values = self.p_values({part: [score] for part, score in there.items()})
         return tuple(

@@ -175,14 +175,15 @@ def _indices(values: Map, scale: float) -> npt.NDArray[np.uint8]:
 
 def _cards(study: Study, findings: Sequence[tuple[ImageSaliency, ...]]) -> list[Mapping[str, Any] | None]:
     """The images, and for each finding one picture a side to lay over each image."""
-    if not study.images:
+    given: Sequence[Image] = study.parts.get("image", ())
+    if not given:
         return [None for _ in findings]
-    images = [_png(_grey(image)) for image in study.images]
+    images = [_png(_grey(image)) for image in given]
     strongest = _strongest(findings)
     return [
         {
             "images": images,
-            "overlays": {one.image: _overlays(one, study.images[one.image].shape, strongest) for one in maps},
+            "overlays": {one.image: _overlays(one, given[one.image].shape, strongest) for one in maps},
         }
         for maps in findings
     ]

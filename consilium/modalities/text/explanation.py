@@ -143,7 +143,7 @@ def _by_word(case: Case, pieces: Tensor) -> Floats:
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> list[Word]:
     del preprocessing
-    return words_of(prepared.parts[TEXT], prepared.study.notes)
+    return words_of(prepared.parts[TEXT], prepared.study.parts.get(TEXT, ()))
 
 
 def _attributions(case: Case, weights: npt.NDArray) -> tuple[WordWeight, ...]:

@@ -65,7 +65,8 @@ class Segment:
 
 
 def _cards(study: Study, findings: Sequence[tuple[WordWeight, ...]]) -> list[Mapping[str, Any] | None]:
-    return [{"notes": _notes(study.notes, words)} if study.notes else None for words in findings]
+    notes: Sequence[Note] = study.parts.get("text", ())
+    return [{"notes": _notes(notes, words)} if notes else None for words in findings]
 
 
 def _notes(notes: Sequence[Note], words: Sequence[WordWeight]) -> list[dict[str, Any]]:

@@ -137,7 +137,7 @@ POINT_TEXT = "from 30 %: sensitivity 90 % [80 %, 95 %], specificity 70 % [60 %, 
 
 
 def test_what_the_model_cannot_tell_is_said_in_words(eventful: str) -> None:
-    assert [row[1] for row in rows(eventful, "findings")] == ["Unlike either not called", "Cannot tell called"]
+    assert [row[1] for row in rows(eventful, "findings")] == ["Unlike either not called", "Undetermined called"]
 
 
 def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> None:
@@ -245,7 +245,7 @@ def test_overlay_is_signed_and_transparent_where_nothing_is_known() -> None:
 
 def test_what_things_are_called() -> None:
     sets = [(PRESENT,), (ABSENT,), (PRESENT, ABSENT), ()]
-    assert [set_in_words(one) for one in sets] == ["present", "absent", "cannot tell", "unlike either"]
+    assert [set_in_words(one) for one in sets] == ["present", "absent", "undetermined", "unlike either"]
     scores = [
         OutOfDistributionScore("text", 1.0, p_value, out_of_distribution=out)
         for p_value, out in ((0.5, False), (0.05, False), (0.05, True))
@@ -322,7 +322,7 @@ def test_the_terminal_refers_first_and_names_what_is_out_of_distribution(capsys:
     shown = capsys.readouterr().out
     assert shown.startswith("REFERRED: assess this study without the model\n  - The image is unlike")
     for expected in (
-        "cannot tell",
+        "undetermined",
         "unlike either",
         "image: out of distribution (0.2 % of calibration studies are at least as far from the training data)",
         "notes: unusual (4 %",

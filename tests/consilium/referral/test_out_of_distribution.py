@@ -106,18 +106,18 @@ def test_each_strangeness_shows_in_its_own_part(detector: NoveltyDetector, chang
             assert np.array_equal(before[part], after[part], equal_nan=True)
 
 
-def test_a_diagnosis_hears_of_every_part_that_is_there(detector: NoveltyDetector) -> None:
+def test_a_diagnosis_has_a_score_for_every_part_that_is_there(detector: NoveltyDetector) -> None:
     strange, ordinary, *_ = (100.0, 0.0)
-    said = detector.judge({"image": float("nan"), "text": strange, FUSED: ordinary}, rate=0.01)
+    said = detector.results({"image": float("nan"), "text": strange, FUSED: ordinary}, rate=0.01)
     assert [part.part for part in said] == ["text", FUSED]
     assert [part.out_of_distribution for part in said] == [True, False]
     assert said[0].p_value == pytest.approx(1 / 301)
     assert said[0].score == strange
-    (rare,) = detector.judge({"text": strange}, rate=1 / 302)
-    assert not rare.out_of_distribution, "a p-value that cannot be reached calls nothing novel"
+    (rare,) = detector.results({"text": strange}, rate=1 / 302)
+    assert not rare.out_of_distribution, "a p-value that cannot be reached calls nothing out of distribution"
 
 
-def test_a_study_is_scored_alike_alone_and_in_company(detector: NoveltyDetector) -> None:
+def test_a_study_is_scored_alike_alone_and_in_a_batch(detector: NoveltyDetector) -> None:
     together = detector.score(_inputs(20, 8))
     for row in range(20):
         alone = detector.score(_inputs(20, 8).select(torch.tensor([row])))
