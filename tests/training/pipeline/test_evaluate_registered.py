@@ -117,7 +117,7 @@ def test_a_model_is_evaluated_with_a_given_prevalence_and_without(model: Trained
     assert "prevalence" not in untold.tables
     shown = [[str(table.title) for table in terminal_tables(one)] for one in (told, untold)]
     assert [title for title in shown[0] if title not in shown[1]] == [
-        "Told the prevalence, and as calibrated (as present)"
+        "Adjusted to the given prevalence, and as calibrated (as present)"
     ]
 
 
