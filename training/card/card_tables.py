@@ -8,7 +8,7 @@ import pandas as pd
 
 from consilium.domain.variables import Interval, Variable
 from consilium.formats.lab_notation import measured
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import FUSED
 from training.card.card_writing import CardTable, Words, crossed_table, frame_table
 from training.evaluation.comparisons import MACRO
@@ -101,7 +101,8 @@ def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
     columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
     found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
     present = set(coverage["subset"])
-    subsets = [key for subset in nonempty_subsets(modality_names()) if (key := subset_key(subset)) in present]
+    read = {name for subset in present for name in subset.split("+")}
+    subsets = [key for subset in nonempty_subsets(read) if (key := subset_key(subset)) in present]
     heard = coverage[coverage["subset"].isin(subsets)]
     heard = heard.sort_values("subset", key=lambda names: names.map(subsets.index), kind="stable")
     for name in heard["class"].unique().tolist():
