@@ -165,6 +165,12 @@ class Modality:
         What a study has of it, as the subject of a sentence in the singular: ``The image``, which empty stands for.
     inputs : tuple of JsonInput or FileInput
         How its records are sent.
+    columns : tuple of str
+        Of ``studies.csv``, where a cohort keeps its records.
+    read_row : str
+        Reference of ``read(row, *, root, context) -> (records, warnings)``: the records of one row, a mapping of column
+        to text with all of `columns`, empty where there is nothing; `root` is the cohort's folder. Raises
+        `consilium.domain.errors.InputError` with the column as its field.
     limits : tuple of Limit
         What else its readers bound: ``image_pixels``.
     warnings : str
@@ -195,6 +201,8 @@ class Modality:
     encoder: str
     subject: str = ""
     inputs: tuple[JsonInput | FileInput, ...] = ()
+    columns: tuple[str, ...] = ()
+    read_row: str = ""
     limits: tuple[Limit, ...] = ()
     warnings: str = ""
     explanation: str = ""

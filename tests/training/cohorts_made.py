@@ -58,8 +58,7 @@ def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
                 f"p{number // 2}",
                 labels,
                 images,
-                study.notes,
-                study.observations,
+                {"text": study.notes, "observations": study.observations},
                 study.patient,
                 study.reference_time,
             )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,9 @@ class StudyRecord:
     ----------
     labels : float32 [F]
         1 present, 0 absent, NaN unknown, in the order of the cohort's findings.
+    images : tuple of ImageFile
+    parts : mapping of str to tuple of Record
+        The records of each other modality.
     split : str or None
         One of `SPLITS` where the cohort fixes it.
     source, date : str or None
@@ -63,8 +67,7 @@ class StudyRecord:
     patient_id: str
     labels: npt.NDArray[np.float32]
     images: tuple[ImageFile, ...] = ()
-    notes: tuple[Note, ...] = ()
-    observations: tuple[Observation, ...] = ()
+    parts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     patient: Patient = field(default_factory=Patient)
     reference_time: datetime | None = None
     split: str | None = None
@@ -73,10 +76,17 @@ class StudyRecord:
     warnings: tuple[str, ...] = ()
     zone: TimeZone = field(default_factory=site_zone)
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return self.parts.get("text", ())
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        return self.parts.get("observations", ())
+
     def study(self, images: Sequence[Image]) -> Study:
         """The Study, given this record's images in order."""
-        given = {"image": tuple(images), "text": self.notes, "observations": self.observations}
-        parts, doubts = in_zone(given, self.zone)
+        parts, doubts = in_zone({"image": tuple(images), **self.parts}, self.zone)
         return Study(
             parts,
             patient=self.patient,
@@ -153,18 +163,15 @@ def cohort_digest(
             record.patient_id,
             [None if np.isnan(label) else float(label) for label in record.labels],
             [_name_and_size(image.path, root) for image in record.images],
-            [(note.kind.value, note.text, instant_text(note.time)) for note in record.notes],
-            [_as_given(observation) for observation in record.observations],
+            [
+                (name, [(one.digest, instant_text(one.time)) for one in records])
+                for name, records in sorted(record.parts.items())
+                if records
+            ],
             [record.patient.age, record.patient.sex.value, instant_text(record.reference_time), record.split],
         ]
         digest.update(json.dumps(line).encode())
     return digest.hexdigest()
-
-
-def _as_given(observation: Observation) -> tuple[str, float | str, str, str]:
-    plain = observation.comparator is None and observation.category is None
-    given = observation.given_value if plain else observation.given_text
-    return observation.code, given, observation.given_unit, instant_text(observation.time)
 
 
 def _name_and_size(path: Path, root: Path) -> tuple[str, int]:

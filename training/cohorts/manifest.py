@@ -16,6 +16,7 @@ where a phantom keeps what nobody may see, is never read.
   ``@relative/path.txt``; a text that itself begins with ``@`` is written with ``@@``. Each with an optional
   ``note_<kind>_time``.
 - ``label:<finding>``: 1, 0 or empty for unknown.
+- columns that other modalities declare (`consilium.modalities.modality.Modality.columns`).
 - ``split``: train, validation, calibration or test for all rows, or for none.
 - ``source``, ``date``: for the audit, never shown to a model.
 - ``value:<name>``: a value of that variable, in the unit that it is kept in; optional ``value:<name>_time``.
@@ -45,7 +46,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import CohortError, InputError, Problem, UnsupportedMedia
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Patient
+from consilium.domain.study import Patient, Record
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.time_zone import TimeZone, site_zone
@@ -53,7 +54,8 @@ from consilium.formats.times import read_time
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
 from consilium.modalities.image.image_record import ViewPosition
-from consilium.modalities.registry import default_context
+from consilium.modalities.modality import ReadingContext, load
+from consilium.modalities.registry import default_context, modalities
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
@@ -71,6 +73,7 @@ from training.cohorts.manifest_schema import (
     OBSERVATIONS,
     STUDIES,
     TRUE,
+    declared_columns,
     is_time,
     named_file,
     nearest,
@@ -88,7 +91,10 @@ _QUOTED = ": YAML takes no, yes and numbers for something else than text unless 
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
 
+_EMPTY = "must have an image, a note, an observation of a known variable, or a record of another modality"
+
 Written = tuple[tuple[Note, ...], tuple[str, ...]]
+Declared = tuple[dict[str, tuple[Record, ...]], tuple[str, ...]]
 
 
 class _FindingEntry(BaseModel):
@@ -154,11 +160,13 @@ def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool 
     if not found and not unread:
         observed, found = measured(given, variables, zone)
         problems += found
+    declared, found = _declared_records(studies, root, default_context(variables, zone=zone))
+    problems += found
     misplaced = {(problem.table, problem.row) for problem in ragged}
     problems = ragged + [problem for problem in problems if (problem.table, problem.row) not in misplaced]
     if problems:
         raise CohortError(problems)
-    records = _records(studies, _labels(studies, findings), notes, observed, root, zone)
+    records = _records(studies, _labels(studies, findings), notes, observed, declared, root, zone)
     name = description.name or root.resolve().name
     digest = cohort_digest(name, "", findings, records, root, variables)
     return Cohort(name, findings, records, root, digest, variables=variables)
@@ -258,8 +266,10 @@ def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
     notes = [name for name in NOTE_COLUMNS.values() if name in studies]
     written = (studies[notes] != "").any(axis=1) if notes else column("images").map(lambda _: False)
     images, views = column("images").map(parts).map(len), column("views").map(parts).map(len)
-    empty = (images == 0) & ~written & ~studies.study.isin(observed)
-    problems = at(empty, "study", "must have an image, a note or an observation of a known variable")
+    declared = [name for name in declared_columns() if name in studies]
+    others = (studies[declared] != "").any(axis=1) if declared else column("images").map(lambda _: False)
+    empty = (images == 0) & ~written & ~others & ~studies.study.isin(observed)
+    problems = at(empty, "study", _EMPTY)
     problems += at((views > 0) & (views != images), "views", "must be one for each image")
     for name in (*NOTE_COLUMNS.values(), *(name for name in studies.columns if name.startswith(VALUE))):
         early = (column(name) == "") & (column(f"{name}_time") != "")
@@ -303,6 +313,28 @@ def _notes(studies: pd.DataFrame, root: Path, zone: TimeZone, masks: bool) -> tu
     return notes, problems
 
 
+def _declared_records(
+    studies: pd.DataFrame, root: Path, context: ReadingContext
+) -> tuple[list[Declared], list[Problem]]:
+    """The records that stand in columns which modalities declare, for each row."""
+    found: list[Declared] = []
+    problems: list[Problem] = []
+    readers = {one.name: (one.columns, load(one.read_row)) for one in modalities().values() if one.columns}
+    for number, row in enumerate(studies.to_dict("records")):
+        others: dict[str, tuple[Record, ...]] = {}
+        warnings: list[str] = []
+        for name, (columns, read) in readers.items():
+            try:
+                records, doubts = read({column: row.get(column, "") for column in columns}, root=root, context=context)
+            except InputError as error:
+                problems.append(Problem(STUDIES, number + 2, error.field, error.value, error.rule))
+                continue
+            others[name] = tuple(records)
+            warnings += doubts
+        found.append((others, tuple(warnings)))
+    return found, problems
+
+
 def _known_names(row: Mapping[Hashable, str], root: Path) -> tuple[str, ...]:
     """What is known to name the patient of a row: told, in the headers of the images, or as an identifier."""
     readable = [root / path for path in parts(row.get("images", "")) if path_rule(root, path) is None]
@@ -343,6 +375,7 @@ def _records(
     labels: npt.NDArray[np.float32],
     notes: Sequence[Written],
     measured: Measured,
+    declared: Sequence[Declared],
     root: Path,
     zone: TimeZone,
 ) -> tuple[StudyRecord, ...]:
@@ -353,6 +386,7 @@ def _records(
         named = [ViewPosition(view) for view in parts(row.get("views", ""))]
         views: Sequence[ViewPosition | None] = named or [None] * len(images)
         written, doubts = notes[number]
+        others, more = declared[number]
         age, told = read_age(row.get("age"), "patient.age")
         reference, when = read_time(row.get("reference_time"), "reference_time", zone)
         records.append(
@@ -361,14 +395,13 @@ def _records(
                 patient_id=row["patient"],
                 labels=labels[number],
                 images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
-                notes=written,
-                observations=observations,
+                parts={"text": written, "observations": observations, **others},
                 patient=Patient(age, read_sex(row.get("sex"), "patient.sex")).deidentified,
                 reference_time=reference,
                 split=row.get("split") or None,
                 source=row.get("source") or None,
                 date=row.get("date") or None,
-                warnings=(*warnings, *doubts, *told, *when),
+                warnings=(*warnings, *doubts, *more, *told, *when),
                 zone=zone,
             )
         )

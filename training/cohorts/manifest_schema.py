@@ -20,6 +20,7 @@ from consilium.formats.demographics import AGE_RULE, SEX_RULE, read_age, read_se
 from consilium.formats.times import RULE as TIME_RULE
 from consilium.formats.times import read_time
 from consilium.modalities.image.image_record import ViewPosition
+from consilium.modalities.registry import modalities
 from consilium.modalities.text.note import NoteKind
 from training.cohorts.cohort import SPLITS
 from training.cohorts.manifest_variables import VALUE, time_column
@@ -41,6 +42,11 @@ _NAMED_COLUMNS = (
 _OBSERVATION_COLUMNS = ("study", "code", "value", "comparator", "unit", "time")
 
 
+def declared_columns() -> tuple[str, ...]:
+    """Columns of ``studies.csv`` that modalities declare."""
+    return tuple(column for modality in modalities().values() for column in modality.columns)
+
+
 def parts(cell: str) -> list[str]:
     """The entries of a cell joined by ``;``, without the blanks around them."""
     return [part.strip() for part in cell.split(";")] if cell.strip() else []
@@ -52,7 +58,10 @@ def study_problems(table: pd.DataFrame, root: Path, variables: VariableTable) ->
     values = [f"{VALUE}{name}" for name in variables]
     times = [time_column(name) for name in values if name in table]
     problems = _unknown_columns(
-        STUDIES, table.columns, [*_NAMED_COLUMNS, *labels, *values, *times], hint=f"{LABEL}<finding>"
+        STUDIES,
+        table.columns,
+        [*_NAMED_COLUMNS, *declared_columns(), *labels, *values, *times],
+        hint=f"{LABEL}<finding>",
     )
     if not labels:
         problems.append(

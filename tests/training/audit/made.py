@@ -23,7 +23,7 @@ def made_cohort(
     exclusive: bool = False,
     **columns: Sequence[Any],
 ) -> Cohort:
-    """A cohort of these labels [N] or [N, F]; `columns` are fields of its records, a value each."""
+    """A cohort of these labels [N] or [N, F]; `columns` are fields of its records, or `PARTS` of them, a value each."""
     table = np.asarray(labels, np.float32)
     table = table.reshape(len(table), -1)
     findings = FindingSet(tuple(Finding(f"finding_{f}", f"Finding {f}") for f in range(table.shape[1])), exclusive)
@@ -32,11 +32,15 @@ def made_cohort(
             f"study-{row}",
             f"patient-{row if patients is None else patients[row]}",
             own,
-            **{name: values[row] for name, values in columns.items()},
+            parts={part: columns[name][row] for name, part in PARTS.items() if name in columns},
+            **{name: values[row] for name, values in columns.items() if name not in PARTS},
         )
         for row, own in enumerate(table)
     )
     return Cohort("made", findings, records, root, "digest")
+
+
+PARTS = {"notes": "text", "observations": "observations"}
 
 
 class MadeCache:

@@ -26,5 +26,5 @@ def phantom_notes(studies: int, seed: int) -> Cohort:
             notes = (Note(NoteKind.HISTORY, written.history), Note(NoteKind.INDICATION, written.indication))
         labels = np.array([drawn.state.labels[name] for name in FINDINGS], np.float32)
         split = "train" if index % 5 else "test"
-        records.append(StudyRecord(drawn.study_id, drawn.patient_id, labels, notes=notes, split=split))
+        records.append(StudyRecord(drawn.study_id, drawn.patient_id, labels, parts={"text": notes}, split=split))
     return Cohort("phantom", phantom_findings(), tuple(records), Path(), "digest")

@@ -118,11 +118,13 @@ def test_a_note_under_two_patients_is_found_and_stock_phrases_are_not():
     )
     told = (Note(NoteKind.HISTORY, story),)
     # Row 5 is of the test split, row 1 of the training's.
-    records = [replace(r, notes=told) if row in (1, 5) else r for row, r in enumerate(cohort.records)]
+    records = [
+        replace(r, parts={**r.parts, "text": told}) if row in (1, 5) else r for row, r in enumerate(cohort.records)
+    ]
     tables, [concern] = find_duplicates(replace(cohort, records=tuple(records)))
     assert _line(tables["duplicates"], "note", "the same", ACROSS)[:3] == (1, 2, 2)
     assert (concern.kind, concern.grade) == ("duplicate_note", SUSPECT)
     nearly = (Note(NoteKind.HISTORY, story.replace("Bramley", "Cox")),)
-    records[5] = replace(records[5], notes=nearly)
+    records[5] = replace(records[5], parts={**records[5].parts, "text": nearly})
     tables, [concern] = find_duplicates(replace(cohort, records=tuple(records)))
     assert _line(tables["duplicates"], "note", "nearly the same", ACROSS)[:3] == (1, 2, 2)

@@ -100,7 +100,7 @@ def test_an_image_that_cannot_be_decoded_leaves_its_study_with_a_warning(tmp_pat
 def test_a_study_with_nothing_left_is_left_out_and_counted(tmp_path: Path, preprocessing: Preprocessing):
     cohort = tiny_cohort(tmp_path / "in", 12)
     row = next(row for row, record in enumerate(cohort.records) if record.images)
-    only_image = replace(cohort.records[row], notes=(), observations=(), patient=type(cohort.records[row].patient)())
+    only_image = replace(cohort.records[row], parts={}, patient=type(cohort.records[row].patient)())
     records = (*cohort.records[:row], only_image, *cohort.records[row + 1 :])
     only_image.images[0].path.write_bytes(b"no image at all")
     cached = cache_cohort(replace(cohort, records=records), RECIPE, tmp_path / "cache")

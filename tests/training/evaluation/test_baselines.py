@@ -31,8 +31,10 @@ def make_cohort(labels, *, notes=None, observations=None, exclusive=False, refer
             f"s{i}",
             f"p{i if patients is None else patients[i]}",
             row,
-            notes=notes[i] if notes else (),
-            observations=observations[i] if observations else (),
+            parts={
+                "text": notes[i] if notes else (),
+                "observations": observations[i] if observations else (),
+            },
             patient=Patient(50.0),
             reference_time=reference_time,
         )
