@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from consilium.cli.console import AsJson, make_room, show, show_json
-from consilium.domain.encoded_text import decode_text
+from consilium.cli.study_options import split_files, takes_study
 from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.modalities.text.note import NoteKind
+from consilium.formats.text_files import read_text
 from consilium.system.environment import Variable
 
 if TYPE_CHECKING:
     from consilium.domain.diagnosis import Diagnosis, Explanation
     from consilium.domain.study import Study
-    from consilium.modalities.image.image_record import Image
 
-_COLUMNS = ("code", "value", "unit", "comparator", "time")
-_OPTIONAL = ("comparator", "time")
-_NOTE_RULE = f"must read KIND=TEXT or KIND=@FILE with a kind of {', '.join(NoteKind)}"
-_MOST_BYTES = 1 << 24
 Token = Annotated[
     str | None,
     typer.Option(envvar=Variable.TOKEN, help="For --url; an option can be seen by others on this machine."),
 ]
+
+
+Files: TypeAlias = Mapping[str, Sequence[Path]]
+"""Paths, by the name under which their files are sent: ``images``."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -42,17 +38,10 @@ def add_to(app: typer.Typer) -> None:
     )(diagnose)
 
 
+@takes_study
 def diagnose(
     model: Annotated[
         str | None, typer.Argument(help="Model folder, models:/NAME@ALIAS or models:/NAME/VERSION; none with --url.")
-    ] = None,
-    image: Annotated[list[Path] | None, typer.Option(help="DICOM, PNG, JPEG or TIFF file; repeatable.")] = None,
-    note: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND=TEXT", help="A note, or KIND=@FILE; KIND is history, indication, ...; repeatable."),
-    ] = None,
-    observations: Annotated[
-        Path | None, typer.Option(help="CSV with the columns code, value, unit, time, or JSON with a list of these.")
     ] = None,
     age: Annotated[str | None, typer.Option(help="Years, or such as 067Y, 18 months, 90+.")] = None,
     sex: Annotated[str | None, typer.Option(help="F, M, O, U, female, male, other, unknown.")] = None,
@@ -70,19 +59,22 @@ def diagnose(
     token: Token = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
     as_json: AsJson = False,
+    *,
+    sent: Mapping[str, Any],
 ) -> None:
     """Diagnose one study and say what spoke for it. Any part of it may be missing."""
     make_room(report, option="--report")
-    images = image or []
-    records = read_records(note or (), observations, age, sex, reference_time, names)
+    files, records = split_files(sent)
+    records["patient"] = {"age": age, "sex": sex, "names": None if names is None else _lines(names)}
+    records["reference_time"] = reference_time
     on_terminal = not as_json and report is None
     if url is not None and model is None:
-        explanation = _ask(url, token, images, records, {"findings": finding or None, "level": level})
+        explanation = _ask(url, token, {**files, **records}, {"findings": finding or None, "level": level})
         # Only the page shows what was sent.
-        study = None if report is None else read_study(decode(images), records)
+        study = None if report is None else read_study(decode(files), records)
     elif url is None and model is not None:
         show_first = _show_diagnosis if on_terminal else None  # an explanation may take longer than the answer
-        study, explanation = _explain(model, device, images, records, finding or None, level, show_first)
+        study, explanation = _explain(model, device, files, records, finding or None, level, show_first)
     else:
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
@@ -104,55 +96,30 @@ def diagnose(
         show(f"report: {report}")
 
 
-class Records(TypedDict):
-    """What lies beside the images, as `consilium.ingest` and the service read it."""
-
-    notes: list[dict[str, object]]
-    observations: list[dict[str, object]]
-    patient: dict[str, object]
-    reference_time: str | None
-
-
-def read_records(
-    notes: Sequence[str],
-    observations: Path | None,
-    age: str | None,
-    sex: str | None,
-    reference_time: str | None,
-    names: Path | None = None,
-) -> Records:
-    """The records that the options describe.
-
-    Raises
-    ------
-    InputError
-        Names the option or the record.
-    """
-    return {
-        "notes": [_note(text, number) for number, text in enumerate(notes)],
-        "observations": [] if observations is None else _observations(observations),
-        "patient": {"age": age, "sex": sex, "names": None if names is None else _lines(names)},
-        "reference_time": reference_time,
-    }
-
-
-def decode(images: Sequence[Path]) -> list[Image]:
+def decode(files: Files) -> dict[str, list[Any]]:
     """The decoded files; `InputError` names the one that cannot be."""
-    with _decoding(images) as waiting:
-        return [one.result() for one in waiting]
+    with _decoding(files) as waiting:
+        return _decoded(waiting)
 
 
 @contextmanager
-def _decoding(images: Sequence[Path]) -> Iterator[list[Future[Image]]]:
+def _decoding(files: Files) -> Iterator[dict[str, list[Future[Any]]]]:
     """Decode in a process beside this one while the block runs; what is not done at its end is given up."""
     from consilium.ingest.decode_pool import DecodePool
 
     with DecodePool(1, start=False) as pool:
-        yield [pool.submit(path, f"images[{number}]") for number, path in enumerate(images)]
+        yield {
+            name: [pool.submit(path, f"{name}[{number}]", name) for number, path in enumerate(paths)]
+            for name, paths in files.items()
+        }
 
 
-def read_study(images: Sequence[Image], records: Records, variables: VariableTable = BUILT_IN) -> Study:
-    """The study that images and records make, of the `variables` that a model knows.
+def _decoded(waiting: Mapping[str, Sequence[Future[Any]]]) -> dict[str, list[Any]]:
+    return {name: [one.result() for one in futures] for name, futures in waiting.items()}
+
+
+def read_study(decoded: Mapping[str, Any], records: Mapping[str, Any], variables: VariableTable = BUILT_IN) -> Study:
+    """The study that files and records make, of the `variables` that a model knows.
 
     Raises
     ------
@@ -161,14 +128,14 @@ def read_study(images: Sequence[Image], records: Records, variables: VariableTab
     """
     from consilium.ingest.study_records import study_from_records
 
-    return study_from_records(images=images, **records, variables=variables)
+    return study_from_records(**decoded, **records, variables=variables)
 
 
 def _explain(
     model: str,
     device: str,
-    images: Sequence[Path],
-    records: Records,
+    files: Files,
+    records: Mapping[str, Any],
     findings: Sequence[str] | None,
     level: str,
     show_first: Callable[[Diagnosis], None] | None,
@@ -177,11 +144,11 @@ def _explain(
 
     `show_first` gets the diagnosis before it is explained; then None means the findings that a terminal explains.
     """
-    with _decoding(images) as waiting:  # while torch is imported
+    with _decoding(files) as waiting:  # while torch is imported
         from consilium.inference.diagnostician import Diagnostician
         from consilium.system.threads import limit_threads
 
-        decoded = [one.result() for one in waiting]
+        decoded = _decoded(waiting)
     limit_threads()
     diagnostician = Diagnostician.load(model, device)
     diagnostician.require_explainable(findings, level)
@@ -193,12 +160,12 @@ def _explain(
     return study, diagnostician.explain(study, findings, level)
 
 
-def _ask(url: str, token: str | None, images: Sequence[Path], records: Records, asked: dict[str, Any]) -> Explanation:
+def _ask(url: str, token: str | None, sent: Mapping[str, Any], asked: dict[str, Any]) -> Explanation:
     from consilium.api.client import Client
     from consilium.api.explanations import read_explanation
 
     with Client(url, token=token) as client:
-        return read_explanation(client.explain(images=images, **records, **asked))
+        return read_explanation(client.explain(**sent, **asked))
 
 
 def write_report(path: Path, study: Study, explanation: Explanation) -> None:
@@ -225,56 +192,5 @@ def _told(diagnosis: Diagnosis) -> list[str]:
     return called or [max(results, key=lambda result: result.probability).finding]
 
 
-def _note(option: str, number: int) -> dict[str, object]:
-    kind, equals, text = option.partition("=")
-    if not equals or kind not in NoteKind.__members__.values():
-        raise InputError(f"--note[{number}]", kind if equals else "no kind", _NOTE_RULE)
-    if text.startswith("@"):
-        text = read_text(Path(text[1:]), f"--note[{number}]")
-    return {"kind": kind, "text": text}
-
-
 def _lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path, "--names").splitlines() if line.strip()]
-
-
-def _observations(path: Path) -> list[dict[str, object]]:
-    text = read_text(path, "--observations")
-    if path.suffix.lower() == ".csv":
-        return _csv_observations(text)
-    try:
-        records = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InputError("--observations", path.name, "must be a .csv table or JSON") from None
-    if not isinstance(records, list):
-        raise InputError("--observations", type(records).__name__, "must be a list of observations")
-    return records
-
-
-def _csv_observations(text: str) -> list[dict[str, object]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = list(reader.fieldnames or ())
-        if len(set(columns)) < len(columns) or not set(_COLUMNS) - set(_OPTIONAL) <= set(columns) <= set(_COLUMNS):
-            rule = f"must have the columns {', '.join(_COLUMNS)}, of which {' and '.join(_OPTIONAL)} may be missing"
-            raise InputError("--observations", ", ".join(columns), rule)
-        return [_csv_observation(row, f"observations[{number}]") for number, row in enumerate(reader)]
-    except csv.Error:
-        raise InputError("--observations", "broken CSV", "must be a table with one header line") from None
-
-
-def _csv_observation(row: dict[str | Any, str | Any], field: str) -> dict[str, object]:
-    if None in row or None in row.values():
-        raise InputError(field, "a row of another length", "must have as many cells as the header")
-    optional = {name: row[name] for name in _OPTIONAL if row.get(name)}
-    return {"code": row["code"], "value": row["value"], "unit": row["unit"], **optional}
-
-
-def read_text(path: Path, option: str) -> str:
-    """The text of the file that `option` names, or `InputError`."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(option, path.name, f"must have at most {_MOST_BYTES} bytes")
-        return decode_text(path.read_bytes(), option)
-    except OSError as error:
-        raise InputError(option, str(path), f"must be a readable file ({error.strerror})") from None

@@ -15,7 +15,14 @@ from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import file_time, read_time
 from consilium.ingest.patient_record import PatientRecord, read_patient
 from consilium.modalities.modality import JsonInput, Modality, ReadingContext, load
-from consilium.modalities.registry import default_context, default_limits, file_inputs, json_inputs, modalities
+from consilium.modalities.registry import (
+    any_record,
+    default_context,
+    default_limits,
+    file_inputs,
+    json_inputs,
+    modalities,
+)
 
 
 def study_from_records(
@@ -60,8 +67,7 @@ def study_from_records(
     context = default_context(variables, limits, zone)
     parts, warnings = _read_parts(sent, context)
     if not any(record.usable for records in parts.values() for record in records):
-        kinds = [_with_article(modality.record) for modality in modalities().values()]
-        rule = f"must hold {', '.join(kinds[:-1])} or {kinds[-1]} that can be read"
+        rule = f"must hold {any_record()} that can be read"
         raise InputError("study", "no usable record", with_reasons(rule, warnings))
     person, names, doubts = read_patient(patient)
     placed, moved = in_zone(parts, context.zone)
@@ -124,10 +130,6 @@ def _part_warnings(parts: Mapping[str, Sequence[Record]]) -> list[str]:
         if modality.warnings and records:
             warnings += load(modality.warnings)(records)
     return warnings
-
-
-def _with_article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def in_zone(

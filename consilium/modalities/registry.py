@@ -100,6 +100,13 @@ def _inputs(kind: type[Input]) -> Mapping[str, Input]:
     return MappingProxyType({given.name: given for given in found})
 
 
+def any_record() -> str:
+    """One record of any modality, in a sentence: ``an image, a note or an observation``."""
+    nouns = [modality.record for modality in modalities().values()]
+    kinds = [f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in nouns]
+    return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
 def modality_names() -> tuple[str, ...]:
     """The names of `modalities`, in order."""
     return tuple(modalities())

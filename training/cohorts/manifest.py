@@ -55,7 +55,7 @@ from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.modality import ReadingContext, load
-from consilium.modalities.registry import default_context, modalities
+from consilium.modalities.registry import any_record, default_context, modalities
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
@@ -90,8 +90,6 @@ _QUOTED = ": YAML takes no, yes and numbers for something else than text unless 
 
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
-
-_EMPTY = "must have an image, a note, an observation of a known variable, or a record of another modality"
 
 Written = tuple[tuple[Note, ...], tuple[str, ...]]
 Declared = tuple[dict[str, tuple[Record, ...]], tuple[str, ...]]
@@ -269,7 +267,7 @@ def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
     declared = [name for name in declared_columns() if name in studies]
     others = (studies[declared] != "").any(axis=1) if declared else column("images").map(lambda _: False)
     empty = (images == 0) & ~written & ~others & ~studies.study.isin(observed)
-    problems = at(empty, "study", _EMPTY)
+    problems = at(empty, "study", f"must have {any_record()} that a model may learn from")
     problems += at((views > 0) & (views != images), "views", "must be one for each image")
     for name in (*NOTE_COLUMNS.values(), *(name for name in studies.columns if name.startswith(VALUE))):
         early = (column(name) == "") & (column(f"{name}_time") != "")

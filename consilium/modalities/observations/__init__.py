@@ -24,7 +24,7 @@ MODALITY = Modality(
                 metavar="PATH",
                 help="CSV with the columns code, value, unit, time, or JSON with a list of these.",
                 repeatable=False,
-                read="consilium.modalities.observations.command:observations_from_file",
+                read="consilium.modalities.observations.observation_files:observations_from_files",
             ),
         ),
     ),

@@ -26,7 +26,7 @@ MODALITY = Modality(
                 name="--note",
                 metavar="KIND=TEXT",
                 help="A note, or KIND=@FILE; KIND is history, indication, ...; repeatable.",
-                read="consilium.modalities.text.command:notes_from_options",
+                read="consilium.modalities.text.note_options:notes_from_options",
             ),
         ),
     ),

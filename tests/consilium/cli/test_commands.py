@@ -291,7 +291,7 @@ def test_models_and_margin_are_looked_at_before_the_cohort(
         (
             "labs.csv",
             "code,value,unit,comparator\n1988-5,3,mg/L,about\n",
-            "observations[0] left out (C-reactive protein): comparator must be one of",
+            "observations[0].comparator: got 'about', must be one of <, <=, >=, >",
         ),
         ("labs.csv", "code,value,unit\n99999-9,3,mg/L\n", "can be read; observations[0] left out: LOINC 99999-9"),
         (
