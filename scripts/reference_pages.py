@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from consilium.cli import app as command_line
 from consilium.configuration.recipe import Recipe
+from consilium.modalities.modality import Modality
 from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
@@ -273,12 +274,21 @@ def registers_page() -> Iterator[str]:
         ["name", "shown as", "declared in"],
         [[code(one.name), one.display, code(f"consilium/modalities/{one.name}/")] for one in modalities().values()],
     )
+    yield from ("### Keys of a declaration", "")
+    yield from table(["key", "type", "what it is"], attributes_of(Modality))
     yield from ("## Fusions", "", "`consilium.network.fusion.FUSIONS`.", "")
     lines = [[code(name), _first_line(kind), code(kind.__module__)] for name, kind in FUSIONS.items()]
     yield from table(["name", "what it does", "module"], lines)
     yield from ("## Cohort kinds", "", "`training.cohorts`; entry points of the group `consilium.cohorts`.", "")
     lines = [[code(one.name), code(one.read.partition(":")[0])] for one in cohort_kinds().values()]
     yield from table(["name", "read by"], lines)
+
+
+def attributes_of(kind: Any) -> list[list[str]]:
+    """Name, type and text of each attribute that the numpydoc docstring of `kind` lists."""
+    text = re.split(r"\n\w+\n-+\n", inspect.getdoc(kind) or "")[1]
+    found = re.findall(r"^(\w+) : (.+)\n((?: {4}.*\n?|\n(?= ))+)", text, re.MULTILINE)
+    return [[code(name), words, lines.replace("``", "`")] for name, words, lines in found]
 
 
 def _first_line(kind: Any) -> str:

@@ -24,12 +24,16 @@ from consilium.cli import main
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import Diagnosis, FindingResult
 from consilium.modalities import registry
+from consilium.modalities.modality import Modality
+from consilium.modalities.registry import modalities
+from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
 from scripts import first_steps, reference_pages
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings
 from tests.conftest import ROOT
 from training import cohorts
+from training.cohorts import cohort_kinds
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import renderers
 from training.evaluation.out_of_distribution import kinds
@@ -269,6 +273,13 @@ def test_the_http_page_has_every_route(reference: Path) -> None:
     assert {path for route in create_app().routes if (path := getattr(route, "path", "")).startswith("/v1/")} <= set(
         paths
     )
+
+
+def test_the_page_of_registers_has_every_key_of_a_declaration(reference: Path) -> None:
+    page = text_of(reference / "registers.md")
+
+    assert [field.name for field in dataclasses.fields(Modality) if f"| `{field.name}` |" not in page] == []
+    assert all(f"| `{name}` |" in page for name in (*modalities(), *cohort_kinds(), *FUSIONS))
 
 
 def test_the_commands_page_has_every_command(reference: Path) -> None:
