@@ -18,6 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from consilium import __version__
+from consilium.api.explanations import explanation_json
 from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.mlflow_store import open_store
 from consilium.cli import main
@@ -187,7 +188,7 @@ def test_a_diagnosis_as_json_is_the_diagnostician_s(
         reference_time="2024-05-01T12:00:00",
     )
     expected = Diagnostician.load(model, "cpu").explain(study, ["effusion"], "thorough")
-    assert answer == json.loads(json.dumps(expected.to_json()))
+    assert answer == json.loads(json.dumps(explanation_json(expected)))
     assert [one["finding"] for one in answer["explanations"]] == ["effusion"]
     assert report.read_text().startswith("<!doctype html>")
     assert re.search('<s class="unread"[^>]*>Quux</s>', report.read_text())
