@@ -18,7 +18,7 @@ from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.observations.observation import Observation
-from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
@@ -53,7 +53,9 @@ def study(number: int, side: int) -> Study:
 
 def random_recipe(**sections: object) -> Recipe:
     """Of a model that refers nothing by novelty: what is new to one that has learned nothing?"""
-    return Recipe.from_mapping({"name": "random", "refer": {"novelty": None}} | sections)
+    modalities: dict[str, object] = {name: {} for name in modality_names()}
+    modalities |= {name: sections.pop(name) for name in list(sections) if name in modalities}
+    return Recipe.from_mapping({"name": "random", "modalities": modalities, "refer": {"novelty": None}} | sections)
 
 
 def random_artifact(recipe: Recipe) -> Artifact:

@@ -7,7 +7,7 @@ studies are from the plain model's, and whether a service would take it. With th
 also how far its answers to the test split's radiographs alone are, which no part of the model has seen. Films of the
 public cohort are split where ``consilium train covid-chestxray`` is given ``--set evaluation.protocol=split --set
 splits.train=0.6 --set splits.validation=0.1 --set splits.calibration=0.1 --set splits.test=0.2``; a DenseNet121 has
-``--set image.encoder=densenet121 --set image.width=64``, ten epochs ``--set training.epochs=10``.
+``--set modalities.image.encoder=densenet121 --set modalities.image.width=64``, ten epochs ``--set training.epochs=10``.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for one in measured.values():
                 one.rates.append(rate(one.diagnostician, items, one.best, given.seconds))
     plain = measured[Backend.EAGER]
-    image = plain.diagnostician.recipe.image
+    image = plain.diagnostician.recipe.modalities["image"]
     title = f"{image.encoder}, {image.size} × {image.size}, {given.threads} thread(s), {given.rounds} rounds"
     films = [] if given.cohort is None else radiographs(plain.diagnostician, given.cohort)
     unseen = [f"{len(films)} unseen radiographs"] if films else []

@@ -58,7 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             },
             given.rounds,
         )
-    table = Table("way", "ms", "× diagnose", title=f"{diagnostician.recipe.image.encoder}, {given.threads} thread(s)")
+    table = Table(
+        "way",
+        "ms",
+        "× diagnose",
+        title=f"{diagnostician.recipe.modalities['image'].encoder}, {given.threads} thread(s)",
+    )
     for name, taken in seconds.items():
         table.add_row(name, f"{1000 * taken:.1f}", f"{taken / seconds['diagnose']:.2f}")
     Console().print(table)

@@ -83,7 +83,7 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
     model, preprocessing, recipe, detector = artifact.model, artifact.preprocessing, artifact.recipe, artifact.novelty
     assert detector is not None, "this model was trained without novelty"
     chosen = recipe.cohort
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     cached = cache_cohort(cohort, recipe, home_folder() / "cache" / "images")
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)

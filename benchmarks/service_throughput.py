@@ -408,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         m.single.append(bare(diagnostician, 1, given.seconds / 2))
                         m.best.append(bare(diagnostician, best, given.seconds / 2))
         alone = {one.name: parts(diagnostician, one, room / str(number), 15) for number, one in enumerate(sent)}
-    encoder = diagnostician.recipe.image.encoder
+    encoder = diagnostician.recipe.modalities["image"].encoder
     Console(width=140).print(report(measured, f"{encoder}, {given.threads} thread(s); best batch {best}"))
     Console(width=140).print(report_parts(measured, alone))
 

@@ -42,7 +42,8 @@ _LEAST = 10
 """Of each class: fewer studies of a source get no figure."""
 
 _SMALL = (
-    *("training.epochs=1", "training.batch_size=8", "image.size=64", "image.width=8", "text.width=32"),
+    *("training.epochs=1", "training.batch_size=8"),
+    *("modalities.image.size=64", "modalities.image.width=8", "modalities.text.width=32"),
     *("evaluation.folds=2", "evaluation.bootstrap=20", "evaluation.audit=false", "evaluation.baselines=true"),
 )
 """Settings of a training that only has to run."""

@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def study_variants(recipe: Recipe, root: Path, out: Path, seeds: int) -> None:
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     cached = cache_cohort(cohort, recipe, out / "cache")
     study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), out)

@@ -109,8 +109,7 @@ def measure(recipe: Recipe, folder: Path, studies: int, size: int, rounds: int) 
     tracked = TrackedRun.start(recipe)
 
     def fresh() -> TrainingModule:
-        tokenizer = preprocessing.preparations["text"].tokenizer
-        return TrainingModule(copy.deepcopy(model), recipe, cohort.findings, "benchmark", tokenizer)
+        return TrainingModule(copy.deepcopy(model), recipe, cohort.findings, "benchmark", preprocessing)
 
     ways: dict[str, Callable[[], float]] = {
         "tensors in memory": lambda: timed(lambda: bare(fresh(), recipe, in_memory)),

@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 
 from consilium.cli import app as command_line
 from consilium.configuration.recipe import Recipe
-from consilium.modalities.modality import Modality
+from consilium.modalities.modality import Modality, load
 from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
@@ -154,6 +154,9 @@ def recipes_page() -> Iterator[str]:
     yield from ("", f"Packaged: {', '.join(code(name) for name in packaged_recipes())}.", "")
     schema = Recipe.model_json_schema()
     yield from _section("recipe", Recipe, schema, "")
+    for name, modality in modalities().items():
+        section = load(modality.section)
+        yield from _section(f"modalities.{name}", section, section.model_json_schema(), f"modalities.{name}.")
     definitions = schema["$defs"]
     for name in (one for one in definitions if not one.endswith("Recipe")):
         yield from _schema(name, definitions[name], definitions)

@@ -6,19 +6,27 @@ cannot be changed afterwards, is logged with the run and travels in the artifact
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from consilium.configuration.modality_sections import Scope, read_sections
+from consilium.configuration.recipe_errors import recipe_error
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import InputError, RecipeError
 from consilium.domain.study import Window
-from consilium.modalities.registry import modalities, modality_names
-from consilium.modalities.text.note import NoteKind
+from consilium.modalities.registry import modalities
+from consilium.modalities.section import Fraction, Section
 
 
 def _installed(name: str) -> str:
@@ -40,15 +48,14 @@ def _declared(name: str) -> str:
 
 CheckName = Annotated[str, AfterValidator(_declared)]
 """A check that an installed modality declares."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+MODALITY_DROPOUT = 0.3
+"""Where a recipe names no chance for a modality."""
 
 
-class CohortRecipe(_Section):
+class CohortRecipe(Section):
     """Which kind of cohort is read. The other keys are that kind's options, checked where the cohort is read."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -61,12 +68,9 @@ class CohortRecipe(_Section):
         return dict(self.model_extra or {})
 
 
-class InputRecipe(_Section):
-    """Which records a model may read."""
+class InputRecipe(Section):
+    """How far from the reference time a record may lie that a model reads."""
 
-    note_kinds: tuple[NoteKind, ...] = (NoteKind.HISTORY, NoteKind.INDICATION)
-    mask_notes: bool = True
-    """Take names, dates, identifiers and addresses out of every note before the model, of cohorts and of requests."""
     before_hours: float = Field(default=72.0, gt=0)
     after_hours: float = Field(default=0.0, ge=0)
 
@@ -75,49 +79,7 @@ class InputRecipe(_Section):
         return Window(self.before_hours, self.after_hours)
 
 
-class ImageRecipe(_Section):
-    """The image encoder: a MONAI backbone that gives a feature map or patch tokens."""
-
-    encoder: Literal["densenet121", "resnet18", "vit"] = "resnet18"
-    size: int = Field(default=224, ge=64, le=1024, multiple_of=32)
-    """Side of the square the image is letterboxed into, pixels."""
-    width: int = Field(default=64, ge=8, le=1024)
-    """Channels of the first stage (resnet18: 64 is the paper's; densenet121: 64) or hidden size of the ViT."""
-    patch: int = Field(default=16, ge=4, le=64)
-    """Side of a ViT's patch, pixels."""
-    depth: int = Field(default=6, ge=1, le=24)
-    """Layers of a ViT."""
-    weights: str | None = None
-    """A safetensors file with the backbone's weights; None: random."""
-    frozen: bool = False
-
-
-class TextRecipe(_Section):
-    """The text encoder: a Hugging Face model by hub id or local folder, or a small BERT made from these numbers."""
-
-    model: str | None = None
-    """Hub id or local folder; None: a BERT from the numbers below, with a WordPiece trained on the training notes."""
-    width: int = Field(default=128, ge=16)
-    depth: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    vocabulary: int = Field(default=4000, ge=100)
-    max_tokens: int = Field(default=192, ge=16, le=512)
-    dropout: Fraction = 0.1
-    frozen: bool = False
-
-
-class ObservationsRecipe(_Section):
-    """The observation encoder: one token per variable, age and sex."""
-
-    width: int = Field(default=64, ge=8)
-    """Hidden width of the numeric embedding of a value."""
-    depth: int = Field(default=1, ge=0)
-    """Transformer layers over the observation tokens."""
-    history: int = Field(default=1, ge=1, le=2)
-    """1: the last value of each variable; 2: also how old it is, and how it changed since the one before."""
-
-
-class FusionRecipe(_Section):
+class FusionRecipe(Section):
     """How the witnesses are weighed."""
 
     name: Literal["concat", "late", "cross_attention", "early", "gated", "bottleneck", "perceiver"] = "concat"
@@ -130,7 +92,7 @@ class FusionRecipe(_Section):
     """Tokens through which modalities meet: the bottleneck's, or the latents of a Perceiver."""
 
 
-class ObjectivesRecipe(_Section):
+class ObjectivesRecipe(Section):
     """Weights of the summed losses."""
 
     fused: float = Field(default=1.0, ge=0)
@@ -145,24 +107,10 @@ class ObjectivesRecipe(_Section):
     """How the gradients of the fused and the modalities' own losses meet in an encoder."""
 
 
-class AugmentationRecipe(_Section):
-    """Changes to training images and notes. There is no left-right flip: laterality is medicine."""
-
-    rotate_degrees: float = Field(default=5.0, ge=0, le=30)
-    translate: Fraction = 0.04
-    scale: Fraction = 0.08
-    contrast: Fraction = 0.15
-    noise: float = Field(default=0.02, ge=0)
-    words: Fraction = 0.0
-    """Share of a note's word pieces that a training batch blanks."""
-
-
-class TrainingRecipe(_Section):
+class TrainingRecipe(Section):
     epochs: Positive = 20
     batch_size: Positive = 32
     learning_rate: float = Field(default=1e-3, gt=0)
-    text_learning_rate: float | None = Field(default=None, gt=0)
-    """Own rate for a pretrained text model; None: the same."""
     weight_decay: float = Field(default=0.01, ge=0)
     warmup: Fraction = 0.1
     """Share of all steps."""
@@ -173,12 +121,8 @@ class TrainingRecipe(_Section):
     """Epochs without a better validation loss before the run stops early."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has the units, float32 elsewhere."""
-    modality_dropout: dict[ModalityName, Fraction] = {
-        "image": 0.3,
-        "text": 0.3,
-        "observations": 0.3,
-    }
-    augmentation: AugmentationRecipe = AugmentationRecipe()
+    modality_dropout: dict[ModalityName, Fraction] = Field(default_factory=dict)
+    """Chance of each modality to be hidden from one of the losses; 0.3 for a modality that is not named."""
     devices: Positive = 1
     """Processes of data parallel training on this machine, a GPU each where there are GPUs."""
     compile: bool = False
@@ -188,7 +132,7 @@ class TrainingRecipe(_Section):
     workers: int = Field(default=0, ge=0)
 
 
-class SplitRecipe(_Section):
+class SplitRecipe(Section):
     """Fractions of the patients, where the cohort does not fix its splits."""
 
     train: Fraction = 0.6
@@ -203,7 +147,7 @@ class SplitRecipe(_Section):
         return self
 
 
-class CalibrationRecipe(_Section):
+class CalibrationRecipe(Section):
     """How logits become probabilities, intervals and sets."""
 
     method: Literal["auto", "scaling", "vector", "isotonic", "venn_abers"] = "auto"
@@ -215,7 +159,7 @@ class CalibrationRecipe(_Section):
     """Share of the calibration split's patients that sets and intervals rest on; the rest fits the probabilities."""
 
 
-class ReferRecipe(_Section):
+class ReferRecipe(Section):
     """When a study, or one finding of it, is referred to a human instead of being answered for."""
 
     both: bool = True
@@ -226,13 +170,13 @@ class ReferRecipe(_Section):
     """Refer where one of these is absent."""
     contradictions: bool = True
     """Refer where the images' files give another age or sex than the record: they may be another patient's."""
-    checks: dict[CheckName, bool] = {}
+    checks: dict[CheckName, bool] = Field(default_factory=dict)
     """False switches off one of the checks that the modalities declare."""
     audit: bool = False
     """Refer every study where the audit called the cohort suspect."""
 
 
-class EvaluationRecipe(_Section):
+class EvaluationRecipe(Section):
     protocol: Literal["split", "cross_validation", "leave_one_source_out"] = "split"
     """split: one held-out test split. cross_validation: patient-grouped folds, out of fold, then one model of all.
     leave_one_source_out: the same with the sources of the studies as folds."""
@@ -248,7 +192,7 @@ class EvaluationRecipe(_Section):
     """Test studies on which the explanation methods are measured; 0: none."""
 
 
-class Range(_Section):
+class Range(Section):
     """What a sweep may choose a key's value from."""
 
     choices: tuple[Any, ...] = ()
@@ -265,45 +209,62 @@ class Range(_Section):
         return self
 
 
-class SweepRecipe(_Section):
+class SweepRecipe(Section):
     """What `consilium sweep` may change; the key of each range is written as settings are: ``training.epochs``."""
 
     trials: Positive = 20
-    ranges: dict[str, Range] = {}
+    ranges: dict[str, Range] = Field(default_factory=dict)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One recipe is one registered model, ``consilium-<name>``."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,60}$")
     description: str = ""
     seed: int = Field(default=7, ge=0)
-    modalities: tuple[ModalityName, ...] = modality_names()
+    modalities: Annotated[dict[str, Any], BeforeValidator(read_sections)]
+    """What the model reads, each with the section that the modality declares; ``{}`` takes its defaults."""
     cohort: CohortRecipe = CohortRecipe()
     inputs: InputRecipe = InputRecipe()
-    image: ImageRecipe = ImageRecipe()
-    text: TextRecipe = TextRecipe()
-    observations: ObservationsRecipe = ObservationsRecipe()
     fusion: FusionRecipe = FusionRecipe()
     objectives: ObjectivesRecipe = ObjectivesRecipe()
     training: TrainingRecipe = TrainingRecipe()
     splits: SplitRecipe = SplitRecipe()
     calibration: CalibrationRecipe = CalibrationRecipe()
     refer: ReferRecipe = ReferRecipe()
-    explain: dict[ModalityName, str] = {}
+    explain: dict[ModalityName, str] = Field(default_factory=dict)
     """The method that explains each modality; of one without: the method that the evaluation found best."""
     evaluation: EvaluationRecipe = EvaluationRecipe()
     sweep: SweepRecipe = SweepRecipe()
 
     @model_validator(mode="after")
-    def _modalities(self) -> Recipe:
-        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
-            raise ValueError("modalities must name at least one modality, none twice")
+    def _names(self) -> Recipe:
+        named = {
+            "training.modality_dropout": self.training.modality_dropout,
+            "refer.required": self.refer.required,
+            "explain": self.explain,
+        }
+        rule = f"must be one of the recipe's modalities, {', '.join(self.modalities)}"
+        for key, names in named.items():
+            for name in names:
+                if name not in self.modalities:
+                    raise RecipeError(key, name, rule)
         return self
 
-    def section(self, modality: str) -> Any:
-        """What the recipe says of `modality`, as its own section class."""
-        return getattr(self, modality)
+    @property
+    def modality_dropout(self) -> dict[str, float]:
+        """Chance of each modality of the recipe to be hidden in training."""
+        return {name: self.training.modality_dropout.get(name, MODALITY_DROPOUT) for name in self.modalities}
+
+    @property
+    def scope(self) -> Scope:
+        """Which records of a study the model reads."""
+        return Scope(self.inputs.window, self.modalities)
+
+    @property
+    def masks_identifiers(self) -> bool:
+        """Whether every modality reads free text without what identifies a patient."""
+        return all(section.masks_identifiers for section in self.modalities.values())
 
     @property
     def registered_name(self) -> str:
@@ -318,7 +279,7 @@ class Recipe(_Section):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise _recipe_error(error) from None
+            raise recipe_error(error, cls) from None
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
@@ -359,36 +320,3 @@ def _set(data: dict[str, Any], setting: str) -> None:
         if not isinstance(place, dict):
             raise RecipeError("--set", setting, f"{parent} has no keys of its own")
     place[last] = value
-
-
-def _recipe_error(error: ValidationError) -> RecipeError:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "recipe"
-    if first["type"] != "extra_forbidden":
-        return RecipeError(field, first["input"], first["msg"].removeprefix("Value error, ").lower())
-    *parents, key = (str(part) for part in first["loc"])
-    elsewhere = [name for name in _section_keys() if name.endswith(f".{key}")]
-    if elsewhere and not parents:
-        return RecipeError(field, first["input"], f"is no known key; there is {', '.join(elsewhere)}")
-    known = sorted(_keys(Recipe, tuple(parents)))
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return RecipeError(field, first["input"], f"is no known key; the nearest is {nearest[0]!r}")
-
-
-def _section_keys() -> list[str]:
-    """The keys of the sections, as settings name them: ``training.epochs``."""
-    sections = [(name, field.annotation) for name, field in Recipe.model_fields.items()]
-    return [
-        f"{name}.{key}"
-        for name, section in sections
-        if isinstance(section, type) and issubclass(section, BaseModel)
-        for key in section.model_fields
-    ]
-
-
-def _keys(model: type[BaseModel], parents: tuple[str, ...]) -> set[str]:
-    for parent in parents:
-        annotation = model.model_fields[parent].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return set(model.model_fields)

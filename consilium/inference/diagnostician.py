@@ -159,7 +159,7 @@ class Diagnostician:
     def information(self) -> dict[str, Any]:
         """What callers are told of each modality that the model reads, of its presentation's `information`."""
         preparations = self.preprocessing.preparations.items()
-        found = {name: preparation.information(self.recipe.section(name)) for name, preparation in preparations}
+        found = {name: preparation.information(self.recipe.modalities[name]) for name, preparation in preparations}
         return {name: told for name, told in found.items() if told is not None}
 
     def example(self) -> Study:

@@ -157,6 +157,9 @@ class Modality:
         Its name for readers: ``Images``.
     record : str
         What one record of it is called in a sentence: ``image``.
+    section : str
+        Reference of its `consilium.modalities.section.ModalitySection`, in a light module; that itself, which has no
+        keys, unless it is given.
     preparation : str
         Reference of its `consilium.modalities.part.Preparation`.
     encoder : str
@@ -176,6 +179,9 @@ class Modality:
     warnings : str
         Reference of ``warnings(records) -> list of str``: what of a study's records the reader of its diagnosis has to
         know; empty: nothing.
+    augmentation : str
+        Reference of a class whose ``build(section, preparation)`` gives what changes the inputs of training batches,
+        ``(inputs, draws) -> inputs``, or None; empty: they stay as they are.
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
@@ -199,12 +205,14 @@ class Modality:
     record: str
     preparation: str
     encoder: str
+    section: str = "consilium.modalities.section:ModalitySection"
     subject: str = ""
     inputs: tuple[JsonInput | FileInput, ...] = ()
     columns: tuple[str, ...] = ()
     read_row: str = ""
     limits: tuple[Limit, ...] = ()
     warnings: str = ""
+    augmentation: str = ""
     explanation: str = ""
     presentation: str = ""
     novelty: str = ""

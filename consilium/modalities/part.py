@@ -96,13 +96,12 @@ class Preparation(ABC, Generic[P]):
 
     @classmethod
     @abstractmethod
-    def fit(cls, section: Any, inputs: Any, studies: Sequence[Study], variables: VariableTable) -> Self:
+    def fit(cls, section: Any, studies: Sequence[Study], variables: VariableTable) -> Self:
         """Learn from the training `studies`, which are without the records outside the time window.
 
         Parameters
         ----------
         section : the modality's section of the recipe
-        inputs : InputRecipe
         variables : VariableTable
             Of the observations of the cohort.
 
@@ -160,7 +159,7 @@ class Preparation(ABC, Generic[P]):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, section: Any, inputs: Any, variables: VariableTable) -> Self:
+    def load(cls, folder: Path, section: Any, variables: VariableTable) -> Self:
         """Read what `save` wrote."""
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, Self, TypeAlias
 
 import torch
@@ -70,7 +71,15 @@ class FusionShape(Protocol):
 
 
 class Encoder(nn.Module, ABC):
-    """What makes tokens of one modality's inputs."""
+    """What makes tokens of one modality's inputs.
+
+    Attributes
+    ----------
+    learning_rates : mapping of str to float
+        Of parameters with a rate of their own, by the beginning of their names in the encoder.
+    """
+
+    learning_rates: Mapping[str, float] = MappingProxyType({})
 
     @classmethod
     @abstractmethod

@@ -16,7 +16,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
 from consilium.modalities.modality import load
-from consilium.modalities.registry import find_modality, in_order, nonempty_subsets, subset_key
+from consilium.modalities.registry import find_modality, nonempty_subsets, subset_key
 from consilium.modalities.tokens import Dense, Encoder, Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
 from consilium.network.fusion.masked_attention import AttentionPool
@@ -85,12 +85,12 @@ class DiagnosisModel(nn.Module):
         fusion = recipe.fusion
         if fusion.width % fusion.heads:
             raise InputError("fusion.width", fusion.width, f"must be a multiple of fusion.heads ({fusion.heads})")
-        self.modalities = in_order(recipe.modalities)
+        self.modalities = tuple(recipe.modalities)
         self.encoders = nn.ModuleDict()
         for name in self.modalities:
             encoder: type[Encoder] = load(find_modality(name).encoder)
             preparation = preprocessing.preparations[name]
-            self.encoders[name] = encoder.build(recipe.section(name), preparation, fusion, pretrained=pretrained)
+            self.encoders[name] = encoder.build(recipe.modalities[name], preparation, fusion, pretrained=pretrained)
         self.fusion = FUSIONS[fusion.name](fusion, self.modalities, len(findings))
         self.head = FindingHead(fusion.width, len(findings))
         self.pools = nn.ModuleDict({m: AttentionPool(fusion.width, fusion.heads) for m in self.modalities})

@@ -24,7 +24,7 @@ from consilium.domain.variable_records import variables_from_json, variables_to_
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
 from consilium.modalities.modality import load
 from consilium.modalities.part import Array, Converter, Preparation
-from consilium.modalities.registry import find_modality, in_order
+from consilium.modalities.registry import find_modality
 from consilium.preprocessing.batch import Batch, Prepared
 
 _STATE = "preprocessing.json"
@@ -65,8 +65,7 @@ class Preprocessing:
         """
         within = [study.within(recipe.inputs.window) for study in studies]
         fitted = {
-            name: preparation_class(name).fit(recipe.section(name), recipe.inputs, within, variables)
-            for name in in_order(recipe.modalities)
+            name: preparation_class(name).fit(recipe.modalities[name], within, variables) for name in recipe.modalities
         }
         return cls(recipe, fitted, variables)
 
@@ -133,8 +132,8 @@ class Preprocessing:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         variables = variables_from_json(state["variables"])
         loaded = {
-            name: preparation_class(name).load(folder / name, recipe.section(name), recipe.inputs, variables)
-            for name in in_order(recipe.modalities)
+            name: preparation_class(name).load(folder / name, recipe.modalities[name], variables)
+            for name in recipe.modalities
         }
         for name, preparation in loaded.items():
             if preparation.key != state["keys"][name]:
@@ -157,7 +156,7 @@ def preparation_class(name: str) -> type[Preparation[Any]]:
 
 def converters(recipe: Recipe) -> dict[str, Converter]:
     """What makes arrays of single records, of those modalities of `recipe` that have such; nothing is fitted."""
-    found = {name: preparation_class(name).converter(recipe.section(name)) for name in in_order(recipe.modalities)}
+    found = {name: preparation_class(name).converter(recipe.modalities[name]) for name in recipe.modalities}
     return {name: converter for name, converter in found.items() if converter is not None}
 
 

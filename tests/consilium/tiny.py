@@ -24,13 +24,25 @@ ALL = frozenset(modality_names())
 WORDS = ["fever", "cough", "dyspnoea", "oedema", "wheeze", "chills", "sputum", "haemoptysis"]
 
 
+TEXT = {"width": 16, "depth": 1, "heads": 2, "vocabulary": 200, "max_tokens": 32}
+"""The text section of `tiny_recipe`."""
+
+
 def tiny_recipe(**sections: object) -> Recipe:
-    """The smallest recipe that trains; `sections` replace or add keys of its mapping."""
+    """The smallest recipe that trains; `sections` replace or add keys of its mapping.
+
+    A section under a modality's name replaces that modality's; a list of names as `modalities` keeps these alone.
+    """
+    found: dict[str, object] = {
+        "image": {"encoder": "resnet18", "size": 128, "width": 8},
+        "text": TEXT,
+        "observations": {"width": 8, "depth": 1},
+    }
+    found |= {name: sections.pop(name) for name in list(sections) if name in modality_names()}
+    chosen = sections.pop("modalities", found)
     data: dict[str, object] = {
         "name": "tiny",
-        "image": {"encoder": "resnet18", "size": 128, "width": 8},
-        "text": {"width": 16, "depth": 1, "heads": 2, "vocabulary": 200, "max_tokens": 32},
-        "observations": {"width": 8, "depth": 1},
+        "modalities": {name: found[name] for name in chosen} if isinstance(chosen, list) else chosen,
         "fusion": {"name": "concat", "width": 16, "depth": 1, "heads": 2},
     }
     return Recipe.from_mapping(data | sections)

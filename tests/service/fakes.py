@@ -58,7 +58,7 @@ class FakeModel:
     """The probability of every finding is the mean of the first image, or the length of the notes in thousands."""
 
     identity = ModelIdentity("consilium-fake", "7", "ab" * 32)
-    recipe = Recipe(name="fake", description="A rule.")
+    recipe = Recipe(name="fake", description="A rule.", modalities={"image": {}, "text": {}, "observations": {}})
     findings = FINDINGS
     variables = BUILT_IN
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
@@ -75,12 +75,12 @@ class FakeModel:
 
     @property
     def information(self) -> dict[str, Any]:
-        inputs = self.recipe.inputs
-        kinds = tuple(kind.value for kind in inputs.note_kinds)
+        text = self.recipe.modalities["text"]
+        kinds = tuple(kind.value for kind in text.note_kinds)
         read = (VariableInformation.of(BUILT_IN["crp"]),)
         return {
             "image": ImageInformation(trained_on=TRAINED_ON),
-            "text": TextInformation(note_kinds=kinds, mask_notes=inputs.mask_notes),
+            "text": TextInformation(note_kinds=kinds, mask_notes=text.mask_notes),
             "observations": ObservationsInformation(variables=read, history=1),
         }
 

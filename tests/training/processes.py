@@ -15,6 +15,7 @@ from torch import nn
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
+from tests.consilium.tiny import TEXT
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
 from training.data.datamodule import CachedCohort, cache_cohort
 from training.fitting.callbacks import DurableCheckpoints
@@ -37,12 +38,11 @@ def recipe_for(devices: int, gradient: str = "sum", **training: object) -> Recip
         "batch_size": 8,
         "learning_rate": 0.003,
         "gradient_clip": 100,
-        "augmentation": {"words": 0.2, "noise": 0.05},
         "devices": devices,
     }
     return tiny_training_recipe(
-        image={"encoder": "vit", "size": 64, "patch": 4, "width": 8, "depth": 2},
-        text={"width": 16, "depth": 1, "heads": 2, "vocabulary": 200, "max_tokens": 32, "dropout": 0.0},
+        image={"encoder": "vit", "size": 64, "patch": 4, "width": 8, "depth": 2, "augmentation": {"noise": 0.05}},
+        text={**TEXT, "dropout": 0.0, "word_dropout": 0.2},
         fusion={"name": "concat", "width": 16, "depth": 1, "heads": 2, "dropout": 0.0},
         objectives={"gradient": gradient},
         training=settings | training,

@@ -45,6 +45,6 @@ def test_an_unknown_key_is_refused():
 def test_parameters_name_every_leaf():
     flat = flat_recipe(find_recipe("phantom-tiny"))
     assert flat["training.epochs"] == "2"
-    assert flat["training.modality_dropout.image"] == "0.3"
-    assert flat["inputs.note_kinds"] == "['history', 'indication']"
+    assert flat["modalities.image.size"] == "64"
+    assert flat["modalities.text.note_kinds"] == "['history', 'indication']"
     assert {key.split(".")[0] for key in flat} == set(Recipe.model_fields)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from training.audit.duplicates import find_duplicates
 from training.audit.label_words import label_words
 from training.audit.provenance import provenance
@@ -53,7 +53,7 @@ class EarlyAudit:
     """
 
     cached: CachedCohort
-    inputs: InputRecipe
+    inputs: Scope
     seed: int
     folds: Sequence[Fold]
     found: Sequence[Found]
@@ -66,7 +66,7 @@ class EarlyAudit:
 
 def audit_cohort(
     cached: CachedCohort,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     *,
     parts: Sequence[str | None] | None = None,
     model_auroc: Mapping[str, float] | None = None,
@@ -78,7 +78,7 @@ def audit_cohort(
 
 def audit_without_model(
     cached: CachedCohort,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     *,
     parts: Sequence[str | None] | None = None,
     seed: int = 0,
@@ -89,13 +89,13 @@ def audit_without_model(
     ----------
     cached : CachedCohort
         Its images are those that a model would see.
-    inputs : InputRecipe, optional
+    inputs : Scope, optional
         Which notes and values a model would read.
     parts : sequence of str or None, optional
         Split or fold of each record, as a training uses them; None: those that the cohort fixes.
     seed : int
     """
-    inputs = inputs or InputRecipe()
+    inputs = inputs or Scope()
     cohort = cached.cohort
     with _few_threads():
         with _timed("duplicates"):
@@ -157,7 +157,7 @@ def _of_the_task(concerns: Sequence[Concern], findings: Sequence[str]) -> list[C
 def _origins(
     cached: CachedCohort,
     folds: Sequence[Fold],
-    inputs: InputRecipe,
+    inputs: Scope,
     model_auroc: Mapping[str, float] | None,
     seed: int,
 ) -> list[Found]:

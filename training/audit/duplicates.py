@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from training.audit.buckets import Pairs, linked
 from training.audit.near_images import Fingerprints, fingerprint, near_images
 from training.audit.near_notes import SIMILARITY, distinct_texts, improbability, near_texts, needed_bits
@@ -66,7 +66,7 @@ def find_duplicates(
     cached: CachedCohort | None = None,
     parts: Sequence[str | None] | None = None,
     *,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
     """Look for patients, images and notes that stand in `cohort` more than once.
@@ -79,7 +79,7 @@ def find_duplicates(
     parts : sequence of str or None
         Split or fold of each record. None: the splits that the cohort fixes; where it fixes none any two patients may
         be put apart, so each counts as a part.
-    inputs : InputRecipe or None
+    inputs : Scope or None
         Which notes are compared: those that a model reads.
     seed : int
         Of the hash functions that find candidates.
@@ -98,7 +98,7 @@ def find_duplicates(
     if cached is not None:
         images, correlation = _image_groups(cached, studies.patients, seed)
         lines += _lines("image", images, studies)
-    notes = _note_groups(cohort, inputs or InputRecipe(), studies.patients, seed)
+    notes = _note_groups(cohort, inputs or Scope(), studies.patients, seed)
     lines += _lines("note", notes, studies)
     table = pd.DataFrame(lines, columns=list(_COLUMNS))
     concerns += _concerns(table, "image", f"correlation of at least {correlation:.2f}")
@@ -153,7 +153,7 @@ def _image_groups(cached: CachedCohort, patients: Indices, seed: int) -> tuple[l
     return list(_grouped(list(holders.values()), pairs)), correlation
 
 
-def _note_groups(cohort: Cohort, inputs: InputRecipe, patients: Indices, seed: int) -> list[_Group]:
+def _note_groups(cohort: Cohort, inputs: Scope, patients: Indices, seed: int) -> list[_Group]:
     texts = distinct_texts([readable_study(record, inputs) for record in cohort.records])
     if not texts:
         return []

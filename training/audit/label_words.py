@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 
 from consilium.calibration import patient_bootstrap
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.findings import Finding, FindingSet
 from training.audit.association import Association, associate, holm
 from training.audit.report import REMARK, SUSPECT, Concern
@@ -78,7 +78,7 @@ def label_words(
     cohort: Cohort,
     folds: Sequence[Fold],
     *,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     error_rate: float = 0.05,
     seed: int = 0,
 ) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
@@ -89,7 +89,7 @@ def label_words(
     cohort : Cohort
     folds : sequence of (train, test)
         Patient-grouped; the test sides cover the cohort.
-    inputs : InputRecipe, optional
+    inputs : Scope, optional
         Which notes a model reads.
     error_rate : float
         Chance that any word is said to determine a finding by chance (Holm, over words and findings); and that any
@@ -106,7 +106,7 @@ def label_words(
     concerns : list of Concern
         One for each finding with revealing words.
     """
-    notes = _notes(cohort, inputs or InputRecipe())
+    notes = _notes(cohort, inputs or Scope())
     able = [] if notes is None else [f for f in range(len(cohort.findings)) if _enough(cohort, notes.rows, f)]
     if notes is None or not able:
         empty = {"label_words": _WORD_COLUMNS, "label_words_auroc": _AUROC_COLUMNS}
@@ -126,7 +126,7 @@ def label_words(
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def _notes(cohort: Cohort, inputs: InputRecipe) -> _Notes | None:
+def _notes(cohort: Cohort, inputs: Scope) -> _Notes | None:
     studies = [readable_study(record, inputs) for record in cohort.records]
     texts = np.array([" ".join(note.text for note in study.notes) for study in studies], dtype=object)
     rows = np.flatnonzero([re.search(r"\w\w", text) is not None for text in texts])

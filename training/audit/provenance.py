@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.errors import InputError
 from consilium.domain.study import Sex, Study
 from consilium.domain.variables import VariableTable
@@ -54,14 +54,14 @@ _SATURATED = 0.99 * 65535
 Row = dict[str, object]
 
 
-def provenance(cached: CachedCohort, inputs: InputRecipe) -> dict[str, pd.DataFrame]:
+def provenance(cached: CachedCohort, inputs: Scope) -> dict[str, pd.DataFrame]:
     """Features of every study, by group, in the order of `GROUPS`.
 
     Parameters
     ----------
     cached : CachedCohort
         Of a study with several images, the first that could be decoded speaks for format, size, device and view.
-    inputs : InputRecipe
+    inputs : Scope
         Notes and values count where the model would read them.
 
     Returns

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.findings import Finding
 from consilium.domain.study import Sex, Study
 from consilium.domain.variable_records import own_variables
@@ -42,7 +42,7 @@ def support(
     cached: CachedCohort,
     parts: Sequence[str | None] | None = None,
     *,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     error_rate: float = 0.05,
 ) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
     """Count what a cohort has of each class, where and in whom, and test whether what is missing goes with a finding.
@@ -52,7 +52,7 @@ def support(
     cached : CachedCohort
     parts : sequence of str or None
         Split of each record; None: the splits that the cohort fixes.
-    inputs : InputRecipe or None
+    inputs : Scope or None
         Which notes and values a model reads; others count as missing.
     error_rate : float
         Chance of any remark on missing values where none of them goes with any finding (Holm).
@@ -73,7 +73,7 @@ def support(
         raise ValueError(f"parts must name one for each of {len(cohort)} records, got {len(given)}")
     classes = _classes(cohort, given)
     subgroups = _subgroups(cached)
-    missing = _missingness(cached, inputs or InputRecipe())
+    missing = _missingness(cached, inputs or Scope())
     concerns: list[Concern] = []
     for finding in cohort.findings:
         own = [table[table.finding == finding.name] for table in (classes, subgroups, missing)]
@@ -131,7 +131,7 @@ def _subgroups(cached: CachedCohort) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
+def _missingness(cached: CachedCohort, inputs: Scope) -> pd.DataFrame:
     cohort = cached.cohort
     filled = _filled(cached, inputs)
     # What every study has, or none has, cannot go with anything.
@@ -153,7 +153,7 @@ def _missingness(cached: CachedCohort, inputs: InputRecipe) -> pd.DataFrame:
     return table
 
 
-def _filled(cached: CachedCohort, inputs: InputRecipe) -> dict[str, Mask]:
+def _filled(cached: CachedCohort, inputs: Scope) -> dict[str, Mask]:
     """Which studies have each modality, age, sex and each variable, as a model would see them."""
     studies = [readable_study(record, inputs) for record in cached.cohort.records]
     measured = [{o.variable for o in study.parts.get("observations", ()) if o.usable} for study in studies]

@@ -18,7 +18,6 @@ from consilium.artifacts.manifest import CARD_FILES
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.variables import Variable
-from consilium.modalities.text.note import NoteKind
 from consilium.output.labels import audit_in_words, display_name
 from training.card.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
 from training.card.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
@@ -106,7 +105,8 @@ def _purpose(facts: Facts) -> Section:
     recipe = facts.recipe
     findings = ", ".join(finding.display for finding in facts.evaluation.findings)
     reads = ", ".join(display_name(modality).lower() for modality in recipe.modalities)
-    kinds = " and ".join(NoteKind(kind).value for kind in recipe.inputs.note_kinds)
+    text = recipe.modalities.get("text")
+    kinds = "" if text is None else f"of the notes {' and '.join(kind.value for kind in text.note_kinds)} alone; "
     before, after = recipe.inputs.before_hours, recipe.inputs.after_hours
     window = f"from {before:g} hours before the image " + (f"to {after:g} hours after it" if after else "until it")
     return Section(
@@ -114,7 +114,7 @@ def _purpose(facts: Facts) -> Section:
         (
             recipe.description,
             f"A second opinion for radiologists. Findings: {findings}.",
-            f"It reads: {reads}; of the notes {kinds} alone; nothing but what was recorded {window}.",
+            f"It reads: {reads}; {kinds}nothing but what was recorded {window}.",
             *(sentence(recipe) for modality, sentence in _OF_MODALITIES.items() if modality in recipe.modalities),
             (
                 "It must not decide alone, and a study that it refers must be judged without it. It was not tried on "
@@ -126,7 +126,7 @@ def _purpose(facts: Facts) -> Section:
 
 def _masking(recipe: Recipe) -> str:
     """What is taken out of the notes; the figures are those of ``benchmarks/masking.py``."""
-    if not recipe.inputs.mask_notes:
+    if not recipe.masks_identifiers:
         return "Notes are read as they are sent, names and dates among it, in training as in the service."
     return (
         "Notes are masked before they are read, in training as in the service: names that are told or titled, "
@@ -145,7 +145,7 @@ def _values(facts: Facts) -> Section:
         return Section("Which values it reads")
     history = (
         "Of each variable it reads the last value, how old that is and how it changed since the one before."
-        if facts.recipe.observations.history > 1
+        if facts.recipe.modalities["observations"].history > 1
         else "Of each variable it reads the last value."
     )
     return Section("Which values it reads", (history,), tables=(variable_table(facts.variables),))

@@ -90,7 +90,7 @@ def load_cohort(
     options : mapping
         What the recipe's section ``cohort`` holds beside the kind.
     mask_notes : bool
-        Whether notes lose names, dates and identifiers on the way in: the recipe's ``inputs.mask_notes``.
+        Whether notes lose names, dates and identifiers on the way in: `Recipe.masks_identifiers`.
 
     Raises
     ------

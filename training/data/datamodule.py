@@ -26,6 +26,7 @@ from consilium.domain.variable_records import difference
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.preparation import SquareConverter
+from consilium.modalities.image.section import ImageSection
 from consilium.modalities.registry import in_order
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.preprocessing.collate import Preprocessing, converters
@@ -69,7 +70,8 @@ def cache_cohort(
     CohortError
         Where a file cannot be read, or images of one study belong to different patients or studies.
     """
-    cache = ImageCache(folder, SquareConverter(recipe.image.size))
+    section = recipe.modalities.get("image", ImageSection())
+    cache = ImageCache(folder, SquareConverter(section.size))
     paths = [image.path for record in cohort.records for image in record.images]
     filling = Filling({}, {})
     if "image" in recipe.modalities and paths:

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.study import Sex, Study
 from consilium.domain.variables import Variable, VariableTable
 from consilium.modalities.observations.observation import Observation
@@ -86,7 +86,7 @@ def baseline_predictions(
     has_image: npt.NDArray[np.bool_],
     folds: Sequence[Fold],
     *,
-    inputs: InputRecipe | None = None,
+    inputs: Scope | None = None,
     seed: int = 0,
 ) -> dict[str, Probabilities]:
     """Out-of-fold probabilities of every baseline.
@@ -99,7 +99,7 @@ def baseline_predictions(
     has_image : bool [N]
     folds : sequence of (train, test)
         Indices into the cohort; `training.cohorts.splits.folds` makes them.
-    inputs : InputRecipe, optional
+    inputs : Scope, optional
         Which kinds of notes are read, and how far from the reference time a record may lie.
     seed : int
 
@@ -111,7 +111,7 @@ def baseline_predictions(
     """
     if len(images) != len(cohort) or has_image.shape != (len(cohort),):
         raise ValueError(f"images {images.shape} and has_image {has_image.shape} must have one row per study")
-    studies = [readable_study(record, inputs or InputRecipe()) for record in cohort.records]
+    studies = [readable_study(record, inputs or Scope()) for record in cohort.records]
     readable = _Readable(studies, cohort.variables, images, has_image, seed)
     sources = {modality: baseline.source(readable) for modality, baseline in BASELINES.items()}
     targets = _Targets(cohort.labels, cohort.findings.exclusive, cohort.patient_ids)
@@ -125,12 +125,11 @@ def baseline_predictions(
     return outputs
 
 
-def readable_study(record: StudyRecord, inputs: InputRecipe) -> Study:
+def readable_study(record: StudyRecord, inputs: Scope) -> Study:
     """`record` as a model would see it that reads `inputs`, without its images."""
     acquired = [image.acquired for image in record.images if image.acquired is not None]
     reference = record.reference_time or min(acquired, default=None)
-    study = replace(record.study(()), reference_time=reference).within(inputs.window)
-    return study.with_parts(text=tuple(note for note in study.parts.get("text", ()) if note.kind in inputs.note_kinds))
+    return inputs.study(replace(record.study(()), reference_time=reference))
 
 
 def _values_source(readable: _Readable) -> _Source:

@@ -74,8 +74,7 @@ class _Task:
     def module(self) -> TrainingModule:
         findings = self.cached.cohort.findings
         model = build_model(self.recipe, findings, self.preprocessing)
-        text = self.preprocessing.preparations.get("text")
-        return TrainingModule(model, self.recipe, findings, self.key(), None if text is None else text.tokenizer)
+        return TrainingModule(model, self.recipe, findings, self.key(), self.preprocessing)
 
     def data(self) -> StudyDataModule:
         train = self._dataset(self.train, "training")

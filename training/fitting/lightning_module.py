@@ -8,7 +8,7 @@ one would make, but for what dropout layers draw and batch normalisation sees, w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,12 @@ from torch import Tensor
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
+from consilium.modalities.draws import Draws
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.network.subsets import few_subsets
 from consilium.preprocessing.batch import Batch
-from training.data.augmentation import Augmentation, WordDropout
+from consilium.preprocessing.collate import Preprocessing
+from training.data.augmentation import augmentations, augmented
 from training.data.datamodule import TaughtBatch
 from training.fitting.gradients import GRADIENTS
 from training.fitting.modality_dropout import modality_dropout
@@ -29,11 +31,8 @@ from training.fitting.objectives.objective import StepOutputs
 from training.fitting.scheduled_module import STEP, VALIDATION_LOSS, ScheduledModule, seeded, stream_seed
 from training.runtime.distributed import Share, average_statistics, mean_over_processes, rank
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
-
-def build_model(recipe: Recipe, findings: FindingSet, preprocessing: Any) -> DiagnosisModel:
+def build_model(recipe: Recipe, findings: FindingSet, preprocessing: Preprocessing) -> DiagnosisModel:
     """A model with random weights that depend on the recipe's seed alone."""
     return seeded(lambda: DiagnosisModel(recipe, findings, preprocessing), recipe.seed)
 
@@ -48,8 +47,8 @@ class TrainingModule(ScheduledModule):
     findings : FindingSet
     key : str
         Names recipe, cohort, studies and fitted preprocessing. A checkpoint with another key is refused.
-    tokenizer : PreTrainedTokenizerBase or None
-        Of the notes; needed where the recipe blanks words.
+    preprocessing : Preprocessing
+        That the batches are made by.
     """
 
     def __init__(
@@ -58,13 +57,12 @@ class TrainingModule(ScheduledModule):
         recipe: Recipe,
         findings: FindingSet,
         key: str,
-        tokenizer: PreTrainedTokenizerBase | None = None,
+        preprocessing: Preprocessing,
     ) -> None:
         super().__init__(model, recipe, key)
         self.model: DiagnosisModel = model
         self.findings = findings
-        self.augmentation = Augmentation(recipe.training.augmentation)
-        self.word_dropout = _word_dropout(recipe, tokenizer)
+        self.augmentations = augmentations(preprocessing)
         self._losses: Losses | None = None
         self._validated: dict[str, Tensor] = {}
 
@@ -81,7 +79,7 @@ class TrainingModule(ScheduledModule):
         on_cpu = torch.Generator().manual_seed(seed)
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: one.present for modality, one in tokens.items()}
-        kept = modality_dropout(present, self.recipe.training.modality_dropout, on_cpu, share)
+        kept = modality_dropout(present, self.recipe.modality_dropout, on_cpu, share)
         outputs = StepOutputs(
             labels=batch.labels,
             exclusive=self.findings.exclusive,
@@ -102,14 +100,7 @@ class TrainingModule(ScheduledModule):
 
     def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
         on_device = torch.Generator(self.device).manual_seed(seed)
-        if "image" in batch.inputs:
-            own = batch.inputs["image"]
-            batch = batch.with_inputs("image", images=self.augmentation(own["images"], own["mask"], on_device, share))
-        if self.word_dropout is not None:
-            own = batch.inputs["text"]
-            ids = self.word_dropout(own["input_ids"], own["mask"], on_cpu, share)
-            batch = batch.with_inputs("text", input_ids=ids)
-        return batch
+        return augmented(batch, self.augmentations, Draws(share.studies, on_device, on_cpu, share.take))
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         del loss, args, kwargs
@@ -156,12 +147,3 @@ class TrainingModule(ScheduledModule):
 
 def _members(key: str) -> Sequence[str]:
     return key.split("+")
-
-
-def _word_dropout(recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None) -> WordDropout | None:
-    rate = recipe.training.augmentation.words
-    if rate == 0 or "text" not in recipe.modalities:
-        return None
-    if tokenizer is None:
-        raise TrainingError("words can be blanked only where the notes' tokenizer is given")
-    return WordDropout(rate, tokenizer, recipe.text.max_tokens)

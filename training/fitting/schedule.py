@@ -10,6 +10,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from consilium.configuration.recipe import TrainingRecipe
+from consilium.modalities.tokens import Encoder
 
 _BETAS = (0.9, 0.98)
 _DECAYED = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
@@ -28,17 +29,20 @@ def optimizer(model: nn.Module, recipe: TrainingRecipe) -> AdamW:
     """AdamW over the trainable parameters (Loshchilov & Hutter 2019).
 
     Only weights of linear, convolution and attention layers decay; norms, biases, embeddings and learned tokens do not.
-    A pretrained text model may have its own rate.
+    An encoder may name parameters with a rate of their own: see `Encoder.learning_rates`.
     """
-    text_prefix = "encoders.text.model."
+    own = {
+        f"{prefix}.{beginning}": rate
+        for prefix, module in model.named_modules()
+        if isinstance(module, Encoder)
+        for beginning, rate in module.learning_rates.items()
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     decayed = _decayed_parameters(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_text = name.startswith(text_prefix) and recipe.text_learning_rate is not None
-        rate = recipe.text_learning_rate if is_text else recipe.learning_rate
-        assert rate is not None
+        rate = next((rate for beginning, rate in own.items() if name.startswith(beginning)), recipe.learning_rate)
         decay = recipe.weight_decay if name in decayed else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     parameters = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]

@@ -75,7 +75,7 @@ def fit_with_teachers(
 def teacher_recipe(recipe: Recipe, modality: str) -> Recipe:
     """`recipe` for `modality` alone, without a teacher of its own."""
     objectives = recipe.objectives.model_copy(update={"distillation": 0.0, "gradient": "sum"})
-    return recipe.model_copy(update={"modalities": (modality,), "objectives": objectives})
+    return recipe.model_copy(update={"modalities": {modality: recipe.modalities[modality]}, "objectives": objectives})
 
 
 def train_teachers(
@@ -123,7 +123,9 @@ def _predicted(
     predictions = predict(teacher.model, teacher.preprocessing, cached, rows, recipe)
     place = {cached.cohort.records[row].study_id: row for row in rows.tolist()}
     logits = np.full(cached.cohort.labels.shape, np.nan, np.float32)
-    logits[[place[study] for study in predictions.study_ids.tolist()]] = predictions.fused[recipe.modalities[0]]
+    logits[[place[study] for study in predictions.study_ids.tolist()]] = predictions.fused[
+        next(iter(recipe.modalities))
+    ]
     return logits
 
 

@@ -26,7 +26,7 @@ def audit_before_fit(stage: Stage) -> EarlyAudit | None:
     if not stage.recipe.evaluation.audit:
         return None
     _log.info("audit of the cohort")
-    early = audit_without_model(stage.cached, stage.recipe.inputs, seed=stage.recipe.seed)
+    early = audit_without_model(stage.cached, stage.recipe.scope, seed=stage.recipe.seed)
     report = early.report
     _warn(report.concerns)
     if report.verdict == UNUSABLE:

@@ -147,7 +147,7 @@ def _out_of_fold(artifact: Artifact, chosen: CohortRecipe, root: Path) -> bool:
     """The model was cross-validated on this very cohort."""
     if artifact.recipe.evaluation.protocol == "split":
         return False
-    masks = artifact.recipe.inputs.mask_notes
+    masks = artifact.recipe.masks_identifiers
     found = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     return found.digest == artifact.details["cohort"]["digest"]
 

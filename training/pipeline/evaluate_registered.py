@@ -102,7 +102,7 @@ def evaluate_model(
 
 
 def _load(chosen: CohortRecipe, root: Path, recipe: Recipe) -> Cohort:
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     return load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
 
 

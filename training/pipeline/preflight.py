@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.configuration.recipe import CalibrationRecipe, Recipe
-from consilium.domain.errors import InputError, TrainingError
+from consilium.domain.errors import TrainingError
 from consilium.explain.methods import find_method
 from consilium.modalities.registry import find_modality, nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
@@ -163,9 +163,6 @@ def _quick(recipe: Recipe) -> CalibrationRecipe:
 def _require_recipe(recipe: Recipe) -> None:
     for modality, name in recipe.explain.items():
         find_method(recipe, modality, name)
-    for modality in recipe.refer.required:
-        if modality not in recipe.modalities:
-            raise InputError("refer.required", modality, "must be one of the recipe's modalities")
 
 
 def _require_oracle(predictions: Predictions, oracle: Oracle | None) -> None:

@@ -253,7 +253,7 @@ def _baselines(stage: Stage, pairs: Sequence[Fold], predictions: Predictions) ->
     _log.info("baselines")
     images, has_image = thumbnails(stage.cached)
     found = baseline_predictions(
-        stage.cohort, images, has_image, pairs, inputs=stage.recipe.inputs, seed=stage.recipe.seed
+        stage.cohort, images, has_image, pairs, inputs=stage.recipe.scope, seed=stage.recipe.seed
     )
     place = {record.study_id: row for row, record in enumerate(stage.cohort.records)}
     order = [place[study] for study in predictions.study_ids.tolist()]

@@ -89,7 +89,7 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     _require_ranges(recipe)
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
     folder = _folder(recipe, cohort)
     try:

@@ -135,7 +135,7 @@ def train(
 
 def _load(recipe: Recipe, root: Path) -> Cohort:
     chosen = recipe.cohort
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
     _log.info("cohort %s: %d studies, %d patients", cohort.name, len(cohort), len(set(cohort.patient_ids.tolist())))
     return cohort

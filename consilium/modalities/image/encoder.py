@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from consilium.configuration.recipe import ImageRecipe
 from consilium.domain.errors import InputError
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.monai_networks import DenseNet121, ResNet, ViT
 from consilium.modalities.image.preparation import IMAGES, VIEWS
+from consilium.modalities.image.section import ImageSection
 from consilium.modalities.part import MASK
 from consilium.modalities.tokens import Dense, DenseEncoder, FusionShape, Inputs, Tokens, no_tokens, scatter_rows
 
@@ -55,7 +55,7 @@ class Backbone(nn.Module):
         return images, saliency
 
 
-def _resnet18(recipe: ImageRecipe) -> Backbone:
+def _resnet18(recipe: ImageSection) -> Backbone:
     widths = [recipe.width * 2**stage for stage in range(4)]
     # MONAI's default first stride is 1, for small volumes; the paper's is 2 (He et al. 2016, table 1).
     net = ResNet(
@@ -65,7 +65,7 @@ def _resnet18(recipe: ImageRecipe) -> Backbone:
     return Backbone([stem, net.layer1, net.layer2, net.layer3, net.layer4], [4, 4, 8, 16, 32], widths[-1])
 
 
-def _densenet121(recipe: ImageRecipe) -> Backbone:
+def _densenet121(recipe: ImageSection) -> Backbone:
     features = DenseNet121(spatial_dims=2, in_channels=1, out_channels=1, init_features=recipe.width).features
     parts = dict(features.named_children())
     names = [
@@ -93,11 +93,11 @@ class _Patches(nn.Module):
         return self.norm(x).transpose(1, 2).unflatten(2, (self.cells, self.cells))
 
 
-def _vit(recipe: ImageRecipe) -> Backbone:
+def _vit(recipe: ImageSection) -> Backbone:
     if recipe.size % recipe.patch:
-        raise InputError("image.patch", recipe.patch, f"must divide image.size ({recipe.size})")
+        raise InputError("modalities.image.patch", recipe.patch, f"must divide modalities.image.size ({recipe.size})")
     if recipe.width % _VIT_HEADS:
-        raise InputError("image.width", recipe.width, f"must be a multiple of {_VIT_HEADS} for a ViT")
+        raise InputError("modalities.image.width", recipe.width, f"must be a multiple of {_VIT_HEADS} for a ViT")
     net = ViT(
         in_channels=1,
         img_size=(recipe.size, recipe.size),
@@ -116,7 +116,7 @@ def _vit(recipe: ImageRecipe) -> Backbone:
 
 
 _VIT_HEADS = 4
-_BACKBONES: dict[str, Callable[[ImageRecipe], Backbone]] = {
+_BACKBONES: dict[str, Callable[[ImageSection], Backbone]] = {
     "resnet18": _resnet18,
     "densenet121": _densenet121,
     "vit": _vit,
@@ -128,7 +128,7 @@ class ImageEncoder(DenseEncoder):
 
     Parameters
     ----------
-    recipe : ImageRecipe
+    recipe : ImageSection
     width : int
         D.
     pretrained : bool
@@ -145,7 +145,7 @@ class ImageEncoder(DenseEncoder):
     typical: Tensor
     batches: Tensor
 
-    def __init__(self, recipe: ImageRecipe, width: int, *, pretrained: bool = True) -> None:
+    def __init__(self, recipe: ImageSection, width: int, *, pretrained: bool = True) -> None:
         super().__init__()
         self.backbone = _BACKBONES[recipe.encoder](recipe)
         if pretrained and recipe.weights is not None:
@@ -157,7 +157,7 @@ class ImageEncoder(DenseEncoder):
         self.cells = recipe.size // self.backbone.strides[-1]
         if recipe.size // self.backbone.strides[0] < SALIENCY_CELLS:
             rule = f"gives a map of less than {SALIENCY_CELLS} cells a side; take a larger size or smaller patches"
-            raise InputError("image.size", recipe.size, rule)
+            raise InputError("modalities.image.size", recipe.size, rule)
         self.saliency_stage = self._fine_stage(recipe)
         self.register_buffer("typical", torch.full((1, recipe.size, recipe.size), _MEAN))
         self._typical_map: Tensor | None = None
@@ -169,11 +169,11 @@ class ImageEncoder(DenseEncoder):
         nn.init.normal_(self.view.weight, std=0.02)
 
     @classmethod
-    def build(cls, section: ImageRecipe, preparation: Any, fusion: FusionShape, *, pretrained: bool) -> ImageEncoder:
+    def build(cls, section: ImageSection, preparation: Any, fusion: FusionShape, *, pretrained: bool) -> ImageEncoder:
         del preparation
         return cls(section, fusion.width, pretrained=pretrained)
 
-    def _fine_stage(self, recipe: ImageRecipe) -> int:
+    def _fine_stage(self, recipe: ImageSection) -> int:
         if recipe.encoder == "vit":  # before the last block; after it, only what attention gathered is left to see
             return len(self.backbone.stages) - 2
         cells = [recipe.size // stride for stride in self.backbone.strides]
@@ -186,7 +186,7 @@ class ImageEncoder(DenseEncoder):
         except (OSError, RuntimeError, SafetensorError) as error:
             cause = str(error).strip().partition("\n")[0]
             rule = f"must be a safetensors file with this backbone's weights ({cause[:_LONGEST_CAUSE]})"
-            raise InputError("image.weights", path.name, rule) from None
+            raise InputError("modalities.image.weights", path.name, rule) from None
 
     def forward(self, inputs: Inputs, dense: Dense | None = None) -> Tokens:
         """`inputs`: images float [B, V, 1, S, S] in [0, 1], views int [B, V], mask bool [B, V]."""

@@ -47,7 +47,11 @@ def _attention_and_last(model: DiagnosisModel) -> list[nn.Module]:
 
 
 def _attention(recipe: Recipe) -> str:
-    return "" if recipe.image.encoder == "vit" else "reads attention, which only a ViT's image encoder has"
+    return (
+        ""
+        if recipe.modalities[maps.IMAGE].encoder == "vit"
+        else "reads attention, which only a ViT's image encoder has"
+    )
 
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> range:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from consilium.configuration.recipe import ImageRecipe, InputRecipe
 from consilium.domain.study import Study
 from consilium.domain.variables import VariableTable
 from consilium.modalities.image import letterbox
@@ -22,6 +21,7 @@ from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.image.letterbox import Letterbox
 from consilium.modalities.image.origins import Origins
 from consilium.modalities.image.presentation import ImageInformation, OriginInformation
+from consilium.modalities.image.section import ImageSection
 from consilium.modalities.part import MASK, Part, Preparation, padded
 
 IMAGES, VIEWS = "images", "views"
@@ -77,21 +77,19 @@ class ImagePreparation(Preparation[ImagePart]):
         Of the training images.
     """
 
-    def __init__(self, section: ImageRecipe, origins: Origins | None = None) -> None:
+    def __init__(self, section: ImageSection, origins: Origins | None = None) -> None:
         self.convert = SquareConverter(section.size)
         self.origins = origins or Origins()
         self.key = self.convert.key
 
     @classmethod
-    def fit(
-        cls, section: ImageRecipe, inputs: InputRecipe, studies: Sequence[Study], variables: VariableTable
-    ) -> ImagePreparation:
+    def fit(cls, section: ImageSection, studies: Sequence[Study], variables: VariableTable) -> ImagePreparation:
         """Learn what the files say of themselves; no pixels are read."""
-        del inputs, variables
+        del variables
         return cls(section, Origins.of(image for study in studies for image in study.images))
 
     @classmethod
-    def converter(cls, section: ImageRecipe) -> SquareConverter:
+    def converter(cls, section: ImageSection) -> SquareConverter:
         return SquareConverter(section.size)
 
     def prepare(
@@ -122,7 +120,7 @@ class ImagePreparation(Preparation[ImagePart]):
         views = padded([part.arrays[VIEWS] for part in parts])
         return {IMAGES: torch.from_numpy(images), VIEWS: torch.from_numpy(views), MASK: torch.from_numpy(mask)}
 
-    def information(self, section: ImageRecipe) -> ImageInformation:
+    def information(self, section: ImageSection) -> ImageInformation:
         del section
         return ImageInformation(trained_on=OriginInformation(**self.origins.to_json()))
 
@@ -130,10 +128,8 @@ class ImagePreparation(Preparation[ImagePart]):
         (folder / _STATE).write_text(json.dumps(self.origins.to_json(), indent=1), encoding="utf-8")
 
     @classmethod
-    def load(
-        cls, folder: Path, section: ImageRecipe, inputs: InputRecipe, variables: VariableTable
-    ) -> ImagePreparation:
-        del inputs, variables
+    def load(cls, folder: Path, section: ImageSection, variables: VariableTable) -> ImagePreparation:
+        del variables
         data: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         return cls(section, Origins.from_json(data))
 

@@ -7,6 +7,7 @@ MODALITY = Modality(
     display="Values",
     record="observation",
     subject="The set of observations",
+    section="consilium.modalities.observations.section:ObservationsSection",
     preparation="consilium.modalities.observations.preparation:ObservationsPreparation",
     encoder="consilium.modalities.observations.encoder:ObservationsEncoder",
     inputs=(

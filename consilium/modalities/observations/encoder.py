@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from consilium.configuration.recipe import ObservationsRecipe
 from consilium.modalities.observations.features import Feature
 from consilium.modalities.observations.preparation import CODES, NUMBERS
+from consilium.modalities.observations.section import ObservationsSection
 from consilium.modalities.part import MASK
 from consilium.modalities.tokens import Encoder, FusionShape, Inputs, Tokens
 
@@ -26,7 +26,7 @@ class ObservationsEncoder(Encoder):
 
     Parameters
     ----------
-    recipe : ObservationsRecipe
+    recipe : ObservationsSection
     features : sequence of Feature
         The A inputs.
     width : int
@@ -41,7 +41,7 @@ class ObservationsEncoder(Encoder):
     _numbers: Tensor
 
     def __init__(
-        self, recipe: ObservationsRecipe, features: Sequence[Feature], width: int, heads: int, dropout: float
+        self, recipe: ObservationsSection, features: Sequence[Feature], width: int, heads: int, dropout: float
     ) -> None:
         super().__init__()
         self.inner = nn.Parameter(torch.randn(len(features), recipe.width))
@@ -58,7 +58,7 @@ class ObservationsEncoder(Encoder):
     @classmethod
     def build(
         cls,
-        section: ObservationsRecipe,
+        section: ObservationsSection,
         preparation: Any,
         fusion: FusionShape,
         *,

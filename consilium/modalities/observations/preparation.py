@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from consilium.configuration.recipe import InputRecipe, ObservationsRecipe
 from consilium.domain.errors import InputError
 from consilium.domain.study import Study
 from consilium.domain.variables import Variable, VariableTable
@@ -31,6 +30,7 @@ from consilium.modalities.observations.features import (
 )
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.presentation import ObservationsInformation, VariableInformation
+from consilium.modalities.observations.section import ObservationsSection
 from consilium.modalities.part import MASK, Part, Preparation
 
 NUMBERS, CODES = "numbers", "codes"
@@ -76,14 +76,13 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
 
     @classmethod
     def fit(
-        cls, section: ObservationsRecipe, inputs: InputRecipe, studies: Sequence[Study], variables: VariableTable
+        cls, section: ObservationsSection, studies: Sequence[Study], variables: VariableTable
     ) -> ObservationsPreparation:
         """Choose and scale the features that enough of the training studies have."""
-        del inputs
         features = fit_features(studies, variables, section.history)
         if not features:
             rule = f"needs age, sex or a variable known for at least {LEAST_VALUES} training studies"
-            raise InputError("recipe.modalities", "observations", rule)
+            raise InputError("modalities", "observations", rule)
         return cls(features, variables)
 
     def prepare(self, study: Study, received: Study, converted: Sequence[Any] | None = None) -> ObservationsPart:
@@ -130,7 +129,7 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
         read = {feature.variable for feature in self.features}
         return tuple(variable for variable in self.variables.values() if variable.name in read)
 
-    def information(self, section: ObservationsRecipe) -> ObservationsInformation:
+    def information(self, section: ObservationsSection) -> ObservationsInformation:
         read = tuple(VariableInformation.of(variable) for variable in self.read_variables)
         return ObservationsInformation(variables=read, history=section.history)
 
@@ -139,10 +138,8 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
         (folder / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(
-        cls, folder: Path, section: ObservationsRecipe, inputs: InputRecipe, variables: VariableTable
-    ) -> ObservationsPreparation:
-        del section, inputs
+    def load(cls, folder: Path, section: ObservationsSection, variables: VariableTable) -> ObservationsPreparation:
+        del section
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         return cls([Feature.from_json(feature) for feature in state], variables)
 

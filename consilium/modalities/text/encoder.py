@@ -10,17 +10,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from consilium.configuration.recipe import TextRecipe
 from consilium.domain.errors import InputError
 from consilium.modalities.part import MASK
 from consilium.modalities.text.preparation import INPUT_IDS, TextPreparation
+from consilium.modalities.text.section import TextSection
 from consilium.modalities.tokens import Dense, DenseEncoder, FusionShape, Inputs, Tokens, no_tokens, scatter_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> PreTrainedModel:
+def _build(recipe: TextSection, config: dict[str, Any], *, pretrained: bool) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModel
 
     if pretrained and recipe.model is not None:
@@ -30,7 +30,7 @@ def _build(recipe: TextRecipe, config: dict[str, Any], *, pretrained: bool) -> P
                 return AutoModel.from_pretrained(recipe.model).train()
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
-            raise InputError("text.model", recipe.model, rule) from None
+            raise InputError("modalities.text.model", recipe.model, rule) from None
     typed = AutoConfig.for_model(**config)
     try:
         # A pooler that nothing reads has no gradient, and distributed training stops at such parameters.
@@ -60,7 +60,7 @@ class TextEncoder(DenseEncoder):
 
     Parameters
     ----------
-    recipe : TextRecipe
+    recipe : TextSection
     config : dict
         The Hugging Face configuration, which travels in the artifact, so that loading one needs no hub.
     width : int
@@ -71,7 +71,7 @@ class TextEncoder(DenseEncoder):
 
     dense_axes = ((-1, -1), (-1, -1))
 
-    def __init__(self, recipe: TextRecipe, config: dict[str, Any], width: int, *, pretrained: bool = True) -> None:
+    def __init__(self, recipe: TextSection, config: dict[str, Any], width: int, *, pretrained: bool = True) -> None:
         super().__init__()
         self.model = _build(recipe, config, pretrained=pretrained)
         if getattr(self.model, "pooler", None) is not None:
@@ -80,12 +80,14 @@ class TextEncoder(DenseEncoder):
             self.model.requires_grad_(requires_grad=False)
             self.model.eval()
         self.width = width
+        if recipe.learning_rate is not None:
+            self.learning_rates = {"model.": recipe.learning_rate}
         self.project = nn.Linear(self.model.config.hidden_size, width)
         self.norm = nn.LayerNorm(width)
 
     @classmethod
     def build(
-        cls, section: TextRecipe, preparation: TextPreparation, fusion: FusionShape, *, pretrained: bool
+        cls, section: TextSection, preparation: TextPreparation, fusion: FusionShape, *, pretrained: bool
     ) -> TextEncoder:
         return cls(section, preparation.config, fusion.width, pretrained=pretrained)
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from consilium import masking
-from consilium.configuration.recipe import InputRecipe, TextRecipe
 from consilium.domain.errors import InputError
 from consilium.domain.study import Study
 from consilium.domain.variables import VariableTable
@@ -21,6 +20,7 @@ from consilium.masking import MaskedText, Span, mask_text
 from consilium.modalities.part import Part, Preparation
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.presentation import TextInformation
+from consilium.modalities.text.section import TextSection
 from consilium.modalities.text.wordpiece import train_wordpiece
 
 if TYPE_CHECKING:
@@ -68,33 +68,28 @@ class TextPreparation(Preparation[TextPart]):
         Hugging Face configuration of the text model.
     """
 
-    def __init__(
-        self, section: TextRecipe, inputs: InputRecipe, tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]
-    ) -> None:
+    def __init__(self, section: TextSection, tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]) -> None:
         self.section = section
-        self.inputs = inputs
         self.tokenizer = tokenizer
         self.config = config
-        self.key = f"masking{masking.VERSION}" if inputs.mask_notes else "as sent"
+        self.key = f"masking{masking.VERSION}" if section.mask_notes else "as sent"
 
     @classmethod
-    def fit(
-        cls, section: TextRecipe, inputs: InputRecipe, studies: Sequence[Study], variables: VariableTable
-    ) -> TextPreparation:
+    def fit(cls, section: TextSection, studies: Sequence[Study], variables: VariableTable) -> TextPreparation:
         """Read the tokenizer of the named model, or learn a vocabulary from the training notes."""
         del variables
-        tokenizer, config = _pretrained(section) if section.model is not None else _fitted(section, inputs, studies)
-        return cls(section, inputs, tokenizer, config)
+        tokenizer, config = _pretrained(section) if section.model is not None else _fitted(section, studies)
+        return cls(section, tokenizer, config)
 
     def prepare(self, study: Study, received: Study, converted: Sequence[Any] | None = None) -> TextPart:
         del converted
-        notes, others = _by_kind(study, self.inputs)
+        notes, others = _by_kind(study, self.section)
         ids: list[int] = []
         pieces: list[Piece | None] = []
         masked: dict[int, tuple[Span, ...]] = {}
         for note in notes:
             if note.text.strip():
-                number, read = received.notes.index(note), _masked(note, received.known_names, self.inputs)
+                number, read = received.notes.index(note), _masked(note, received.known_names, self.section)
                 masked[number] = read.spans
                 self._tokenize(note, number, read, ids, pieces)
         warnings = [f"note ({kind}) left out: not read by this model" for kind in others]
@@ -118,23 +113,22 @@ class TextPreparation(Preparation[TextPart]):
             origin = read.origin(start - len(marker), end - len(marker)) if inside else None
             pieces.append(None if origin is None else Piece(number, *origin))
 
-    def information(self, section: TextRecipe) -> TextInformation:
-        del section
-        kinds = tuple(kind.value for kind in self.inputs.note_kinds)
-        return TextInformation(note_kinds=kinds, mask_notes=self.inputs.mask_notes)
+    def information(self, section: TextSection) -> TextInformation:
+        kinds = tuple(kind.value for kind in section.note_kinds)
+        return TextInformation(note_kinds=kinds, mask_notes=section.mask_notes)
 
     def save(self, folder: Path) -> None:
         (folder / _STATE).write_text(json.dumps(self.config, indent=1), encoding="utf-8")
         self.tokenizer.save_pretrained(folder / _TOKENIZER)
 
     @classmethod
-    def load(cls, folder: Path, section: TextRecipe, inputs: InputRecipe, variables: VariableTable) -> TextPreparation:
+    def load(cls, folder: Path, section: TextSection, variables: VariableTable) -> TextPreparation:
         del variables
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder / _TOKENIZER, local_files_only=True)
         config: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        return cls(section, inputs, tokenizer, config)
+        return cls(section, tokenizer, config)
 
     @property
     def digest(self) -> str:
@@ -142,18 +136,18 @@ class TextPreparation(Preparation[TextPart]):
         return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()
 
 
-def _by_kind(study: Study, inputs: InputRecipe) -> tuple[list[Note], list[str]]:
+def _by_kind(study: Study, section: TextSection) -> tuple[list[Note], list[str]]:
     """The notes that the recipe reads, and the kinds, once each, of those that it does not."""
-    notes = [note for note in study.notes if note.kind in inputs.note_kinds]
-    return notes, list(Counter(note.kind.value for note in study.notes if note.kind not in inputs.note_kinds))
+    notes = [note for note in study.notes if section.reads(note)]
+    return notes, list(Counter(note.kind.value for note in study.notes if not section.reads(note)))
 
 
-def _masked(note: Note, names: Sequence[str], inputs: InputRecipe) -> MaskedText:
+def _masked(note: Note, names: Sequence[str], section: TextSection) -> MaskedText:
     """What a model reads of `note`. A cohort's notes were masked when they were read, which this leaves as they are."""
-    return mask_text(note.text, names) if inputs.mask_notes else MaskedText(note.text, ())
+    return mask_text(note.text, names) if section.mask_notes else MaskedText(note.text, ())
 
 
-def _pretrained(section: TextRecipe) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+def _pretrained(section: TextSection) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
     from transformers import AutoConfig, AutoTokenizer
 
     assert section.model is not None
@@ -162,21 +156,19 @@ def _pretrained(section: TextRecipe) -> tuple[PreTrainedTokenizerBase, dict[str,
         return AutoTokenizer.from_pretrained(section.model), config.to_dict()
     except (OSError, ValueError) as error:
         rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
-        raise InputError("text.model", section.model, rule) from None
+        raise InputError("modalities.text.model", section.model, rule) from None
 
 
-def _fitted(
-    section: TextRecipe, inputs: InputRecipe, studies: Sequence[Study]
-) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+def _fitted(section: TextSection, studies: Sequence[Study]) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
     from transformers import BertConfig
 
     notes = [
-        (study.patient_id, f"{note.kind.value}: {_masked(note, study.known_names, inputs).text}")
+        (study.patient_id, f"{note.kind.value}: {_masked(note, study.known_names, section).text}")
         for study in studies
-        for note in _by_kind(study, inputs)[0]
+        for note in _by_kind(study, section)[0]
     ]
     if not notes:
-        raise InputError("recipe.modalities", "text", "needs notes of the kinds that the recipe reads")
+        raise InputError("modalities", "text", "needs notes of the kinds that the recipe reads")
     tokenizer = train_wordpiece(notes, section.vocabulary)
     config = BertConfig(
         vocab_size=len(tokenizer),

@@ -115,7 +115,7 @@ def test_encoders_that_cannot_be_are_refused(image: dict) -> None:
     if image["size"] == 64:  # 64 pixels still give 16 cells at stride 4
         assert tiny_model(recipe, preprocessing).encoders["image"].saliency_stage == 1
         return
-    with pytest.raises(InputError, match=r"image\."):
+    with pytest.raises(InputError, match=r"modalities\.image\."):
         DiagnosisModel(recipe, FINDINGS, preprocessing)
 
 
@@ -125,7 +125,7 @@ def test_weights_that_are_no_safetensors_are_refused_in_a_line(content: bytes, t
     image = {"encoder": "resnet18", "size": 128, "width": 8, "weights": str(tmp_path / "weights.safetensors")}
     recipe = tiny_recipe(image=image)
     with pytest.raises(
-        InputError, match=r"image\.weights: got 'weights\.safetensors', must be a safetensors file"
+        InputError, match=r"modalities\.image\.weights: got 'weights\.safetensors', must be a safetensors file"
     ) as told:
         DiagnosisModel(recipe, FINDINGS, tiny_preprocessing(recipe))
     assert "\n" not in str(told.value)

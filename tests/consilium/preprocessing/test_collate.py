@@ -19,6 +19,7 @@ from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import (
     ALL,
     NOON,
+    TEXT,
     numbers_of,
     pieces_of,
     squares_of,
@@ -108,7 +109,7 @@ def test_a_note_is_masked_by_what_is_known_and_pieces_stay_where_they_were_sent(
 
 
 def test_masking_can_be_switched_off_for_training_and_service_alike() -> None:
-    unmasked = tiny_preprocessing(tiny_recipe(inputs={"mask_notes": False}))
+    unmasked = tiny_preprocessing(tiny_recipe(text={**TEXT, "mask_notes": False}))
     sent, read = unmasked.prepare(named_study(SENT)), unmasked.prepare(named_study(READ))
     assert pieces_of(sent) != pieces_of(read)
     assert not any(sent.parts["text"].masked.values())
@@ -182,7 +183,7 @@ def test_save_and_load_prepare_the_same(preprocessing: Preprocessing, tmp_path: 
 
 def test_a_text_model_that_is_not_there_is_refused() -> None:
     recipe = tiny_recipe(text={"model": "/absent/model"})
-    with pytest.raises(InputError, match=r"text\.model"):
+    with pytest.raises(InputError, match=r"modalities\.text\.model"):
         Preprocessing.fit(recipe, [tiny_study(n) for n in range(12)])
 
 

@@ -150,7 +150,7 @@ def test_findings_that_cannot_be_explained_are_refused(findings: list[str], fiel
 @pytest.mark.parametrize("masked", [True, False])
 def test_the_model_says_whether_notes_are_masked(masked: bool) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        model.recipe = Recipe.from_mapping({"name": "fake", "inputs": {"mask_notes": masked}})
+        model.recipe = Recipe.from_mapping({"name": "fake", "modalities": {"text": {"mask_notes": masked}}})
         assert (await client.get("/v1/model")).json()["reads"]["parts"]["text"]["mask_notes"] is masked
 
     serve(scenario)

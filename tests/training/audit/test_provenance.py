@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image as Pillow
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.study import Patient, Sex
 from consilium.domain.variables import BUILT_IN
 from consilium.modalities.image.image_record import Image, ViewPosition
@@ -23,7 +23,7 @@ def crp(time=None, implausible=False):
 
 
 def features(cohort, studies=None, squares=None, refused=None):
-    return provenance(made_cached(cohort, studies, squares, refused), InputRecipe())
+    return provenance(made_cached(cohort, studies, squares, refused), Scope())
 
 
 def test_records_without_images_tell_source_date_notes_and_fields():

@@ -66,6 +66,9 @@ class _Html(HTMLParser):
             self.tables[-1][-1][-1] += data
 
 
+MODALITIES = {"image": {}, "text": {}, "observations": {}}
+
+
 def _markdown_tables(text: str) -> list[list[list[str]]]:
     blocks = [part.splitlines() for part in text.split("\n\n") if part.startswith("| ")]
     return [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block] for block in blocks]
@@ -85,7 +88,9 @@ def plain() -> Facts:
     coin = {"coin": np.random.default_rng(1).random(predictions.labels.shape)}
     judged = evaluate(predictions, calibration, FINDINGS, oracle=oracle, baselines=coin, bootstrap=20, seed=2)
     return Facts(
-        recipe=Recipe(name="tiny", description="A model of tests."),
+        recipe=Recipe(
+            name="tiny", description="A model of tests.", modalities={"image": {}, "text": {}, "observations": {}}
+        ),
         evaluation=judged,
         audit=AuditVerdict("sound"),
         cohort={"name": "made_up", "digest": "abc" * 20, "task": ""},
@@ -132,7 +137,7 @@ def full(plain: Facts) -> Facts:
     found = subgroup_tables(plain.evaluation, groups, bootstrap=10, seed=1)
     return replace(
         plain,
-        recipe=Recipe(name="tiny", description=HOSTILE),
+        recipe=Recipe(name="tiny", description=HOSTILE, modalities=MODALITIES),
         evaluation=replace(plain.evaluation, tables=plain.evaluation.tables | found | more),
         audit=AuditVerdict("suspect", REASONS),
         audit_tables={"shortcuts": pd.DataFrame([{"finding": "pneumonia", "group": HOSTILE, "suspect": True}])},

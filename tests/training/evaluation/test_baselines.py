@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from consilium.configuration.recipe import InputRecipe
+from consilium.configuration.modality_sections import Scope
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Patient
+from consilium.domain.study import Patient, Window
 from consilium.domain.variables import BUILT_IN
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.text.note import Note, NoteKind
+from consilium.modalities.text.section import TextSection
 from training.cohorts.cohort import Cohort, StudyRecord
 from training.cohorts.splits import folds
 from training.evaluation.baselines import NAMES, baseline_predictions
@@ -161,7 +162,8 @@ def test_records_a_model_may_not_read_are_not_read():
     closed = baseline_predictions(*arguments)
     assert np.isnan(closed["note_tfidf"]).all()
     assert auroc(cohort, closed["values_gradient_boosting"]) < 0.6
-    opened = baseline_predictions(*arguments, inputs=InputRecipe(note_kinds=(NoteKind.IMPRESSION,), after_hours=4))
+    scope = Scope(Window(after_hours=4), {"text": TextSection(note_kinds=(NoteKind.IMPRESSION,))})
+    opened = baseline_predictions(*arguments, inputs=scope)
     assert auroc(cohort, opened["note_tfidf"]) > 0.95
     assert auroc(cohort, opened["values_gradient_boosting"]) > 0.95
 

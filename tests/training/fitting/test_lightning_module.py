@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from consilium.configuration.recipe import AugmentationRecipe
 from consilium.domain.errors import TrainingError
 from consilium.modalities.registry import modality_names
 from consilium.preprocessing.batch import Batch
@@ -28,7 +27,7 @@ def preprocessing() -> Preprocessing:
 
 @pytest.fixture
 def module(preprocessing: Preprocessing) -> TrainingModule:
-    made = TrainingModule(build_model(RECIPE, FINDINGS, preprocessing), RECIPE, FINDINGS, "key")
+    made = TrainingModule(build_model(RECIPE, FINDINGS, preprocessing), RECIPE, FINDINGS, "key", preprocessing)
     made.logged = {}
     made.log_dict = lambda metrics, **_: made.logged.update(metrics)
     return made
@@ -100,14 +99,11 @@ def test_compiled_networks_make_the_same_step(
 def test_blanked_words_reach_the_text_encoder_and_change_with_the_step(
     preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
 ):
-    augmentation = {"words": 0.5}
-    recipe = RECIPE.model_copy(
-        update={"training": RECIPE.training.model_copy(update={"augmentation": AugmentationRecipe(**augmentation)})}
-    )
+    text = RECIPE.modalities["text"].model_copy(update={"word_dropout": 0.5})
+    recipe = RECIPE.model_copy(update={"modalities": RECIPE.modalities | {"text": text}})
     model = build_model(recipe, FINDINGS, preprocessing)
-    with pytest.raises(TrainingError, match="tokenizer"):
-        TrainingModule(model, recipe, FINDINGS, "key")
-    module = TrainingModule(model, recipe, FINDINGS, "key", preprocessing.preparations["text"].tokenizer)
+    blanking = Preprocessing(recipe, preprocessing.preparations, preprocessing.variables)
+    module = TrainingModule(model, recipe, FINDINGS, "key", blanking)
     module.log_dict = lambda *_, **__: None
     batch = batch_of(preprocessing, STUDIES[:8], np.zeros((8, 2)))
     seen = []

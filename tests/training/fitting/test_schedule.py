@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from consilium.configuration.recipe import TrainingRecipe
-from tests.consilium.tiny import tiny_model, tiny_preprocessing, tiny_recipe
+from tests.consilium.tiny import TEXT, tiny_model, tiny_preprocessing, tiny_recipe
 from training.fitting.schedule import optimizer, scheduler, warmup_cosine
 
 
@@ -36,9 +36,14 @@ def test_only_weights_of_layers_decay():
     assert everything == {id(p) for p in model.parameters() if p.requires_grad}
 
 
+def model_with_text_rate(rate: float):
+    recipe = tiny_recipe(text={**TEXT, "learning_rate": rate})
+    return tiny_model(recipe, tiny_preprocessing(recipe))
+
+
 def test_pretrained_text_has_a_rate_of_its_own():
-    model = tiny_model(tiny_recipe(), tiny_preprocessing(tiny_recipe()))
-    adamw = optimizer(model, TrainingRecipe(learning_rate=1e-3, text_learning_rate=1e-5))
+    model = model_with_text_rate(1e-5)
+    adamw = optimizer(model, TrainingRecipe(learning_rate=1e-3))
     rates = {id(p): group["lr"] for group in adamw.param_groups for p in group["params"]}
     text = model.encoders["text"]
     assert {rates[id(p)] for p in text.model.parameters()} == {1e-5}
@@ -47,15 +52,16 @@ def test_pretrained_text_has_a_rate_of_its_own():
 
 def test_frozen_parameters_are_left_out():
     recipe = tiny_recipe()
-    frozen = recipe.model_copy(update={"image": recipe.image.model_copy(update={"frozen": True})})
+    image = recipe.modalities["image"].model_copy(update={"frozen": True})
+    frozen = recipe.model_copy(update={"modalities": recipe.modalities | {"image": image}})
     model = tiny_model(frozen, tiny_preprocessing(frozen))
     trained = {id(p) for group in optimizer(model, TrainingRecipe()).param_groups for p in group["params"]}
     assert not trained & {id(p) for p in model.encoders["image"].backbone.parameters()}
 
 
 def test_schedule_moves_every_group():
-    model = tiny_model(tiny_recipe(), tiny_preprocessing(tiny_recipe()))
-    adamw = optimizer(model, TrainingRecipe(learning_rate=1e-3, text_learning_rate=1e-4))
+    model = model_with_text_rate(1e-4)
+    adamw = optimizer(model, TrainingRecipe(learning_rate=1e-3))
     cosine = scheduler(adamw, total=10, warmup=0.5)
     assert {round(group["lr"], 8) for group in adamw.param_groups} == {2e-4, 2e-5}
     adamw.step()

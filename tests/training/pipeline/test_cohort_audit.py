@@ -27,7 +27,9 @@ from training.recipes import find_recipe
 
 N = 240
 WORDS = ("tired", "cough", "pain", "fever", "chills", "walk", "stairs", "since", "week", "evening", "night", "sleeps")
-AUDITED = Recipe.from_mapping({"name": "audited", "evaluation": {"audit": True}})
+AUDITED = Recipe.from_mapping(
+    {"name": "audited", "modalities": {"image": {}, "text": {}, "observations": {}}, "evaluation": {"audit": True}}
+)
 
 
 def stage_of(labels: np.ndarray, told: float = 0.0) -> Stage:

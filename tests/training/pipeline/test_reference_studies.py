@@ -9,7 +9,7 @@ from consilium.domain.study import Patient
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import TEXT, tiny_preprocessing, tiny_recipe, tiny_study
 from training.pipeline.reference_studies import LEAST, reference_studies
 
 
@@ -37,7 +37,7 @@ def test_one_and_two_views_and_missing_values_occur() -> None:
 
 def test_notes_are_of_the_kinds_that_the_model_reads() -> None:
     kinds = ["findings", "impression", "indication"]
-    studies = reference_studies(tiny_preprocessing(tiny_recipe(inputs={"note_kinds": ["history", *kinds]})))
+    studies = reference_studies(tiny_preprocessing(tiny_recipe(text={**TEXT, "note_kinds": ["history", *kinds]})))
     found = {note.kind for study in studies for note in study.request.notes}
     assert found == set(NoteKind)
 

@@ -118,7 +118,7 @@ def compare_fusions(
     progress = sys.stderr.isatty() if progress is None else progress
     limit_threads(recipe.training.threads)
     chosen = recipe.cohort
-    masks = recipe.inputs.mask_notes
+    masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     if not all(len(rows) for rows in parts.values()):

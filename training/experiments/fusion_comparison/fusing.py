@@ -93,7 +93,7 @@ def fit_fusion(
 
     def loss(batch: TokenBatch, seed: int) -> Tensor:
         present = {modality: one.present for modality, one in batch.tokens.items()}
-        kept = modality_dropout(present, recipe.training.modality_dropout, torch.Generator().manual_seed(seed))
+        kept = modality_dropout(present, recipe.modality_dropout, torch.Generator().manual_seed(seed))
         left = {modality: one.keep(kept[modality]) for modality, one in batch.tokens.items()}
         fused = negative_log_likelihood(model(batch.tokens), batch.labels, exclusive=exclusive)
         subset = negative_log_likelihood(model(left), batch.labels, exclusive=exclusive)

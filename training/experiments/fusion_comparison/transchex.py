@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
+from consilium.modalities.draws import Draws
 from consilium.modalities.image.monai_networks import nets
 from consilium.modalities.registry import subset_key
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
-from training.data.augmentation import Augmentation
+from training.data.augmentation import augmentations
 from training.data.datamodule import CachedCohort, EpochSampler, StudyDataset, study_loader
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.small_training import Fitted, SmallTraining, fit_small
@@ -53,7 +54,7 @@ class Peer(nn.Module):
 
     def __init__(self, recipe: Recipe, findings: FindingSet, vocabulary: int) -> None:
         super().__init__()
-        side, text = recipe.image.size, recipe.text
+        side, text = recipe.modalities["image"].size, recipe.modalities["text"]
         self.length = text.max_tokens
         with tempfile.TemporaryDirectory() as folder:
             # It reads a checkpoint whenever it is made, from a model hub unless a folder has one; this one is empty.
@@ -100,13 +101,13 @@ def fit_peer(
     data = _with_both(cached, preprocessing, train)
     kept = _with_both(cached, preprocessing, validation)
     model = seeded(lambda: Peer(recipe, findings, len(tokenizer)), recipe.seed)
-    augment = Augmentation(recipe.training.augmentation)
+    augment = augmentations(preprocessing)["image"]
 
     def loss(batch: Batch, seed: int) -> Tensor:
         assert batch.labels is not None
         own = batch.inputs["image"]
-        images = augment(own["images"], own["mask"], torch.Generator(own["images"].device).manual_seed(seed))
-        changed = batch.with_inputs("image", images=images)
+        draws = Draws.alone(len(batch), torch.Generator(own["mask"].device).manual_seed(seed))
+        changed = batch.with_inputs("image", **augment(own, draws))
         return negative_log_likelihood(model(changed), batch.labels, exclusive=findings.exclusive)
 
     def watched(batch: Batch) -> Iterator[tuple[str, Summed]]:
@@ -141,7 +142,7 @@ def predict_peer(
 
 
 def _reading_both(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"modalities": READS})
+    return recipe.model_copy(update={"modalities": {name: recipe.modalities[name] for name in READS}})
 
 
 def _with_both(cached: CachedCohort, preprocessing: Preprocessing, rows: Indices) -> StudyDataset:

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consilium.configuration.recipe import ObservationsRecipe
 from consilium.domain.study import Patient, Study
 from consilium.domain.variables import BUILT_IN, Code, Kind, Variable
 from consilium.formats.quantities import Comparator
@@ -24,6 +23,7 @@ from consilium.modalities.observations.features import (
     fit_features,
 )
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.observations.section import ObservationsSection
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import NOON, numbers_of, tiny_recipe
 
@@ -193,7 +193,7 @@ def preprocessing() -> Preprocessing:
 def encoder(preprocessing: Preprocessing) -> ObservationsEncoder:
     torch.manual_seed(0)
     features = preprocessing.preparations["observations"].features
-    return ObservationsEncoder(ObservationsRecipe(width=8), features, 16, 2, 0.0).eval()
+    return ObservationsEncoder(ObservationsSection(width=8), features, 16, 2, 0.0).eval()
 
 
 def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
@@ -259,7 +259,7 @@ def test_the_average_patient_has_every_category_by_its_share(
 
 def test_numbers_alone_need_no_vectors_of_codes() -> None:
     torch.manual_seed(0)
-    plain = ObservationsEncoder(ObservationsRecipe(width=8), [Feature("age"), Feature("crp")], 16, 2, 0.0)
+    plain = ObservationsEncoder(ObservationsSection(width=8), [Feature("age"), Feature("crp")], 16, 2, 0.0)
     assert plain.codes is None
     assert {name.partition(".")[0] for name in plain.state_dict()} == {
         *("inner", "inner_bias", "outer", "feature", "layers", "norm")

@@ -129,8 +129,17 @@ def made_up(folder: Path, studies: int, seed: int, missing: float = 0.0) -> Toke
     return TokenSet(folder)
 
 
+NONE_HIDDEN = {"image": 0.0, "text": 0.0}
+
+
 def fusion_recipe(name: str, **training: object) -> Recipe:
-    keys = {"epochs": 12, "batch_size": 32, "learning_rate": 0.01, "patience": 4, "modality_dropout": {}} | training
+    keys = {
+        "epochs": 12,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "patience": 4,
+        "modality_dropout": NONE_HIDDEN,
+    } | training
     fusion = {"name": name, "width": 16, "depth": 1, "heads": 2, "dropout": 0.0}
     return tiny_training_recipe(fusion=fusion, training=keys, modalities=["image", "text"])
 
@@ -161,7 +170,7 @@ def weights(fitted: Fitted[FusedHead]) -> torch.Tensor:
 
 
 def test_the_seed_alone_decides(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
-    recipe = fusion_recipe("gated", epochs=1, modality_dropout={"image": 0.5})
+    recipe = fusion_recipe("gated", epochs=1, modality_dropout=NONE_HIDDEN | {"image": 0.5})
     recipe = recipe.model_copy(update={"fusion": recipe.fusion.model_copy(update={"dropout": 0.3})})
     first = fit_fusion(recipe, ONE, *agreeing, tmp_path)
     torch.manual_seed(99)
@@ -202,7 +211,7 @@ def test_modality_dropout_takes_a_modality_from_the_subset_term(
     rate: float, agreeing: tuple[TokenSet, TokenSet], tmp_path: Path
 ) -> None:
     """A modality that is always dropped teaches nothing where the term of the whole study has no weight."""
-    recipe = fusion_recipe("late", epochs=1, modality_dropout={"image": rate})
+    recipe = fusion_recipe("late", epochs=1, modality_dropout=NONE_HIDDEN | {"image": rate})
     recipe = recipe.model_copy(update={"objectives": recipe.objectives.model_copy(update={"fused": 0.0})})
     learned = fit_fusion(recipe, ONE, *agreeing, tmp_path).model.fusion.pools["image"].query
     start = seeded(lambda: FusedHead(recipe, agreeing[0].modalities, ONE), recipe.seed).fusion.pools["image"].query

@@ -49,7 +49,7 @@ class ImagePhantom(GaussianPhantom):
 
     def request(self, asked: Asked) -> Sent:
         """One view and two, in turn, about as large as the model reads them."""
-        study, size = asked.study, int(np.clip(asked.preprocessing.recipe.section(self.name).size, *_ASKED_SIDES))
+        study, size = asked.study, int(np.clip(asked.preprocessing.recipe.modalities[self.name].size, *_ASKED_SIDES))
         rng, evidence = stream(asked.design, study.index, "image"), study.evidence.parts[self.name]
         views = (render_radiograph(evidence, rng, size, study.site) for _ in range(1 + asked.repetition % 2))
         return Sent(files={"images": tuple(_png(view.pixels) for view in views)})

@@ -41,7 +41,9 @@ def requested_values(
             patient["age"] = float(np.clip(round(feature.unscale(draw)), 0, 110))
         else:
             observations += _observations(preprocessing, feature, draw, more)
-    timed = {"reference_time": _MOMENT.isoformat()} if preprocessing.recipe.observations.history > 1 else {}
+    timed = (
+        {"reference_time": _MOMENT.isoformat()} if preprocessing.recipe.modalities["observations"].history > 1 else {}
+    )
     return {"observations": observations, "patient": patient or None, **timed}
 
 
@@ -50,7 +52,7 @@ def _observations(
 ) -> list[dict[str, object]]:
     """The value of `feature` that `draw` standard deviations lead to; with its history, one before it as well."""
     variable = preprocessing.variables[feature.variable]
-    if preprocessing.recipe.observations.history < 2:
+    if preprocessing.recipe.modalities["observations"].history < 2:
         return [_drawn(variable, feature, draw, rng)]
     window = preprocessing.recipe.inputs.before_hours
     hours = sorted((rng.random(2) * window).tolist(), reverse=True)

@@ -100,7 +100,7 @@ class TextPhantom(PhantomModality):
             NoteKind.FINDINGS: findings,
             NoteKind.IMPRESSION: impression,
         }
-        kinds = asked.preprocessing.recipe.inputs.note_kinds
+        kinds = asked.preprocessing.recipe.modalities["text"].note_kinds
         return Sent({"notes": [{"kind": kind.value, "text": texts[kind]} for kind in kinds]})
 
     def describe(self, evidence: Floats) -> Row:

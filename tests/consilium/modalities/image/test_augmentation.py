@@ -3,20 +3,26 @@ from __future__ import annotations
 import pytest
 import torch
 
-from consilium.configuration.recipe import AugmentationRecipe
-from consilium.domain.errors import InputError
-from tests.consilium.tiny import tiny_preprocessing
-from tests.training.cohorts_made import tiny_training_recipe
-from training.data.augmentation import Augmentation, WordDropout
-from training.runtime.distributed import Share
+from consilium.modalities.draws import Draws
+from consilium.modalities.image.augmentation import ImageAugmentation
+from consilium.modalities.image.section import AugmentationSection
 
 NOTHING = {"rotate_degrees": 0.0, "translate": 0.0, "scale": 0.0, "contrast": 0.0, "noise": 0.0}
 
 
+def changed(
+    augmentation: ImageAugmentation, images: torch.Tensor, mask: torch.Tensor, seed: int, first: int = 0, whole: int = 0
+) -> torch.Tensor:
+    """`images`, the studies from `first` on of a batch of `whole`, as a step of that seed changes them."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = Draws(whole or len(images), generator, generator, lambda drawn: drawn[first : first + len(images)])
+    return augmentation({"images": images, "mask": mask}, draws)["images"]
+
+
 def _apply(images: torch.Tensor, seed: int = 0, **strengths: float) -> torch.Tensor:
-    augmentation = Augmentation(AugmentationRecipe(**(NOTHING | strengths)))
+    augmentation = ImageAugmentation(AugmentationSection(**(NOTHING | strengths)))
     mask = torch.ones(images.shape[:2], dtype=torch.bool)
-    return augmentation(images, mask, torch.Generator().manual_seed(seed))
+    return changed(augmentation, images, mask, seed)
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ def test_padding_is_not_touched(images: torch.Tensor):
     mask = torch.ones(16, 2, dtype=torch.bool)
     mask[3, 1] = False
     images[3, 1] = 0
-    out = Augmentation(AugmentationRecipe(noise=0.2))(images, mask, torch.Generator().manual_seed(0))
+    out = changed(ImageAugmentation(AugmentationSection(noise=0.2)), images, mask, 0)
     assert out[3, 1].abs().max() == 0
 
 
@@ -85,65 +91,12 @@ def test_same_seed_same_images(images: torch.Tensor):
 
 
 def test_a_share_of_a_batch_is_changed_as_in_the_whole(images: torch.Tensor):
-    augmentation = Augmentation(AugmentationRecipe())
+    augmentation = ImageAugmentation(AugmentationSection())
     mask = torch.ones(16, 2, dtype=torch.bool)
     mask[3, 0] = mask[5:, 1] = False
-    whole = augmentation(images, mask, torch.Generator().manual_seed(2))
+    whole = changed(augmentation, images, mask, 2)
     for first, views in ((0, 2), (8, 1)):  # the second share is not padded to two views
         part = slice(first, first + 8)
-        share = Share(16, first, 8)
-        there = augmentation(images[part, :views], mask[part, :views], torch.Generator().manual_seed(2), share)
+        there = changed(augmentation, images[part, :views], mask[part, :views], 2, first, 16)
         seen = mask[part, :views]
         assert torch.equal(there[seen], whole[part, :views][seen])
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_preprocessing(tiny_training_recipe()).preparations["text"].tokenizer
-
-
-def _notes(tokenizer, studies: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
-    """[CLS] word word ... [SEP] and padding."""
-    word = tokenizer.convert_tokens_to_ids("f")
-    ids = torch.tensor([[tokenizer.cls_token_id, *[word] * 10, tokenizer.sep_token_id, 0, 0]]).repeat(studies, 1)
-    mask = torch.arange(14).expand(studies, -1) < 12
-    return ids, mask
-
-
-def test_words_are_blanked_at_the_rate_and_markers_stay(tokenizer):
-    ids, mask = _notes(tokenizer)
-    out = WordDropout(0.3, tokenizer, 32)(ids, mask, torch.Generator().manual_seed(0))
-    blanked = out != ids
-    assert set(out[blanked].tolist()) == {tokenizer.mask_token_id}
-    assert blanked[:, 1:11].float().mean().item() == pytest.approx(0.3, abs=0.03)
-    assert not blanked[:, [0, 11, 12, 13]].any()
-    # Each piece of each note is drawn on its own.
-    assert 0.2 < blanked[:, 1].float().mean() < 0.4
-    assert len(set(map(tuple, blanked.tolist()))) > 100
-
-
-def test_words_are_drawn_alike_whatever_the_padding(tokenizer):
-    ids, mask = _notes(tokenizer, 8)
-    dropout = WordDropout(0.5, tokenizer, 32)
-    narrow, wide = (dropout(ids[:, :end], mask[:, :end], torch.Generator().manual_seed(3)) for end in (12, 14))
-    assert torch.equal(narrow, wide[:, :12])
-
-
-def test_words_of_a_share_are_blanked_as_in_the_whole(tokenizer):
-    ids, mask = _notes(tokenizer, 8)
-    dropout = WordDropout(0.5, tokenizer, 32)
-    whole = dropout(ids, mask, torch.Generator().manual_seed(3))
-    share = dropout(ids[4:, :12], mask[4:, :12], torch.Generator().manual_seed(3), Share(8, 4, 4))
-    assert torch.equal(share, whole[4:, :12])
-
-
-def test_without_a_mask_the_unknown_piece_stands_in(tokenizer):
-    class Plain:
-        mask_token_id, unk_token_id, all_special_ids = None, 77, [1]
-
-    ids, mask = torch.full((2, 4), 5), torch.ones(2, 4, dtype=torch.bool)
-    out = WordDropout(1.0, Plain(), 4)(ids, mask, torch.Generator().manual_seed(0))
-    assert (out == 77).all()
-    Plain.unk_token_id = None
-    with pytest.raises(InputError, match="mask or an unknown piece"):
-        WordDropout(1.0, Plain(), 4)
