@@ -24,7 +24,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import ArtifactError, InputError, UnsupportedArtifact
 from consilium.domain.findings import FindingSet
 
-FORMAT = 4
+FORMAT = 5
 """Layout of the folder. Raised whenever an older version of this project could misread a new artifact."""
 
 READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)

@@ -66,7 +66,7 @@ def test_a_word_that_gives_the_label_away_is_warned_of_before_the_fit_and_once(c
     assert report is not None
     assert report.verdict == SUSPECT
     assert caplog.text.count("confirmed") == warned.count("confirmed")
-    whole = audit_cohort(stage.cached, AUDITED.inputs, model_auroc={"finding_0": 0.7}, seed=AUDITED.seed)
+    whole = audit_cohort(stage.cached, AUDITED.scope, model_auroc={"finding_0": 0.7}, seed=AUDITED.seed)
     assert report.to_json() == whole.to_json()
 
 

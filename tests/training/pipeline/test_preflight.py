@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, TrainingError
 from consilium.domain.variables import BUILT_IN, Kind, Variable
 from consilium.modalities.observations.observation import Observation
@@ -17,6 +18,13 @@ from training.data.datamodule import CachedCohort, cache_cohort
 from training.pipeline.preflight import require_folds, require_split
 
 RECIPE = tiny_training_recipe(refer={"novelty": None})
+
+
+def reading(*names: str) -> Recipe:
+    """`RECIPE` for these modalities alone."""
+    return RECIPE.model_copy(update={"modalities": {name: RECIPE.modalities[name] for name in names}})
+
+
 SIZES = {"train": 30, "validation": 10, "calibration": 30, "test": 10}
 
 
@@ -62,7 +70,7 @@ def test_an_image_recipe_needs_training_images(cached: CachedCohort):
     bare = without(cached, "image", np.arange(len(cached.studies)))
     with pytest.raises(TrainingError, match=r"none of \d+ training studies has an image .*: take image out of"):
         require_split(bare, RECIPE, parts())
-    require_split(bare, RECIPE.model_copy(update={"modalities": ("text", "observations")}), parts())
+    require_split(bare, reading("text", "observations"), parts())
 
 
 @pytest.mark.parametrize("lacks", ["image", "text"])
@@ -92,7 +100,7 @@ def test_novelty_needs_its_studies(cached: CachedCohort):
 
 
 def test_a_test_split_must_be_readable(cached: CachedCohort):
-    recipe = RECIPE.model_copy(update={"modalities": ("image",)})
+    recipe = reading("image")
     with pytest.raises(
         TrainingError, match=r"the test split \(10 studies\) has no study .* give studies with an image"
     ):

@@ -161,7 +161,7 @@ def test_the_command_writes_json_and_files(
 
 
 def test_what_cannot_be_compared_is_refused(phantom: Path, recipe: Recipe) -> None:
-    alone = recipe.model_copy(update={"modalities": ("text",)})
+    alone = recipe.model_copy(update={"modalities": {"text": recipe.modalities["text"]}})
     with pytest.raises(TrainingError, match="nothing to fuse"):
         compare_fusions(alone, phantom, Plan(seeds=1), progress=False)
     with pytest.raises(InputError, match="seeds"):
