@@ -32,7 +32,7 @@ from consilium.cli import (
     sweep,
     train,
 )
-from consilium.cli.console import logging_restored, show_what_can_be_shown
+from consilium.cli.shared.console import logging_restored, show_what_can_be_shown
 from consilium.domain.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 from consilium.system.environment import provide_account
 from consilium.system.extras import extra_that_installs

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from consilium.cli.console import AsJson, json_text, show, show_json
+from consilium.cli.shared.console import AsJson, json_text, show, show_json
 from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _store() -> Iterator[Store]:
 def _criterion(
     model: str | None, version: str | None, patient: str | None, study: str | None, reference: str | None
 ) -> Criterion:
-    from consilium.modalities.image.dicom_image import identifier_digest
+    from consilium.modalities.image.files.dicom_image import identifier_digest
     from service.audit_log.pseudonyms import Kind
     from service.audit_log.store import OfModel, OfPseudonym
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.console import AsJson, show, show_json
+from consilium.cli.shared.console import AsJson, show, show_json
 
 
 def add_to(app: typer.Typer) -> None:

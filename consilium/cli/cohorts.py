@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.console import AsJson, progress_bar, show, show_json
+from consilium.cli.shared.console import AsJson, progress_bar, show, show_json
 from consilium.domain.errors import CohortError, InputError
 
 

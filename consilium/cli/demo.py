@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 import yaml
 
-from consilium.cli.console import log_to_terminal, progress_bar, show
+from consilium.cli.shared.console import log_to_terminal, progress_bar, show
 from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from consilium.cli.console import AsJson, make_room, show, show_json
-from consilium.cli.study_options import split_files, takes_study
+from consilium.cli.shared.console import AsJson, make_room, show, show_json
+from consilium.cli.shared.study_options import split_files, takes_study
 from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.text_files import read_text

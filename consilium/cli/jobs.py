@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from consilium.cli.console import AsJson, json_text, show, show_json
 from consilium.cli.diagnose import Token
+from consilium.cli.shared.console import AsJson, json_text, show, show_json
 from consilium.domain.errors import InputError, ServiceProblem
 from consilium.formats.text_files import read_text
 from consilium.modalities.registry import file_inputs

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from consilium.cli.console import AsJson, show, show_json
+from consilium.cli.shared.console import AsJson, show, show_json
 from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from consilium.cli.console import AsJson, show, show_json
+from consilium.cli.shared.console import AsJson, show, show_json
 
 if TYPE_CHECKING:
     from consilium.artifacts.model_registry import RegisteredVersion

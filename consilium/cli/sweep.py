@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.console import AsJson, lines_of, log_to_terminal, make_room, progress_bar, show, show_json, table_of
-from consilium.cli.processes import leading_process
+from consilium.cli.shared.console import (
+    AsJson,
+    lines_of,
+    log_to_terminal,
+    make_room,
+    progress_bar,
+    show,
+    show_json,
+    table_of,
+)
+from consilium.cli.shared.processes import leading_process
 from consilium.cli.train import CohortFolder, counted
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from consilium.cli.console import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
-from consilium.cli.processes import leading_process
+from consilium.cli.shared.console import AsJson, log_to_terminal, make_room, progress_bar, show, show_json
+from consilium.cli.shared.processes import leading_process
 from consilium.domain.errors import InputError
 from consilium.formats.decimals import parse_decimal
 

@@ -13,7 +13,7 @@ from consilium.formats.dicom.elements import text
 from consilium.formats.dicom.file_structure import is_dicom, quiet, read_elements
 from consilium.formats.dicom.pixels import decoding
 from consilium.formats.limits import Limits
-from consilium.modalities.image.raster import FORMATS
+from consilium.modalities.image.files.raster import FORMATS
 from consilium.modalities.registry import default_limits
 
 _DEVICE = ("Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber", "SoftwareVersions")

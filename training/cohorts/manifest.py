@@ -35,19 +35,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import CohortError, InputError, Problem, UnsupportedMedia
 from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Patient, Record
-from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.formats.times import read_time
@@ -60,6 +56,13 @@ from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
+from training.cohorts.manifest_description import (
+    DESCRIPTION,
+    Description,
+    FindingEntry,
+    described_zone,
+    read_description,
+)
 from training.cohorts.manifest_observations import (
     Measured,
     given_observations,
@@ -76,41 +79,19 @@ from training.cohorts.manifest_schema import (
     declared_columns,
     is_time,
     named_file,
-    nearest,
     observation_problems,
     parts,
     path_rule,
     study_problems,
 )
-from training.cohorts.manifest_variables import VALUE, VariableEntry, own_table, repeated_keys, variable_lines
+from training.cohorts.manifest_variables import VALUE
 from training.cohorts.tables import read_ragged_table, unreadable
-
-DESCRIPTION = "cohort.yaml"
-_QUOTED = ": YAML takes no, yes and numbers for something else than text unless they are quoted"
 
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
 
 Written = tuple[tuple[Note, ...], tuple[str, ...]]
 Declared = tuple[dict[str, tuple[Record, ...]], tuple[str, ...]]
-
-
-class _FindingEntry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    name: str
-    display: str | None = None
-    code: str | None = None
-
-
-class _Description(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    name: str | None = None
-    exclusive: bool = False
-    findings: list[_FindingEntry] | None = None
-    time_zone: str | None = None
-    variables: list[VariableEntry] = []
 
 
 def _read_kind(root: Path, _: CohortOptions, mask_notes: bool) -> Cohort:
@@ -136,10 +117,10 @@ def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool 
     studies, ragged = read_ragged_table(root / STUDIES)
     observations, found = _read_observations_table(root)
     ragged += found
-    description, variables, problems = _read_description(root)
+    description, variables, problems = read_description(root)
     # Of a table of variables that could not be read, no column is known.
     problems += [p for p in study_problems(studies, root, variables) if not (problems and p.column.startswith(VALUE))]
-    zone, found = _zone(description, zone or site_zone())
+    zone, found = described_zone(description, zone or site_zone())
     problems += found
     given = given_observations(studies, observations, variables)
     if {"study", "patient"} <= set(studies.columns):
@@ -177,62 +158,10 @@ def _read_observations_table(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
     return read_ragged_table(path)
 
 
-def _read_description(root: Path) -> tuple[_Description, VariableTable, list[Problem]]:
-    """``cohort.yaml``, the variables that the cohort may hold, and what is wrong with either."""
-    path = root / DESCRIPTION
-    if not path.exists():
-        return _Description(), BUILT_IN, []
-    try:
-        text = decode_text(path.read_bytes(), "file")
-        data = yaml.safe_load(text)
-    except OSError as error:
-        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
-    except InputError as error:
-        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
-    except yaml.YAMLError as error:
-        return _Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
-    rule = "must stand once: YAML keeps the last alone"
-    found = [Problem(DESCRIPTION, line, key, key, rule) for key, line in repeated_keys(text)]
-    lines = variable_lines(text)
-    description = _Description()
-    try:
-        description = _Description.model_validate({} if data is None else data)
-    except ValidationError as error:
-        found += [_description_problem(detail, lines) for detail in error.errors(include_url=False)]
-    if found:
-        return _Description(), BUILT_IN, found
-    return description, *own_table(description.variables, DESCRIPTION, lines)
-
-
-def _description_problem(detail: Any, lines: Sequence[int]) -> Problem:
-    """What is wrong with a key, at the line where its variable begins."""
-    where = detail["loc"]
-    place = ".".join(str(part) for part in where) or "file"
-    number = where[1] if len(where) > 1 and where[0] == "variables" else None
-    line = lines[number] if isinstance(number, int) and number < len(lines) else None
-    if detail["type"] != "extra_forbidden":
-        rule = detail["msg"].lower() + (_QUOTED if detail["type"] == "string_type" else "")
-        return Problem(DESCRIPTION, line, place, detail["input"], rule)
-    entries: dict[str, type[BaseModel]] = {"variables": VariableEntry, "findings": _FindingEntry}
-    known = list((entries.get(where[0], _Description) if len(where) > 1 else _Description).model_fields)
-    rule = f"is no known key; the nearest is {nearest(str(where[-1]), known)!r}"
-    return Problem(DESCRIPTION, line, place, detail["input"], rule)
-
-
-def _zone(description: _Description, otherwise: TimeZone) -> tuple[TimeZone, list[Problem]]:
-    """The zone in which the cohort's times are meant that state no offset."""
-    if description.time_zone is None:
-        return otherwise, []
-    try:
-        return TimeZone(description.time_zone), []
-    except InputError as error:
-        return otherwise, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
-
-
-def _findings(description: _Description, studies: pd.DataFrame) -> tuple[FindingSet, list[Problem]]:
+def _findings(description: Description, studies: pd.DataFrame) -> tuple[FindingSet, list[Problem]]:
     """The findings, in the order of ``cohort.yaml``, else of the label columns; and where the two differ."""
     labelled = [name.removeprefix(LABEL) for name in studies.columns if name.startswith(LABEL)]
-    entries = description.findings or [_FindingEntry(name=name) for name in labelled]
+    entries = description.findings or [FindingEntry(name=name) for name in labelled]
     named = [entry.name for entry in entries]
     problems = [
         Problem(STUDIES, None, f"{LABEL}{name}", None, f"must be there as a column: {DESCRIPTION} names this finding")

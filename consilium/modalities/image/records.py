@@ -8,9 +8,9 @@ from consilium.domain.errors import UnsupportedMedia
 from consilium.formats.dicom.file_structure import is_dicom
 from consilium.formats.limits import Limits
 from consilium.formats.square_pixels import is_constant
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
+from consilium.modalities.image.files.raster import read_raster
 from consilium.modalities.image.image_record import Image, ViewPosition
-from consilium.modalities.image.raster import read_raster
 
 _RASTER = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
 

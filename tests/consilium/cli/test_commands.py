@@ -22,7 +22,7 @@ from consilium.api.explanations import explanation_json
 from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.mlflow_store import open_store
 from consilium.cli import main
-from consilium.cli.console import show, show_json, show_what_can_be_shown, table_of
+from consilium.cli.shared.console import show, show_json, show_what_can_be_shown, table_of
 from consilium.domain.diagnosis import Explanation
 from consilium.domain.study import Study
 from consilium.inference.diagnostician import Diagnostician

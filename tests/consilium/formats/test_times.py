@@ -14,7 +14,7 @@ from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.formats.times import RULE, dicom_date_time, dicom_datetime, dicom_offset, read_time
 from consilium.ingest.deidentify import deidentify_study
 from consilium.ingest.study_records import in_zone, study_from_records
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.system.environment import Variable

@@ -23,7 +23,7 @@ from consilium.domain.errors import (
 )
 from consilium.ingest import decode_pool
 from consilium.ingest.decode_pool import DecodePool
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp

@@ -5,7 +5,7 @@ import pytest
 from consilium.domain.errors import InputError, UnreadableImage
 from consilium.ingest.deidentify import deidentify_study, names_in_dicom, pseudonym
 from consilium.ingest.study_records import study_from_records
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
 KEY = b"a secret of the hospital"

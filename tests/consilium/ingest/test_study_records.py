@@ -6,7 +6,7 @@ import pytest
 from consilium.domain.errors import InputError, TooLarge
 from consilium.domain.study import Patient, Sex, Window
 from consilium.ingest.study_records import read_patient, study_from_records
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
 NOTE = {"kind": "history", "text": "cough", "time": "2020-03-01T09:00:00"}

@@ -18,7 +18,7 @@ from pydicom.filereader import dcmread
 from sqlalchemy import create_engine, event, text
 
 from consilium.api.schemas import DiagnosisAnswer, FeedbackAnswer, ResultAnswer
-from consilium.modalities.image.dicom_image import identifier_digest
+from consilium.modalities.image.files.dicom_image import identifier_digest
 from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.audit_log.database import read_url

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError
 
 from consilium.api.schemas import FeedbackRequest, ResultAnswer
 from consilium.domain.errors import InputError
-from consilium.modalities.image.dicom_image import identifier_digest
+from consilium.modalities.image.files.dicom_image import identifier_digest
 from service.audit_log import store as storing
 from service.audit_log.database import Database, read_url
 from service.audit_log.entries import Endpoint, Origin

@@ -15,7 +15,7 @@ from consilium.domain.study import Sex
 from consilium.formats.time_zone import TimeZone
 from consilium.ingest.study_records import study_from_records
 from consilium.masking import mask_text
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.text.note import NoteKind
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp

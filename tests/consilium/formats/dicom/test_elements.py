@@ -18,7 +18,7 @@ from consilium.domain.errors import UnreadableImage
 from consilium.formats.decimals import AMBIGUOUS, RULE
 from consilium.formats.dicom.elements import decimal, decimals, whole_number
 from consilium.ingest.study_records import study_from_records
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp, written
 
 COMMA = "the comma was read as a decimal point"

@@ -6,7 +6,7 @@ from pydicom.sequence import Sequence
 
 from consilium.domain.study import Patient, Sex
 from consilium.formats.dicom.origin import Origin
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 
 DISC = np.hypot(*np.mgrid[-60:60, -60:60]) < 40

@@ -23,7 +23,7 @@ from consilium.domain.errors import InputError, UnsupportedMedia
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 from tests.consilium.formats.dicom.dicom_files import dicom_file
-from tests.consilium.modalities.image.test_raster import png
+from tests.consilium.modalities.image.files.test_raster import png
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dcmj2pnm") is None or shutil.which("dcml2pnm") is None,

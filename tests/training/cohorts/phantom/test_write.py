@@ -14,7 +14,7 @@ import yaml
 
 from consilium.domain.errors import InputError
 from consilium.domain.study import Sex, Window
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from training.cohorts import load_cohort
 from training.cohorts.manifest import read_manifest

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from consilium.domain.study import Sex
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import ViewPosition
 from training.cohorts.phantom.image.dx import Header, write_dx
 from training.cohorts.phantom.image.radiograph import render_radiograph

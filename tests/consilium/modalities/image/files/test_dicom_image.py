@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
 from consilium.formats.dicom import pixels as dicom_pixels
-from consilium.modalities.image.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, header, jpeg, ramp, written

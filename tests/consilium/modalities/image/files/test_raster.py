@@ -9,8 +9,8 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from consilium.domain.errors import TooLarge, UnreadableImage, UnsupportedMedia
+from consilium.modalities.image.files.raster import read_raster
 from consilium.modalities.image.image_record import ViewPosition
-from consilium.modalities.image.raster import read_raster
 from consilium.modalities.image.records import read_image
 from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp

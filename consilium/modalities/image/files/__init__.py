@@ -1,0 +1,1 @@
+"""Bytes of image files become display values: DICOM, PNG, JPEG and TIFF."""
