@@ -29,7 +29,17 @@ PACKAGES = ("consilium", "training", "service")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SHIPPED = ("records", "jpeg-extended", "model", "train", "serve", "cpu-fast")
 """Extras of what a user runs."""
-OF_A_MODALITY = {"records", "preparation", "encoder", "explanation", "presentation", "novelty", "phantom"}
+OF_A_MODALITY = {
+    "section",
+    "records",
+    "preparation",
+    "augmentation",
+    "encoder",
+    "explanation",
+    "presentation",
+    "novelty",
+    "phantom",
+}
 LOCK = [Requirement(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
 
 # Named by no import: what uses each of them.

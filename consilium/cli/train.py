@@ -87,7 +87,7 @@ def evaluate(
     given = _prevalences(prevalence or [])
     make_room(out, folder=True)
     from consilium.artifacts.model_registry import resolve
-    from consilium.configuration.recipe import Recipe
+    from consilium.configuration.recipe import CohortRecipe
     from training.evaluation.evaluate import require_no_leak
     from training.figures.evaluation_files import save_evaluation
     from training.figures.evaluation_terminal import terminal_tables
@@ -96,7 +96,7 @@ def evaluate(
     chosen = None
     if kind is not None:
         options = {"task": task} if task else {}
-        chosen = Recipe.from_mapping({"name": "evaluate", "cohort": {"kind": kind, **options}}).cohort
+        chosen = CohortRecipe.model_validate({"kind": kind, **options})
     with progress_bar("images") as done:
         evaluation = evaluate_model(model, cohort, cohort=chosen, prevalence=given, advance=counted(done))
     if out is not None:
