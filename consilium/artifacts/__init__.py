@@ -1,1 +1,1 @@
-"""A model as a folder that can be checked, in the registry or on this machine. Open `artifact`, then `registry`."""
+"""A model as a folder that can be checked, in the registry or on disk. Open `artifact`, then `model_registry`."""

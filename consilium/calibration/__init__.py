@@ -1,9 +1,9 @@
 """Logits become probabilities, intervals, sets and calls here and nowhere else.
 
 Fitted on studies that the model has not learned from. Open `probabilities` first: `Calibration`, what every caller
-asks. `fitting` makes one: `patients` deals out who fits and who judges, `selection` chooses the method, `calibrator`
-fits it (`scaling`, and the `curves` of isotonic regression and Venn-Abers above it), `conformal` makes sets and
-intervals (`venn_abers` the latter), `operating_points` the thresholds from which a finding is called.
+asks. `fitting` makes one: `patients` deals out which patients fit and which validate, `selection` chooses the method,
+`calibrator` fits it (`scaling`, and the `curves` of isotonic regression and Venn-Abers above it), `conformal` makes
+sets and intervals (`venn_abers` the latter), `operating_points` the thresholds from which a finding is called.
 """
 
 from consilium.calibration.calibrator import METHODS, Calibrator, fit_calibrator

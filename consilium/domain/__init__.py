@@ -1,1 +1,1 @@
-"""The terms of the field, as types: studies, findings, variables, diagnoses, recipes, errors. Imports no framework."""
+"""The terms of the field, as types: studies, findings, variables, diagnoses, errors. Imports no framework."""

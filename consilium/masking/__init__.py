@@ -6,7 +6,7 @@ the text that was sent. The one preprocessing path calls this for every study, o
 
 Own rules, not a library: Presidio and scrubadub find names with a language model that no package registry brings, and
 mask numbers by form alone; python-stdnum is LGPL; dateparser and phonenumbers take laboratory values for dates and
-telephone numbers. Open `text` first; `told` looks for given names, the others for what shows by its form and company.
+telephone numbers. Open `spans` first; `known_names` looks for given names, the others for what form and context show.
 """
 
 from consilium.masking.spans import PLACEHOLDERS, VERSION, MaskedText, Span, mask_text

@@ -1,5 +1,5 @@
-"""The wire types: what is sent to the service (`requests.py`), what it answers (`answers.py`, `record.py`,
-`jobs.py`), or both (`worklist.py`).
+"""The wire types: what is sent to the service (`requests.py`), what it answers (`answers.py`,
+`audit_entry.py`, `job.py`), or both (`worklist.py`).
 
 Every key is known. Of other libraries only pydantic is imported.
 """

@@ -1,1 +1,1 @@
-"""DICOM files: structure, header, pixel data and display. `modalities.image.dicom_image` ties them together."""
+"""DICOM files: structure, header, pixels, display. `consilium.modalities.image.files.dicom_image` combines them."""

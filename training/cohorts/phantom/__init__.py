@@ -4,8 +4,8 @@
                                                      └→  oracle: P(finding | evidence of every modality subset)
 
 In: a number of studies and a seed. Out: a folder that `training.cohorts.manifest` reads, and beside it `truth/`, which
-it never reads. Open `write.py` first, then `state.py`, `evidence.py` and `oracle.py`; the renderers (`radiograph.py`,
-`note.py`, `values.py`) see evidence and nuisance, never the state. All numbers and words are in `tables/`.
+it never reads. Open `write.py` first, then `state.py`, `evidence.py` and `oracle.py`; the renderers (`image/`,
+`text/`, `observations/`) see evidence and nuisance, never the state. All numbers and words are in `tables/`.
 """
 
 from training.cohorts.cohort_kind import CohortKind

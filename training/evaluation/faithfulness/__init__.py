@@ -1,6 +1,6 @@
 """How far each way of explaining can be believed, measured.
 
-`measure.measure_faithfulness` walks studies through every method of `consilium.explain.methods` and judges the weights:
+`measure.measure_faithfulness` walks studies through every method of `consilium.explain.methods` and scores the weights:
 
 - against the model itself: `curves` deletes and inserts what was weighed highest, `checks` asks whether a model that
   has learned nothing would be explained alike, and whether a little noise changes the explanation;
