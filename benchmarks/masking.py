@@ -1,4 +1,4 @@
-"""What masking takes out of notes: recall by kind, with and without the names told, and what it takes that is none.
+"""What masking takes out of notes: recall by kind, with and without the names given, and what it takes that is none.
 
     python benchmarks/masking.py            # 2,000 sentences with something to hide and 5,000 without
     python benchmarks/masking.py --smoke    # a few of them, in seconds
@@ -53,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"masked of {words} words and numbers with nothing to hide: {len(masked)}")
     console.print(f"a note of {len(_NOTE)} characters: {_milliseconds(20):.2f} ms")
     if given.missed:
-        for title, missed in (("told", told.missed), ("not told", untold.missed)):
+        for title, missed in (("given", told.missed), ("not given", untold.missed)):
             console.print(f"missed, names {title}:")
             for kind, shown, text in missed:
                 console.print(f"  {kind}: {shown!r} in {text!r}", markup=False)
 
 
 def _table(told: Recall, untold: Recall) -> Table:
-    table = Table("kind", "planted", "found, names told", "found, names not told")
+    table = Table("kind", "planted", "found, names given", "found, names not given")
     kinds = {kind: kind.partition(" ")[0] if kind.startswith("date") else kind for kind in sorted(told.planted)}
     for group in dict.fromkeys(kinds.values()):
         members = [kind for kind, its in kinds.items() if its == group]

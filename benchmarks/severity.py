@@ -189,8 +189,8 @@ _HEAD = """\
 
 Intensive care or intubation, ever, from radiographs, masked notes and values: {studies} studies of {patients} patients
 with a known outcome. Made, page and all, by `python benchmarks/severity.py COHORT --out docs/severity.md`.
-AUROC with 95 % intervals by bootstrap over patients; differences are paired, on the studies that both rows judge. The
-best baseline is the one with the highest figure here among those that judge every study, which favours it."""
+AUROC with 95 % intervals by bootstrap over patients; differences are paired, on the studies that both rows score. The
+best baseline is the one with the highest figure here among those that score every study, which favours it."""
 _SOURCES = """\
 Each source judged by a model that has seen nothing of it, nor of its patients, beside the same studies in the table
 above. Sources with too few patients of a class are not judged."""

@@ -167,10 +167,10 @@ def bench(study: Study, test: Predictions, oracle: Oracle | None) -> TestStudies
 
 
 def show(tables: dict[str, pd.DataFrame]) -> list[Table]:
-    """Shares by what was heard, and what each variant gained on ``plain``, mean over findings."""
+    """Shares by what was read, and what each variant gained on ``plain``, mean over findings."""
     shares = tables["shares"][tables["shares"]["finding"] == MACRO]
     figures = [name for name in ("auroc_share", "information_share") if name in shares] or ["auroc", "nll"]
-    shown = [cross(shares, figure, f"{figure.replace('_', ' ')}, by what was heard") for figure in figures]
+    shown = [cross(shares, figure, f"{figure.replace('_', ' ')}, by what was read") for figure in figures]
     gained = tables["differences"][tables["differences"]["finding"] == MACRO]
     for figure, better in (("auroc", "above 0 is better"), ("nll", "below 0 is better")):
         shown.append(cross(gained, f"{figure}_difference", f"{figure} minus that of {REFERENCE}: {better}", sign="+"))

@@ -62,7 +62,7 @@ def diagnose(
     *,
     sent: Mapping[str, Any],
 ) -> None:
-    """Diagnose one study and say what spoke for it. Any part of it may be missing."""
+    """Diagnose one study and explain the evidence. Any modality may be absent."""
     make_room(report, option="--report")
     files, records = split_files(sent)
     records["patient"] = {"age": age, "sex": sex, "names": None if names is None else _lines(names)}

@@ -73,9 +73,9 @@ def shifts(
     out: Annotated[Path | None, typer.Option(help="File for the table (CSV).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a model of phantoms away from home: other prevalence, device, missing records, unheard phrases.
+    """Evaluate a model of phantoms on shifted cohorts: other prevalence, device, missing records, unseen phrases.
 
-    Every shift is a cohort of its own with its own best possible answer; the row `none` is a fresh cohort from home.
+    Every shift is a cohort of its own with its own best possible answer; the row `none` is a fresh cohort, unshifted.
     After an interrupt the same command goes on with the cohorts that are there.
     """
     log_to_terminal()

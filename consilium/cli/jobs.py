@@ -83,7 +83,7 @@ def cancel(job_id: JobId, url: Url, token: Token = None, as_json: AsJson = False
 
 
 def discard(job_id: JobId, url: Url, token: Token = None) -> None:
-    """Delete a job that has ended, and its answers, before they expire. The record of the answers stays."""
+    """Delete a job that has ended, and its answers, before they expire. The audit log keeps its entries."""
     with _client(url, token) as client:
         client.discard(job_id)
     show(f"{job_id}: deleted")

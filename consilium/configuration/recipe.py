@@ -80,7 +80,7 @@ class InputRecipe(Section):
 
 
 class FusionRecipe(Section):
-    """How the witnesses are weighed."""
+    """How the tokens of all modalities become one state."""
 
     name: Literal["concat", "late", "cross_attention", "early", "gated", "bottleneck", "perceiver"] = "concat"
     width: int = Field(default=128, ge=16)
@@ -165,7 +165,7 @@ class ReferRecipe(Section):
     both: bool = True
     """Refer a finding whose prediction set holds both answers, or none; the study, where that leaves no finding."""
     novelty: float | None = Field(default=0.01, gt=0, lt=0.5)
-    """Share of ordinary studies that may be called unlike the training data, for each encoder; None: never refer."""
+    """Share of ordinary studies that may be called out of distribution, for each encoder; None: never refer."""
     required: tuple[ModalityName, ...] = ()
     """Refer where one of these is absent."""
     contradictions: bool = True
@@ -187,7 +187,8 @@ class EvaluationRecipe(Section):
     audit: bool = True
     """Look for what is too good to be true in the cohort, and let the model carry what was found."""
     novelty: int = Field(default=200, ge=0)
-    """Test studies that are made strange in every known way, to see whether the model notices; 0: none."""
+    """Test studies that are altered in every known way, to measure whether the model calls them out of distribution;
+    0: none."""
     faithfulness: int = Field(default=0, ge=0)
     """Test studies on which the explanation methods are measured; 0: none."""
 

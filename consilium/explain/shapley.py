@@ -1,6 +1,6 @@
 """What each modality brought: exact Shapley values.
 
-The game's players are the modalities that the study has, its value v(S) the calibrated log-odds when the model hears S
+The game's players are the modalities that the study has, its value v(S) the calibrated log-odds when the model reads S
 alone, and v(∅) the prior (Shapley 1953). Encoding happens once, fusion 2^M - 1 times.
 """
 

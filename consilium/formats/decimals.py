@@ -60,5 +60,5 @@ def read_decimal(text: str, field: str) -> tuple[float, tuple[str, ...]]:
 
 
 def comma_warning(field: str) -> str:
-    """What is told of a number with a decimal comma."""
+    """The warning of a number with a decimal comma."""
     return f"{field}: the comma was read as a decimal point"

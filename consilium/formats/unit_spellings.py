@@ -263,7 +263,7 @@ def _plain(given: str) -> str:
 
 
 def says_nothing(given: str) -> bool:
-    """Whether `given` stands where no unit was told: empty, ``N/A``, ``-``."""
+    """Whether `given` stands where no unit was given: empty, ``N/A``, ``-``."""
     return _plain(given) in _NO_UNIT
 
 

@@ -157,7 +157,7 @@ class Diagnostician:
 
     @property
     def information(self) -> dict[str, Any]:
-        """What callers are told of each modality that the model reads, of its presentation's `information`."""
+        """What ``GET /v1/model`` says of each modality that the model reads, of its presentation's `information`."""
         preparations = self.preprocessing.preparations.items()
         found = {name: preparation.information(self.recipe.modalities[name]) for name, preparation in preparations}
         return {name: told for name, told in found.items() if told is not None}
@@ -190,7 +190,7 @@ class Diagnostician:
         chosen_methods(self.recipe, self._measured, level)
 
     def explain(self, study: Study, findings: Sequence[str] | None = None, level: str = "fast") -> Explanation:
-        """Diagnose `study` and say what spoke for each of `findings` (all by default).
+        """Diagnose `study` and explain the evidence for each of `findings` (all by default).
 
         Raises
         ------

@@ -5,7 +5,7 @@ patient, so that intervals stay), ages above 89 become 90, and notes are masked 
 (`consilium.masking`). An Image keeps no identity; the digests of its identifiers go, because identifiers are few enough
 to be guessed through a plain digest.
 
-What this does not do: it finds few names that are neither told nor titled, no nickname, no misspelling, no place or
+What this does not do: it finds few names that are neither given nor titled, no nickname, no misspelling, no place or
 employer, nothing said in other words, and nothing burned into pixels; `benchmarks/masking.py` says how many. It lowers
 the risk of a cohort that stays inside the hospital; it does not make one fit to be published.
 """

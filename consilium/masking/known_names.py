@@ -1,4 +1,4 @@
-"""Names and identifiers that are told: each part is looked for, in any script, case, and with or without accents."""
+"""Names and identifiers that are given: each part is looked for, in any script, case, and with or without accents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that nobody told: beside a title, a label, a signature or a relative, where a script has such a rule."""
+"""Names that were not given: beside a title, a label, a signature or a relative, where a script has such a rule."""
 
 from __future__ import annotations
 

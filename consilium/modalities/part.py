@@ -147,7 +147,7 @@ class Preparation(ABC, Generic[P]):
         return ()
 
     def information(self, section: Any) -> Any:
-        """What callers are told of how the modality is read, of its presentation's `information`; None: nothing."""
+        """What ``GET /v1/model`` says of how the modality is read, as its presentation declares; None: nothing."""
         del section
         return None
 

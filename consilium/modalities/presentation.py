@@ -41,7 +41,7 @@ class Presentation:
     cards : callable
         (study, attributions of each explained finding) → what the template shows of each finding; None: no card.
     information : type or None
-        Of what callers are told of the modality in ``GET /v1/model``, which its preparation's `information` gives.
+        Of what ``GET /v1/model`` says of the modality, which its preparation's `information` gives.
     column : str
         Where on the page the card stands; pictures stand left.
     unit : str

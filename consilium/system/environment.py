@@ -13,7 +13,7 @@ class Variable(StrEnum):
     """Who reads a variable takes its name from here, so that the service knows which names mean nothing."""
 
     HOME = "CONSILIUM_HOME"
-    """The folder of what is made: the record, keys, copies of models, caches."""
+    """The folder of what is made: the audit log, keys, copies of models, caches."""
     TOKEN = "CONSILIUM_TOKEN"  # noqa: S105 - the name of it
     """With which the command asks a service."""
     TIME_ZONE = "CONSILIUM_TIME_ZONE"

@@ -1,4 +1,4 @@
-"""Shortcut probe: whether a finding can be told without looking at the patient.
+"""Shortcut probe: whether a finding can be predicted without looking at the patient.
 
 Gradient boosting reads where a record came from (`training.audit.provenance`), once everything together and once each
 group of facts alone, so that the group that carries it can be named. A finding is suspect where such a probe does
@@ -186,8 +186,8 @@ def _concerns(cohort: Cohort, table: pd.DataFrame, stand: Stand) -> list[Concern
         if doubtful.any() and own.group.isin([*AMBIGUOUS, EVERYTHING]).all():
             # All together tell no more than what may be medicine does.
             doubtful[:] = True
-        kinds = [("can be told without looking at the patient", own[~doubtful])]
-        kinds += [("can be told from what may be medicine or may be habit", own[doubtful])]
+        kinds = [("can be predicted without looking at the patient", own[~doubtful])]
+        kinds += [("can be predicted from what may be medicine or may be habit", own[doubtful])]
         concerns += [
             Concern("shortcut", SUSPECT, f"{finding.display} {what}: {_figures(group)}{against}", finding.name)
             for what, group in kinds

@@ -117,7 +117,7 @@ def _purpose(facts: Facts) -> Section:
             f"It reads: {reads}; {kinds}nothing but what was recorded {window}.",
             *(sentence(recipe) for modality, sentence in _OF_MODALITIES.items() if modality in recipe.modalities),
             (
-                "It must not decide alone, and a study that it refers must be judged without it. It was not tried on "
+                "It must not decide alone, and a study that it refers must be assessed without it. It was not tried on "
                 "patients unlike its cohort."
             ),
         ),
@@ -129,9 +129,9 @@ def _masking(recipe: Recipe) -> str:
     if not recipe.masks_identifiers:
         return "Notes are read as they are sent, names and dates among it, in training as in the service."
     return (
-        "Notes are masked before they are read, in training as in the service: names that are told or titled, "
+        "Notes are masked before they are read, in training as in the service: names that are given or titled, "
         "dates, identifiers, telephone numbers and addresses. On made-up prose .99 of what is to hide goes where the "
-        "names are told, and .5 where they are not, most untold names staying. It makes nobody anonymous."
+        "names are given, and .5 where they are not, most other names staying. It makes nobody anonymous."
     )
 
 
@@ -265,7 +265,7 @@ def _limits(facts: Facts) -> Section:
     own = _own_lines(facts.evaluation)
     limits = [_precision(own[finding.name], finding.display) for finding in facts.evaluation.findings]
     missing = {
-        "novelty": "Whether it notices strange inputs was not measured.",
+        "novelty": "Whether it notices inputs out of distribution was not measured.",
         "faithfulness": "Whether its explanations are faithful was not measured.",
         "subgroups": "Whether it serves some patients worse was not measured.",
         "coverage": "Whether its prediction sets hold the truth as often as they say was not measured.",
@@ -282,7 +282,7 @@ def _precision(line: Mapping[str, Any], display: str) -> str:
     counted = f"{display}: {line['positives']:,} of {line['n']:,} studies have it"
     half = (line["auroc_high"] - line["auroc_low"]) / 2
     if math.isnan(half):
-        return f"{counted}, too few to say how well it is told."
+        return f"{counted}, too few for an interval of its AUROC."
     return f"{counted}; its AUROC is known to within {half:.2f}."
 
 

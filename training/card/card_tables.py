@@ -121,9 +121,9 @@ def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
         changed, together = table[~usual & (table["part"] != FUSED)], table[~usual & (table["part"] == FUSED)]
         columns = ("distance", "n", "auroc", "fpr95", "flagged", "absent")
         found = [
-            frame_table("Strange inputs, as the changed part shows them", changed, words, ("kind", "part", *columns)),
-            frame_table("Strange inputs, as all parts together show them", together, words, ("kind", *columns)),
-            frame_table("Ordinary studies that are called strange", table[usual], words, ("part", "n", "flagged")),
+            frame_table("Altered inputs, as the changed part shows them", changed, words, ("kind", "part", *columns)),
+            frame_table("Altered inputs, as all parts together show them", together, words, ("kind", *columns)),
+            frame_table("Ordinary studies called out of distribution", table[usual], words, ("part", "n", "flagged")),
         ]
     titles = {"selective": "Errors among what it answers", "net_benefit": "Net benefit of acting by it"}
     return found + [frame_table(title, tables[name], words) for name, title in titles.items() if name in tables]

@@ -150,7 +150,7 @@ def cache_images(cohort: Cohort, recipe: Recipe, progress: bool) -> CachedCohort
     return cached
 
 
-# --- the record ------------------------------------------------------------------------------------------------------
+# --- the run in MLflow -----------------------------------------------------------------------------------------------
 
 
 @contextmanager

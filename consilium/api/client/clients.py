@@ -109,7 +109,7 @@ class Client(Calls):
         return self._run(self._diagnose_batch(read_studies(studies)))
 
     def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
-        """As `diagnose`, and what spoke for each finding; by keyword also ``findings`` and ``level``."""
+        """As `diagnose`, with the evidence for each finding; by keyword also ``findings`` and ``level``."""
         return self._run(self._explain(*read_study(ExplainRequest, request, sent)))
 
     def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
@@ -159,7 +159,7 @@ class Client(Calls):
         return self._run(self._cancel(job_id))
 
     def discard(self, job_id: uuid.UUID | str) -> None:
-        """Delete a job that has ended, and its answers, before they expire. The record of the answers stays."""
+        """Delete a job that has ended, and its answers, before they expire. The audit log keeps its entries."""
         self._run(self._discard(job_id))
 
     def model(self) -> ModelInformation:

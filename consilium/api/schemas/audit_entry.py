@@ -1,4 +1,4 @@
-"""The wire types of the record: the audit row of an answer, and what was confirmed of it afterwards."""
+"""The wire types of the audit log: the entry of an answer, and what was confirmed of it afterwards."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def whole_number(dataset: Dataset, keyword: str, low: int, high: int, default: i
 
 
 def comma_warnings(dataset: Dataset, keywords: Iterable[str]) -> tuple[str, ...]:
-    """What is told of those of the elements that are written with a decimal comma."""
+    """The warnings of those of the elements that are written with a decimal comma."""
     return tuple(
         comma_warning(keyword)
         for keyword in keywords

@@ -98,7 +98,7 @@ def read_origin(dataset: Dataset) -> Origin:
 
 
 def read_header_patient(dataset: Dataset, acquired: date | None) -> tuple[Patient, tuple[str, ...]]:
-    """Age and sex at the time of the image; the age from the birth date where it is not told itself."""
+    """Age and sex at the time of the image; the age from the birth date where it is not given itself."""
     try:
         age, warnings = read_age(said(dataset, "PatientAge"), "PatientAge")
     except InputError:

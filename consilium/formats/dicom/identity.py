@@ -1,4 +1,4 @@
-"""What a DICOM file says of who its patient and physicians are: told to the masking of notes, and kept nowhere."""
+"""What a DICOM file says of who its patient and physicians are: given to the masking of notes, and kept nowhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the image files that a model learned from say they show, and what another file says that they did not.
 
-A model of chest films has an answer for a knee, too. Where the file says that it is one, the reader is told.
+A model of chest films has an answer for a knee, too. Where the file says that it is one, the reader is warned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One image file of any kind: told apart by its first bytes, never by its name or declared type."""
+"""One image file of any kind: recognised by its first bytes, never by its name or declared type."""
 
 from __future__ import annotations
 

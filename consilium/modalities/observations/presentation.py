@@ -85,7 +85,7 @@ class VariableInformation(Wire):
 
     @classmethod
     def of(cls, variable: Variable) -> VariableInformation:
-        """What callers are told of `variable`."""
+        """What ``GET /v1/model`` says of `variable`."""
         low, high = variable.plausible_low, variable.plausible_high
         return cls(
             name=variable.name,

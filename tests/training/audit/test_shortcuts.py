@@ -48,7 +48,7 @@ def test_a_planted_shortcut_is_found_and_named():
     [concern] = concerns
     assert (concern.kind, concern.grade, concern.finding) == ("shortcut", "suspect", "finding_0")
     for part in (
-        "Finding 0 can be told without",
+        "Finding 0 can be predicted without",
         f"{found.auroc['finding_0', 'source']:.2f} (",
         "from the site",
         "the model reaches 0.80",

@@ -31,7 +31,7 @@ STUDIES = 300
 HOSTILE = (
     '<script>alert(1)</script> | [a](javascript:alert(2)) ![b](http://x.test/p.png)\n# Title\n\n*bold* `code` & "q"'
 )
-REASONS = ("Pneumonia can be told from its source: AUROC 0.92.", "The same image stands under two patients.")
+REASONS = ("Pneumonia can be predicted from its source: AUROC 0.92.", "The same image stands under two patients.")
 SENTENCES = {"novelty": "notices strange inputs", "faithfulness": "explanations are faithful"}
 
 

@@ -47,7 +47,7 @@ def test_the_planted_shortcut_of_a_phantom_is_found(report):
 def test_verdict_and_reasons_are_on_the_terminal_and_in_the_json(report):
     said = " ".join(printed(report.terminal_tables()).split())
     assert "audit: suspect (a sound cohort is called suspect with a chance of at most 5 %)" in said
-    assert "Pneumonia can be told without looking at the patient" in said
+    assert "Pneumonia can be predicted without looking at the patient" in said
     for words in ("Heart failure not fixed", "patients present", "AUROC without"):
         assert words in said
     for code in ("heart_failure", "patients_present", "True"):

@@ -97,7 +97,7 @@ def write_phantom(
         Shares of patients; must add up to 1. None: no split is fixed. The default ones are stratified by label; others
         are drawn, and stratified where the draw would leave a split without a positive or negative of a finding.
     shift : Shift, optional
-        Departures from the stored tables, for cohorts that test a model away from home.
+        Departures from the stored tables, for cohorts that test a model on shifted data.
     studies_per_patient : int
         Of one state, each with evidence of its own. The oracle answers for each study by itself.
     modalities : sequence of str

@@ -1,4 +1,4 @@
-"""Whether a model notices strange inputs: ordinary test studies against the same studies made strange."""
+"""Whether a model notices inputs out of distribution: ordinary test studies against the same studies altered."""
 
 from __future__ import annotations
 
