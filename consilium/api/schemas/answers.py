@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, create_model
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
@@ -30,10 +31,20 @@ class DiagnosisAnswer(Diagnosis):
     caller_reference: str | None = None
 
 
-class Parts:
-    """Of each explained modality that the study has, a list of what in it is evidence."""
+class _ByModality:
+    """An object with a key for each modality, none of them required."""
 
-    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=False)
+    __pydantic_config__ = ConfigDict()
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        described = handler(schema)
+        handler.resolve_ref_schema(described).pop("required", None)
+        return described
+
+
+class Parts(_ByModality):
+    """Of each explained modality that the study has, a list of what in it is evidence."""
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -89,10 +100,8 @@ class FindingInformation(Wire):
     code: str | None
 
 
-class Information:
+class Information(_ByModality):
     """Of each modality that the model reads, what in it is read, and how."""
-
-    __pydantic_config__ = ConfigDict(json_schema_serialization_defaults_required=False)
 
     @staticmethod
     def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -78,7 +78,7 @@ def test_the_record_holds_recipe_data_environment_metrics_and_evaluation(trained
     run = client.get_run(trained.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["training.epochs"] == "1"
-    assert run.data.params["image.encoder"] == "resnet18"
+    assert run.data.params["modalities.image.encoder"] == "resnet18"
     artifacts = Path(mlflow.artifacts.download_artifacts(run_id=trained.run_id))
     assert Recipe.from_mapping(yaml.safe_load((artifacts / "recipe.yaml").read_text())) == recipe("tiny-split")
     assert "torch==" in (artifacts / "environment.txt").read_text()
