@@ -120,7 +120,7 @@ def compare(source: str, root: Path, studies: int, k: int, least: int) -> None:
         part = kind.modality
         changed = [make_strange(preprocessing, kind, cases[row], items[row], rng) for row in rows]
         pairs = inputs([items[row] for row in rows]), inputs([item for item in changed if item is not None])
-        truth = np.repeat([0, 1], [len(one.extreme) for one in pairs])
+        truth = np.repeat([0, 1], [len(one.features[part]) for one in pairs])
         scores = [np.concatenate([way(one.features[part].numpy()) for one in pairs]) for way in ways[part].values()]
         scores.append(np.concatenate([detector.score(one)[part].numpy() for one in pairs]))
         figures = [f"{roc_auc_score(truth, score):.3f}" for score in scores]

@@ -93,16 +93,20 @@ def input_error(model: type[BaseModel], error: ValidationError, base: str = "") 
         return InputError(_path(where[:-1], base), where[-1], rule)
     if kind == "missing":
         return InputError(_path(where, base), None, "is required")
-    if kind == "too_long":
-        bound = first["ctx"]
-        return TooLarge(
-            _path(where, base), f"{bound['actual_length']} entries", f"must be at most {bound['max_length']}"
-        )
+    if kind in ("too_long", "string_too_long"):
+        return _too_long(_path(where, base), first["input"], first["ctx"])
     if kind == "string_unicode":
         return InputError(_path(where, base), "lone surrogate", "must be valid Unicode text")
     if kind in ("enum", "literal_error"):
         rule = f"must be one of {first['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ')}"
     return InputError(_path(where, base), first["input"], _as_rule(rule))
+
+
+def _too_long(field: str, given: object, bound: Mapping[str, Any]) -> InputError:
+    """A text that is too long breaks a rule; too many records are too large a request."""
+    if isinstance(given, str):
+        return InputError(field, given, f"must have at most {bound['max_length']} characters")
+    return TooLarge(field, f"{bound['actual_length']} entries", f"must be at most {bound['max_length']}")
 
 
 def broken_at(message: str) -> str:

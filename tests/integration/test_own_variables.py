@@ -61,7 +61,7 @@ def recipe() -> Recipe:
         observations={"width": 8, "depth": 1, "history": 2},
         training={"epochs": 4, "batch_size": 16, "learning_rate": 0.01},
         evaluation={"bootstrap": 20, "novelty": 10, "faithfulness": 4, "baselines": True},
-        explain={"values": "shapley"},
+        explain={"observations": "shapley"},
     )
 
 
@@ -284,6 +284,6 @@ def test_the_category_moves_the_answer_as_the_cohort_says(diagnostician: Diagnos
 
 
 def test_history_can_be_switched_off_in_the_recipe() -> None:
-    assert recipe().observations.history == 2
-    assert tiny_recipe().observations.history == 1
+    assert recipe().modalities["observations"].history == 2
+    assert tiny_recipe().modalities["observations"].history == 1
     assert {aspect.value for aspect in Aspect} == {"value", "age", "change"}

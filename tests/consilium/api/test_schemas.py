@@ -52,6 +52,7 @@ def test_a_request_is_read_and_written_again() -> None:
         ('{"patient": {"age": {"years": 67}}}', "patient.age", {"years": 67}, None),
         ('{"patient": {"sex": 1}}', "patient.sex", 1, None),
         ('{"reference_time": 1714550400}', "reference_time", 1714550400, None),
+        (f'{{"reference_time": "{"1" * 41}"}}', "reference_time", "1" * 41, "must have at most 40 characters"),
         ("[]", "request", [], None),
         ('"http://127.0.0.1/x"', "request", "http://127.0.0.1/x", None),
     ],
