@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 import training.cohorts as registry
-from consilium.configuration.recipe import Recipe
+from consilium.configuration.recipe import CohortRecipe, Recipe
 from consilium.domain.errors import InputError, RecipeError
 from tests.training.cohorts_made import tiny_cohort
 from training.cohorts import cohort_kind, cohort_kinds, load_cohort, recognise_kind
@@ -54,7 +54,7 @@ def with_export(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("with_export")
 def test_a_kind_of_an_entry_point_reads_a_cohort_with_its_own_options(tmp_path: Path) -> None:
-    chosen = Recipe.from_mapping({"name": "ward", "cohort": {"kind": "export", "ward": "icu"}}).cohort
+    chosen = CohortRecipe.model_validate({"kind": "export", "ward": "icu"})
     assert (chosen.kind, chosen.options) == ("export", {"ward": "icu"})
     assert load_cohort(chosen.kind, tmp_path, chosen.options).name == "export of icu"
     assert load_cohort("export", tmp_path).name == "export of all"
@@ -75,7 +75,9 @@ def test_options_are_checked_by_the_kind(tmp_path: Path, options: dict[str, obje
 
 
 def test_options_travel_with_a_recipe_and_are_those_of_the_kind() -> None:
-    recipe = Recipe.from_mapping({"name": "covid", "cohort": {"kind": "covid-chestxray", "strict": True}})
+    recipe = Recipe.from_mapping(
+        {"name": "covid", "modalities": {"image": {}}, "cohort": {"kind": "covid-chestxray", "strict": True}}
+    )
     assert Recipe.from_mapping(recipe.model_dump(mode="json")) == recipe
     assert "strict: true" in recipe.to_yaml()
     with pytest.raises(RecipeError, match="the cohort kind manifest has no options"):

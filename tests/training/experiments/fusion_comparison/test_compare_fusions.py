@@ -171,7 +171,7 @@ def test_what_cannot_be_compared_is_refused(phantom: Path, recipe: Recipe) -> No
 # --- the peer --------------------------------------------------------------------------------------------------------
 
 
-def test_the_peer_is_built_without_a_network_and_hears_image_and_notes() -> None:
+def test_the_peer_is_built_without_a_network_and_reads_image_and_notes() -> None:
     recipe = tiny_training_recipe()
     preprocessing = Preprocessing.fit(recipe, [tiny_study(number) for number in range(30)])
     assert preprocessing.preparations["text"].tokenizer is not None
@@ -182,10 +182,12 @@ def test_the_peer_is_built_without_a_network_and_hears_image_and_notes() -> None
         together = peer(preprocessing.collate(items))
         alone = torch.cat([peer(preprocessing.collate([item])) for item in items])
         other = preprocessing.collate(items)
-        other.images[:] = 1 - other.images
+        images = other.inputs["image"]["images"]
+        images[:] = 1 - images
         assert not torch.allclose(peer(other), together, atol=1e-5)
         words = preprocessing.collate(items)
-        words.input_ids[:] = words.input_ids.flip(1)
+        pieces = words.inputs["text"]["input_ids"]
+        pieces[:] = pieces.flip(1)
         assert not torch.allclose(peer(words), together, atol=1e-5)
     assert together.shape == (2, len(FINDINGS))
     # Its padding is attended to; notes are padded alike in any company.
