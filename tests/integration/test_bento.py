@@ -139,7 +139,7 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
     with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
         answer = client.diagnose(notes=NOTES)
         assert client.model().deployment.follows is None
-    assert answer.model.model_dump() == identity
+    assert answer.model.to_json() == identity
 
 
 def test_a_bento_that_follows_an_alias_holds_no_model_and_answers_as_the_registry_says(
