@@ -7,7 +7,6 @@ computed once, for the first study.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from consilium.domain.diagnosis import Diagnosis
@@ -37,7 +36,8 @@ class NullModel:
         if self._diagnosis is None:
             (self._diagnosis,) = self._inner.diagnose_prepared(items[:1])
         studies = [item.study for item in items]
-        return [replace(self._diagnosis, input_digests=one.input_digests(), warnings=one.warnings) for one in studies]
+        changes = [{"input_digests": one.input_digests(), "warnings": one.warnings} for one in studies]
+        return [self._diagnosis.model_copy(update=change) for change in changes]
 
 
 def _load_null(settings: Settings) -> Any:

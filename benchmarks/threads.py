@@ -20,6 +20,7 @@ from _options import read_options
 
 from consilium.modalities.image.encoder import ImageEncoder
 from consilium.modalities.image.section import ImageSection
+from consilium.modalities.part import MASK
 
 SIZE = 128
 
@@ -40,10 +41,11 @@ def _step(encoder: ImageEncoder, images: int, repeats: int, threads: int) -> flo
     torch.set_num_threads(threads)
     batch = torch.rand(images, 1, 1, SIZE, SIZE)
     there, views = torch.ones(images, 1, dtype=torch.bool), torch.zeros(images, 1, dtype=torch.long)
+    inputs = {"images": batch, "views": views, MASK: there}
     times = []
     for _ in range(repeats + 2):
         start = time.perf_counter()
-        encoder(batch, there, views).values.sum().backward()
+        encoder(inputs).values.sum().backward()
         times.append(time.perf_counter() - start)
     return statistics.median(times[2:])
 
