@@ -32,7 +32,7 @@ HOSTILE = (
     '<script>alert(1)</script> | [a](javascript:alert(2)) ![b](http://x.test/p.png)\n# Title\n\n*bold* `code` & "q"'
 )
 REASONS = ("Pneumonia can be predicted from its source: AUROC 0.92.", "The same image stands under two patients.")
-SENTENCES = {"novelty": "notices strange inputs", "faithfulness": "explanations are faithful"}
+SENTENCES = {"novelty": "notices inputs out of distribution", "faithfulness": "explanations are faithful"}
 
 
 class _Html(HTMLParser):
