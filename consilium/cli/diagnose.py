@@ -15,6 +15,8 @@ from consilium.cli.shared.study_options import split_files, takes_study
 from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.text_files import read_text
+from consilium.modalities.modality import load
+from consilium.modalities.registry import file_inputs
 from consilium.system.environment import Variable
 
 if TYPE_CHECKING:
@@ -69,9 +71,11 @@ def diagnose(
     records["reference_time"] = reference_time
     on_terminal = not as_json and report is None
     if url is not None and model is None:
+        # Before the service is asked: a page that cannot be drawn costs no answer.
+        decoded = None if report is None else decode(files)
         explanation = _ask(url, token, {**files, **records}, {"findings": finding or None, "level": level})
         # Only the page shows what was sent.
-        study = None if report is None else read_study(decode(files), records)
+        study = None if decoded is None else read_study(decoded, records)
     elif url is None and model is not None:
         show_first = _show_diagnosis if on_terminal else None  # an explanation may take longer than the answer
         study, explanation = _explain(model, device, files, records, finding or None, level, show_first)
@@ -107,6 +111,8 @@ def _decoding(files: Files) -> Iterator[dict[str, list[Future[Any]]]]:
     """Decode in a process beside this one while the block runs; what is not done at its end is given up."""
     from consilium.ingest.decode_pool import DecodePool
 
+    for name in files:
+        load(file_inputs()[name].read)  # where a codec is missing this process says which extra brings it
     with DecodePool(1, start=False) as pool:
         yield {
             name: [pool.submit(path, f"{name}[{number}]", name) for number, path in enumerate(paths)]
