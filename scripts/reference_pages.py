@@ -24,10 +24,11 @@ from pydantic_core import PydanticUndefined
 
 from consilium.cli import app as command_line
 from consilium.configuration.recipe import Recipe
-from consilium.modalities.modality import Modality, load
+from consilium.modalities.modality import Modality
 from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
+from consilium.system.installed import load
 from service.app import openapi
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings

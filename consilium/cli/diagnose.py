@@ -15,9 +15,9 @@ from consilium.cli.shared.study_options import split_files, takes_study
 from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.text_files import read_text
-from consilium.modalities.modality import load
 from consilium.modalities.registry import file_inputs
 from consilium.system.environment import Variable
+from consilium.system.installed import load
 
 if TYPE_CHECKING:
     from consilium.domain.diagnosis import Diagnosis, Explanation

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from consilium.configuration.recipe_errors import nearest_key, recipe_error
 from consilium.domain.errors import RecipeError
 from consilium.domain.study import Study, Window
-from consilium.modalities.modality import load
 from consilium.modalities.registry import in_order, modalities
 from consilium.modalities.section import ModalitySection
+from consilium.system.installed import load
 
 
 def read_sections(data: Any) -> dict[str, ModalitySection]:

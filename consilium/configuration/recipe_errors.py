@@ -9,8 +9,8 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 
 from consilium.domain.errors import RecipeError
-from consilium.modalities.modality import load
 from consilium.modalities.registry import modalities
+from consilium.system.installed import load
 
 
 def recipe_error(error: ValidationError, model: type[BaseModel], above: tuple[str, ...] = ()) -> RecipeError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from consilium.domain.errors import InputError
 
@@ -131,8 +131,19 @@ class Record:
         return ()
 
     def with_time(self, time: datetime | None) -> Self:
-        """The record as made at another time."""
-        raise NotImplementedError
+        """The record as made at another time; one that has no time stays as it is.
+
+        Raises
+        ------
+        TypeError
+            Where the record has a time that is no field of the name `time_field`: its class must say how to change it.
+        """
+        changes: Any = {self.time_field: time}
+        if self.time_field in getattr(self, "__dataclass_fields__", {}):
+            return replace(cast(Any, self), **changes)
+        if self.time is not None:
+            raise TypeError(f"{type(self).__name__} must derive with_time: its time is no field {self.time_field}")
+        return self
 
     def deidentified(self, names: Sequence[str], move: Callable[[datetime | None], datetime | None]) -> Self:
         """The record as a cohort may keep it: without `names` and identifiers, its times moved by `move`."""

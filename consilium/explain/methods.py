@@ -17,11 +17,11 @@ from torch import nn
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError
 from consilium.explain.case import Case, Floats
-from consilium.modalities.modality import load
 from consilium.modalities.registry import find_modality, in_order
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
+from consilium.system.installed import load
 
 FAST, THOROUGH = LEVELS = ("fast", "thorough")
 

@@ -26,8 +26,8 @@ import numpy as np
 from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage
 from consilium.domain.study import Record
 from consilium.formats.limits import Limits, check_bytes
-from consilium.modalities.modality import load
 from consilium.modalities.registry import file_inputs
+from consilium.system.installed import load
 
 FileReader = Callable[..., Record]
 """``reader(data, field=..., limits=...)``, importable by its name."""

@@ -14,7 +14,7 @@ from consilium.formats.limits import Limits
 from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import file_time, read_time
 from consilium.ingest.patient_record import PatientRecord, read_patient
-from consilium.modalities.modality import JsonInput, Modality, ReadingContext, load
+from consilium.modalities.modality import JsonInput, Modality, ReadingContext
 from consilium.modalities.registry import (
     any_record,
     default_context,
@@ -23,6 +23,7 @@ from consilium.modalities.registry import (
     json_inputs,
     modalities,
 )
+from consilium.system.installed import load
 
 
 def study_from_records(

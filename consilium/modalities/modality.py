@@ -2,7 +2,7 @@
 
 A modality is one folder below `consilium.modalities`, or any module that an entry point of the group
 ``consilium.modalities`` names. What needs torch or reads files is named by reference, so that a declaration is cheap to
-import; `Modality.load` fetches it where it is needed.
+import; `consilium.system.installed.load` fetches it where it is needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from consilium.domain.variables import BUILT_IN, VariableTable
@@ -236,9 +235,3 @@ class Modality:
             raise ValueError(f"modality name {self.name!r} must match {_NAME.pattern}")
         if self.explanation and not self.presentation:
             raise ValueError(f"modality {self.name} has an explanation, so it must have a presentation, too")
-
-
-def load(reference: str) -> Any:
-    """The object that ``package.module:name`` names; its module is imported now."""
-    module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy.typing as npt
 from torch import Tensor
 
-from consilium.modalities.modality import load
 from consilium.modalities.registry import modalities
 from consilium.modalities.tokens import Inputs
+from consilium.system.installed import load
 
 Learned = dict[str, Tensor]
 """What a statistic learned from training studies, by name; nothing where it learns nothing."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from consilium.domain.study import Study
-from consilium.modalities.modality import load
 from consilium.modalities.registry import find_modality, in_order
+from consilium.system.installed import load
 
 
 def _as_sent(attribution: Any, pictures: bool) -> Any:

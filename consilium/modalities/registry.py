@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from itertools import combinations
 from types import MappingProxyType
 from typing import TypeVar
@@ -16,7 +15,8 @@ from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.limits import Limits
 from consilium.formats.time_zone import TimeZone, site_zone
-from consilium.modalities.modality import FileInput, JsonInput, Limit, Modality, ReadingContext, load
+from consilium.modalities.modality import FileInput, JsonInput, Limit, Modality, ReadingContext
+from consilium.system.installed import by_name, load, of_entry_points
 
 Input = TypeVar("Input", JsonInput, FileInput)
 
@@ -39,12 +39,7 @@ def modalities() -> Mapping[str, Modality]:
     ValueError
         Where two have the same name.
     """
-    found: dict[str, Modality] = {}
-    others = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    for modality in [*map(load, _BUILT_IN), *(point.load() for point in others)]:
-        if modality.name in found:
-            raise ValueError(f"two modalities are called {modality.name!r}")
-        found[modality.name] = modality
+    found: dict[str, Modality] = by_name([*map(load, _BUILT_IN), *of_entry_points(GROUP)], "modalities are called")
     _check_names(found.values())
     return MappingProxyType(found)
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
-from consilium.modalities.modality import load
 from consilium.modalities.registry import find_modality, nonempty_subsets, subset_key
 from consilium.modalities.tokens import Dense, Encoder, Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
@@ -23,6 +22,7 @@ from consilium.network.fusion.masked_attention import AttentionPool
 from consilium.network.subsets import Subset, fuse_subsets
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
+from consilium.system.installed import load
 
 FUSED = "fused"
 """Name of the joint state among the features, beside those of the modalities."""

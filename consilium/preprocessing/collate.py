@@ -22,10 +22,10 @@ from consilium.domain.errors import ArtifactError, InputError, with_reasons
 from consilium.domain.study import Study
 from consilium.domain.variable_records import variables_from_json, variables_to_json
 from consilium.domain.variables import BUILT_IN, Variable, VariableTable
-from consilium.modalities.modality import load
 from consilium.modalities.part import Array, Converter, Preparation
 from consilium.modalities.registry import find_modality
 from consilium.preprocessing.batch import Batch, Prepared
+from consilium.system.installed import load
 
 _STATE = "preprocessing.json"
 

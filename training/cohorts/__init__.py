@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from consilium.domain.errors import InputError
-from consilium.modalities.modality import load
+from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.cohort import Cohort
 from training.cohorts.cohort_kind import CohortKind
 
@@ -36,13 +35,7 @@ def cohort_kinds() -> Mapping[str, CohortKind]:
     ValueError
         Where two have the same name.
     """
-    found: dict[str, CohortKind] = {}
-    others = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    for kind in [*(point.load() for point in others), *map(load, _BUILT_IN)]:
-        if kind.name in found:
-            raise ValueError(f"two cohort kinds are called {kind.name!r}")
-        found[kind.name] = kind
-    return MappingProxyType(found)
+    return MappingProxyType(by_name([*of_entry_points(GROUP), *map(load, _BUILT_IN)], "cohort kinds are called"))
 
 
 def cohort_kind(name: str) -> CohortKind:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consilium.domain.errors import RecipeError
-from consilium.modalities.modality import load
+from consilium.system.installed import load
 from training.cohorts.cohort import Cohort
 
 _MESSAGE_PREFIX = "Value error, "

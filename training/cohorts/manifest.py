@@ -50,10 +50,11 @@ from consilium.formats.times import read_time
 from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
 from consilium.modalities.image.image_record import ViewPosition
-from consilium.modalities.modality import ReadingContext, load
+from consilium.modalities.modality import ReadingContext
 from consilium.modalities.registry import any_record, default_context, modalities
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.records import read_notes
+from consilium.system.installed import load
 from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
 from training.cohorts.manifest_description import (

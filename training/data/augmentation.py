@@ -8,11 +8,11 @@ from typing import TypeAlias
 from torch import Tensor
 
 from consilium.modalities.draws import Draws
-from consilium.modalities.modality import load
 from consilium.modalities.registry import find_modality
 from consilium.modalities.tokens import Inputs
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
+from consilium.system.installed import load
 
 Augmentation: TypeAlias = Callable[[Inputs, Draws], Mapping[str, Tensor]]
 

@@ -27,8 +27,8 @@ from consilium.domain.errors import InputError, MalformedRequest
 from consilium.domain.wire import Wire
 from consilium.formats.sent_records import Moment, input_error
 from consilium.ingest.patient_record import PatientRecord
-from consilium.modalities.modality import load
 from consilium.modalities.registry import json_inputs
+from consilium.system.installed import load
 
 MAX_CALLER_REFERENCE = 200
 """Characters of a caller's own reference that are echoed."""

@@ -10,8 +10,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from consilium.modalities.modality import FileInput, JsonInput, load
+from consilium.modalities.modality import FileInput, JsonInput
 from consilium.modalities.registry import file_inputs, json_inputs
+from consilium.system.installed import load
 
 SENT = "sent"
 

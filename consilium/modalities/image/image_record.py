@@ -84,9 +84,6 @@ class Image(Record):
         """`acquired`."""
         return self.acquired
 
-    def with_time(self, time: datetime | None) -> Self:
-        return replace(self, acquired=time)
-
     def deidentified(self, names: Sequence[str], move: Callable[[datetime | None], datetime | None]) -> Self:
         del names
         # Identifiers are few enough to be guessed through a plain digest.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Self
 
@@ -50,9 +50,6 @@ class Observation(Record):
     def given_text(self) -> str:
         """What was received, without its unit: ``112``, ``<0.3``, ``trace``."""
         return self.category or f"{self.comparator or ''}{self.given_value:.12g}"
-
-    def with_time(self, time: datetime | None) -> Self:
-        return replace(self, time=time)
 
     @property
     def usable(self) -> bool:

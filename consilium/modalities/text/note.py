@@ -31,9 +31,6 @@ class Note(Record):
 
     field: ClassVar[str] = "notes"
 
-    def with_time(self, time: datetime | None) -> Self:
-        return replace(self, time=time)
-
     def deidentified(self, names: Sequence[str], move: Callable[[datetime | None], datetime | None]) -> Self:
         from consilium.masking import mask_text
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import Patient, Sex, Study, Window
+from consilium.domain.study import Patient, Record, Sex, Study, Window
 from consilium.formats.square_pixels import is_constant
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
@@ -110,3 +110,24 @@ def test_one_pixel_of_another_grey_is_enough() -> None:
     pixels[123, 45] = 8
     assert not is_constant(pixels)
     assert is_constant(pixels[:1, :1])
+
+
+def test_a_record_s_time_is_moved_by_the_field_that_it_names() -> None:
+    later = NOON + timedelta(days=1)
+    image = Image(np.zeros((4, 4), np.uint16), "0", "png", acquired=NOON)
+
+    assert Note(NoteKind.HISTORY, "fever", NOON).with_time(later) == Note(NoteKind.HISTORY, "fever", later)
+    assert image.with_time(later).acquired == later
+
+
+def test_a_record_whose_time_cannot_be_moved_is_never_taken_for_moved() -> None:
+    class Elsewhere(Record):
+        time = NOON
+
+    class Timeless(Record):
+        pass
+
+    timeless = Timeless()
+    assert timeless.with_time(NOON) is timeless
+    with pytest.raises(TypeError, match="Elsewhere must derive with_time"):
+        Elsewhere().with_time(NOON + timedelta(days=1))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from consilium.domain.study import Record
 
@@ -19,9 +19,6 @@ class Pulse(Record):
 
     field: ClassVar[str] = "pulses"
     guessable: ClassVar[bool] = False
-
-    def with_time(self, time: datetime | None) -> Self:
-        return replace(self, time=time)
 
     @property
     def digest(self) -> str:

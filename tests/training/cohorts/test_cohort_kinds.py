@@ -40,7 +40,9 @@ KIND = CohortKind(
 
 def _with_entry_points(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     points = [EntryPoint(name, f"{__name__}:KIND", registry.GROUP) for name in names]
-    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(points))
+    monkeypatch.setattr(
+        "consilium.system.installed.entry_points", lambda group: EntryPoints(points).select(group=group)
+    )
     cohort_kinds.cache_clear()
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from consilium.domain.errors import InputError
-from consilium.modalities.modality import load
 from consilium.modalities.registry import in_order
+from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.phantom.phantom_modality import PhantomModality
 
 GROUP = "consilium.phantoms"
@@ -34,13 +33,9 @@ def phantom_modalities() -> Mapping[str, type[PhantomModality]]:
     ValueError
         Where two renderers are of the same modality.
     """
-    found: dict[str, type[PhantomModality]] = {name: load(reference) for name, reference in _BUILT_IN.items()}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        phantom: type[PhantomModality] = point.load()
-        if phantom.name in found:
-            raise ValueError(f"two phantoms are of the modality {phantom.name!r}")
-        found[phantom.name] = phantom
-    return MappingProxyType(found)
+    return MappingProxyType(
+        by_name([*map(load, _BUILT_IN.values()), *of_entry_points(GROUP)], "phantoms are of the modality")
+    )
 
 
 def checked_modalities(names: Sequence[str]) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from scipy.special import logit
 
 from consilium.domain.errors import InputError
 from consilium.explain.case import Case
-from consilium.modalities.modality import load
 from consilium.modalities.registry import nonempty_subsets
+from consilium.system.installed import load
 from training.cohorts.phantom.evidence import EvidenceModel
 from training.cohorts.phantom.oracle import Readings, has_modalities, log_likelihoods, posterior, read_records
 from training.cohorts.phantom.record import Design, Drawn, Rendered, draw_study

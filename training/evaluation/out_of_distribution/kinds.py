@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 import numpy as np
 
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.modalities.modality import load
 from consilium.modalities.registry import modality_names
+from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.cohort import StudyRecord
 
 GROUP = "consilium.out_of_distribution"
@@ -90,12 +89,7 @@ def all_kinds() -> tuple[Kind, ...]:
     ValueError
         Where two kinds have the same name.
     """
-    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    found: list[Kind] = [
-        kind for group in [*map(load, _BUILT_IN), *(point.load() for point in points)] for kind in group
-    ]
-    names = [kind.name for kind in found]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two kinds of inputs out of distribution have the same name: {', '.join(sorted(names))}")
+    every = (kind for group in [*map(load, _BUILT_IN), *of_entry_points(GROUP)] for kind in group)
+    found: dict[str, Kind] = by_name(every, "kinds of inputs out of distribution have the same name:")
     place = modality_names().index
-    return tuple(sorted(found, key=lambda kind: (place(kind.modality), not kind.far)))
+    return tuple(sorted(found.values(), key=lambda kind: (place(kind.modality), not kind.far)))

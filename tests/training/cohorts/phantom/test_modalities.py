@@ -59,8 +59,7 @@ def _entry_points(*, group: str) -> EntryPoints:
 
 @pytest.fixture
 def with_signal(monkeypatch: pytest.MonkeyPatch):
-    for module in (renderers, registry):
-        monkeypatch.setattr(module, "entry_points", _entry_points)
+    monkeypatch.setattr("consilium.system.installed.entry_points", _entry_points)
     registry.modalities.cache_clear()
     renderers.phantom_modalities.cache_clear()
     yield
@@ -155,7 +154,9 @@ def test_a_modality_without_a_renderer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("with_signal")
 def test_two_renderers_of_one_modality_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint(name, f"{__name__}:SignalPhantom", renderers.GROUP) for name in ("a", "b")]
-    monkeypatch.setattr(renderers, "entry_points", lambda group: EntryPoints(points))
+    monkeypatch.setattr(
+        "consilium.system.installed.entry_points", lambda group: EntryPoints(points).select(group=group)
+    )
     renderers.phantom_modalities.cache_clear()
     with pytest.raises(ValueError, match="two phantoms are of the modality 'signal'"):
         renderers.phantom_modalities()

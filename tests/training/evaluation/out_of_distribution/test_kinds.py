@@ -205,12 +205,12 @@ def test_mistaken_units_are_of_variables_that_exist() -> None:
 
 def test_another_modality_brings_kinds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("sound", f"{__name__}:SOUND_KINDS", kind_table.GROUP)
-    monkeypatch.setattr(kind_table, "entry_points", lambda group: EntryPoints([point]))
+    monkeypatch.setattr("consilium.system.installed.entry_points", lambda group: EntryPoints([point]))
     monkeypatch.setattr(kind_table, "modality_names", lambda: (*modality_names(), "sound"))
     found = kind_table.all_kinds.__wrapped__()
     assert [kind.name for kind in found[-2:]] == ["silence", "faint"]
     assert found[:-2] == all_kinds()
-    monkeypatch.setattr(kind_table, "entry_points", lambda group: EntryPoints([point, point]))
+    monkeypatch.setattr("consilium.system.installed.entry_points", lambda group: EntryPoints([point, point]))
     with pytest.raises(ValueError, match="have the same name"):
         kind_table.all_kinds.__wrapped__()
 
