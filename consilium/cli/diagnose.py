@@ -92,8 +92,8 @@ def diagnose(
 
     if url is not None or not on_terminal:
         _show_diagnosis(explanation.diagnosis)
-    told = set(finding or _told(explanation.diagnosis))
-    show(*(explanation_table(one) for one in explanation.findings if one.finding in told))
+    shown = set(finding or _worth_explaining(explanation.diagnosis))
+    show(*(explanation_table(one) for one in explanation.findings if one.finding in shown))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))
     if report is not None:
@@ -162,7 +162,7 @@ def _explain(
     if show_first is not None:
         (diagnosis,) = diagnostician.diagnose([study])
         show_first(diagnosis)
-        findings = findings or _told(diagnosis)
+        findings = findings or _worth_explaining(diagnosis)
     return study, diagnostician.explain(study, findings, level)
 
 
@@ -191,7 +191,7 @@ def _show_diagnosis(diagnosis: Diagnosis) -> None:
     show(diagnosis_table(diagnosis))
 
 
-def _told(diagnosis: Diagnosis) -> list[str]:
+def _worth_explaining(diagnosis: Diagnosis) -> list[str]:
     """Names of the findings that the terminal explains unless it is asked: those called, else the most probable one."""
     results = diagnosis.findings
     called = [result.finding for result in results if result.call]

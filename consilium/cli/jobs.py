@@ -73,7 +73,7 @@ def results(job_id: JobId, url: Url, token: Token = None) -> None:
     with _client(url, token) as client:
         told = client.job_results(job_id)
     for study, one in enumerate(told):
-        sys.stdout.write(json_text({"study": study} | _told(one)) + "\n")
+        sys.stdout.write(json_text({"study": study} | _as_json(one)) + "\n")
 
 
 def cancel(job_id: JobId, url: Url, token: Token = None, as_json: AsJson = False) -> None:
@@ -121,7 +121,7 @@ def _tell(job: JobAnswer, as_json: bool) -> None:
     show(f"{job.job_id}  {job.state}: {count}; kept until {job.expires:%Y-%m-%d %H:%M} UTC")
 
 
-def _told(one: DiagnosisAnswer | ServiceProblem) -> dict[str, object]:
+def _as_json(one: DiagnosisAnswer | ServiceProblem) -> dict[str, object]:
     if not isinstance(one, ServiceProblem):
         return {"answer": one.model_dump(mode="json")}
     parts = {name: getattr(one, name) for name in ("status", "detail", "field", "value", "rule")}

@@ -123,8 +123,8 @@ def prune(
     removed = [copy for copy in found if not copy.kept] if dry_run else copies.prune(found)
     freed = sum(copy.size for copy in removed)
     if as_json:
-        told = [copy.to_json() | {"removed": copy in removed} for copy in found]
-        show_json({"dry_run": dry_run, "freed_bytes": freed, "copies": told})
+        listed = [copy.to_json() | {"removed": copy in removed} for copy in found]
+        show_json({"dry_run": dry_run, "freed_bytes": freed, "copies": listed})
         return
     table = Table("copy", "MB", "last used (UTC)", "kept")
     for copy in found:
