@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from consilium.api.schemas import DiagnoseRequest
 from consilium.artifacts.reference_studies import ReferenceStudy
+from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.modalities.registry import in_order, nonempty_subsets
 from consilium.preprocessing.collate import Preprocessing
@@ -22,6 +23,23 @@ _SIZE = 64
 """Rows of a phantom's images, which are rendered here as large as the model reads them."""
 
 
+def rendered_modalities(recipe: Recipe) -> list[str]:
+    """Those of `recipe` that a phantom renders; without one a model has no reference studies.
+
+    Raises
+    ------
+    TrainingError
+        Where there is none.
+    """
+    rendered = [modality for modality in recipe.modalities if modality in phantom_modalities()]
+    if not rendered:
+        raise TrainingError(
+            f"no phantom renders {' or '.join(recipe.modalities)}: the studies that a model is tried with when it is "
+            "loaded cannot be made; register one under the entry point group consilium.phantoms"
+        )
+    return rendered
+
+
 def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...]:
     """Studies for the model that reads with `preprocessing`.
 
@@ -30,13 +48,7 @@ def reference_studies(preprocessing: Preprocessing) -> tuple[ReferenceStudy, ...
     TrainingError
         Where the phantom can render none of the model's modalities.
     """
-    recipe = preprocessing.recipe
-    rendered = [modality for modality in recipe.modalities if modality in phantom_modalities()]
-    if not rendered:
-        raise TrainingError(
-            f"no phantom renders {' or '.join(recipe.modalities)}: the studies that a model is tried with when it is "
-            "loaded cannot be made; register one under the entry point group consilium.phantoms"
-        )
+    rendered = rendered_modalities(preprocessing.recipe)
     subsets = nonempty_subsets(rendered)
     drawn_modalities = in_order([*DEFAULT_MODALITIES, *rendered])
     # Whatever a modality's rate of absence, here the subset decides.

@@ -43,7 +43,7 @@ from training.pipeline.cohort_audit import audit_after_fit, audit_before_fit
 from training.pipeline.compare_models import ANSWERS, Answers
 from training.pipeline.context import Stage
 from training.pipeline.protocols import PROTOCOLS, Outcome
-from training.pipeline.reference_studies import reference_studies
+from training.pipeline.reference_studies import reference_studies, rendered_modalities
 from training.pipeline.resume import RunState
 from training.runtime.interrupts import interrupted_once
 from training.runtime.progress import progress_of
@@ -111,6 +111,7 @@ def train(
     """
     progress = sys.stderr.isatty() if progress is None else progress
     limit_threads(recipe.training.threads)
+    rendered_modalities(recipe)  # after hours of training it would be too late to learn it
     cohort = _load(recipe, cohort_root)
     oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort_root)
     with RunState(recipe, cohort, resume=resume) as state, tracked(recipe, state) as run:

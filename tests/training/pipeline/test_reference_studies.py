@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from consilium.artifacts.reference_studies import ReferenceStudy
+from consilium.domain.errors import TrainingError
 from consilium.domain.study import Patient
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.text.note import NoteKind
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import TEXT, tiny_preprocessing, tiny_recipe, tiny_study
+from training.pipeline import reference_studies as module
 from training.pipeline.reference_studies import LEAST, reference_studies
+from training.pipeline.train import train
 
 
 def subsets(preprocessing: Preprocessing, studies: tuple[ReferenceStudy, ...]) -> Counter[str]:
@@ -62,3 +66,12 @@ def test_a_model_of_age_and_sex_alone_is_asked_too() -> None:
 def test_the_same_model_gives_the_same_bytes() -> None:
     first, second = (reference_studies(tiny_preprocessing(tiny_recipe())) for _ in range(2))
     assert first == second
+
+
+def test_a_recipe_that_no_phantom_renders_is_refused_before_its_cohort_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "phantom_modalities", lambda: {"text": None})
+
+    with pytest.raises(TrainingError, match="no phantom renders image or observations"):
+        train(tiny_recipe(modalities=["image", "observations"]), tmp_path / "nowhere")
