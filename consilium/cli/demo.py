@@ -19,6 +19,7 @@ from consilium.domain.errors import InputError
 if TYPE_CHECKING:
     from consilium.domain.diagnosis import Explanation
     from consilium.domain.study import Study
+    from consilium.modalities.text.note import Note
     from training.cohorts.cohort import StudyRecord
     from training.pipeline.train import TrainedModel
 
@@ -108,22 +109,26 @@ def _one_study(root: Path, among: set[str]) -> Request:
 
     cohort = load_cohort("phantom", root)
     for record in cohort.records:
-        whole = record.images and record.notes and record.observations
+        whole = record.images and _sent_notes(record) and record.observations
         has = [finding.display for finding, label in zip(cohort.findings, record.labels, strict=True) if label == 1]
         if whole and record.study_id in among and len(has) > 1:
             return _request(record, ", ".join(has))
     raise InputError("cohort", str(root), "must have a test study with every modality and two findings")
 
 
+def _sent_notes(record: StudyRecord) -> list[Note]:
+    """Notes that are written before the image is read; the model reads no others."""
+    from consilium.modalities.text.note import NoteKind
+
+    return [note for note in record.notes if note.kind in (NoteKind.HISTORY, NoteKind.INDICATION)]
+
+
 def _request(record: StudyRecord, truth: str) -> Request:
     from consilium.modalities.image.records import read_image
-    from consilium.modalities.text.note import NoteKind
 
     request = {
         "notes": [
-            {"kind": note.kind.value, "text": note.text, "time": _iso(note.time)}
-            for note in record.notes
-            if note.kind in (NoteKind.HISTORY, NoteKind.INDICATION)
+            {"kind": note.kind.value, "text": note.text, "time": _iso(note.time)} for note in _sent_notes(record)
         ],
         "observations": [
             {"code": o.code, "value": o.given_value, "unit": o.given_unit, "time": _iso(o.time)}
@@ -189,7 +194,7 @@ def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> 
         f"the report, for a browser:  {report.resolve()}",
         f"the MLflow UI:              {_command('mlflow')} ui --backend-store-uri {tracking_uri()}",
         f"the registry:               {_command('consilium')} models show {trained.name}",
-        f"the answer in the audit log:   {_command('consilium')} audit-log recall --model {trained.name}",
+        f"the answer's audit log:     {_command('consilium')} audit-log recall --model {trained.name}",
         f"the service, to stay:       {_command('consilium')} serve models:/{trained.name}@champion",
     )
 
