@@ -35,10 +35,10 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
 
 
 def _section_keys(recipe: type[BaseModel]) -> list[str]:
-    """The keys of the sections, as settings name them: ``training.epochs``."""
+    """The modalities and the keys of the sections, as settings name them: ``training.epochs``."""
     sections = {name: info.annotation for name, info in recipe.model_fields.items()}
     sections |= {f"modalities.{name}": load(modality.section) for name, modality in modalities().items()}
-    return [
+    return [f"modalities.{name}" for name in modalities()] + [
         f"{name}.{key}"
         for name, section in sections.items()
         if isinstance(section, type) and issubclass(section, BaseModel)

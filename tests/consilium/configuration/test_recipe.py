@@ -19,6 +19,7 @@ def test_yaml_round_trip() -> None:
         ({"epochs": 3}, "epochs", "there is training.epochs"),
         ({"width": 3}, "width", "there is fusion.width, modalities.image.width, modalities.text.width"),
         ({"trainig": {}}, "trainig", "nearest is 'training'"),
+        ({"image": {"size": 64}}, "image", "is no known key; there is modalities.image"),
         ({"training": {"epoch": 3}}, "training.epoch", "nearest is 'epochs'"),
         ({"modalities": {"image": {"augmentation": {"nois": 0}}}}, "modalities.image.augmentation.nois", "is 'noise'"),
         ({"training": {"epochs": 0}}, "training.epochs", "greater than 0"),
