@@ -26,20 +26,21 @@ INSIDE := mkdir -p "$(TEMPORARY)" && env -u PYTHONDONTWRITEBYTECODE PATH="$(absp
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 BENTOML_DO_NOT_TRACK=True MLFLOW_DISABLE_TELEMETRY=true \
 	TOKENIZERS_PARALLELISM=false
 
-# What the tests run beside Python: a browser, validators of DICOM objects, a database server.
-DEBIAN := chromium dicom3tools dcmtk postgresql
+# What the tests run beside Python: a browser, validators of DICOM objects, an archive, a database server. (Where systemd
+# runs, the package orthanc also starts an archive of its own, on ports 4242 and 8042; the tests need none of that.)
+DEBIAN := chromium dicom3tools dcmtk orthanc orthanc-dicomweb postgresql webhook
 
 WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
-SOURCES = $(shell find consilium training service -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
+SOURCES = $(shell find consilium training service hospital -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
 
-OF_COHORTS = $(addprefix benchmarks/,novelty.py severity.py starving.py)
+OF_COHORTS = $(addprefix benchmarks/,kermany.py note_units.py out_of_distribution.py pretraining.py severity.py starving.py)
 
 SBOM = dist/consilium.cdx.json
 
-.PHONY: help install debian demo picture card docs sizes test quick soak lint format lock audit sbom wheel bento benchmarks clean
+.PHONY: help install debian demo picture card docs sizes test quick soak soak-hospital lint format web lock audit sbom wheel bento benchmarks clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
 install: $(STAMP)  ## the environment alone
 
@@ -69,7 +70,7 @@ lint: $(STAMP)  ## style, types and the borders between the packages
 	@$(INSIDE) mypy
 	@$(INSIDE) lint-imports --no-logo
 
-picture: $(STAMP) debian  ## docs/report.png, of the report that the demo wrote
+picture: $(STAMP) debian  ## docs/report.png and docs/dicom-capture.png, of what the demo wrote
 	@$(INSIDE) python scripts/picture.py
 
 card: $(STAMP)  ## docs/measured/model-card.md, of the model that the demo registered
@@ -94,9 +95,15 @@ quick: $(STAMP)  ## the unit tests that need no server, browser or training
 soak: $(STAMP)  ## 10,000 requests while the model moves and the service is killed; REQUESTS=N for fewer
 	@$(INSIDE) OMP_NUM_THREADS=1 python -m tests.soak $(if $(REQUESTS),--requests $(REQUESTS))
 
+soak-hospital: $(STAMP)  ## 2,000 studies, 3 % of which meet each mishap of a hospital; STUDIES=N for fewer
+	@$(INSIDE) OMP_NUM_THREADS=1 python -m tests.soak_hospital $(if $(STUDIES),--studies $(STUDIES))
+
 format: $(STAMP)  ## let ruff write the layout
 	@$(INSIDE) ruff check --fix-only --quiet
 	@$(INSIDE) ruff format --quiet
+
+web:  ## the reading page from its source, into service/page/static; needs Node 20
+	cd web && npm ci --prefer-offline && npm run --silent check && npm test --silent && npm run --silent build
 
 lock: $(STAMP)  ## write constraints.txt anew from the environment
 	$(BIN)/python scripts/pinned.py dev > $(VENV)/constraints.txt
@@ -112,6 +119,7 @@ sbom: $(STAMP)  ## dist/consilium.cdx.json, the bill of materials of the service
 	@mkdir -p "$(dir $(SBOM))"
 	@$(INSIDE) bash -o pipefail -c 'python scripts/pinned.py serve | cyclonedx-py requirements --pyproject pyproject.toml \
 	  --output-reproducible --output-format JSON --output-file "$(SBOM)" -'
+	@$(INSIDE) python scripts/page_packages.py "$(SBOM)"
 	@echo $(SBOM)
 
 wheel: $(WHEEL)  ## dist/consilium-*.whl
@@ -124,7 +132,7 @@ bento: $(WHEEL)  ## package the service and the wheel for deployment
 	$(BIN)/python scripts/pinned.py serve > dist/requirements.txt
 	@$(INSIDE) bentoml build
 
-# Three ask for a cohort of yours, and one of them for a model: they are run by hand.
+# Four ask for a cohort of yours, and one of them for a model: they are run by hand.
 benchmarks: $(STAMP)  ## every benchmark that needs no cohort, one after the other; SMOKE=1 for all, as small as can be
 	@for question in $(if $(SMOKE),benchmarks/[a-z]*.py,$(filter-out $(OF_COHORTS),$(wildcard benchmarks/[a-z]*.py))); do \
 	  echo "== $$question"; $(INSIDE) python $$question $(if $(SMOKE),--smoke); done

@@ -2,8 +2,9 @@
 
 A model that answers at once stands behind the real service (`benchmarks/_null_service.py`). Reported are requests a
 second, and the CPU time of one request in the event loop, in the other threads of its process and in the decoders;
-beside them what reading the image and preparing the study take alone, called in this process. CPU time is comparable on
-a machine that others use, too.
+beside them what reading the image and preparing the study take alone, called in this process, and what a BentoML
+service takes that receives the same body and does nothing with it (`benchmarks/_bare_service.py`). CPU time is
+comparable on a machine that others use, too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from consilium.modalities.image.records import read_image
 from service.app.launch import RunningService
 
 SERVICE = "benchmarks._null_service:Consilium"
+BARE = "benchmarks._bare_service:Bare"
 CALLERS = 16
 _WARM = 40
 
@@ -50,6 +52,7 @@ class Cost:
     threads: list[float] = field(default_factory=list)
     decoders: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
+    bare: list[float] = field(default_factory=list)
 
     @property
     def whole(self) -> list[float]:
@@ -66,16 +69,17 @@ def measure(
     """`n` requests of each kind a round, by number of decoders."""
     measured: dict[tuple[str, int], Cost] = {}
     for count in workers:
-        with RunningService(
-            folder, {"model_threads": 1, "device": "cpu", "decode_workers": count}, bento=SERVICE
-        ) as one:
+        settings = {"model_threads": 1, "device": "cpu", "decode_workers": count}
+        with RunningService(folder, settings, bento=SERVICE) as one, RunningService(folder, bento=BARE) as bare:
             for request in bodies.values():
-                asyncio.run(ask(one.url, request, _WARM))
+                for running in (one, bare):
+                    asyncio.run(ask(running.url, request, _WARM))
             for _ in range(rounds):
                 for name, request in bodies.items():
                     cost = measured.setdefault((name, count), Cost())
                     _round(cost, one, request, n)
                     cost.alone.append(alone(diagnostician, request, 20))
+                    cost.bare.append(_bare(bare, request, n))
     return measured
 
 
@@ -86,6 +90,13 @@ def _round(cost: Cost, running: RunningService, request: Request, n: int) -> Non
     cost.rate.append(n / seconds)
     for name, figures in (("loop", cost.loop), ("threads", cost.threads), ("decoders", cost.decoders)):
         figures.append(1000 * (after[name] - before[name]) / n)
+
+
+def _bare(running: RunningService, request: Request, n: int) -> float:
+    before = _spent(running)
+    asyncio.run(ask(running.url, request, n))
+    after = _spent(running)
+    return 1000 * (sum(after.values()) - sum(before.values())) / n
 
 
 def _spent(running: RunningService) -> dict[str, float]:
@@ -152,6 +163,7 @@ def report(measured: dict[tuple[str, int], Cost]) -> Table:
         "together",
         "read + prepare",
         "share",
+        "bare request",
     )
     table = Table(*names)
     table.title = f"A model that answers at once, {CALLERS} callers, {len(os.sched_getaffinity(0))} cores; CPU ms"
@@ -163,5 +175,6 @@ def report(measured: dict[tuple[str, int], Cost]) -> Table:
             f"{statistics.median(cost.rate):.1f}",
             *[f"{statistics.median(one):.2f}" for one in figures],
             f"{statistics.median(cost.shares):.2f}",
+            f"{statistics.median(cost.bare):.2f}",
         )
     return table

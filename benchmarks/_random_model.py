@@ -52,10 +52,12 @@ def study(number: int, side: int) -> Study:
 
 
 def random_recipe(**sections: object) -> Recipe:
-    """Of a model that refers nothing by novelty: what is new to one that has learned nothing?"""
+    """Of a model that has no out-of-distribution detector, as it was not trained."""
     modalities: dict[str, object] = {name: {} for name in modality_names()}
     modalities |= {name: sections.pop(name) for name in list(sections) if name in modalities}
-    return Recipe.from_mapping({"name": "random", "modalities": modalities, "refer": {"novelty": None}} | sections)
+    return Recipe.from_mapping(
+        {"name": "random", "modalities": modalities, "refer": {"out_of_distribution": None}} | sections
+    )
 
 
 def random_artifact(recipe: Recipe) -> Artifact:

@@ -26,7 +26,7 @@ from training.inspection.inspect import check_cohort
 
 
 def measure(seed: int, studies: int, size: int, shortcut: float | None) -> dict[str, Any]:
-    """The audit of one phantom: verdict, what is said against it, and how near the probes came."""
+    """The audit of one phantom: verdict, what speaks against it, and how near the probes came."""
     folder = Path(tempfile.mkdtemp())
     try:
         write_phantom(folder / "phantom", studies, seed, size, workers=1, shortcut=shortcut)

@@ -76,7 +76,7 @@ def radiographs(diagnostician: Diagnostician, root: Path) -> list[Prepared]:
     chosen = recipe.cohort
     cohort = load_cohort(chosen.kind, root, chosen.options)
     rows = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)["test"]
-    paths = [cohort.records[row].images[0].path for row in rows if cohort.records[row].images]
+    paths = [file.path for row in rows for file in cohort.records[row].files["image"][:1]]
     images = [read_image(path.read_bytes()) for path in paths[:MOST_RADIOGRAPHS]]
     return [diagnostician.prepare(Study({"image": (image,)})) for image in images]
 
@@ -130,11 +130,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     films = [] if given.cohort is None else radiographs(plain.diagnostician, given.cohort)
     unseen = [f"{len(films)} unseen radiographs"] if films else []
     table = Table("backend", "best batch", "studies/CPU s", "of eager", "reference studies", *unseen, title=title)
-    said = probabilities(plain.diagnostician, films)
+    expected = probabilities(plain.diagnostician, films)
     for backend, one in measured.items():
         ratio = statistics.median(mine / eager for mine, eager in zip(one.rates, plain.rates, strict=True))
         cells = [str(one.best), f"{statistics.median(one.rates):.1f}", f"{ratio:.2f}", one.verdict]
-        cells += [deviation(probabilities(one.diagnostician, films), said)] if films else []
+        cells += [deviation(probabilities(one.diagnostician, films), expected)] if films else []
         table.add_row(backend, *cells)
     Console().print(table)
 

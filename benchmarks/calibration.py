@@ -1,4 +1,4 @@
-"""Calibration: which method at which size, how far off per subset, and whether sets cover as often as they say.
+"""Calibration: which method at which size, how far off per subset, and whether sets cover as often as they claim.
 
     python benchmarks/calibration.py [--quick]
     python benchmarks/calibration.py --predictions CALIBRATION.npz TEST.npz
@@ -59,29 +59,31 @@ _STRETCH = {"image": 1.5, "text": 2.5, "observations": 1.1}
 
 
 def simulate(model: str, studies: int, seed: int) -> tuple[Predictions, dict[str, np.ndarray]]:
-    """What the model says, and the best possible log-odds per subset."""
+    """The model's logits, and the best possible log-odds per subset."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((studies, len(FINDINGS))) < PREVALENCE).astype(float)
     evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in modality_names()}
     present = dict(zip(modality_names(), (rng.random((studies, len(modality_names()))) > 0.15).T, strict=True))
-    said, best = {}, {}
+    fused, best = {}, {}
     for subset in nonempty_subsets(modality_names()):
         have = np.all([present[m] for m in subset], axis=0)[:, None]
         truth = logit(PREVALENCE) + sum(evidence[m] for m in subset)
-        told = {
+        scores = {
             "straight": 2 * truth - 0.5,
             "subsets": np.mean([_STRETCH[m] for m in subset]) * truth + 0.3,
             "bent": np.sign(truth) * np.abs(truth) ** 1.7,
         }[model]
         key = subset_key(subset)
-        said[key], best[key] = np.where(have, told, np.nan), np.where(have, truth, np.nan)
+        fused[key], best[key] = np.where(have, scores, np.nan), np.where(have, truth, np.nan)
     patients = np.arange(studies).astype(str)
-    return Predictions(patients, patients, labels, present, said, {}), best
+    return Predictions(patients, patients, labels, present, fused, {}), best
 
 
 def nll(labels: np.ndarray, log_odds: dict[str, np.ndarray]) -> float:
-    heard = {subset: ~np.isnan(z[:, 0]) for subset, z in log_odds.items()}
-    losses = [np.logaddexp(0, z[heard[s]]) - labels[heard[s]] * z[heard[s]] for s, z in log_odds.items()]
+    present_rows = {subset: ~np.isnan(z[:, 0]) for subset, z in log_odds.items()}
+    losses = [
+        np.logaddexp(0, z[present_rows[s]]) - labels[present_rows[s]] * z[present_rows[s]] for s, z in log_odds.items()
+    ]
     return float(np.mean([np.nanmean(loss) for loss in losses]))
 
 
@@ -134,9 +136,11 @@ def _errors(model: str, share: float, seed: int) -> list[float]:
     errors = []
     for subset, logits in fresh.fused.items():
         p = calibration.probabilities(logits, subset)
-        heard = ~np.isnan(p[:, 0])
+        present_rows = ~np.isnan(p[:, 0])
         for f in range(len(FINDINGS)):
-            figures = finding_metrics(fresh.labels[heard, f], p[heard, f], None, np.ones((1, heard.sum())))
+            figures = finding_metrics(
+                fresh.labels[present_rows, f], p[present_rows, f], None, np.ones((1, present_rows.sum()))
+            )
             errors.append(float(figures["ece"][0]))
     return errors
 
@@ -175,7 +179,7 @@ def many_modalities(modalities: int, world: str, studies: int, seed: int) -> tup
     d_prime = _D_PRIME * size
     evidence = [d_prime * (rng.normal(size=labels.shape) + d_prime * (labels - 0.5)) for _ in names]
     present = rng.random((modalities, studies)) > 0.2
-    said, best = {}, {}
+    fused, best = {}, {}
     for members in (list(chosen) for k in range(1, modalities + 1) for chosen in combinations(range(modalities), k)):
         have = present[members].all(axis=0)[:, None]
         truth = logit(PREVALENCE) + sum(evidence[m] for m in members)
@@ -186,10 +190,10 @@ def many_modalities(modalities: int, world: str, studies: int, seed: int) -> tup
         elif world == "interacting":
             scale, offset = scale + own[0], offset + own[1]
         key = "+".join(names[m] for m in members)
-        said[key] = np.where(have, (truth - offset) / np.maximum(scale, 0.15), np.nan)
+        fused[key] = np.where(have, (truth - offset) / np.maximum(scale, 0.15), np.nan)
         best[key] = np.where(have, truth, np.nan)
     patients = np.arange(studies).astype(str)
-    return Predictions(patients, patients, labels, dict(zip(names, present, strict=True)), said, {}), best
+    return Predictions(patients, patients, labels, dict(zip(names, present, strict=True)), fused, {}), best
 
 
 def hierarchies(sizes: Sequence[int], repetitions: int, modalities: Sequence[int] = (3, 6)) -> None:
@@ -199,7 +203,7 @@ def hierarchies(sizes: Sequence[int], repetitions: int, modalities: Sequence[int
     for count in modalities:
         for world in _WORLDS:
             for size in sizes:
-                lines = [_contest(count, world, size, seed) for seed in range(repetitions)]
+                lines = [_compared(count, world, size, seed) for seed in range(repetitions)]
                 same, additive, low, high, first, second, unseen, *seconds = np.mean(lines, axis=0)
                 difference = f"{additive - same:+.2f} [{low:+.2f}, {high:+.2f}]"
                 took = " / ".join(f"{value:.2f}" for value in seconds)
@@ -210,7 +214,7 @@ def hierarchies(sizes: Sequence[int], repetitions: int, modalities: Sequence[int
                 )
 
 
-def _contest(modalities: int, world: str, size: int, seed: int) -> list[float]:
+def _compared(modalities: int, world: str, size: int, seed: int) -> list[float]:
     fitting, _ = many_modalities(modalities, world, size, seed)
     fresh, best = many_modalities(modalities, world, 4000, 1000 + seed)
     fitted, seconds = _both(fitting, seed)
@@ -293,7 +297,7 @@ def _fit(predictions: Predictions, seed: int, **recipe: Any) -> Any:
         predictions.labels,
         predictions.patient_ids,
         predictions.fused,
-        predictions.opinions,
+        predictions.unimodal,
         present=predictions.present,
         recipe=CalibrationRecipe(**recipe),
         seed=seed,

@@ -14,7 +14,6 @@ Random tokens of width 64, no encoders, one thread. Prints
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from consilium.modalities.modality import Modality
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion import FUSIONS, FindingHead
 from consilium.network.subsets import few_subsets, fuse_subsets
+from consilium.system.memory import peak_memory
 from training.fitting.modality_dropout import modality_dropout
 from training.fitting.objectives.likelihood import negative_log_likelihood
 
@@ -206,7 +206,7 @@ def six_modalities(studies: int, epochs: int, explained: int) -> None:
         members = [NAMES.index(name) for name in subset]
         best = expit(logit(PREVALENCE) + evidence[members].sum(axis=0))
         print(f"   NLL of {title}: {_nll(p, truth):.4f}, best possible {_nll(best, truth):.4f}")
-    print(f"   most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB", flush=True)
+    print(f"   most memory: {peak_memory() / 2**20:.0f} MiB", flush=True)
 
 
 @contextmanager

@@ -46,28 +46,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clean", type=int, default=5000, help="sentences without")
     given = read_options(parser, arguments, planted=100, clean=100)
     sentences = list(planted_sentences(given.part, given.planted, given.seed))
-    told, untold = recall(sentences, told=True), recall(sentences, told=False)
+    given_names, without_names = recall(sentences, names_given=True), recall(sentences, names_given=False)
     console = Console()
-    console.print(_table(told, untold))
+    console.print(_table(given_names, without_names))
     words, masked = masked_words(clean_sentences(given.part, given.clean, given.seed))
     console.print(f"masked of {words} words and numbers with nothing to hide: {len(masked)}")
     console.print(f"a note of {len(_NOTE)} characters: {_milliseconds(20):.2f} ms")
     if given.missed:
-        for title, missed in (("given", told.missed), ("not given", untold.missed)):
+        for title, missed in (("given", given_names.missed), ("not given", without_names.missed)):
             console.print(f"missed, names {title}:")
             for kind, shown, text in missed:
                 console.print(f"  {kind}: {shown!r} in {text!r}", markup=False)
 
 
-def _table(told: Recall, untold: Recall) -> Table:
+def _table(given_names: Recall, without_names: Recall) -> Table:
     table = Table("kind", "planted", "found, names given", "found, names not given")
-    kinds = {kind: kind.partition(" ")[0] if kind.startswith("date") else kind for kind in sorted(told.planted)}
+    kinds = {kind: kind.partition(" ")[0] if kind.startswith("date") else kind for kind in sorted(given_names.planted)}
     for group in dict.fromkeys(kinds.values()):
         members = [kind for kind, its in kinds.items() if its == group]
-        planted = sum(told.planted[kind] for kind in members)
-        found = (sum(one.found[kind] for kind in members) / planted for one in (told, untold))
+        planted = sum(given_names.planted[kind] for kind in members)
+        found = (sum(one.found[kind] for kind in members) / planted for one in (given_names, without_names))
         table.add_row(group, str(planted), *(f"{value:.3f}" for value in found))
-    table.add_row("all", str(told.planted.total()), f"{told.share:.4f}", f"{untold.share:.3f}")
+    table.add_row("all", str(given_names.planted.total()), f"{given_names.share:.4f}", f"{without_names.share:.3f}")
     return table
 
 

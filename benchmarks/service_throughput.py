@@ -125,12 +125,14 @@ class Measured:
 def kinds(side: int, dicom_side: int) -> list[Sent]:
     sample = study(0, side)
     records = {
-        "notes": [{"kind": note.kind.value, "text": note.text} for note in sample.notes],
-        "observations": [{"code": o.code, "value": o.given_value, "unit": o.given_unit} for o in sample.observations],
+        "notes": [{"kind": note.kind.value, "text": note.text} for note in sample.parts["text"]],
+        "observations": [
+            {"code": o.code, "value": o.given_value, "unit": o.given_unit} for o in sample.parts["observations"]
+        ],
         "patient": {"age": sample.patient.age, "sex": sample.patient.sex.value},
     }
     data = io.BytesIO()
-    Picture.fromarray((sample.images[0].pixels >> 8).astype("uint8")).save(data, "PNG")
+    Picture.fromarray((sample.parts["image"][0].pixels >> 8).astype("uint8")).save(data, "PNG")
     return [
         Sent(f"PNG {side} × {side}", data.getvalue(), records),
         Sent(f"DICOM {dicom_side} × {dicom_side}", dicom(dicom_side), records),
@@ -147,7 +149,7 @@ def dicom(side: int) -> bytes:
     file.Modality, file.ViewPosition, file.PhotometricInterpretation = "DX", "PA", "MONOCHROME2"
     file.Rows = file.Columns = side
     file.SamplesPerPixel, file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 1, 16, 12, 11, 0
-    file.PixelData = (study(1, side).images[0].pixels >> 4).tobytes()
+    file.PixelData = (study(1, side).parts["image"][0].pixels >> 4).tobytes()
     written = io.BytesIO()
     file.save_as(written, enforce_file_format=True)
     return written.getvalue()

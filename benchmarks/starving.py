@@ -1,6 +1,6 @@
 """What helps against a strong modality that starves a weak one: ``python benchmarks/starving.py COHORT --out FOLDER``.
 
-The same recipe is trained with more and more of what is said to help, and judged on the cohort's test split:
+The same recipe is trained with more and more of what is expected to help, and evaluated on the cohort's test split:
 
 - ``plain``: the fused loss alone;
 - ``modality_dropout``: also the fused loss on what modality dropout left;
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from _options import read_options
-from _trained import phantom
+from _trained import NOWHERE, phantom
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -41,7 +41,7 @@ from consilium.system.threads import limit_threads
 from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.cohort_kind import Oracle
 from training.cohorts.splits import split_cohort
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.comparisons import MACRO
 from training.evaluation.evaluate import calibrate
 from training.evaluation.metrics import Sample
@@ -72,14 +72,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 REFERENCE, ENSEMBLED, MEMBERS = "plain", "own_heads", 3
 
 
-class Nowhere:
-    """A sink that keeps nothing."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def flush(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Study:
     """What all trainings of the study share."""
@@ -103,17 +95,17 @@ class Study:
         begun = time.process_time()
         teachers = None
         if recipe.objectives.distillation > 0:
-            sinks = dict.fromkeys(modality_names(), Nowhere()).__getitem__
+            sinks = dict.fromkeys(modality_names(), NOWHERE).__getitem__
             teachers = train_teachers(self.cached, recipe, train, validation, folder / "teachers", sinks)
-        found = fit(self.cached, recipe, train, validation, folder / "fit", Nowhere(), teachers=teachers)
+        found = fit(self.cached, recipe, train, validation, folder / "fit", NOWHERE, teachers=teachers)
         seconds = time.process_time() - begun
-        heard = [
+        predictions = [
             predict(found.model, found.preprocessing, self.cached, self.parts[split], recipe)
             for split in ("calibration", "test")
         ]
         size = sum(parameter.numel() for parameter in found.model.parameters())
         assert found.validation_loss is not None
-        return Trained(found.epochs, found.validation_loss, seconds, size, *heard)
+        return Trained(found.epochs, found.validation_loss, seconds, size, *predictions)
 
 
 def contenders(study: Study, seeds: int) -> list[Contender]:
@@ -147,10 +139,10 @@ def answers(predictions: Predictions, calibrated: Calibration) -> Answers:
 
 
 def mean_of(study: Study, members: Sequence[Trained], split: str) -> Predictions:
-    said = [getattr(one, split) for one in members]
+    predictions = [getattr(one, split) for one in members]
     fitted = [calibration(study, one.calibration) for one in members]
-    mean = mean_answer([one.probabilities(c) for one, c in zip(said, fitted, strict=True)])
-    return with_answers(said[0], mean, exclusive=study.cached.cohort.findings.exclusive)
+    mean = mean_answer([one.probabilities(c) for one, c in zip(predictions, fitted, strict=True)])
+    return with_answers(predictions[0], mean, exclusive=study.cached.cohort.findings.exclusive)
 
 
 def bench(study: Study, test: Predictions, oracle: Oracle | None) -> TestStudies:
@@ -214,10 +206,10 @@ def study_variants(recipe: Recipe, root: Path, out: Path, seeds: int) -> None:
     study = Study(recipe, cached, split_cohort(cohort, recipe.splits.model_dump(), recipe.seed), out)
     found = contenders(study, seeds)
     oracle = cohort_kind(chosen.kind).load_oracle(root)
-    judged = bench(study, study.trained(REFERENCE, 0).test, oracle)
-    measurements = measure(judged, found)
+    reference = bench(study, study.trained(REFERENCE, 0).test, oracle)
+    measurements = measure(reference, found)
     tables = {
-        "shares": share_table(judged, found, measurements),
+        "shares": share_table(reference, found, measurements),
         "differences": difference_table(measurements, [REFERENCE]),
     }
     for name, table in tables.items():

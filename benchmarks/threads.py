@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import torch
 from _options import read_options
 
+from consilium.configuration.recipe import FusionRecipe
 from consilium.modalities.image.encoder import ImageEncoder
 from consilium.modalities.image.section import ImageSection
 from consilium.modalities.part import MASK
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--images", type=int, default=32, help="of a batch")
     arguments.add_argument("--repeats", type=int, default=6)
     given = read_options(arguments, argv, rounds=1, images=2, repeats=1)
-    encoder = ImageEncoder(ImageSection(encoder="resnet18", size=SIZE, width=16), 64)
+    encoder = ImageEncoder(ImageSection(encoder="resnet18", size=SIZE, width=16), FusionRecipe(width=64))
     cores = len(os.sched_getaffinity(0))
     cases = [(threads, busy) for busy in (False, True) for threads in (1, cores)]
     seconds: dict[tuple[int, bool], list[float]] = {case: [] for case in cases}

@@ -35,7 +35,8 @@ from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
-from training.data.datamodule import StudyDataModule, StudyDataset, cache_cohort
+from training.data.cached_cohort import cache_cohort
+from training.data.datamodule import StudyDataModule, StudyDataset
 from training.fitting.callbacks import SinkLogger
 from training.fitting.lightning_module import TrainingModule, build_model
 from training.fitting.schedule import optimizer

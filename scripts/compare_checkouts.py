@@ -63,8 +63,8 @@ def make(checkout: Path, folder: Path, options: argparse.Namespace) -> None:
     size = ["--studies", str(options.studies), "--seed", str(options.seed), "--size", str(options.size)]
     if not cohort.exists():
         consilium(checkout, folder, "phantom", str(cohort), *size)
-    said = consilium(checkout, folder, "train", options.recipe, "--cohort", str(cohort), "--json")
-    trained.write_text(said, encoding="utf-8")
+    output = consilium(checkout, folder, "train", options.recipe, "--cohort", str(cohort), "--json")
+    trained.write_text(output, encoding="utf-8")
 
 
 def consilium(checkout: Path, folder: Path, *arguments: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("consilium", "training", "service")
+PACKAGES = ("consilium", "training", "service", "hospital")
 MEDIAN_FUNCTION, LONGEST_FUNCTION, LONGEST_MODULE, MOST_MODULES = 8, 60, 400, 14
 _NO_CODE = {
     tokenize.COMMENT,

@@ -135,7 +135,7 @@ def referral(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     yield from table(policies[policies["finding"] == MACRO], columns)
 
 
-def novelty(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def out_of_distribution(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     yield from ("## Out-of-distribution inputs", "")
     yield from paragraph("""
         Test studies against the same ones made unusual. *Flagged* is the share below the refer rule's p-value, *nothing
@@ -151,7 +151,7 @@ def novelty(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         "FPR95": just("fpr95", 2),
         "flagged": just("flagged", 2),
     }
-    yield from table(tables["novelty"].sort_values(["distance", "kind", "part"], kind="stable"), columns)
+    yield from table(tables["out_of_distribution"].sort_values(["distance", "kind", "part"], kind="stable"), columns)
 
 
 _MEASURED = {
@@ -223,7 +223,7 @@ def starving(folder: Path) -> Iterator[str]:
     shares, differences = (pd.read_csv(folder / f"{name}.csv") for name in ("shares", "differences"))
     macro = shares[shares["finding"] == MACRO]
     yield from paragraph(f"""
-        One recipe, trained {macro["seeds"].max()} times each with more and more of what is said to help; the ensemble
+        One recipe, trained {macro["seeds"].max()} times each with more and more of what should help; the ensemble
         is the mean probability of the trainings with own heads. Means over findings and seeds. *Less plain's* is the
         NLL on what each study has, less that of the plain training (below 0 is better).""")
     bought = differences[(differences["finding"] == MACRO) & (differences["subset"] == ALL_PRESENT)]
@@ -276,7 +276,7 @@ def main() -> None:
     if options.evaluated is not None:
         tables |= read_tables(options.evaluated / "evaluation.json")
     lines = [options.out.read_text(encoding="utf-8").split("\n## ", 1)[0].strip(), ""]
-    lines += [*performance(tables), *coverage(tables), *referral(tables), *novelty(tables)]
+    lines += [*performance(tables), *coverage(tables), *referral(tables), *out_of_distribution(tables)]
     lines += faithfulness(tables, details["explanations"])
     for section, given in ((fusions, options.fusions), (starving, options.starving), (shifted, options.shifts)):
         lines += section(given) if given is not None else ()

@@ -1,4 +1,4 @@
-"""A picture of the demo's report for the README: `make picture`, after `make demo`."""
+"""Pictures of the demo's report and Secondary Capture for the documentation: `make picture`, after `make demo`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
+from pydicom import dcmread
 
-REPORT = Path("var/demo/report.html")
-PICTURE = Path("docs/report.png")
+REPORT, PICTURE = Path("var/demo/report.html"), Path("docs/report.png")
+CAPTURE, CAPTURE_PICTURE = Path("var/demo/capture.dcm"), Path("docs/dicom-capture.png")
 WIDTH, MARGIN = 1180, 8
 """Pixels; the picture ends this far under the card of `LAST`."""
 LAST = ".panel:not([hidden]) .viewer"
@@ -18,8 +20,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 
 def main() -> int:
     chromium = shutil.which("chromium")
-    if chromium is None or not REPORT.exists():
-        print(f"needs chromium and {REPORT}, which `make demo` writes", file=sys.stderr)
+    if chromium is None or not REPORT.exists() or not CAPTURE.exists():
+        print(f"needs chromium, and {REPORT} and {CAPTURE}, which `make demo` writes", file=sys.stderr)
         return 2
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
@@ -28,7 +30,8 @@ def main() -> int:
         height = page.evaluate(f"document.querySelector('{LAST}').closest('.card').getBoundingClientRect().bottom")
         page.screenshot(path=PICTURE, full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": height + MARGIN})
         browser.close()
-    print(PICTURE)
+    Image.fromarray(dcmread(CAPTURE).pixel_array).save(CAPTURE_PICTURE, optimize=True)
+    print(PICTURE, CAPTURE_PICTURE)
     return 0
 
 

@@ -159,7 +159,8 @@ def recipes_page() -> Iterator[str]:
         section = load(modality.section)
         yield from _section(f"modalities.{name}", section, section.model_json_schema(), f"modalities.{name}.")
     definitions = schema["$defs"]
-    for name in (one for one in definitions if not one.endswith("Recipe")):
+    shown = set(_section_classes(Recipe))
+    for name in (one for one in definitions if one not in shown):
         yield from _schema(name, definitions[name], definitions)
 
 
@@ -178,6 +179,14 @@ def _section(title: str, kind: type[BaseModel], schema: Schema, prefix: str) -> 
     yield from table(["key", "values", "default", "what it sets"], rows)
     for name, section in inner.items():
         yield from _section(prefix + name, section, section.model_json_schema(), f"{prefix}{name}.")
+
+
+def _section_classes(kind: type[BaseModel]) -> Iterator[str]:
+    """Names of the classes of all sections within `kind`."""
+    for field in kind.model_fields.values():
+        if _is_section(field.annotation):
+            yield field.annotation.__name__
+            yield from _section_classes(field.annotation)
 
 
 def _is_section(annotation: Any) -> bool:

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import httpx
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     HttpUrl,
+    SecretStr,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -36,8 +36,10 @@ from consilium.inference.self_test import Tolerance
 from consilium.modalities.registry import declared_limits
 from consilium.system.environment import Variable
 from service.audit_settings import AuditLogSettings
+from service.page_settings import safe_address
 from service.paths import keys_path
 from service.scopes import Scope
+from service.study_settings import StudySettings
 
 PREFIX = "CONSILIUM_"
 MEBIBYTE = 1 << 20
@@ -84,11 +86,11 @@ def _limit_fields() -> dict[str, Any]:
 
 if TYPE_CHECKING:
 
-    class InputLimits(AuditLogSettings):
+    class InputLimits(StudySettings):
         """What one request may hold of each modality's records, as the modalities declare it."""
 
 else:
-    InputLimits = create_model("InputLimits", __base__=AuditLogSettings, **_limit_fields())
+    InputLimits = create_model("InputLimits", __base__=StudySettings, **_limit_fields())
 
 
 class Settings(InputLimits):
@@ -115,11 +117,15 @@ class Settings(InputLimits):
     canary: Alias | None = None
     """``models:/consilium-<name>@challenger``: a model that answers a share of the patients' studies."""
     canary_share: float = Field(default=0.1, ge=0, le=1)
-    """Of the patients, which share the canary answers; a patient's studies all go one way."""
+    """Of the patients, which share the canary answers; a patient's studies all go one way. `consilium rollout` gives
+    another by a tag of the version."""
     shadow: Alias | None = None
     """``models:/consilium-<name>@shadow``: a model that answers the same studies, and whose answers nobody gets."""
     shadow_queue: Count = 16
     """Studies that may wait for the shadow. Over it they are dropped."""
+    monitoring: bool = True
+    """Keep beside each entry of the audit log what monitoring compares: out-of-distribution p-values, a few random
+    projections of the features, units, sex, age band, keyed codes of device and site."""
     log_format: Literal["json", "console"] = "json"
     """JSON lines, or lines for people."""
     otlp_endpoint: Address | None = None
@@ -133,6 +139,10 @@ class Settings(InputLimits):
     """How long a batch waits for studies that are admitted but still being decoded. A lone request never waits."""
     diagnosis_queue: Count = 64
     """Diagnosis requests admitted at once; each may hold a body in memory. Over it: 503."""
+    search_index: Path | None = None
+    """Folder that ``consilium index`` wrote: what `POST /v1/search` searches. None: that route answers 404."""
+    search_queue: Count = 8
+    """Searches admitted at once. Over it: 503."""
     explanation_queue: Count = 8
     """Explanation requests admitted at once. Over it: 503."""
     worklist_queue: Count = 2
@@ -156,9 +166,11 @@ class Settings(InputLimits):
     header_timeout_s: Seconds = 10.0
     """How long the headers of a request may take to arrive. Over it the connection is closed."""
     receive_timeout_s: Seconds = 30.0
-    """How long a body may take to arrive. Over it: 408."""
+    """How long a body may take to arrive, beside what it may take by `receive_bytes_per_s`. Over it: 408."""
+    receive_bytes_per_s: Seconds = 131_072.0
+    """Least rate of a large body: for each so many bytes that have come, it may take a second longer."""
     answer_timeout_s: Seconds = 30.0
-    """How long decoding and diagnosis may take. Over it: 504."""
+    """How long decoding and diagnosis, or a search, may take. Over it: 504."""
     send_timeout_s: Seconds = 30.0
     """How long a worklist's caller may take to read one line. Over it the connection is closed."""
     explanation_timeout_s: Seconds = 120.0
@@ -199,6 +211,17 @@ class Settings(InputLimits):
     """Claim of its scopes or roles, or a path to it: ``realm_access.roles``."""
     oidc_scopes: Granted = Field(default_factory=dict)
     """What each of its scopes or roles allows, as JSON: ``{"radiology": ["read", "diagnose"]}``."""
+    oidc_groups_claim: str | None = None
+    """Claim of the reading groups of who asks, or a path to it. None: nobody has any by the issuer."""
+    oidc_client_id: str | None = Field(default=None, validate_default=True)
+    """This service's name at the issuer: with it people sign in to the reading page there. ``/read/oidc/callback``
+    below `page_url` must be among its redirect URIs."""
+    oidc_client_secret: SecretStr | None = None
+    """Its secret, where the issuer knows it as a confidential client."""
+    oidc_sign_in_scope: str = "openid profile"
+    """What a sign-in asks the issuer for, with spaces between; it must hold ``openid``."""
+    oidc_rights: Literal["access_token", "id_token"] = "access_token"
+    """Which token of a sign-in holds scopes and groups: the access token, for `oidc_audience`, or the ID token."""
     oidc_refresh_s: Seconds = 300.0
     """Age from which its keys are read again."""
     oidc_retry_s: Seconds = 10.0
@@ -214,16 +237,14 @@ class Settings(InputLimits):
     @field_validator("oidc_issuer", "oidc_jwks_url")
     @classmethod
     def _is_safe(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        try:
-            parts = httpx.URL(url)
-        except httpx.InvalidURL:
-            raise ValueError("must be an address") from None
-        here = parts.host in ("127.0.0.1", "::1", "localhost")
-        if not parts.host or parts.scheme not in (("https", "http") if here else ("https",)):
-            raise ValueError("must be an https address")
-        return url
+        return None if url is None else safe_address(url)
+
+    @field_validator("oidc_client_id")
+    @classmethod
+    def _has_a_callback(cls, client: str | None, others: ValidationInfo) -> str | None:
+        if client and not (others.data.get("oidc_issuer") and others.data.get("page_url")):
+            raise ValueError("must be given with CONSILIUM_OIDC_ISSUER and CONSILIUM_PAGE_URL")
+        return client or None
 
     @field_validator("oidc_audience")
     @classmethod

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -13,13 +15,17 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from compose_spec import PyCompose
 
+from consilium.cli import INTERRUPTED
+from consilium.cli import app as command_line
 from consilium.system.environment import Variable
 from service.audit_log.database import read_url
 from service.audit_log.pseudonyms import read_keys
 from service.observability.traffic import _PROBES
+from service.rollout.rollout_plan import load_plan
 from service.settings import PREFIX, Settings, load_settings
 from tests.conftest import ROOT
 
@@ -136,10 +142,12 @@ def test_kustomize_renders_it_in_one_namespace(overlay: str) -> None:
         assert called("ConfigMap", "consilium", found)["data"]["CONSILIUM_DEVICE"] == "cuda"
 
 
-@pytest.mark.parametrize("folder", ["base", "gpu", "registry"])
+@pytest.mark.parametrize("folder", ["base", "gpu", "registry", "training"])
 def test_every_file_of_an_overlay_is_part_of_it(folder: str) -> None:
-    told = yaml.safe_load((KUBERNETES / folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    named = {one for one in told["resources"] if one.endswith(".yaml")} | {p["path"] for p in told.get("patches", [])}
+    kustomization = yaml.safe_load((KUBERNETES / folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    named = {one for one in kustomization["resources"] if one.endswith(".yaml")} | {
+        p["path"] for p in kustomization.get("patches", [])
+    }
 
     assert named == {file.name for file in (KUBERNETES / folder).iterdir()} - {"kustomization.yaml"}
 
@@ -194,6 +202,41 @@ def test_selectors_ports_and_secrets_lead_somewhere() -> None:
         for variable in pod["spec"]["containers"][0].get("env", []):
             wanted = variable.get("valueFrom", {}).get("secretKeyRef")
             assert wanted is None or wanted["key"] in secrets[wanted["name"]]
+
+
+# --- retraining by the clock -----------------------------------------------------------------------------------------
+
+
+def _options(words: list[str]) -> dict[str, list[str]]:
+    """The values of each option of a `consilium retrain`, which must take them all."""
+    taken = typer.main.get_command(command_line).commands["retrain"].make_context("retrain", list(words)).params  # type: ignore[attr-defined]
+    return {name: [str(one) for one in value] for name, value in taken.items() if isinstance(value, list | tuple)}
+
+
+def test_a_job_retrains_one_at_a_time_and_ends_itself_before_it_is_ended() -> None:
+    (job,) = documents("training")
+    kubernetes_validate.validate(job, VERSION, strict=True)
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    spec = job["spec"]["jobTemplate"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    words = container["command"][container["command"].index("retrain") + 1 :]
+    assert _options(words)["cohort"] == ["/data/store", "/data/incoming"]
+    assert float(words[words.index("--hours") + 1]) * 3600 < spec["activeDeadlineSeconds"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+def test_a_timer_retrains_and_the_end_of_its_hours_is_no_failure() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment]
+    unit.read(DEPLOY / "systemd" / "consilium-retrain.service")
+    command = shlex.split(unit["Service"]["ExecStart"])
+    assert command[1] == "retrain"
+    assert _options(command[2:])["cohort"] == ["store", "incoming"]
+    assert int(unit["Service"]["SuccessExitStatus"]) == INTERRUPTED
+    timer = configparser.RawConfigParser()
+    timer.read(DEPLOY / "systemd" / "consilium-retrain.timer")
+    assert timer["Timer"]["oncalendar"] == "Sat 20:00"
 
 
 # --- compose ---------------------------------------------------------------------------------------------------------
@@ -261,6 +304,9 @@ def test_the_compose_service_has_time_to_drain_and_is_scraped_where_it_listens()
     (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"consilium:{port}"]}]
     assert job["authorization"]["credentials_file"] == "/run/secrets/metrics-token"
+    rules = {one["target"] for one in SERVICES["prometheus"]["configs"]}
+    (alerts,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))["rule_files"]
+    assert f"/etc/prometheus/{alerts}" in rules
     (provider,) = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text(encoding="utf-8"))["providers"]
     mounted = {one["source"]: one["target"] for one in SERVICES["grafana"]["configs"]}
     assert Path(mounted["grafana-consilium"]).parent == Path(provider["options"]["path"])
@@ -290,3 +336,18 @@ def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
     before = made["audit-log.keys"].read_bytes()
     assert subprocess.run([script], check=False, capture_output=True).returncode == 1
     assert made["audit-log.keys"].read_bytes() == before
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    (group,) = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    asked = {name for rule in group["rules"] for name in re.findall(r"consilium_\w+", rule["expr"])}
+    gauges = (DEPLOY.parent / "training" / "monitoring" / "output" / "monitor_gauges.py").read_text(encoding="utf-8")
+    monitored = {name for name in asked if name.startswith("consilium_monitor_")}
+    assert all(f'gauge("{name.removeprefix("consilium_monitor_")}"' in gauges for name in monitored)
+    assert asked - monitored == {"consilium_requests_total"}
+
+
+def test_the_example_of_a_rollout_is_a_plan() -> None:
+    plan = load_plan(DEPLOY / "rollout.yaml")
+
+    assert [stage.title for stage in plan.stages] == ["shadow", "canary 5%", "canary 25%"]

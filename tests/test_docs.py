@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import os
 import re
 import shlex
 import tomllib
@@ -22,12 +23,13 @@ from consilium.api.schemas import DiagnosisAnswer
 from consilium.cli import app as command_line
 from consilium.cli import main
 from consilium.configuration.recipe import Recipe
-from consilium.domain.diagnosis import Diagnosis, FindingResult
+from consilium.domain.diagnosis import Diagnosis, FindingResult, GradeResult, SurvivalResult
 from consilium.modalities import registry
 from consilium.modalities.modality import Modality
 from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
+from hospital.configuration.gateway_settings import GatewaySettings
 from scripts import first_steps, reference_pages
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings
@@ -36,7 +38,6 @@ from training import cohorts
 from training.cohorts import cohort_kinds
 from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom import renderers
-from training.evaluation.out_of_distribution import kinds
 from training.recipes import find_recipe
 
 GENERATED = ROOT / "docs" / "reference" / "generated"
@@ -47,7 +48,7 @@ LONGEST_README = 200
 MADE = {"deploy/secrets", "docs/_build"}
 """Folders that a command makes."""
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def name_of(page: Path) -> str:
@@ -147,10 +148,11 @@ def test_every_field_of_an_answer_exists() -> None:
     page = first_steps.section(text_of(ROOT / "docs" / "how-to" / "integrate.md"), "What an answer holds")
     columns = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     named = {name for column in columns for name in re.findall(r"`([\w\[\].]+)`", column)}
-    fields = {field.name for field in dataclasses.fields(FindingResult)}
+    results = (FindingResult, GradeResult, SurvivalResult)
+    fields = {field.name for result in results for field in dataclasses.fields(result)}
     known = {*Diagnosis.model_fields, *DiagnosisAnswer.model_fields, *fields}
 
-    assert {name.removeprefix("findings[].") for name in named} <= known
+    assert {name.rpartition("[].")[2] for name in named} <= known
     assert len(named) > 10
 
 
@@ -167,6 +169,35 @@ def test_every_command_takes_these_arguments(script: str) -> None:
         else:
             parse(words)
             find_recipe("phantom-demo", [value for key, value in pairwise(words) if key == "--set"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_in_a_sentence_or_an_indented_block_exists(page: Path) -> None:
+    text = text_of(page).replace("\\\n", " ")
+    lines = re.findall(r"`((?:make|python) [^`]+)`|^ {4,}((?:make|python) .+)$", text, re.MULTILINE)
+    named = [shlex.split(" ".join(line), comments=True) for line in lines]
+    targets = {word for program, *words in named if program == "make" for word in words if "=" not in word}
+    files = {words[0] for program, *words in named if program == "python" and not words[0].startswith("-")}
+
+    assert targets <= _TARGETS
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_contributing_names_its_commands_where_they_are_looked_for() -> None:
+    page = text_of(ROOT / "CONTRIBUTING.md")
+
+    assert {"install", "quick", "test"} <= set(re.findall(r"^ {4}make ([a-z]+)", page, re.MULTILINE))
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_every_benchmark_that_the_makefile_or_the_code_names_exists() -> None:
+    makefile = text_of(ROOT / "Makefile")
+    [apart] = re.findall(r"^OF_COHORTS = \$\(addprefix benchmarks/,([\w. ]+)\)", makefile, re.MULTILINE)
+    folders = ("consilium", "training", "service", "hospital", "scripts")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r"benchmarks/(\w+\.py)", text_of(path))}
+
+    assert [name for name in sorted({*apart.split(), *named}) if not (ROOT / "benchmarks" / name).is_file()] == []
 
 
 def parse(words: list[str]) -> None:
@@ -191,19 +222,24 @@ def test_every_import_works(code: str) -> None:
 
 
 @pytest.mark.parametrize("document", blocks_of("yaml"))
-def test_every_yaml_block_is_a_recipe_or_the_description_of_a_cohort(document: str) -> None:
+def test_every_yaml_block_is_a_recipe_a_gateway_or_the_description_of_a_cohort(document: str) -> None:
     given = yaml.safe_load(document)
     if "cohort" in given:
         Recipe.from_mapping(given)
+    elif "destinations" in given:
+        whole = yaml.safe_load(text_of(ROOT / "deploy" / "gateway.yaml"))
+        GatewaySettings.model_validate(
+            whole | {key: whole.get(key, {}) | section for key, section in given.items()}, context={"folder": ROOT}
+        )
     else:
-        assert given.keys() <= {"name", "exclusive", "time_zone", "findings", "variables"}
+        assert given.keys() <= {"name", "exclusive", "time_zone", "findings", "variables", "prompts", "targets"}
 
 
 @pytest.mark.parametrize("document", blocks_of("toml"))
 def test_every_toml_block_is_an_entry_point_of_ours(document: str) -> None:
     (group,) = tomllib.loads(document)["project"]["entry-points"]
 
-    assert group in (registry.GROUP, cohorts.GROUP, renderers.GROUP, kinds.GROUP)
+    assert group in (registry.GROUP, cohorts.GROUP, renderers.GROUP)
 
 
 # --- the README's cohort ---------------------------------------------------------------------------------------------
@@ -220,7 +256,7 @@ def test_the_three_rows_are_a_cohort(first: Path) -> None:
 
     assert [record.study_id for record in cohort.records] == ["S1", "S2", "S3"]
     assert cohort.findings.names == ("pneumonia", "effusion")
-    assert [record.observations[0].value for record in cohort.records] == [120, 8, 1]
+    assert [record.parts["observations"][0].value for record in cohort.records] == [120, 8, 1]
 
 
 def test_the_three_rows_are_too_few(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,9 +306,9 @@ def test_the_http_page_has_every_route(reference: Path) -> None:
 
     assert {route for route in routes if f"\n## {route}\n" not in page} == set()
     assert "POST /v1/diagnose" in routes
-    assert {path for route in create_app().routes if (path := getattr(route, "path", "")).startswith("/v1/")} <= set(
-        paths
-    )
+    assert {
+        path for route in create_app().routes if (path := getattr(route, "path_format", "")).startswith("/v1/")
+    } <= set(paths)
 
 
 def test_the_page_of_registers_has_every_key_of_a_declaration(reference: Path) -> None:

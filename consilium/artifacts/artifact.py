@@ -5,8 +5,9 @@
     findings.json          what is diagnosed
     preprocessing/         scaling, text configuration and tokenizer files
     calibration.json       what turns logits into probabilities
-    novelty.safetensors    what is unlike the training data; where the recipe refers by novelty
+    out_of_distribution.safetensors    what is unlike the training data; where `refer.out_of_distribution` is set
     neighbours/            the training cases that a study is compared with, where there are any
+    monitoring/            what studies in service are compared with, where there is anything
     reference/             made-up studies and the answers to them, which whoever serves the model asks again
     audit.json             what the audit found of the cohort
     card.md, card.html     the model's card, where one was written
@@ -23,6 +24,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,10 +40,11 @@ from consilium.artifacts.manifest import (
     CALIBRATION,
     CARD_FILES,
     DETAILS,
+    DETECTOR,
     FINDINGS,
     MANIFEST,
+    MONITORING,
     NEIGHBOURS,
-    NOVELTY,
     PREPROCESSING,
     RECIPE,
     REFERENCE,
@@ -61,12 +64,13 @@ from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.errors import ArtifactError
 from consilium.domain.findings import FindingSet
 from consilium.explain.similar_cases import Neighbours
+from consilium.monitoring.reference import MonitoringReference
 from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
-from consilium.referral.out_of_distribution import NoveltyDetector
+from consilium.referral.out_of_distribution import OutOfDistributionDetector
 from consilium.system.durable import sync
 
-_RECORDED = ("torch", "monai", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
+RECORDED_PACKAGES = ("torch", "monai", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +82,8 @@ class Artifact:
     details : dict
         Facts of the training, for `json.dumps`: metrics, cohort digest, sizes of the splits. Nothing of any patient.
         A loaded artifact also has ``consilium``, ``python`` and ``packages``: the versions that wrote it.
-    novelty : NoveltyDetector or None
-        None where the recipe does not refer by novelty, and only there.
+    detector : OutOfDistributionDetector or None
+        None where the recipe has no `refer.out_of_distribution`, and only there.
     audit : AuditVerdict
         Of the cohort that the model learned from.
     neighbours : Neighbours or None
@@ -88,6 +92,8 @@ class Artifact:
         The model's card: text by file name, each of `CARD_FILES`.
     references : References
         Made-up studies and what the model answers to them.
+    monitoring : MonitoringReference or None
+        Of studies that the model has not learned from; None of models trained before there was one.
 
     Raises
     ------
@@ -101,19 +107,25 @@ class Artifact:
     model: DiagnosisModel
     calibration: Calibration
     details: dict[str, Any]
-    novelty: NoveltyDetector | None = None
+    detector: OutOfDistributionDetector | None = None
     audit: AuditVerdict = field(default_factory=AuditVerdict)
     neighbours: Neighbours | None = None
     card: dict[str, str] = field(default_factory=dict)
     references: References = field(kw_only=True)
+    monitoring: MonitoringReference | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if (self.novelty is None) != (self.recipe.refer.novelty is None):
+        if (self.detector is None) != (self.recipe.refer.out_of_distribution is None):
             rule = "be there where, and only where, the recipe refers by it"
-            raise ArtifactError(f"{NOVELTY}: must {rule} (refer.novelty: {self.recipe.refer.novelty})")
+            raise ArtifactError(
+                f"{DETECTOR}: must {rule} (refer.out_of_distribution: {self.recipe.refer.out_of_distribution})"
+            )
         parts = set(self.recipe.modalities) | {FUSED}
-        if self.novelty is not None and set(self.novelty.gaussians) != parts:
-            raise ArtifactError(f"{NOVELTY}: must know {', '.join(sorted(parts))}")
+        if self.detector is not None and set(self.detector.gaussians) != parts:
+            raise ArtifactError(f"{DETECTOR}: must know {', '.join(sorted(parts))}")
+        known, watched = (parts, set(self.findings.names)), self.monitoring
+        if watched is not None and (set(watched.projections), set(watched.centres)) != known:
+            raise ArtifactError(f"{MONITORING}: must know {', '.join(sorted(parts))} and each of the findings")
         unknown = sorted(set(self.card) - set(CARD_FILES))
         if unknown:
             raise ArtifactError(f"{unknown[0]}: the card's files are {' and '.join(CARD_FILES)}")
@@ -129,16 +141,30 @@ def save_artifact(folder: Path, artifact: Artifact) -> str:
     ArtifactError
         Where `folder` exists.
     """
+    return write_folder(folder, "artifact", lambda partial: _write_parts(partial, artifact))
+
+
+def write_folder(folder: Path, what: str, write_parts: Callable[[Path], None], mode: int = 0o755) -> str:
+    """Let `write_parts` write into `folder`, which must not exist, beside a manifest, and give that one's SHA-256.
+
+    The folder appears whole and on disk, or not at all: it is written beside its place and renamed. `mode` says who
+    may read it.
+
+    Raises
+    ------
+    ArtifactError
+        Where `folder` exists; `what` is the error's field.
+    """
     if folder.exists() or folder.is_symlink():
-        raise ArtifactError(f"artifact: got {folder.name!r}, must be a folder that does not exist yet")
+        raise ArtifactError(f"{what}: got {folder.name!r}, must be a folder that does not exist yet")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".partial"))
     try:
-        _write_parts(partial, artifact)
+        write_parts(partial)
         manifest = describe(partial)
         (partial / MANIFEST).write_bytes(manifest)
-        partial.chmod(0o755)  # mkdtemp lets nobody else read
-        _sync(partial)
+        partial.chmod(mode)  # mkdtemp lets nobody else read
+        _sync_folder(partial)
         partial.rename(folder)
         sync(folder.parent)
     except BaseException:
@@ -179,19 +205,20 @@ def load_artifact(folder: Path, device: torch.device | str = "cpu") -> Artifact:
         model=model.to(device).eval(),
         calibration=calibration,
         details=details,
-        novelty=_read_novelty(folder),
+        detector=_read_detector(folder),
         audit=audit,
         neighbours=_read_neighbours(folder),
         card={name: (folder / name).read_text(encoding="utf-8") for name in CARD_FILES if (folder / name).exists()},
         references=_read_references(folder, findings),
+        monitoring=_read_monitoring(folder),
     )
 
 
-def _read_novelty(folder: Path) -> NoveltyDetector | None:
-    if not (folder / NOVELTY).exists():
+def _read_detector(folder: Path) -> OutOfDistributionDetector | None:
+    if not (folder / DETECTOR).exists():
         return None
-    with reading(NOVELTY):
-        return NoveltyDetector.load(folder / NOVELTY)
+    with reading(DETECTOR):
+        return OutOfDistributionDetector.load(folder / DETECTOR)
 
 
 def _read_neighbours(folder: Path) -> Neighbours | None:
@@ -199,6 +226,13 @@ def _read_neighbours(folder: Path) -> Neighbours | None:
         return None
     with reading(NEIGHBOURS):
         return Neighbours.load(folder / NEIGHBOURS)
+
+
+def _read_monitoring(folder: Path) -> MonitoringReference | None:
+    if not (folder / MONITORING).exists():
+        return None
+    with reading(MONITORING):
+        return MonitoringReference.load(folder / MONITORING)
 
 
 def _read_references(folder: Path, findings: FindingSet) -> References:
@@ -213,14 +247,20 @@ def _write_parts(folder: Path, artifact: Artifact) -> None:
     artifact.preprocessing.save(folder / PREPROCESSING)
     _write_json(folder / CALIBRATION, artifact.calibration.to_json())
     _write_json(folder / AUDIT, artifact.audit.to_json())
-    if artifact.novelty is not None:
-        artifact.novelty.save(folder / NOVELTY)
+    if artifact.detector is not None:
+        artifact.detector.save(folder / DETECTOR)
     if artifact.neighbours is not None:
         artifact.neighbours.save(folder / NEIGHBOURS)
     artifact.references.save(folder / REFERENCE, artifact.findings)
+    if artifact.monitoring is not None:
+        artifact.monitoring.save(folder / MONITORING)
     for name, text in artifact.card.items():
         (folder / name).write_text(text, encoding="utf-8")
-    versions = {"consilium": __version__, "python": python_version(), "packages": {p: version(p) for p in _RECORDED}}
+    versions = {
+        "consilium": __version__,
+        "python": python_version(),
+        "packages": {p: version(p) for p in RECORDED_PACKAGES},
+    }
     _write_json(folder / DETAILS, artifact.details | versions)
 
 
@@ -228,7 +268,8 @@ def _write_json(path: Path, data: object) -> None:
     path.write_bytes(as_json(data))
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
+    """Have every file and folder below `folder` on disk."""
     for root, _, names in os.walk(folder):
         for name in names:
             sync(Path(root, name))

@@ -19,14 +19,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
-from consilium.artifacts.manifest import verify
+from consilium.artifacts.manifest import MODEL_FILES, verify
 from consilium.artifacts.mlflow_store import store_errors, tracking_uri
 from consilium.artifacts.registry_client import RegistryClient
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.errors import AlteredArtifact, ArtifactError, RegistryUnreachable, UnsupportedArtifact
 from consilium.system.environment import home_folder
 
-_ARTIFACTS = "artifacts"
+ARTIFACTS = "artifacts"
 """Where MLflow puts the artifacts of a pyfunc model, in the model's folder."""
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,13 @@ def local_copy(digest: str) -> Path:
     return folder
 
 
-def fetched_copy(registry: RegistryClient, model: ModelIdentity) -> Path:
+def fetched_copy(registry: RegistryClient, model: ModelIdentity, needed: Sequence[str] = MODEL_FILES) -> Path:
     """The artifact of the version `model` on this machine; fetched unless a sound copy is there.
+
+    Parameters
+    ----------
+    needed : sequence of str
+        Files that it must have: see `consilium.artifacts.manifest.verify`.
 
     Raises
     ------
@@ -67,7 +72,7 @@ def fetched_copy(registry: RegistryClient, model: ModelIdentity) -> Path:
     place = models_folder() / digest
     if place.exists():
         try:
-            _use(place, digest)
+            _use(place, digest, needed)
         except ArtifactError as error:
             logger.warning("a local copy was damaged and is fetched again: %s", error)
             with suppress(FileNotFoundError):  # pruned meanwhile
@@ -78,7 +83,7 @@ def fetched_copy(registry: RegistryClient, model: ModelIdentity) -> Path:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{digest[:12]}.", suffix=_PARTIAL) as partial:
         fetched = _download(registry, model, Path(partial))
         try:
-            _require_digest(fetched, digest)
+            _require_digest(fetched, digest, needed)
         except UnsupportedArtifact:
             raise
         except ArtifactError as error:
@@ -87,7 +92,7 @@ def fetched_copy(registry: RegistryClient, model: ModelIdentity) -> Path:
         try:
             fetched.rename(place)
         except OSError:  # another process was faster
-            _require_digest(place, digest)
+            _require_digest(place, digest, needed)
     return place
 
 
@@ -176,24 +181,24 @@ def _used(folder: Path) -> datetime:
     return datetime.fromtimestamp(max(path.stat().st_mtime for path in (folder, *inside)), UTC)
 
 
-def _use(folder: Path, digest: str) -> None:
+def _use(folder: Path, digest: str, needed: Sequence[str] = MODEL_FILES) -> None:
     """Say that the copy is in use, then verify it."""
     with suppress(OSError):  # another user's; or gone, which the next line tells
         os.utime(folder)
-    _require_digest(folder, digest)
+    _require_digest(folder, digest, needed)
 
 
-def _require_digest(folder: Path, digest: str) -> None:
-    found = verify(folder)
+def _require_digest(folder: Path, digest: str, needed: Sequence[str]) -> None:
+    found = verify(folder, needed)
     if found != digest:
         raise ArtifactError(f"manifest.json: got SHA-256 {found}, the registry says {digest}")
 
 
 def _download(registry: RegistryClient, model: ModelIdentity, folder: Path) -> Path:
     # A models:/ URI would be looked up in MLflow's global store, whatever store is named beside it.
-    source = f"{registry.location(model.name, model.version)}/{_ARTIFACTS}"
+    source = f"{registry.location(model.name, model.version)}/{ARTIFACTS}"
     local = _local(source)
-    fetched = folder / _ARTIFACTS
+    fetched = folder / ARTIFACTS
     if local is None:
         with store_errors():
             from mlflow.artifacts import download_artifacts

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,8 +23,9 @@ from consilium import __version__
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import ArtifactError, InputError, UnsupportedArtifact
 from consilium.domain.findings import FindingSet
+from consilium.modalities.section import ENCODERS_FILE
 
-FORMAT = 5
+FORMAT = 8
 """Layout of the folder. Raised whenever an older version of this project could misread a new artifact."""
 
 READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
@@ -33,11 +34,12 @@ READS = SpecifierSet(">=0.1.0,<0.2", prereleases=True)
 MANIFEST = "manifest.json"
 WEIGHTS, RECIPE, FINDINGS = "model.safetensors", "recipe.yaml", "findings.json"
 PREPROCESSING, CALIBRATION, DETAILS = "preprocessing", "calibration.json", "details.json"
-NOVELTY, NEIGHBOURS, AUDIT, REFERENCE = "novelty.safetensors", "neighbours", "audit.json", "reference"
+DETECTOR, NEIGHBOURS, AUDIT, REFERENCE = "out_of_distribution.safetensors", "neighbours", "audit.json", "reference"
+MONITORING = "monitoring"
 CARD_FILES = ("card.md", "card.html")
 STUDIES = "studies.json"
 """Of the references."""
-_NEEDED = (
+MODEL_FILES = (
     WEIGHTS,
     RECIPE,
     FINDINGS,
@@ -47,6 +49,9 @@ _NEEDED = (
     f"{REFERENCE}/{STUDIES}",
     DETAILS,
 )
+"""Of a model."""
+ENCODER_FILES = (ENCODERS_FILE, RECIPE, f"{PREPROCESSING}/preprocessing.json", AUDIT, DETAILS, CARD_FILES[0])
+"""Of pretrained encoders."""
 _LARGEST = 1 << 20
 
 
@@ -65,8 +70,13 @@ class _Manifest(BaseModel):
     files: dict[str, _File]
 
 
-def verify(folder: Path) -> str:
+def verify(folder: Path, needed: Sequence[str] = MODEL_FILES) -> str:
     """Check every file of `folder` against its manifest and give the manifest's SHA-256.
+
+    Parameters
+    ----------
+    needed : sequence of str
+        What must be among the files: `MODEL_FILES`, `ENCODER_FILES`, or those of a search index.
 
     Raises
     ------
@@ -82,7 +92,11 @@ def verify(folder: Path) -> str:
     found = set(_files(folder))
     data = _read_manifest(folder / MANIFEST)
     listed = _parse_manifest(data).files
-    for name in sorted({*listed, *_NEEDED}):
+    if (ENCODERS_FILE in listed) != (ENCODERS_FILE in needed):
+        kinds = ("a model", "pretrained encoders")
+        got, wanted = kinds if ENCODERS_FILE in needed else reversed(kinds)
+        raise ArtifactError(f"{MANIFEST}: got {got}, must be {wanted}")
+    for name in sorted({*listed, *needed}):
         if name not in listed:
             raise ArtifactError(f"{MANIFEST}: must list {name}")
         if name not in found:

@@ -10,32 +10,49 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consilium import __version__
-from consilium.artifacts.local_cache import fetched_copy
-from consilium.artifacts.manifest import read_findings, read_recipe, verify
-from consilium.artifacts.mlflow_store import open_store, store_errors, tracking_uri
+from consilium.artifacts.local_cache import ARTIFACTS, fetched_copy
+from consilium.artifacts.manifest import ENCODER_FILES, MODEL_FILES, read_recipe, verify
+from consilium.artifacts.mlflow_store import open_store, store_errors
 from consilium.artifacts.packed_model import is_packed, read_packed
 from consilium.artifacts.registry_client import MlflowRegistry, RegistryClient, open_registry
 from consilium.artifacts.registry_tables import StoredVersion
+from consilium.artifacts.version_events import (
+    OVERRIDDEN,
+    PROMOTED,
+    RESTORED,
+    ROLLED_BACK,
+    Event,
+    events_of,
+    is_event,
+    record_event,
+    require_gate,
+)
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.errors import AlteredArtifact, InputError, NotRegistered, RegistryError
+from consilium.modalities.section import ENCODERS_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models.model import ModelInfo
 
 logger = logging.getLogger(__name__)
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 DIGEST_TAG = "manifest_digest"
+KIND_TAG = "kind"
+"""Of a version that is no model."""
+PARAMETERS = "parameters"
+WEIGHTS = "weights"
+"""Tag with how many weights were trained of each part, as JSON: ``{"image": {"trained": 576, "all": 11000}}``."""
+FUSION = "fusion"
+"""Tag with the model's fusion and, behind a comma, by which figures it was chosen."""
 UNREGISTERED = "unregistered"
 """Version of a model that is loaded from a folder."""
 
@@ -43,7 +60,7 @@ _SOURCE = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<versio
 _SOURCE_RULE = "must be a model folder, models:/NAME@ALIAS or models:/NAME/VERSION"
 _COHORT_TABLES = ("studies.csv", "metadata.csv")
 """What tells a cohort's folder, which is easily given in a model's place."""
-_EVENT = re.compile(r"(?P<action>promoted|restored|rolled back) (?P<time>\d{4}-\d\d-\d\dT[\d:.]+Z)")
+_ENCODERS = "encoders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +69,6 @@ class ResolvedModel:
 
     folder: Path
     identity: ModelIdentity
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One promotion, restoration or roll-back of a version, with its reason."""
-
-    time: str
-    action: str
-    reason: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"time": self.time, "action": self.action, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +110,16 @@ class RegisteredVersion:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def resolve(source: str) -> ResolvedModel:
+def resolve(source: str, needed: Sequence[str] = MODEL_FILES) -> ResolvedModel:
     """A verified local copy of the model that `source` names: a folder, or ``models:/name@alias``, ``models:/name/3``.
 
     A folder is an artifact, which nobody has registered as far as it knows, or a packed model
     (`consilium.artifacts.packed_model`).
+
+    Parameters
+    ----------
+    needed : sequence of str
+        Files of the artifact: those of a model, or of pretrained encoders.
 
     Raises
     ------
@@ -129,14 +139,15 @@ def resolve(source: str) -> ResolvedModel:
             return ResolvedModel(*read_packed(folder))
         if any((folder / name).is_file() for name in _COHORT_TABLES):
             raise InputError("model", source, f"{_SOURCE_RULE}; this folder is a cohort")
-        digest = verify(folder)
+        digest = verify(folder, needed)
         return ResolvedModel(folder, ModelIdentity(read_recipe(folder).registered_name, UNREGISTERED, digest))
     parts = _parts(source)
     registry = open_registry()
     found, identity = _looked_up(registry, parts)
+    _require_kind(source, found, needed)
     if not re.fullmatch(r"[0-9a-f]{64}", identity.manifest_digest):
         raise AlteredArtifact(f"{found.name} version {found.version}: has no {DIGEST_TAG}, so nothing can vouch for it")
-    return ResolvedModel(fetched_copy(registry, identity), identity)
+    return ResolvedModel(fetched_copy(registry, identity, needed), identity)
 
 
 def follows_alias(source: str) -> bool:
@@ -201,44 +212,86 @@ def register(artifact_folder: Path, recipe: Recipe, run_id: str, tags: Mapping[s
         The version.
     """
     digest = verify(artifact_folder)
+
+    def make(client: MlflowClient, own: Mapping[str, str]) -> str:
+        from consilium.artifacts.pyfunc_signature import log_pyfunc
+
+        logged = log_pyfunc(artifact_folder, recipe, run_id)
+        made = client.create_model_version(
+            recipe.registered_name, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags={**tags, **own}
+        )
+        return str(made.version)
+
+    return _registered_once(recipe, run_id, digest, make)
+
+
+def register_encoders(folder: Path, recipe: Recipe, run_id: str, tags: Mapping[str, str]) -> str:
+    """As `register`, of the pretrained encoders in `folder`: plain files, which no pyfunc model answers for."""
+    digest = verify(folder, ENCODER_FILES)
+
+    def make(client: MlflowClient, own: Mapping[str, str]) -> str:
+        client.log_artifacts(run_id, str(folder), f"{_ENCODERS}/{ARTIFACTS}/{_ENCODERS}")
+        place = f"{client.get_run(run_id).info.artifact_uri}/{_ENCODERS}"
+        kind = {KIND_TAG: _ENCODERS}
+        made = client.create_model_version(recipe.registered_name, place, run_id=run_id, tags={**tags, **own, **kind})
+        return str(made.version)
+
+    return _registered_once(recipe, run_id, digest, make)
+
+
+def _registered_once(
+    recipe: Recipe, run_id: str, digest: str, make: Callable[[MlflowClient, Mapping[str, str]], str]
+) -> str:
+    """The version that `make` makes, or that an earlier call of the same run has made, as challenger."""
     name = recipe.registered_name
     client = open_store(create=True)
     with store_errors():
         _create_model(client, name, recipe.description)
         known = MlflowRegistry(client).versions(name)
         again = [int(v.version) for v in known if v.run_id == run_id and v.tags.get(DIGEST_TAG) == digest]
-        if again:
-            version = str(max(again))
-        else:
-            own = {DIGEST_TAG: digest, "recipe": recipe.name, "consilium": __version__}
-            logged = _log_pyfunc(artifact_folder, recipe, run_id)
-            made = client.create_model_version(
-                name, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags={**tags, **own}
-            )
-            version = str(made.version)
+        own = {DIGEST_TAG: digest, "recipe": recipe.name, "consilium": __version__}
+        version = str(max(again)) if again else make(client, own)
         if all(int(v.version) <= int(version) for v in known):
             client.set_registered_model_alias(name, CHALLENGER, version)
     return version
 
 
-def promote(name: str, version: str, reason: str) -> RegisteredVersion:
+def promote(
+    name: str, version: str, reason: str, *, gates: str | None = None, override: str | None = None
+) -> RegisteredVersion:
     """Make `version` (a number, or ``@alias``) the champion; the champion so far becomes ``previous``.
+
+    Parameters
+    ----------
+    gates : str or None
+        SHA-256 of the gates that the version must have passed; None: any.
+    override : str or None
+        Why it becomes the champion whether or not it has passed; an event of the version.
 
     Raises
     ------
     InputError
         Without a reason.
+    NotGated
+        Where its newest gate did not pass, or measured other bytes, and there is no `override`.
     RegistryError
         Where there is no such version, or it is the champion already.
     """
     _require_reason(reason)
+    if override is not None:
+        _require_reason(override, "override")
     registry = open_registry()
     found = _version(registry, name, version)
     champion = _aliases(registry, name).get(CHAMPION)
     if champion == found.version:
         raise RegistryError(f"{name} version {champion}: is the {CHAMPION} already")
+    if override is None:
+        whose = f"{name} version {found.version}"
+        require_gate(whose, found.tags.get(DIGEST_TAG, ""), events_of(found.tags), gates)
+    else:
+        record_event(registry, name, found.version, OVERRIDDEN, override)
     # The champion moves last: an interrupt before leaves serving what was serving.
-    _record(registry, name, found.version, "promoted", reason)
+    record_event(registry, name, found.version, PROMOTED, reason)
     if champion is not None:
         registry.set_alias(name, PREVIOUS, champion)
     registry.set_alias(name, CHAMPION, found.version)
@@ -262,8 +315,8 @@ def rollback(name: str, reason: str) -> RegisteredVersion:
     if previous is None:
         raise RegistryError(f"{name}: has no {PREVIOUS} version to go back to")
     if champion is not None:
-        _record(registry, name, champion, "rolled back", reason)
-    _record(registry, name, previous, "restored", reason)
+        record_event(registry, name, champion, ROLLED_BACK, reason)
+    record_event(registry, name, previous, RESTORED, reason)
     registry.set_alias(name, CHAMPION, previous)
     registry.delete_alias(name, PREVIOUS)
     return describe(name, previous)
@@ -284,14 +337,17 @@ def _looked_up(registry: RegistryClient, parts: re.Match[str]) -> tuple[StoredVe
     return found, ModelIdentity(found.name, found.version, found.tags.get(DIGEST_TAG, ""))
 
 
-def _require_reason(reason: str) -> None:
+def _require_kind(source: str, found: StoredVersion, needed: Sequence[str]) -> None:
+    """`InputError` where encoders are registered and a model is asked for, or the other way round."""
+    encoders = found.tags.get(KIND_TAG) == _ENCODERS
+    if encoders != (ENCODERS_FILE in needed):
+        got, wanted = ("are pretrained encoders", "a model") if encoders else ("is a model", "pretrained encoders")
+        raise InputError("model", source, f"must be {wanted}; what is registered {got}")
+
+
+def _require_reason(reason: str, field: str = "reason") -> None:
     if not reason.strip():
-        raise InputError("reason", reason, "must say why, for those who read the record later")
-
-
-def _record(registry: RegistryClient, name: str, version: str, action: str, reason: str) -> None:
-    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
-    registry.set_tag(name, version, f"{action} {now}Z", reason.strip())
+        raise InputError(field, reason, "must say why, for those who read the record later")
 
 
 def _aliases(registry: RegistryClient, name: str) -> dict[str, str]:
@@ -318,11 +374,6 @@ def _version(registry: RegistryClient, name: str, version: str) -> StoredVersion
 
 
 def _registered(version: StoredVersion, aliases: Mapping[str, str]) -> RegisteredVersion:
-    events = []
-    for key, reason in version.tags.items():
-        parts = _EVENT.fullmatch(key)
-        if parts is not None:
-            events.append(Event(parts["time"], parts["action"], reason))
     return RegisteredVersion(
         name=version.name,
         version=version.version,
@@ -330,8 +381,8 @@ def _registered(version: StoredVersion, aliases: Mapping[str, str]) -> Registere
         created=datetime.fromtimestamp(version.created_ms / 1000, UTC),
         run_id=version.run_id,
         manifest_digest=version.tags.get(DIGEST_TAG, ""),
-        tags={key: value for key, value in sorted(version.tags.items()) if not _EVENT.fullmatch(key)},
-        events=tuple(sorted(events, key=lambda event: event.time)),
+        tags={key: value for key, value in sorted(version.tags.items()) if not is_event(key)},
+        events=events_of(version.tags),
     )
 
 
@@ -343,33 +394,3 @@ def _create_model(client: MlflowClient, name: str, description: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _log_pyfunc(artifact_folder: Path, recipe: Recipe, run_id: str) -> ModelInfo:
-    """Log a models-from-code pyfunc over the artifact, for consumers that know MLflow alone."""
-    import mlflow
-
-    from consilium.artifacts.pyfunc_signature import ARTIFACT, input_example, pip_requirements, signature
-
-    package = Path(__file__).parents[1]
-    mlflow.set_tracking_uri(tracking_uri())
-    with _active_run(run_id):
-        return mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(package / "inference" / "pyfunc_model.py"),
-            artifacts={ARTIFACT: str(artifact_folder.resolve())},
-            code_paths=[str(package)],
-            pip_requirements=pip_requirements(),
-            signature=signature(read_findings(artifact_folder)),
-            input_example=input_example(),
-            metadata={"recipe": recipe.name},
-        )
-
-
-def _active_run(run_id: str) -> AbstractContextManager[object]:
-    import mlflow
-
-    active = mlflow.active_run()
-    if active is not None and active.info.run_id == run_id:
-        return nullcontext()
-    return mlflow.start_run(run_id=run_id, nested=active is not None)

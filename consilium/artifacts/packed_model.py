@@ -54,12 +54,12 @@ def read_packed(folder: Path) -> tuple[Path, ModelIdentity]:
         Where the artifact is incomplete, altered, or not the one that was packed.
     """
     try:
-        told = _Identity.model_validate_json((folder / IDENTITY).read_bytes())
+        identity = _Identity.model_validate_json((folder / IDENTITY).read_bytes())
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the file"
         raise ArtifactError(f"{IDENTITY}: {where}: {error.errors()[0]['msg'].lower()}") from None
     artifact = folder / ARTIFACT
     found = verify(artifact)
-    if found != told.manifest_digest:
-        raise ArtifactError(f"{IDENTITY}: manifest_digest: got {told.manifest_digest}, the artifact's is {found}")
-    return artifact, ModelIdentity(told.name, told.version, told.manifest_digest)
+    if found != identity.manifest_digest:
+        raise ArtifactError(f"{IDENTITY}: manifest_digest: got {identity.manifest_digest}, the artifact's is {found}")
+    return artifact, ModelIdentity(identity.name, identity.version, identity.manifest_digest)

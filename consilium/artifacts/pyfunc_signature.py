@@ -6,15 +6,22 @@ One row is one study; every column may be missing or empty, as long as some moda
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import requires, version
+from pathlib import Path
 
+import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from consilium.artifacts.manifest import read_findings
+from consilium.artifacts.mlflow_store import tracking_uri
+from consilium.configuration.recipe import Recipe
 from consilium.domain.findings import FindingSet
 from consilium.modalities.registry import file_inputs, json_inputs
 
@@ -61,3 +68,27 @@ def pip_requirements() -> list[str]:
 def _applies(requirement: Requirement) -> bool:
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("model", "records"))
+
+
+def log_pyfunc(artifact_folder: Path, recipe: Recipe, run_id: str) -> ModelInfo:
+    """Log a models-from-code pyfunc over the artifact, for consumers that know MLflow alone."""
+    package = Path(__file__).parents[1]
+    mlflow.set_tracking_uri(tracking_uri())
+    with _active_run(run_id):
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "inference" / "pyfunc_model.py"),
+            artifacts={ARTIFACT: str(artifact_folder.resolve())},
+            code_paths=[str(package)],
+            pip_requirements=pip_requirements(),
+            signature=signature(read_findings(artifact_folder)),
+            input_example=input_example(),
+            metadata={"recipe": recipe.name},
+        )
+
+
+def _active_run(run_id: str) -> AbstractContextManager[object]:
+    active = mlflow.active_run()
+    if active is not None and active.info.run_id == run_id:
+        return nullcontext()
+    return mlflow.start_run(run_id=run_id, nested=active is not None)

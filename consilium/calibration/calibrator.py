@@ -100,12 +100,12 @@ def bend(
 ) -> Calibrator:
     """`scaling` with a curve per finding by `method`, one of `CURVES`, of the same studies."""
     scaled = {s: log_odds(scaling(values, s), exclusive=findings.exclusive) for s, values in logits.items()}
-    heard = np.any([~np.isnan(values[:, 0]) for values in scaled.values()], axis=0)
+    any_present = np.any([~np.isnan(values[:, 0]) for values in scaled.values()], axis=0)
     curves = []
     for f in range(len(findings)):
         known = ~np.isnan(labels[:, f])
         column = {subset: values[:, [f]] for subset, values in scaled.items()}
         scores, _, truth = gathered(column, labels[:, [f]], known)
-        rows_a_study = len(scores) / max(int((heard & known).sum()), 1)
+        rows_a_study = len(scores) / max(int((any_present & known).sum()), 1)
         curves.append(CURVES[method](scores[:, 0], truth[:, 0] == 1, rows_a_study))
     return Calibrator(scaling, tuple(curves))

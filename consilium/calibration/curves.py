@@ -73,7 +73,7 @@ def isotonic_curve(scores: Floats, positive: npt.NDArray[np.bool_], weight: floa
     Parameters
     ----------
     weight : float
-        How many rows one study is worth: of a study that is heard several times the rows are no independent witnesses.
+        How many rows one study is worth: the rows of a study with several subsets are not independent.
     """
     from scipy.optimize import isotonic_regression  # fits alone need it, and a model that is loaded pays nothing for it
 

@@ -1,7 +1,7 @@
-"""The fit: a calibration from what a model said of studies that it has not learned from.
+"""The fit: a calibration from a model's logits of studies that it was not trained on.
 
 The calibration split's patients are dealt out in two. One part chooses the method and fits the probabilities; the other
-judges them: sets, intervals and operating points rest on studies whose probabilities are as new to the calibration as
+is held out: sets, intervals and operating points rest on studies whose probabilities are as new to the calibration as
 any later study's.
 """
 
@@ -37,14 +37,14 @@ def fit_calibration(
     labels: npt.NDArray,
     patient_ids: npt.NDArray,
     fused: Mapping[str, npt.NDArray],
-    opinions: Mapping[str, npt.NDArray],
+    unimodal: Mapping[str, npt.NDArray],
     *,
     present: Mapping[str, Bools],
     recipe: CalibrationRecipe,
     seed: int,
     bootstrap: int,
 ) -> Calibration:
-    """Fit on the calibration split, in which each study speaks through every subset of the modalities it has.
+    """Fit on the calibration split, in which each study counts with every subset of the modalities it has.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def fit_calibration(
     patient_ids : [N]
     fused : mapping of subset_key to float [N, F]
         Logits; rows of NaN where the study lacks a modality of the subset.
-    opinions : mapping of str to float [N, F]
+    unimodal : mapping of str to float [N, F]
         Logits of each modality's own head; rows of NaN where the study lacks it.
     present : mapping of str to bool [N]
         Which studies have each of the model's modalities.
     recipe : CalibrationRecipe
-        Method, coverage, target sensitivity, and the share of the patients that judge.
+        Method, coverage, target sensitivity, and the share of the patients held out.
     bootstrap : int
         Replicates over patients, for the operating points' intervals.
 
@@ -71,24 +71,24 @@ def fit_calibration(
     labels, patient_ids = np.asarray(labels, np.float64), np.asarray(patient_ids)
     _require_both_classes(findings, labels)
     rows = {subset: np.asarray(values, np.float64) for subset, values in fused.items()}
-    own = {modality: {modality: np.asarray(values, np.float64)} for modality, values in opinions.items()}
+    own = {modality: {modality: np.asarray(values, np.float64)} for modality, values in unimodal.items()}
     came_with = np.array(present_subsets(present))
     columns, needed = np.column_stack(list(present.values())), _needed(labels, came_with, own)
-    judging = held_out_patients(labels, columns, patient_ids, recipe.conformal_share, needed, seed)
-    fitting = ~judging
+    held_out = held_out_patients(labels, columns, patient_ids, recipe.conformal_share, needed, seed)
+    fitting = ~held_out
     prior = _prior_log_odds(findings, labels)
     learned = _select(rows, fitting)
     choice = choose(recipe.method, findings, labels[fitting], patient_ids[fitting], learned, prior, seed)
     _log_choice(choice)
     calibrator = fit_calibrator(choice.method, findings, labels[fitting], learned, prior, choice.shrinkage)
     alone = {
-        modality: fit_calibrator(choice.method, findings, labels[fitting], _select(said, fitting), prior)
-        for modality, said in own.items()
+        modality: fit_calibrator(choice.method, findings, labels[fitting], _select(logits, fitting), prior)
+        for modality, logits in own.items()
     }
     scores = {subset: calibrator(values, subset, exclusive=findings.exclusive) for subset, values in rows.items()}
     answers = {subset: log_odds(values, exclusive=findings.exclusive) for subset, values in scores.items()}
-    points, held_out = _operating_points(
-        labels, _as_it_came(answers, came_with), judging, patient_ids, recipe.target_sensitivity, seed, bootstrap
+    points, enough = _operating_points(
+        labels, _as_it_came(answers, came_with), held_out, patient_ids, recipe.target_sensitivity, seed, bootstrap
     )
     return Calibration(
         findings=findings,
@@ -97,10 +97,10 @@ def fit_calibration(
         alone=alone,
         prior_log_odds=tuple(prior.tolist()),
         operating_points=points,
-        conformal=fit_conformal(labels, answers, came_with, judging, recipe.coverage),
+        conformal=fit_conformal(labels, answers, came_with, held_out, recipe.coverage),
         fitted_on=int(fitting.sum()),
-        judged_on=int(judging.sum()),
-        points_held_out=held_out,
+        held_out=int(held_out.sum()),
+        points_held_out=enough,
         cross_validated_nll=choice.nll,
     )
 
@@ -120,28 +120,29 @@ def present_subsets(present: Mapping[str, Bools]) -> list[str]:
 def _operating_points(
     labels: Floats,
     answers: Floats,
-    judging: Bools,
+    held_out: Bools,
     patient_ids: npt.NDArray,
     target_sensitivity: float,
     seed: int,
     bootstrap: int,
 ) -> tuple[tuple[OperatingPoint, ...], tuple[bool, ...]]:
-    """A point per finding, and whether the judging studies alone sufficed for it."""
+    """A point per finding, and whether the held-out studies alone sufficed for it."""
     probabilities = expit(answers)
     known = ~np.isnan(labels) & ~np.isnan(probabilities)
-    held_out = [
+    enough = [
         bool(
-            ((labels[:, f] == 1) & known[:, f] & judging).any() and ((labels[:, f] == 0) & known[:, f] & judging).any()
+            ((labels[:, f] == 1) & known[:, f] & held_out).any()
+            and ((labels[:, f] == 0) & known[:, f] & held_out).any()
         )
         for f in range(labels.shape[1])
     ]
     everyone = np.ones(len(labels), bool)
     points = []
-    for f, alone in enumerate(held_out):
-        among = judging if alone else everyone
+    for f, alone in enumerate(enough):
+        among = held_out if alone else everyone
         weights = patient_bootstrap(patient_ids[among], bootstrap, seed)
         points.append(operating_point(labels[among, f], probabilities[among, f], target_sensitivity, weights))
-    return tuple(points), tuple(held_out)
+    return tuple(points), tuple(enough)
 
 
 def _as_it_came(answers: Mapping[str, Floats], came_with: npt.NDArray[np.str_]) -> Floats:
@@ -159,10 +160,10 @@ def _select(rows: Mapping[str, Floats], kept: Bools) -> dict[str, Floats]:
 
 def _needed(labels: Floats, came_with: npt.NDArray[np.str_], own: Mapping[str, Mapping[str, Floats]]) -> Bools:
     """What the fit cannot do without, bool [N, C]: both classes of each finding, labels for each modality's head."""
-    heard = (came_with != subset_key([]))[:, None]
+    any_present = (came_with != subset_key([]))[:, None]
     known = ~np.isnan(labels)
-    columns = [heard & (labels == 1), heard & (labels == 0)]
-    columns += [known & ~np.isnan(said[modality]) for modality, said in own.items()]
+    columns = [any_present & (labels == 1), any_present & (labels == 0)]
+    columns += [known & ~np.isnan(logits[modality]) for modality, logits in own.items()]
     return np.column_stack(columns)
 
 

@@ -1,4 +1,4 @@
-"""Patients: who fits the probabilities and who judges them, and the folds of the choice between methods.
+"""Patients: those that the probabilities are fitted on, those held out, and the folds of the choice between methods.
 
 Patients are put in order by what is known of their studies, by chance among those of whom the same is known, and dealt
 out along that order: every part gets its share of every kind.
@@ -29,20 +29,20 @@ def patient_folds(labels: Floats, patient_ids: npt.NDArray, folds: int, seed: in
 
 
 def held_out_patients(
-    labels: Floats, heard: Bools, patient_ids: npt.NDArray, share: float, needed: Bools, seed: int
+    labels: Floats, present: Bools, patient_ids: npt.NDArray, share: float, needed: Bools, seed: int
 ) -> Bools:
     """Which studies are held out from the fit, bool [N]: about `share` of the patients.
 
     Parameters
     ----------
     labels : float [N, F]
-    heard : bool [N, K]
+    present : bool [N, K]
         What else every part should have its share of.
     needed : bool [N, C]
         What a fit cannot do without. Where only patients that were drawn have one of these, the first goes back.
     """
     rng = np.random.default_rng([seed, 2])
-    patient, order = _in_order(labels, heard, patient_ids, rng)
+    patient, order = _in_order(labels, present, patient_ids, rng)
     steps = np.floor(np.arange(len(order) + 1) * share + rng.random())
     drawn = np.empty(len(order), bool)
     drawn[order] = np.diff(steps) > 0
@@ -53,12 +53,12 @@ def held_out_patients(
 
 
 def _in_order(
-    labels: Floats, heard: Bools, patient_ids: npt.NDArray, rng: np.random.Generator
+    labels: Floats, present: Bools, patient_ids: npt.NDArray, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Patient of each study, [N], and the patients in order, [P]."""
     patients, patient = np.unique(np.asarray(patient_ids), return_inverse=True)
     studies = np.bincount(patient)
-    known = np.column_stack([np.where(np.isnan(labels), 0.5, labels), heard])
+    known = np.column_stack([np.where(np.isnan(labels), 0.5, labels), present])
     mean = np.stack([np.bincount(patient, column) for column in known.T]) / studies
     # The last key counts first.
     return patient, np.lexsort([rng.random(len(patients)), *mean[::-1]])

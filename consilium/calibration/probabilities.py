@@ -12,6 +12,7 @@ from scipy.special import expit, log_expit, logit, softmax
 
 from consilium.calibration.calibrator import METHODS, Calibrator, log_odds
 from consilium.calibration.conformal import Conformal
+from consilium.calibration.steps import StepCalibration
 from consilium.domain.diagnosis import OperatingPoint
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
@@ -22,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 NO_MODALITY = subset_key([])
 """The empty subset, for which the answer is the prior."""
 
-_KIND = "calibration-3"
+_KIND = "calibration-4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +39,23 @@ class Calibration:
     alone : dict
         For each modality's own head.
     prior_log_odds : tuple of float, [F]
-        Log-odds of the prevalence: the answer before any modality is heard.
+        Log-odds of the prevalence: the answer without any modality.
     operating_points : tuple of OperatingPoint, [F]
     conformal : Conformal
         Sets and intervals of the fused answers.
-    fitted_on, judged_on : int
-        Studies of the calibration split that the probabilities were fitted on, and the others, that judge them.
+    fitted_on, held_out : int
+        Studies of the calibration split that the probabilities were fitted on, and the others, on which sets, intervals
+        and operating points rest.
     points_held_out : tuple of bool, [F]
-        The operating point was chosen on the judging studies alone; False where these lacked a class, so that it is
-        judged on all, the fitting ones among them.
+        The operating point was chosen on the held-out studies alone; False where these lacked a class, so that it is
+        chosen on all, the fitting ones among them.
     cross_validated_nll : dict of str to float
         NLL in nats of each method, on the fitting studies, out of fold; empty where none was compared.
     shift : tuple of float, [F]
         What `at_prevalence` adds to each log-odds (of exclusive findings: to each log-probability, before they are
         brought to a sum of 1).
+    steps : StepCalibration or None
+        Of the targets beside the findings; None where there are none. Prevalences do not touch it.
     """
 
     findings: FindingSet
@@ -62,10 +66,11 @@ class Calibration:
     operating_points: tuple[OperatingPoint, ...]
     conformal: Conformal
     fitted_on: int
-    judged_on: int
+    held_out: int
     points_held_out: tuple[bool, ...]
     cross_validated_nll: dict[str, float] = field(default_factory=dict)
     shift: tuple[float, ...] = ()
+    steps: StepCalibration | None = None
 
     @property
     def thresholds(self) -> Floats:
@@ -73,13 +78,13 @@ class Calibration:
         return np.array([point.threshold for point in self.operating_points])
 
     def probabilities(self, logits: npt.ArrayLike, subset: str) -> Floats:
-        """Calibrated probabilities, [..., F], of fused logits [..., F]; rows of NaN (not heard) stay NaN.
+        """Calibrated probabilities, [..., F], of fused logits [..., F]; rows of NaN (modalities absent) stay NaN.
 
         Parameters
         ----------
         logits : array [..., F]
         subset : str
-            `subset_key` of the modalities that were heard; for ``none`` the answer is the prior, whatever the logits.
+            `subset_key` of the modalities that were read; for ``none`` the answer is the prior, whatever the logits.
 
         Raises
         ------
@@ -100,7 +105,7 @@ class Calibration:
             return np.broadcast_to(self.prior_log_odds, np.shape(logits)).copy()
         return log_odds(self._scores(self.fused, logits, subset), exclusive=self.findings.exclusive)
 
-    def opinion(self, logits: npt.ArrayLike, modality: str) -> Floats:
+    def unimodal_probabilities(self, logits: npt.ArrayLike, modality: str) -> Floats:
         """Calibrated probabilities, [..., F], of one modality's own head; rows of NaN stay NaN."""
         if modality not in self.alone:
             raise InputError("modality", str(modality), f"must be one of {', '.join(self.alone)}")
@@ -109,7 +114,7 @@ class Calibration:
     def intervals(self, logits: npt.ArrayLike, subset: str) -> Floats:
         """Lower and upper end of each probability's interval, [..., F, 2]; rows of NaN stay NaN.
 
-        Venn-Abers' (p0, p1) on the judging studies: what the probability would be had this very study been among them,
+        Venn-Abers' (p0, p1) on the held-out studies: what the probability would be had this very study been among them,
         with the finding absent and with it present. One of the two is a calibrated probability, whatever the model;
         their distance says how much one study could change, and is no confidence interval. Where the reported
         probability, which rests on other studies, lies outside, the interval is widened to hold it.
@@ -141,7 +146,7 @@ class Calibration:
         """The calibration for a place where findings are as frequent as `prevalence` says (Saerens et al., 2002).
 
         Supposes that studies with a finding look there as they do here, and likewise those without (label shift). All
-        probabilities, opinions, intervals and the prior move with the prevalence; thresholds move along, so that the
+        probabilities, unimodal, intervals and the prior move with the prevalence; thresholds move along, so that the
         same studies are called, and sensitivity and specificity hold as they stand; prediction sets stay as they are,
         since their coverage is that of each class. A finding that is not named keeps its prevalence; of findings that
         exclude each other those not named share what is left as they do here. Of these a call stays the same where the
@@ -208,10 +213,11 @@ class Calibration:
             "operating_points": [point.to_json() for point in self.operating_points],
             "conformal": self.conformal.to_json(),
             "fitted_on": self.fitted_on,
-            "judged_on": self.judged_on,
+            "held_out": self.held_out,
             "points_held_out": list(self.points_held_out),
             "cross_validated_nll": dict(self.cross_validated_nll),
             "shift": list(self.shift),
+            "steps": None if self.steps is None else self.steps.to_json(),
         }
 
     @classmethod
@@ -229,8 +235,9 @@ class Calibration:
 
     @classmethod
     def _from_json(cls, data: dict[str, Any]) -> Calibration:
+        findings, steps = FindingSet.from_json(data["findings"]), data["steps"]
         return cls(
-            findings=FindingSet.from_json(data["findings"]),
+            findings=findings,
             method=data["method"],
             fused=Calibrator.from_json(data["fused"]),
             alone={name: Calibrator.from_json(one) for name, one in data["alone"].items()},
@@ -238,10 +245,11 @@ class Calibration:
             operating_points=tuple(OperatingPoint.from_json(point) for point in data["operating_points"]),
             conformal=Conformal.from_json(data["conformal"]),
             fitted_on=data["fitted_on"],
-            judged_on=data["judged_on"],
+            held_out=data["held_out"],
             points_held_out=tuple(data["points_held_out"]),
             cross_validated_nll=dict(data["cross_validated_nll"]),
             shift=tuple(data["shift"]),
+            steps=None if steps is None else StepCalibration.from_json(steps, findings.targets),
         )
 
     def _require_sound(self) -> None:
@@ -251,6 +259,10 @@ class Calibration:
         for name, calibrator in {"fused": self.fused, **dict(self.alone)}.items():
             calibrator.require_sound(f"calibration.{name}", count)
         self.conformal.require_sound("calibration.conformal", count)
+        if (self.steps is None) != (not self.findings.targets):
+            raise InputError("calibration.steps", self.steps is not None, "must be there where there are targets")
+        if self.steps is not None:
+            self.steps.require_sound("calibration.steps")
         for field_name in ("prior_log_odds", "operating_points", "points_held_out"):
             values = getattr(self, field_name)
             if len(values) != count:

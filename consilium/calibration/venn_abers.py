@@ -67,8 +67,8 @@ class Bounds:
         """p0 and p1, of the shape of `scores`; NaN stays NaN."""
         p0 = np.asarray(self.low)[np.searchsorted(self.low_from, scores, side="right")]
         p1 = np.asarray(self.high)[np.searchsorted(self.high_above, scores, side="left")]
-        unheard = np.isnan(scores)
-        return np.where(unheard, np.nan, p0), np.where(unheard, np.nan, p1)
+        absent = np.isnan(scores)
+        return np.where(absent, np.nan, p0), np.where(absent, np.nan, p1)
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(getattr(self, name)) for name in self.__slots__}

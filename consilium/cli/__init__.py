@@ -18,27 +18,17 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
-from consilium.cli import (
-    audit_log,
-    bento,
-    cohorts,
-    demo,
-    diagnose,
-    experiments,
-    jobs,
-    keys,
-    models,
-    serve,
-    sweep,
-    train,
-)
+from consilium.cli import cohorts, demo, diagnose, gateway, models, score
+from consilium.cli.learning import encoders, experiments, sweep, train, weights
+from consilium.cli.lifecycle import cohort, gate, lineage, retrain
+from consilium.cli.running import audit_log, bento, jobs, keys, monitor, outcomes, rollout, serve
 from consilium.cli.shared.console import logging_restored, show_what_can_be_shown
 from consilium.domain.errors import CohortError, ConsiliumError, InputError, NotRegistered, ServiceProblem, os_cause
 from consilium.system.environment import provide_account
 from consilium.system.extras import extra_that_installs
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-_EXTRAS = (("training", "train"), ("service", "serve"))
+_EXTRAS = (("training", "train"), ("service", "serve"), ("hospital", "hospital"))
 """Packages that need an extra of their own as a whole."""
 
 app = typer.Typer(
@@ -69,7 +59,31 @@ def _consilium(
     """
 
 
-for group in (demo, cohorts, train, sweep, experiments, diagnose, jobs, serve, bento, keys, audit_log, models):
+for group in (
+    demo,
+    cohorts,
+    cohort,
+    encoders,
+    train,
+    sweep,
+    experiments,
+    diagnose,
+    jobs,
+    serve,
+    bento,
+    keys,
+    audit_log,
+    monitor,
+    gate,
+    outcomes,
+    retrain,
+    models,
+    lineage,
+    rollout,
+    score,
+    weights,
+    gateway,
+):
     group.add_to(app)
 
 

@@ -1,19 +1,29 @@
-"""`consilium phantom` and `consilium check`: cohorts made and looked at."""
+"""`consilium phantom`, `check` and `caches`: cohorts made and looked at, and what was kept of reading them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from consilium.cli.shared.console import AsJson, progress_bar, show, show_json
 from consilium.domain.errors import CohortError, InputError
+
+if TYPE_CHECKING:
+    from training.data.cache_folders import CacheFolder
 
 
 def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: consilium phantom var/phantom --studies 4000 --seed 1 --size 128")(phantom)
     app.command(epilog="Example: consilium check var/phantom")(check)
+    caches = typer.Typer(no_args_is_help=True, callback=_caches)
+    caches.command("list", epilog="Example: consilium caches list --json")(list_caches)
+    caches.command("prune", epilog="Example: consilium caches prune --unused-days 30 --most-gib 20 --dry-run")(prune)
+    app.add_typer(caches, name="caches")
 
 
 def phantom(
@@ -38,6 +48,13 @@ def phantom(
     modalities: Annotated[
         str | None, typer.Option(help="What the records hold: image,text; images, notes and values unless given.")
     ] = None,
+    scheme: Annotated[
+        str,
+        typer.Option(help="ordinary; interaction: what one modality shows depends on what another one does."),
+    ] = "ordinary",
+    outcomes: Annotated[
+        bool, typer.Option("--outcomes", help="With a grade of severity and the time to death beside the findings.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
 ) -> None:
     """Write a phantom cohort: made-up patients whose best possible diagnosis is known.
@@ -64,6 +81,8 @@ def phantom(
                 shift=departs,
                 studies_per_patient=studies_per_patient,
                 modalities=DEFAULT_MODALITIES if modalities is None else modalities.replace(" ", "").split(","),
+                scheme=scheme,
+                outcomes=outcomes,
                 progress=done,
             )
     except OSError as error:
@@ -110,8 +129,8 @@ def check(
             raise
         show_json({"problems": [str(problem) for problem in error.problems]})
         raise typer.Exit(2) from None
-    images = sum(len(record.images) for record in loaded.records)
-    with progress_bar("images", images) as done:
+    files = sum(len(record.every_file) for record in loaded.records)
+    with progress_bar("files", files) as done:
         report = check_cohort(loaded, audited=audit, seed=seed, progress=done)
     if as_json:
         show_json(report.to_json())
@@ -119,3 +138,56 @@ def check(
         show(*report.terminal_tables())
     if report.problems:
         raise typer.Exit(2)
+
+
+def _caches() -> None:
+    """What CONSILIUM_HOME keeps of cohorts' files and of frozen encoders' features, so that nothing is made twice."""
+
+
+def list_caches(as_json: AsJson = False) -> None:
+    """List the caches: what each holds, how large it is, when it was last used, and whether a process has it open."""
+    from training.data import cache_folders as caches
+
+    found = caches.list_caches()
+    if as_json:
+        show_json([one.to_json() for one in found])
+        return
+    total = sum(one.size for one in found)
+    show(_cache_table(found), f"{total / 1e6:.1f} MB in {caches.file_cache_folder().parent}")
+
+
+def prune(
+    unused_days: Annotated[float | None, typer.Option(min=0, help="Remove what was not used for so many days.")] = None,
+    most_gib: Annotated[
+        float | None, typer.Option(min=0, help="Remove what was used least recently until no more GiB are left.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove caches from CONSILIUM_HOME, and always what this version cannot read or an interrupted removal left.
+
+    What a running training has open stays. What is needed later is made again.
+    """
+    from training.data import cache_folders as caches
+
+    found = caches.list_caches()
+    age = None if unused_days is None else timedelta(days=unused_days)
+    chosen = caches.choose(found, age, None if most_gib is None else int(most_gib * 2**30))
+    removed = chosen if dry_run else caches.remove(chosen)
+    freed = sum(one.size for one in removed)
+    if as_json:
+        listed = [one.to_json() | {"removed": one in removed} for one in found]
+        show_json({"dry_run": dry_run, "freed_bytes": freed, "caches": listed})
+        return
+    done = "would free" if dry_run else "freed"
+    show(_cache_table(found, removed), f"{done} {freed / 1e6:.1f} MB in {caches.file_cache_folder().parent}")
+
+
+def _cache_table(found: Sequence[CacheFolder], removed: Sequence[CacheFolder] = ()) -> Table:
+    table = Table("cache", "of", "folder", "arrays", "MB", "last used (UTC)", "kept")
+    for one in found:
+        kept = "no" if one in removed else "in use" if one.in_use else ""
+        arrays = "unreadable" if one.arrays is None else str(one.arrays)
+        name = one.folder.name[:12]
+        table.add_row(one.kind, one.modality, name, arrays, f"{one.size / 1e6:.1f}", f"{one.used:%Y-%m-%d %H:%M}", kept)
+    return table

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
+from consilium.cli.loop.show_year import show_year
 from consilium.cli.shared.console import log_to_terminal, progress_bar, show
 from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
     from consilium.domain.diagnosis import Explanation
-    from consilium.domain.study import Study
-    from consilium.modalities.text.note import Note
+    from consilium.domain.study import Record, Study
     from training.cohorts.cohort import StudyRecord
     from training.pipeline.train import TrainedModel
 
 RECIPE = "phantom-demo"
 STUDIES, SEED, SIZE = 4000, 1, 128
+_PATIENCE_S = 120.0
 _FOLDER = Path("var") / "demo"
 
 
@@ -38,16 +41,23 @@ class Request:
 
     study_id: str
     truth: str
-    images: tuple[bytes, ...]
+    files: dict[str, list[bytes]]
     request: dict[str, Any]
     study: Study
 
 
-def demo() -> None:
+def demo(
+    loop: Annotated[
+        bool, typer.Option("--loop", help="A year in service instead: drift, alarms, retraining, gates, rollouts.")
+    ] = False,
+) -> None:
     """Make a phantom cohort, train, evaluate, register and serve a model, and ask it for one explained diagnosis.
 
     Takes some minutes on two cores. A cohort that is there already is used again.
     """
+    if loop:
+        show_year(_FOLDER / "loop")
+        return
     log_to_terminal()
     _FOLDER.mkdir(parents=True, exist_ok=True)
     cohort = _FOLDER / "cohort"
@@ -99,60 +109,44 @@ def _train(cohort: Path) -> TrainedModel:
     show(*terminal_tables(trained.evaluation))
     share = trained.evaluation.value("oracle_shares", "auroc_share", row=AS_PRESENT, finding="macro")
     show(f"fused, macro over findings: {share:.0%} of the AUROC above chance that is possible on this test split")
-    show(f"registered and promoted: {trained.uri}")
+    show(f"registered, and promoted without gates, as the registry notes: {trained.uri}")
     return trained
 
 
 def _one_study(root: Path, among: set[str]) -> Request:
-    """The first study of `among` with all modalities and more than one finding."""
+    """The first study of `among` with all modalities that the model reads, and more than one finding."""
     from training.cohorts import load_cohort
+    from training.recipes import find_recipe
 
+    sections = find_recipe(RECIPE).modalities
     cohort = load_cohort("phantom", root)
     for record in cohort.records:
-        whole = record.images and _sent_notes(record) and record.observations
+        read = {name: [one for one in record.parts[name] if sections[name].reads(one)] for name in sections}
+        whole = all(read[name] or record.files.get(name) for name in sections)
         has = [finding.display for finding, label in zip(cohort.findings, record.labels, strict=True) if label == 1]
         if whole and record.study_id in among and len(has) > 1:
-            return _request(record, ", ".join(has))
+            return _request(record, read, ", ".join(has))
     raise InputError("cohort", str(root), "must have a test study with every modality and two findings")
 
 
-def _sent_notes(record: StudyRecord) -> list[Note]:
-    """Notes that are written before the image is read; the model reads no others."""
-    from consilium.modalities.text.note import NoteKind
+def _request(record: StudyRecord, read: Mapping[str, Sequence[Record]], truth: str) -> Request:
+    """What asks for `record`; `read` holds, of each modality, the records in memory that the model reads."""
+    from consilium.domain.study import iso_text
+    from consilium.ingest.study_records import read_files, study_from_records
 
-    return [note for note in record.notes if note.kind in (NoteKind.HISTORY, NoteKind.INDICATION)]
-
-
-def _request(record: StudyRecord, truth: str) -> Request:
-    from consilium.modalities.image.records import read_image
-
-    request = {
-        "notes": [
-            {"kind": note.kind.value, "text": note.text, "time": _iso(note.time)} for note in _sent_notes(record)
-        ],
-        "observations": [
-            {"code": o.code, "value": o.given_value, "unit": o.given_unit, "time": _iso(o.time)}
-            for o in record.observations
-        ],
+    files: dict[str, list[bytes]] = {}
+    for file in record.every_file:
+        files.setdefault(file.field, []).append(file.path.read_bytes())
+    sent: dict[str, Any] = {}
+    for one in (one for records in read.values() for one in records):
+        sent.setdefault(one.field, []).append(one.sent())
+    sent |= {
         "patient": {"age": record.patient.age, "sex": record.patient.sex.value},
-        "reference_time": _iso(record.reference_time),
-        "caller_reference": "demo",
-        "level": "thorough",
+        "reference_time": iso_text(record.reference_time),
     }
-    files = tuple(image.path.read_bytes() for image in record.images)
-    # The page shows what was sent, so notes are those of the request, in its order.
-    return Request(record.study_id, truth, files, request, _study([read_image(data) for data in files], request))
-
-
-def _study(images: list[Any], request: dict[str, Any]) -> Study:
-    from consilium.ingest.study_records import study_from_records
-
-    parts = ("notes", "observations", "patient", "reference_time")
-    return study_from_records(images=images, **{name: request[name] for name in parts})
-
-
-def _iso(time: Any) -> str | None:
-    return None if time is None else time.isoformat()
+    # The page shows what was sent, so records are those of the request, in its order.
+    study = study_from_records(**read_files(files), **sent)
+    return Request(record.study_id, truth, files, sent | {"caller_reference": "demo", "level": "thorough"}, study)
 
 
 def _ask(model: str, request: Request) -> Explanation:
@@ -161,41 +155,61 @@ def _ask(model: str, request: Request) -> Explanation:
     from consilium.api.schemas import ExplainRequest
     from service.app.launch import RunningService
 
-    with RunningService(model) as service, Client(service.url) as client:
+    with RunningService(model, {"studies": True}) as service, Client(service.url) as client:
         show(f"{model} answers at {service.url}; sending {request.study_id}: {_contents(request)}")
         begun = time.monotonic()
-        answer = client.explain(ExplainRequest.model_validate(request.request), images=request.images)
+        answer = client.explain(ExplainRequest.model_validate(request.request), **request.files)
         show(f"answered in {time.monotonic() - begun:.1f} s")
+        _send_to_worklist(service.url, request)
     return read_explanation(answer)
 
 
+def _send_to_worklist(url: str, request: Request) -> None:
+    """Leave the study for the reading page, and wait until the model has answered it."""
+    import httpx
+
+    files = [(field, (str(n), data)) for field, some in request.files.items() for n, data in enumerate(some)]
+    records = ("request", (None, json.dumps(request.request), "application/json"))
+    with httpx.Client(base_url=url, timeout=_PATIENCE_S) as client:
+        study = client.post("/v1/studies", files=[*files, records]).raise_for_status().json()
+        deadline = time.monotonic() + _PATIENCE_S
+        while study["state"] in ("queued", "running") and time.monotonic() < deadline:
+            time.sleep(0.2)
+            study = client.get(f"/v1/studies/{study['study_id']}").raise_for_status().json()
+    show(f"in the worklist of the reading page: {request.study_id}, {study['state']}")
+
+
 def _contents(request: Request) -> str:
-    images, notes, values = (
-        len(part) for part in (request.images, request.request["notes"], request.request["observations"])
-    )
-    return f"{images} DICOM, {notes} note(s), {values} observations"
+    lists = {**request.files, **{key: sent for key, sent in request.request.items() if isinstance(sent, list)}}
+    return ", ".join(f"{len(sent)} {key}" for key, sent in lists.items())
 
 
 def _tell(explanation: Explanation, request: Request, trained: TrainedModel) -> None:
     from consilium.artifacts.mlflow_store import tracking_uri
     from consilium.cli.diagnose import write_report
+    from consilium.cli.shared.dicom_results import DicomResults, sources_of
     from consilium.output.terminal import diagnosis_table, explanation_table, neighbours_table
 
     report = _FOLDER / "report.html"
     write_report(report, request.study, explanation)
+    results = DicomResults(_FOLDER / "findings.dcm", _FOLDER / "capture.dcm", None)
+    results.write(sources_of(request.files), request.study, explanation)
     show(diagnosis_table(explanation.diagnosis))
     called = [one for one in explanation.findings if explanation.diagnosis[one.finding].call]
     show(*(explanation_table(one) for one in called))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))
+    serve = f"{_command('consilium')} serve models:/{trained.name}@champion"
     show(
         f"what this made-up patient really has: {request.truth}",
         "",
         f"the report, for a browser:  {report.resolve()}",
+        f"the same for an archive:    {', '.join(str(path.resolve()) for path in results.wanted.values())}",
         f"the MLflow UI:              {_command('mlflow')} ui --backend-store-uri {tracking_uri()}",
         f"the registry:               {_command('consilium')} models show {trained.name}",
         f"the answer's audit log:     {_command('consilium')} audit-log recall --model {trained.name}",
-        f"the service, to stay:       {_command('consilium')} serve models:/{trained.name}@champion",
+        f"the service, to stay:       CONSILIUM_STUDIES=1 {serve}",
+        "the reading page, of it:     http://127.0.0.1:3000/read/  (this study waits in its worklist)",
     )
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from consilium.cli.shared import dicom_results
 from consilium.cli.shared.console import AsJson, make_room, show, show_json
 from consilium.cli.shared.study_options import split_files, takes_study
-from consilium.domain.errors import InputError
+from consilium.domain.errors import DecoderUnavailable, InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.text_files import read_text
 from consilium.modalities.registry import file_inputs
 from consilium.system.environment import Variable
+from consilium.system.garbage import without_collection
 from consilium.system.installed import load
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ def diagnose(
     url: Annotated[str | None, typer.Option(help="Ask the service at this address instead of a model here.")] = None,
     token: Token = None,
     report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML page.")] = None,
+    sr: dicom_results.Report = None,
+    sc: dicom_results.Capture = None,
+    seg: dicom_results.Evidence = None,
     as_json: AsJson = False,
     *,
     sent: Mapping[str, Any],
@@ -67,14 +72,16 @@ def diagnose(
     """Diagnose one study and explain the evidence. Any modality may be absent."""
     make_room(report, option="--report")
     files, records = split_files(sent)
+    results = dicom_results.DicomResults(sr, sc, seg)
+    sources = results.sources(files)
     records["patient"] = {"age": age, "sex": sex, "names": None if names is None else _lines(names)}
     records["reference_time"] = reference_time
     on_terminal = not as_json and report is None
     if url is not None and model is None:
         # Before the service is asked: a page that cannot be drawn costs no answer.
-        decoded = None if report is None else decode(files)
+        decoded = decode(files) if report is not None or results.wanted else None
         explanation = _ask(url, token, {**files, **records}, {"findings": finding or None, "level": level})
-        # Only the page shows what was sent.
+        # Only the page and the capture show what was sent.
         study = None if decoded is None else read_study(decoded, records)
     elif url is None and model is not None:
         show_first = _show_diagnosis if on_terminal else None  # an explanation may take longer than the answer
@@ -83,21 +90,25 @@ def diagnose(
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
         write_report(report, study, explanation)
+    if study is not None:
+        results.write(sources, study, explanation)
     if as_json:
         from consilium.api.explanations import explanation_json
 
         show_json(explanation_json(explanation))
         return
-    from consilium.output.terminal import explanation_table, neighbours_table
-
     if url is not None or not on_terminal:
         _show_diagnosis(explanation.diagnosis)
-    shown = set(finding or _worth_explaining(explanation.diagnosis))
-    show(*(explanation_table(one) for one in explanation.findings if one.finding in shown))
+    _show_evidence(explanation, finding or _worth_explaining(explanation.diagnosis))
+    show(*(f"{name}: {path}" for name, path in {"report": report, **results.named}.items() if path is not None))
+
+
+def _show_evidence(explanation: Explanation, findings: Sequence[str]) -> None:
+    from consilium.output.terminal import explanation_table, neighbours_table
+
+    show(*(explanation_table(one) for one in explanation.findings if one.finding in findings))
     if explanation.neighbours:
         show(neighbours_table(explanation.diagnosis, explanation.neighbours))
-    if report is not None:
-        show(f"report: {report}")
 
 
 def decode(files: Files) -> dict[str, list[Any]]:
@@ -111,17 +122,20 @@ def _decoding(files: Files) -> Iterator[dict[str, list[Future[Any]]]]:
     """Decode in a process beside this one while the block runs; what is not done at its end is given up."""
     from consilium.ingest.decode_pool import DecodePool
 
-    for name in files:
-        load(file_inputs()[name].read)  # where a codec is missing this process says which extra brings it
     with DecodePool(1, start=False) as pool:
         yield {
-            name: [pool.submit(path, f"{name}[{number}]", name) for number, path in enumerate(paths)]
+            name: [pool.submit(path, name, f"{name}[{number}]") for number, path in enumerate(paths)]
             for name, paths in files.items()
         }
 
 
 def _decoded(waiting: Mapping[str, Sequence[Future[Any]]]) -> dict[str, list[Any]]:
-    return {name: [one.result() for one in futures] for name, futures in waiting.items()}
+    try:
+        return {name: [one.result() for one in futures] for name, futures in waiting.items()}
+    except DecoderUnavailable:
+        for name in waiting:
+            load(file_inputs()[name].read)  # where a codec is missing this process says which extra brings it
+        raise
 
 
 def read_study(decoded: Mapping[str, Any], records: Mapping[str, Any], variables: VariableTable = BUILT_IN) -> Study:
@@ -150,13 +164,14 @@ def _explain(
 
     `show_first` gets the diagnosis before it is explained; then None means the findings that a terminal explains.
     """
-    with _decoding(files) as waiting:  # while torch is imported
-        from consilium.inference.diagnostician import Diagnostician
-        from consilium.system.threads import limit_threads
+    with without_collection():
+        with _decoding(files) as waiting:  # while torch is imported
+            from consilium.inference.diagnostician import Diagnostician
+            from consilium.system.threads import limit_threads
 
-        decoded = _decoded(waiting)
-    limit_threads()
-    diagnostician = Diagnostician.load(model, device)
+            decoded = _decoded(waiting)
+        limit_threads()
+        diagnostician = Diagnostician.load(model, device)
     diagnostician.require_explainable(findings, level)
     study = read_study(decoded, records, diagnostician.variables)
     if show_first is not None:

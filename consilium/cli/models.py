@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +67,8 @@ def show_model(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         show_json({"name": name, "versions": [version.to_json() for version in versions]})
         return
-    table = Table("version", "aliases", "made", "manifest", "cohort", "commit", title=name, title_justify="left")
+    columns = ("version", "aliases", "made", "manifest", "cohort", "commit", "fusion", "weights trained")
+    table = Table(*columns, title=name, title_justify="left")
     for version in versions:
         tags = version.tags
         table.add_row(
@@ -75,10 +78,37 @@ def show_model(name: Name, as_json: AsJson = False) -> None:
             version.manifest_digest[:_SHORT],
             tags.get("cohort_digest", "")[:_SHORT],
             _short_commit(tags.get("git_commit", "")),
+            tags.get(registry.FUSION, "").partition(",")[0],
+            _trained(tags.get(registry.PARAMETERS, "{}")),
         )
     show(table)
     for version in reversed(versions):
+        show(*_begun_from(version))
+        fusion = version.tags.get(registry.FUSION, "")
+        if "," in fusion:
+            show(f"version {version.version}: fusion {fusion}, by AUROC on folds of the training studies")
+    for version in reversed(versions):
         show(*(f"{event.time}  version {version.version} {event.action}: {event.reason}" for event in version.events))
+
+
+def _trained(parameters: str) -> str:
+    """A line a part: ``image 576 of 11,000``."""
+    parts: dict[str, dict[str, int]] = json.loads(parameters)
+    named = {("fusion and heads" if name == "fused" else name): of for name, of in parts.items()}
+    return "\n".join(f"{name} {of['trained']:,} of {of['all']:,}" for name, of in named.items())
+
+
+def _begun_from(version: RegisteredVersion) -> list[str]:
+    """A line for each source of pretrained weights."""
+    from consilium.artifacts.model_registry import WEIGHTS
+
+    found: dict[str, list[dict[str, str]]] = json.loads(version.tags.get(WEIGHTS, "{}"))
+    return [
+        f"version {version.version} {modality}: {source['architecture']} weights of {source['source']}, SHA-256 "
+        f"{source['sha256'][:_SHORT]}, licence {source['licence']}"
+        for modality, sources in found.items()
+        for source in sources
+    ]
 
 
 def _short_commit(commit: str) -> str:
@@ -90,12 +120,27 @@ def promote(
     name: Name,
     version: Annotated[str, typer.Argument(help="Number, or @challenger.")],
     reason: Reason,
+    gates: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of the gates that it must have passed; the packaged ones unless given."),
+    ] = None,
+    override: Annotated[
+        str | None, typer.Option(metavar="WHY", help="Promote it whether or not it has passed; kept with the version.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion, which serves; the champion so far becomes the previous one."""
+    """Make a version the champion, which serves; the champion so far becomes the previous one.
+
+    Its newest run of `consilium gate` must have passed, by the same gates and on the same artifact.
+    """
     from consilium.artifacts import model_registry as registry
 
-    _tell(registry.promote(name, version, reason), as_json)
+    demanded = None
+    if override is None:
+        from training.lifecycle.gate_file import load_gates
+
+        demanded = load_gates(gates).digest
+    _tell(registry.promote(name, version, reason, gates=demanded, override=override), as_json)
 
 
 def rollback(name: Name, reason: Reason, as_json: AsJson = False) -> None:

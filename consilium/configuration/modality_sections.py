@@ -46,6 +46,11 @@ def default_sections() -> dict[str, ModalitySection]:
     return read_sections({name: {} for name in modalities()})
 
 
+def checking_sections() -> dict[str, ModalitySection]:
+    """By what the files of a cohort are read to be checked, of every installed modality."""
+    return {name: load(modality.section).for_checks() for name, modality in modalities().items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Which records of a study a model reads.
@@ -64,7 +69,7 @@ class Scope:
         """`study` without the records that are not read; those of other modalities stay."""
         within = study.within(self.window)
         parts = {
-            name: tuple(record for record in within.parts.get(name, ()) if section.reads(record))
+            name: tuple(record for record in within.parts[name] if section.reads(record))
             for name, section in self.sections.items()
         }
         return within.with_parts(**parts)

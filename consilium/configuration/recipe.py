@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from consilium.configuration.modality_sections import Scope, read_sections
+from consilium.configuration.pretraining_recipe import PretrainingRecipe
 from consilium.configuration.recipe_errors import recipe_error
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import InputError, RecipeError
@@ -79,17 +80,50 @@ class InputRecipe(Section):
         return Window(self.before_hours, self.after_hours)
 
 
+FusionName = Literal[
+    "concat",
+    "late",
+    "cross_attention",
+    "early",
+    "gated",
+    "bottleneck",
+    "perceiver",
+    "gated_cross_attention",
+    "hierarchical",
+    "stacked",
+]
+
+
 class FusionRecipe(Section):
     """How the tokens of all modalities become one state."""
 
-    name: Literal["concat", "late", "cross_attention", "early", "gated", "bottleneck", "perceiver"] = "concat"
+    name: Literal[FusionName, "auto"] = "concat"
+    """stacked: linear, and fitted without gradient descent (`training.closed_form`) on features of encoders that are
+    not trained; for tens to hundreds of patients. auto: one of the candidates."""
+    candidates: tuple[FusionName, ...] = Field(default=("stacked", "concat"), min_length=2)
+    """What auto chooses from, by AUROC in a cross-validation of the training studies: the first, unless another is
+    better by more than a standard error over patients."""
+    folds: int = Field(default=3, ge=2, le=20)
+    """Of that cross-validation, grouped by patient."""
     width: int = Field(default=128, ge=16)
     """Width D of every token and of the joint state."""
     depth: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     dropout: Fraction = 0.1
     latents: int = Field(default=8, ge=1, le=64)
-    """Tokens through which modalities meet: the bottleneck's, or the latents of a Perceiver."""
+    """Tokens through which modalities meet: the bottleneck's, the latents of a Perceiver, or those that each modality
+    brings to its pairs in a hierarchy."""
+
+    @property
+    def linear(self) -> bool:
+        """Encoders give it features as they are, which it whitens and reads by a linear map."""
+        return self.name == "stacked"
+
+    @model_validator(mode="after")
+    def _different(self) -> FusionRecipe:
+        if len(set(self.candidates)) < len(self.candidates):
+            raise ValueError("candidates must name each fusion once")
+        return self
 
 
 class ObjectivesRecipe(Section):
@@ -103,8 +137,20 @@ class ObjectivesRecipe(Section):
     """Each modality's own head."""
     distillation: float = Field(default=0.0, ge=0)
     """What each modality's own head owes to a teacher that was trained on that modality alone."""
+    targets: float = Field(default=0.5, ge=0)
+    """The cohort's targets beside the findings, by all modalities and by what modality dropout left of them; 0: the
+    model does not answer them."""
     gradient: Literal["sum", "mmpareto"] = "sum"
     """How the gradients of the fused and the modalities' own losses meet in an encoder."""
+
+
+class ClosedFormRecipe(Section):
+    """How the fusion ``stacked`` is fitted, without gradient descent, on features of encoders that are not trained."""
+
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=1)
+    """How strongly the weights of a modality's head may be held to 0 (L2, in studies): the best by nested folds."""
+    folds: int = Field(default=5, ge=2, le=20)
+    """Patient-grouped folds of the training studies that choose the strengths and stack the modalities."""
 
 
 class TrainingRecipe(Section):
@@ -130,6 +176,7 @@ class TrainingRecipe(Section):
     threads: int | None = Field(default=None, ge=1)
     """Threads of the CPU's arithmetic; None: see `consilium.system.threads`."""
     workers: int = Field(default=0, ge=0)
+    closed_form: ClosedFormRecipe = ClosedFormRecipe()
 
 
 class SplitRecipe(Section):
@@ -164,7 +211,7 @@ class ReferRecipe(Section):
 
     both: bool = True
     """Refer a finding whose prediction set holds both answers, or none; the study, where that leaves no finding."""
-    novelty: float | None = Field(default=0.01, gt=0, lt=0.5)
+    out_of_distribution: float | None = Field(default=0.01, gt=0, lt=0.5)
     """Share of ordinary studies that may be called out of distribution, for each encoder; None: never refer."""
     required: tuple[ModalityName, ...] = ()
     """Refer where one of these is absent."""
@@ -181,16 +228,25 @@ class EvaluationRecipe(Section):
     """split: one held-out test split. cross_validation: patient-grouped folds, out of fold, then one model of all.
     leave_one_source_out: the same with the sources of the studies as folds."""
     folds: int = Field(default=5, ge=2, le=20)
+    repeats: int = Field(default=1, ge=1, le=20)
+    """How often the folds of a cross-validation are drawn and all of its models fitted. The model, its calibration and
+    all tables but ``repeats`` are of the first draw."""
     bootstrap: Positive = 1000
     baselines: bool = False
     """Put simple baselines on the same folds beside the model."""
     audit: bool = True
     """Look for what is too good to be true in the cohort, and let the model carry what was found."""
-    novelty: int = Field(default=200, ge=0)
+    out_of_distribution: int = Field(default=200, ge=0)
     """Test studies that are altered in every known way, to measure whether the model calls them out of distribution;
     0: none."""
     faithfulness: int = Field(default=0, ge=0)
     """Test studies on which the explanation methods are measured; 0: none."""
+
+    @model_validator(mode="after")
+    def _drawn(self) -> EvaluationRecipe:
+        if self.repeats > 1 and self.protocol != "cross_validation":
+            raise ValueError(f"repeats must be 1 under the protocol {self.protocol}, which draws no folds")
+        return self
 
 
 class Range(Section):
@@ -225,6 +281,9 @@ class Recipe(Section):
     seed: int = Field(default=7, ge=0)
     modalities: Annotated[dict[str, Any], BeforeValidator(read_sections)]
     """What the model reads, each with the section that the modality declares; ``{}`` takes its defaults."""
+    weights_licences: tuple[str, ...] | None = None
+    """Licences that pretrained weights may have, as `consilium models show` names them; ``not stated`` allows those
+    whose licence is not known; None: any."""
     cohort: CohortRecipe = CohortRecipe()
     inputs: InputRecipe = InputRecipe()
     fusion: FusionRecipe = FusionRecipe()
@@ -237,6 +296,7 @@ class Recipe(Section):
     """The method that explains each modality; of one without: the method that the evaluation found best."""
     evaluation: EvaluationRecipe = EvaluationRecipe()
     sweep: SweepRecipe = SweepRecipe()
+    pretraining: PretrainingRecipe = PretrainingRecipe()
 
     @model_validator(mode="after")
     def _names(self) -> Recipe:
@@ -245,11 +305,21 @@ class Recipe(Section):
             "refer.required": self.refer.required,
             "explain": self.explain,
         }
+        named |= {f"pretraining.pairs.{number}": pair for number, pair in enumerate(self.pretraining.pairs)}
+        named |= {f"pretraining.stages.{one.name}.modalities": one.modalities for one in self.pretraining.stages}
         rule = f"must be one of the recipe's modalities, {', '.join(self.modalities)}"
         for key, names in named.items():
             for name in names:
                 if name not in self.modalities:
                     raise RecipeError(key, name, rule)
+        return self
+
+    @model_validator(mode="after")
+    def _reads_no_answers(self) -> Recipe:
+        for name, section in self.modalities.items():
+            if section.answers_read:
+                rule = "was written after the answer was known: only a stage in pretraining.stages may read it"
+                raise RecipeError(f"modalities.{name}", ", ".join(section.answers_read), rule)
         return self
 
     @property

@@ -20,12 +20,20 @@ def recipe_error(error: ValidationError, model: type[BaseModel], above: tuple[st
     place = tuple(str(part) for part in first["loc"] if part != "[key]")
     where = ".".join((*above, *place)) or "recipe"
     if first["type"] != "extra_forbidden":
-        return RecipeError(where, first["input"], first["msg"].removeprefix("Value error, ").lower())
+        return RecipeError(where, first["input"], rule_of(first["type"], first["msg"]))
     *parents, key = place
     elsewhere = [name for name in _section_keys(model) if name.endswith(f".{key}")]
     if elsewhere and not parents and not above:
         return RecipeError(where, first["input"], f"is no known key; there is {', '.join(elsewhere)}")
     return RecipeError(where, first["input"], nearest_key(key, _keys(model, parents)))
+
+
+def rule_of(kind: str, message: str) -> str:
+    """What the value must be, by the type of pydantic's problem and its message."""
+    if kind in ("model_type", "dict_type"):
+        return "must be a mapping of keys to values"
+    rule = message.removeprefix("Value error, ").replace("Input should", "must", 1)
+    return rule[:1].lower() + rule[1:]
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:

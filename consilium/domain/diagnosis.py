@@ -6,8 +6,11 @@ What goes over the wire is described by the docstrings below the fields.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import PrivateAttr
 
 from consilium.domain.wire import Share, Wire, WireValue
 
@@ -65,6 +68,50 @@ class FindingResult(WireValue):
     None: neither answer fits."""
     refer_reasons: tuple[str, ...]
     """Why a physician must assess this finding without the model; empty: there is no reason to refer it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradeProbability(WireValue):
+    """How likely one grade is."""
+
+    grade: str
+    probability: Share
+
+
+@dataclass(frozen=True, slots=True)
+class GradeResult(WireValue):
+    """The answer for one ordered target: its grades from the least."""
+
+    target: str
+    """Its name."""
+    display: str
+    grade: str
+    """The median: the least grade that is, with all below it, at least as likely as not."""
+    expected: float
+    """Mean position of the grade, the least being 0."""
+    probabilities: tuple[GradeProbability, ...]
+    """Calibrated, of all modalities that are present; they add up to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalProbability(WireValue):
+    """How likely it is that the event has not happened by a time."""
+
+    time: float
+    probability: Share
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivalResult(WireValue):
+    """The answer for one time to an event, counted from the study."""
+
+    target: str
+    """Its name."""
+    display: str
+    unit: str
+    """Of the times."""
+    without_event: tuple[SurvivalProbability, ...]
+    """At each horizon of the model, calibrated, of all modalities that are present; never rising."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +173,22 @@ class Diagnosis(Wire):
     findings with reasons of their own."""
     audit: AuditVerdict
     """Of the cohort that the model was trained on."""
+    grades: tuple[GradeResult, ...] = ()
+    """Ordered targets that the model answers beside the findings."""
+    survival: tuple[SurvivalResult, ...] = ()
+    """Times to an event that the model answers beside the findings."""
+    _projections: dict[str, tuple[float, ...]] = PrivateAttr(default_factory=dict)
+
+    def with_projections(self, projections: Mapping[str, tuple[float, ...]]) -> Self:
+        """The same answer with its `projections`."""
+        found = self.model_copy()
+        found._projections = dict(projections)
+        return found
+
+    @property
+    def projections(self) -> Mapping[str, tuple[float, ...]]:
+        """By part, what monitoring keeps of the study's features; no part of the answer that is sent."""
+        return self._projections
 
     def __getitem__(self, name: str) -> FindingResult:
         return next(result for result in self.findings if result.finding == name)

@@ -9,6 +9,7 @@ Messages go back to the caller who sent the value. They are never logged whole: 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,20 +21,20 @@ def _shown(value: object) -> str:
     text = repr(value)
     if len(text) <= _LONGEST_VALUE:
         return text
-    kept = _LONGEST_VALUE // 2  # of either end: a path is told by its last part
+    kept = _LONGEST_VALUE // 2  # of either end: the last part of a path identifies it
     return f"{text[: kept - 1]}…{text[-kept:]}"
 
 
 def with_reasons(rule: str, warnings: Sequence[str]) -> str:
-    """`rule` and the first `warnings`: where nothing is left to judge, they say what became of the records."""
+    """`rule` and the first `warnings`: where nothing is left to diagnose, they name what became of the records."""
     more = [f"and {len(warnings) - _MOST_REASONS} more"] if len(warnings) > _MOST_REASONS else []
     return "; ".join([rule, *warnings[:_MOST_REASONS], *more])
 
 
 def os_cause(error: OSError) -> str:
     """What the system says, and of which file: ``No space left on device (/var/lib/consilium/audit-log.keys)``."""
-    said = error.strerror or str(error) or type(error).__name__
-    return said if error.filename is None else f"{said} ({os.fsdecode(error.filename)})"
+    message = error.strerror or str(error) or type(error).__name__
+    return message if error.filename is None else f"{message} ({os.fsdecode(error.filename)})"
 
 
 class ConsiliumError(Exception):
@@ -136,6 +137,10 @@ class Problem:
         return f"{where}, {self.column}: got {_shown(self.value)}, {self.rule}"
 
 
+_SHOWN_ALIKE = 10
+"""Problems of one column and rule that are written out; ``consilium check --json`` has all."""
+
+
 class CohortError(ConsiliumError):
     """A cohort that cannot be used; carries every problem found, not the first one only."""
 
@@ -144,7 +149,20 @@ class CohortError(ConsiliumError):
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        return f"{len(self.problems)} problem(s):\n" + "\n".join(f"  {problem}" for problem in self.problems)
+        """Each problem on a line; of many alike, in one column by one rule, the first few and how many more."""
+        alike = Counter[tuple[str, str, str]]()
+        lines = []
+        for problem in self.problems:
+            kind = (problem.table, problem.column, problem.rule)
+            alike[kind] += 1
+            if alike[kind] <= _SHOWN_ALIKE:
+                lines.append(f"  {problem}")
+        more = [
+            f"  {table}, {column}: {number - _SHOWN_ALIKE} more, {rule}"
+            for (table, column, rule), number in alike.items()
+            if number > _SHOWN_ALIKE
+        ]
+        return "\n".join([f"{len(self.problems)} problem(s):", *lines, *more])
 
 
 class ArtifactError(ConsiliumError):
@@ -161,6 +179,10 @@ class RegistryError(ConsiliumError):
 
 class NotRegistered(RegistryError):
     """The registry answers, and knows no such model, version or alias."""
+
+
+class NotGated(RegistryError):
+    """A version that has not passed its gates was to be promoted."""
 
 
 class RegistryUnreachable(RegistryError):

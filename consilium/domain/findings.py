@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from consilium.domain.errors import InputError
+from consilium.domain.targets import Target, target_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,12 @@ class FindingSet:
     """The findings of one task, in the order of the model's logits.
 
     `exclusive` findings share one softmax (exactly one is true, as in an aetiology); independent ones have a sigmoid
-    each.
+    each. `targets` are grades and times that are answered beside them.
     """
 
     findings: tuple[Finding, ...]
     exclusive: bool = False
+    targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.findings:
@@ -49,6 +51,9 @@ class FindingSet:
             raise InputError("findings", list(self.names), "must not name a finding twice")
         if self.exclusive and len(self.findings) < 2:
             raise InputError("findings", list(self.names), "must be at least two where they are exclusive")
+        named = [target.name for target in self.targets]
+        if len({*named, *self.names}) < len(named) + len(self.findings):
+            raise InputError("targets", named, "must not name a target twice, nor as a finding")
 
     def __len__(self) -> int:
         return len(self.findings)
@@ -67,11 +72,15 @@ class FindingSet:
         return self.names.index(name)
 
     def to_json(self) -> dict[str, object]:
-        return {
+        """With ``targets`` where there are some."""
+        found: dict[str, object] = {
             "exclusive": self.exclusive,
             "findings": [{"name": f.name, "display": f.display, "code": f.code} for f in self.findings],
         }
+        return found | ({"targets": [target.to_json() for target in self.targets]} if self.targets else {})
 
     @classmethod
     def from_json(cls, data: dict) -> FindingSet:
-        return cls(tuple(Finding(**finding) for finding in data["findings"]), bool(data["exclusive"]))
+        findings = tuple(Finding(**finding) for finding in data["findings"])
+        targets = tuple(target_from_json(target) for target in data.get("targets", []))
+        return cls(findings, bool(data["exclusive"]), targets)

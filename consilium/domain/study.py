@@ -6,10 +6,13 @@ cheap to import in a decoding worker.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from consilium.domain.errors import InputError
@@ -33,6 +36,12 @@ OLDEST_KEPT_AGE = 90.0
 """Years; a cohort keeps no higher age, which would identify a patient."""
 
 
+def require_age(years: float, field: str, given: object, rule: str) -> None:
+    """`InputError` with `field`, the value as it was `given` and `rule`, unless `years` is an age; NaN is none."""
+    if not 0 <= years <= OLDEST_AGE:
+        raise InputError(field, given, rule)
+
+
 @dataclass(frozen=True, slots=True)
 class Patient:
     """What is known of the patient beside the records: age in years and sex. No identity."""
@@ -41,8 +50,8 @@ class Patient:
     sex: Sex = Sex.UNKNOWN
 
     def __post_init__(self) -> None:
-        if self.age is not None and not 0 <= self.age <= OLDEST_AGE:
-            raise InputError("patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
+        if self.age is not None:
+            require_age(self.age, "patient.age", self.age, f"must lie between 0 and {OLDEST_AGE} years")
 
     @property
     def deidentified(self) -> Patient:
@@ -79,8 +88,12 @@ class Record:
         What a cohort's check counts, without the record's position: ``images of unknown view``.
     patient : Patient
         Age and sex as the record itself gives them.
-    patient_digest, study_digest : str or None
-        SHA-256 of the identifiers of patient and study that the record itself names.
+    patient_digest, study_digest, accession_digest : str or None
+        SHA-256 of the identifiers of patient, study and order that the record itself names.
+    device_digest, site_digest : str or None
+        SHA-256 of what the record itself names as what made it, and where.
+    categories : mapping of str to str
+        What monitoring groups studies by: ``unit:crp`` → ``mg/dL``. Nothing that names a patient.
     names : tuple of str
         Names and identifiers that the record itself gives, for masking; never written, shown nor compared.
     """
@@ -127,6 +140,22 @@ class Record:
         return None
 
     @property
+    def accession_digest(self) -> str | None:
+        return None
+
+    @property
+    def device_digest(self) -> str | None:
+        return None
+
+    @property
+    def site_digest(self) -> str | None:
+        return None
+
+    @property
+    def categories(self) -> Mapping[str, str]:
+        return {}
+
+    @property
     def names(self) -> tuple[str, ...]:
         return ()
 
@@ -150,14 +179,55 @@ class Record:
         del names
         return self.with_time(move(self.time))
 
+    def condensed(self, arrays: Mapping[str, Any]) -> Self:
+        """The record with `arrays` in place of what takes memory: what converters made of it, by their keys.
+
+        One of a class that holds nothing large, or does not derive this, stays as it is.
+        """
+        del arrays
+        return self
+
     @property
     def description(self) -> str:
         return f"record of {self.field}"
+
+    def sent(self) -> dict[str, Any] | None:
+        """The record in the JSON of a request, in the list `field`; None where only its file can be sent."""
+        return None
 
     @classmethod
     def digests(cls, records: Sequence[Self]) -> dict[str, str]:
         """SHA-256 of what was received, in hex, by where it stood: ``images[0]``."""
         return {f"{cls.field}[{position}]": record.digest for position, record in enumerate(records)}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """A record on disk, with what its cohort knows of it beside the file (a PNG says nothing about itself).
+
+    Attributes
+    ----------
+    field : str
+        As which its modality reads it, the name of a `consilium.modalities.modality.FileInput`: ``images``.
+    path : Path
+    known : mapping of str to object
+        Attributes of the record that the cohort knows better than the file. Times have an offset from UTC.
+    """
+
+    field: str
+    path: Path
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def listed(self, record: Any) -> Any:
+        """`record`, which the file was read as, with what the cohort knows."""
+        return replace(record, **self.known) if self.known else record
+
+
+class ByModality(dict[str, tuple[Any, ...]]):
+    """What there is of each modality, by its name; of one that is not named, nothing: ``study.parts["image"]``."""
+
+    def __missing__(self, name: str) -> tuple[Any, ...]:
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +245,8 @@ class Study:
     Attributes
     ----------
     parts : mapping of str to tuple of Record
-        The records of each modality that has some, in the order in which they were sent. Not to be changed.
+        The records of each modality that has some, in the order in which they were sent; none of any other. Not to be
+        changed.
     patient : Patient
         What was not given is taken from the records, where these agree.
     study_id, patient_id : str
@@ -199,7 +270,7 @@ class Study:
 
     def __post_init__(self) -> None:
         parts = {modality: tuple(records) for modality, records in self.parts.items() if len(records)}
-        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "parts", ByModality(parts))
         for name, kind in (("patient_digest", "patient"), ("study_digest", "study")):
             self._check_one(name, kind)
         times = [self.reference_time, *(record.time for record in self.records)]
@@ -214,19 +285,6 @@ class Study:
     def records(self) -> tuple[Record, ...]:
         """Every record, modality by modality."""
         return tuple(record for records in self.parts.values() for record in records)
-
-    # Until every reader of a study asks for its modality by name.
-    @property
-    def images(self) -> tuple[Any, ...]:
-        return self.parts.get("image", ())
-
-    @property
-    def notes(self) -> tuple[Any, ...]:
-        return self.parts.get("text", ())
-
-    @property
-    def observations(self) -> tuple[Any, ...]:
-        return self.parts.get("observations", ())
 
     def with_parts(self, **parts: Sequence[Record]) -> Study:
         """The study with other records of the modalities that are named; none where a sequence is empty."""
@@ -318,6 +376,22 @@ def _differ(one: Any, other: Any) -> bool:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
+
+
+def identifier_digest(identifier: str) -> str | None:
+    """SHA-256 of a Patient ID or a Study Instance UID, without the blanks around it; None of an empty one."""
+    stripped = identifier.strip()
+    return hashlib.sha256(stripped.encode("utf-8", "surrogateescape")).hexdigest() if stripped else None
+
+
+def accession_digest(number: str, issuer: str = "") -> str | None:
+    """SHA-256 of an accession number with who issued it, without the blanks around them; None without a number."""
+    return identifier_digest(f"{number.strip()}\0{issuer.strip()}") if number.strip() else None
+
+
+def iso_text(time: datetime | None) -> str | None:
+    """`time` as requests have it; None where not known."""
+    return None if time is None else time.isoformat()
 
 
 def instant_text(time: datetime | None) -> str:

@@ -108,7 +108,7 @@ class Variable:
         A living patient's value lies within, in `unit`.
     may_be_zero : bool
         Whether 0 is plausible, too, though `plausible_low` is above it: none was found.
-    slips_untold : str
+    slips_undetected : str
         Why not every slip by a factor of 1000 leaves the plausible limits; empty where every one does.
     log_scale : bool
         Spread over decades: models see its logarithm.
@@ -133,7 +133,7 @@ class Variable:
     plausible_low: float = -math.inf
     plausible_high: float = math.inf
     may_be_zero: bool = False
-    slips_untold: str = ""
+    slips_undetected: str = ""
     log_scale: bool = False
     molar_mass: float | None = None
     charge: int | None = None
@@ -276,7 +276,7 @@ def _read_variable(row: Mapping[str, str], codes: Iterable[Code]) -> Variable:
         plausible_low=_limit(row["plausible_low"], -math.inf),
         plausible_high=_limit(row["plausible_high"], math.inf),
         may_be_zero=row["may_be_zero"] == "1",
-        slips_untold=row["slips_untold"],
+        slips_undetected=row["slips_undetected"],
         log_scale=row["log_scale"] == "1",
         molar_mass=_number(row["molar_mass"]),
         charge=int(row["charge"]) if row["charge"] else None,

@@ -140,8 +140,11 @@ class Case:
     # --- the study, altered ------------------------------------------------------------------------------------------
 
     def fuse_with(self, modality: str, altered: Tokens) -> Tensor:
-        """Fused logits [N, F] of N copies with the `altered` tokens of `modality` and this study's of the others."""
-        rows = len(altered.mask)
+        """Fused logits [N, F] of N copies with the `altered` tokens of `modality` and this study's of the others.
+
+        `altered` are as the modality's encoder gives them.
+        """
+        rows, altered = len(altered.mask), self.model.read(modality, altered)
         return self.model.fuse(
             {name: altered if name == modality else _repeated(own, rows) for name, own in self.tokens.items()}
         )

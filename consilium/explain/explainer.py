@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from consilium.calibration import Calibration
-from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import FindingExplanation
 from consilium.domain.errors import InputError
 from consilium.domain.findings import FindingSet
@@ -46,7 +45,7 @@ def explain(
     if level not in LEVELS:
         raise InputError("level", level, f"must be one of {', '.join(LEVELS)}")
     positions = [findings.index(name) for name in names]
-    chosen = _choose(preprocessing.recipe, level, methods or {})
+    chosen = _choose(preprocessing, level, methods or {})
     watched = {module for method in chosen.values() for module in method.watches(model)}
     units = units_of(prepared, preprocessing)
     case = Case.of(model, preprocessing, calibration, prepared, [*watched, model.fusion], units)
@@ -81,18 +80,21 @@ def units_of(prepared: Prepared, preprocessing: Preprocessing) -> dict[str, Sequ
     }
 
 
-def _choose(recipe: Recipe, level: str, named: Mapping[str, str]) -> dict[str, Method]:
+def _choose(preprocessing: Preprocessing, level: str, named: Mapping[str, str]) -> dict[str, Method]:
     """The method of each explained modality that the model reads."""
     for modality in named:
         find_modality(modality, "explain")
+    recipe = preprocessing.recipe
     chosen = default_methods(recipe.modalities, level) | {m: n for m, n in named.items() if m in recipe.modalities}
-    return {modality: find_method(recipe, modality, chosen[modality]) for modality in in_order(chosen)}
+    return {modality: find_method(preprocessing, modality, chosen[modality]) for modality in in_order(chosen)}
 
 
 def _logits(case: Case) -> Logits:
     """What `DiagnosisModel.forward` gives."""
+    states = case.traced[case.model.fusion].detach()
     with torch.no_grad():
-        opinions = case.model.opinions(case.tokens)
-        features = case.model.features(case.tokens, case.traced[case.model.fusion].detach())
+        unimodal = case.model.unimodal_logits(case.tokens)
+        features = case.model.features(case.tokens, states)
+        steps = case.model.steps(states)
     present = {modality: tokens.present for modality, tokens in case.tokens.items()}
-    return Logits(case.fused.detach(), opinions, present, features)
+    return Logits(case.fused.detach(), unimodal, present, features, steps)

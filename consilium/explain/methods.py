@@ -31,8 +31,8 @@ def _nothing(model: DiagnosisModel) -> list[nn.Module]:
     return []
 
 
-def _suits_all(recipe: Recipe) -> str:
-    del recipe
+def _suits_all(preprocessing: Preprocessing) -> str:
+    del preprocessing
     return ""
 
 
@@ -55,18 +55,18 @@ class Method:
     watches : callable
         The modules of a model whose output it reads; they must be watched when the case is made.
     lacks : callable
-        What a model of a recipe lacks that the method reads, as an error states it; empty where nothing.
+        What a model of a fitted preprocessing lacks that the method reads, as an error states it; empty where nothing.
     """
 
     name: str
     weigh: Callable[[Case, Sequence[int]], npt.NDArray]
     fast: bool = False
     watches: Callable[[DiagnosisModel], list[nn.Module]] = _nothing
-    lacks: Callable[[Recipe], str] = _suits_all
+    lacks: Callable[[Preprocessing], str] = _suits_all
 
-    def suits(self, recipe: Recipe) -> bool:
-        """Whether a model of `recipe`, which reads the modality, has what this method reads."""
-        return not self.lacks(recipe)
+    def suits(self, preprocessing: Preprocessing) -> bool:
+        """Whether a model of `preprocessing`, which reads the modality, has what this method reads."""
+        return not self.lacks(preprocessing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +116,13 @@ def explanations(modalities: Iterable[str]) -> dict[str, ModalityExplanation]:
     return {modality: one for modality, one in found.items() if one is not None}
 
 
-def find_method(recipe: Recipe, modality: str, name: str) -> Method:
+def find_method(preprocessing: Preprocessing, modality: str, name: str) -> Method:
     """The method of that name.
 
     Raises
     ------
     InputError
-        Where there is no such modality or method, or a model of `recipe` lacks what the method reads.
+        Where there is no such modality or method, or a model of `preprocessing` lacks what the method reads.
     """
     field = f"explain.{find_modality(modality, 'explain').name}"
     explanation = explanation_of(modality)
@@ -131,8 +131,8 @@ def find_method(recipe: Recipe, modality: str, name: str) -> Method:
     method = explanation.method(name)
     if method is None:
         raise InputError(field, name, f"must be one of {', '.join(one.name for one in explanation.methods)}")
-    if not method.suits(recipe):
-        raise InputError(field, name, method.lacks(recipe))
+    if not method.suits(preprocessing):
+        raise InputError(field, name, method.lacks(preprocessing))
     return method
 
 

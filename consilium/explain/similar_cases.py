@@ -3,8 +3,8 @@
 What is kept of a training study is its joint state, its labels, which modalities it had, and a pseudonym that only the
 holder of the cohort can turn back into a study. No identifier, pixel, word or value of it is stored.
 
-The search is exact: one matrix product. That is a few milliseconds for `MOST` studies; a larger cohort is represented
-by a random sample of as many, and `Neighbours.cohort_studies` says of how many.
+`VectorIndex` finds them. A cohort of more than `MOST` studies is represented by a random sample of as many, and
+`Neighbours.cohort_studies` says of how many.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from safetensors.numpy import load_file, save_file
 from consilium.domain.diagnosis import Neighbour
 from consilium.domain.errors import ArtifactError, InputError
 from consilium.domain.findings import FindingSet
+from consilium.explain.vector_index import VectorIndex
 from consilium.modalities.registry import in_order
 
-MOST = 100_000
+MOST = 1_000_000
 """Studies that are searched."""
 
 _FORMAT = 2
-_TENSORS, _NAMES = "neighbours.safetensors", "neighbours.json"
+FILES = ("neighbours.safetensors", "neighbours.json")
+"""In their folder."""
+_TENSORS, _NAMES = FILES
 _PRESENT = "present/"
 _PSEUDONYM = 12
 """Hexadecimal digits of a pseudonym."""
@@ -48,8 +51,8 @@ class Neighbours:
 
     Attributes
     ----------
-    embeddings : float32 [N, D]
-        Joint states of length 1, in steps of float16, as they are stored.
+    states : VectorIndex
+        Joint states [N, D] of length 1, in steps of float16, as they are stored.
     labels : int8 [N, F]
         1 present, 0 absent, -1 not known.
     present : dict of str to bool [N]
@@ -60,7 +63,7 @@ class Neighbours:
         Studies that `fit` was given; more than N where they are a sample.
     """
 
-    embeddings: npt.NDArray[np.float32]
+    states: VectorIndex
     labels: npt.NDArray[np.int8]
     present: dict[str, npt.NDArray[np.bool_]]
     pseudonyms: tuple[str, ...]
@@ -115,7 +118,7 @@ class Neighbours:
             kept = np.sort(np.random.default_rng(_SEED).choice(len(ids), MOST, replace=False))
         known = np.where(np.isnan(labels[kept]), _UNKNOWN, labels[kept])
         return cls(
-            embeddings=_unit(features[kept]).astype(np.float16).astype(np.float32),
+            states=VectorIndex.build(_unit(features[kept]).astype(np.float16).astype(np.float32)),
             labels=known.astype(np.int8),
             present={name: np.asarray(there[kept], bool) for name, there in present.items()},
             pseudonyms=tuple(pseudonym(cohort_digest, ids[row]) for row in kept.tolist()),
@@ -123,10 +126,36 @@ class Neighbours:
             cohort_studies=len(ids),
         )
 
-    def nearest(self, state: npt.ArrayLike, k: int) -> tuple[Neighbour, ...]:
+    def having(self, labels: Mapping[str, bool], modalities: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
+        """Which studies are known to have each finding of `labels` as it says there, and have all of `modalities`.
+
+        Returns
+        -------
+        bool [N]
+
+        Raises
+        ------
+        InputError
+            For a finding or a modality that no study was asked for.
+        """
+        chosen = np.ones(len(self), bool)
+        for name, present in labels.items():
+            if name not in self.findings:
+                raise InputError("labels", name, f"must be one of {', '.join(self.findings)}")
+            chosen &= self.labels[:, self.findings.index(name)] == int(present)
+        for modality in modalities:
+            if modality not in self.present:
+                raise InputError("having", modality, f"must be one of {', '.join(in_order(self.present))}")
+            chosen &= self.present[modality]
+        return chosen
+
+    def nearest(
+        self, state: npt.ArrayLike, k: int, among: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[Neighbour, ...]:
         """The `k` studies (all, where there are fewer) whose states point most nearly as `state` [D] does.
 
-        Most alike first, by cosine; of two that are equally alike the one that was kept first.
+        Most alike first, by cosine; of two that are equally alike the one that was kept first. Of those alone that
+        `among` [N] names, where it is given.
 
         Raises
         ------
@@ -134,13 +163,13 @@ class Neighbours:
             Where `state` is of another width, not finite or without a direction, or `k` is below 1.
         """
         asked = np.asarray(state, np.float64).reshape(1, -1)
-        if asked.shape[1] != self.embeddings.shape[1]:
-            raise InputError("state", asked.shape[1], f"must have {self.embeddings.shape[1]} dimensions")
+        width = self.states.vectors.shape[1]
+        if asked.shape[1] != width:
+            raise InputError("state", asked.shape[1], f"must have {width} dimensions")
         if k < 1:
             raise InputError("k", k, "must be at least 1")
-        similarity = self.embeddings @ _unit(asked)[0]
-        order = np.argsort(-similarity, kind="stable")[:k]
-        return tuple(self._neighbour(int(row), float(similarity[row])) for row in order)
+        found = self.states.nearest(_unit(asked)[0], k, among)
+        return tuple(self._neighbour(row, alike) for row, alike in zip(*(one.tolist() for one in found), strict=True))
 
     def _neighbour(self, row: int, similarity: float) -> Neighbour:
         labels = dict(zip(self.findings, self.labels[row].tolist(), strict=True))
@@ -155,8 +184,9 @@ class Neighbours:
         """Write states (float16), labels and modalities as safetensors, pseudonyms as JSON, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, npt.NDArray] = {
-            "embeddings": self.embeddings.astype(np.float16),
+            "embeddings": self.states.vectors.astype(np.float16),
             "labels": self.labels,
+            **self.states.tensors(),
         }
         tensors |= {f"{_PRESENT}{name}": there.astype(np.uint8) for name, there in self.present.items()}
         save_file(tensors, folder / _TENSORS)
@@ -183,7 +213,7 @@ class Neighbours:
             if names["format"] != _FORMAT:
                 raise ArtifactError(f"neighbours of format {names['format']!r}; this version reads {_FORMAT}")
             loaded = cls(
-                embeddings=tensors["embeddings"].astype(np.float32),
+                states=VectorIndex.of(tensors["embeddings"].astype(np.float32), tensors),
                 labels=tensors["labels"],
                 present={
                     name.removeprefix(_PRESENT): there.astype(bool)
@@ -197,7 +227,7 @@ class Neighbours:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ArtifactError(f"the nearest training cases cannot be read ({type(error).__name__})") from None
         studies = len(loaded)
-        shapes = (loaded.embeddings.shape[0], loaded.labels.shape, {there.shape for there in loaded.present.values()})
+        shapes = (len(loaded.states), loaded.labels.shape, {there.shape for there in loaded.present.values()})
         if shapes != (studies, (studies, len(loaded.findings)), {(studies,)}):
             raise ArtifactError("the nearest training cases do not fit together")
         return loaded

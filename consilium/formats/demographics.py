@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping
+from datetime import date
 from fractions import Fraction
 from types import MappingProxyType
 from typing import NamedTuple
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import OLDEST_AGE, Sex
+from consilium.domain.study import OLDEST_AGE, Sex, require_age
 from consilium.formats.decimals import comma_warning, parse_decimal
 from consilium.formats.fields import read_number
 
@@ -34,6 +35,11 @@ _PART = re.compile(
 _LIMIT = re.compile(r"^(?:<|>=|≥|>)\s*|\s*\+(?=[^\d+]*$)|\s+(?:and|or)\s+(?:over|above|older)$")
 _OLDEST_GROUPS = 80
 """From here on the oldest group of a table begins (80+, 85+, 90+); a limit below it tells too little of an age."""
+
+_OLDEST_FROM_BIRTH = 110
+"""Years; where a birth date gives more, it stands for an unknown one, such as 1900-01-01."""
+_INFANT_DAYS = 730
+_DAYS_A_YEAR = 365.25
 
 _BLANKS = "\x00" + string.whitespace + "\xa0"
 """Padding of DICOM, tables and what was copied out of a page."""
@@ -71,7 +77,8 @@ def read_age(raw: object, field: str) -> tuple[float | None, tuple[str, ...]]:
         return None, ()
     if not isinstance(raw, str):
         number, warnings = read_number(raw, field)
-        return _within(number, raw, field), warnings
+        require_age(number, field, raw, AGE_RULE)
+        return number, warnings
     written = raw.strip(_BLANKS).lower()
     limits = [match[0].strip() for match in _LIMIT.finditer(written)]
     amount = _amount(_LIMIT.sub("", written).removesuffix("of age").removesuffix("old").strip())
@@ -81,7 +88,18 @@ def read_age(raw: object, field: str) -> tuple[float | None, tuple[str, ...]]:
     warnings = (comma_warning(field),) if amount.comma else ()
     if limits:
         warnings += (f"{field}: only a limit is given, read as {years:g} years",)
-    return _within(years, raw, field), warnings
+    require_age(years, field, raw, AGE_RULE)
+    return years, warnings
+
+
+def age_at(born: date, day: date) -> float | None:
+    """Age in years on a `day`: whole ones but for infants; None where `born` cannot be a patient's day of birth."""
+    if not 0 <= day.year - born.year <= _OLDEST_FROM_BIRTH or day < born:
+        return None
+    lived = (day - born).days
+    if lived < _INFANT_DAYS:
+        return lived / _DAYS_A_YEAR
+    return float(day.year - born.year - ((day.month, day.day) < (born.month, born.day)))
 
 
 def read_sex(raw: object, field: str) -> Sex:
@@ -98,12 +116,6 @@ def read_sex(raw: object, field: str) -> Sex:
     if sex is None:
         raise InputError(field, raw, SEX_RULE)
     return sex
-
-
-def _within(years: float, raw: object, field: str) -> float:
-    if not 0 <= years <= OLDEST_AGE:
-        raise InputError(field, raw, AGE_RULE)
-    return years
 
 
 class _Amount(NamedTuple):

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PillowImage
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -39,6 +38,8 @@ def with_square_pixels(pixels: Pixels, aspect: float, most_pixels: int) -> Pixel
 
     The finer of the two spacings is kept, so that nothing is lost, unless there would be more than `most_pixels`.
     """
+    from PIL import Image as PillowImage  # which whoever only warns of an image need not have
+
     if abs(aspect - 1) <= _SAME:
         return pixels
     rows, columns = pixels.shape

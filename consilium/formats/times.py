@@ -39,7 +39,7 @@ def read_time(value: object, field: str, zone: TimeZone | None = None) -> tuple[
     Raises
     ------
     InputError
-        Not ISO 8601, or a date without a time of day: it cannot be said whether that is before the image.
+        Not ISO 8601, or a date without a time of day: whether that is before the image is unknown.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None, ()

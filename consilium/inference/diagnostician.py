@@ -6,7 +6,8 @@ Command line, service and evaluation of a registered model all call this; none o
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from consilium.domain.diagnosis import (
     Diagnosis,
     Explanation,
     FindingResult,
+    GradeResult,
     ModelIdentity,
     Neighbour,
     OutOfDistributionScore,
+    SurvivalResult,
 )
 from consilium.domain.errors import InputError, ModelFailure
 from consilium.domain.findings import FindingSet
@@ -37,9 +40,13 @@ from consilium.explain import explain
 from consilium.explain.methods import chosen_methods
 from consilium.inference.backends import Network, build_network, choose_backend
 from consilium.inference.self_test import Acceptance, Backend, Tolerance, accept, require_trained_answers
+from consilium.inference.target_results import target_results
+from consilium.modalities.converter import Converter
 from consilium.modalities.registry import in_order, modality_names, subset_key
+from consilium.modalities.weight_source import WeightSource
 from consilium.network.diagnosis_model import FUSED, Logits
 from consilium.preprocessing.batch import Batch, Prepared
+from consilium.preprocessing.collate import converters
 from consilium.referral.out_of_distribution import Inputs
 from consilium.referral.reasons import Grounds, refer, refer_finding
 
@@ -67,6 +74,22 @@ def choose_device(name: str = "auto") -> torch.device:
         ) from None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beside:
+    """What is known of B studies beside their logits, by part; NaN where a study lacks it.
+
+    Attributes
+    ----------
+    scores : dict of str to float [B]
+        Out-of-distribution scores; nothing where the model has no detector.
+    projections : dict of str to float32 [B, k]
+        For monitoring; nothing where the model has no reference for it.
+    """
+
+    scores: dict[str, npt.NDArray[np.float64]]
+    projections: dict[str, npt.NDArray[np.float32]]
+
+
 class Diagnostician:
     """Answers for studies with one model on one device.
 
@@ -86,6 +109,8 @@ class Diagnostician:
         What `accept` found; None before.
     variables : VariableTable
         What studies must be read with: the built-in variables, and those of the cohort that the model learned from.
+    converters : mapping of str to Converter
+        What the preparations of the modalities in it read of single records.
     network : Network
         The model as its backend runs it; without gradients.
 
@@ -110,12 +135,14 @@ class Diagnostician:
         self.details = artifact.details
         self.audit: AuditVerdict = artifact.audit
         self.card: dict[str, str] = artifact.card
-        self.novelty = None if artifact.novelty is None else artifact.novelty.to(self.device)
+        self.detector = None if artifact.detector is None else artifact.detector.to(self.device)
         self.neighbours = artifact.neighbours
+        self.monitoring = artifact.monitoring
         self.calibration = artifact.calibration
         self._measured: dict[str, dict[str, str]] = artifact.details.get("explanations", {})
         self.preprocessing = artifact.preprocessing
         self.variables: VariableTable = artifact.preprocessing.variables
+        self.converters: Mapping[str, Converter] = converters(self.recipe.modalities)
         self.model = artifact.model.to(self.device).eval().requires_grad_(requires_grad=False)
         self.model.freeze_cache()
         self.references = artifact.references
@@ -160,7 +187,12 @@ class Diagnostician:
         """What ``GET /v1/model`` says of each modality that the model reads, of its presentation's `information`."""
         preparations = self.preprocessing.preparations.items()
         found = {name: preparation.information(self.recipe.modalities[name]) for name, preparation in preparations}
-        return {name: told for name, told in found.items() if told is not None}
+        return {name: facts for name, facts in found.items() if facts is not None}
+
+    @property
+    def weights(self) -> dict[str, tuple[WeightSource, ...]]:
+        """Of each modality whose encoder began from pretrained weights, where these came from."""
+        return self.preprocessing.weight_sources
 
     def example(self) -> Study:
         """A made-up study with everything that the model reads: the fullest of its reference studies."""
@@ -180,8 +212,8 @@ class Diagnostician:
         if not items:
             return []
         batch, logits = self._forward(items)
-        scores = self._scores(batch, logits)
-        return [self._diagnosis(item, logits, scores, row) for row, item in enumerate(items)]
+        beside = self._beside(batch, logits)
+        return [self._diagnosis(item, logits, beside, row) for row, item in enumerate(items)]
 
     def require_explainable(self, findings: Sequence[str] | None, level: str) -> None:
         """`InputError` where `explain` would refuse a finding or the level: before the work for the answer."""
@@ -218,17 +250,17 @@ class Diagnostician:
         batch = self.preprocessing.collate([item]).to(self.device)
         if self.backend is not Backend.EAGER:  # whose answer is another by its rounding, and the one that is given
             batch, logits = self._forward([item])
-        scores = self._scores(batch, logits)
-        return Explanation(self._diagnosis(item, logits, scores, 0), explained, self._nearest(logits))
+        diagnosis = self._diagnosis(item, logits, self._beside(batch, logits), 0)
+        return Explanation(diagnosis, explained, self._nearest(logits))
 
     def similar_prepared(self, item: Prepared, count: int = NEIGHBOURS) -> Explanation:
         """Diagnose a study that `prepare` has seen, and find the `count` training cases that are most like it.
 
-        Explained by cases alone: nothing is said of single findings. Without cases where the model has none.
+        Explained by cases alone, without explanations of single findings. Without cases where the model has none.
         """
         batch, logits = self._forward([item])
         return Explanation(
-            self._diagnosis(item, logits, self._scores(batch, logits), 0), (), self._nearest(logits, count)
+            self._diagnosis(item, logits, self._beside(batch, logits), 0), (), self._nearest(logits, count)
         )
 
     def _nearest(self, logits: Logits, count: int = NEIGHBOURS) -> tuple[Neighbour, ...]:
@@ -260,20 +292,21 @@ class Diagnostician:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     @torch.inference_mode()
-    def _scores(self, batch: Batch, logits: Logits) -> dict[str, npt.NDArray[np.float64]]:
-        """Novelty score of each part, [B]; nothing where the model has no detector."""
-        if self.novelty is None:
-            return {}
-        found = self.novelty.score(Inputs.of(batch, logits.features))
-        return {part: values.double().cpu().numpy() for part, values in found.items()}
+    def _beside(self, batch: Batch, logits: Logits) -> _Beside:
+        scores, projections = {}, {}
+        if self.detector is not None:
+            scores = self.detector.score(Inputs.of(batch, logits.features))
+        if self.monitoring is not None:
+            features = {part: values.float().cpu().numpy() for part, values in logits.features.items()}
+            projections = self.monitoring.project(features)
+        return _Beside({part: values.double().cpu().numpy() for part, values in scores.items()}, projections)
 
-    def _diagnosis(
-        self, item: Prepared, logits: Logits, scores: dict[str, npt.NDArray[np.float64]], row: int
-    ) -> Diagnosis:
+    def _diagnosis(self, item: Prepared, logits: Logits, beside: _Beside, row: int) -> Diagnosis:
         present = _present(item)
         results = self._results(logits, row, present)
-        novelty = self._novelty({part: float(values[row]) for part, values in scores.items()})
-        return Diagnosis(
+        grades, survival = self._of_targets(logits, row, subset_key(present))
+        unusual = self._out_of_distribution({part: float(values[row]) for part, values in beside.scores.items()})
+        diagnosis = Diagnosis(
             findings=results,
             exclusive=self.findings.exclusive,
             modalities=present,
@@ -281,20 +314,37 @@ class Diagnostician:
             model=self.identity,
             input_digests=item.study.input_digests(),
             warnings=item.warnings,
-            out_of_distribution=novelty,
-            refer_reasons=refer(self.recipe.refer, Grounds(item, present, results, novelty, self.audit)),
+            out_of_distribution=unusual,
+            refer_reasons=refer(self.recipe.refer, Grounds(item, present, results, unusual, self.audit)),
             audit=self.audit,
+            grades=grades,
+            survival=survival,
         )
+        projections = {part: tuple(values[row].tolist()) for part, values in beside.projections.items()}
+        return diagnosis.with_projections({part: one for part, one in projections.items() if np.isfinite(one).all()})
+
+    def _of_targets(
+        self, logits: Logits, row: int, subset: str
+    ) -> tuple[tuple[GradeResult, ...], tuple[SurvivalResult, ...]]:
+        """The answers for the targets beside the findings; none where there are none."""
+        if logits.steps is None or self.calibration.steps is None:
+            return (), ()
+        steps = _row(logits.steps, row)
+        self._require_finite(steps)
+        return target_results(self.findings.targets, self.calibration.steps.passed(steps, subset)[0])
+
+    def _require_finite(self, answers: npt.NDArray[np.float64]) -> None:
+        if not np.isfinite(answers).all():
+            raise ModelFailure(f"{self.identity.name} version {self.identity.version} gave no finite answer")
 
     def _results(self, logits: Logits, row: int, present: tuple[str, ...]) -> tuple[FindingResult, ...]:
         fused, subset = _row(logits.fused, row), subset_key(present)
-        if not np.isfinite(fused).all():
-            raise ModelFailure(f"{self.identity.name} version {self.identity.version} gave no finite answer")
+        self._require_finite(fused)
         calibration = self.calibration
         probabilities = calibration.probabilities(fused, subset)[0]
         intervals = calibration.intervals(fused, subset)[0]
         possible = calibration.prediction_sets(fused, subset)[0]
-        unimodal = {m: calibration.opinion(_row(logits.opinions[m], row), m)[0] for m in present}
+        unimodal = {m: calibration.unimodal_probabilities(_row(logits.unimodal[m], row), m)[0] for m in present}
         results = []
         for position, finding in enumerate(self.findings):
             point = calibration.operating_points[position]
@@ -317,9 +367,9 @@ class Diagnostician:
             )
         return tuple(results)
 
-    def _novelty(self, scores: dict[str, float]) -> tuple[OutOfDistributionScore, ...]:
-        rate = self.recipe.refer.novelty
-        return () if self.novelty is None or rate is None else self.novelty.results(scores, rate)
+    def _out_of_distribution(self, scores: dict[str, float]) -> tuple[OutOfDistributionScore, ...]:
+        rate = self.recipe.refer.out_of_distribution
+        return () if self.detector is None or rate is None else self.detector.results(scores, rate)
 
 
 def _row(logits: torch.Tensor, row: int) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ from consilium.domain.diagnosis import FindingResult
 from consilium.domain.errors import WrongAnswers
 
 Answer: TypeAlias = tuple[FindingResult, ...]
-"""What is said of every finding of one study."""
+"""The answer to every finding of one study."""
 
 
 class Backend(StrEnum):

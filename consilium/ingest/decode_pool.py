@@ -14,20 +14,21 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from consilium.domain.errors import DecodeFailed, DecodersDied, DecoderUnavailable, InputError
 from consilium.domain.study import Record
 from consilium.formats.limits import Limits
-from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, FileReader, WorkerDied
+from consilium.ingest.decode_worker import OUT_OF_MEMORY, DecodeWorker, FileReader, Source, WorkerDied
+from consilium.modalities.converter import Converter
+from consilium.modalities.presentation import Viewed
 from consilium.modalities.registry import default_limits
 
 _HEARTBEAT_S = 0.5
@@ -108,13 +109,19 @@ class DecodePool:
                 atexit.register(self.close)
         return ready
 
-    def submit(self, data: bytes | Path, field: str = "image", kind: str = "images") -> Future[Any]:
-        """Start decoding what is sent as `kind`: a file's bytes, or the file at a path, which spares sending them.
+    def submit(
+        self, data: Source, kind: str, field: str = "", converters: Sequence[Converter] = (), *, viewing: str = ""
+    ) -> Future[Any]:
+        """Start decoding what is sent as `kind`: a file's bytes, in one or several pieces, or the file at a path.
+
+        Errors name `field`, or `kind` where none is given. Where there are `converters`, all of which must be
+        `Converter.in_decoder`, the record is condensed to their arrays. With `viewing`, the reader of a
+        `consilium.modalities.presentation.FileViewing`, the file is read for readers, too, and comes as a `Viewed`.
 
         The future raises what `decode` raises. Cancelling it, as `asyncio.wrap_future` does when its waiter is
         cancelled, ends the task: at once where it has not begun, otherwise unless it is done within a second.
         """
-        request = _Request(data, field, kind)
+        request = _Request(data, field or kind, kind, converters, viewing)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the decode pool is closed")
@@ -123,7 +130,7 @@ class DecodePool:
         self._start()
         return request.answer
 
-    def decode(self, data: bytes | Path, field: str = "image", kind: str = "images") -> Any:
+    def decode(self, data: Source, kind: str, field: str = "") -> Any:
         """Decode one file and wait for it.
 
         Raises
@@ -135,12 +142,12 @@ class DecodePool:
         DecoderUnavailable
             No worker could be started, or the pool was closed.
         """
-        return self.submit(data, field, kind).result()
+        return self.submit(data, kind, field).result()
 
-    def map(self, sources: Iterable[bytes | Path], field: str = "images") -> Iterator[Record | InputError]:
-        """Decode many images, in order, holding a few times `workers` of them at once.
+    def map(self, sources: Iterable[Source], kind: str) -> Iterator[Record | InputError]:
+        """Decode many files that are sent as `kind`, in order, holding a few times `workers` of them at once.
 
-        An image that is refused comes out as its error, with the field ``images[i]``, and the others go on.
+        A file that is refused comes out as its error, with the field ``kind[i]``, and the others go on.
 
         Raises
         ------
@@ -149,7 +156,7 @@ class DecodePool:
         waiting: deque[Future[Any]] = deque()
         try:
             for index, source in enumerate(sources):
-                waiting.append(self.submit(source, f"{field}[{index}]"))
+                waiting.append(self.submit(source, kind, f"{kind}[{index}]"))
                 if len(waiting) >= 4 * self.workers:
                     yield _record_or_error(waiting.popleft())
             while waiting:
@@ -208,16 +215,19 @@ class DecodePool:
                     if not request.answer.cancelled():
                         return request
                     continue
-            with suppress(DecoderUnavailable):  # The next request is told.
+            with suppress(DecoderUnavailable):  # The next request gets the error.
                 slot.worker()
 
-    def _result(self, slot: _Slot, request: _Request) -> Record | Exception:
+    def _result(self, slot: _Slot, request: _Request) -> Record | Viewed | Exception:
         """What comes of a request, in as many processes as it takes."""
         causes: list[str] = []
         for _ in range(_MOST_STARTS):
             try:
                 worker = slot.worker()
-                result = worker.decode(request.data, request.field, request.kind, partial(self._limit, request))
+                limit = partial(self._limit, request)
+                result = worker.decode(
+                    request.data, request.field, request.kind, request.converters, limit, request.viewing
+                )
             except TimeoutError:
                 return self._late(request)
             except DecoderUnavailable as error:
@@ -291,12 +301,14 @@ def _closed_early(field: str) -> DecoderUnavailable:
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    data: bytes | Path
+    data: Source
     field: str
     kind: str
+    converters: Sequence[Converter]
+    viewing: str
     answer: Future[Any] = dataclass_field(default_factory=Future)
 
-    def finish(self, result: Record | Exception) -> None:
+    def finish(self, result: Record | Viewed | Exception) -> None:
         if not self.answer.set_running_or_notify_cancel():
             return
         if isinstance(result, Exception):

@@ -12,27 +12,34 @@ import multiprocessing
 import os
 import pickle
 import resource
+import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from multiprocessing import reduction
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from consilium.domain.errors import DecodeFailed, InputError, UnreadableImage
+from consilium.domain.errors import DecodeFailed, DecoderUnavailable, InputError, UnreadableImage
 from consilium.domain.study import Record
 from consilium.formats.limits import Limits, check_bytes
+from consilium.modalities.converter import Converter, condensed
+from consilium.modalities.presentation import Viewed
 from consilium.modalities.registry import file_inputs
 from consilium.system.installed import load
 
 FileReader = Callable[..., Record]
 """``reader(data, field=..., limits=...)``, importable by its name."""
 
+Source: TypeAlias = bytes | Sequence[bytes] | Path
+"""A file: its bytes, in one or several pieces, or where it lies, which spares sending them."""
+
 OUT_OF_MEMORY = "out of memory"
+_READY = ""
 _LOOK_EVERY_S = 0.1
 _STARTED_WITHIN_S = 60.0
 _COUNTER_BYTES = 8
@@ -56,18 +63,20 @@ class WorkerDied(Exception):
         self.begun = begun
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
+class _Task(NamedTuple):
     number: int
     source: int | Path
     """Bytes of the image file in the shared file, or where the image file is."""
     field: str
     kind: str
     """Name of the `FileInput` that it is sent as."""
+    converters: Sequence[Converter]
+    """To whose arrays the record is condensed."""
+    viewing: str
+    """What reads the file for readers, too; empty: nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
+class _Result(NamedTuple):
     """Pickled, with the lengths of its buffers, which stand in the shared file one behind the other."""
 
     pickled: bytes
@@ -96,8 +105,8 @@ class DecodeWorker:
         self._process = context.Process(
             target=_work, args=(theirs, os.getpid(), reader, limits, memory_bytes), name="consilium-decoder"
         )
-
         self._theirs = theirs
+        self._answers = select.poll()
 
     @property
     def fresh(self) -> bool:
@@ -114,6 +123,8 @@ class DecodeWorker:
         Raises
         ------
         WorkerDied
+        DecoderUnavailable
+            Where a reader needs a module that is not installed.
         OSError
             Where the system starts no process.
         """
@@ -126,19 +137,36 @@ class DecodeWorker:
             self._theirs.close()
         try:
             reduction.send_handle(self._connection, self._file, self._process.pid)
-            ready = self._connection.poll(_STARTED_WITHIN_S) and self._connection.recv()
+            ready = self._connection.recv() if self._connection.poll(_STARTED_WITHIN_S) else None
         except (OSError, EOFError):
-            ready = False
-        if not ready:
+            ready = None
+        if ready is None:
             raise WorkerDied(self._end(), begun=False)
+        if ready != _READY:
+            self.kill()
+            raise DecoderUnavailable(f"no file can be decoded: {ready} is not installed")
+        for readable in (self._connection.fileno(), self._process.sentinel):
+            self._answers.register(readable, select.POLLIN)
 
-    def decode(self, source: bytes | Path, field: str, kind: str, limit: Callable[[], float]) -> Record | InputError:
-        """The image, or why it was refused.
+    def decode(
+        self,
+        source: Source,
+        field: str,
+        kind: str,
+        converters: Sequence[Converter],
+        limit: Callable[[], float],
+        viewing: str = "",
+    ) -> Record | Viewed | InputError:
+        """The record, or why it was refused.
 
         Parameters
         ----------
+        converters : sequence of Converter
+            To whose arrays the record is condensed.
         limit : callable
             How many seconds the task may take; asked again and again.
+        viewing : str
+            Reference of a `consilium.modalities.presentation.FileViewing`'s reader, whose result is then given.
 
         Raises
         ------
@@ -148,10 +176,8 @@ class DecodeWorker:
         """
         self._number += 1
         try:
-            if isinstance(source, bytes):
-                _write(self._file, [source])
-            sent = source if isinstance(source, Path) else len(source)
-            self._connection.send(_Task(self._number, sent, field, kind))
+            sent = source if isinstance(source, Path) else _write(self._file, _pieces(source))
+            self._connection.send(_Task(self._number, sent, field, kind, converters, viewing))
             self._await(limit)
             return self._received(self._connection.recv())
         except (OSError, EOFError) as error:
@@ -161,12 +187,12 @@ class DecodeWorker:
 
     def _await(self, limit: Callable[[], float]) -> None:
         begun = time.monotonic()
-        while not wait([self._connection, self._process.sentinel], _LOOK_EVERY_S):
+        while not self._answers.poll(1000 * _LOOK_EVERY_S):
             if time.monotonic() - begun > limit():
                 self.kill()
                 raise TimeoutError
 
-    def _received(self, result: _Result) -> Record | InputError:
+    def _received(self, result: _Result) -> Record | Viewed | InputError:
         place, buffers = _PAYLOAD, []
         for length in result.buffers:
             buffer = np.empty(length, np.uint8)
@@ -176,7 +202,7 @@ class DecodeWorker:
             place += length
         if place > _KEPT_BYTES:
             os.ftruncate(self._file, _PAYLOAD)
-        record: Record | InputError = pickle.loads(result.pickled, buffers=buffers)  # noqa: S301 - our own process's
+        record: Record | Viewed | InputError = pickle.loads(result.pickled, buffers=buffers)  # noqa: S301 - our own process's
         return record
 
     def _begun(self) -> bool:
@@ -203,13 +229,19 @@ class DecodeWorker:
         os.close(self._file)
 
 
-def _write(file: int, buffers: Sequence[Any]) -> None:
+def _pieces(source: bytes | Sequence[bytes]) -> Sequence[bytes]:
+    return [source] if isinstance(source, bytes) else source
+
+
+def _write(file: int, buffers: Sequence[Any]) -> int:
+    """How many bytes were written, one buffer behind the other."""
     place = _PAYLOAD
     for buffer in buffers:
         rest = memoryview(buffer).cast("B")
         while rest:
             done = os.pwrite(file, rest, place)
             place, rest = place + done, rest[done:]
+    return place - _PAYLOAD
 
 
 def _read_into(file: int, buffer: memoryview, place: int) -> int:
@@ -226,10 +258,7 @@ def _work(connection: Connection, parent: int, reader: FileReader | None, limits
     _prepare(parent, memory_bytes)
     try:
         file = reduction.recv_handle(connection)
-        if reader is None:  # No file is to wait for an import.
-            for given in file_inputs().values():
-                load(given.read)
-        connection.send(True)
+        connection.send(_READY if reader else _loaded())
         while True:
             task: _Task = connection.recv()
             os.pwrite(file, task.number.to_bytes(_COUNTER_BYTES, "little"), 0)
@@ -238,7 +267,19 @@ def _work(connection: Connection, parent: int, reader: FileReader | None, limits
         pass  # The pool was closed.
 
 
-def _sealed(result: Record | InputError, file: int) -> _Result:
+def _loaded() -> str:
+    """`_READY` once every reader is imported, for which no file is to wait; else the module that one of them lacks."""
+    try:
+        for given in file_inputs().values():
+            load(given.read)
+            if given.viewing:
+                load(load(given.viewing).read)
+    except ModuleNotFoundError as error:
+        return error.name or str(error)
+    return _READY
+
+
+def _sealed(result: Record | Viewed | InputError, file: int) -> _Result:
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(result, protocol=5, buffer_callback=buffers.append)
     raw = [buffer.raw() for buffer in buffers]
@@ -246,11 +287,15 @@ def _sealed(result: Record | InputError, file: int) -> _Result:
     return _Result(pickled, tuple(view.nbytes for view in raw))
 
 
-def _decoded(task: _Task, file: int, reader: FileReader | None, limits: Limits) -> Record | InputError:
+def _decoded(task: _Task, file: int, reader: FileReader | None, limits: Limits) -> Record | Viewed | InputError:
     # Returned, not raised: a traceback sent along would be logged with what it quotes.
     try:
         data = _bytes(task, file, limits)
-        return (reader or _declared_reader(task.kind))(data, field=task.field, limits=limits)
+        if task.viewing:
+            viewed: Viewed = load(task.viewing)(data, field=task.field, limits=limits)
+            return replace(viewed, record=condensed(viewed.record, task.converters))
+        record = (reader or _declared_reader(task.kind))(data, field=task.field, limits=limits)
+        return condensed(record, task.converters)
     except InputError as error:
         return error
     except MemoryError:
@@ -266,9 +311,7 @@ def _declared_reader(kind: str) -> FileReader:
 
 def _bytes(task: _Task, file: int, limits: Limits) -> bytes:
     if isinstance(task.source, int):
-        data = bytearray(task.source)
-        _read_into(file, memoryview(data), _PAYLOAD)
-        return bytes(data)
+        return _read(file, task.source)
     try:
         check_bytes(task.source.stat().st_size, limits[file_inputs()[task.kind].most_bytes.name])
         return task.source.read_bytes()
@@ -276,6 +319,15 @@ def _bytes(task: _Task, file: int, limits: Limits) -> bytes:
         raise error.at(task.field) from None
     except OSError as error:
         raise UnreadableImage(task.field, str(task.source), f"must be a readable file ({error.strerror})") from None
+
+
+def _read(file: int, size: int) -> bytes:
+    pieces: list[bytes] = []
+    done = 0
+    while done < size and (piece := os.pread(file, size - done, _PAYLOAD + done)):
+        pieces.append(piece)
+        done += len(piece)
+    return b"".join(pieces)
 
 
 def _prepare(parent: int, memory_bytes: int) -> None:

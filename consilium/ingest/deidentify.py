@@ -6,7 +6,7 @@ patient, so that intervals stay), ages above 89 become 90, and notes are masked 
 to be guessed through a plain digest.
 
 What this does not do: it finds few names that are neither given nor titled, no nickname, no misspelling, no place or
-employer, nothing said in other words, and nothing burned into pixels; `benchmarks/masking.py` says how many. It lowers
+employer, no paraphrase, and nothing burned into pixels; `benchmarks/masking.py` measures how many. It lowers
 the risk of a cohort that stays inside the hospital; it does not make one fit to be published.
 """
 
@@ -58,7 +58,7 @@ def names_in_dicom(data: bytes) -> tuple[str, ...]:
     except InputError:
         raise
     except Exception as error:  # whatever pydicom raises on a broken header
-        raise UnreadableImage("image", type(error).__name__, "must have a readable DICOM header") from None
+        raise UnreadableImage("file", type(error).__name__, "must have a readable DICOM header") from None
 
 
 def deidentify_study(study: Study, *, key: bytes, names: Sequence[str] = (), zone: TimeZone | None = None) -> Study:

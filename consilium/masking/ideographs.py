@@ -1,4 +1,4 @@
-"""Told names in scripts that set no blanks between words: Chinese, Japanese, Korean, Thai and their neighbours."""
+"""Known names in scripts that set no blanks between words: Chinese, Japanese, Korean, Thai and their neighbours."""
 
 from __future__ import annotations
 

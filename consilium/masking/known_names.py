@@ -60,14 +60,14 @@ _EPONYMS = LISTS["eponyms"] | LISTS["always_words"]
 
 @dataclass(slots=True)
 class _Parts:
-    """The parts of all names told, folded."""
+    """The parts of all known names, folded."""
 
     sure: set[str] = field(default_factory=set)
     sometimes: set[str] = field(default_factory=set)
     beside: set[str] = field(default_factory=set)
     """Masked only beside a name or a title."""
     particles: set[str] = field(default_factory=set)
-    """Those that are told, of the kind that begins a family name."""
+    """Those in known names, of the kind that begins a family name."""
     initials: set[str] = field(default_factory=set)
     stems: set[str] = field(default_factory=set)
     glued: set[str] = field(default_factory=set)
@@ -87,7 +87,7 @@ class _Token:
     kind: str
 
 
-class Told:
+class KnownNames:
     """Names and identifiers, ready to be looked for."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -117,7 +117,7 @@ class Told:
         return _named(text, tokens, parts)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- known names -----------------------------------------------------------------------------------------------------
 
 
 def _parts(names: Iterable[str]) -> _Parts:
@@ -269,7 +269,7 @@ def _name_run(run: list[_Token], parts: _Parts) -> None:
 
 
 def _within(word: str, start: int, parts: _Parts) -> Iterator[_Token]:
-    """Those parts of a word that are told."""
+    """Those parts of a word that are parts of known names."""
     places = [0, *(match.start() for match in _INNER.finditer(word)), len(word)]
     for begin, end in pairwise(places):
         piece = word[begin:end].lstrip("'’ʼ")
@@ -299,7 +299,7 @@ def _kind_of_form(word: str, form: str, parts: _Parts, *, capital: bool) -> str:
 
 
 def _inflected(form: str, parts: _Parts, *, capital: bool) -> bool:
-    """Whether `form` is a told name in another case, or with a prefix that is written together with it."""
+    """Whether `form` is a known name in another case, or with a prefix that is written together with it."""
     if len(form) > 4 and form.endswith("s") and form[:-1] in parts.sure:
         return True
     if "\u0590" <= form[0] <= "\u06ff":

@@ -107,7 +107,7 @@ _FORMS = tuple(
 )
 
 
-def untold(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
+def names_by_pattern(text: str, clues: Clues) -> Iterator[tuple[int, int, str]]:
     """Start, end and placeholder of what shows itself as a name in `text`."""
     for match in _TITLED.finditer(text):
         end, _ = _run(text, match.end())

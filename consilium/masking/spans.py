@@ -13,8 +13,8 @@ from consilium.masking.clues import Clues
 from consilium.masking.contacts import contacts
 from consilium.masking.dates import dates
 from consilium.masking.identifiers import identifiers
-from consilium.masking.known_names import Told
-from consilium.masking.name_patterns import untold
+from consilium.masking.known_names import KnownNames
+from consilium.masking.name_patterns import names_by_pattern
 
 VERSION = 2
 """Of the rules: what they mask is part of what a model was trained on."""
@@ -90,14 +90,14 @@ def mask_text(text: str, names: Iterable[str] = ()) -> MaskedText:
         As `consilium.modalities.text.records.clean_text` gives it.
     names : iterable of str
         What is known of the patient: names, plain or as DICOM writes them (``Yamada^Tarou=山田^太郎=やまだ^たろう``),
-        and identifiers, which are told by their digits. Each part of a name is looked for alone, whatever its case,
+        and identifiers, which have digits. Each part of a name is looked for alone, whatever its case,
         accents and script; parts that are words too, only beside another part or a title.
     """
-    told = Told(names)
+    known = KnownNames(names)
     spans = [Span(match.start(), match.end(), match.group()) for match in _PLACEHOLDER.finditer(text)]
     for _ in range(_MOST_PASSES):
         working = MaskedText(*_replaced(text, [Span(span.start, span.end, _OPAQUE) for span in spans]))
-        found = [Span(*working.origin(start, end), shown) for start, end, shown in _found(working.text, told)]
+        found = [Span(*working.origin(start, end), shown) for start, end, shown in _found(working.text, known)]
         joined = _joined(text, _united([*spans, *found]))
         if joined == spans:
             break
@@ -105,14 +105,14 @@ def mask_text(text: str, names: Iterable[str] = ()) -> MaskedText:
     return MaskedText(*_replaced(text, spans))
 
 
-def _found(text: str, told: Told) -> Iterator[tuple[int, int, str]]:
+def _found(text: str, known: KnownNames) -> Iterator[tuple[int, int, str]]:
     text = text if text.isascii() else text.translate(_PLAIN)
     clues = Clues.of(text)
     yield from contacts(text, clues)
-    yield from told.find(text)
+    yield from known.find(text)
     yield from dates(text, clues)
     yield from identifiers(text, clues)
-    yield from untold(text, clues)
+    yield from names_by_pattern(text, clues)
 
 
 def _united(spans: Iterable[Span]) -> list[Span]:

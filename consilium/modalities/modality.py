@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from consilium.domain.variables import BUILT_IN, VariableTable
@@ -62,6 +62,8 @@ class JsonInput:
         Records of the request that documentation shows.
     option : CommandOption or None
         How `consilium diagnose` takes it.
+    viewing : str
+        Reference of its `consilium.modalities.presentation.RecordViewing`; empty: it is not shown.
     """
 
     name: str
@@ -71,6 +73,7 @@ class JsonInput:
     description: str = ""
     example: tuple[Mapping[str, Any], ...] = ()
     option: CommandOption | None = None
+    viewing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,8 @@ class FileInput:
         For the schema's readers.
     option : CommandOption or None
         How `consilium diagnose` takes it.
+    viewing : str
+        Reference of its `consilium.modalities.presentation.FileViewing`; empty: it is not shown.
     """
 
     name: str
@@ -100,6 +105,7 @@ class FileInput:
     media_types: tuple[str, ...] = ("application/octet-stream",)
     description: str = ""
     option: CommandOption | None = None
+    viewing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +177,13 @@ class Modality:
         Of ``studies.csv``, where a cohort keeps its records.
     read_row : str
         Reference of ``read(row, *, root, context) -> (records, warnings)``: the records of one row, a mapping of column
-        to text with all of `columns`, empty where there is nothing; `root` is the cohort's folder. Raises
-        `consilium.domain.errors.InputError` with the column as its field.
+        to text with all of `columns`, empty where there is nothing; `root` is the cohort's folder. A
+        `consilium.domain.study.RecordFile` in place of a record is read later, once for all trainings, into the cache
+        that the preparation's converter describes. Raises `consilium.domain.errors.InputError` with the column as its
+        field.
+    column_reader : str
+        In place of `columns` and `read_row`, where its records need more than the cells of one row: reference of its
+        `training.cohorts.column_reader.ColumnReader`.
     limits : tuple of Limit
         What else its readers bound: ``image_pixels``.
     warnings : str
@@ -184,19 +195,29 @@ class Modality:
     explanation : str
         Reference of its `consilium.explain.methods.ModalityExplanation`; empty: only what it brought as a whole is
         explained.
-    novelty : str
-        Reference of its `consilium.modalities.novelty.PartNovelty`; empty: it is compared with the training data by the
-        features of its encoder alone.
+    typicality : str
+        Reference of its `consilium.modalities.typicality.Typicality`; empty: it is compared with the training data by
+        the features of its encoder alone.
     refer_checks : tuple of str
-        Names of the checks of its `novelty`, which the recipe's section ``refer.checks`` may switch off.
+        Names of the checks of its `typicality`, which the recipe's section ``refer.checks`` may switch off.
+    self_supervision : mapping of str to str
+        Objectives of pretraining that read this modality alone, by the name that recipes give their weights: references
+        of a `consilium.modalities.pretraining.self_supervision.SelfSupervision`.
+    sentences : str
+        Reference of its `consilium.modalities.pretraining.sentences.Sentences`, between records and sentences; empty:
+        its records hold no words.
     presentation : str
         Reference of its `consilium.modalities.presentation.Presentation`, which shows and sends what the explanation
         attributes; empty only where that is.
+    training : str
+        Reference of its `training.training_side.TrainingSide`: what audit, evaluation and model card know of it; empty:
+        what suits any modality.
 
     Raises
     ------
     ValueError
-        For a name that is no lower-case identifier, or an explanation that nothing presents.
+        For a name that is no lower-case identifier, an explanation that nothing presents, or columns that nothing or
+        two readers read.
     """
 
     name: str
@@ -209,12 +230,16 @@ class Modality:
     inputs: tuple[JsonInput | FileInput, ...] = ()
     columns: tuple[str, ...] = ()
     read_row: str = ""
+    column_reader: str = ""
     limits: tuple[Limit, ...] = ()
     warnings: str = ""
     augmentation: str = ""
     explanation: str = ""
     presentation: str = ""
-    novelty: str = ""
+    training: str = ""
+    typicality: str = ""
+    self_supervision: Mapping[str, str] = field(default_factory=dict)
+    sentences: str = ""
     refer_checks: tuple[str, ...] = ()
 
     @property
@@ -235,3 +260,7 @@ class Modality:
             raise ValueError(f"modality name {self.name!r} must match {_NAME.pattern}")
         if self.explanation and not self.presentation:
             raise ValueError(f"modality {self.name} has an explanation, so it must have a presentation, too")
+        if bool(self.columns) != bool(self.read_row):
+            raise ValueError(f"modality {self.name} must have both columns and read_row, or neither")
+        if self.columns and self.column_reader:
+            raise ValueError(f"modality {self.name} must have a column_reader or columns, not both")

@@ -11,17 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from consilium.domain.study import Study
 from consilium.domain.variables import Variable, VariableTable
+from consilium.modalities.converter import Array, Converter
+from consilium.modalities.weight_source import WeightSource
 
-Array = npt.NDArray[Any]
 MASK = "mask"
 """Name of the tensor of every modality's inputs that says where something is, bool [B, T]."""
 
@@ -49,34 +49,6 @@ class Part:
     def with_arrays(self, **arrays: Array) -> Self:
         """The same with other arrays of these names."""
         return replace(self, arrays={**self.arrays, **arrays})
-
-
-class Converter(Protocol):
-    """One record as an array of fixed shape, the same whatever model reads it: what a cohort's cache keeps on disk.
-
-    Attributes
-    ----------
-    array : str
-        Name of the array of a `Part` that these are the rows of.
-    key : str
-        Names everything that decides how a record is converted.
-    shape : tuple of int
-    dtype : numpy dtype
-    """
-
-    @property
-    def array(self) -> str: ...
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    def __call__(self, record: Any, /) -> Array: ...
 
 
 P = TypeVar("P", bound=Part)
@@ -125,6 +97,15 @@ class Preparation(ABC, Generic[P]):
             What the modality's `Converter` made of the records of `study`, where that was done before.
         """
 
+    def adopted(self, section: Any, studies: Sequence[Study], variables: VariableTable) -> Self:
+        """The preparation under another `section` of a recipe that starts from encoders pretrained with this one.
+
+        What the encoder's weights depend on stays: a vocabulary, a scale. What describes the training studies alone may
+        be learned from `studies`, as by `fit`.
+        """
+        del section, studies, variables
+        return self
+
     def collate(self, parts: Sequence[P]) -> dict[str, Tensor]:
         """Tensors of several studies, [B, T, ...] by the names of their arrays, and `MASK`, bool [B, T].
 
@@ -137,13 +118,24 @@ class Preparation(ABC, Generic[P]):
 
     @classmethod
     def converter(cls, section: Any) -> Converter | None:
-        """What makes an array of a record; None where records are small enough to be prepared anew."""
+        """What makes an array of a record; None where records are small enough to be held and prepared anew."""
         del section
         return None
 
     @property
     def read_variables(self) -> tuple[Variable, ...]:
         """The variables of observations that are read, in the order of their table."""
+        return ()
+
+    @classmethod
+    def named_sources(cls, section: Any) -> tuple[WeightSource, ...]:
+        """Where the weights come from that `section` names, pretrained encoders aside: known before the fit."""
+        del section
+        return ()
+
+    @property
+    def weight_sources(self) -> tuple[WeightSource, ...]:
+        """Where the pretrained weights come from that the modality's encoder begins from; none: they were random."""
         return ()
 
     def information(self, section: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Presentation: how a modality's attributions are shown to readers and sent to callers.
+"""How a modality is shown: its attributions to readers and callers, its records to the readers of a stored study.
 
-A modality names one by reference in its declaration. It needs no torch.
+A modality names a `Presentation` by reference in its declaration, an input of it a `FileViewing` or a `RecordViewing`.
+They need no torch.
 """
 
 from __future__ import annotations
@@ -9,13 +10,41 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from consilium.domain.study import Study
-from consilium.modalities.registry import find_modality, in_order
+import numpy as np
+import numpy.typing as npt
+
+from consilium.domain.study import Patient, Record, Study
+from consilium.domain.variables import VariableTable
+from consilium.domain.wire import Wire
+from consilium.modalities.registry import file_inputs, find_modality, in_order, json_inputs
 from consilium.system.installed import load
 
+FOR, AGAINST = (217, 84, 15), (30, 110, 200)
+"""Colours of evidence on every page and picture, red, green and blue from 0 to 255: orange for a finding, blue against
+it, distinguishable also for people with a colour vision deficiency."""
 
-def _as_sent(attribution: Any, pictures: bool) -> Any:
-    del pictures
+
+Maps = Literal["pictures", "cells", "none"]
+"""How maps over an image are sent: as pictures in its own grid, as the cells that were weighed, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How attributions are sent.
+
+    Attributes
+    ----------
+    maps : str
+    all_findings : sequence of tuples
+        The attributions of the modality for every finding that is explained: what is drawn has one scale for all.
+    """
+
+    maps: Maps = "pictures"
+    all_findings: Sequence[tuple[Any, ...]] = ()
+
+
+def _as_sent(attribution: Any, sending: Sending) -> Any:
+    del sending
     return attribution
 
 
@@ -32,7 +61,7 @@ class Presentation:
     wire : type
         Of one attribution as it is sent: a pydantic model or a `consilium.domain.wire.WireValue`.
     write : callable
-        (attribution, with pictures) → what is sent.
+        (attribution, `Sending`) → what is sent.
     read : callable
         What was sent → attribution.
     template : str
@@ -55,7 +84,7 @@ class Presentation:
     cards: Callable[[Study, Sequence[tuple[Any, ...]]], Sequence[Mapping[str, Any] | None]]
     unit: str
     rows: Callable[[Sequence[Any]], list[tuple[str, float]]]
-    write: Callable[[Any, bool], Any] = _as_sent
+    write: Callable[[Any, Sending], Any] = _as_sent
     read: Callable[[Any], Any] = _as_read
     information: Any = None
     column: Literal["left", "right"] = "right"
@@ -65,3 +94,102 @@ def presentations(modalities: Iterable[str]) -> dict[str, Presentation]:
     """Those of `modalities` that declare one, in order."""
     references = {name: find_modality(name).presentation for name in in_order(modalities)}
     return {name: load(reference) for name, reference in references.items() if reference}
+
+
+# --- stored studies ------------------------------------------------------------------------------------------------
+
+
+class FileView(Wire):
+    """What every kind of file has, as readers see it."""
+
+    number: int = 0
+    """Position among the files of its kind."""
+    digest: str
+    """SHA-256 of the file that was sent, in hex."""
+    pixels: Literal["stored", "expired"] = "stored"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Viewed:
+    """A file, read for a model and for readers at once.
+
+    Attributes
+    ----------
+    record : Record
+        As the input's own reader gives it.
+    view : FileView
+        How `words` are shown.
+    words : ndarray
+        What of the file is shown, little endian.
+    label : str or None
+        Name and id of the patient, as the file has them. Not for logs, errors, metrics or addresses.
+    """
+
+    record: Record
+    view: FileView
+    words: npt.NDArray[Any]
+    label: str | None
+
+    def __post_init__(self) -> None:
+        little = self.words.astype(self.words.dtype.newbyteorder("<"), copy=False)
+        object.__setattr__(self, "words", np.ascontiguousarray(little))
+
+
+@dataclass(frozen=True, slots=True)
+class FileViewing:
+    """How the files of one input are shown.
+
+    Attributes
+    ----------
+    wire : type
+        A `FileView`.
+    read : str
+        Reference of ``read(data, *, field, limits) -> Viewed``, which runs in a decoding process.
+    """
+
+    wire: type[FileView]
+    read: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViewContext:
+    """What is known of a study whose records are shown.
+
+    Attributes
+    ----------
+    patient : Patient
+    variables : VariableTable
+        By which observations were read.
+    used : sequence of Record
+        The records that the model reads: those within its time window.
+    """
+
+    patient: Patient
+    variables: VariableTable
+    used: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordViewing:
+    """How the records of one input are shown.
+
+    Attributes
+    ----------
+    wire : type
+        Of one record.
+    view : callable
+        (records, context) → what is shown of each.
+    """
+
+    wire: type[Wire]
+    view: Callable[[Sequence[Any], ViewContext], list[Any]]
+
+
+def file_viewings() -> Mapping[str, FileViewing]:
+    """Those of the inputs that declare one, by the input's name."""
+    return {name: load(given.viewing) for name, given in file_inputs().items() if given.viewing}
+
+
+def record_viewings() -> Mapping[str, RecordViewing]:
+    """The same of inputs of JSON records."""
+    return {name: load(given.viewing) for name, given in json_inputs().items() if given.viewing}

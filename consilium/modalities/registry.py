@@ -97,9 +97,13 @@ def _inputs(kind: type[Input]) -> Mapping[str, Input]:
 
 def any_record() -> str:
     """One record of any modality, in a sentence: ``an image, a note or an observation``."""
-    nouns = [modality.record for modality in modalities().values()]
-    kinds = [f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in nouns]
+    kinds = [with_article(modality.record) for modality in modalities().values()]
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+
+
+def with_article(noun: str) -> str:
+    """``an image``, ``a note``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def modality_names() -> tuple[str, ...]:
@@ -122,17 +126,35 @@ def find_modality(name: str, field: str = "modality") -> Modality:
 
 
 def in_order(some: Iterable[str]) -> tuple[str, ...]:
-    """`some` names, each once, in the order of `modalities`."""
-    chosen = set(some)
+    """`some` names, each once, in the order of `modalities`.
+
+    Raises
+    ------
+    InputError
+        Where one of them is not installed.
+    """
+    chosen = {name: find_modality(name) for name in some}
     return tuple(name for name in modalities() if name in chosen)
 
 
 def nonempty_subsets(some: Iterable[str]) -> list[frozenset[str]]:
-    """Every non-empty subset of the modalities `some`, smallest first, in the order of `modalities`."""
+    """Every non-empty subset of the modalities `some`, smallest first, in the order of `modalities`.
+
+    Raises
+    ------
+    InputError
+        Where one of them is not installed.
+    """
     present = in_order(some)
     return [frozenset(chosen) for size in range(1, len(present) + 1) for chosen in combinations(present, size)]
 
 
 def subset_key(subset: Iterable[str]) -> str:
-    """Name of a modality subset in tables and files: ``image+observations``; the empty subset is ``none``."""
+    """Name of a modality subset in tables and files: ``image+observations``; the empty subset is ``none``.
+
+    Raises
+    ------
+    InputError
+        Where one of the modalities is not installed.
+    """
     return "+".join(in_order(subset)) or "none"

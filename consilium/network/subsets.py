@@ -45,7 +45,7 @@ def fuse_subsets(
     """
     found: dict[Subset, Tensor] = {}
     for together in _passes(tokens, subsets, most_tokens):
-        logits = fuse({name: _rows(said, name, together) for name, said in tokens.items()})
+        logits = fuse({name: _rows(own, name, together) for name, own in tokens.items()})
         found |= zip(together, logits.reshape(len(together), -1, logits.shape[-1]).unbind(), strict=True)
     return {subset: found[subset] for subset in subsets}
 
@@ -66,15 +66,15 @@ def _passes(tokens: Mapping[str, Tokens], subsets: Sequence[Subset], most_tokens
 def _size(tokens: Mapping[str, Tokens], together: Sequence[Subset]) -> int:
     """Tokens of one pass over `together`."""
     everywhere = frozenset[str]().union(*together)
-    lengths = [said.mask.shape[1] if name in everywhere else 1 for name, said in tokens.items()]
-    studies = max(len(said.mask) for said in tokens.values())
+    lengths = [own.mask.shape[1] if name in everywhere else 1 for name, own in tokens.items()]
+    studies = max(len(own.mask) for own in tokens.values())
     return len(together) * studies * sum(lengths)
 
 
-def _rows(said: Tokens, name: str, together: Sequence[Subset]) -> Tokens:
+def _rows(own: Tokens, name: str, together: Sequence[Subset]) -> Tokens:
     """The tokens of one modality for every subset, study by study below each other."""
-    has = torch.tensor([name in subset for subset in together], device=said.mask.device)
+    has = torch.tensor([name in subset for subset in together], device=own.mask.device)
     if not has.any():
-        said = Tokens(said.values[:, :1], torch.zeros_like(said.mask[:, :1]))
-    values = said.values.expand(len(together), *said.values.shape).flatten(0, 1)
-    return Tokens(values, (said.mask & has[:, None, None]).flatten(0, 1))
+        own = Tokens(own.values[:, :1], torch.zeros_like(own.mask[:, :1]))
+    values = own.values.expand(len(together), *own.values.shape).flatten(0, 1)
+    return Tokens(values, (own.mask & has[:, None, None]).flatten(0, 1))

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from consilium.domain.diagnosis import ABSENT, PRESENT, OutOfDistributionScore
+from typing import NamedTuple
+
+from consilium.domain.diagnosis import (
+    ABSENT,
+    PRESENT,
+    Diagnosis,
+    GradeResult,
+    OutOfDistributionScore,
+    SurvivalResult,
+)
 from consilium.modalities.registry import find_modality
 
 _UNUSUAL = 0.1
@@ -47,6 +56,32 @@ def typicality_in_words(score: OutOfDistributionScore) -> str:
 def audit_in_words(verdict: str) -> str | None:
     """What a verdict means for the reader; None where there is nothing to say."""
     return _AUDITS[verdict]
+
+
+class TargetInWords(NamedTuple):
+    """A target beside the findings as the page and the terminal show it: `bars` are probabilities by name."""
+
+    display: str
+    answer: str
+    detail: str
+    bars: tuple[tuple[str, float], ...]
+
+
+def targets_in_words(diagnosis: Diagnosis) -> list[TargetInWords]:
+    """The grades, then the times to an event."""
+    return [_grade_in_words(one) for one in diagnosis.grades] + [_outlook_in_words(one) for one in diagnosis.survival]
+
+
+def _grade_in_words(result: GradeResult) -> TargetInWords:
+    bars = tuple((one.grade, one.probability) for one in result.probabilities)
+    mean = f"mean {result.expected:.1f} on a scale of 0 to {len(bars) - 1}"
+    return TargetInWords(result.display, result.grade, mean, bars)
+
+
+def _outlook_in_words(result: SurvivalResult) -> TargetInWords:
+    bars = tuple((f"{one.time:g} {result.unit}", one.probability) for one in result.without_event)
+    name, last = bars[-1]
+    return TargetInWords(result.display, f"{percent(last)} without", f"until {name}", bars)
 
 
 def percent(probability: float) -> str:

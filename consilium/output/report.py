@@ -27,8 +27,7 @@ from consilium.domain.diagnosis import (
     OutOfDistributionScore,
 )
 from consilium.domain.study import Study
-from consilium.modalities.colours import AGAINST, FOR
-from consilium.modalities.presentation import presentations
+from consilium.modalities.presentation import AGAINST, FOR, presentations
 from consilium.modalities.registry import modality_names
 from consilium.output.labels import (
     audit_in_words,
@@ -37,6 +36,7 @@ from consilium.output.labels import (
     percent,
     set_in_words,
     share,
+    targets_in_words,
     typicality_in_words,
 )
 
@@ -63,6 +63,7 @@ def report_html(study: Study, explanation: Explanation) -> str:
         patient=study.patient,
         reference_time=study.reference_time,
         rows=[_row(result) for result in diagnosis.findings],
+        targets=targets_in_words(diagnosis),
         names={modality: display_name(modality) for modality in diagnosis.modalities},
         absent=[display_name(modality) for modality in diagnosis.absent],
         audit=audit_in_words(diagnosis.audit.verdict),

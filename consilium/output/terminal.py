@@ -25,6 +25,7 @@ from consilium.output.labels import (
     part_in_words,
     set_in_words,
     share,
+    targets_in_words,
     typicality_in_words,
 )
 
@@ -35,12 +36,12 @@ _LABELS = {True: "yes", False: "no", None: "unknown"}
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> RenderableType:
-    """The reasons to refer, then one row per finding, then what is absent, out of distribution or wrong.
+    """The reasons to refer, one row per finding, grades and times, then what is absent, out of distribution or wrong.
 
     A row holds the answer in words, the probability with its interval and operating point, and the probability from
     each modality alone. What is referred is dim: a finding, or all rows of a study.
     """
-    return Group(*_referral(diagnosis), _Answers(diagnosis), *_notices(diagnosis))
+    return Group(*_referral(diagnosis), _Answers(diagnosis), *_targets(diagnosis), *_notices(diagnosis))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,21 @@ def _bar(result: FindingResult) -> Text:
     cells = ["█" if place < filled else "▒" if place < reach else "░" for place in range(_BAR)]
     cells[tick] = "┃"
     return Text("".join(cells))
+
+
+def _targets(diagnosis: Diagnosis) -> list[Table]:
+    """A row per target beside the findings; no table where there are none."""
+    shown = targets_in_words(diagnosis)
+    if not shown:
+        return []
+    table = Table(title="Grades and outlook", title_justify="left")
+    for column in ("target", "answer", "probability"):
+        table.add_column(column, overflow="fold")
+    for target in shown:
+        bars = ", ".join(f"{escape(name)} {probability:.2f}" for name, probability in target.bars)
+        style = "dim" if diagnosis.refer_reasons else ""
+        table.add_row(escape(target.display), f"{escape(target.answer)} ({target.detail})", bars, style=style)
+    return [table]
 
 
 def _referral(diagnosis: Diagnosis) -> list[Text]:

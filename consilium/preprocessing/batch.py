@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from consilium.domain.study import Study
-from consilium.modalities.part import MASK, Array
+from consilium.modalities.converter import Array
+from consilium.modalities.part import MASK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StudyFeatures:
+    """What the body of an encoder has made before of one study: see `consilium.modalities.tokens.DenseEncoder`.
+
+    Attributes
+    ----------
+    values : float32 [R, T, C]
+        Of the R things of the study that the body reads one by one, such as its images.
+    mask : bool [L]
+        What `MASK` of the encoder's inputs is for the study.
+    """
+
+    values: Array
+    mask: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +42,15 @@ class Prepared:
         What the model reads of it, for each modality of the recipe, of the class that the modality derives; without
         rows where the study has nothing of it.
     warnings : tuple of str
+    features : mapping of str to StudyFeatures
+        By modality, where an encoder's body need not read the study again. The array of the modality's converter may
+        then be without rows.
     """
 
     study: Study
     parts: Mapping[str, Any]
     warnings: tuple[str, ...]
+    features: Mapping[str, StudyFeatures] = field(default_factory=dict)
 
     @property
     def present(self) -> frozenset[str]:
@@ -51,10 +72,14 @@ class Batch:
         Of each modality of the recipe, by name; among them ``mask``, bool [B, T], True where something is there.
     labels : float32 [B, F] or None
         NaN where unknown.
+    steps : float32 [B, S] or None
+        Of the targets beside the findings, 1 where the study passed the step, 0 where not, NaN where it did not come to
+        it or nobody knows.
     """
 
     inputs: Mapping[str, Mapping[str, Tensor]]
     labels: Tensor | None = None
+    steps: Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))[MASK])
@@ -78,4 +103,5 @@ class Batch:
             modality: {name: function(tensor) for name, tensor in tensors.items()}
             for modality, tensors in self.inputs.items()
         }
-        return Batch(inputs, None if self.labels is None else function(self.labels))
+        known = (None if one is None else function(one) for one in (self.labels, self.steps))
+        return Batch(inputs, *known)

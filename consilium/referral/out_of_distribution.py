@@ -1,13 +1,13 @@
-"""Novelty: how unlike the training data a study is, for every encoder by itself and for the joint state.
+"""Out of distribution: how unlike the training data a study is, for every encoder by itself and for the joint state.
 
 One encoder at a time, because a good note masks a foreign image in the joint state. A part's score is the largest of
 its statistics, each in standard deviations above the mean of training studies: the Mahalanobis distance of the
 encoder's features from those of the training studies (Lee et al., NeurIPS 2018, section 2.1, with one class: labels
 that do not exclude each other give none), and the statistic of its own that a modality may declare
-(`consilium.modalities.novelty`).
+(`consilium.modalities.typicality`).
 
-`benchmarks/novelty.py` sets this distance beside k nearest neighbours (Sun et al., ICML 2022) and the relative
-Mahalanobis distance (Ren et al. 2021).
+`benchmarks/out_of_distribution.py` sets this distance beside k nearest neighbours (Sun et al., ICML 2022) and the
+relative Mahalanobis distance (Ren et al. 2021).
 
 The p-value is conformal (Vovk et al. 2005): the share of calibration studies, this one counted with them, that are at
 least as far. Of studies like these at most a share ``a`` has a p-value of ``a`` or less.
@@ -28,8 +28,8 @@ from torch import Tensor
 
 from consilium.domain.diagnosis import OutOfDistributionScore
 from consilium.domain.errors import TrainingError
-from consilium.modalities.novelty import PAD, Learned, Statistic, novelty_of
 from consilium.modalities.registry import modality_names
+from consilium.modalities.typicality import PAD, Learned, Statistic, typicality_of
 from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Batch
 
@@ -61,7 +61,7 @@ class Inputs:
     @classmethod
     def of(cls, batch: Batch, features: Mapping[str, Tensor]) -> Inputs:
         """Those of `batch`, of which the model made `features`."""
-        own = {modality: novelty_of(modality).statistic for modality in batch.inputs}
+        own = {modality: typicality_of(modality).statistic for modality in batch.inputs}
         evidence = {m: one.evidence(batch.inputs[m]) for m, one in own.items() if one is not None}
         return cls(dict(features), evidence)
 
@@ -145,7 +145,7 @@ def _scaling(studies: int, seed: int) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NoveltyDetector:
+class OutOfDistributionDetector:
     """Scores how far studies are from the training data, part by part.
 
     Attributes
@@ -172,12 +172,14 @@ class NoveltyDetector:
         for part, there in known.items():
             if min((there & scaling).sum(), (there & ~scaling).sum()) < 2 or there.sum() < LEAST_STUDIES:
                 raise TrainingError(
-                    f"novelty: {int(there.sum())} training studies have {part}, at least {LEAST_STUDIES} are needed; "
-                    "refer.novelty null does without"
+                    f"refer.out_of_distribution: {int(there.sum())} training studies have {part}, at least "
+                    f"{LEAST_STUDIES} are needed; refer.out_of_distribution null does without"
                 )
 
     @classmethod
-    def fit(cls, inputs: Inputs, patients: npt.NDArray, preparations: Mapping[str, Any], seed: int) -> NoveltyDetector:
+    def fit(
+        cls, inputs: Inputs, patients: npt.NDArray, preparations: Mapping[str, Any], seed: int
+    ) -> OutOfDistributionDetector:
         """Learn what training studies are like; `calibrated` makes it complete.
 
         Parameters
@@ -214,14 +216,14 @@ class NoveltyDetector:
             scales[part] = torch.stack([values[known].mean(dim=0), spread], dim=1)
         return replace(unscaled, scales=scales)
 
-    def calibrated(self, scores: Scores) -> NoveltyDetector:
+    def calibrated(self, scores: Scores) -> OutOfDistributionDetector:
         """The same detector, with p-values against `scores` of studies that the model has not learned from."""
         ordinary = {
             part: torch.from_numpy(np.sort(values[~np.isnan(values)])).float() for part, values in scores.items()
         }
         return replace(self, ordinary=ordinary)
 
-    def to(self, device: torch.device | str) -> NoveltyDetector:
+    def to(self, device: torch.device | str) -> OutOfDistributionDetector:
         """The same detector, which then scores inputs on `device`."""
         return _assemble({name: tensor.to(device) for name, tensor in self._tensors().items()})
 
@@ -270,7 +272,7 @@ class NoveltyDetector:
         save_file({name: tensor.contiguous() for name, tensor in self._tensors().items()}, path)
 
     @classmethod
-    def load(cls, path: Path) -> NoveltyDetector:
+    def load(cls, path: Path) -> OutOfDistributionDetector:
         """Read what `save` wrote.
 
         Raises
@@ -296,14 +298,14 @@ class NoveltyDetector:
 
 def _own(parts: Iterable[str]) -> dict[str, Statistic]:
     """The statistics of their own that the modalities among `parts` declare."""
-    found = {part: novelty_of(part).statistic for part in parts}
+    found = {part: typicality_of(part).statistic for part in parts}
     return {part: statistic for part, statistic in found.items() if statistic is not None}
 
 
 _PARTS = (*modality_names(), FUSED)
 
 
-def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
+def _assemble(tensors: Mapping[str, Tensor]) -> OutOfDistributionDetector:
     def under(kind: str) -> dict[str, Tensor]:
         return {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}
 
@@ -315,4 +317,4 @@ def _assemble(tensors: Mapping[str, Tensor]) -> NoveltyDetector:
     learned = {part: under(f"own/{part}/") for part in own}
     if any(learned[part].keys() != set(own[part].names) for part in own):
         raise ValueError("every part must have what its own statistic learned")
-    return NoveltyDetector(gaussians, learned, scales, under("ordinary/"))
+    return OutOfDistributionDetector(gaussians, learned, scales, under("ordinary/"))

@@ -14,8 +14,8 @@ from typing import Any
 
 from consilium.configuration.recipe import ReferRecipe
 from consilium.domain.diagnosis import AuditVerdict, FindingResult, OutOfDistributionScore
-from consilium.modalities.novelty import novelty_of
 from consilium.modalities.registry import find_modality
+from consilium.modalities.typicality import typicality_of
 from consilium.network.diagnosis_model import FUSED
 from consilium.preprocessing.batch import Prepared
 
@@ -34,14 +34,14 @@ class Grounds:
     modalities : tuple of str
         The modalities that the study has and the model reads.
     findings : tuple of FindingResult
-    novelty : tuple of OutOfDistributionScore
+    out_of_distribution : tuple of OutOfDistributionScore
     audit : AuditVerdict
     """
 
     item: Prepared
     modalities: tuple[str, ...]
     findings: tuple[FindingResult, ...]
-    novelty: tuple[OutOfDistributionScore, ...]
+    out_of_distribution: tuple[OutOfDistributionScore, ...]
     audit: AuditVerdict
 
 
@@ -71,7 +71,7 @@ def refer_by_part(rule: ReferRecipe, grounds: Grounds) -> dict[str, tuple[str, .
     """The same by part of the rule, named as in the recipe; a part that is switched off has no reasons."""
     return {
         "both": (_ALL_REFERRED,) if all(result.refer_reasons for result in grounds.findings) else (),
-        "novelty": _novel(grounds.novelty) if rule.novelty is not None else (),
+        "out_of_distribution": _unusual(grounds.out_of_distribution) if rule.out_of_distribution is not None else (),
         "required": tuple(
             f"There is no {find_modality(modality).record}, which this model requires."
             for modality in rule.required
@@ -91,11 +91,11 @@ def _checked(rule: ReferRecipe, item: Prepared) -> dict[str, tuple[str, ...]]:
 def checked(parts: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """What the checks of a study's prepared `parts` find, by name."""
     return {
-        name: check(part) for modality, part in parts.items() for name, check in novelty_of(modality).checks.items()
+        name: check(part) for modality, part in parts.items() for name, check in typicality_of(modality).checks.items()
     }
 
 
-def _novel(scores: Sequence[OutOfDistributionScore]) -> tuple[str, ...]:
+def _unusual(scores: Sequence[OutOfDistributionScore]) -> tuple[str, ...]:
     return tuple(
         f"{_subject(score.part)} is unlike the training data (p = {score.p_value:.2g})."
         for score in scores

@@ -16,6 +16,8 @@ class Variable(StrEnum):
     """The folder of what is made: the audit log, keys, copies of models, caches."""
     TOKEN = "CONSILIUM_TOKEN"  # noqa: S105 - the name of it
     """With which the command asks a service."""
+    DICOMWEB_TOKEN = "CONSILIUM_DICOMWEB_TOKEN"  # noqa: S105 - the name of it
+    """With which the command asks a DICOMweb archive."""
     TIME_ZONE = "CONSILIUM_TIME_ZONE"
     """The zone of the site's clocks (IANA name), for times that do not state their offset."""
     STORE_PATIENCE = "CONSILIUM_STORE_PATIENCE_S"

@@ -1,6 +1,6 @@
 """Where a service that answers everybody may be reached from, this machine alone; and how its worker ends.
 
-BentoML binds every interface unless told otherwise, before any code of a service runs. So the host asked for is checked
+BentoML binds every interface by default, before any code of a service runs. So the host asked for is checked
 before a socket is made (`refuse_open_host`, in the supervisor), and the sockets that a worker was in fact given are
 checked before it answers (`refuse_open_sockets`).
 """

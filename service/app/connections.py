@@ -12,19 +12,15 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
-from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.auth.middleware import OPEN
 from service.http.problems import Unavailable, problem_response
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
-else:
-    Protocol = auto.AutoHTTPProtocol
 
 logger = logging.getLogger("consilium.service")
 
@@ -47,11 +43,13 @@ class Limits:
     most_open: int = 512
 
 
-class LimitedProtocol(Protocol):
+class LimitedProtocol(HttpToolsProtocol):
     """HTTP whose every request must have begun, headers and all, within `Limits.header_timeout_s` of its first byte.
 
     The same time is left for what remains of a body after its answer was sent. A connection beyond the first
     `Limits.most_open` is answered 503 and closed; one beyond twice as many is closed at once.
+
+    Large pieces of a body go to the application as they come: uvicorn's own bytearray costs two copies of each.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -74,6 +72,14 @@ class LimitedProtocol(Protocol):
             self._disarm()
         else:
             self._arm()
+
+    def on_body(self, body: bytes) -> None:
+        held: object = self.cycle.body
+        if not held and len(body) >= HIGH_WATER_LIMIT:
+            self.cycle.body = b""  # type: ignore[assignment]  # neither += nor bytes() copies what is added to it
+        elif isinstance(held, bytes):
+            self.cycle.body = bytearray(held)  # of many small pieces, each would copy all before it
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()

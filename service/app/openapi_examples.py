@@ -86,6 +86,21 @@ EXPLANATION: dict[str, Any] = DIAGNOSIS | {
     "neighbours": _NEIGHBOURS,
 }
 SIMILAR: dict[str, Any] = DIAGNOSIS | {"neighbours": _NEIGHBOURS}
+_ENCODERS = {"name": "consilium-encoders-chest", "version": "2", "manifest_digest": "4be0" * 16}
+SEARCH: dict[str, Any] = {
+    "result_id": FEEDBACK_EXAMPLE["result_id"],
+    "cases": _NEIGHBOURS,
+    "sentences": [
+        {"sentence": "Consolidation in the right lower zone.", "similarity": 0.71, "case": _NEIGHBOURS[0]["pseudonym"]}
+    ],
+    "modalities": ["image", "text"],
+    "absent": [],
+    "encoders": _ENCODERS,
+    "index_digest": "c81d" * 16,
+    "input_digests": {"images[0]": "51ab" * 16, "notes[0]": "07de" * 16},
+    "warnings": [],
+    "caller_reference": "worklist-4711",
+}
 FEEDBACK: dict[str, Any] = {
     "feedback_id": "5b0f1a52-61a4-4a37-b5a8-0f2d4f5c9a10",
     "result_id": FEEDBACK_EXAMPLE["result_id"],
@@ -99,7 +114,13 @@ RESULT: dict[str, Any] = {
     "request_id": "3a4f6f0e-7d0e-4a43-8f0a-2f1de0a3c1b7",
     "caller": "key:4f1c2a9be07d",
     "model": DIAGNOSIS["model"],
-    "pseudonyms": {"key_id": "779d2596", "patient": "81ae" * 16, "study": "6505" * 16, "caller_reference": "ae8d" * 16},
+    "pseudonyms": {
+        "key_id": "779d2596",
+        "patient": "81ae" * 16,
+        "study": "6505" * 16,
+        "accession": "7f3c" * 16,
+        "caller_reference": "ae8d" * 16,
+    },
     "input_digests": {
         "images[0]": f"sha256:{'51ab' * 16}",
         "notes[0]": f"hmac-sha256:779d2596:{'a837' * 16}",
@@ -123,6 +144,8 @@ RESULT: dict[str, Any] = {
             "state": "present",
             "time": FEEDBACK["time"],
             "caller": "key:4f1c2a9be07d",
+            "source": "feedback",
+            "influenced": True,
         }
     ],
 }
@@ -167,6 +190,9 @@ MODEL: dict[str, Any] = {
         },
     },
     "limits": {"body_bytes": 134217728, **{limit.name: limit.served for limit in declared_limits()}},
+    "weights": {
+        "image": [{"architecture": "dinov2", "source": "microsoft/rad-dino", "sha256": "5d1e" * 16, "licence": "other"}]
+    },
     "audit": {"verdict": "sound", "reasons": []},
     "backend": {
         "name": "bf16",
@@ -177,6 +203,14 @@ MODEL: dict[str, Any] = {
         "margin": 0.005,
     },
     "card": "model/card",
+    "search": {
+        "encoders": _ENCODERS,
+        "index_digest": "c81d" * 16,
+        "modalities": ["image", "text", "observations"],
+        "findings": ["pneumonia"],
+        "cases": 11_204,
+        "sentences": 8_431,
+    },
     "deployment": {
         "follows": "models:/consilium-phantom@champion",
         "since": "2024-03-05T08:59:12Z",
@@ -221,3 +255,18 @@ WORKLIST: list[dict[str, Any]] = [
     {"studies": 2, "answered": 1, "refused": 1},
 ]
 """Lines, as they may come."""
+_OF_THE_MODEL = {"model": DIAGNOSIS["model"]["name"], "version": DIAGNOSIS["model"]["version"]}
+MONITOR: dict[str, Any] = {
+    **_OF_THE_MODEL,
+    "until": "2026-11-30T06:00:00Z",
+    "alarms": [
+        {
+            "name": "projection/image",
+            "since": "2026-11-12",
+            "statistic": "e-value",
+            "e_value": 31000.0,
+            "sentence": "The features of the image have changed since 2026-11-12.",
+        }
+    ],
+    "gauges": [{"name": "consilium_monitor_alarms", "labels": _OF_THE_MODEL, "value": 1.0}],
+}

@@ -1,4 +1,4 @@
-"""The routes: `/v1/diagnose`, one study or a batch, `/v1/explain`, `/v1/similar`, `/v1/model`, its card, and OpenAPI.
+"""The routes: diagnoses of one study or a batch, explanations, similar cases, search, model, card, monitor, OpenAPI.
 
 A FastAPI application, mounted by the BentoML service. The bodies are read by `service.http.multipart`, not by FastAPI
 or BentoML, so that every limit holds while they arrive and every error is a problem document.
@@ -7,23 +7,25 @@ or BentoML, so that every limit holds while they arrive and every error is a pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, suppress
+import base64
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 
 from consilium import __version__
-from consilium.domain.errors import InputError
-from service.app import openapi
+from service.app import openapi, study_endpoints
+from service.app.guarded import guarded, receive_body
 from service.audit_log import audit_routes
 from service.audit_log.entries import Origin
 from service.audit_log.idempotency import REPLAYED
@@ -31,11 +33,11 @@ from service.audit_log.recorder import Answered
 from service.batching import Batcher, Closed, Place, QueueFull
 from service.http.deadlines import in_time, while_connected
 from service.http.multipart import Form, read_form, read_job, read_worklist
-from service.http.problems import Unavailable, problem_response
+from service.http.problems import NotOffered, Unavailable, problem_response
 from service.jobs import job_routes
 from service.observability.metrics import MEDIA_TYPE as METRICS_MEDIA_TYPE
 from service.observability.metrics import Metrics
-from service.observability.tracing import tracing
+from service.page import page_routes
 from service.serving.engine import CARD_PATH, Engine
 from service.serving.worklist import WorklistResponse
 from service.settings import Settings
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Read = TypeVar("Read")
+Found = TypeVar("Found")
 
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -53,11 +56,8 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of the model's card: nothing is fetched, no script runs, nobody frames it."""
-_MOST_DRAINED = 4 << 20
-_DRAINED_WITHIN_S = 2.0
-CLIENT_GONE = 499
-"""What the access log shows where nobody waits for the answer any more; nginx's number."""
+"""Of the model's card and the monitor's report: nothing is fetched, no script runs, nobody frames it."""
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def create_app() -> FastAPI:
@@ -71,35 +71,44 @@ def create_app() -> FastAPI:
     app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
     app.add_api_route("/v1/similar", _similar, methods=["POST"], **openapi.SIMILAR)
+    app.add_api_route("/v1/search", _search, methods=["POST"], **openapi.SEARCH)
     app.add_api_route("/v1/jobs", _submit, methods=["POST"], **openapi.SUBMIT)
     app.add_api_route("/v1/jobs/{job_id}", _job, methods=["GET"], **openapi.JOB)
     app.add_api_route("/v1/jobs/{job_id}", _cancel, methods=["DELETE"], **openapi.CANCEL)
     app.add_api_route("/v1/jobs/{job_id}/results", _job_results, methods=["GET"], **openapi.JOB_RESULTS)
     app.add_api_route("/v1/jobs/{job_id}/results", _discard, methods=["DELETE"], **openapi.DISCARD)
+    study_endpoints.add_to(app)
     app.add_api_route("/v1/results/{result_id}", _result, methods=["GET"], **openapi.RESULT)
     app.add_api_route("/v1/feedback", _feedback, methods=["POST"], **openapi.FEEDBACK)
     app.add_api_route("/v1/model", _model, methods=["GET"], **openapi.MODEL)
     app.add_api_route(CARD_PATH, _card, methods=["GET"], **openapi.CARD)
+    app.add_api_route("/v1/monitor", _monitor, methods=["GET"], **openapi.MONITOR)
+    app.add_api_route("/v1/monitor/report", _monitor_report, methods=["GET"], **openapi.MONITOR_REPORT)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     # These come before BentoML's own, whose index page lets the reader's browser call a tracker.
     for path in ("/openapi.json", "/docs.json"):
         app.add_api_route(path, _openapi, methods=["GET"], include_in_schema=False)
     for path in ("/", "/docs"):
         app.add_api_route(path, _page, methods=["GET"], include_in_schema=False)
+    page_routes.add_routes(app)
     app.add_exception_handler(HTTPException, _problem)
     return app
 
 
 async def _diagnose(request: Request) -> Response:
-    return await _guarded(request, lambda running: _one_study(request, running.engine, "diagnose"))
+    return await guarded(request, lambda running: _one_study(request, running.engine, "diagnose"))
 
 
 async def _explain(request: Request) -> Response:
-    return await _guarded(request, lambda running: _one_study(request, running.engine, "explain"))
+    return await guarded(request, lambda running: _one_study(request, running.engine, "explain"))
 
 
 async def _similar(request: Request) -> Response:
-    return await _guarded(request, lambda running: _one_study(request, running.engine, "similar"))
+    return await guarded(request, lambda running: _one_study(request, running.engine, "similar"))
+
+
+async def _search(request: Request) -> Response:
+    return await guarded(request, lambda running: _one_study(request, running.engine, "search"))
 
 
 async def _worklist(request: Request) -> Response:
@@ -107,11 +116,11 @@ async def _worklist(request: Request) -> Response:
         origin = audit_routes.origin_of(request)
         with ExitStack() as held:
             held.enter_context(running.worklists.place())
-            studies = await _receive(request, running.engine, read_worklist)
+            studies = await receive_body(request, running.engine, read_worklist)
             _charge(request, studies)
             return WorklistResponse(running.engine, studies, origin, held.pop_all())
 
-    return await _guarded(request, answer)
+    return await guarded(request, answer)
 
 
 async def _submit(request: Request) -> Response:
@@ -120,35 +129,35 @@ async def _submit(request: Request) -> Response:
         # Until it is kept, its body lies in memory as a worklist's does.
         with running.worklists.place():
             await job_routes.check_room(request, running.jobs)
-            studies = await _receive(request, running.engine, read_job)
+            studies = await receive_body(request, running.engine, read_job)
             _charge(request, studies)
             return await job_routes.submit(request, running.jobs, studies)
 
-    return await _guarded(request, answer)
+    return await guarded(request, answer)
 
 
 async def _job(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_routes.show(request, running.jobs))
+    return await guarded(request, lambda running: job_routes.show(request, running.jobs))
 
 
 async def _cancel(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_routes.cancel(request, running.jobs))
+    return await guarded(request, lambda running: job_routes.cancel(request, running.jobs))
 
 
 async def _job_results(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_routes.results(request, running.jobs))
+    return await guarded(request, lambda running: job_routes.results(request, running.jobs))
 
 
 async def _discard(request: Request) -> Response:
-    return await _guarded(request, lambda running: job_routes.discard(request, running.jobs))
+    return await guarded(request, lambda running: job_routes.discard(request, running.jobs))
 
 
 async def _result(request: Request) -> Response:
-    return await _guarded(request, lambda running: audit_routes.result(request, running.engine.recorder))
+    return await guarded(request, lambda running: audit_routes.result(request, running.engine.recorder))
 
 
 async def _feedback(request: Request) -> Response:
-    return await _guarded(
+    return await guarded(
         request,
         lambda running: audit_routes.feedback(request, running.engine.recorder, running.settings.receive_timeout_s),
     )
@@ -158,7 +167,7 @@ async def _model(request: Request) -> Response:
     async def answer(running: Lifecycle) -> Response:
         return _json(running.engine.information())
 
-    return await _guarded(request, answer)
+    return await guarded(request, answer)
 
 
 async def _card(request: Request) -> Response:
@@ -167,7 +176,27 @@ async def _card(request: Request) -> Response:
             raise HTTPException(HTTPStatus.NOT_FOUND, "This model has no card.")
         return HTMLResponse(running.engine.card, headers=PAGE_HEADERS)
 
-    return await _guarded(request, answer)
+    return await guarded(request, answer)
+
+
+async def _monitor(request: Request) -> Response:
+    async def answer(running: Lifecycle) -> Response:
+        return _json(_offered(await asyncio.to_thread(running.monitor.latest)))
+
+    return await guarded(request, answer)
+
+
+async def _monitor_report(request: Request) -> Response:
+    async def answer(running: Lifecycle) -> Response:
+        return HTMLResponse(_offered(await asyncio.to_thread(running.monitor.report)), headers=PAGE_HEADERS)
+
+    return await guarded(request, answer)
+
+
+def _offered(found: Found | None) -> Found:
+    if found is None:
+        raise NotOffered("The answers of this model have not been looked at yet: see `consilium monitor run`.")
+    return found
 
 
 async def _metrics(request: Request) -> Response:
@@ -181,7 +210,7 @@ async def _openapi(request: Request) -> Response:
 
 async def _page() -> Response:
     """The description for a reader, of files that BentoML brings along: nothing is fetched from elsewhere."""
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         # Relative, as a proxy may have put a prefix before all paths.
         openapi_url="docs.json",
         title="Consilium",
@@ -189,6 +218,18 @@ async def _page() -> Response:
         swagger_css_url="static_content/swagger-ui.css",
         swagger_favicon_url="static_content/favicon-light-32x32.png",
         swagger_ui_parameters={"validatorUrl": None},
+    )
+    page.headers.update(PAGE_HEADERS | {"Content-Security-Policy": _policy_of(bytes(page.body))})
+    return page
+
+
+def _policy_of(page: bytes) -> str:
+    """What `page` may do: run the scripts that stand in it and those of this service, and ask this service."""
+    digests = (hashlib.sha256(script).digest() for script in _INLINE_SCRIPT.findall(page))
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src 'self' {allowed}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
@@ -210,26 +251,16 @@ def _sent(answered: Answered) -> Response:
     return Response(answered.body, media_type="application/json", headers=headers)
 
 
-async def _guarded(request: Request, answer: Callable[[Lifecycle], Awaitable[Response]]) -> Response:
-    """The answer, or the problem that kept it from being made. No error passes."""
-    try:
-        running: Lifecycle | None = request.app.state.lifecycle
-        if running is None or not running.engine.ready:
-            raise Unavailable("The model is being loaded.", retry_after_s=5)
-        return await answer(running)
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_GONE)
-    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
-        return problem_response(error)
-
-
-async def _one_study(request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "similar"]) -> Response:
+async def _one_study(
+    request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "similar", "search"]
+) -> Response:
     """Admit, receive, answer; each within its time, and only while the caller is there."""
     settings, origin = engine.settings, audit_routes.origin_of(request)
     if endpoint == "diagnose":
         return await _multipart(request, engine, engine.diagnoses, engine.diagnose, origin, settings.answer_timeout_s)
+    if endpoint == "search":
+        searches = engine.searching.searches
+        return await _multipart(request, engine, searches, engine.search, origin, settings.answer_timeout_s)
     answer = engine.explain if endpoint == "explain" else engine.similar
     return await _multipart(request, engine, engine.explanations, answer, origin, settings.explanation_timeout_s)
 
@@ -243,7 +274,7 @@ async def _multipart(
     seconds: float,
 ) -> Response:
     with _admit(batcher, engine.settings) as place:
-        form = await _receive(request, engine, read_form)
+        form = await receive_body(request, engine, read_form)
         async with in_time(seconds, "The answer"):
             return _sent(await while_connected(request, answer(form, place, origin)))
 
@@ -262,30 +293,3 @@ def _charge(request: Request, studies: list[Form]) -> None:
     charge = getattr(request.state, "charge", None)
     if charge is not None:
         charge(len(studies) - 1)
-
-
-async def _receive(
-    request: Request, engine: Engine, read: Callable[[Headers, AsyncIterator[bytes], Settings], Awaitable[Read]]
-) -> Read:
-    body, seconds = request.stream(), engine.settings.receive_timeout_s
-    with engine.metrics.stage("receive"), tracing.stage("receive"):
-        async with in_time(seconds, "The body", HTTPStatus.REQUEST_TIMEOUT):
-            try:
-                return await read(request.headers, body, engine.settings)
-            except InputError:
-                await _drain(body)
-                raise
-
-
-async def _drain(body: AsyncIterator[bytes]) -> None:
-    """Pass over a short rest of a body that is refused.
-
-    A connection that is closed before all of it was read is reset, and the caller may never see why it was refused.
-    """
-    left = _MOST_DRAINED
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAINED_WITHIN_S):
-            async for chunk in body:
-                left -= len(chunk)
-                if left < 0:
-                    return

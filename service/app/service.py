@@ -26,6 +26,7 @@ from service.http.unrouted import Unrouted
 from service.observability import logs
 from service.observability.tracing import tracing
 from service.observability.traffic import Traffic
+from service.page.page import Page
 from service.serving import garbage_collection as garbage
 from service.settings import Settings, load_settings, unknown_names
 
@@ -91,6 +92,8 @@ class Consilium:
             if settings.insecure:
                 binding.refuse_open_sockets()
             guard.start(settings)
+            if settings.studies:
+                app.state.page = Page(settings, guard)
             tracing.start(settings.otlp_endpoint, settings.traced_share)
             limits.header_timeout_s, limits.most_open = settings.header_timeout_s, settings.max_connections
         except ConsiliumError as error:
@@ -128,6 +131,9 @@ class Consilium:
             await self._lifecycle.stop()
             self._lifecycle = None
         await guard.stop()
+        if app.state.page is not None:
+            app.state.page.close()
+            app.state.page = None
         await asyncio.to_thread(tracing.stop)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -11,12 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from consilium.api.schemas import FeedbackRequest, parse_request
-from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
+from consilium.domain.errors import InputError
 from service.audit_log.entries import Origin
 from service.audit_log.idempotency import HEADER, check_key
 from service.auth.caller import ANONYMOUS
-from service.http.multipart import parse_header, refuse_encoded
-from service.http.problems import Overdue
+from service.http.small_bodies import read_json
 from service.scopes import Scope
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def uuid_of(request: Request, name: str) -> UUID:
     """
     given = request.path_params[name]
     try:
-        return UUID(given)
+        return UUID(str(given))
     except ValueError:
         raise InputError(name, given, "must be a UUID") from None
 
@@ -69,29 +67,10 @@ async def result(request: Request, recorder: Recorder) -> Response:
 
 async def feedback(request: Request, recorder: Recorder, receive_timeout_s: float) -> Response:
     """Keep what was confirmed of an answer."""
-    try:
-        async with asyncio.timeout(receive_timeout_s):
-            body = await _body(request)
-    except TimeoutError:
-        reason = f"The body took longer than {receive_timeout_s:g} s to arrive."
-        raise Overdue(reason, HTTPStatus.REQUEST_TIMEOUT) from None
+    body = await read_json(request, _MOST_FEEDBACK_BYTES, receive_timeout_s)
     asked = parse_request(FeedbackRequest, body)
     kept = await recorder.add_feedback(asked, caller_of(request))
     return _json(kept.model_dump_json(), HTTPStatus.CREATED)
-
-
-async def _body(request: Request) -> bytes:
-    content_type, _ = parse_header(request.headers.get("content-type", ""))
-    if content_type != "application/json":
-        raise UnsupportedMedia("Content-Type", content_type, "must be application/json")
-    refuse_encoded(request.headers)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_FEEDBACK_BYTES:
-            rule = f"must hold at most {_MOST_FEEDBACK_BYTES} bytes"
-            raise TooLarge("body", f"more than {_MOST_FEEDBACK_BYTES} bytes", rule)
-    return bytes(body)
 
 
 def _json(body: str, status: int = 200) -> Response:

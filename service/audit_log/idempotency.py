@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import SupportsBytes
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, select
@@ -60,9 +61,9 @@ def check_key(given: str | None) -> str | None:
     raise InputError(HEADER, given, f"must have 1 to {_LONGEST_KEY} printable ASCII characters")
 
 
-def _digest(body: Iterable[bytes]) -> str:
+def _digest(body: Iterable[SupportsBytes]) -> str:
     """SHA-256 of the SHA-256 of each part: no two bodies whose parts differ share one."""
-    digests = (hashlib.sha256(part).digest() for part in body)
+    digests = (hashlib.sha256(bytes(part)).digest() for part in body)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
@@ -71,7 +72,7 @@ def claim(
     keys: AuditLogKeys,
     caller: str,
     idempotency_key: str,
-    body: Iterable[bytes],
+    body: Iterable[SupportsBytes],
     lease_s: float,
     process: UUID | None = None,
 ) -> Claim | bytes:
@@ -79,7 +80,7 @@ def claim(
 
     Parameters
     ----------
-    body : iterable of bytes
+    body : iterable of bytes or what gives them
         Its parts as they came. The boundaries of a multipart body are no part of it: a client that tries again draws
         new ones.
     lease_s : float

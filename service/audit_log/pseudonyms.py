@@ -40,7 +40,10 @@ class Kind(StrEnum):
 
     PATIENT = "patient"
     STUDY = "study"
+    ACCESSION = "accession"
     REFERENCE = "reference"
+    DEVICE = "device"
+    SITE = "site"
     REQUEST = "request"
     INPUT = "input"
     IDEMPOTENCY_KEY = "idempotency key"

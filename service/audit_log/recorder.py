@@ -15,16 +15,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import SupportsBytes, TypeVar
 from uuid import UUID
 
-from consilium.api.schemas import DiagnosisAnswer, FeedbackAnswer, FeedbackRequest, ResultAnswer
+from pydantic import BaseModel
+
+from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer
 from consilium.domain.diagnosis import Diagnosis
 from consilium.domain.study import Study
 from consilium.system.environment import home_folder
 from service.audit_log import idempotency as claims
 from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Database, read_url, refuse_unusable
-from service.audit_log.entries import Claim, Draft, Entry, Origin, Task
+from service.audit_log.entries import Claim, Draft, Entry, Origin, Recordable, StudyTask, Task
 from service.audit_log.processes import Processes
 from service.audit_log.pseudonyms import read_keys
 from service.audit_log.store import Store
@@ -102,12 +104,10 @@ class Recorder:
             self._processes.end()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def record(
-        self, draft: Draft, study: Study, role: str, diagnosis: Diagnosis, answer: DiagnosisAnswer
-    ) -> Answered:
+    async def record(self, draft: Draft, study: Study, role: str, diagnosis: Recordable, answer: BaseModel) -> Answered:
         """Commit `answer` of the model in `role`; what this returns may be sent.
 
-        It loses its result id where it need not be recorded.
+        It loses its ``result_id`` where it need not be recorded.
 
         Raises
         ------
@@ -134,7 +134,9 @@ class Recorder:
             await place.submit(draft.entry(study, diagnosis, b"", role))
 
     @asynccontextmanager
-    async def claimed(self, origin: Origin, *body: bytes) -> AsyncIterator[Claim | Task | bytes | None]:
+    async def claimed(
+        self, origin: Origin, *body: SupportsBytes
+    ) -> AsyncIterator[Claim | Task | StudyTask | bytes | None]:
         """The claim of a request with an idempotency key, or the answer that it got before; None where it has no key.
         A job's study is its own claim.
 
@@ -171,7 +173,7 @@ class Recorder:
         url = read_url(settings.audit_log_url.get_secret_value())
         refuse_unusable(url)
         database = Database(url, settings.audit_log_timeout_s)
-        self._store = Store(database, read_keys(settings.audit_log_keys))
+        self._store = Store(database, read_keys(settings.audit_log_keys), monitoring=settings.monitoring)
         try:
             self._processes = Processes(home_folder() / "processes")
         except OSError as error:
@@ -217,7 +219,7 @@ class Recorder:
             logger.warning("the audit log can be written again")
         self._unwritable, self._written = "", time.monotonic()
 
-    def _claim(self, caller: str, idempotency_key: str, body: Sequence[bytes]) -> Claim | bytes:
+    def _claim(self, caller: str, idempotency_key: str, body: Sequence[SupportsBytes]) -> Claim | bytes:
         store = self.opened
         process = None if self._processes is None else self._processes.own
         return claims.claim(store.database, store.keys, caller, idempotency_key, body, self._lease_s, process)

@@ -18,7 +18,7 @@ from consilium.domain.errors import ConsiliumError, InputError
 from consilium.system.durable import sync
 from service.audit_log import idempotency as claims
 from service.audit_log.database import SETTING, Database
-from service.audit_log.tables import FeedbackRow, ResultRow
+from service.audit_log.tables import FeedbackRow, ResultRow, SignInRow
 
 _DELETED_AT_ONCE = 500
 _UNITS = {"d": "days", "h": "hours", "w": "weeks"}
@@ -55,7 +55,7 @@ def read_age(field: str, given: str) -> timedelta:
 
 
 def purge(database: Database, older_than: timedelta) -> Purged:
-    """Delete answers older than that, with their feedback and what was kept of them for replay.
+    """Delete answers older than that, with their feedback and what was kept of them for replay; sign-ins likewise.
 
     SQLite overwrites what it deletes.
     """
@@ -76,6 +76,8 @@ def purge(database: Database, older_than: timedelta) -> Purged:
         if len(ids) < _DELETED_AT_ONCE:
             break
     replays = claims.expire(database)
+    with database.writing() as session:
+        session.execute(delete(SignInRow).where(SignInRow.time < before))
     database.shrink()
     return Purged(results, feedback, replays)
 

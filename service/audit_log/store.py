@@ -18,14 +18,20 @@ from sqlalchemy.orm import Session
 from consilium.api.schemas import FeedbackAnswer, FeedbackRequest, ResultAnswer
 from consilium.domain.errors import InputError
 from consilium.formats.sent_records import nearest_key
+from consilium.formats.times import read_time
 from service.audit_log import idempotency as claims
-from service.audit_log import job_answers as tasks
 from service.audit_log.database import Database
-from service.audit_log.entries import Claim, Entry
+from service.audit_log.entries import Claim, Entry, StudyTask
 from service.audit_log.pseudonyms import AuditLogKeys, Kind
-from service.audit_log.tables import ClaimRow, FeedbackRow, JobStudyRow, ResultRow
+from service.audit_log.tables import ClaimRow, FeedbackRow, JobStudyRow, MonitoringRow, ResultRow, StudyRow
+from service.audit_log.tasks import job_answers as tasks
+from service.audit_log.tasks import study_answers as studies
 
+# SQLAlchemy's types allow `insert` no table of a mapped class.
+_RECORD = insert(ResultRow.__table__)  # type: ignore[arg-type]
+_MONITOR = insert(MonitoringRow.__table__)  # type: ignore[arg-type]
 _ROWS_AT_ONCE = 500
+_CLOCKS_APART = timedelta(minutes=5)
 _NO_RESULT = "must be the id of a recorded answer"
 
 
@@ -55,7 +61,7 @@ class OfModel:
 
 @dataclass(frozen=True, slots=True)
 class OfPseudonym:
-    """Answers about one patient or study, or with one caller's reference, whichever key signed them."""
+    """Answers about one patient, study or order, or with one caller's reference, whichever key signed them."""
 
     kind: Kind
     value: str
@@ -64,17 +70,25 @@ class OfPseudonym:
         columns = {
             Kind.PATIENT: ResultRow.patient,
             Kind.STUDY: ResultRow.study,
+            Kind.ACCESSION: ResultRow.accession,
             Kind.REFERENCE: ResultRow.reference,
         }
         return columns[self.kind].in_(keys.pseudonyms(self.kind, self.value))
 
 
 class Store:
-    """The audit log, with the keys that it is signed by."""
+    """The audit log, with the keys that it is signed by.
 
-    def __init__(self, database: Database, keys: AuditLogKeys) -> None:
+    Parameters
+    ----------
+    monitoring : bool
+        Also keep what monitoring needs of each answer.
+    """
+
+    def __init__(self, database: Database, keys: AuditLogKeys, *, monitoring: bool = True) -> None:
         self.database = database
         self.keys = keys
+        self._monitoring = monitoring
 
     def commit(self, entries: Sequence[Entry], replay_s: float) -> list[Exception | None]:
         """Record all of `entries` in one transaction.
@@ -95,17 +109,24 @@ class Store:
         AuditLogUnavailable
             Where none was recorded.
         """
-        with self.database.writing() as session:
+        with self.database.transaction() as connection, Session(connection) as session:
             held = [(entry, _held(session, entry)) for entry in entries]
-            rows = [entry.values(self.keys.newest) for entry, hold in held if not isinstance(hold, Exception)]
-            if rows:  # as statements, not as objects: the unit of work takes as long as all the rest of it
-                session.execute(insert(ResultRow), rows)
+            recorded = [entry for entry, hold in held if not isinstance(hold, Exception)]
+            if recorded:
+                connection.execute(_RECORD, [entry.values(self.keys.newest) for entry in recorded])
+            if recorded and self._monitoring:
+                monitored = [row for entry in recorded if (row := entry.monitored(self.keys.newest)) is not None]
+                if monitored:
+                    connection.execute(_MONITOR, monitored)
             for entry, hold in held:
                 if isinstance(hold, ClaimRow):
                     until = entry.time + timedelta(seconds=replay_s)
                     claims.keep(hold, self.keys, entry.body, until, entry.result_id)
                 elif isinstance(hold, JobStudyRow):
                     tasks.keep(hold, self.keys, HTTPStatus.OK, entry.body)
+                elif isinstance(hold, StudyRow):
+                    studies.keep(session, hold, self.keys, entry)
+            session.flush()
         return [hold if isinstance(hold, Exception) else None for _, hold in held]
 
     def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
@@ -128,15 +149,14 @@ class Store:
         ------
         NoSuchResult, AuditLogUnavailable
         InputError
-            Where the answer holds no such finding.
+            Where the answer holds no such finding, or the time is none, or to come.
         """
-        given = FeedbackAnswer(feedback_id=uuid4(), result_id=feedback.result_id, time=datetime.now(UTC))
+        time = read_past(feedback.time, "time", datetime.now(UTC))
+        given = FeedbackAnswer(feedback_id=uuid4(), result_id=feedback.result_id, time=time)
         with self.database.writing() as session:
             answered = [finding["finding"] for finding in _row(session, feedback.result_id).findings]
             for name in feedback.findings:
-                if name not in answered:
-                    rule = f"is no finding of that answer; the nearest is {nearest_key(name, answered)!r}"
-                    raise InputError("findings", name, rule)
+                require_finding(name, answered, "findings")
             session.add_all(
                 FeedbackRow(
                     feedback_id=given.feedback_id,
@@ -145,6 +165,8 @@ class Store:
                     state=state,
                     time=given.time,
                     caller=caller,
+                    source="feedback",
+                    influenced=feedback.influenced,
                 )
                 for name, state in feedback.findings.items()
             )
@@ -164,10 +186,26 @@ class Store:
             wanted = page.where(tuple_(*place) > (found[-1].time, found[-1].result_id))
 
 
-def _held(session: Session, entry: Entry) -> ClaimRow | JobStudyRow | Exception | None:
+def require_finding(name: str, answered: Sequence[str], field: str) -> None:
+    """`InputError` with `field` where `name` is no finding of an answer that has those of `answered`."""
+    if name not in answered:
+        raise InputError(field, name, f"is no finding of that answer; the nearest is {nearest_key(name, answered)!r}")
+
+
+def read_past(given: object, field: str, now: datetime) -> datetime:
+    """The time that was `given`, in UTC, or `now` without one; `InputError` where it is none, or to come."""
+    moment, _ = read_time(given, field)
+    if moment is not None and moment > now + _CLOCKS_APART:
+        raise InputError(field, given, "must not lie in the future")
+    return min(now, now if moment is None else moment.astimezone(UTC))
+
+
+def _held(session: Session, entry: Entry) -> ClaimRow | JobStudyRow | StudyRow | Exception | None:
     """The locked row that allows `entry` to be recorded; an error where it may not be; None where it needs none."""
     if isinstance(entry.claim, Claim):
         return claims.held(session, entry.claim)
+    if isinstance(entry.claim, StudyTask):
+        return studies.held(session, entry.claim)
     return None if entry.claim is None else tasks.held(session, entry.claim)
 
 
@@ -204,11 +242,14 @@ def _answer(row: ResultRow, feedback: Sequence[FeedbackRow]) -> ResultAnswer:
                 "key_id": row.key_id,
                 "patient": row.patient,
                 "study": row.study,
+                "accession": row.accession,
                 "caller_reference": row.reference,
             },
             "input_digests": row.input_digests,
             "findings": row.findings,
-            "refer_reasons": row.refer,
+            "grades": row.grades,
+            "survival": row.survival,
+            "refer_reasons": row.refer_reasons,
             "latencies_ms": row.latencies_ms,
             "feedback": [
                 {
@@ -217,6 +258,8 @@ def _answer(row: ResultRow, feedback: Sequence[FeedbackRow]) -> ResultAnswer:
                     "state": line.state,
                     "time": line.time,
                     "caller": line.caller,
+                    "source": line.source,
+                    "influenced": line.influenced,
                 }
                 for line in feedback
             ],

@@ -1,71 +1,36 @@
-"""How the audit log lies in a database: answers, what was confirmed of them, claims of idempotency keys, and jobs.
+"""How the audit log lies in a database: answers, what was confirmed of them, claims of keys, jobs, stored studies.
 
 `migrations` makes these tables; the tests compare the two.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    JSON,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    TypeDecorator,
-)
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from consilium.databases.columns import TYPES, named_metadata
 
 STATES = ("present", "absent", "unknown")
 JOB_KINDS = ("diagnose", "explain")
+SIGN_IN_EVENTS = ("signed_in", "refused", "signed_out", "replaced", "revoked")
 JOB_STATES = ("receiving", "queued", "running", "done", "failed", "cancelled")
+STUDY_STATES = ("receiving", "queued", "running", "answered", "refused")
+READ_KINDS = ("first", "revised")
+FLAG_REASONS = ("model_error", "disagreement", "wrong_patient", "image_quality")
 _DIGEST = String(64)
-Json = JSON().with_variant(JSONB(), "postgresql")
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no time zone, so it gets UTC without one."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that a later migration can name it, too."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {datetime: UtcTime(), dict[str, Any]: Json, list[Any]: Json}  # noqa: RUF012 - SQLAlchemy's
+    metadata = named_metadata()
+    type_annotation_map = TYPES
 
 
 class ResultRow(Base):
-    """One answer. `patient`, `study` and `reference` are pseudonyms by the key `key_id`."""
+    """One answer. `patient`, `study`, `accession` and `reference` are pseudonyms by the key `key_id`."""
 
     __tablename__ = "results"
     __table_args__ = (Index(None, "model_name", "model_version"),)
@@ -82,11 +47,27 @@ class ResultRow(Base):
     key_id: Mapped[str]
     patient: Mapped[str | None] = mapped_column(_DIGEST, index=True)
     study: Mapped[str | None] = mapped_column(_DIGEST, index=True)
+    accession: Mapped[str | None] = mapped_column(_DIGEST, index=True)
     reference: Mapped[str | None] = mapped_column(_DIGEST, index=True)
     input_digests: Mapped[dict[str, Any]]
     findings: Mapped[list[Any]]
-    refer: Mapped[list[Any]]
+    grades: Mapped[list[Any]] = mapped_column(server_default="[]")
+    survival: Mapped[list[Any]] = mapped_column(server_default="[]")
+    refer_reasons: Mapped[list[Any]]
     latencies_ms: Mapped[dict[str, Any]]
+
+
+class MonitoringRow(Base):
+    """What monitoring keeps of an answer beside its `ResultRow`: see `consilium.monitoring.monitored_answer`."""
+
+    __tablename__ = "monitoring"
+
+    result_id: Mapped[UUID] = mapped_column(ForeignKey("results.result_id", ondelete="CASCADE"), primary_key=True)
+    referred: Mapped[bool]
+    present: Mapped[list[Any]]
+    p_values: Mapped[dict[str, Any]]
+    projections: Mapped[dict[str, Any]]
+    categories: Mapped[dict[str, Any]]
 
 
 class FeedbackRow(Base):
@@ -101,6 +82,8 @@ class FeedbackRow(Base):
     state: Mapped[str]
     time: Mapped[datetime]
     caller: Mapped[str]
+    source: Mapped[str] = mapped_column(server_default="feedback")
+    influenced: Mapped[bool | None]
 
 
 class ClaimRow(Base):
@@ -171,3 +154,133 @@ class JobInputRow(Base):
     study: Mapped[int] = mapped_column(primary_key=True)
     chunk: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class SessionRow(Base):
+    """A session of the reading page. `digest` is of the secret in its cookie; `identity` is sealed for this row."""
+
+    __tablename__ = "sessions"
+
+    session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(_DIGEST, index=True, unique=True)
+    caller: Mapped[str]
+    method: Mapped[str]
+    identity: Mapped[bytes] = mapped_column(LargeBinary)
+    created: Mapped[datetime]
+    seen: Mapped[datetime]
+    ends: Mapped[datetime] = mapped_column(index=True)
+
+
+class SignInRow(Base):
+    """What happened at the reading page's entrance. `actor` ended another's session."""
+
+    __tablename__ = "sign_ins"
+    __table_args__ = (CheckConstraint(f"event IN {SIGN_IN_EVENTS}", name="event"),)
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    time: Mapped[datetime] = mapped_column(index=True)
+    event: Mapped[str]
+    method: Mapped[str]
+    caller: Mapped[str | None]
+    session_id: Mapped[UUID | None]
+    actor: Mapped[str | None]
+    request_id: Mapped[str]
+
+
+class SpentStateRow(Base):
+    """The digest of a sign-in's `state` that an issuer has answered: no second answer to it is taken."""
+
+    __tablename__ = "spent_states"
+
+    digest: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
+    expires: Mapped[datetime] = mapped_column(index=True)
+
+
+class StudyRow(Base):
+    """One study. A process holds it as `owner` until `lease`, as it holds a job.
+
+    `summary`, `contents`, `outcome`, `answer` and `problem` are sealed; each is null until it is known.
+    """
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        CheckConstraint(f"state IN {STUDY_STATES}", name="state"),
+        Index(None, "state", "submitted"),
+        Index(None, "reading_group", "submitted"),
+    )
+
+    study_id: Mapped[UUID] = mapped_column(primary_key=True)
+    reading_group: Mapped[str]
+    caller: Mapped[str]
+    state: Mapped[str]
+    submitted: Mapped[datetime]
+    pixels_until: Mapped[datetime] = mapped_column(index=True)
+    expires: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[UUID | None]
+    lease: Mapped[datetime | None]
+    losses: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    summary: Mapped[bytes | None] = mapped_column(LargeBinary)
+    contents: Mapped[bytes | None] = mapped_column(LargeBinary)
+    outcome: Mapped[bytes | None] = mapped_column(LargeBinary)
+    answer: Mapped[bytes | None] = mapped_column(LargeBinary)
+    problem: Mapped[bytes | None] = mapped_column(LargeBinary)
+    result_id: Mapped[UUID | None]
+
+
+class StudyChunkRow(Base):
+    """A sealed chunk of what was sent (``form``), until it is answered, or of a file's words (``images[0]``)."""
+
+    __tablename__ = "study_chunks"
+
+    study_id: Mapped[UUID] = mapped_column(ForeignKey("studies.study_id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    chunk: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class StudyViewRow(Base):
+    """Somebody saw something of a study: ``images[0]``, ``answer``, ``detail``."""
+
+    __tablename__ = "study_views"
+    __table_args__ = (Index(None, "study_id", "caller"), Index(None, "time", "view_id"))
+
+    view_id: Mapped[UUID] = mapped_column(primary_key=True)
+    study_id: Mapped[UUID]
+    what: Mapped[str]
+    time: Mapped[datetime]
+    caller: Mapped[str]
+
+
+class StudyReadRow(Base):
+    """What a reader decided. Later reads stand beside earlier ones, never over them."""
+
+    __tablename__ = "study_reads"
+    __table_args__ = (
+        CheckConstraint(f"kind IN {READ_KINDS}", name="kind"),
+        Index(None, "study_id"),
+        Index(None, "time", "read_id"),
+    )
+
+    read_id: Mapped[UUID] = mapped_column(primary_key=True)
+    study_id: Mapped[UUID]
+    result_id: Mapped[UUID | None]
+    kind: Mapped[str]
+    findings: Mapped[dict[str, Any]]
+    influenced: Mapped[bool]
+    time: Mapped[datetime]
+    caller: Mapped[str]
+
+
+class StudyFlagRow(Base):
+    """A reader wants a study looked at again, and why."""
+
+    __tablename__ = "study_flags"
+    __table_args__ = (CheckConstraint(f"reason IN {FLAG_REASONS}", name="reason"), Index(None, "study_id"))
+
+    flag_id: Mapped[UUID] = mapped_column(primary_key=True)
+    study_id: Mapped[UUID]
+    reason: Mapped[str]
+    finding: Mapped[str | None]
+    time: Mapped[datetime]
+    caller: Mapped[str]

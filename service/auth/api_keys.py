@@ -52,11 +52,12 @@ class Secret(_Stored):
 
 
 class Key(_Stored):
-    """One caller's key. `name` says whose it is, for the people who keep the file."""
+    """One caller's key. `name` says whose it is, for the people who keep the file; `groups` are its reading groups."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     name: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME)]
     scopes: frozenset[Scope]
+    groups: frozenset[str] = frozenset()
     created: AwareDatetime
     revoked: AwareDatetime | None = None
     secrets: tuple[Secret, ...]
@@ -64,6 +65,10 @@ class Key(_Stored):
     @field_serializer("scopes")
     def _in_order(self, scopes: frozenset[Scope]) -> list[Scope]:
         return sorted(scopes)
+
+    @field_serializer("groups")
+    def _by_name(self, groups: frozenset[str]) -> list[str]:
+        return sorted(groups)
 
     def active(self, now: datetime) -> bool:
         """Whether any token of this key still opens."""
@@ -114,22 +119,25 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         raise KeysUnusable(f"{path}: is no file of API keys ({where}: {first['type']})") from None
 
 
-def create_key(path: Path, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
+def create_key(path: Path, name: str, scopes: Iterable[Scope], groups: Iterable[str] = ()) -> tuple[Key, str]:
     """Add a key; give it and its token, which nobody can read again.
 
     Raises
     ------
     InputError, KeysUnusable
     """
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
-        raise InputError("name", name, f"must be 1 to {LONGEST_NAME} printable characters")
+    members = frozenset(groups)
+    for field, text in (("name", name), *(("group", group) for group in sorted(members))):
+        if not 0 < len(text) <= LONGEST_NAME or not text.isprintable():
+            raise InputError(field, text, f"must be 1 to {LONGEST_NAME} printable characters")
     granted = frozenset(scopes)
     if not granted:
         raise InputError("scope", "none", f"must be at least one of {', '.join(Scope)}")
     now = _now()
     secret, digest = _new_secret()
     stored = (Secret(digest=digest, created=now),)
-    key = Key(id=secrets.token_hex(_ID_BYTES), name=name, scopes=granted, created=now, secrets=stored)
+    key_id = secrets.token_hex(_ID_BYTES)
+    key = Key(id=key_id, name=name, scopes=granted, groups=members, created=now, secrets=stored)
     with _editing(path) as keys:
         keys.append(key)
     return key, _token(key, secret)

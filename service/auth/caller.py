@@ -13,10 +13,14 @@ from service.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `name` is ``key:<id>`` of an API key, ``oidc:<subject>`` of an issuer's token."""
+    """Who asks. `name` is ``key:<id>`` of an API key, ``oidc:<subject>`` of an issuer's token.
+
+    `groups` are the reading groups: who is in one sees the studies that others in it have sent.
+    """
 
     name: str
     scopes: frozenset[Scope]
+    groups: frozenset[str] = frozenset()
 
 
 ANONYMOUS = Caller("anonymous", frozenset(Scope))
@@ -51,3 +55,23 @@ class TooManyRequests(HTTPException):
     def __init__(self, retry_after_s: int) -> None:
         detail = "This caller exceeds its limit of requests per minute."
         super().__init__(HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(retry_after_s)})
+
+
+class CrossSite(HTTPException):
+    """A browser sent this for another page than this service's own, or without what only that page knows.
+
+    Source: W3C Fetch Metadata Request Headers; OWASP, Cross-Site Request Forgery Prevention.
+    """
+
+    kind = "cross-site-request"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(HTTPStatus.FORBIDDEN, detail)
+
+
+class WrongHost(HTTPException):
+    """The request names the service by a name that is not its own, as a page does that had its name point here."""
+
+    def __init__(self) -> None:
+        detail = "The Host header is no name of this service: see CONSILIUM_PAGE_URL and CONSILIUM_HOSTS."
+        super().__init__(HTTPStatus.MISDIRECTED_REQUEST, detail)

@@ -22,6 +22,7 @@ from service.http.problems import Unavailable
 logger = logging.getLogger("consilium.service")
 
 _DISCOVERY = "/.well-known/openid-configuration"
+_PLACES = ("jwks_uri", "authorization_endpoint", "token_endpoint")
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 
@@ -34,7 +35,7 @@ class _Client(jwt.PyJWKClient):
     """PyJWT's client with a bound on the size and the whole time of an answer."""
 
     def fetch_data(self) -> dict[str, Any]:
-        return _json(self.uri)
+        return fetch_json(self.uri)
 
 
 class IssuerKeys:
@@ -119,7 +120,7 @@ class IssuerKeys:
             self._read_at = self._clock()
 
     def _published(self) -> dict[str, jwt.PyJWK]:
-        url = self._jwks_url or _discovered(self._issuer)
+        url = self._jwks_url or discover(self._issuer)["jwks_uri"]
         try:
             found = _Client(url, cache_jwk_set=False).get_signing_keys()
         except (AttributeError, KeyError, TypeError, ValueError):  # PyJWT expects every key to be an object
@@ -127,19 +128,24 @@ class IssuerKeys:
         return {key.key_id: key for key in found if isinstance(key.key_id, str)}
 
 
-def _discovered(issuer: str) -> str:
-    """The ``jwks_uri`` of the issuer's configuration (OpenID Connect Discovery 1.0, section 4)."""
+def discover(issuer: str) -> dict[str, str]:
+    """The addresses in the issuer's configuration (OpenID Connect Discovery 1.0, section 4), ``jwks_uri`` among them.
+
+    Raises
+    ------
+    IssuerUnusable
+    """
     url = issuer.rstrip("/") + _DISCOVERY
-    configuration = _json(url)
-    jwks_url = configuration.get("jwks_uri")
-    if configuration.get("issuer") != issuer or not isinstance(jwks_url, str):
+    configuration = fetch_json(url)
+    places = {name: configuration[name] for name in _PLACES if isinstance(configuration.get(name), str)}
+    if configuration.get("issuer") != issuer or "jwks_uri" not in places:
         raise IssuerUnusable(f"{url}: must name this issuer and a jwks_uri")
-    if httpx.URL(issuer).scheme == "https" and not jwks_url.startswith("https://"):
-        raise IssuerUnusable(f"{url}: its jwks_uri must be https, as the issuer is")
-    return jwks_url
+    if httpx.URL(issuer).scheme == "https" and not all(place.startswith("https://") for place in places.values()):
+        raise IssuerUnusable(f"{url}: its jwks_uri and endpoints must be https, as the issuer is")
+    return places
 
 
-def _json(url: str) -> dict[str, Any]:
+def fetch_json(url: str) -> dict[str, Any]:
     """The JSON object at `url`, which may redirect nowhere."""
     deadline = time.monotonic() + _FETCH_SECONDS
     data = bytearray()

@@ -79,5 +79,10 @@ class KeyRing:
         if key is None:
             no_key_opens(secret)
         elif key.opens(secret, datetime.now(UTC)):
-            return Caller(f"key:{key.id}", key.scopes)
+            return Caller(f"key:{key.id}", key.scopes, key.groups)
         raise Unauthenticated(given=True)
+
+    def holder(self, name: str) -> Key | None:
+        """The key of the caller called `name`, where it still opens."""
+        key = self._keys.get(name.removeprefix("key:"))
+        return key if key is not None and key.active(datetime.now(UTC)) else None

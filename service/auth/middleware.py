@@ -22,11 +22,18 @@ OPEN = frozenset({"/livez", "/readyz", "/healthz"})
 """Who starts and stops the service has no token, and learns here whether it lives."""
 _NEEDED = (
     ("/metrics", Scope.METRICS),
+    ("/v1/monitor", Scope.METRICS),
     ("/v1/diagnose", Scope.DIAGNOSE),
     ("/v1/explain", Scope.DIAGNOSE),
     ("/v1/similar", Scope.DIAGNOSE),
+    ("/v1/search", Scope.DIAGNOSE),
     ("/v1/feedback", Scope.DIAGNOSE),
     ("/v1/jobs", Scope.DIAGNOSE),
+    ("/v1/studies", Scope.DIAGNOSE),
+    ("/v1/reads", Scope.ADMIN),
+    ("/v1/operations", Scope.ADMIN),
+    ("/v1/sessions", Scope.ADMIN),
+    ("/v1/sign-ins", Scope.ADMIN),
     ("/v1/admin", Scope.ADMIN),
 )
 """Each with whatever lies below it, whichever method is used."""
@@ -46,7 +53,7 @@ def needed_scope(path: str) -> Scope | None:
 
 class Authentication:
     """Lets through who may ask, and writes into the request's state who it is: ``caller``, a name, ``scopes``, what it
-    may do, and ``charge``, which counts more than one request; and ``request_id``.
+    may do, ``groups``, with whom it reads, and ``charge``, which counts more than one request; and ``request_id``.
 
     Parameters
     ----------
@@ -71,32 +78,49 @@ class Authentication:
         headers = Headers(scope=connection)
         request_id = _request_id(headers)
 
+        in_browser = False
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                sent = MutableHeaders(scope=message)
+                sent[REQUEST_ID] = request_id
+                if in_browser:
+                    sent.setdefault("Cache-Control", "no-store")
+                    sent.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+                    sent.setdefault("X-Content-Type-Options", "nosniff")
             await send(message)
 
         state = connection.setdefault("state", {})
         state["request_id"] = request_id
         try:
-            caller = await self._admitted(connection["path"], headers)
+            caller, in_browser = await self._admitted(connection["path"], connection["method"], headers)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here, nobody passes
             await problem_response(error)(connection, receive, answer)
             return
         state["caller"] = None if caller is None else caller.name
         if caller is not None:
             state["scopes"] = caller.scopes
+            state["groups"] = caller.groups
             state["charge"] = partial(self._guard.charge, caller)
         await self._app(connection, receive, answer)
 
-    async def _admitted(self, path: str, headers: Headers) -> Caller | None:
+    async def _admitted(self, path: str, method: str, headers: Headers) -> tuple[Caller | None, bool]:
+        """Who asks, and whether a browser may have been let in without a token, so that it must not keep the answer."""
         needed = needed_scope(path)
         if needed is None:
-            return None
-        caller = await self._guard.caller(_token(headers))
+            return None, False
+        self._guard.refuse_foreign(path, method, headers)
+        if self._guard.serves(path):
+            return None, False
+        token = _token(headers)
+        cookie = self._guard.cookie(path, headers) if token is None else None
+        if cookie is None:
+            caller = await self._guard.caller(token)
+        else:
+            caller = await self._guard.visitor(cookie, method, headers)
         if needed not in caller.scopes:
             raise Forbidden(needed, caller.scopes)
-        return caller
+        return caller, cookie is not None or self._guard.is_ambient(caller)
 
 
 def _token(headers: Headers) -> str | None:

@@ -19,6 +19,7 @@ from service.scopes import Scope
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_S = 30.0
 """How far the issuer's clock may be from ours."""
+LONGEST_GROUP = 100
 _LONGEST_TOKEN = 16_384
 _LONGEST_SUBJECT = 255
 """Source: OpenID Connect Core 1.0, section 2."""
@@ -36,12 +37,24 @@ class Trust:
         Where the scopes or roles stand: ``scope``, or a path such as ``realm_access.roles``.
     granted : mapping
         What each scope or role of the issuer allows here. Without any, the issuer's are called as ours are.
+    groups_claim : str, optional
+        Where the reading groups stand, as `claim`.
     """
 
     issuer: str
     audience: str
     claim: str = "scope"
     granted: Mapping[str, frozenset[Scope]] = field(default_factory=dict)
+    groups_claim: str | None = None
+
+    def caller(self, claims: Mapping[str, Any]) -> Caller:
+        """Who a token with these `claims` is of."""
+        return Caller(f"oidc:{claims['sub']}", self.scopes(claims), self.groups(claims))
+
+    def groups(self, claims: Mapping[str, Any]) -> frozenset[str]:
+        """The reading groups of a token with `claims`."""
+        names = _names(claims, self.groups_claim) if self.groups_claim else []
+        return frozenset(name for name in names if 0 < len(name) <= LONGEST_GROUP and name.isprintable())
 
     def scopes(self, claims: Mapping[str, Any]) -> frozenset[Scope]:
         """What a token with `claims` allows; an unknown scope allows nothing."""
@@ -60,7 +73,7 @@ class TokenReader:
     """
 
     def __init__(self, trust: Trust, keys: IssuerKeys) -> None:
-        self._trust = trust
+        self.trust = trust
         self.keys = keys
 
     async def caller(self, token: str) -> Caller:
@@ -73,6 +86,10 @@ class TokenReader:
         Unavailable
             Where the issuer's keys are unavailable, so that the token cannot be checked.
         """
+        return self.trust.caller(await self.claims(token, self.trust.audience))
+
+    async def claims(self, token: str, audience: str) -> dict[str, Any]:
+        """What the issuer states in `token`, which is meant for `audience`; raises as `caller`."""
         key = await self.keys.find(_key_id(token))
         if key is None:
             raise Unauthenticated(given=True)
@@ -81,8 +98,8 @@ class TokenReader:
                 token,
                 key,
                 algorithms=ALGORITHMS,
-                audience=self._trust.audience,
-                issuer=self._trust.issuer,
+                audience=audience,
+                issuer=self.trust.issuer,
                 leeway=LEEWAY_S,
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )
@@ -91,7 +108,7 @@ class TokenReader:
         subject = claims["sub"]
         if not 0 < len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
             raise Unauthenticated(given=True)
-        return Caller(f"oidc:{subject}", self._trust.scopes(claims))
+        return claims
 
 
 def _key_id(token: str) -> str:

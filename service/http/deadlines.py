@@ -37,6 +37,36 @@ async def in_time(seconds: float, subject: str, status: HTTPStatus = HTTPStatus.
         raise Overdue(f"{subject} took longer than {seconds:g} s.", status) from None
 
 
+@asynccontextmanager
+async def arriving(
+    body: AsyncIterator[bytes], seconds: float, bytes_per_s: float
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """`body`, which may take so many `seconds`, and longer as long as it comes at that rate: large ones need more.
+
+    Raises
+    ------
+    Overdue
+        Where it falls behind.
+    """
+    begun, received = asyncio.get_running_loop().time(), 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal received
+        async for chunk in body:
+            received += len(chunk)
+            limit.reschedule(begun + seconds + received / bytes_per_s)
+            yield chunk
+
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield counted()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        reason = f"The body arrived more slowly than {bytes_per_s:g} bytes/s, after {seconds:g} s."
+        raise Overdue(reason, HTTPStatus.REQUEST_TIMEOUT) from None
+
+
 async def while_connected(request: Request, answer: Awaitable[Result]) -> Result:
     """The answer; cancelled where the caller goes away first.
 

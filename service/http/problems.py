@@ -56,6 +56,13 @@ class NotOffered(ConsiliumError):
     status = HTTPStatus.NOT_FOUND
 
 
+class NotYetReadable(ConsiliumError):
+    """The answer to a stored study is not there, or hidden from this caller until he has read the study himself."""
+
+    status = HTTPStatus.CONFLICT
+    kind = "not-yet-readable"
+
+
 def problem_response(error: BaseException) -> Response:
     """The answer to a request that ended in `error`, which is logged."""
     document, headers = problem(error)
@@ -92,7 +99,7 @@ def _described(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
         return error.status, str(error), {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Overdue):
         return error.status, str(error), {"Connection": "close"}
-    if isinstance(error, NotOffered | NotAnswered):
+    if isinstance(error, NotOffered | NotAnswered | NotYetReadable):
         return error.status, str(error), {}
     if isinstance(error, HTTPException):
         return HTTPStatus(error.status_code), error.detail, dict(error.headers or {})
@@ -124,6 +131,9 @@ def release_traceback(error: BaseException | None) -> None:
 
 def _kind(error: BaseException, status: HTTPStatus) -> str:
     """What the error is called in its type: ``unreadable-image``, ``service-unavailable``."""
+    kind = getattr(error, "kind", None)
+    if isinstance(kind, str):
+        return kind
     name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__) if isinstance(error, InputError) else status.phrase
     return name.lower().replace(" ", "-")
 

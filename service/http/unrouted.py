@@ -7,7 +7,7 @@ proxy these are not the caller's, so they are made relative.
 from __future__ import annotations
 
 from http import HTTPStatus
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -53,7 +53,8 @@ def _make_redirect_relative(start: Message, path: str) -> None:
     headers = MutableHeaders(scope=start)
     place = urlsplit(headers.get("location", ""))
     name = place.path.rstrip("/").rpartition("/")[2]
-    if start["status"] // 100 != 3 or not place.netloc or not name:
+    is_same = unquote(place.path).rstrip("/") == path.rstrip("/")
+    if start["status"] // 100 != 3 or not place.netloc or not name or not is_same:
         return
     if path.endswith("//"):  # Clients do not agree on what is relative to such a path.
         start["status"] = HTTPStatus.NOT_FOUND

@@ -21,9 +21,9 @@ from consilium.domain.errors import InputError
 from service.audit_log import idempotency as claims
 from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Claim
-from service.audit_log.job_answers import RUNNING, answer_place
 from service.audit_log.store import Store
 from service.audit_log.tables import JOB_STATES, JobInputRow, JobRow, JobStudyRow
+from service.audit_log.tasks.job_answers import RUNNING, answer_place
 from service.http.multipart import Form
 from service.http.problems import Unavailable
 from service.jobs.sealed_input import sealed, size

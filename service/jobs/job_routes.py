@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import get_args
+from typing import SupportsBytes, get_args
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,6 +20,7 @@ from service.audit_log.idempotency import REPLAYED
 from service.http.deadlines import while_connected
 from service.http.multipart import Form
 from service.http.problems import NotAnswered, problem
+from service.http.queries import require_known
 from service.jobs.caller_store import CANCELLED, Line
 from service.jobs.runner import Jobs
 from service.serving.worklist import HEADERS, MEDIA_TYPE, answer_line, count_line, problem_line
@@ -34,6 +35,7 @@ def kind_of(request: Request) -> JobKind:
     ------
     InputError
     """
+    require_known(request.query_params, "kind")
     given = request.query_params.get("kind", "diagnose")
     kinds: tuple[JobKind, ...] = get_args(JobKind)
     for kind in kinds:
@@ -51,7 +53,9 @@ async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
     """Keep `studies` as a job. The same request again gets the same answer."""
     kind, origin = kind_of(request), origin_of(request)
     shape = b" ".join((kind.encode(), *(form.shape for form in studies)))
-    parts = (part for form in studies for part in (form.request, *form.contents))
+    parts: list[SupportsBytes] = []
+    for form in studies:
+        parts += (form.request, *form.contents)
     async with jobs.recorder.claimed(origin, shape, *parts) as claim:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})

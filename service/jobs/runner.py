@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 from consilium.domain.errors import DecodersDied, InputError
 from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Origin, Task
-from service.audit_log.job_answers import Superseded
+from service.audit_log.tasks.job_answers import Superseded
 from service.batching import Closed
 from service.http.deadlines import in_time
 from service.http.multipart import Form
@@ -184,7 +184,7 @@ class Jobs:
                 raise
             except BaseException as error:  # noqa: BLE001 - a compiled library's panic is no Exception
                 failures += 1
-                if failures < _MOST_ATTEMPTS and not _is_its_own(error):
+                if failures < _MOST_ATTEMPTS and not is_its_own(error):
                     logger.warning("a study of job %s is tried again: %s", taken.job_id, type(error).__name__)
                     release_traceback(error)
                     await asyncio.sleep(_RETRY_S)
@@ -220,6 +220,6 @@ class Jobs:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *asked)
 
 
-def _is_its_own(error: BaseException) -> bool:
+def is_its_own(error: BaseException) -> bool:
     """Whether the study itself has caused `error`; decoders may have been killed by something else."""
     return isinstance(error, InputError | NotOffered) and not isinstance(error, DecodersDied)

@@ -15,12 +15,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.audit_log import job_answers as tasks
 from service.audit_log.database import Database
 from service.audit_log.entries import Task
-from service.audit_log.job_answers import RUNNING, Superseded
 from service.audit_log.store import Store
 from service.audit_log.tables import JobInputRow, JobRow, JobStudyRow
+from service.audit_log.tasks import job_answers as tasks
+from service.audit_log.tasks.job_answers import RUNNING, Superseded
 from service.http.multipart import Form
 from service.jobs.sealed_input import unsealed
 from service.settings import Settings

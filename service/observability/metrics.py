@@ -52,7 +52,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "consilium_stage_seconds",
-            "Time in one stage: receive, decode, prepare, record of a request, diagnose, explain, similar of a batch.",
+            "Time in one stage: receive, decode, prepare, record of a request; diagnose, explain, similar, search.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -124,8 +124,8 @@ class Metrics:
             ["role", "version", "finding"],
             registry=registry,
         )
-        self.novel = Counter(
-            "consilium_novel_answers",
+        self.out_of_distribution = Counter(
+            "consilium_out_of_distribution_answers",
             "Answers of which this part is unlike the training data.",
             ["role", "version", "part"],
             registry=registry,
@@ -170,7 +170,7 @@ class Metrics:
             self.referred.labels(role, version).inc()
         for part in diagnosis.out_of_distribution:
             if part.out_of_distribution:
-                self.novel.labels(role, version, part.part).inc()
+                self.out_of_distribution.labels(role, version, part.part).inc()
         for result in diagnosis.findings:
             if result.refer_reasons and not diagnosis.refer_reasons:
                 self.referred_findings.labels(role, version, result.finding).inc()

@@ -88,5 +88,5 @@ class Traffic:
             return str(scope["path"])
         for route in self._routes:
             if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
-                return route.path
+                return route.path_format
         return OTHER

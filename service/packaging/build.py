@@ -12,9 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import takewhile
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from service.settings import PREFIX
 _PACKAGES = {"consilium": Path(consilium.__file__).parent, "service": Path(__file__).parents[1]}
 _SHIPPED = frozenset({".py", ".typed", ".csv", ".yaml", ".j2", ".js", ".css"})
 """Suffixes of the packages' files. Whatever else lies in a checkout is nobody's business."""
+_WHOLE = ("service/page/static", "consilium/output/dicom/fonts")
+"""Folders of which every file is shipped."""
 _REQUIREMENTS, _BENTOFILE, _SETUP = "requirements.txt", "bentofile.yaml", "setup.sh"
 _IN_IMAGE = "/home/bentoml/bento/src"
 """Where BentoML's image keeps what a bento was built from."""
@@ -50,6 +52,10 @@ import json, bentoml
 bento = bentoml.bentos.build_bentofile()
 print(json.dumps([str(bento.tag), bento.path]))
 """
+
+
+EXTRAS = ("postgresql", "cpu-fast", "jpeg-extended")
+"""What a service can use beside `serve`."""
 
 
 class BuildFailed(ConsiliumError):
@@ -78,22 +84,25 @@ class Built:
         return self.folder / "env" / "docker" / "Dockerfile"
 
 
-def build(source: str, *, follow: bool = False) -> Built:
+def build(source: str, *, follow: bool = False, extras: Sequence[str] = ()) -> Built:
     """Build a bento of the model that `source` names, as `consilium.artifacts.model_registry.resolve` takes it.
 
     Parameters
     ----------
     follow : bool
         Pack no model: the bento follows the alias `source` in whatever registry it finds when it runs.
+    extras : sequence of str
+        Of `EXTRAS`: what the image has beside what the service needs.
 
     Raises
     ------
     InputError, RegistryError, ArtifactError
-        Where there is no such model, or nothing to follow.
+        Where there is no such model, nothing to follow, or an extra is none of `EXTRAS` or not installed here.
     BuildFailed
     """
     if follow and not follows_alias(source):
         raise InputError("model", source, "must be models:/NAME@ALIAS with --follow")
+    pins = _pins(extras)
     with tempfile.TemporaryDirectory(prefix="consilium-bento-") as made:
         context = Path(made)
         _copy_packages(context)
@@ -104,7 +113,7 @@ def build(source: str, *, follow: bool = False) -> Built:
             found = resolve(source)
             model = found.identity
             pack(found.folder, model, context / contents.MODEL)
-        (context / _REQUIREMENTS).write_text(requirements("consilium", "serve"), encoding="utf-8")
+        (context / _REQUIREMENTS).write_text(pins, encoding="utf-8")
         setup = f"#!/bin/sh\nset -e\ninstall -d -m 0750 -o bentoml -g bentoml {_HOME}\n"
         (context / _SETUP).write_text(setup, encoding="utf-8")
         options = yaml.safe_dump(_options(source, model), sort_keys=False)
@@ -112,11 +121,24 @@ def build(source: str, *, follow: bool = False) -> Built:
         return Built(*_built(context), source, model)
 
 
+def _pins(extras: Sequence[str]) -> str:
+    for extra in extras:
+        if extra not in EXTRAS:
+            raise InputError("extra", extra, f"must be one of {', '.join(EXTRAS)}")
+        try:
+            requirements("consilium", extra)
+        except PackageNotFoundError:
+            rule = f"is not installed here, and the image has what is: pip install 'consilium[{extra}]'"
+            raise InputError("extra", extra, rule) from None
+    return requirements("consilium", "serve", *extras)
+
+
 def _copy_packages(context: Path) -> None:
     for name, package in _PACKAGES.items():
         for file in sorted(package.rglob("*")):
-            if file.is_file() and file.suffix in _SHIPPED:
-                place = context / name / file.relative_to(package)
+            place = context / name / file.relative_to(package)
+            whole = any(place.is_relative_to(context / folder) for folder in _WHOLE)
+            if file.is_file() and (whole or file.suffix in _SHIPPED):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
     for listed in distribution("consilium").files or ():

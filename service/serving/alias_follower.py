@@ -28,6 +28,7 @@ from consilium.domain.errors import (
 )
 from service.observability.metrics import Metrics
 from service.serving import last_verified
+from service.serving.canary_share import read_share
 from service.serving.contract import Contract
 from service.serving.served_model import Model, Role, warm_up
 
@@ -76,6 +77,11 @@ class Alias:
     expected : callable, optional
         The contract that a version must keep. By default that of the version before it; a shadow, whose answers reach
         nobody, keeps none.
+
+    Attributes
+    ----------
+    share : float or None
+        Of a canary: which share of the patients the registry wants it to answer, where it says so.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Alias:
         self.role = role
         self.last_refusal: Refusal | None = None
         self.reachable = True
+        self.share: float | None = None
         self._registered = True
         self._refused: ModelIdentity | None = None
         self._load = load
@@ -133,6 +140,8 @@ class Alias:
     def _looked_up(self) -> ModelIdentity:
         try:
             identity = look_up(self.source)
+            if self.role is Role.CANARY:
+                self.share = read_share(self.source)
         except NotRegistered as error:
             self._note_answer()
             self._note_missing(error)

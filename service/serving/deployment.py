@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from consilium.api.schemas import DeploymentInformation, RefusalAnswer
 from consilium.domain.study import Study
+from consilium.modalities.converter import Converter
 from service.observability.metrics import Metrics
 from service.serving.live_model import LiveModel
-from service.serving.served_model import Case, Model, Read, Role, warm_up
+from service.serving.served_model import Case, Model, Read, Role, decoder_converters, warm_up
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class Deployment:
         live = self._live.get(role)
         return None if live is None else live.current
 
+    @property
+    def converters(self) -> dict[str, tuple[Converter, ...]]:
+        """What decoders can make of the files of each name for all models that are loaded now."""
+        return decoder_converters([model for role in Role if (model := self.loaded(role)) is not None])
+
     async def start(self) -> None:
         """Load the serving model, and let it answer once; the others follow while it serves."""
         loop = asyncio.get_running_loop()
@@ -94,9 +100,15 @@ class Deployment:
     def case(self, read: Read) -> Case:
         """What `read` gives, prepared for the model that is to answer it."""
         serving, canary = self.serving, self.loaded(Role.CANARY)
-        if canary is not None and patient_share(read(serving.variables)) < self._settings.canary_share:
+        if canary is not None and patient_share(read(serving.variables)) < self._canary_share:
             return Case.of(canary, read, Role.CANARY)
         return Case.of(serving, read)
+
+    @property
+    def _canary_share(self) -> float:
+        """What the registry says of the version, else the setting."""
+        alias = self._aliases.get(Role.CANARY)
+        return self._settings.canary_share if alias is None or alias.share is None else alias.share
 
     def information(self) -> DeploymentInformation:
         """The part of `GET /v1/model` about these models."""
@@ -109,7 +121,7 @@ class Deployment:
                 "registry": registry,
                 "last_refusal": None if alias is None else _refusal_answer(alias.last_refusal),
                 "canary": None if canary is None else canary.identity.to_json(),
-                "canary_share": 0.0 if canary is None else self._settings.canary_share,
+                "canary_share": 0.0 if canary is None else self._canary_share,
             }
         )
 

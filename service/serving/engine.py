@@ -19,11 +19,14 @@ from consilium.api.schemas import (
     DiagnosisAnswer,
     ExplainRequest,
     ModelInformation,
+    SearchAnswer,
+    SearchRequest,
     SimilarAnswer,
     SimilarRequest,
     parse_request,
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
+from consilium.modalities.converter import NotConverted
 from service.audit_log.entries import Draft, Endpoint, Origin
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, BatchLimits
@@ -31,15 +34,17 @@ from service.http.multipart import Form
 from service.http.problems import NotOffered
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
-from service.serving.answering import DiagnosisPlace, ExplanationOrder, ExplanationPlace
+from service.serving.answering import DiagnosisPlace, ExplanationOrder, ExplanationPlace, ReadForm
 from service.serving.deployment import Deployment
 from service.serving.intake import Files, Intake
+from service.serving.searching import Searcher, Searching, SearchOrder, SearchPlace, SearchRecord, load_searcher
 from service.serving.served_model import Case, Model, Role, diagnose, load_version, once_per_table
 from service.serving.shadow import Shadow
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from consilium.artifacts.model_registry import ResolvedModel
+    from consilium.preprocessing.batch import Prepared
 
 CARD_PATH = "/v1/model/card"
 CARD_FROM_MODEL = "model/card"
@@ -51,7 +56,8 @@ CARD_PAGE = "card.html"
 class Engine:
     """Answers forms with a model. `start` before anything else, `stop` at the end, both within the event loop.
 
-    `load` and `load_followed` are those of `service.serving.deployment.Deployment`.
+    `load` and `load_followed` are those of `service.serving.deployment.Deployment`, `load_index` that of
+    `service.serving.searching.Searching`.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Engine:
         load: Callable[[Settings], Model],
         metrics: Metrics | None = None,
         load_followed: Callable[[Settings, ResolvedModel], Model] = load_version,
+        load_index: Callable[[Settings], Searcher] = load_searcher,
     ) -> None:
         self.settings = settings
         self.metrics = metrics or Metrics()
@@ -75,6 +82,7 @@ class Engine:
             settings.shadow_queue,
             self.recorder.record_unsent,
         )
+        self.searching = Searching(settings, self.metrics, self._model_thread, load_index)
         wait = settings.batch_wait_ms / 1000
         self.diagnoses: Batcher[Case, Diagnosis] = Batcher(
             self._diagnose, self._model_thread, BatchLimits(settings.batch_size, wait, settings.diagnosis_queue)
@@ -96,9 +104,10 @@ class Engine:
         return self._deployment.serving
 
     async def start(self) -> None:
-        """Open the audit log, load the model, start the decode pool, let the model answer once, open the queues."""
+        """Open the audit log, load the model and the search index, start the decode pool, open the queues."""
         await self.recorder.start()
         await self._deployment.start()
+        await self.searching.start()
         await self._intake.start()
         self.diagnoses.start()
         self.explanations.start()
@@ -108,7 +117,7 @@ class Engine:
     async def stop(self) -> None:
         """Answer and record what was admitted, then end the threads and the decode pool."""
         if self._ready:
-            await asyncio.gather(self.diagnoses.drain(), self.explanations.drain())
+            await asyncio.gather(self.diagnoses.drain(), self.explanations.drain(), self.searching.drain())
         self._ready = False
         await self._shadow.stop()
         await self._deployment.stop()
@@ -134,18 +143,39 @@ class Engine:
             answer = DiagnosisAnswer(**dict(diagnosis), **draft.service_fields())
             return await self._recorded(draft, case, diagnosis, answer)
 
-    async def explain(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
-        """The answer of `POST /v1/explain`, recorded."""
+    async def read(self, form: Form) -> ReadForm:
+        """What `form` consists of, decoded once for the models and for readers.
+
+        Raises
+        ------
+        InputError, Unavailable
+        """
         request = parse_request(ExplainRequest, form.request)
+        with self.metrics.stage("decode"):
+            files, viewed = await self._intake.decode_viewed(form.files, self._deployment.converters)
+        model = self.model
+        loop = asyncio.get_running_loop()
+        study = await loop.run_in_executor(
+            self._preparation_thread, partial(self._intake.study, files, request, model.variables)
+        )
+        return ReadForm(files, viewed, study, model.variables, model.recipe.inputs.window)
+
+    async def explain(
+        self, form: Form, place: ExplanationPlace, origin: Origin, read: ReadForm | None = None
+    ) -> Answered:
+        """The answer of `POST /v1/explain`, recorded; with maps as cells of a form that was `read` before."""
+        request = parse_request(ExplainRequest, form.request)
+        if read is not None:
+            request = request.model_copy(update={"maps": "cells"})
         for number, name in enumerate(request.findings or ()):
             self.model.findings.index(name, f"findings[{number}]")
         draft = Draft(Endpoint.EXPLAIN, origin, request.caller_reference, origin.task)
-        case = await self._prepare(form, request, draft)
+        case = await self._prepare(form, request, draft, None if read is None else read.files)
         with draft.stage("explain"):
             make = partial(case.explain, request.findings, request.level)
             explanation = await place.submit(ExplanationOrder("explain", make))
         with draft.stage("draw"):
-            answer = await asyncio.to_thread(explanation_answer, explanation, **draft.service_fields())
+            answer = await asyncio.to_thread(explanation_answer, explanation, request.maps, **draft.service_fields())
         return await self._recorded(draft, case, explanation.diagnosis, answer)
 
     async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
@@ -159,6 +189,26 @@ class Engine:
             found = await place.submit(ExplanationOrder("similar", partial(case.similar, request.count)))
         answer = SimilarAnswer(**dict(found.diagnosis), neighbours=found.neighbours, **draft.service_fields())
         return await self._recorded(draft, case, found.diagnosis, answer)
+
+    async def search(self, form: Form, place: SearchPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/search`, recorded: cases and sentences of the index that are most like the study."""
+        request = parse_request(SearchRequest, form.request)
+        searcher, query = self.searching.searcher, self.searching.query(request)
+        draft = Draft(Endpoint.SEARCH, origin, request.caller_reference)
+        with self.metrics.stage("decode"), draft.stage("decode"):
+            files = await self._intake.decode(form.files, {})
+
+        def prepared() -> Prepared:
+            return searcher.prepare(self._intake.study(files, request, searcher.variables))
+
+        loop = asyncio.get_running_loop()
+        with self.metrics.stage("prepare"), draft.stage("prepare"):
+            item = await loop.run_in_executor(self._preparation_thread, prepared)
+        with draft.stage("search"):
+            found = await place.submit(SearchOrder(item, query))
+        answer = SearchAnswer(**dict(found), **draft.service_fields())
+        with self.metrics.stage("record"), tracing.stage("record"):
+            return await self.recorder.record(draft, item.study, Role.SERVING, SearchRecord.of(found), answer)
 
     @property
     def card(self) -> str | None:
@@ -180,9 +230,11 @@ class Engine:
                     "parts": model.information,
                 },
                 "limits": {"body_bytes": settings.max_body_bytes, **settings.limits},
+                "weights": model.weights,
                 "audit": model.audit,
                 "backend": None if model.acceptance is None else model.acceptance.to_json(),
                 "card": None if self.card is None else CARD_FROM_MODEL,
+                "search": self.searching.information,
                 "deployment": self._deployment.information(),
             }
             | model.findings.to_json()
@@ -196,12 +248,17 @@ class Engine:
         self._shadow.submit(draft, case.read)
         return answered
 
-    async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft) -> Case:
-        with self.metrics.stage("decode"), draft.stage("decode"):
-            files = await self._intake.decode(form.files)
+    async def _prepare(self, form: Form, request: DiagnoseRequest, draft: Draft, files: Files | None = None) -> Case:
         loop = asyncio.get_running_loop()
-        with self.metrics.stage("prepare"), draft.stage("prepare"):
-            return await loop.run_in_executor(self._preparation_thread, self._prepared, files, request)
+        while True:
+            if files is None:
+                with self.metrics.stage("decode"), draft.stage("decode"):
+                    files = await self._intake.decode(form.files, self._deployment.converters)
+            try:
+                with self.metrics.stage("prepare"), draft.stage("prepare"):
+                    return await loop.run_in_executor(self._preparation_thread, self._prepared, files, request)
+            except NotConverted:
+                files = None  # A model was loaded meanwhile, which reads other arrays.
 
     def _prepared(self, files: Files, request: DiagnoseRequest) -> Case:
         return self._deployment.case(once_per_table(partial(self._intake.study, files, request)))

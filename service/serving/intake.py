@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -14,6 +14,9 @@ from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.ingest.decode_pool import DecodePool
 from consilium.ingest.study_records import study_from_records
+from consilium.modalities.converter import Converter
+from consilium.modalities.presentation import Viewed, file_viewings
+from service.http.multipart import FileBytes
 from service.http.problems import Unavailable
 from service.settings import Settings
 
@@ -50,8 +53,12 @@ class Intake:
             await asyncio.to_thread(self._pool.close)
             self._pool = None
 
-    async def decode(self, files: Mapping[str, tuple[bytes, ...]]) -> Files:
+    async def decode(
+        self, files: Mapping[str, tuple[FileBytes, ...]], converters: Mapping[str, Sequence[Converter]]
+    ) -> Files:
         """The files of one request, decoded. Where one is refused, or the caller cancelled, the others are not decoded.
+
+        Those of a name in `converters` are condensed to the arrays of these.
 
         Raises
         ------
@@ -60,11 +67,33 @@ class Intake:
         Unavailable
             Where no decoder lives long enough: the files can be sent again.
         """
+        return await self._decoded(files, converters, {})
+
+    async def decode_viewed(
+        self, files: Mapping[str, tuple[FileBytes, ...]], converters: Mapping[str, Sequence[Converter]]
+    ) -> tuple[Files, dict[str, list[Viewed]]]:
+        """The same, and beside it what readers see of the files of each name that can be seen."""
+        readers = {name: viewing.read for name, viewing in file_viewings().items()}
+        decoded = await self._decoded(files, converters, readers)
+        viewed = {name: found for name, found in decoded.items() if name in readers}
+        return decoded | {name: [one.record for one in found] for name, found in viewed.items()}, viewed
+
+    async def _decoded(
+        self,
+        files: Mapping[str, tuple[FileBytes, ...]],
+        converters: Mapping[str, Sequence[Converter]],
+        viewings: Mapping[str, str],
+    ) -> Files:
         pool = self._pool
         if pool is None:
             raise RuntimeError("the intake was not started")
+
+        def submitted(name: str, number: int, data: FileBytes) -> asyncio.Future[Any]:
+            field, viewing = f"{name}[{number}]", viewings.get(name, "")
+            return asyncio.wrap_future(pool.submit(data.pieces, name, field, converters.get(name, ()), viewing=viewing))
+
         futures = {
-            name: [asyncio.wrap_future(pool.submit(data, f"{name}[{i}]", name)) for i, data in enumerate(contents)]
+            name: [submitted(name, number, data) for number, data in enumerate(contents)]
             for name, contents in files.items()
         }
         try:

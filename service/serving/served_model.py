@@ -19,11 +19,14 @@ from consilium.domain.findings import FindingSet
 from consilium.domain.study import Study
 from consilium.domain.variables import VariableTable
 from consilium.inference.self_test import Acceptance, Tolerance
+from consilium.modalities.converter import Converter
+from consilium.modalities.registry import file_inputs, modality_of
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from consilium.artifacts.model_registry import ResolvedModel
     from consilium.explain import Neighbours
+    from consilium.modalities.weight_source import WeightSource
     from consilium.preprocessing.batch import Prepared
 
 logger = logging.getLogger("consilium.service")
@@ -47,9 +50,13 @@ class Model(Protocol):
     recipe: Recipe
     findings: FindingSet
     variables: VariableTable
+    converters: Mapping[str, Converter]
 
     @property
     def information(self) -> Mapping[str, Any]: ...
+
+    @property
+    def weights(self) -> Mapping[str, tuple[WeightSource, ...]]: ...
 
     @property
     def audit(self) -> AuditVerdict: ...
@@ -95,6 +102,21 @@ def once_per_table(read: Read) -> Read:
         return studies[-1][1]
 
     return read_once
+
+
+def decoder_converters(models: Sequence[Model]) -> dict[str, tuple[Converter, ...]]:
+    """What decoders can make of the files of each name, so that no record as a whole need reach any of `models`.
+
+    Without the names of files of which one of them needs the whole record.
+    """
+    found: dict[str, tuple[Converter, ...]] = {}
+    for name in file_inputs():
+        modality = modality_of(name).name
+        of_models = [model.converters.get(modality) for model in models if modality in model.recipe.modalities]
+        converters = {one.key: one for one in of_models if one is not None and one.in_decoder}
+        if all(one is not None and one.in_decoder for one in of_models):
+            found[name] = tuple(converters.values())
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ from uuid import uuid4
 from consilium.domain.diagnosis import Diagnosis
 from consilium.domain.errors import InputError
 from consilium.domain.study import Study
+from consilium.modalities.converter import NotConverted
 from service.audit_log.entries import Draft
 from service.observability.metrics import Metrics
 from service.serving.live_model import give_way
@@ -76,6 +77,8 @@ class Shadow:
             draft, read = await self._waiting.get()
             try:
                 await self._answer(draft, read)
+            except NotConverted:  # The model was loaded after the study was decoded.
+                self._metrics.shadow_dropped.inc()
             except Exception as error:
                 self._metrics.shadow_failed.inc()
                 # An error of the study itself went to the caller of the serving model.

@@ -17,15 +17,19 @@ from consilium.domain.diagnosis import (
     Explanation,
     FindingExplanation,
     FindingResult,
+    GradeProbability,
+    GradeResult,
     ModelIdentity,
     Neighbour,
     OperatingPoint,
     OutOfDistributionScore,
+    SurvivalProbability,
+    SurvivalResult,
 )
 from consilium.domain.findings import Finding
 from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.presentation import ImageSaliency
+from consilium.modalities.image.presentation import CellGrid, ImageSaliency
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.presentation import ObservationWeight, Reference
 from consilium.modalities.text.note import Note, NoteKind
@@ -40,6 +44,12 @@ SCORES = (
     OutOfDistributionScore("image", 14.5, 0.002, out_of_distribution=True),
     OutOfDistributionScore("text", 2.5, 0.04, out_of_distribution=False),
     OutOfDistributionScore("fused", 1.25, 0.64, out_of_distribution=False),
+)
+GRADES = (
+    GradeResult("severity", "Severity", "mild", 0.9, (GradeProbability("none", 0.3), GradeProbability("mild", 0.7))),
+)
+SURVIVAL = (
+    SurvivalResult("death", "Death", "days", (SurvivalProbability(30.0, 0.97), SurvivalProbability(365.0, 0.81))),
 )
 NEIGHBOURS = (
     Neighbour("b7d1c90f", 0.94, {"a": False, "b": True}, ("image", "text")),
@@ -101,12 +111,19 @@ def eventful_explanation() -> Explanation:
     alpha, unsure = open_explanation().diagnosis.findings
     unlike = replace(alpha, prediction_set=())
     return explanation(
-        findings=(unlike, unsure), exclusive=True, out_of_distribution=SCORES, refer_reasons=REFER, audit=SUSPECT
+        findings=(unlike, unsure),
+        exclusive=True,
+        out_of_distribution=SCORES,
+        refer_reasons=REFER,
+        audit=SUSPECT,
+        grades=GRADES,
+        survival=SURVIVAL,
     )
 
 
 def _explained(finding: Finding) -> FindingExplanation:
-    saliency = ImageSaliency(0, np.linspace(-1, 1, 2400, dtype=np.float32).reshape(40, 60), (16, 16))
+    cells = CellGrid(np.linspace(-1, 1, 256, dtype=np.float32).reshape(16, 16), (-10.0, 0.0, 60.0, 60.0))
+    saliency = ImageSaliency(0, np.linspace(-1, 1, 2400, dtype=np.float32).reshape(40, 60), (16, 16), cells)
     return FindingExplanation(
         finding=finding.name,
         display=finding.display,
@@ -116,7 +133,7 @@ def _explained(finding: Finding) -> FindingExplanation:
         methods={"image": "gradient_x_activation"},
         parts={
             "image": (saliency,),
-            "text": (WordWeight(0, 0, 5, "fever", 0.8), WordWeight(0, 34, 39, "cough", -0.4)),
+            "text": (WordWeight(0, 0, 5, "fever", 0.8, 0, 5), WordWeight(0, 34, 39, "cough", -0.4, 35, 40)),
             "observations": (
                 ObservationWeight("crp", "C-reactive protein", "12", "mg/dL", 0.9, "value", CRP),
                 ObservationWeight("crp", "C-reactive protein, change per day", "+40", "mg/L", -0.2, "change"),

@@ -14,9 +14,10 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.explain.similar_cases import Neighbours
 from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.monitoring.reference import HeldOut, MonitoringReference
 from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
-from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
+from consilium.referral.out_of_distribution import Inputs, OutOfDistributionDetector
 from tests.consilium.tiny import FINDINGS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
 from training.pipeline.reference_studies import reference_studies
 
@@ -46,18 +47,33 @@ def tiny_calibration(recipe: Recipe, seed: int = 0) -> Calibration:
 
 @torch.no_grad()
 def tiny_inputs(preprocessing: Preprocessing, model: DiagnosisModel, first: int, studies: int = STUDIES) -> Inputs:
-    """What the novelty of `tiny_study` number `first` and the following is judged by."""
+    """Inputs of the out-of-distribution detector, of `tiny_study` number `first` and the following."""
     numbers = range(first, first + studies)
     batch = preprocessing.collate([preprocessing.prepare(tiny_study(number)) for number in numbers])
     return Inputs.of(batch, model(batch).features)
 
 
-def tiny_novelty(preprocessing: Preprocessing, model: DiagnosisModel, inputs: Inputs) -> NoveltyDetector:
+def tiny_detector(preprocessing: Preprocessing, model: DiagnosisModel, inputs: Inputs) -> OutOfDistributionDetector:
     """Fitted on `inputs`, of studies of as many patients, and calibrated on others."""
     patients = np.array([f"p{n}" for n in range(len(inputs))])
-    detector = NoveltyDetector.fit(inputs, patients, preprocessing.preparations, seed=0)
+    detector = OutOfDistributionDetector.fit(inputs, patients, preprocessing.preparations, seed=0)
     scores = detector.score(tiny_inputs(preprocessing, model, 1000))
     return detector.calibrated({part: values.numpy().astype(np.float64) for part, values in scores.items()})
+
+
+def tiny_monitoring(training: Inputs, held_out: Inputs, seed: int = 0) -> MonitoringReference:
+    """Of `STUDIES` studies held out, with made-up probabilities."""
+    rng = np.random.default_rng(seed)
+    learned, others = rng.uniform(0.1, 0.9, (2, STUDIES, len(FINDINGS)))
+    features = {part: values.numpy() for part, values in held_out.features.items()}
+    categories = [{"sex": sex} for sex in rng.choice(["female", "male"], STUDIES)]
+    return MonitoringReference.fit(
+        {part: values.numpy() for part, values in training.features.items()},
+        learned,
+        HeldOut(features, others, categories),
+        FINDINGS.names,
+        seed,
+    )
 
 
 def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
@@ -82,9 +98,10 @@ def tiny_artifact(seed: int = 0, **sections: Any) -> Artifact:
         model,
         calibration,
         {"studies": STUDIES},
-        novelty=tiny_novelty(preprocessing, model, inputs),
+        detector=tiny_detector(preprocessing, model, inputs),
         audit=AuditVerdict("sound"),
         neighbours=neighbours,
         card={"card.md": "# Tiny\n", "card.html": "<!doctype html><title>Tiny</title>"},
+        monitoring=tiny_monitoring(inputs, tiny_inputs(preprocessing, model, 1000)),
         references=References.answered(reference_studies(preprocessing), preprocessing, model, calibration),
     )

@@ -211,10 +211,10 @@ def test_without_a_key_the_service_refuses_to_start_in_one_line(tiny_folder: Pat
         text=True,
         timeout=60,
     )
-    said = ended.stdout + ended.stderr
+    output = ended.stdout + ended.stderr
     assert ended.returncode != 0
-    assert said.count("none.json', must hold an API key (consilium keys create NAME)") == 1
-    assert "Traceback" not in said
+    assert output.count("none.json', must hold an API key (consilium keys create NAME)") == 1
+    assert "Traceback" not in output
 
 
 def test_with_a_key_every_interface_may_be_bound(tiny_folder: Path, keys: Path, tokens: dict[str, str]) -> None:

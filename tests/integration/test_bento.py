@@ -102,8 +102,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def built(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["bento", *arguments, "--json"]) == 0
-    said: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return said
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
@@ -113,13 +113,13 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
     registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = built(capsys, registry)
+    report = built(capsys, registry)
     identity = {"name": "consilium-packed", "version": "2", "manifest_digest": verify(tmp_path / "weights1")}
-    assert (said["source"], said["model"]) == (registry, identity)
+    assert (report["source"], report["model"]) == (registry, identity)
 
-    folder = Path(said["folder"])
+    folder = Path(report["folder"])
     files = contents_of(folder)
-    code = {name for name in shipped_files() if not name.startswith("training/")}
+    code = {name for name in shipped_files() if not name.startswith(("training/", "hospital/"))}
     model = {f"model/artifact/{name}" for name in contents_of(tmp_path / "weights1")} | {"model/identity.json"}
     assert {name.removeprefix("src/") for name in files if name.startswith("src/")} == (
         code | model | {"LICENSE", "bentofile.yaml"}
@@ -127,7 +127,7 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
     assert [name for name, content in files.items() if SECRET.encode() in content] == []
     labels = yaml.safe_load(files["bento.yaml"])["labels"]
     assert (labels["model"], labels["version"], labels["manifest_digest"]) == tuple(identity.values())
-    dockerfile = Path(said["dockerfile"]).read_text()
+    dockerfile = Path(report["dockerfile"]).read_text()
     assert "ARG CONSILIUM_MODEL=/home/bentoml/bento/src/model\n" in dockerfile
     (script,) = (folder / "env" / "docker").glob("script__*")
     assert f"RUN chmod +x ./env/docker/{script.name} && ./env/docker/{script.name}\n" in dockerfile
@@ -136,7 +136,7 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NO_NETWORK)
     monkeypatch.delenv("CONSILIUM_AUDIT_LOG_URL")
-    with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
+    with RunningService(None, SETTINGS, bento=report["tag"]) as service, Client(service.url) as client:
         answer = client.diagnose(notes=NOTES)
         assert client.model().deployment.follows is None
     assert answer.model.to_json() == identity
@@ -145,15 +145,15 @@ def test_a_bento_with_its_model_inside_needs_no_registry_and_answers_by_version(
 def test_a_bento_that_follows_an_alias_holds_no_model_and_answers_as_the_registry_says(
     registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = built(capsys, registry, "--follow")
-    assert (said["source"], said["model"]) == (registry, None)
+    report = built(capsys, registry, "--follow")
+    assert (report["source"], report["model"]) == (registry, None)
 
-    files = contents_of(Path(said["folder"]))
+    files = contents_of(Path(report["folder"]))
     assert not [name for name in files if name.startswith("src/model/") or name.endswith(".safetensors")]
     assert [name for name, content in files.items() if SECRET.encode() in content] == []
-    assert f"ARG CONSILIUM_MODEL={registry}\n" in Path(said["dockerfile"]).read_text()
+    assert f"ARG CONSILIUM_MODEL={registry}\n" in Path(report["dockerfile"]).read_text()
 
     monkeypatch.delenv("CONSILIUM_AUDIT_LOG_URL")
-    with RunningService(None, SETTINGS, bento=said["tag"]) as service, Client(service.url) as client:
+    with RunningService(None, SETTINGS, bento=report["tag"]) as service, Client(service.url) as client:
         assert client.model().deployment.follows == registry
         assert client.diagnose(notes=NOTES).model.version == "2"

@@ -46,28 +46,28 @@ def until(done: Callable[[], bool]) -> None:
 
 
 def deployed(url: str) -> dict[str, Any]:
-    said: dict[str, Any] = httpx.get(f"{url}/v1/model", timeout=30).json()
-    return said
+    answer: dict[str, Any] = httpx.get(f"{url}/v1/model", timeout=30).json()
+    return answer
 
 
 async def ask_during(url: str, move: Callable[[], None]) -> list[tuple[str, float]]:
     """What four callers hear, version and probability, while `move` is made."""
     done = asyncio.Event()
-    heard: list[tuple[str, float]] = []
+    answered: list[tuple[str, float]] = []
 
     async def ask(client: httpx.AsyncClient) -> None:
         while not done.is_set():
             answer = await client.post("/v1/diagnose", files=NOTE)
             assert answer.status_code == httpx.codes.OK, answer.text
-            said = answer.json()
-            heard.append((said["model"]["version"], said["findings"][0]["probability"]))
+            body = answer.json()
+            answered.append((body["model"]["version"], body["findings"][0]["probability"]))
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(4)]
         await asyncio.to_thread(move)
         done.set()
         await asyncio.gather(*asking)
-    return heard
+    return answered
 
 
 def test_a_service_follows_its_alias_and_outlives_its_registry(
@@ -84,17 +84,17 @@ def test_a_service_follows_its_alias_and_outlives_its_registry(
                 point(NAME, version)
                 until(lambda: deployed(url)["model"]["version"] == version)  # noqa: B023 - called at once
 
-        heard = asyncio.run(ask_during(url, move))
-        by_version = {version: {round(p, 6) for v, p in heard if v == version} for version in (first, second)}
-        assert {version for version, _ in heard} == {first, second}
+        answered = asyncio.run(ask_during(url, move))
+        by_version = {version: {round(p, 6) for v, p in answered if v == version} for version in (first, second)}
+        assert {version for version, _ in answered} == {first, second}
         assert all(len(probabilities) == 1 for probabilities in by_version.values()), "each version has one answer"
         assert by_version[first] != by_version[second]
 
         point(NAME, tampered)
         until(lambda: deployed(url)["deployment"]["last_refusal"] is not None)
-        said = deployed(url)
-        assert said["model"]["version"] == second
-        assert said["deployment"]["last_refusal"]["reason"] == "digest"
+        answer = deployed(url)
+        assert answer["model"]["version"] == second
+        assert answer["deployment"]["last_refusal"]["reason"] == "digest"
         assert httpx.get(f"{url}/readyz").status_code == httpx.codes.OK
         metrics = httpx.get(f"{url}/metrics").text
         assert 'consilium_model_refusals_total{reason="digest",role="serving"} 1.0' in metrics
@@ -103,9 +103,9 @@ def test_a_service_follows_its_alias_and_outlives_its_registry(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'nowhere.db'}")
     with RunningService(source, SETTINGS) as running:
-        said = deployed(running.url)
-        assert said["model"]["version"] == second
-        assert said["deployment"]["registry"] == "unreachable"
+        answer = deployed(running.url)
+        assert answer["model"]["version"] == second
+        assert answer["deployment"]["registry"] == "unreachable"
         assert "starting from the last verified copy" in running.log()
 
 

@@ -116,8 +116,8 @@ def answers_well(served: Served) -> None:
 def refused(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
     assert answer.status_code in statuses, (answer.status_code, answer.text)
     assert answer.headers["content-type"] == "application/problem+json"
-    said: dict[str, Any] = answer.json()
-    return said
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def images(*files: bytes) -> list[tuple[str, Any]]:
@@ -190,8 +190,8 @@ FILES: dict[str, tuple[Callable[[], bytes], set[int]]] = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file_is_refused(served: Served, name: str) -> None:
     make, statuses = FILES[name]
-    said = refused(served.client.post("/v1/diagnose", files=form(RECORDS, make())), *statuses)
-    assert said["field"].startswith("images[0]")
+    answer = refused(served.client.post("/v1/diagnose", files=form(RECORDS, make())), *statuses)
+    assert answer["field"].startswith("images[0]")
     assert not Path("/tmp/consilium-was-unpickled").exists()
 
 
@@ -243,18 +243,18 @@ def test_a_large_body_is_refused_and_given_back(served: Served, name: str) -> No
 
     watching = threading.Thread(target=watch)
     watching.start()
-    told, _ = served.exchange(f"POST /v1/diagnose HTTP/1.1\r\nContent-Type: {BOUNDARY}", body)
+    response, _ = served.exchange(f"POST /v1/diagnose HTTP/1.1\r\nContent-Type: {BOUNDARY}", body)
     done.set()
     watching.join()
-    assert told == status
+    assert response == status
     assert highest[0] <= served.idle + PEAK
 
 
 def test_a_body_that_says_it_is_too_large_is_refused_unread(served: Served) -> None:
     head = f"POST /v1/diagnose HTTP/1.1\r\nContent-Type: {BOUNDARY}"
     for length in (128 * MIB + 1, 10**18, 10**30):
-        told, sent = served.exchange(head, b"--b\r\n", length=length)
-        assert (told, sent) in {(413, 5), (400, 5)}
+        response, sent = served.exchange(head, b"--b\r\n", length=length)
+        assert (response, sent) in {(413, 5), (400, 5)}
 
 
 def test_bodies_that_dribble_are_cut_off_and_keep_nobody_waiting(served: Served) -> None:
@@ -321,7 +321,7 @@ def test_a_result_s_id_is_nothing_but_an_id(served: Served, place: str) -> None:
     "kind", ["text/plain", "application/json", "application/x-python-pickle", "image/png", "a" * 999]
 )
 def test_another_kind_of_body_is_refused(served: Served, kind: str) -> None:
-    for path in ("/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/diagnose/batch"):
+    for path in ("/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search", "/v1/diagnose/batch"):
         refused(served.client.post(path, content=pickle.dumps(_Opens()), headers={"Content-Type": kind}), 415)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from consilium.artifacts.artifact import save_artifact
 from service.app.launch import RunningService
 from tests.consilium.formats.dicom.dicom_files import header, ramp, written
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.consilium.tiny_index import write_tiny_index
 from tests.service.collector import Collector, collector
 
 BORN = ("19531127", "1953-11-27", "27.11.1953")
@@ -73,12 +76,14 @@ def traces() -> Iterator[Collector]:
 def service(place: Path, traces: Collector) -> Iterator[RunningService]:
     model = place / "model"
     save_artifact(model, tiny_artifact())
+    index, _ = write_tiny_index(place)
     folders = {"TMPDIR": "tmp", "HOME": "user", "CONSILIUM_HOME": "home", "BENTOML_HOME": "bentoml"}
     with pytest.MonkeyPatch.context() as patch:
         for variable, name in folders.items():
             (place / name).mkdir()
             patch.setenv(variable, str(place / name))
         limits = {"model_threads": 1, "device": "cpu", "max_images": 2, "max_body_bytes": 4_000_000}
+        limits |= {"search_index": index, "studies": True}
         with RunningService(model, {**limits, "otlp_endpoint": traces.url}) as running:
             yield running
 
@@ -96,6 +101,9 @@ def dicom(marks: Marks, **elements: Any) -> bytes:
         StudyID=marks("study")[:16],
         ReferringPhysicianName=marks("physician"),
         InstitutionName=marks("institution"),
+        Manufacturer=marks("manufacturer"),
+        ManufacturerModelName=marks("modelname"),
+        StationName=marks("station")[:16],
         StudyDescription=marks("description"),
         SeriesDescription=marks("series"),
         ImageComments=marks("imagecomment"),
@@ -135,7 +143,7 @@ def whole_requests(marks: Marks) -> list[list[tuple[str, Any]]]:
             {"kind": "findings", "text": marks("unreadnote")},
         ],
         "observations": [
-            {"code": "1988-5", "value": 112.0, "unit": "mg/L", "time": "1953-11-27T03:00:00"},
+            {"code": "1988-5", "value": 112.0, "unit": f"mg/L{{{marks('unitword')}}}", "time": "1953-11-27T03:00:00"},
         ],
         "patient": {"age": 71, "sex": "F", "names": [f"{marks('toldname')}^{marks('toldgiven')}", marks("toldid")]},
         "reference_time": "1953-11-27T04:00:00",
@@ -198,7 +206,7 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
     """Send it all, and give the statuses."""
     statuses = []
     for files in whole_requests(marks):
-        for door in ("/v1/diagnose", "/v1/explain", "/v1/similar"):
+        for door in ("/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search"):
             answer = client.post(door, files=files, params={marks("query"): BORN[1]}, headers=headers(marks))
             assert answer.status_code == 200, answer.text
             statuses.append(answer.status_code)
@@ -215,6 +223,7 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
         client.request(marks("method")[:12].upper(), "/v1/diagnose"),
         client.post("/v1/feedback", json={"result_id": marks("feedback"), "findings": {marks("finding"): "present"}}),
         client.post("/v1/explain", files=form({"findings": [marks("asked")], "notes": []})),
+        client.post("/v1/search", files=form({"labels": {marks("label"): "present"}, "having": [marks("having")]})),
         client.post("/v1/diagnose/batch", files=worklist(marks), headers=headers(marks)),
         client.post("/v1/jobs", files=worklist(marks), headers=headers(marks)),
         client.post("/v1/jobs", files=worklist(marks), params={"kind": marks("jobkind")}),
@@ -223,6 +232,34 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
         client.get("/v1/model", headers={"Authorization": f"Bearer {marks('token')}"}),
     ]
     return [*statuses, *[answer.status_code for answer in elsewhere]]
+
+
+def stored(marks: Marks, client: httpx.Client) -> list[int]:
+    """Store a study, look at everything of it, and give the statuses."""
+    named = headers(marks)
+    answers = [client.post("/v1/studies", files=whole_requests(marks)[0], headers=named)]
+    study = f"/v1/studies/{answers[0].json()['study_id']}"
+    while answers[-1].json()["state"] not in ("answered", "refused"):
+        time.sleep(0.2)
+        answers.append(client.get(study, headers=named))
+    detail = answers[-1].json()
+    assert detail["state"] == "answered"
+    assert marks.found_in(detail["patient"]["label"].encode()), "readers see whose study it is"
+    finding = detail["reading"]["findings"][0]["name"]
+    return [
+        *[answer.status_code for answer in answers],
+        client.get(f"{study}/images/0", headers=named).status_code,
+        client.get(f"{study}/images/{marks('number')}").status_code,
+        client.post(f"{study}/reads", json={"kind": "first", "findings": {marks("unknown"): "present"}}).status_code,
+        client.post(f"{study}/reads", json={"kind": "first", "findings": {finding: "present"}}).status_code,
+        client.post(f"{study}/flags", json={"reason": marks("reason")}).status_code,
+        client.get(f"{study}/answer").status_code,
+        client.post("/v1/studies/search", json={"search": marks.made[-20]}).status_code,
+        client.get("/v1/studies", params={"search": marks("sought"), "after": marks("after")}).status_code,
+        client.get("/v1/reads").status_code,
+        client.get("/v1/operations").status_code,
+        client.post("/v1/studies", files=broken_requests(marks)[7]).status_code,
+    ]
 
 
 def written_files(place: Path, running: RunningService) -> dict[str, bytes]:
@@ -246,31 +283,45 @@ def spans_of(traces: Collector, requests: int) -> bytes:
     return b"".join(traces.bodies)
 
 
+def log_of(running: RunningService, requests: int) -> str:
+    """The log, once it has a line of so many requests: a line is written after its answer was sent."""
+    for _ in range(300):
+        log = running.log()
+        if (lines := log.count('"event": "request"')) >= requests:
+            return log
+        time.sleep(0.1)
+    raise AssertionError(f"the log has {lines} lines of {requests} requests")
+
+
 def test_nothing_of_a_patient_is_found_outside_the_answers(
     service: RunningService, marks: Marks, place: Path, traces: Collector
 ) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        statuses = everything(marks, client)
+        statuses = everything(marks, client) + stored(marks, client)
         assert set(statuses) >= {200, 404, 413, 415, 422}
         assert all(status < 500 for status in statuses), statuses
         assert len(marks.made) > 100
         metrics, model = client.get("/metrics"), client.get("/v1/model")
     assert metrics.status_code == model.status_code == 200
     assert 'consilium_requests_total{endpoint="/v1/diagnose",method="POST",status="200"} 2.0' in metrics.text
-    log = service.log()
-    assert log.count('"event": "request"') >= len(statuses)
+    log = log_of(service, len(statuses))
     assert marks.found_in(log.encode()) == set()
     assert marks.found_in(metrics.content + model.content) == set()
     assert marks.found_in(spans_of(traces, len(statuses))) == set()
     files = written_files(place, service)
     assert any(name.endswith("audit-log.db") for name in files)
+    with closing(sqlite3.connect(place / "home" / "audit-log.db")) as log:
+        kept = log.execute("SELECT categories, projections FROM monitoring").fetchall()
+    assert len(kept) >= 6
+    assert all({"device", "site", "unit:crp"} <= set(json.loads(one)) for one, _ in kept[:6]), kept
+    assert all("fused" in json.loads(figures) for _, figures in kept)
     assert {name: marks.found_in(data) for name, data in files.items() if marks.found_in(data)} == {}
 
 
 def test_a_body_under_way_lies_in_no_file(service: RunningService, marks: Marks, place: Path) -> None:
     image = marks("underway").encode() * 100_000
     head = (
-        "POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        "POST /v1/diagnose HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
         f"Content-Length: {len(image) + 1000}\r\n\r\n"
         f'--b\r\nContent-Disposition: form-data; name="images"; filename="{marks("slow")}"\r\n\r\n'
     )

@@ -60,7 +60,7 @@ def recipe() -> Recipe:
         modalities=["observations"],
         observations={"width": 8, "depth": 1, "history": 2},
         training={"epochs": 4, "batch_size": 16, "learning_rate": 0.01},
-        evaluation={"bootstrap": 20, "novelty": 10, "faithfulness": 4, "baselines": True},
+        evaluation={"bootstrap": 20, "out_of_distribution": 10, "faithfulness": 4, "baselines": True},
         explain={"observations": "shapley"},
     )
 
@@ -126,7 +126,7 @@ def diagnostician(trained: TrainedModel) -> Diagnostician:
 def test_the_check_reports_on_them(ward: Path) -> None:
     report = check_cohort(read_manifest(ward), audited=False)
     assert report.problems == ()
-    found = report.variables.set_index("variable")
+    found = report.tables["variables"].frame.set_index("variable")
     assert found.loc["Drain output", ["kind", "studies", "values"]].tolist() == ["numeric", STUDIES, 2 * STUDIES]
     assert "purulent: " in found.loc["Sputum", "found"]
     assert found.loc["Mechanical ventilation", "kind"] == "yes_no"
@@ -265,7 +265,7 @@ def test_the_command_reads_them_from_a_table(trained: TrainedModel, tmp_path: Pa
     assert "purulent" in page.read_text()
 
 
-def test_a_category_that_no_training_study_had_is_left_out_and_said(diagnostician: Diagnostician) -> None:
+def test_a_category_that_no_training_study_had_is_left_out_and_warned_of(diagnostician: Diagnostician) -> None:
     rusty = [{"code": "SPUTUM", "value": "rusty"}, {"code": "ventilated", "value": "no"}]
     asked = study_from_records(observations=rusty, variables=diagnostician.variables)
     without = study_from_records(observations=rusty[1:], variables=diagnostician.variables)

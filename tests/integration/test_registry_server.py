@@ -11,6 +11,7 @@ from consilium.artifacts import model_registry as registry
 from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.manifest import verify
 from consilium.artifacts.mlflow_store import experiment_id, open_store
+from consilium.artifacts.version_events import GateRecord, note_gate
 from consilium.domain.errors import RegistryError
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.integration.mlflow_server import MlflowServer
@@ -36,6 +37,7 @@ def test_a_model_goes_through_a_server(
     digest = save_artifact(folder, artifact)
     run_id = open_store(create=True).create_run(experiment_id("tests")).info.run_id
     version = registry.register(folder, artifact.recipe, run_id, {"git_commit": "abc"})
+    note_gate("consilium-tiny", version, GateRecord(True, "d" * 64, digest, run_id))
     registry.promote("consilium-tiny", version, "good")
     resolved = registry.resolve("models:/consilium-tiny@champion")
     assert resolved.identity.manifest_digest == digest == verify(resolved.folder)

@@ -132,7 +132,7 @@ def _look(page: Page, selector: str, position: int = 0) -> tuple[float, int]:
     return float(style[0].removesuffix("px")), int(style[1])
 
 
-def test_a_finding_that_cannot_be_told_is_subordinate(opened: Opened) -> None:
+def test_an_undecided_finding_is_subordinate(opened: Opened) -> None:
     page = opened("open")
     (size, weight), (open_size, open_weight) = (_look(page, ".findings .big", row) for row in (0, 1))
     assert open_size < size
@@ -146,7 +146,7 @@ def test_a_referred_studys_probabilities_are_subordinate(opened: Opened) -> None
     assert referred_size < size
     assert referred_weight < weight
     assert _look(referred, "#refer")[0] > referred_size
-    banner, figures = (referred.locator(one).bounding_box() for one in ("#refer", ".findings"))
+    banner, figures = (referred.locator(one).first.bounding_box() for one in ("#refer", ".findings"))
     assert banner is not None
     assert figures is not None
     assert banner["y"] < figures["y"]

@@ -29,6 +29,7 @@ from service.app.routes import create_app
 from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import dicom_file, jpeg, ramp
+from tests.consilium.tiny_index import write_tiny_index
 from tests.integration.test_service_http import RECORDS, form, png
 
 load_all_checks()
@@ -56,7 +57,21 @@ NOT_HELD: dict[str, list[CheckFunction]] = {
     "/v1/diagnose": [positive_data_acceptance],
     "/v1/explain": [positive_data_acceptance],
     "/v1/similar": [positive_data_acceptance],
-    # As above; and a study that breaks a rule is refused in its own line of a whole answer.
+    "/v1/search": [positive_data_acceptance],
+    # What is refused of a stored study is told when it is read.
+    "/v1/studies": [positive_data_acceptance, negative_data_rejection],
+    # A read that is there.
+    "/v1/reads": [positive_data_acceptance],
+    # As at feedback; and a parameter whose value is an empty list does not stand in the address.
+    "/v1/sign-ins": [positive_data_acceptance, negative_data_rejection],
+    # `after` must be of an earlier page.
+    "/v1/studies/search": [positive_data_acceptance],
+    # Findings are those of the model; a first read is followed by revised ones.
+    "/v1/studies/{study_id}/reads": [positive_data_acceptance],
+    "/v1/studies/{study_id}/flags": [positive_data_acceptance],
+    # A moment may be written in any way that JSON Schema has no word for.
+    "/v1/feedback": [positive_data_acceptance],
+    # As at the first of them; and a study that breaks a rule is refused in its own line of a whole answer.
     "/v1/diagnose/batch": [positive_data_acceptance, negative_data_rejection],
     "/v1/jobs": [positive_data_acceptance, negative_data_rejection],
 }
@@ -78,8 +93,10 @@ schema = schemathesis.openapi.from_dict(
 def client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A caller who may ask everything that the document describes."""
     keys = tmp_path_factory.mktemp("keys") / "keys.json"
-    token = create_key(keys, "schemathesis", [Scope.READ, Scope.DIAGNOSE])[1]
+    token = create_key(keys, "schemathesis", [Scope.READ, Scope.DIAGNOSE, Scope.ADMIN])[1]
+    index, _ = write_tiny_index(tmp_path_factory.mktemp("search"))
     settings = {"keys": keys, "model_threads": 1, "requests_per_minute": 1_000_000, "jobs_per_caller": 1000}
+    settings |= {"search_index": index, "studies": True}
     with (
         RunningService(tiny_folder, settings) as running,
         httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
@@ -113,29 +130,56 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
     study = form(RECORDS, dicom_file(ramp()), png(1, 64))
     one, other = RECORDS, {"notes": [{"kind": "history", "text": "cough"}], "caller_reference": "x"}
     worklist = [("requests", (None, json.dumps([one, other]), "application/json")), ("images.1", ("x", png(2, 64)))]
-    said = client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}).json()
-    feedback = {"result_id": said["result_id"], "findings": {said["findings"][0]["finding"]: "present"}}
+    body = client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}).json()
+    feedback = {"result_id": body["result_id"], "findings": {body["findings"][0]["finding"]: "present"}}
     job = client.post("/v1/jobs", files=worklist).json()["job_id"]
     while client.get(f"/v1/jobs/{job}").json()["state"] != "done":
         time.sleep(0.05)
+    stored = client.post("/v1/studies", files=study)
+    of_study = f"/v1/studies/{stored.json()['study_id']}"
+    while client.get(of_study).json()["state"] != "answered":
+        time.sleep(0.05)
+    read = {"kind": "first", "findings": feedback["findings"]}
     answers = {
         "/v1/diagnose": client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}),
         "/v1/diagnose/batch": client.post("/v1/diagnose/batch", files=worklist),
         "/v1/explain": client.post("/v1/explain", files=study),
         "/v1/similar": client.post("/v1/similar", files=study),
+        "/v1/search": client.post("/v1/search", files=study),
         "/v1/feedback": client.post("/v1/feedback", json=feedback),
-        "/v1/results/{result_id}": client.get(f"/v1/results/{said['result_id']}"),
+        "/v1/results/{result_id}": client.get(f"/v1/results/{body['result_id']}"),
         "/v1/jobs": client.post("/v1/jobs", files=worklist, params={"kind": "explain"}),
         "/v1/jobs/{job_id}": client.get(f"/v1/jobs/{job}"),
         "/v1/jobs/{job_id}/results": client.get(f"/v1/jobs/{job}/results"),
+        "/v1/studies": client.get("/v1/studies", params={"state": "waiting"}),
+        "/v1/studies/search": client.post("/v1/studies/search", json={"search": "x"}),
+        "/v1/studies/{study_id}": client.get(of_study),
+        "/v1/studies/{study_id}/images/{number}": client.get(f"{of_study}/images/0"),
+        "/v1/studies/{study_id}/reads": client.post(f"{of_study}/reads", json=read),
+        "/v1/studies/{study_id}/flags": client.post(f"{of_study}/flags", json={"reason": "image_quality"}),
+        "/v1/studies/{study_id}/answer": client.get(f"{of_study}/answer"),
+        "/v1/reads": client.get("/v1/reads"),
+        "/v1/reads/views/{study_id}": client.get(f"/v1/reads/views/{stored.json()['study_id']}"),
+        "/v1/operations": client.get("/v1/operations"),
+        "/v1/sessions": client.get("/v1/sessions"),
+        "/v1/sessions/{session_id}": client.delete("/v1/sessions/7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1"),
+        "/v1/sign-ins": client.get("/v1/sign-ins"),
         "/v1/model": client.get("/v1/model"),
         "/v1/model/card": client.get("/v1/model/card"),
+        "/v1/monitor": client.get("/v1/monitor"),
+        "/v1/monitor/report": client.get("/v1/monitor/report"),
         "/livez": client.get("/livez"),
         "/readyz": client.get("/readyz"),
     }
     assert set(answers) == set(schema.raw_schema["paths"])
+    others = {
+        "/v1/studies/{study_id}/reads": 201,
+        "/v1/studies/{study_id}/flags": 201,
+        "/v1/sessions/{session_id}": 404,
+    }
+    others |= {"/v1/feedback": 201, "/v1/jobs": 202, "/v1/monitor": 403, "/v1/monitor/report": 403}
     for path, answer in answers.items():
-        assert answer.status_code == {"/v1/feedback": 201, "/v1/jobs": 202}.get(path, 200), answer.text
+        assert answer.status_code == others.get(path, 200), answer.text
         answer.request.read()  # which a multipart request was not, and Schemathesis reads it, too
         schema[path][answer.request.method].validate_response(answer)
     for path in ("/v1/diagnose/batch", "/v1/jobs/{job_id}/results"):

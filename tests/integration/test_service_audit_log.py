@@ -27,7 +27,7 @@ def service(model: Path) -> RunningService:
     return RunningService(model, {"model_threads": 1, "device": "cpu"})
 
 
-async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> None:
+async def ask_until_killed(running: RunningService, answered: dict[str, bytes]) -> None:
     """All callers ask until nobody answers any more; the service is killed, all of it, amid their requests."""
 
     async def ask(client: httpx.AsyncClient, caller: int) -> None:
@@ -38,10 +38,10 @@ async def ask_until_killed(running: RunningService, told: dict[str, bytes]) -> N
             except httpx.TransportError:
                 return
             assert answer.status_code == 200, answer.text
-            told[name] = answer.content
+            answered[name] = answer.content
 
     async def kill_amid() -> None:
-        while len(told) < ENOUGH:
+        while len(answered) < ENOUGH:
             await asyncio.sleep(0.01)
         kill(running)
 
@@ -74,11 +74,11 @@ def _knows_its_model(running: RunningService) -> bool:
 
 
 def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path, tiny_folder: Path) -> None:
-    told: dict[str, bytes] = {}
+    answered: dict[str, bytes] = {}
     with service(tiny_folder) as running:
-        asyncio.run(asyncio.wait_for(ask_until_killed(running, told), 120))
-    assert len(told) >= ENOUGH
-    answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in told.items()}
+        asyncio.run(asyncio.wait_for(ask_until_killed(running, answered), 120))
+    assert len(answered) >= ENOUGH
+    answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in answered.items()}
     with sqlite3.connect(home / "audit-log.db") as record:
         assert record.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         kept = {UUID(hex=line) for (line,) in record.execute("SELECT result_id FROM results")}
@@ -87,25 +87,25 @@ def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path,
     with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
         for name, answer in list(answers.items())[-10:]:
             again = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": name})
-            assert (again.status_code, again.content) == (200, told[name])
+            assert (again.status_code, again.content) == (200, answered[name])
             assert again.headers["Idempotent-Replayed"] == "true"
             row = ResultAnswer.model_validate_json(client.get(f"/v1/results/{answer.result_id}").text)
             assert row.model == answer.model
             assert [one.probability for one in row.findings] == [one.probability for one in answer.findings]
-        for key in _unanswered(told):
+        for key in _unanswered(answered):
             answer = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": key})
             assert answer.status_code == 200, "its request died with the service"
         _tell_and_find(client)
 
 
-def _unanswered(told: dict[str, bytes]) -> list[str]:
+def _unanswered(answered: dict[str, bytes]) -> list[str]:
     """The keys that the callers had sent when the service was killed."""
-    return [f"{caller}-{sum(name.startswith(f'{caller}-') for name in told)}" for caller in range(CALLERS)]
+    return [f"{caller}-{sum(name.startswith(f'{caller}-') for name in answered)}" for caller in range(CALLERS)]
 
 
 def _tell_and_find(client: httpx.Client) -> None:
-    said: dict[str, Any] = client.post("/v1/explain", files=form(RECORDS, png(1))).json()
-    told = {"result_id": said["result_id"], "findings": {said["findings"][0]["finding"]: "present"}}
-    assert client.post("/v1/feedback", json=told).status_code == 201
-    row = client.get(f"/v1/results/{said['result_id']}").json()
+    answer: dict[str, Any] = client.post("/v1/explain", files=form(RECORDS, png(1))).json()
+    feedback = {"result_id": answer["result_id"], "findings": {answer["findings"][0]["finding"]: "present"}}
+    assert client.post("/v1/feedback", json=feedback).status_code == 201
+    row = client.get(f"/v1/results/{answer['result_id']}").json()
     assert (row["endpoint"], row["feedback"][0]["state"]) == ("explain", "present")

@@ -83,29 +83,29 @@ def test_the_same_probabilities_as_in_this_process(
 ) -> None:
     records = {key: value for key, value in RECORDS.items() if key not in without}
     files = [png(seed) for seed in range(images)]
-    said = caller.diagnose(images=files, **records)
+    answer = caller.diagnose(images=files, **records)
     read = {key: value for key, value in records.items() if key != "reference_time"}
     study = study_from_records(
         images=[read_image(file) for file in files], **read, reference_time=records["reference_time"]
     )
     (expected,) = diagnostician.diagnose([study])
-    for finding, own in zip(said.findings, expected.findings, strict=True):
+    for finding, own in zip(answer.findings, expected.findings, strict=True):
         assert finding.probability == pytest.approx(own.probability, abs=1e-6)
         assert finding.unimodal_probabilities == pytest.approx(own.unimodal_probabilities, abs=1e-6)
-    assert said.model.manifest_digest == diagnostician.identity.manifest_digest
-    assert said.input_digests == expected.input_digests
-    assert said.warnings == expected.warnings
+    assert answer.model.manifest_digest == diagnostician.identity.manifest_digest
+    assert answer.input_digests == expected.input_digests
+    assert answer.warnings == expected.warnings
 
 
 def test_an_explanation_adds_up_and_agrees_with_the_diagnosis(caller: Client) -> None:
-    said = caller.explain(images=[png(1)], findings=["effusion"], **RECORDS)
-    (explained,) = said.explanations
+    answer = caller.explain(images=[png(1)], findings=["effusion"], **RECORDS)
+    (explained,) = answer.explanations
     assert explained.prior_log_odds + sum(explained.modalities.values()) == pytest.approx(explained.log_odds, abs=1e-5)
     (saliency,) = explained.parts["image"]
     assert (saliency.overlay.rows, saliency.overlay.columns) == (200, 200)
     assert {word.text for word in explained.parts["text"]} == {"fever", "cough", "dyspnoea"}
     assert "crp" in {observation.variable for observation in explained.parts["observations"]}
-    for one, other in zip(said.findings, caller.diagnose(images=[png(1)], **RECORDS).findings, strict=True):
+    for one, other in zip(answer.findings, caller.diagnose(images=[png(1)], **RECORDS).findings, strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
 
@@ -124,23 +124,23 @@ def test_a_worklist_is_answered_as_its_studies_are_alone(
 ) -> None:
     films = [[png(seed) for seed in range(count)] for count in (0, 1, 2, 1)]
     studies = [{**RECORDS, "images": images} for images in films]
-    said = caller.diagnose_batch([*studies, {"images": [b"%PDF-1.7"]}, {}])
-    for images, told in zip(films, said, strict=False):
-        assert isinstance(told, DiagnosisAnswer)
-        assert told.result_id is not None
-        assert caller.result(told.result_id).endpoint == "diagnose"
+    answer = caller.diagnose_batch([*studies, {"images": [b"%PDF-1.7"]}, {}])
+    for images, given in zip(films, answer, strict=False):
+        assert isinstance(given, DiagnosisAnswer)
+        assert given.result_id is not None
+        assert caller.result(given.result_id).endpoint == "diagnose"
         alone = caller.diagnose(images=images, **RECORDS)
-        assert told.input_digests == alone.input_digests
-        for one, other in zip(told.findings, alone.findings, strict=True):
+        assert given.input_digests == alone.input_digests
+        for one, other in zip(given.findings, alone.findings, strict=True):
             assert one.probability == pytest.approx(other.probability, abs=1e-5)
-    refused = [(told.status, told.field) for told in said[4:] if isinstance(told, ServiceProblem)]
+    refused = [(given.status, given.field) for given in answer[4:] if isinstance(given, ServiceProblem)]
     assert refused == [(415, "images[0]"), (422, "study")]
 
     async def go() -> list[Any]:
         async with AsyncClient(service.url, timeout=60) as several:
             return list(await several.diagnose_batch(studies[:2]))
 
-    assert [told.input_digests for told in asyncio.run(go())] == [told.input_digests for told in said[:2]]  # type: ignore[union-attr]
+    assert [given.input_digests for given in asyncio.run(go())] == [given.input_digests for given in answer[:2]]  # type: ignore[union-attr]
     whole = client.post("/v1/diagnose/batch", files=[("requests", (None, "[]", "application/json"))])
     assert (whole.status_code, whole.headers["content-type"]) == (422, "application/problem+json")
 
@@ -156,21 +156,21 @@ def test_a_worklist_comes_line_by_line_and_a_caller_who_leaves_it_stops_it(clien
             "recorded before it is sent"
         )
     ended = time.monotonic() + 10
-    while 'consilium_admitted_requests{queue="worklist"} 0.0' not in (said := client.get("/metrics").text):
-        assert time.monotonic() < ended, said
-    assert 'consilium_admitted_requests{queue="diagnose"} 0.0' in said
+    while 'consilium_admitted_requests{queue="worklist"} 0.0' not in (metrics := client.get("/metrics").text):
+        assert time.monotonic() < ended, metrics
+    assert 'consilium_admitted_requests{queue="diagnose"} 0.0' in metrics
     *_, last = client.post("/v1/diagnose/batch", files=body).text.splitlines()
     assert json.loads(last) == {"studies": 32, "answered": 32, "refused": 0}
 
 
 def test_the_most_similar_training_cases_are_those_of_the_explanation(caller: Client) -> None:
-    said = caller.similar(images=[png(1)], count=3, **RECORDS)
+    answer = caller.similar(images=[png(1)], count=3, **RECORDS)
     explained = caller.explain(images=[png(1)], **RECORDS)
-    assert [case.pseudonym for case in said.neighbours] == [case.pseudonym for case in explained.neighbours[:3]]
-    assert said.neighbours[0].similarity == pytest.approx(explained.neighbours[0].similarity, abs=1e-5)
-    assert said.out_of_distribution[0].score == pytest.approx(explained.out_of_distribution[0].score, rel=1e-3)
-    assert said.result_id is not None
-    assert caller.result(said.result_id).endpoint == "similar"
+    assert [case.pseudonym for case in answer.neighbours] == [case.pseudonym for case in explained.neighbours[:3]]
+    assert answer.neighbours[0].similarity == pytest.approx(explained.neighbours[0].similarity, abs=1e-5)
+    assert answer.out_of_distribution[0].score == pytest.approx(explained.out_of_distribution[0].score, rel=1e-3)
+    assert answer.result_id is not None
+    assert caller.result(answer.result_id).endpoint == "similar"
 
 
 def test_the_asynchronous_client_raises_the_same(service: RunningService, caller: Client) -> None:
@@ -179,10 +179,10 @@ def test_the_asynchronous_client_raises_the_same(service: RunningService, caller
             assert await client.ready()
             return await asyncio.gather(*(client.diagnose(images=[png(seed)], **RECORDS) for seed in range(3)))
 
-    for seed, said in enumerate(asyncio.run(go())):
+    for seed, answer in enumerate(asyncio.run(go())):
         alone = caller.diagnose(images=[png(seed)], **RECORDS)
-        assert said.input_digests == alone.input_digests
-        for one, other in zip(said.findings, alone.findings, strict=True):
+        assert answer.input_digests == alone.input_digests
+        for one, other in zip(answer.findings, alone.findings, strict=True):
             assert one.probability == pytest.approx(other.probability, abs=1e-5)
 
 
@@ -216,13 +216,13 @@ def test_health_model_metrics_and_openapi_answer(client: httpx.Client, diagnosti
         assert client.get(f"/{file}").status_code == 200, file
 
 
-def test_a_body_in_chunks_of_no_told_length_that_waits_to_be_asked_for_is_taken(service: RunningService) -> None:
+def test_a_chunked_body_without_length_that_waits_to_be_asked_for_is_taken(service: RunningService) -> None:
     """RFC 9112, 7.1, and RFC 9110, 10.1.1."""
     sent = httpx.Request("POST", service.url, files=form(RECORDS, png(1)))
     body = sent.read()
     head = [
         "POST /v1/diagnose HTTP/1.1",
-        "Host: x",
+        "Host: localhost",
         f"content-type: {sent.headers['Content-Type']}",
         "TRANSFER-ENCODING: Chunked",
         "EXPECT: 100-Continue",
@@ -291,7 +291,7 @@ def test_a_body_without_end_is_cut_off(service: RunningService) -> None:
     sent = 0
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b"POST /v1/diagnose HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n" + f"{len(opening):x}\r\n".encode() + opening + b"\r\n"
         )
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
@@ -398,11 +398,12 @@ def test_a_misspelt_setting_is_logged_by_its_name_alone(
 ) -> None:
     monkeypatch.setenv("CONSILIUM_AUDIT_LOG_ULR", "postgresql://u:secret@db/record")
     with RunningService(tiny_folder, {"model_threads": 1}) as running:
-        said = running.log()
+        output = running.log()
     assert (
-        said.count("CONSILIUM_AUDIT_LOG_ULR is no setting and is ignored; the nearest is CONSILIUM_AUDIT_LOG_URL") == 1
+        output.count("CONSILIUM_AUDIT_LOG_ULR is no setting and is ignored; the nearest is CONSILIUM_AUDIT_LOG_URL")
+        == 1
     )
-    assert "secret" not in said
+    assert "secret" not in output
     assert "is no setting" not in service.log()
 
 

@@ -34,7 +34,7 @@ RECIPE = {
     },
     "fusion": {"name": "cross_attention", "width": 32, "depth": 1, "heads": 2, "dropout": 0.0},
     "training": {"epochs": 6, "batch_size": 16, "learning_rate": 0.003, "modality_dropout": {"pulse": 0.3}},
-    "evaluation": {"protocol": "split", "bootstrap": 20, "audit": True, "novelty": 8, "faithfulness": 4},
+    "evaluation": {"protocol": "split", "bootstrap": 20, "audit": True, "out_of_distribution": 8, "faithfulness": 4},
 }
 
 
@@ -97,8 +97,43 @@ def service(place: Place, trained: dict[str, Any]) -> Iterator[RunningService]:
             yield running
 
 
+def test_the_closed_form_reads_it_without_a_line_of_its_own(
+    place: Place, cohort: Path, trained: dict[str, Any]
+) -> None:
+    """The mean over its encoder's tokens is whitened and stacked as that of the others."""
+    off = ("evaluation.audit=false", "evaluation.out_of_distribution=0", "evaluation.faithfulness=0")
+    settings = ("name=toy-stacked", "fusion.name=stacked", "fusion.width=16", "training.closed_form.folds=2", *off)
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    found = place.run_json("train", "toy.yaml", "--cohort", str(cohort), *chosen)
+    lines = found["evaluation"]["tables"]["metrics"]
+    alone = [line for line in lines if line["row"] == "fused/pulse" and line["finding"] == "macro"]
+    assert len(alone) == 1
+    assert 0.3 < alone[0]["auroc"] <= 1
+    assert found["folder"] != trained["folder"]
+
+
 def test_the_cohort_is_checked_with_the_modality(place: Place, cohort: Path) -> None:
     assert "pulse" in place.run("check", str(cohort))
+
+
+def test_it_is_aligned_with_others_without_labels_and_a_recipe_starts_from_that(place: Place, cohort: Path) -> None:
+    pretraining = {
+        "objectives": {"clip": 1.0},
+        "pairs": [["image", "pulse"]],
+        "epochs": 1,
+        "batch_size": 16,
+        "width": 16,
+    }
+    recipe = RECIPE | {"name": "aligned", "pretraining": pretraining}
+    (place.folder / "aligned.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    found = place.run_json("pretrain", "aligned.yaml", "--cohort", str(cohort))
+
+    assert found["encoders"] == "models:/consilium-encoders-aligned/1"
+    (line,) = [one for one in found["audit"]["retrieval"] if one["scope"] == "all sources"]
+    assert line["pair"] == "image+pulse"
+    assert 0.5 < line["possible_rank"] < 1
+    (text,) = {one["modality"] for one in found["few_shot"]} - {"image", "observations"}
+    assert text == "pulse"
 
 
 def test_evaluation_has_rows_of_it_alone_and_without_it(trained: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def _train(cohort: Path, environment: dict[str, str], answer: Path, resume: bool
     try:
         made = train(find_recipe("phantom-tiny", SETTINGS), cohort, resume=resume, progress=False)
     except ConsiliumError as error:
-        answer.write_text(json.dumps({"error": type(error).__name__, "told": str(error)}))
+        answer.write_text(json.dumps({"error": type(error).__name__, "message": str(error)}))
     else:
         answer.write_text(json.dumps({"run_id": made.run_id, "version": made.version, "steps": made.steps}))
 
@@ -69,7 +69,7 @@ def test_it_waits_keeps_what_was_done_and_goes_on(
         process.start()
         return process
 
-    def told(process: BaseProcess) -> dict[str, str]:
+    def report_of(process: BaseProcess) -> dict[str, str]:
         process.join()
         assert process.exitcode == 0
         return dict(json.loads(answer.read_text()))
@@ -77,13 +77,13 @@ def test_it_waits_keeps_what_was_done_and_goes_on(
     first = start(1, resume=False)
     _until(lambda: list(home.glob("runs/*/fit/last.ckpt")), first)
     server.kill()
-    lost = told(first)
+    lost = report_of(first)
     assert lost["error"] == "RegistryUnreachable"
-    assert "\n" not in lost["told"]
+    assert "\n" not in lost["message"]
     [state] = home.glob("runs/*/run.json")
     run_id = json.loads(state.read_text())["run_id"]
 
-    away = told(start(0, resume=True))
+    away = report_of(start(0, resume=True))
     assert away["error"] == "RegistryUnreachable"
     assert json.loads(state.read_text())["run_id"] == run_id
     assert (state.parent / "fit" / "last.ckpt").exists()
@@ -92,7 +92,7 @@ def test_it_waits_keeps_what_was_done_and_goes_on(
     last.join(timeout=3)
     assert last.is_alive(), "it waits"
     server.start()
-    made = told(last)
+    made = report_of(last)
     assert (made["run_id"], made["version"]) == (run_id, "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     monkeypatch.setenv("CONSILIUM_HOME", str(home))

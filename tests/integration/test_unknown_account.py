@@ -26,11 +26,11 @@ _COMMANDS = """
 import getpass, json, os, sys
 assert "HOME" not in os.environ
 from consilium.cli import main
-said = {" ".join(command[:2]): main(command) for command in json.loads(sys.argv[1])}
+codes = {" ".join(command[:2]): main(command) for command in json.loads(sys.argv[1])}
 import training.pipeline.compare_models, training.experiments.fusion_comparison.experiment
 import training.pipeline.evaluate_registered, training.pipeline.train, training.experiments.shifts
 import consilium.inference.pyfunc_model, service.packaging.build
-print(json.dumps({"said": said, "user": getpass.getuser(), "uid": os.getuid()}), file=sys.stderr)
+print(json.dumps({"codes": codes, "user": getpass.getuser(), "uid": os.getuid()}), file=sys.stderr)
 """
 
 
@@ -74,10 +74,10 @@ def test_every_command_runs(home: Path, tiny_folder: Path) -> None:
     command, given = _as_anybody(home, "-c", _COMMANDS, json.dumps(commands))
     ended = subprocess.run(command, check=False, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stderr.splitlines()[-1])
-    assert (told["user"], told["uid"]) == (f"uid-{ANY_ID}", ANY_ID)
-    # There is no store yet, which is told in one line.
-    assert list(told["said"].values()) == [1, 0, 0, 0, 0, 0], ended.stderr
+    result = json.loads(ended.stderr.splitlines()[-1])
+    assert (result["user"], result["uid"]) == (f"uid-{ANY_ID}", ANY_ID)
+    # There is no store yet: one line.
+    assert list(result["codes"].values()) == [1, 0, 0, 0, 0, 0], ended.stderr
 
 
 def test_the_service_starts(home: Path, tiny_folder: Path) -> None:

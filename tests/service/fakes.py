@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.explain import Neighbours
+from consilium.explain.vector_index import VectorIndex
 from consilium.inference.self_test import Acceptance, Backend, Tolerance
+from consilium.modalities.converter import Converter
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.presentation import ImageInformation, ImageSaliency, OriginInformation
 from consilium.modalities.observations.presentation import (
@@ -38,13 +40,14 @@ from consilium.modalities.observations.presentation import (
 )
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.modalities.text.presentation import TextInformation, WordWeight
+from consilium.modalities.weight_source import WeightSource
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
 
 TRAINED_ON = OriginInformation(images=40, modality={"DX": 30, "CR": 10}, body_part={"CHEST": 40}, for_processing=0)
 CASES = Neighbours(
-    embeddings=np.array([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], np.float32),
+    states=VectorIndex(np.array([[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], np.float32)),
     labels=np.array([[0, 0], [1, -1], [0, 1]], np.int8),
     present={"image": np.array([True, True, False]), "text": np.array([False, True, True])},
     pseudonyms=("aa", "bb", "cc"),
@@ -61,6 +64,7 @@ class FakeModel:
     recipe = Recipe(name="fake", description="A rule.", modalities={"image": {}, "text": {}, "observations": {}})
     findings = FINDINGS
     variables = BUILT_IN
+    converters: Mapping[str, Converter] = MappingProxyType({})
     audit = AuditVerdict("suspect", ("The file format tells pneumonia apart.",))
     acceptance = Acceptance(Backend.BF16, 3, 0.0125, 1, Tolerance())
 
@@ -84,12 +88,17 @@ class FakeModel:
             "observations": ObservationsInformation(variables=read, history=1),
         }
 
+    @property
+    def weights(self) -> dict[str, tuple[WeightSource, ...]]:
+        source = WeightSource(architecture="dinov2", source="owner/name", sha256="ef" * 32, licence="MIT")
+        return {"image": (source,)}
+
     def example(self) -> Study:
         ramp = np.linspace(0, 65535, 64, dtype=np.uint16)
         return Study({"image": (Image(np.tile(ramp, (64, 1)), digest="", source="png"),)})
 
     def prepare(self, study: Study) -> Any:
-        if any(note.text == "unprepared" for note in study.notes):
+        if any(note.text == "unprepared" for note in study.parts["text"]):
             raise InputError("study", "nothing that this model reads", "must have image or text or observations")
         return SimpleNamespace(study=study)
 
@@ -98,7 +107,7 @@ class FakeModel:
         self.hold.wait(10)
         self.batches.append(len(items))
         self.threads.add(threading.get_ident())
-        if any(note.text == POISON for item in items for note in item.study.notes):
+        if any(note.text == POISON for item in items for note in item.study.parts["text"]):
             raise ValueError("this message holds Jane Roe")
         return [self._diagnosis(item.study) for item in items]
 
@@ -113,15 +122,15 @@ class FakeModel:
         return Explanation(self._diagnosis(item.study), (), self.neighbours.nearest([1.0, 0.0], count))
 
     def probability(self, study: Study) -> float:
-        if study.images:
-            return float(study.images[0].pixels.mean() / 65535)
-        return sum(len(note.text) for note in study.notes) / 1000
+        if study.parts["image"]:
+            return float(study.parts["image"][0].pixels.mean() / 65535)
+        return sum(len(note.text) for note in study.parts["text"]) / 1000
 
     def _diagnosis(self, study: Study) -> Diagnosis:
         interval = Estimate(0.9, 0.8, 1.0)
         point = OperatingPoint(0.5, 0.9, interval, interval)
         p = self.probability(study)
-        present = "image" if study.images else "text"
+        present = "image" if study.parts["image"] else "text"
         return Diagnosis(
             findings=tuple(
                 FindingResult(
@@ -155,8 +164,8 @@ class FakeModel:
             prior_log_odds=-0.5,
             modalities={"image": 2.0},
             parts={
-                "image": tuple(self._saliency(number, image) for number, image in enumerate(study.images)),
-                "text": tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.notes)),
+                "image": tuple(self._saliency(number, image) for number, image in enumerate(study.parts["image"])),
+                "text": tuple(WordWeight(i, 0, 5, note.text[:5], 0.25) for i, note in enumerate(study.parts["text"])),
                 "observations": (ObservationWeight("crp", "C-reactive protein", "112", "mg/L", -0.125),),
             },
             methods={"image": "rule", "level": level},

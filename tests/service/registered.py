@@ -15,7 +15,7 @@ from torch import Tensor
 from consilium.artifacts import manifest
 from consilium.artifacts import model_registry as registry
 from consilium.artifacts.artifact import save_artifact
-from consilium.artifacts.manifest import MANIFEST
+from consilium.artifacts.manifest import MANIFEST, MONITORING
 from consilium.artifacts.mlflow_store import experiment_id, open_store, tracking_uri
 from tests.consilium.tiny import tiny_recipe
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -34,6 +34,12 @@ def rewritten(original: Path, folder: Path, file: str, change: Callable[[str], s
     text = (folder / file).read_text()
     assert change(text) != text
     (folder / file).write_text(change(text))
+    return _sealed(folder)
+
+
+def unmonitored(original: Path, folder: Path) -> Path:
+    """A copy of an artifact that holds nothing to compare studies in service with, which names the findings, too."""
+    shutil.copytree(original, folder, ignore=shutil.ignore_patterns(MONITORING))
     return _sealed(folder)
 
 

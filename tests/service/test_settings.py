@@ -10,7 +10,7 @@ from service.scopes import Scope
 from service.settings import Settings, load_audit_log_settings, load_settings, unknown_names
 from tests.conftest import ROOT
 
-PACKAGES = ("consilium", "training", "service")
+PACKAGES = ("consilium", "training", "service", "hospital")
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

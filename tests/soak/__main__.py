@@ -44,14 +44,15 @@ def main() -> int:
 
 def table(soaked: Soaked) -> Table:
     """The figures."""
-    heard, trouble = soaked.heard, soaked.trouble
+    outcome, trouble = soaked.outcome, soaked.trouble
     shown = Table(show_header=False, title=f"{soaked.plan.requests} requests, {soaked.plan.concurrency} at once")
-    milliseconds = [1000 * (answer.ended - answer.begun) for answer in heard.answers]
+    milliseconds = [1000 * (answer.ended - answer.begun) for answer in outcome.answers]
     cuts = statistics.quantiles(milliseconds, n=100)
-    shown.add_row("answered", f"{len(heard.answers)}, of which {_counted(_versions(soaked))}")
-    shown.add_row("refused", f"{heard.refused.total()} hostile: {_counted(heard.refused)}")
+    shown.add_row("answered", f"{len(outcome.answers)}, of which {_counted(_versions(soaked))}")
+    shown.add_row("refused", f"{outcome.refused.total()} hostile: {_counted(outcome.refused)}")
     shown.add_row(
-        "made again", f"{len(heard.retried)} requests, {heard.attempts.total()} attempts: {_counted(heard.attempts)}"
+        "made again",
+        f"{len(outcome.retried)} requests, {outcome.attempts.total()} attempts: {_counted(outcome.attempts)}",
     )
     shown.add_row("latency", f"median {cuts[49]:.0f} ms, 95 % below {cuts[94]:.0f}, 99 % below {cuts[98]:.0f}")
     for what, begun, ended in trouble.down:
@@ -64,7 +65,7 @@ def table(soaked: Soaked) -> Table:
 
 
 def _versions(soaked: Soaked) -> Counter[str]:
-    return Counter(f"version {answer.version}" for answer in soaked.heard.answers)
+    return Counter(f"version {answer.version}" for answer in soaked.outcome.answers)
 
 
 def _counted(counts: Counter[str]) -> str:

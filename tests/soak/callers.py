@@ -1,6 +1,6 @@
 """Callers: as many at once as are asked for, on a thread of their own, until every request has had its answer.
 
-A request that is told to come again, or is cut off, comes again with the same idempotency key.
+A request that is asked to come again, or is cut off, comes again with the same idempotency key.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PATIENCE_S = 300.0
 class Retry:
     """An attempt that was to be made again, because of a status or a broken connection. Times are `time.monotonic`."""
 
-    told: str
+    reason: str
     begun: float
     ended: float
 
@@ -50,15 +50,15 @@ class Answered:
 
 
 @dataclass(slots=True)
-class Heard:
-    """Everything that callers were told."""
+class Outcome:
+    """Everything that callers received."""
 
     answers: list[Answered] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
     retried: list[Retry] = field(default_factory=list)
     """Every first attempt that was made again."""
     attempts: Counter[str] = field(default_factory=Counter)
-    """All attempts that were made again, by what was told."""
+    """All attempts that were made again, by reason."""
     wrong: list[str] = field(default_factory=list)
     """Answers that no caller should have had."""
 
@@ -84,7 +84,7 @@ class Callers:
         hostile_share: float,
         seed: int = 0,
     ) -> None:
-        self.heard = Heard()
+        self.outcome = Outcome()
         self.requests = requests
         self.allowed = requests
         """How many requests may begin."""
@@ -170,7 +170,7 @@ class Callers:
             try:
                 await self._ask(client, number, self._jobs[number])
             except Exception as error:  # noqa: BLE001 - whatever it is, the verdict tells
-                self.heard.wrong.append(f"request {number}: {type(error).__name__}: {error}")
+                self.outcome.wrong.append(f"request {number}: {type(error).__name__}: {error}")
             finally:
                 self._in_flight -= 1
                 self._done += 1
@@ -182,15 +182,15 @@ class Callers:
             try:
                 answer = await self._send(client, number, job)
             except httpx.TransportError as error:
-                told = type(error).__name__
+                outcome = type(error).__name__
             else:
                 if answer.status_code not in RETRYABLE:
                     self._hear(job, answer, begun)
                     return
-                told, wait = str(answer.status_code), float(answer.headers.get("retry-after", wait))
-            self.heard.attempts[told] += 1
+                outcome, wait = str(answer.status_code), float(answer.headers.get("retry-after", wait))
+            self.outcome.attempts[outcome] += 1
             if first:
-                self.heard.retried.append(Retry(told, begun, time.monotonic()))
+                self.outcome.retried.append(Retry(outcome, begun, time.monotonic()))
             first = False
             await asyncio.sleep(min(wait, 1.0))
 
@@ -204,17 +204,17 @@ class Callers:
         if isinstance(job, Hostile):
             self._hear_refusal(job, answer)
         elif answer.status_code != httpx.codes.OK:
-            self.heard.wrong.append(f"study {job}: {answer.status_code} {answer.text[:300]}")
+            self.outcome.wrong.append(f"study {job}: {answer.status_code} {answer.text[:300]}")
         else:
-            said = answer.json()
-            self.heard.answers.append(
+            body = answer.json()
+            self.outcome.answers.append(
                 Answered(
                     job,
-                    said["result_id"],
-                    said["model"]["version"],
-                    said["model"]["manifest_digest"],
-                    said["input_digests"],
-                    tuple(finding["probability"] for finding in said["findings"]),
+                    body["result_id"],
+                    body["model"]["version"],
+                    body["model"]["manifest_digest"],
+                    body["input_digests"],
+                    tuple(finding["probability"] for finding in body["findings"]),
                     begun,
                     time.monotonic(),
                 )
@@ -222,6 +222,8 @@ class Callers:
 
     def _hear_refusal(self, job: Hostile, answer: httpx.Response) -> None:
         if answer.status_code == job.status and answer.headers["content-type"] == "application/problem+json":
-            self.heard.refused[job.name] += 1
+            self.outcome.refused[job.name] += 1
         else:
-            self.heard.wrong.append(f"{job.name}: got {answer.status_code}, must be {job.status}: {answer.text[:300]}")
+            self.outcome.wrong.append(
+                f"{job.name}: got {answer.status_code}, must be {job.status}: {answer.text[:300]}"
+            )

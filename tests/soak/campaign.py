@@ -18,7 +18,7 @@ from service.app.launch import RunningService
 from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests.service.registered import overflowing, point, register, save_tiny
-from tests.soak.callers import Callers, Heard
+from tests.soak.callers import Callers, Outcome
 from tests.soak.hostile import make_hostile
 from tests.soak.studies import Expected, expectations, make_studies
 
@@ -76,7 +76,7 @@ class Soaked:
     """Everything that a verdict needs."""
 
     plan: Plan
-    heard: Heard
+    outcome: Outcome
     trouble: Trouble
     expected: list[Expected]
     record: Path
@@ -89,7 +89,7 @@ def run(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda _: None) 
     Parameters
     ----------
     tell : callable
-        Told what is going on, a line at a time.
+        Called with the progress, a line at a time.
     """
     with _environment(folder):
         tell("registering three good versions of a tiny model and a bad one")
@@ -98,8 +98,8 @@ def run(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda _: None) 
         begun = time.monotonic()
         with ExitStack() as stack:
             campaign = stack.enter_context(_Campaign(plan, versions, folder, token, tell))
-            heard = campaign.run()
-        return Soaked(plan, heard, campaign.trouble, expected, folder / "audit-log.db", time.monotonic() - begun)
+            outcome = campaign.run()
+        return Soaked(plan, outcome, campaign.trouble, expected, folder / "audit-log.db", time.monotonic() - begun)
 
 
 @contextmanager
@@ -152,7 +152,7 @@ class _Campaign:
     def __exit__(self, *_: object) -> None:
         self._service.__exit__(None, None, None)
 
-    def run(self) -> Heard:
+    def run(self) -> Outcome:
         plan, (_, second, third, bad) = self._plan, self._versions
         with self._callers as callers:
             events: list[tuple[float, Callable[[], None]]] = [
@@ -169,7 +169,7 @@ class _Campaign:
                 callers.reach(round(share * plan.requests))
                 event()
             callers.finish()
-        return callers.heard
+        return callers.outcome
 
     def _move(self, version: str) -> None:
         self._tell(f"request {self._callers.done}: the alias moves to version {version}")
@@ -252,9 +252,9 @@ class _Campaign:
         return psutil.Process(self._service.pid)
 
     def _deployed(self) -> dict[str, Any]:
-        said = httpx.get(f"{self._service.url}/v1/model", headers=self._headers, timeout=30)
-        said.raise_for_status()
-        found: dict[str, Any] = said.json()
+        answer = httpx.get(f"{self._service.url}/v1/model", headers=self._headers, timeout=30)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
         return found
 
     def _until_ready(self) -> None:

@@ -55,14 +55,14 @@ def make_studies() -> list[Asked]:
 def expectations(studies: Sequence[Asked], folders: Sequence[Path]) -> list[Expected]:
     """Of each study, by the models in `folders`."""
     read = [asked.study() for asked in studies]
-    said: dict[str, list[Probabilities]] = {}
+    expected: dict[str, list[Probabilities]] = {}
     for folder in folders:
         model = Diagnostician.load(folder, "cpu")
-        said[model.identity.manifest_digest] = [
+        expected[model.identity.manifest_digest] = [
             tuple(finding.probability for finding in diagnosis.findings) for diagnosis in model.diagnose(read)
         ]
     return [
-        Expected(study.input_digests(), {digest: answers[number] for digest, answers in said.items()})
+        Expected(study.input_digests(), {digest: answers[number] for digest, answers in expected.items()})
         for number, study in enumerate(read)
     ]
 

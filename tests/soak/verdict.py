@@ -22,11 +22,11 @@ _MOST_SHOWN = 5
 def failures(soaked: Soaked) -> list[str]:
     """One sentence for each thing that is wrong."""
     found = [
-        *soaked.heard.wrong,
+        *soaked.outcome.wrong,
         *soaked.trouble.wrong,
         *_unanswered(soaked),
-        *(wrong for answer in soaked.heard.answers for wrong in _wrong_answer(soaked, answer)),
-        *(wrong for retry in soaked.heard.retried for wrong in _wrong_retry(soaked, retry)),
+        *(wrong for answer in soaked.outcome.answers for wrong in _wrong_answer(soaked, answer)),
+        *(wrong for retry in soaked.outcome.retried for wrong in _wrong_retry(soaked, retry)),
         *_unrecorded(soaked),
         *_grown(soaked),
     ]
@@ -34,11 +34,11 @@ def failures(soaked: Soaked) -> list[str]:
 
 
 def _unanswered(soaked: Soaked) -> Iterator[str]:
-    heard = soaked.heard
-    told = len(heard.answers) + heard.refused.total() + len(heard.wrong)
-    if told != soaked.plan.requests:
-        yield f"{soaked.plan.requests - told} of {soaked.plan.requests} requests were never answered"
-    answered_by = Counter(answer.version for answer in heard.answers)
+    outcome = soaked.outcome
+    total = len(outcome.answers) + outcome.refused.total() + len(outcome.wrong)
+    if total != soaked.plan.requests:
+        yield f"{soaked.plan.requests - total} of {soaked.plan.requests} requests were never answered"
+    answered_by = Counter(answer.version for answer in outcome.answers)
     if len(answered_by) != GOOD:
         yield f"versions {sorted(answered_by)} answered, must be {GOOD}"
 
@@ -61,19 +61,19 @@ def _wrong_answer(soaked: Soaked, answer: Answered) -> Iterator[str]:
 def _wrong_retry(soaked: Soaked, retry: Retry) -> Iterator[str]:
     """Nothing but a kill is a reason to turn a well-behaved caller away."""
     if not any(begun <= retry.ended and retry.begun <= ended for _, begun, ended in soaked.trouble.down):
-        yield f"{retry.told}: a caller was turned away while the service was up"
+        yield f"{retry.reason}: a caller was turned away while the service was up"
 
 
 def _unrecorded(soaked: Soaked) -> Iterator[str]:
     with closing(sqlite3.connect(soaked.record)) as record:
-        (said,) = record.execute("PRAGMA integrity_check").fetchone()
+        (integrity,) = record.execute("PRAGMA integrity_check").fetchone()
         rows = record.execute("SELECT result_id, manifest_digest, findings FROM results").fetchall()
-    if said != "ok":
-        yield f"the audit log is damaged: {said}"
+    if integrity != "ok":
+        yield f"the audit log is damaged: {integrity}"
     kept = {UUID(hex=result_id): (digest, json.loads(findings)) for result_id, digest, findings in rows}
-    if len({answer.result_id for answer in soaked.heard.answers}) != len(soaked.heard.answers):
+    if len({answer.result_id for answer in soaked.outcome.answers}) != len(soaked.outcome.answers):
         yield "two requests got the same result id"
-    for answer in soaked.heard.answers:
+    for answer in soaked.outcome.answers:
         digest, findings = kept.get(UUID(answer.result_id), (None, []))
         if digest is None:
             yield f"result {answer.result_id} was acknowledged and is not in the audit log"

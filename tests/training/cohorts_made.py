@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image as Pillow
 
 from consilium.configuration.recipe import Recipe
+from consilium.domain.study import RecordFile
 from consilium.modalities.registry import modality_names
 from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
-from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.cohort import Cohort, StudyRecord, cohort_digest
 
 
 class Sink:
@@ -45,11 +46,11 @@ def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
             modality_names()
         )
         study = tiny_study(number, has)
-        images = ()
-        if study.images:
+        files = {}
+        if study.parts["image"]:
             path = root / f"{number}.png"
-            Pillow.fromarray(study.images[0].pixels).save(path)
-            images = (ImageFile(path, acquired=study.images[0].acquired),)
+            Pillow.fromarray(study.parts["image"][0].pixels).save(path)
+            files = {"image": (RecordFile("images", path, {"acquired": study.parts["image"][0].acquired}),)}
         old = study.patient.age is not None and study.patient.age > 50
         labels = np.array([number % 2, float(old) if number % 7 else np.nan], np.float32)
         records.append(
@@ -57,8 +58,8 @@ def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
                 study.study_id,
                 f"p{number // 2}",
                 labels,
-                images,
-                {"text": study.notes, "observations": study.observations},
+                files,
+                {"text": study.parts["text"], "observations": study.parts["observations"]},
                 study.patient,
                 study.reference_time,
             )

@@ -17,7 +17,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from tests.consilium.tiny import TEXT
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.fitting.callbacks import DurableCheckpoints
 from training.fitting.fit import Fit, fit
 from training.fitting.lightning_module import TrainingModule
@@ -53,7 +53,7 @@ def cached_in(root: Path) -> CachedCohort:
     """Few studies with an image: many a share of a batch has none, and so has a whole batch."""
     cohort = tiny_cohort(root / "in")
     kept = [
-        record if row in (0, 1, 2, 30, 31) else replace(record, images=()) for row, record in enumerate(cohort.records)
+        record if row in (0, 1, 2, 30, 31) else replace(record, files={}) for row, record in enumerate(cohort.records)
     ]
     cohort = replace(cohort, records=tuple(kept))
     return cache_cohort(cohort, recipe_for(1), root / "cache")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import expit, logit
@@ -20,6 +20,7 @@ D_PRIME = 1.4
 class KnownOracle:
     study_ids: np.ndarray
     posteriors: dict[str, np.ndarray]
+    passed: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def simulate(
@@ -29,10 +30,10 @@ def simulate(
     noise: float = 0.7,
     missing: float = 0.2,
     unknown: float = 0.05,
-    told: float = 0.0,
+    leak: float = 0.0,
     prevalence: np.ndarray = PREVALENCE,
 ) -> tuple[Predictions, KnownOracle]:
-    """Independent Gaussian evidence per modality; the model sees it through `noise` and is `told` the label besides.
+    """Independent Gaussian evidence per modality; the model sees it through `noise`, with `leak` times the label added.
 
     The oracle lists the studies in another order, with some more.
     """
@@ -40,14 +41,14 @@ def simulate(
     shape = (studies, len(FINDINGS))
     truth = (rng.random(shape) < prevalence).astype(float)
     ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in modality_names()}
-    seen = {m: ratio + noise * rng.normal(size=shape) + told * truth for m, ratio in ratios.items()}
+    seen = {m: ratio + noise * rng.normal(size=shape) + leak * truth for m, ratio in ratios.items()}
     present = dict(zip(modality_names(), (rng.random((studies, 3)) >= missing).T, strict=True))
     fused, posteriors = {}, {}
     for subset in nonempty_subsets(modality_names()):
         have = np.all([present[m] for m in subset], axis=0)[:, None]
         fused[subset_key(subset)] = np.where(have, 1.7 * sum(seen[m] for m in subset) - 1, np.nan)
         posteriors[subset_key(subset)] = expit(logit(prevalence) + sum(ratios[m] for m in subset))
-    opinions = {m: np.where(there[:, None], 2 * seen[m], np.nan) for m, there in present.items()}
+    unimodal = {m: np.where(there[:, None], 2 * seen[m], np.nan) for m, there in present.items()}
     ids = np.array([f"{seed}-{i}" for i in range(studies)])
     order = rng.permutation(studies)
     oracle = KnownOracle(
@@ -56,4 +57,4 @@ def simulate(
     )
     labels = np.where(rng.random(shape) < unknown, np.nan, truth)
     patients = np.array([f"{seed}-{i // 2}" for i in range(studies)])
-    return Predictions(ids, patients, labels, present, fused, opinions), oracle
+    return Predictions(ids, patients, labels, present, fused, unimodal), oracle

@@ -26,8 +26,7 @@ from training.audit.sources import compare_sources, source_folds
 from training.audit.support import support
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import Fold, patient_folds
-from training.data.datamodule import CachedCohort
-from training.data.thumbnails import thumbnails
+from training.data.cached_cohort import CachedCohort
 from training.evaluation.baselines import baseline_predictions
 from training.evaluation.metrics import ranking
 
@@ -36,7 +35,7 @@ _log = logging.getLogger(__name__)
 Found = tuple[dict[str, pd.DataFrame], list[Concern]]
 
 SHORTCUT_RATE, SOURCE_RATE, WORD_RATE, COPY_RATE = 0.02, 0.01, 0.01, 0.01
-"""Chance that a sound cohort is called suspect by each search; that of copies is set in `near_images`, `near_notes`."""
+"""Chance that a sound cohort is called suspect by each search; that of copies is set by each modality."""
 FOLDS = 5
 MOST_STUDIES = 3000
 """The simple baselines learn from no more; they need not be exact."""
@@ -88,9 +87,9 @@ def audit_without_model(
     Parameters
     ----------
     cached : CachedCohort
-        Its images are those that a model would see.
+        What was read of its files is what a model would see.
     inputs : Scope, optional
-        Which notes and values a model would read.
+        Which records a model would read.
     parts : sequence of str or None, optional
         Split or fold of each record, as a training uses them; None: those that the cohort fixes.
     seed : int
@@ -117,7 +116,7 @@ def audit_with_model(early: EarlyAudit, model_auroc: Mapping[str, float] | None 
     ----------
     model_auroc : mapping of str to float, optional
         What a model of this cohort reaches for each finding, on studies that it has not learned from. Without it, the
-        best of the simple baselines of what is in images, notes and values stands in for it.
+        best of the simple baselines stands in for it.
 
     Returns
     -------
@@ -163,8 +162,7 @@ def _origins(
 ) -> list[Found]:
     """The shortcut probe, and what simple baselines are worth in sources that they do not know."""
     some = _fewer(cached, seed)
-    images, has_image = thumbnails(some)
-    predict = partial(baseline_predictions, some.cohort, images, has_image, inputs=inputs, seed=seed)
+    predict = partial(baseline_predictions, some, inputs=inputs, seed=seed)
     sources = source_folds(some.cohort)
     ordinary: dict[str, npt.NDArray[np.float64]] = {}
     if model_auroc is None or sources:

@@ -1,8 +1,8 @@
-"""Patients, images and notes that stand in a cohort more than once.
+"""Patients and records that stand in a cohort more than once.
 
-What is in training and in the test under two names is judged by memory. `find_duplicates` looks for patients in two
-splits, and for images (`training.audit.near_images`) and notes (`training.audit.near_notes`) that two patients share,
-or that one patient has under two labels.
+What is in training and in the test under two names is predicted from memory. `find_duplicates` looks for patients in
+two splits, and for records that two patients share, or that one patient has under two labels; what is nearly the same
+record, each modality says (`training.training_side.TrainingSide.copies`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from consilium.configuration.modality_sections import Scope
+from consilium.modalities.registry import find_modality
 from training.audit.buckets import Pairs, linked
-from training.audit.near_images import Fingerprints, fingerprint, near_images
-from training.audit.near_notes import SIMILARITY, distinct_texts, improbability, near_texts, needed_bits
 from training.audit.report import REMARK, SUSPECT, UNUSABLE, Concern
 from training.cohorts.cohort import Cohort
-from training.data.datamodule import CachedCohort
-from training.evaluation.baselines import readable_study
+from training.data.cached_cohort import CachedCohort
+from training.training_side import training_sides
 
 Indices = npt.NDArray[np.int64]
 
@@ -34,7 +33,7 @@ _COLUMNS = ("record", "likeness", "relation", "groups", "studies", "patients", "
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """Rows of the cohort that hold one record, and whether it is the same in all of them to the last byte or word."""
 
     rows: Indices
@@ -69,41 +68,54 @@ def find_duplicates(
     inputs: Scope | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, pd.DataFrame], list[Concern]]:
-    """Look for patients, images and notes that stand in `cohort` more than once.
+    """Look for patients and records that stand in `cohort` more than once.
 
     Parameters
     ----------
     cohort : Cohort
     cached : CachedCohort or None
-        With the pixels; None: images are not compared.
+        None: what is read of files is not compared.
     parts : sequence of str or None
         Split or fold of each record. None: the splits that the cohort fixes; where it fixes none any two patients may
         be put apart, so each counts as a part.
     inputs : Scope or None
-        Which notes are compared: those that a model reads.
+        Which records are compared: those that a model reads.
     seed : int
         Of the hash functions that find candidates.
 
     Returns
     -------
     tables : dict
-        ``duplicates``: one row for patients, images and notes, each way of being alike and each relation; a group is a
-        set of studies that share a record, `contradicting` counts the groups whose labels differ.
+        ``duplicates``: one row for patients and each kind of record, each way of being alike and each relation; a group
+        is a set of studies that share a record, `contradicting` counts the groups whose labels differ.
     concerns : list of Concern
     """
     studies = _studies(cohort, parts)
     lines, concerns = _split_patients(studies)
-    images: list[_Group] = []
-    correlation = 1.0
-    if cached is not None:
-        images, correlation = _image_groups(cached, studies.patients, seed)
-        lines += _lines("image", images, studies)
-    notes = _note_groups(cohort, inputs or Scope(), studies.patients, seed)
-    lines += _lines("note", notes, studies)
+    nearness: dict[str, str] = {}
+    for noun, near, groups in shared_records(cohort, cached, studies.patients, inputs=inputs, seed=seed):
+        nearness[noun] = near
+        lines += _lines(noun, groups, studies)
     table = pd.DataFrame(lines, columns=list(_COLUMNS))
-    concerns += _concerns(table, "image", f"correlation of at least {correlation:.2f}")
-    concerns += _concerns(table, "note", f"Jaccard index of at least {SIMILARITY:.2f}")
+    for noun, near in nearness.items():
+        concerns += _concerns(table, noun, near)
     return {"duplicates": table}, concerns
+
+
+def shared_records(
+    cohort: Cohort, cached: CachedCohort | None, patients: Indices, *, inputs: Scope | None = None, seed: int = 0
+) -> Iterator[tuple[str, str, list[Group]]]:
+    """Of each kind of record, its noun, from what on two are nearly the same, and the studies that share one.
+
+    Parameters
+    ----------
+    patients : int64 [N]
+        Number of the patient of each row of `cohort`.
+    """
+    for side in training_sides():
+        copies = side.copies(cohort, cached, inputs or Scope(), patients, seed)
+        if copies is not None:
+            yield find_modality(side.name).record, copies.near, list(_grouped(copies.holders, copies.pairs))
 
 
 def _studies(cohort: Cohort, parts: Sequence[str | None] | None) -> _Studies:
@@ -133,41 +145,7 @@ def _split_patients(studies: _Studies) -> tuple[list[dict[str, object]], list[Co
 # --- what is alike ---------------------------------------------------------------------------------------------------
 
 
-def _image_groups(cached: CachedCohort, patients: Indices, seed: int) -> tuple[list[_Group], float]:
-    """Groups of images, and the correlation from which two count as one."""
-    holders: dict[str, list[int]] = defaultdict(list)
-    prints: dict[str, Fingerprints] = {}
-    for row, study in enumerate(cached.studies):
-        for image in study.images:
-            if image.digest not in holders:
-                taken = fingerprint(cached.cache.square(image.digest), image)
-                # Blank images are alike without being copies.
-                if taken is None:
-                    continue
-                prints[image.digest] = taken
-            holders[image.digest].append(row)
-    if not holders:
-        return [], 1.0
-    owners = np.array([patients[rows[0]] for rows in holders.values()])
-    pairs, correlation = near_images(np.stack(list(prints.values())), owners, seed)
-    return list(_grouped(list(holders.values()), pairs)), correlation
-
-
-def _note_groups(cohort: Cohort, inputs: Scope, patients: Indices, seed: int) -> list[_Group]:
-    texts = distinct_texts([readable_study(record, inputs) for record in cohort.records])
-    if not texts:
-        return []
-    bits = improbability(texts, patients.tolist())
-    needed = needed_bits(sum(len(set(patients[text.rows].tolist())) for text in texts))
-    rare = np.flatnonzero(bits >= needed)
-    kept, bits = [texts[number] for number in rare], bits[rare]
-    pairs, likeness = near_texts(kept, seed)
-    # What differs between two texts may be what was improbable of them.
-    common = likeness * bits[pairs].min(axis=1, initial=np.inf)
-    return list(_grouped([text.rows for text in kept], pairs[common >= needed]))
-
-
-def _grouped(holders: Sequence[Sequence[int]], pairs: Pairs) -> Iterator[_Group]:
+def _grouped(holders: Sequence[Sequence[int]], pairs: Pairs) -> Iterator[Group]:
     """What is linked by `pairs`, as far as several studies hold it; `holders` has the rows of each distinct record."""
     members: dict[int, list[int]] = defaultdict(list)
     for number, group in enumerate(linked(pairs, len(holders)).tolist()):
@@ -175,13 +153,13 @@ def _grouped(holders: Sequence[Sequence[int]], pairs: Pairs) -> Iterator[_Group]
     for numbers in members.values():
         rows = np.unique([row for number in numbers for row in holders[number]])
         if len(rows) > 1:
-            yield _Group(rows, same=len(numbers) == 1)
+            yield Group(rows, same=len(numbers) == 1)
 
 
-# --- what is said of it ----------------------------------------------------------------------------------------------
+# --- warnings -------------------------------------------------------------------------------------------------------
 
 
-def _lines(record: str, groups: Sequence[_Group], studies: _Studies) -> list[dict[str, object]]:
+def _lines(record: str, groups: Sequence[Group], studies: _Studies) -> list[dict[str, object]]:
     """Rows of the table for one kind of record."""
     related = [(group, studies.relation(group.rows)) for group in groups]
     lines: list[dict[str, object]] = []
@@ -210,7 +188,9 @@ def _concerns(table: pd.DataFrame, record: str, near: str) -> list[Concern]:
         text = f"{_counted(groups, f'{record} is', f'{record}s are')} {who}: {alike}; {own.studies.sum()} studies"
         if relation != CONTRADICTING:
             text += f", {_counted(int(own.contradicting.sum()), 'group', 'groups')} with different labels"
-        concerns.append(Concern(f"duplicate_{record}", SUSPECT if relation == ACROSS else REMARK, text))
+        concerns.append(
+            Concern(f"duplicate_{record.replace(' ', '_')}", SUSPECT if relation == ACROSS else REMARK, text)
+        )
     return concerns
 
 

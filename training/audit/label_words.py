@@ -25,12 +25,13 @@ from sklearn.linear_model import LogisticRegression
 from consilium.calibration import patient_bootstrap
 from consilium.configuration.modality_sections import Scope
 from consilium.domain.findings import Finding, FindingSet
+from consilium.domain.study import Study
 from training.audit.association import Association, associate, holm
 from training.audit.report import REMARK, SUSPECT, Concern
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import Fold, Indices
-from training.evaluation.baselines import readable_study
 from training.evaluation.metrics import ranking
+from training.training_side import training_sides
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -92,7 +93,7 @@ def label_words(
     inputs : Scope, optional
         Which notes a model reads.
     error_rate : float
-        Chance that any word is said to determine a finding by chance (Holm, over words and findings); and that any
+        Chance that any word is reported by chance to determine a finding (Holm, over words and findings); and that any
         finding's `GIVEN_AWAY` is exceeded where none is (Bonferroni over findings).
     seed : int
         Of the bootstrap.
@@ -127,8 +128,8 @@ def label_words(
 
 
 def _notes(cohort: Cohort, inputs: Scope) -> _Notes | None:
-    studies = [readable_study(record, inputs) for record in cohort.records]
-    texts = np.array([" ".join(note.text for note in study.notes) for study in studies], dtype=object)
+    studies = [record.readable(inputs) for record in cohort.records]
+    texts = np.array([_text(study) for study in studies], dtype=object)
     rows = np.flatnonzero([re.search(r"\w\w", text) is not None for text in texts])
     if not len(rows):
         return None
@@ -137,6 +138,10 @@ def _notes(cohort: Cohort, inputs: Scope) -> _Notes | None:
     # The weights of words depend on no label, so they may be learned from all notes.
     weights = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts))
     return _Notes(rows, counts, weights, counter.get_feature_names_out().astype(np.str_))
+
+
+def _text(study: Study) -> str:
+    return " ".join(filter(None, (side.text(study) for side in training_sides())))
 
 
 def _enough(cohort: Cohort, rows: Indices, f: int) -> bool:

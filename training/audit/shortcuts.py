@@ -20,7 +20,7 @@ from scipy.stats import norm
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from consilium.calibration import patient_bootstrap
-from training.audit.provenance import AMBIGUOUS, GROUPS
+from training.audit.provenance import ambiguous_groups, origin_groups
 from training.audit.report import SUSPECT, Concern
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import Fold, Indices
@@ -137,8 +137,8 @@ def _fit_predict(
 ) -> Floats:
     fitted = table.iloc[train]
     # A column without any value cannot be binned.
-    told = fitted.columns[fitted.notna().any()]
-    if len(np.unique(labels[train])) < 2 or not len(told) or not len(test):
+    known = fitted.columns[fitted.notna().any()]
+    if len(np.unique(labels[train])) < 2 or not len(known) or not len(test):
         return np.full(len(test), np.nanmean(labels[train]) if len(train) else _CHANCE)
     boosting = HistGradientBoostingClassifier(
         learning_rate=0.1,
@@ -150,8 +150,8 @@ def _fit_predict(
         early_stopping=False,
         random_state=seed,
     )
-    boosting.fit(fitted[told], labels[train])
-    return np.asarray(boosting.predict_proba(table.iloc[test][told])[:, 1])
+    boosting.fit(fitted[known], labels[train])
+    return np.asarray(boosting.predict_proba(table.iloc[test][known])[:, 1])
 
 
 def bounded_auroc(labels: npt.NDArray[np.float32], scores: Floats, weights: Floats, level: float) -> dict[str, object]:
@@ -182,8 +182,8 @@ def _concerns(cohort: Cohort, table: pd.DataFrame, stand: Stand) -> list[Concern
         if not own.suspect.any():
             continue
         against = f"; {stand.name} reaches {stand.of(finding.name):.2f}"
-        doubtful = own.group.isin(AMBIGUOUS)
-        if doubtful.any() and own.group.isin([*AMBIGUOUS, EVERYTHING]).all():
+        doubtful = own.group.isin(ambiguous_groups())
+        if doubtful.any() and own.group.isin([*ambiguous_groups(), EVERYTHING]).all():
             # All together tell no more than what may be medicine does.
             doubtful[:] = True
         kinds = [("can be predicted without looking at the patient", own[~doubtful])]
@@ -198,7 +198,7 @@ def _concerns(cohort: Cohort, table: pd.DataFrame, stand: Stand) -> list[Concern
 
 def _figures(table: pd.DataFrame) -> str:
     """``AUROC 0.92 (at least 0.85) from the date, 0.90 (at least 0.81) from the site``."""
-    names = {EVERYTHING: "all that is known of the record's origin", **GROUPS}
+    names = {EVERYTHING: "all that is known of the record's origin", **origin_groups()}
     ordered = table.sort_values("auroc", ascending=False)
     rows = zip(ordered.group, ordered.auroc, ordered.low, strict=True)
     return "AUROC " + ", ".join(f"{auroc:.2f} (at least {low:.2f}) from {names[group]}" for group, auroc, low in rows)

@@ -1,6 +1,6 @@
 """Leave one source out: whether a method knows the finding or the hospitals.
 
-`source_folds` says which studies to train on and which to judge, `compare_sources` puts the result beside the ordinary
+`source_folds` says which studies to train on and which to test, `compare_sources` puts the result beside the ordinary
 cross-validation. Both are for any method: the audit's simple baselines as well as a model.
 """
 
@@ -23,7 +23,7 @@ from training.evaluation.metrics import ranking
 Floats = npt.NDArray[np.float64]
 
 LEAST_PATIENTS = 5
-"""Of each class: a source with fewer is not judged for that finding."""
+"""Of each class: a source with fewer is not evaluated for that finding."""
 LARGEST_DROP = 0.05
 """Of AUROC; beyond it, beyond doubt, a finding is suspect."""
 _REPLICATES = 500
@@ -31,7 +31,7 @@ _REPLICATES = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceFold:
-    """One source to be judged, and what may be learned from: studies of other known sources, of other patients."""
+    """One source to be tested, and what may be learned from: studies of other known sources, of other patients."""
 
     source: str
     train: Indices
@@ -98,13 +98,13 @@ def compare_sources(
     Notes
     -----
     Within sources the AUROC is the share of concordant pairs of all sources together. Standard errors are those of a
-    bootstrap over patients, paired over the two ways of judging.
+    bootstrap over patients, paired over the two ways of testing.
     """
     rows = [
         (method, f, kept)
         for method in ordinary
         for f in range(len(cohort.findings))
-        if (kept := _judged(cohort, folds, f, ordinary[method][:, f], left_out[method][:, f]))
+        if (kept := _evaluable(cohort, folds, f, ordinary[method][:, f], left_out[method][:, f]))
     ]
     level = error_rate / max(1, len(rows))
     weights = patient_bootstrap(cohort.patient_ids, _REPLICATES, seed) if rows else np.ones((1, len(cohort)))
@@ -119,7 +119,9 @@ def compare_sources(
     return {"sources": table}, _concerns(cohort, table) if lines else []
 
 
-def _judged(cohort: Cohort, folds: Sequence[SourceFold], f: int, ordinary: Floats, left_out: Floats) -> list[Indices]:
+def _evaluable(
+    cohort: Cohort, folds: Sequence[SourceFold], f: int, ordinary: Floats, left_out: Floats
+) -> list[Indices]:
     """The studies with both scores of each source that has enough of both classes among them, to learn from as well."""
     scored = ~np.isnan(ordinary) & ~np.isnan(left_out)
     kept = [fold.test[scored[fold.test]] for fold in folds if _enough(cohort, fold.train, f)]

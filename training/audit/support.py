@@ -14,20 +14,19 @@ from scipy.stats import norm
 from consilium.configuration.modality_sections import Scope
 from consilium.domain.findings import Finding
 from consilium.domain.study import Sex, Study
-from consilium.domain.variable_records import own_variables
 from consilium.modalities.registry import modality_names
 from consilium.output.labels import share
 from training.audit.association import associate, holm
 from training.audit.report import REMARK, UNUSABLE, Concern
 from training.cohorts.cohort import SPLITS, Cohort, StudyRecord
-from training.data.datamodule import CachedCohort
-from training.evaluation.baselines import readable_study
+from training.data.cached_cohort import CachedCohort
 from training.evaluation.subgroups import study_groups
+from training.training_side import training_sides
 
 Mask = npt.NDArray[np.bool_]
 
 LEAST_PATIENTS = 10
-"""Of each class: with fewer a finding, or a subgroup of it, cannot be judged."""
+"""Of each class: with fewer a finding, or a subgroup of it, cannot be evaluated."""
 SUPPOSED_AUROC = 0.8
 WIDEST = 0.1
 """Half-width of a 95 % interval of the AUROC beyond which there is a remark."""
@@ -124,7 +123,7 @@ def _classes(cohort: Cohort, parts: Sequence[str | None]) -> pd.DataFrame:
 def _subgroups(cached: CachedCohort) -> pd.DataFrame:
     cohort = cached.cohort
     lines: list[dict[str, object]] = []
-    for kind, members in study_groups(cohort.records, cached.studies, own_variables(cohort.variables)).items():
+    for kind, members in study_groups(cohort.records, cached.studies, cohort.variables).items():
         for group, (f, finding) in product(np.unique(members).tolist(), enumerate(cohort.findings)):
             counts = _counts(cohort, f, members == group)
             lines.append({"kind": kind, "group": group, "finding": finding.name, **counts})
@@ -154,9 +153,8 @@ def _missingness(cached: CachedCohort, inputs: Scope) -> pd.DataFrame:
 
 
 def _filled(cached: CachedCohort, inputs: Scope) -> dict[str, Mask]:
-    """Which studies have each modality, age, sex and each variable, as a model would see them."""
-    studies = [readable_study(record, inputs) for record in cached.cohort.records]
-    measured = [{o.variable for o in study.parts.get("observations", ()) if o.usable} for study in studies]
+    """Which studies have each modality, age, sex and each field within a modality, as a model would see them."""
+    studies = [record.readable(inputs) for record in cached.cohort.records]
     whole = zip(cached.cohort.records, studies, cached.studies, strict=True)
     usable = [_usable_modalities(record, study, decoded) for record, study, decoded in whole]
     filled = {name: [name in own for own in usable] for name in modality_names()}
@@ -164,20 +162,19 @@ def _filled(cached: CachedCohort, inputs: Scope) -> dict[str, Mask]:
         "age": [study.patient.age is not None for study in studies],
         "sex": [study.patient.sex is not Sex.UNKNOWN for study in studies],
     }
-    filled |= {
-        variable.display: [name in own for own in measured] for name, variable in cached.cohort.variables.items()
-    }
+    for side in training_sides():
+        filled |= {name: list(column) for name, column in side.fields(studies, cached.cohort.variables).items()}
     return {name: np.array(column, bool) for name, column in filled.items()}
 
 
 def _usable_modalities(record: StudyRecord, readable: Study, decoded: Study) -> set[str]:
     """Which modalities a study has: of what its tables hold as `readable` has it, of files as they were `decoded`."""
-    in_tables = {name: readable.parts.get(name, ()) for name in record.study(()).parts}
+    in_tables = {name: readable.parts[name] for name in record.study().parts if not record.files.get(name)}
     parts = {**decoded.parts, **in_tables}
     return {name for name, records in parts.items() if any(one.usable for one in records)}
 
 
-# --- what is said of them --------------------------------------------------------------------------------------------
+# --- warnings ------------------------------------------------------------------------------------------------------
 
 
 def _concerns(
@@ -186,7 +183,7 @@ def _concerns(
     """Of the rows of each table that are about `finding`."""
     whole = classes[classes.split == ALL].iloc[0]
     if min(whole.patients_present, whole.patients_absent) < LEAST_PATIENTS:
-        text = f"{finding.display} cannot be judged: {_patients(whole)}, and {LEAST_PATIENTS} of each are the least"
+        text = f"{finding.display} cannot be evaluated: {_patients(whole)}, and {LEAST_PATIENTS} of each are the least"
         return [Concern("support", UNUSABLE, text, finding.name)]
     remarks = [("support", _of_width(classes)), ("support", _of_subgroups(subgroups))]
     remarks.append(("missingness", _of_missing(missing[missing.p < error_rate].sort_values("p"))))
@@ -194,13 +191,13 @@ def _concerns(
 
 
 def _of_width(classes: pd.DataFrame) -> str:
-    """Of what the finding is judged on: the test split, or all studies where there is none."""
-    judged = classes[classes.split == ("test" if (classes.split == "test").any() else ALL)].iloc[0]
-    if judged.half_width <= WIDEST:
+    """Of what the finding is evaluated on: the test split, or all studies where there is none."""
+    evaluated = classes[classes.split == ("test" if (classes.split == "test").any() else ALL)].iloc[0]
+    if evaluated.half_width <= WIDEST:
         return ""
-    where = "" if judged.split == ALL else " in the test split"
-    width = "unknown" if math.isnan(judged.half_width) else f"known to ± {judged.half_width:.2f} at best"
-    return f"with {_patients(judged)}{where} an AUROC of {SUPPOSED_AUROC} is {width}"
+    where = "" if evaluated.split == ALL else " in the test split"
+    width = "unknown" if math.isnan(evaluated.half_width) else f"known to ± {evaluated.half_width:.2f} at best"
+    return f"with {_patients(evaluated)}{where} an AUROC of {SUPPOSED_AUROC} is {width}"
 
 
 def _patients(counts: pd.Series) -> str:
@@ -214,7 +211,7 @@ def _of_subgroups(subgroups: pd.DataFrame) -> str:
     named = _first([f"{line.kind} {line.group}" for line in few.itertuples()])
     return (
         f"{len(few)} of {len(subgroups)} subgroups have fewer than {LEAST_PATIENTS} patients with it or without and"
-        f" cannot be judged apart: {named}"
+        f" cannot be evaluated separately: {named}"
     )
 
 

@@ -18,8 +18,17 @@ from consilium.artifacts.manifest import CARD_FILES
 from consilium.configuration.recipe import Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.variables import Variable
+from consilium.modalities.weight_source import WeightSource
 from consilium.output.labels import audit_in_words, display_name
-from training.card.card_tables import calibration_tables, doubt_tables, group_tables, performance_tables, variable_table
+from training.card.card_tables import (
+    calibration_tables,
+    doubt_tables,
+    group_tables,
+    parameter_tables,
+    performance_tables,
+    target_tables,
+    variable_table,
+)
 from training.card.card_writing import CardTable, Section, Words, frame_table, markdown, page, picture, write_cell
 from training.evaluation.comparisons import MACRO
 from training.evaluation.results import Evaluation
@@ -27,6 +36,7 @@ from training.evaluation.rows import AS_PRESENT
 from training.evaluation.subgroups import LEAST_OF_EACH_CLASS
 from training.figures.metric_figures import reliability_figure, roc_figure
 from training.figures.selective_figures import decision_figure, risk_coverage_figure
+from training.training_side import training_side
 
 _SOUND = "sound"
 
@@ -48,8 +58,8 @@ class Facts:
     Attributes
     ----------
     evaluation : Evaluation
-        Of its tables, the card shows also those that not every run has: ``novelty``, ``faithfulness``, those of
-        `training.evaluation.selective`, ``subgroups``, ``gaps`` and ``shifts``.
+        Of its tables, the card shows also those that not every run has: ``out_of_distribution``, ``faithfulness``,
+        those of `training.evaluation.selective`, ``subgroups``, ``gaps`` and ``shifts``.
     cohort : dict of str to str
         What the model learned from: name, task, digest, number of studies and patients.
     studies : dict of str to int
@@ -62,6 +72,10 @@ class Facts:
         Tables of the audit's report.
     variables : sequence of Variable
         What the model reads of the observations.
+    weights : mapping of modality to sequence of WeightSource
+        Where the pretrained weights come from that it began from.
+    parameters : dict
+        How many weights were ``trained`` of ``all``, by modality, and of the fusion and the heads.
     """
 
     recipe: Recipe
@@ -73,6 +87,8 @@ class Facts:
     origin: Mapping[str, str]
     audit_tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     variables: Sequence[Variable] = ()
+    weights: Mapping[str, Sequence[WeightSource]] = field(default_factory=dict)
+    parameters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def words(self) -> Words:
@@ -105,17 +121,20 @@ def _purpose(facts: Facts) -> Section:
     recipe = facts.recipe
     findings = ", ".join(finding.display for finding in facts.evaluation.findings)
     reads = ", ".join(display_name(modality).lower() for modality in recipe.modalities)
-    text = recipe.modalities.get("text")
-    kinds = "" if text is None else f"of the notes {' and '.join(kind.value for kind in text.note_kinds)} alone; "
+    sides = {name: training_side(name) for name in recipe.modalities}
+    narrowed = [side.scope_in_words(recipe.modalities[name]) for name, side in sides.items()]
+    kinds = "".join(f"{words}; " for words in narrowed if words)
     before, after = recipe.inputs.before_hours, recipe.inputs.after_hours
-    window = f"from {before:g} hours before the image " + (f"to {after:g} hours after it" if after else "until it")
+    window = f"from {before:g} hours before the reference time " + (
+        f"to {after:g} hours after it" if after else "until it"
+    )
     return Section(
         "What it is for",
         (
             recipe.description,
-            f"A second opinion for radiologists. Findings: {findings}.",
+            f"A second opinion for radiologists. Findings: {findings}.{_beside(facts)}",
             f"It reads: {reads}; {kinds}nothing but what was recorded {window}.",
-            *(sentence(recipe) for modality, sentence in _OF_MODALITIES.items() if modality in recipe.modalities),
+            *(sentence for side in sides.values() for sentence in side.card_sentences(recipe)),
             (
                 "It must not decide alone, and a study that it refers must be assessed without it. It was not tried on "
                 "patients unlike its cohort."
@@ -124,31 +143,18 @@ def _purpose(facts: Facts) -> Section:
     )
 
 
-def _masking(recipe: Recipe) -> str:
-    """What is taken out of the notes; the figures are those of ``benchmarks/masking.py``."""
-    if not recipe.masks_identifiers:
-        return "Notes are read as they are sent, names and dates among it, in training as in the service."
-    return (
-        "Notes are masked before they are read, in training as in the service: names that are given or titled, "
-        "dates, identifiers, telephone numbers and addresses. On made-up prose .99 of what is to hide goes where the "
-        "names are given, and .5 where they are not, most other names staying. It makes nobody anonymous."
-    )
-
-
-_OF_MODALITIES: Mapping[str, Callable[[Recipe], str]] = {"text": _masking}
-"""What a reader is to know of how a modality is read."""
+def _beside(facts: Facts) -> str:
+    targets = ", ".join(target.display for target in facts.evaluation.findings.targets)
+    return f" Beside them: {targets}." if targets else ""
 
 
 def _values(facts: Facts) -> Section:
     """Which laboratory values, vital signs and other variables the model reads."""
     if not facts.variables:
         return Section("Which values it reads")
-    history = (
-        "Of each variable it reads the last value, how old that is and how it changed since the one before."
-        if facts.recipe.modalities["observations"].history > 1
-        else "Of each variable it reads the last value."
-    )
-    return Section("Which values it reads", (history,), tables=(variable_table(facts.variables),))
+    sections = facts.recipe.modalities
+    history = tuple(filter(None, (training_side(name).variables_in_words(sections[name]) for name in sections)))
+    return Section("Which values it reads", history, tables=(variable_table(facts.variables),))
 
 
 def _summary(facts: Facts) -> Section:
@@ -156,9 +162,9 @@ def _summary(facts: Facts) -> Section:
     own = _own_lines(evaluation)
     mean, each = own[MACRO], [own[name] for name in evaluation.findings.names]
     patients = len(set(evaluation.patient_ids.tolist()))
-    judged = f"{len(evaluation.study_ids):,} studies of {patients:,} patients"
+    evaluated = f"{len(evaluation.study_ids):,} studies of {patients:,} patients"
     points = [
-        f"Judged on {judged} that it had not learned from: mean AUROC {write_cell(mean, 'auroc', words)}.",
+        f"Evaluated on {evaluated} that it had not learned from: mean AUROC {write_cell(mean, 'auroc', words)}.",
     ]
     known = [line for line in each if not math.isnan(line["auroc"])]
     if len(known) > 1:
@@ -196,8 +202,24 @@ def _cohort(facts: Facts) -> Section:
         tables=(
             CardTable("Cohort", ("what", "which"), _pairs(facts.cohort)),
             CardTable("Studies of each part", ("part", "studies"), parts),
+            *parameter_tables(facts.parameters),
         ),
     )
+
+
+def _weights(facts: Facts) -> Section:
+    """Where pretrained weights come from, with digest and licence."""
+    rows = tuple(
+        (display_name(modality), source.architecture, source.source, source.licence, source.sha256)
+        for modality, sources in facts.weights.items()
+        for source in sources
+    )
+    title = "Which weights it began from"
+    if not rows:
+        return Section(title)
+    text = "What these were trained on may have been of other patients, devices and places than this cohort."
+    columns = ("modality", "architecture", "source", "licence", "SHA-256")
+    return Section(title, (text,), tables=(CardTable("Pretrained weights", columns, rows),))
 
 
 def _audit(facts: Facts) -> Section:
@@ -230,6 +252,19 @@ def _calibration(facts: Facts) -> Section:
     return Section("How far its probabilities can be trusted", (text,), (), tables, (drawn,))
 
 
+def _targets(facts: Facts) -> Section:
+    """What it answers beside the findings."""
+    title = "Grades and times beside the findings"
+    if "targets" not in facts.tables:
+        return Section(title)
+    text = (
+        "Concordance: of two studies whose order is known, the chance that the model orders them so; 0.5 by guessing. "
+        "Brier score: the mean squared error over all grades or up to the last horizon, less is better. Studies lost "
+        "before a horizon count there through those like them."
+    )
+    return Section(title, (text,), (), tuple(target_tables(facts.tables, facts.words)))
+
+
 def _doubt(facts: Facts) -> Section:
     title = "When it does not know"
     tables = tuple(doubt_tables(facts.tables, facts.words))
@@ -254,7 +289,7 @@ def _groups(facts: Facts) -> Section:
     tables, small = group_tables(facts.tables, facts.words)
     text = [
         "The widest of many gaps is wide by chance alone: the intervals of both groups say whether to believe it.",
-        f"A group needs {LEAST_OF_EACH_CLASS} studies with the finding and as many without it to be judged.",
+        f"A group needs {LEAST_OF_EACH_CLASS} studies with the finding and as many without it to be evaluated.",
     ]
     if small:
         text.append(f"Groups that are too small for every finding and not listed: {small}.")
@@ -265,7 +300,7 @@ def _limits(facts: Facts) -> Section:
     own = _own_lines(facts.evaluation)
     limits = [_precision(own[finding.name], finding.display) for finding in facts.evaluation.findings]
     missing = {
-        "novelty": "Whether it notices inputs out of distribution was not measured.",
+        "out_of_distribution": "Whether it notices inputs out of distribution was not measured.",
         "faithfulness": "Whether its explanations are faithful was not measured.",
         "subgroups": "Whether it serves some patients worse was not measured.",
         "coverage": "Whether its prediction sets hold the truth as often as they say was not measured.",
@@ -316,9 +351,11 @@ _SECTIONS: tuple[Callable[[Facts], Section], ...] = (
     _values,
     _summary,
     _cohort,
+    _weights,
     _audit,
     _performance,
     _calibration,
+    _targets,
     _doubt,
     _table_section(
         "faithfulness",

@@ -8,10 +8,12 @@ import pandas as pd
 
 from consilium.domain.variables import Interval, Variable
 from consilium.formats.lab_notation import measured
-from consilium.modalities.registry import nonempty_subsets, subset_key
+from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import FUSED
+from consilium.output.labels import display_name
 from training.card.card_writing import CardTable, Words, crossed_table, frame_table
 from training.evaluation.comparisons import MACRO
+from training.evaluation.metrics import WITHIN_FOLDS
 from training.evaluation.out_of_distribution import ORDINARY
 from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, RowKind
 
@@ -42,6 +44,15 @@ def variable_table(variables: Sequence[Variable]) -> CardTable:
     return CardTable("Values", ("value", "codes", "unit or categories", "reference"), rows)
 
 
+def parameter_tables(parameters: Mapping[str, Mapping[str, int]]) -> list[CardTable]:
+    """How many weights were trained, of each encoder and of the rest; none where that is not known."""
+    if not parameters:
+        return []
+    names = {FUSED: "fusion and heads"} | {name: display_name(name).lower() for name in parameters if name != FUSED}
+    rows = tuple((names[name], f"{of['trained']:,}", f"{of['all']:,}") for name, of in parameters.items())
+    return [CardTable("Weights", ("part", "trained", "all"), rows)]
+
+
 def _usual(variable: Variable) -> str:
     if variable.categories:
         return ", ".join(variable.normal_categories)
@@ -64,12 +75,17 @@ def performance_tables(tables: Tables, words: Words) -> list[CardTable]:
     if shares is not None:
         possible = [name for name in shares.columns if str(name).startswith(_POSSIBLE)]
         answers = answers.merge(shares.loc[shares["finding"] == MACRO, ["row", *possible]], on="row", how="left")
-    at_point = ("finding", "n", "positives", "auroc", "threshold", "sensitivity", "specificity", "precision")
-    answered = ("row", "n", "auroc", *_POSSIBLE, "auprc", "nll")
+    ranked = ("auroc", WITHIN_FOLDS)
+    at_point = ("finding", "n", "positives", *ranked, "threshold", "sensitivity", "specificity", "precision")
+    answered = ("row", "n", *ranked, *_POSSIBLE, "auprc", "nll")
     found = [
         frame_table("Each finding, from all that a study has", own, words, at_point),
         frame_table("Every way of answering, mean over findings", answers, words, answered),
     ]
+    if "repeats" in tables:
+        draws = tables["repeats"][tables["repeats"]["finding"] == MACRO]
+        drawn = ("row", "n", "draws", "auroc", "lowest", "highest", "averaged_auroc")
+        found.append(frame_table("The same over several draws of the folds", draws, words, drawn))
     if "comparisons" in tables:
         mean = tables["comparisons"][tables["comparisons"]["finding"] == MACRO]
         columns = ("row", "against", "n", "auroc_difference", "nll_difference")
@@ -87,9 +103,9 @@ def _of_kind(table: pd.DataFrame, kind: RowKind) -> pd.Series[bool]:
 
 def calibration_tables(tables: Tables, words: Words) -> list[CardTable]:
     """Calibration error of every modality subset, coverage."""
-    heard = tables["metrics"][_of_kind(tables["metrics"], RowKind.FUSED)]
+    fused = tables["metrics"][_of_kind(tables["metrics"], RowKind.FUSED)]
     title = "Calibration error, by what was read"
-    found = [crossed_table(title, heard, words, index=("row",), across="finding", figure="ece")]
+    found = [crossed_table(title, fused, words, index=("row",), across="finding", figure="ece")]
     if "coverage" in tables:
         found += _coverage_tables(tables["coverage"], words)
     return found
@@ -101,22 +117,33 @@ def _coverage_tables(coverage: pd.DataFrame, words: Words) -> list[CardTable]:
     columns = ("finding", "class", "n", "coverage", "band_low", "band_high", "in_band", "set_size", "both", "empty")
     found = [frame_table("Coverage of the prediction sets", coverage[whole], words, columns)]
     present = set(coverage["subset"])
-    read = {name for subset in present for name in subset.split("+")}
+    read = [name for name in modality_names() if any(name in subset.split("+") for subset in present)]
     subsets = [key for subset in nonempty_subsets(read) if (key := subset_key(subset)) in present]
-    heard = coverage[coverage["subset"].isin(subsets)]
-    heard = heard.sort_values("subset", key=lambda names: names.map(subsets.index), kind="stable")
-    for name in heard["class"].unique().tolist():
+    fused = coverage[coverage["subset"].isin(subsets)]
+    fused = fused.sort_values("subset", key=lambda names: names.map(subsets.index), kind="stable")
+    for name in fused["class"].unique().tolist():
         title = f"Coverage where the finding is {name}, by what was read"
-        own = heard[heard["class"] == name]
+        own = fused[fused["class"] == name]
         found.append(crossed_table(title, own, words, index=("subset",), across="finding", figure="coverage"))
     return found
 
 
+def target_tables(tables: Tables, words: Words) -> list[CardTable]:
+    """Grades and times, from all that a study has beside the best possible; each step of them."""
+    targets, steps = tables["targets"], tables["target_steps"]
+    columns = ("target", "step", "n", "passed", "auroc", "brier", "ece")
+    own = steps[steps["row"] == AS_PRESENT]
+    return [
+        frame_table("Each target", targets[~targets["row"].map(lambda row: row.of_one_subset)], words),
+        frame_table("Each step of them, from all that a study has", own, words, columns),
+    ]
+
+
 def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
-    """Strange inputs by the score of what was changed and by that of all together; what referring gains."""
+    """Altered inputs by the score of what was altered and by that of all together; what referring gains."""
     found = []
-    if "novelty" in tables:
-        table = tables["novelty"]
+    if "out_of_distribution" in tables:
+        table = tables["out_of_distribution"]
         usual = table["distance"] == ORDINARY
         changed, together = table[~usual & (table["part"] != FUSED)], table[~usual & (table["part"] == FUSED)]
         columns = ("distance", "n", "auroc", "fpr95", "flagged", "absent")
@@ -132,15 +159,15 @@ def doubt_tables(tables: Tables, words: Words) -> list[CardTable]:
 def group_tables(tables: Tables, words: Words) -> tuple[list[CardTable], int]:
     """The widest gaps, and each figure by group and finding; how many groups are too small for any figure."""
     table = tables["subgroups"]
-    judged = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
-    small = len(table.loc[~judged, ["kind", "group"]].drop_duplicates())
+    evaluated = table.groupby(["kind", "group"])["auroc"].transform("count") > 0
+    small = len(table.loc[~evaluated, ["kind", "group"]].drop_duplicates())
     found = []
     if "gaps" in tables:
         gaps = tables["gaps"].sort_values("gap", ascending=False, kind="stable").head(_MOST_GAPS)
         found.append(frame_table("The widest gaps between two groups", gaps, words))
-    if judged.any():
+    if evaluated.any():
         counts = {_COUNTED: table["positives"].astype(str) + " of " + table["n"].astype(str)}
-        shown = table.assign(**counts)[judged]
+        shown = table.assign(**counts)[evaluated]
         found += [
             crossed_table(title, shown, words, index=("kind", "group"), across="finding", figure=figure)
             for figure, title in _GROUP_FIGURES.items()

@@ -17,6 +17,7 @@ from consilium.domain.errors import InputError
 from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.cohort import Cohort
 from training.cohorts.cohort_kind import CohortKind
+from training.cohorts.versions.version_record import cohort_folder
 
 GROUP = "consilium.cohorts"
 _BUILT_IN = (
@@ -60,6 +61,7 @@ def recognise_kind(root: Path) -> CohortKind:
     InputError
         Where none has.
     """
+    root = cohort_folder(root)
     for kind in cohort_kinds().values():
         try:
             if kind.recognises(root):
@@ -80,6 +82,7 @@ def load_cohort(
     kind : str
         One of `cohort_kinds`.
     root : Path
+        A store of versions stands for its newest one.
     options : mapping
         What the recipe's section ``cohort`` holds beside the kind.
     mask_notes : bool
@@ -99,4 +102,4 @@ def load_cohort(
         there = False
     if not there:
         raise InputError("cohort", str(root), "must be a folder that can be read")
-    return chosen.read_cohort(root, options, mask_notes=mask_notes)
+    return chosen.read_cohort(cohort_folder(root), options, mask_notes=mask_notes)

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from consilium.configuration.recipe_errors import rule_of
 from consilium.domain.errors import RecipeError
 from consilium.system.installed import load
 from training.cohorts.cohort import Cohort
-
-_MESSAGE_PREFIX = "Value error, "
 
 
 class CohortOptions(BaseModel):
@@ -38,6 +37,8 @@ class Oracle(Protocol):
     study_ids : str [N]
     posteriors : mapping of subset name to float64 [N, F]
         P(finding | what each study has of the subset's modalities); may be computed where it is asked for.
+    passed : mapping of subset name to float64 [N, S]
+        Likewise of passing each step of the cohort's targets and those before; empty where it is not known.
     """
 
     @property
@@ -45,6 +46,25 @@ class Oracle(Protocol):
 
     @property
     def posteriors(self) -> Mapping[str, npt.NDArray[np.float64]]: ...
+
+    @property
+    def passed(self) -> Mapping[str, npt.NDArray[np.float64]]: ...
+
+
+class Pairs(Protocol):
+    """How well records of two modalities can be known to be of one study: what no retrieval can beat."""
+
+    def scores(
+        self, study_ids: Sequence[str], one: str, other: str, sections: Mapping[str, Any]
+    ) -> npt.NDArray[np.float64]:
+        """Of the record `one` of each of N studies with the record `other` of each, [N, N]; more is likelier.
+
+        Parameters
+        ----------
+        sections : mapping of modality to its section of the recipe
+            By which a model reads the records.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +80,9 @@ class CohortKind:
     recognises : callable
         Whether a folder has this layout, by the files in it.
     options : type of CohortOptions
-    oracle, truth, renderer : str or None
-        References of ``(root) -> ...``; None: this kind has none. An oracle is an `Oracle`, a truth a
-        `training.evaluation.faithfulness.truth.Truth`, a renderer a
+    oracle, pairs, truth, renderer : str or None
+        References of ``(root) -> ...``; None: this kind has none. An oracle is an `Oracle`, pairs are `Pairs`,
+        a truth a `training.evaluation.faithfulness.truth.Truth`, a renderer a
         `training.evaluation.out_of_distribution.kinds.Renderer`.
     """
 
@@ -71,6 +91,7 @@ class CohortKind:
     recognises: Callable[[Path], bool]
     options: type[CohortOptions] = CohortOptions
     oracle: str | None = None
+    pairs: str | None = None
     truth: str | None = None
     renderer: str | None = None
 
@@ -99,6 +120,11 @@ class CohortKind:
         oracle: Oracle | None = _called(self.oracle, root)
         return oracle
 
+    def load_pairs(self, root: Path) -> Pairs | None:
+        """The best possible scores of pairs of records in `root`; None where this kind has none."""
+        pairs: Pairs | None = _called(self.pairs, root)
+        return pairs
+
     def load_truth(self, root: Path) -> Any:
         """The truth of the cohort in `root`; None where this kind has none."""
         return _called(self.truth, root)
@@ -111,7 +137,7 @@ class CohortKind:
         first = error.errors(include_url=False)[0]
         field = ".".join(["cohort", *(str(part) for part in first["loc"])])
         if first["type"] != "extra_forbidden":
-            return RecipeError(field, first["input"], first["msg"].removeprefix(_MESSAGE_PREFIX).lower())
+            return RecipeError(field, first["input"], rule_of(first["type"], first["msg"]))
         known = sorted(self.options.model_fields)
         if not known:
             return RecipeError(field, first["input"], f"is no known key; the cohort kind {self.name} has no options")

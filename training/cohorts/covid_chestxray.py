@@ -18,6 +18,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ import pandas as pd
 
 from consilium.domain.errors import CohortError, InputError, Problem
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Patient, Sex
+from consilium.domain.study import Patient, RecordFile, Sex
 from consilium.formats.decimals import parse_decimal, read_decimal
 from consilium.formats.demographics import read_age, read_sex
 from consilium.masking import mask_text
@@ -36,8 +37,9 @@ from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.observations.records import read_observations
 from consilium.modalities.text.note import Note, NoteKind
-from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from training.cohorts.cohort import Cohort, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
+from training.cohorts.hannover_labs import DAY_OF_IMAGE, read_labs
 from training.cohorts.label_masking import WordMask, load_word_mask
 from training.cohorts.tables import ABSENT, file_problem, read_table
 
@@ -101,7 +103,7 @@ _OBSERVATIONS = {
     "neutrophil_count": ("26499-4", "10*3/uL"),
     "lymphocyte_count": ("26474-7", "10*3/uL"),
 }
-# Its own table gives a partial pressure in mmHg, of blood not said to be arterial; the public table calls it percent.
+# Its own table gives a partial pressure in mmHg, of blood not declared arterial; the public table calls it percent.
 _PARTIAL_PRESSURE_SOURCE = "ml-workgroup/covid-19-image-repository"
 
 
@@ -114,6 +116,9 @@ class CovidChestxrayOptions(CohortOptions):
     """Blank the words of a note that give the label away."""
     strict: bool = False
     """Leave out records made after the outcome."""
+    labs: str | None = None
+    """Laboratory values of some of the images: the table of the COVID-19 Image Repository, or its folder. A relative
+    path begins in the cohort's folder."""
 
 
 def _read_kind(root: Path, options: CovidChestxrayOptions, mask_notes: bool) -> Cohort:
@@ -123,6 +128,7 @@ def _read_kind(root: Path, options: CovidChestxrayOptions, mask_notes: bool) -> 
         mask_label_words=options.mask_label_words,
         strict=options.strict,
         mask_notes=mask_notes,
+        labs=None if options.labs is None else root / options.labs,
     )
 
 
@@ -142,6 +148,7 @@ def read_covid_chestxray(
     strict: bool = False,
     weak_negatives: bool = True,
     mask_notes: bool = True,
+    labs: Path | None = None,
 ) -> Cohort:
     """Read the cohort at `root` for `task`.
 
@@ -162,6 +169,8 @@ def read_covid_chestxray(
     weak_negatives : bool
         Take a patient as not severe where only `intubated` says no and nothing is known of intensive care; False makes
         the label of these unknown.
+    labs : Path or None
+        Table of laboratory values, joined by file name: see `training.cohorts.hannover_labs`.
 
     Raises
     ------
@@ -186,6 +195,8 @@ def read_covid_chestxray(
         table = table.assign(clinical_notes=table.clinical_notes.map(lambda text: mask_text(text).text))
     rows = cast("list[dict[str, str]]", table.to_dict("records"))
     records = tuple(_record(row, label, root, mask, left_out) for row, label in zip(rows, labels, strict=True))
+    if labs is not None:
+        records = _with_labs(records, read_labs(labs))
     for reason, number in sorted(left_out.items()):
         if number:
             logger.warning("%s: %d left out: %s", NAME, number, reason)
@@ -283,19 +294,33 @@ def _record(
     text = row["clinical_notes"]
     text = mask(text) if mask else text
     observations, warnings = _observations(row, left_out)
-    age, sex, told = _demographics(row, left_out)
+    age, sex, doubts = _demographics(row, left_out)
     view = _VIEWS.get(row["view"].upper(), ViewPosition.UNKNOWN)
     return StudyRecord(
         study_id=row["path"].removeprefix("images/"),
         patient_id=row["patient"],
         labels=label,
-        images=(ImageFile(root / row["path"], view),),
+        files={"image": (RecordFile("images", root / row["path"], {} if view is None else {"view": view}),)},
         parts={"text": (Note(NoteKind.HISTORY, text),) if text else (), "observations": observations},
         patient=Patient(age, sex),
         source=_source(row["url"], row["doi"]),
         date=_year(row["date"]),
-        warnings=(*warnings, *told),
+        warnings=(*warnings, *doubts),
     )
+
+
+def _with_labs(
+    records: tuple[StudyRecord, ...], labs: Mapping[str, tuple[Observation, ...]]
+) -> tuple[StudyRecord, ...]:
+    """`records` with the values of their images, each on the made-up day that the values' days are counted from."""
+    found = []
+    for record in records:
+        values = labs.get(record.files["image"][0].path.name, ())
+        parts = {**record.parts, "observations": (*record.parts["observations"], *values)}
+        found.append(replace(record, parts=parts, reference_time=DAY_OF_IMAGE) if values else record)
+    number = sum(record.reference_time is not None for record in found)
+    logger.info("%s: laboratory values of %d of %d images", NAME, number, len(found))
+    return tuple(found)
 
 
 def _observations(row: Mapping[str, str], left_out: Counter[str]) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
@@ -312,29 +337,29 @@ def _observations(row: Mapping[str, str], left_out: Counter[str]) -> tuple[tuple
 
 
 def _demographics(row: Mapping[str, str], left_out: Counter[str]) -> tuple[float | None, Sex, tuple[str, ...]]:
-    """Age and sex, not known where they cannot be read, and what is told of them."""
+    """Age and sex, not known where they cannot be read, and warnings."""
     age, sex = None, Sex.UNKNOWN
-    told: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     try:
-        age, told = read_age(row["age"], "patient.age")
+        age, warnings = read_age(row["age"], "patient.age")
     except InputError:
         left_out["age that cannot be read"] += 1
     try:
         sex = read_sex(row["sex"], "patient.sex")
     except InputError:
         left_out["sex that cannot be read"] += 1
-    return age, sex, told
+    return age, sex, warnings
 
 
 def _number(text: str, column: str, left_out: Counter[str]) -> float | None:
     if not text:
         return None
     try:
-        number, told = read_decimal(text, column)
+        number, warnings = read_decimal(text, column)
     except InputError:
         left_out[f"{column} that is no finite number"] += 1
         return None
-    for warning in told:
+    for warning in warnings:
         logger.warning("%s: %s", NAME, warning)
     return number
 

@@ -1,7 +1,7 @@
-"""The general cohort: a folder with ``studies.csv``, perhaps ``observations.csv`` and ``cohort.yaml``, and their files.
+"""The general cohort: a folder with ``studies.csv``, perhaps ``cohort.yaml`` and other tables, and their files.
 
 Every problem of every table ends in one `CohortError`, each with its spreadsheet row, so that a folder is corrected in
-one go. Notes are masked (`consilium.masking`), and ages above 89 become 90, on the way in. The folder ``truth/``,
+one go. Texts are masked (`consilium.masking`), and ages above 89 become 90, on the way in. The folder ``truth/``,
 where a phantom keeps what nobody may see, is never read.
 
 ``studies.csv``, one row a study:
@@ -10,153 +10,155 @@ where a phantom keeps what nobody may see, is never read.
 - ``age`` (years, or such as ``18 months``, ``90+``), ``sex`` (F, M, O, U, female, male, ...), ``reference_time`` (ISO
   8601, with or without an offset from UTC): optional.
 - ``names``: the patient's names and identifiers joined by ``;``, plain or as DICOM writes them, which are taken out of
-  the notes with those in the headers of the images; never kept, shown or trained on.
-- ``images``: relative paths joined by ``;``; ``views``: a view position for each, where the files do not say.
-- ``note_history``, ``note_indication``, ``note_findings``, ``note_impression``: the text itself, or
-  ``@relative/path.txt``; a text that itself begins with ``@`` is written with ``@@``. Each with an optional
-  ``note_<kind>_time``.
+  texts with those that files give; never kept, shown or trained on.
 - ``label:<finding>``: 1, 0 or empty for unknown.
-- columns that other modalities declare (`consilium.modalities.modality.Modality.columns`).
+- the columns of targets beside the findings (`training.cohorts.targets`).
 - ``split``: train, validation, calibration or test for all rows, or for none.
 - ``source``, ``date``: for the audit, never shown to a model.
-- ``value:<name>``: a value of that variable, in the unit that it is kept in; optional ``value:<name>_time``.
-
-``observations.csv``, one row a value: ``study``, ``code`` (LOINC or the cohort's own), ``value`` (a number, a limit
-such as ``<0.3``, or a category such as ``trace``), ``unit`` (UCUM, or as laboratories write it), and optionally
-``time`` and ``comparator`` (``<``, ``<=``, ``>=``, ``>``, where the value is a limit without it).
+- ``influenced``: 1 where the labels were given after seeing a model's answer; they can be left out
+  (``cohort.influenced: leave_out`` of a recipe).
+- the columns of each modality, which its `training.cohorts.column_reader.ColumnReader` reads, with other tables that it
+  may have.
 
 ``cohort.yaml``: ``name``, ``exclusive``, ``time_zone`` (the IANA name of the zone in which times without an offset are
 meant, in tables and image files), ``findings`` (each ``name``, ``display``, ``code``; without them they are the label
-columns, independent of each other), ``variables`` of the cohort's own (`training.cohorts.manifest_variables`).
+columns, independent of each other), ``prompts`` (of a finding, sentences that say it is ``present``, and such that it
+is ``absent``: what pretrained encoders are asked with), ``variables`` of the cohort's own
+(`training.cohorts.manifest_variables`), ``targets`` beside the findings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.domain.encoded_text import decode_text
-from consilium.domain.errors import CohortError, InputError, Problem, UnsupportedMedia
+from consilium.domain.errors import CohortError, InputError, Problem
 from consilium.domain.findings import Finding, FindingSet
-from consilium.domain.study import Patient, Record
+from consilium.domain.study import Patient
 from consilium.formats.demographics import read_age, read_sex
 from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.formats.times import read_time
-from consilium.ingest.deidentify import names_in_dicom
 from consilium.masking import mask_text
-from consilium.modalities.image.image_record import ViewPosition
-from consilium.modalities.modality import ReadingContext
-from consilium.modalities.registry import any_record, default_context, modalities
-from consilium.modalities.text.note import Note
-from consilium.modalities.text.records import read_notes
-from consilium.system.installed import load
-from training.cohorts.cohort import Cohort, ImageFile, StudyRecord, cohort_digest
+from consilium.modalities.registry import any_record, default_context
+from training.cohorts.cells import TRUE, entries
+from training.cohorts.cohort import Cohort, StudyRecord, cohort_digest
 from training.cohorts.cohort_kind import CohortKind, CohortOptions
+from training.cohorts.column_reader import (
+    STUDIES,
+    CohortTables,
+    ColumnReader,
+    Masking,
+    StudyRecords,
+    column_readers,
+    reader_classes,
+)
 from training.cohorts.manifest_description import (
     DESCRIPTION,
     Description,
     FindingEntry,
+    described_prompts,
     described_zone,
     read_description,
 )
-from training.cohorts.manifest_observations import (
-    Measured,
-    given_observations,
-    measured,
-    observed_studies,
-    value_problems,
+from training.cohorts.manifest_schema import LABEL, study_problems
+from training.cohorts.tables import read_ragged_table
+from training.cohorts.targets import read_targets, target_columns
+
+Readers = Mapping[str, ColumnReader]
+
+
+class ManifestOptions(CohortOptions):
+    influenced: Literal["keep", "leave_out"] = "keep"
+    """leave_out: labels that were given after seeing a model's answer are unknown."""
+
+
+def _read_kind(root: Path, options: CohortOptions, mask_notes: bool) -> Cohort:
+    kept = not isinstance(options, ManifestOptions) or options.influenced == "keep"
+    return read_manifest(root, mask_notes=mask_notes, influenced=kept)
+
+
+KIND = CohortKind(
+    name="manifest",
+    read=f"{__name__}:_read_kind",
+    recognises=lambda root: (root / STUDIES).is_file(),
+    options=ManifestOptions,
 )
-from training.cohorts.manifest_schema import (
-    LABEL,
-    NOTE_COLUMNS,
-    OBSERVATIONS,
-    STUDIES,
-    TRUE,
-    declared_columns,
-    is_time,
-    named_file,
-    observation_problems,
-    parts,
-    path_rule,
-    study_problems,
-)
-from training.cohorts.manifest_variables import VALUE
-from training.cohorts.tables import read_ragged_table, unreadable
-
-_HEAD_BYTES = 1 << 20
-"""Names stand at the beginning of a file, long before its pixels."""
-
-Written = tuple[tuple[Note, ...], tuple[str, ...]]
-Declared = tuple[dict[str, tuple[Record, ...]], tuple[str, ...]]
 
 
-def _read_kind(root: Path, _: CohortOptions, mask_notes: bool) -> Cohort:
-    return read_manifest(root, mask_notes=mask_notes)
-
-
-KIND = CohortKind(name="manifest", read=f"{__name__}:_read_kind", recognises=lambda root: (root / STUDIES).is_file())
-
-
-def read_manifest(root: Path, zone: TimeZone | None = None, *, mask_notes: bool = True) -> Cohort:
+def read_manifest(
+    root: Path, zone: TimeZone | None = None, *, mask_notes: bool = True, influenced: bool = True
+) -> Cohort:
     """Read the cohort folder `root`; its notes without names, dates and identifiers, unless `mask_notes` is false.
 
     Parameters
     ----------
     zone : TimeZone or None
         In which times without an offset are meant where ``cohort.yaml`` names none; the site's unless given.
+    influenced : bool
+        False: labels of studies that are ``influenced`` are unknown.
 
     Raises
     ------
     CohortError
         With every problem of every table.
     """
-    studies, ragged = read_ragged_table(root / STUDIES)
-    observations, found = _read_observations_table(root)
-    ragged += found
-    description, variables, problems = read_description(root)
-    # Of a table of variables that could not be read, no column is known.
-    problems += [p for p in study_problems(studies, root, variables) if not (problems and p.column.startswith(VALUE))]
-    zone, found = described_zone(description, zone or site_zone())
-    problems += found
-    given = given_observations(studies, observations, variables)
-    if {"study", "patient"} <= set(studies.columns):
-        problems += _across_columns(studies, observed_studies(given, variables))
+    tables, description, ragged, problems = _read_tables(root, zone or site_zone())
+    studies, readers = tables.studies, column_readers(tables)
+    known = {name: own for one in readers.values() for name, own in one.columns().items()}
+    problems += study_problems(studies, known | target_columns(studies))
+    problems += _across_columns(tables, readers)
     findings, found = _findings(description, studies)
     problems += found
+    prompts, unasked = described_prompts(description, findings)
+    problems += [] if found else unasked
+    findings, outcomes, found_of_targets = read_targets(description.targets, studies, findings)
+    problems += found_of_targets
     if findings.exclusive and not found:
         problems += _not_exactly_one(studies, findings)
-    notes, found = _notes(studies, root, zone, mask_notes)
-    problems += found
-    found = observation_problems(observations, studies.get("study", []))
-    reported = {(problem.table, problem.row, problem.column) for problem in problems + found}
-    unread = [p for p in value_problems(given, variables) if (p.table, p.row, p.column) not in reported]
-    problems += found + unread
-    observed: Measured = {}
-    if not found and not unread:
-        observed, found = measured(given, variables, zone)
-        problems += found
-    declared, found = _declared_records(studies, root, default_context(variables, zone=zone))
+    read, found = _read_columns(readers, _masking(tables, readers) if mask_notes else lambda _, text: text)
     problems += found
     misplaced = {(problem.table, problem.row) for problem in ragged}
     problems = ragged + [problem for problem in problems if (problem.table, problem.row) not in misplaced]
     if problems:
         raise CohortError(problems)
-    records = _records(studies, _labels(studies, findings), notes, observed, declared, root, zone)
+    labels = _labels(studies, findings)
+    if not influenced:
+        left_out = tables.column("influenced").isin(TRUE)
+        labels[left_out] = np.nan
+        outcomes = [(None,) * len(own) if out else own for own, out in zip(outcomes, left_out, strict=True)]
+    records = _records(tables, labels, read)
+    records = tuple(replace(record, outcomes=own) for record, own in zip(records, outcomes, strict=True))
     name = description.name or root.resolve().name
+    variables = tables.context.variables
     digest = cohort_digest(name, "", findings, records, root, variables)
-    return Cohort(name, findings, records, root, digest, variables=variables)
+    return Cohort(name, findings, records, root, digest, variables=variables, prompts=prompts)
 
 
-def _read_observations_table(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    path = root / OBSERVATIONS
-    if not path.exists():
-        return pd.DataFrame(columns=["study", "code", "value", "unit"], dtype=str), []
-    return read_ragged_table(path)
+def _read_tables(root: Path, zone: TimeZone) -> tuple[CohortTables, Description, list[Problem], list[Problem]]:
+    """Tables and ``cohort.yaml``; the rows of another length, and what is wrong with ``cohort.yaml``."""
+    studies, ragged = read_ragged_table(root / STUDIES)
+    others, found = _other_tables(root)
+    description, variables, problems = read_description(root)
+    zone, unknown = described_zone(description, zone)
+    tables = CohortTables(root, studies, others, default_context(variables, zone=zone), described=not problems)
+    return tables, description, ragged + found, problems + unknown
+
+
+def _other_tables(root: Path) -> tuple[dict[str, pd.DataFrame], list[Problem]]:
+    """The tables beside ``studies.csv`` that modalities have and that are there."""
+    tables, ragged = {}, []
+    for name in (name for reader in reader_classes().values() for name in reader.other_tables):
+        if (root / name).exists():
+            tables[name], found = read_ragged_table(root / name)
+            ragged += found
+    return tables, ragged
 
 
 def _findings(description: Description, studies: pd.DataFrame) -> tuple[FindingSet, list[Problem]]:
@@ -182,31 +184,18 @@ def _findings(description: Description, studies: pd.DataFrame) -> tuple[FindingS
         return nothing, [*problems, Problem(table, None, error.field, error.value, error.rule)]
 
 
-def _across_columns(studies: pd.DataFrame, observed: set[str]) -> list[Problem]:
+def _across_columns(tables: CohortTables, readers: Readers) -> list[Problem]:
     """Problems that show only where columns are read together."""
-
-    def column(name: str) -> pd.Series:
-        return studies[name] if name in studies else pd.Series("", index=studies.index)
-
-    def at(rows: pd.Series, name: str, rule: str) -> list[Problem]:
-        return [Problem(STUDIES, int(row) + 2, name, column(name)[row], rule) for row in studies.index[rows]]
-
-    notes = [name for name in NOTE_COLUMNS.values() if name in studies]
-    written = (studies[notes] != "").any(axis=1) if notes else column("images").map(lambda _: False)
-    images, views = column("images").map(parts).map(len), column("views").map(parts).map(len)
-    declared = [name for name in declared_columns() if name in studies]
-    others = (studies[declared] != "").any(axis=1) if declared else column("images").map(lambda _: False)
-    empty = (images == 0) & ~written & ~others & ~studies.study.isin(observed)
-    problems = at(empty, "study", f"must have {any_record()} that a model may learn from")
-    problems += at((views > 0) & (views != images), "views", "must be one for each image")
-    for name in (*NOTE_COLUMNS.values(), *(name for name in studies.columns if name.startswith(VALUE))):
-        early = (column(name) == "") & (column(f"{name}_time") != "")
-        problems += at(early, f"{name}_time", f"must not stand without {name}")
-    unsplit = column("split") == ""
+    if not {"study", "patient"} <= set(tables.studies.columns):
+        return []
+    present = np.any([reader.present() for reader in readers.values()], axis=0)
+    problems = tables.problems(~present, "study", f"must have {any_record()} that a model may learn from")
+    split, patient = tables.column("split"), tables.column("patient")
+    unsplit = split == ""
     if unsplit.any() and not unsplit.all():
-        problems += at(unsplit, "split", "must be filled for all studies or for none")
-    first = column("split").groupby(studies.patient).transform("first")
-    return problems + at((column("split") != first), "split", "must be the same for all studies of a patient")
+        problems += tables.problems(unsplit, "split", "must be filled for all studies or for none")
+    strays = split != split.groupby(patient).transform("first")
+    return problems + tables.problems(strays, "split", "must be the same for all studies of a patient")
 
 
 def _not_exactly_one(studies: pd.DataFrame, findings: FindingSet) -> list[Problem]:
@@ -217,123 +206,57 @@ def _not_exactly_one(studies: pd.DataFrame, findings: FindingSet) -> list[Proble
     return [Problem(STUDIES, int(row) + 2, f"{LABEL}*", int(positives[row]), rule) for row in studies.index[wrong]]
 
 
-def _notes(studies: pd.DataFrame, root: Path, zone: TimeZone, masks: bool) -> tuple[list[Written], list[Problem]]:
-    """The notes of each row; cells that name no readable file were reported before and are passed over."""
-    notes: list[Written] = []
-    problems: list[Problem] = []
-    for number, row in enumerate(studies.to_dict("records")):
-        found: list[Note] = []
-        warnings: list[str] = []
-        for kind, column in NOTE_COLUMNS.items():
-            time = row.get(f"{column}_time", "")
-            try:
-                text = _note_text(row.get(column, ""), root)
-                if text is not None:
-                    given = {"kind": kind.value, "text": text, "time": (time if is_time(time) else "") or None}
-                    read, told = read_notes([given], field=column, context=default_context(zone=zone))
-                    found += read
-                    warnings += told
-            except InputError as error:
-                problems.append(Problem(STUDIES, number + 2, column, error.value, error.rule))
-        names = _known_names(row, root) if found and masks else ()
-        kept = tuple(replace(note, text=mask_text(note.text, names).text) if masks else note for note in found)
-        notes.append((kept, tuple(warnings)))
-    return notes, problems
+def _masking(tables: CohortTables, readers: Readers) -> Masking:
+    """What takes out of a study's texts what names its patient: a column, the records, the identifiers."""
+
+    @cache
+    def names(number: int) -> tuple[str, ...]:
+        row = tables.rows[number]
+        given = [name for reader in readers.values() for name in reader.names(number)]
+        return (*entries(row.get("names", "")), *given, row.get("study", ""), row.get("patient", ""))
+
+    return lambda number, text: mask_text(text, names(number)).text
 
 
-def _declared_records(
-    studies: pd.DataFrame, root: Path, context: ReadingContext
-) -> tuple[list[Declared], list[Problem]]:
-    """The records that stand in columns which modalities declare, for each row."""
-    found: list[Declared] = []
-    problems: list[Problem] = []
-    readers = {one.name: (one.columns, load(one.read_row)) for one in modalities().values() if one.columns}
-    for number, row in enumerate(studies.to_dict("records")):
-        others: dict[str, tuple[Record, ...]] = {}
-        warnings: list[str] = []
-        for name, (columns, read) in readers.items():
-            try:
-                records, doubts = read({column: row.get(column, "") for column in columns}, root=root, context=context)
-            except InputError as error:
-                problems.append(Problem(STUDIES, number + 2, error.field, error.value, error.rule))
-                continue
-            others[name] = tuple(records)
-            warnings += doubts
-        found.append((others, tuple(warnings)))
-    return found, problems
-
-
-def _known_names(row: Mapping[Hashable, str], root: Path) -> tuple[str, ...]:
-    """What is known to name the patient of a row: told, in the headers of the images, or as an identifier."""
-    readable = [root / path for path in parts(row.get("images", "")) if path_rule(root, path) is None]
-    headers = [name for path in readable for name in _header_names(path)]
-    return (*parts(row.get("names", "")), *headers, row.get("study", ""), row.get("patient", ""))
-
-
-def _header_names(path: Path) -> tuple[str, ...]:
-    """What a DICOM file's header names; nothing of other files, nor of broken ones, which are refused later."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-            try:
-                return names_in_dicom(head)
-            except UnsupportedMedia:
-                return ()
-            except InputError:  # cut within an element
-                return names_in_dicom(head + file.read())
-    except (InputError, OSError):
-        return ()
-
-
-def _note_text(cell: str, root: Path) -> str | None:
-    """The text of a note's cell, from the file it names where it names one; None where there is none to read."""
-    relative = named_file(cell)
-    if relative is None:
-        return cell.removeprefix("@") or None  # of two, the first says that the second is text
-    if path_rule(root, relative) is not None:
-        return None
-    try:
-        return decode_text((root / relative).read_bytes(), "text")
-    except OSError as error:
-        raise InputError("text", cell, unreadable(error)) from None
+def _read_columns(readers: Readers, mask: Masking) -> tuple[dict[str, Sequence[StudyRecords]], list[Problem]]:
+    """The records of each study by modality; of none where there is a problem."""
+    read: dict[str, Sequence[StudyRecords]] = {}
+    problems = []
+    for name, reader in readers.items():
+        read[name], found = reader.read(mask)
+        problems += found
+    return read, problems
 
 
 def _records(
-    studies: pd.DataFrame,
-    labels: npt.NDArray[np.float32],
-    notes: Sequence[Written],
-    measured: Measured,
-    declared: Sequence[Declared],
-    root: Path,
-    zone: TimeZone,
+    tables: CohortTables, labels: npt.NDArray[np.float32], read: Mapping[str, Sequence[StudyRecords]]
 ) -> tuple[StudyRecord, ...]:
-    records = []
-    for number, row in enumerate(studies.to_dict("records")):
-        observations, warnings = measured.get(row["study"], ((), ()))
-        images = parts(row.get("images", ""))
-        named = [ViewPosition(view) for view in parts(row.get("views", ""))]
-        views: Sequence[ViewPosition | None] = named or [None] * len(images)
-        written, doubts = notes[number]
-        others, more = declared[number]
-        age, told = read_age(row.get("age"), "patient.age")
-        reference, when = read_time(row.get("reference_time"), "reference_time", zone)
-        records.append(
-            StudyRecord(
-                study_id=row["study"],
-                patient_id=row["patient"],
-                labels=labels[number],
-                images=tuple(ImageFile(root / path, view) for path, view in zip(images, views, strict=True)),
-                parts={"text": written, "observations": observations, **others},
-                patient=Patient(age, read_sex(row.get("sex"), "patient.sex")).deidentified,
-                reference_time=reference,
-                split=row.get("split") or None,
-                source=row.get("source") or None,
-                date=row.get("date") or None,
-                warnings=(*warnings, *doubts, *more, *told, *when),
-                zone=zone,
-            )
-        )
-    return tuple(records)
+    return tuple(
+        _record(row, labels[number], {name: studies[number] for name, studies in read.items()}, tables.context.zone)
+        for number, row in enumerate(tables.rows)
+    )
+
+
+def _record(
+    row: Mapping[str, str], labels: npt.NDArray[np.float32], read: Mapping[str, StudyRecords], zone: TimeZone
+) -> StudyRecord:
+    age, ambiguous = read_age(row.get("age"), "patient.age")
+    reference, when = read_time(row.get("reference_time"), "reference_time", zone)
+    warnings = [warning for own in read.values() for warning in own.warnings]
+    return StudyRecord(
+        study_id=row["study"],
+        patient_id=row["patient"],
+        labels=labels,
+        files={name: own.files for name, own in read.items()},
+        parts={name: own.in_memory for name, own in read.items()},
+        patient=Patient(age, read_sex(row.get("sex"), "patient.sex")).deidentified,
+        reference_time=reference,
+        split=row.get("split") or None,
+        source=row.get("source") or None,
+        date=row.get("date") or None,
+        warnings=(*warnings, *ambiguous, *when),
+        zone=zone,
+    )
 
 
 def _labels(studies: pd.DataFrame, findings: FindingSet) -> npt.NDArray[np.float32]:

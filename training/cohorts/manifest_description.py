@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from consilium.domain.encoded_text import decode_text
 from consilium.domain.errors import InputError, Problem
+from consilium.domain.findings import FindingSet
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.formats.time_zone import TimeZone
+from training.cohorts.cohort import Prompts
 from training.cohorts.manifest_schema import nearest
 from training.cohorts.manifest_variables import VariableEntry, own_table, repeated_keys, variable_lines
 from training.cohorts.tables import unreadable
@@ -29,6 +31,23 @@ class FindingEntry(BaseModel):
     code: str | None = None
 
 
+class PromptEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    present: list[str] = Field(min_length=1)
+    absent: list[str] = Field(min_length=1)
+
+
+class TargetEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    display: str | None = None
+    grades: list[str] | None = None
+    horizons: list[float] | None = None
+    unit: str | None = None
+
+
 class Description(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -37,6 +56,8 @@ class Description(BaseModel):
     findings: list[FindingEntry] | None = None
     time_zone: str | None = None
     variables: list[VariableEntry] = []
+    prompts: dict[str, PromptEntry] = {}
+    targets: list[TargetEntry] = []
 
 
 def read_description(root: Path) -> tuple[Description, VariableTable, list[Problem]]:
@@ -75,7 +96,12 @@ def _description_problem(detail: Any, lines: Sequence[int]) -> Problem:
     if detail["type"] != "extra_forbidden":
         rule = detail["msg"].lower() + (_QUOTED if detail["type"] == "string_type" else "")
         return Problem(DESCRIPTION, line, place, detail["input"], rule)
-    entries: dict[str, type[BaseModel]] = {"variables": VariableEntry, "findings": FindingEntry}
+    entries: dict[str, type[BaseModel]] = {
+        "variables": VariableEntry,
+        "findings": FindingEntry,
+        "prompts": PromptEntry,
+        "targets": TargetEntry,
+    }
     known = list((entries.get(where[0], Description) if len(where) > 1 else Description).model_fields)
     rule = f"is no known key; the nearest is {nearest(str(where[-1]), known)!r}"
     return Problem(DESCRIPTION, line, place, detail["input"], rule)
@@ -89,3 +115,37 @@ def described_zone(description: Description, otherwise: TimeZone) -> tuple[TimeZ
         return TimeZone(description.time_zone), []
     except InputError as error:
         return otherwise, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
+
+
+def described_prompts(description: Description, findings: FindingSet) -> tuple[dict[str, Prompts], list[Problem]]:
+    """The prompts of each finding that has some, and those of no finding."""
+    problems = [
+        Problem(DESCRIPTION, None, f"prompts.{name}", name, f"must be one of the findings: {', '.join(findings.names)}")
+        for name in description.prompts
+        if name not in findings.names
+    ]
+    prompts = {name: Prompts(tuple(one.present), tuple(one.absent)) for name, one in description.prompts.items()}
+    empty = [
+        Problem(DESCRIPTION, None, f"prompts.{name}", text, "must be a sentence")
+        for name, prompt in prompts.items()
+        for text in (*prompt.present, *prompt.absent)
+        if not text.strip()
+    ]
+    return prompts, problems + empty
+
+
+def read_prompts(path: Path) -> dict[str, Prompts]:
+    """The prompts in the YAML file `path`, a mapping of finding to sentences as `Description.prompts`.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or holds something else.
+    """
+    rule = "must be a YAML file of {FINDING: {present: [...], absent: [...]}}"
+    try:
+        data = yaml.safe_load(decode_text(path.read_bytes(), "prompts"))
+        description = Description.model_validate({"prompts": data})
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise InputError("prompts", str(path), f"{rule} ({type(error).__name__})") from None
+    return {name: Prompts(tuple(one.present), tuple(one.absent)) for name, one in description.prompts.items()}

@@ -1,17 +1,14 @@
-"""A cohort's own variables: what ``cohort.yaml`` declares, and the columns ``value:<name>`` of ``studies.csv``.
+"""A cohort's own variables, which ``cohort.yaml`` declares.
 
 Declared are, each a mapping of ``variables``:
 
 - ``name`` (lower case letters, digits, ``_``) and ``display``;
-- ``kind``: ``numeric`` (unless said otherwise), ``categorical`` or ``yes_no``;
+- ``kind``: ``numeric`` (the default), ``categorical`` or ``yes_no``;
 - of a numeric variable ``unit`` (UCUM, ``1`` for a pure number), ``reference`` (``[low, high]``, or these under
   ``female`` and ``male``), ``plausible`` (``[low, high]`` of a living patient) and ``scale``, ``linear`` or ``log``;
 - of a categorical one ``categories``, ``ordered`` (true where they are listed from lowest to highest) and ``normal``,
   those of a healthy adult;
 - ``codes``: LOINC or local ones under which it is sent. Its name is always one.
-
-``value:<name>`` holds a variable of this list or a built-in one, in the unit that the table keeps it in, with an
-optional ``value:<name>_time``.
 """
 
 from __future__ import annotations
@@ -19,21 +16,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from consilium.domain.errors import InputError, Problem
+from consilium.domain.study import Patient
 from consilium.domain.variables import BUILT_IN, LOINC, Code, Interval, Kind, Variable, VariableTable
 from consilium.formats.quantities import read_category
 from consilium.formats.units import conversion
-from consilium.modalities.observations.features import DEMOGRAPHICS
 
-VALUE = "value:"
 LOCAL = "local"
 YES_NO = ("no", "yes")
 
+_OF_PATIENT = tuple(field.name for field in fields(Patient))
 _LOINC_CODE = re.compile(r"\d{1,7}-\d")
 _LOCAL_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 _NUMERIC_ONLY = ("unit", "reference", "plausible", "scale")
@@ -52,7 +50,7 @@ class SexBounds(BaseModel):
 
 
 class VariableEntry(BaseModel):
-    """A variable as ``cohort.yaml`` declares it; None: not said."""
+    """A variable as ``cohort.yaml`` declares it; None: not given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -107,7 +105,7 @@ class VariableEntry(BaseModel):
         return variable
 
     def _check_keys(self, kind: Kind) -> None:
-        if self.name in DEMOGRAPHICS:
+        if self.name in _OF_PATIENT:
             raise InputError("name", self.name, "must not be that of the patient's age or sex")
         others = {
             Kind.NUMERIC: _CATEGORICAL_ONLY,
@@ -171,34 +169,6 @@ def repeated_keys(text: str) -> list[tuple[str, int]]:
                 seen.add(str(key.value))
                 waiting.append(value)
     return found
-
-
-# --- columns of studies.csv ------------------------------------------------------------------------------------------
-
-
-def value_columns(columns: Sequence[str], variables: VariableTable) -> dict[str, Variable]:
-    """The columns of values, with the variable of each."""
-    named = {column: column.removeprefix(VALUE) for column in columns if column.startswith(VALUE)}
-    return {column: variables[name] for column, name in named.items() if name in variables}
-
-
-def time_column(column: str) -> str:
-    """Where the times of the values in `column` stand."""
-    return f"{column}_time"
-
-
-def own_unit_code(variable: Variable) -> str:
-    """A code under which a value in the variable's own unit is what it is."""
-    for code in variable.codes:
-        if variable.kind is not Kind.NUMERIC:
-            return code.code
-        try:
-            same = conversion(variable, code, variable.unit)
-        except InputError:
-            continue
-        if abs(same(1.0) - 1.0) < 1e-9 and same(0.0) == 0:
-            return code.code
-    raise ValueError(f"{variable.name} has no code for values in {variable.unit}")
 
 
 def _interval(bounds: list[float], key: str = "reference") -> Interval:

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who calibrates, who is judged: by patient, stratified by label.
+"""Training, validation, calibration and test splits: by patient, stratified by label.
 
 `split_cohort` gives the four splits of one run, `folds` the pairs of a cross-validation. Both rest on one method:
 iterative stratification (Sechidis et al., ECML PKDD 2011), with patients in place of single studies, so that no patient
@@ -40,6 +40,23 @@ def split_cohort(cohort: Cohort, fractions: Mapping[str, float], seed: int) -> d
         or any negative of a finding. Of validation that is a warning: its loss still says when to stop; but it must
         have a known label.
     """
+    splits = split_unlabelled(cohort, fractions, seed)
+    for name in SPLITS:
+        if fractions[name] > 0 and name != "validation":
+            _require_both_sides(cohort, splits[name], f"the {name} split")
+    if fractions["validation"] > 0:
+        require_validation(cohort, splits["validation"])
+    return splits
+
+
+def split_unlabelled(cohort: Cohort, fractions: Mapping[str, float], seed: int) -> dict[str, Indices]:
+    """As `split_cohort`, whatever labels there are: for what learns without them.
+
+    Raises
+    ------
+    TrainingError
+        Where only some records fix a split, or a patient stands in two of them.
+    """
     if set(fractions) != set(SPLITS) or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise TrainingError(f"fractions must name {', '.join(SPLITS)} and add up to 1, got {dict(fractions)}")
     given = [record.split for record in cohort.records]
@@ -48,13 +65,7 @@ def split_cohort(cohort: Cohort, fractions: Mapping[str, float], seed: int) -> d
     else:
         shares = np.array([fractions[name] for name in SPLITS])
         part = stratified_parts(cohort.labels, cohort.patient_ids, shares, np.random.default_rng(seed))
-    splits = {name: np.flatnonzero(part == number) for number, name in enumerate(SPLITS)}
-    for name in SPLITS:
-        if fractions[name] > 0 and name != "validation":
-            _require_both_sides(cohort, splits[name], f"the {name} split")
-    if fractions["validation"] > 0:
-        require_validation(cohort, splits["validation"])
-    return splits
+    return {name: np.flatnonzero(part == number) for number, name in enumerate(SPLITS)}
 
 
 def require_validation(cohort: Cohort, indices: Indices) -> None:
@@ -71,7 +82,7 @@ def require_validation(cohort: Cohort, indices: Indices) -> None:
 def folds(cohort: Cohort, k: int, seed: int) -> list[Fold]:
     """Pairs of training and test indices, ascending; the test parts cover every record once.
 
-    Only the training side must hold both sides of every finding: the test predictions are judged together, out-of-fold.
+    Only the training side must hold both sides of every finding: the test predictions are evaluated together.
 
     Raises
     ------

@@ -1,16 +1,16 @@
 """A cohort's studies, prepared, in batches.
 
-`cache_cohort` decodes what is not cached yet; `StudyDataset` holds notes and values prepared in memory and takes the
-pixels from the memory-mapped cache; `StudyDataModule` is what the trainer reads.
+`StudyDataset` holds studies prepared in memory, but for the arrays that it takes from the memory-mapped cache
+(`training.data.cached_cohort`); `StudyDataModule` is what the trainer reads.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -20,103 +20,34 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from consilium.configuration.recipe import Recipe
-from consilium.domain.errors import CohortError, InaccessibleFile, InputError, Problem
-from consilium.domain.study import Study
+from consilium.domain.errors import InputError
+from consilium.domain.study import Record
 from consilium.domain.variable_records import difference
-from consilium.ingest.decode_pool import DecodePool
-from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.preparation import SquareConverter
-from consilium.modalities.image.section import ImageSection
+from consilium.modalities.converter import Array
 from consilium.modalities.registry import in_order
+from consilium.modalities.typicality import typicality_of
 from consilium.preprocessing.batch import Batch, Prepared
 from consilium.preprocessing.collate import Preprocessing, converters
-from training.cohorts.cohort import Cohort, StudyRecord
-from training.data.image_cache import Filling, ImageCache, as_listed
+from training.cohorts.targets import step_labels
+from training.data.cached_cohort import CachedCohort
+from training.data.feature_cache import FeatureCache
 from training.runtime.distributed import rank, world
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CachedCohort:
-    """A cohort whose images lie in the cache.
+class Item(NamedTuple):
+    """A prepared study and what is known of it."""
 
-    Attributes
-    ----------
-    cohort : Cohort
-    cache : ImageCache
-    studies : tuple of Study
-        One per record, in order; their images have a shape and no pixels.
-    refused : dict of str to str
-        Image file (as the cohort names it) → why it could not be used.
-    """
-
-    cohort: Cohort
-    cache: ImageCache
-    studies: tuple[Study, ...]
-    refused: dict[str, str]
+    prepared: Prepared
+    labels: npt.NDArray[np.float32]
+    """[F], NaN unknown."""
+    steps: npt.NDArray[np.float32]
+    """[S]: see `training.cohorts.targets.step_labels`."""
 
 
-def cache_cohort(
-    cohort: Cohort, recipe: Recipe, folder: Path, advance: Callable[[], None] | None = None
-) -> CachedCohort:
-    """Decode the images of `cohort` into the cache at `folder`, as far as they are not there.
-
-    A file that cannot be decoded is left out of its study, which keeps a warning. One that the operating system does
-    not hand out may be sound, and is a problem of the cohort.
-
-    Raises
-    ------
-    CohortError
-        Where a file cannot be read, or images of one study belong to different patients or studies.
-    """
-    section = recipe.modalities.get("image", ImageSection())
-    cache = ImageCache(folder, SquareConverter(section.size))
-    paths = [image.path for record in cohort.records for image in record.images]
-    filling = Filling({}, {})
-    if "image" in recipe.modalities and paths:
-        with DecodePool(start=False) as pool:
-            filling = cache.fill(paths, pool, advance)
-    studies, problems = [], []
-    for row, record in enumerate(cohort.records, start=2):
-        problems += _inaccessible(row, record, cohort, filling)
-        try:
-            studies.append(_study(record, cache, filling))
-        except InputError as error:
-            problems.append(Problem("studies", row, error.field, error.value, error.rule))
-    if problems:
-        raise CohortError(problems)
-    refused = {
-        path.relative_to(cohort.root).as_posix(): f"{type(error).__name__}: {error.field}: {error.rule}"
-        for path, error in filling.refused.items()
-    }
-    if refused:
-        _log.warning("%d of %d image file(s) could not be used; their studies go on without", len(refused), len(paths))
-    return CachedCohort(cohort, cache, tuple(studies), refused)
-
-
-def _inaccessible(row: int, record: StudyRecord, cohort: Cohort, filling: Filling) -> list[Problem]:
-    refused = [(image.path, filling.refused.get(image.path)) for image in record.images]
-    return [
-        Problem("studies", row, "images", path.relative_to(cohort.root).as_posix(), error.rule)
-        for path, error in refused
-        if isinstance(error, InaccessibleFile)
-    ]
-
-
-def _study(record: StudyRecord, cache: ImageCache, filling: Filling) -> Study:
-    images: list[Image] = []
-    warnings = list(record.warnings)
-    for file in record.images:
-        if file.path in filling.digests:
-            images.append(as_listed(cache.image(filling.digests[file.path]), file.view, file.acquired))
-        elif file.path in filling.refused:
-            warnings.append(f"an image left out: {filling.refused[file.path].rule}")
-    return replace(record, warnings=tuple(warnings)).study(images)
-
-
-class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
-    """Prepared studies with their labels, in the order of `rows`.
+class StudyDataset(Dataset[Item]):
+    """Prepared studies with what is known of them, in the order of `rows`.
 
     A study in which nothing remains that the model reads is left out and counted in `left_out`.
 
@@ -126,6 +57,9 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
     preprocessing : Preprocessing
     rows : int [n]
         Positions in the cohort.
+    features : mapping of str to FeatureCache
+        By modality whose encoder is frozen: what is not kept there yet, is computed at once, and then in place of the
+        arrays of the modality's converter the features are read.
 
     Raises
     ------
@@ -133,57 +67,98 @@ class StudyDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32]]]):
         Where the cohort means something else by a variable that `preprocessing` reads.
     """
 
-    def __init__(self, cached: CachedCohort, preprocessing: Preprocessing, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        cached: CachedCohort,
+        preprocessing: Preprocessing,
+        rows: npt.NDArray[np.int64],
+        features: Mapping[str, FeatureCache] = MappingProxyType({}),
+    ) -> None:
         for variable in preprocessing.read_variables:
             differing = difference(variable, cached.cohort.variables)
             if differing is not None:
                 rule = f"must be what the model learned from, and has another {differing} in this cohort"
                 raise InputError("cohort.variables", variable.name, rule)
-        self._cache = cached.cache
+        self._caches = cached.caches
         self._modalities = preprocessing.recipe.modalities
-        self._converters = converters(preprocessing.recipe)
+        self._converters = converters(preprocessing.recipe.modalities)
+        # A statistic of what was sent reads the arrays themselves.
+        self._read = {
+            name for name in self._converters if name not in features or typicality_of(name).statistic is not None
+        }
         self._prepared: list[Prepared] = []
+        self._records: list[Mapping[str, Sequence[Record]]] = []
+        self._present: list[frozenset[str]] = []
+        self._features = dict(features)
+        self._keys: dict[str, list[str | None]] = {name: [] for name in features}
         self.rows: list[int] = []
         self.left_out = 0
         for row in rows.tolist():
             study = cached.studies[row]
+            within = study.within(preprocessing.recipe.inputs.window)
+            records = {name: within.parts[name] for name in self._converters}
             try:
-                prepared = preprocessing.prepare(study, self._converted(study))
+                prepared = preprocessing.prepare(study, self._converted(records))
             except InputError:
                 self.left_out += 1
                 continue
             self._prepared.append(self._without_arrays(prepared))
+            self._records.append(records)
+            self._present.append(frozenset(prepared.present))
+            for name, cache in features.items():
+                self._keys[name].append(cache.key(prepared))
             self.rows.append(row)
-        self.labels = cached.cohort.labels[self.rows] if self.rows else np.zeros((0, len(cached.cohort.findings)))
+        for name, cache in features.items():
+            cache.fill(self._keys[name], self.whole)
+        cohort = cached.cohort
+        self.labels = cohort.labels[self.rows] if self.rows else np.zeros((0, len(cohort.findings)))
+        self.steps = step_labels(cohort.findings.targets, cohort.outcomes[self.rows]).astype(np.float32)
         if self.left_out:
             _log.warning("%d study(ies) left out: nothing in them that this model reads", self.left_out)
 
     def __len__(self) -> int:
         return len(self._prepared)
 
-    def __getitem__(self, position: int) -> tuple[Prepared, npt.NDArray[np.float32]]:
-        prepared = self._prepared[position]
-        for name, arrays in self._converted(prepared.study).items():
-            if len(arrays):
-                prepared = prepared.with_arrays(name, **{self._converters[name].array: np.stack(arrays)})
-        return prepared, self.labels[position]
+    def __getitem__(self, position: int) -> Item:
+        prepared = self._with_arrays(position, self._read)
+        keys = {name: keys[position] for name, keys in self._keys.items()}
+        features = {name: self._features[name].features(key) for name, key in keys.items() if key is not None}
+        prepared = replace(prepared, features=features) if features else prepared
+        return Item(prepared, self.labels[position], self.steps[position])
 
-    def _converted(self, study: Study) -> dict[str, list[npt.NDArray[Any]]]:
-        """The cached arrays of the study's records, by modality."""
-        return {name: [self._cache.square(image.digest) for image in study.images] for name in self._converters}
+    def whole(self, position: int) -> Prepared:
+        """A study with all of its arrays, and without features."""
+        return self._with_arrays(position, self._converters)
+
+    def _with_arrays(self, position: int, names: Collection[str]) -> Prepared:
+        prepared, records = self._prepared[position], self._records[position]
+        for name, arrays in self._converted({name: records[name] for name in names if records[name]}).items():
+            converter = self._converters[name]
+            prepared = prepared.with_arrays(name, **{converter.array: converter.joined(arrays)})
+        return prepared
+
+    def _converted(self, records: Mapping[str, Sequence[Record]]) -> dict[str, list[Array]]:
+        """The arrays of a study's `records` of modalities that have a converter."""
+        return {name: [self._array(name, record) for record in own] for name, own in records.items()}
+
+    def _array(self, name: str, record: Record) -> Array:
+        """From the cache, or of a record that the cohort holds in memory."""
+        cache = self._caches.get(name)
+        if cache is not None and record.digest in cache:
+            return cache.array(record.digest)
+        return self._converters[name](record)
 
     def _without_arrays(self, prepared: Prepared) -> Prepared:
         """`prepared` without what the cache holds, which `__getitem__` puts back."""
         for name, converter in self._converters.items():
-            nothing = np.zeros((0, *converter.shape), converter.dtype)
-            prepared = prepared.with_arrays(name, **{converter.array: nothing})
+            prepared = prepared.with_arrays(name, **{converter.array: converter.joined([])})
         return prepared
 
     @property
     def present(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Which studies have each modality of the recipe, bool [n] each."""
         return {
-            modality: np.array([modality in prepared.present for prepared in self._prepared], bool)
+            modality: np.array([modality in present for present in self._present], bool)
             for modality in in_order(self._modalities)
         }
 
@@ -194,8 +169,11 @@ class _Collate:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def __call__(self, items: Sequence[tuple[Prepared, npt.NDArray[np.float32]]]) -> Batch:
-        return self._preprocessing.collate([item[0] for item in items], np.stack([item[1] for item in items]))
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        batch = self._preprocessing.collate(
+            [item.prepared for item in items], np.stack([item.labels for item in items])
+        )
+        return replace(batch, steps=torch.from_numpy(np.stack([item.steps for item in items])))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,15 +187,15 @@ class TaughtBatch:
         return len(self.batch)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> TaughtBatch:
-        moved = {modality: said.to(device, non_blocking=non_blocking) for modality, said in self.teachers.items()}
+        moved = {modality: logits.to(device, non_blocking=non_blocking) for modality, logits in self.teachers.items()}
         return TaughtBatch(self.batch.to(device, non_blocking=non_blocking), moved)
 
     def pin_memory(self) -> TaughtBatch:
-        pinned = {modality: said.pin_memory() for modality, said in self.teachers.items()}
+        pinned = {modality: logits.pin_memory() for modality, logits in self.teachers.items()}
         return TaughtBatch(self.batch.pin_memory(), pinned)
 
 
-class _TaughtDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]]):
+class _TaughtDataset(Dataset[tuple[Item, npt.NDArray[np.float32]]]):
     """Items of a `StudyDataset`, each with what the teachers say of it, [teachers, F]."""
 
     def __init__(self, dataset: StudyDataset, teachers: npt.NDArray[np.float32]) -> None:
@@ -227,8 +205,8 @@ class _TaughtDataset(Dataset[tuple[Prepared, npt.NDArray[np.float32], npt.NDArra
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, position: int) -> tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        return (*self._dataset[position], self._teachers[self._dataset.rows[position]])
+    def __getitem__(self, position: int) -> tuple[Item, npt.NDArray[np.float32]]:
+        return self._dataset[position], self._teachers[self._dataset.rows[position]]
 
 
 class _TaughtCollate:
@@ -238,12 +216,10 @@ class _TaughtCollate:
         self._collate = _Collate(preprocessing)
         self._modalities = tuple(modalities)
 
-    def __call__(
-        self, items: Sequence[tuple[Prepared, npt.NDArray[np.float32], npt.NDArray[np.float32]]]
-    ) -> TaughtBatch:
-        said = torch.from_numpy(np.stack([item[2] for item in items], axis=1))
-        teachers = dict(zip(self._modalities, said.unbind(), strict=True))
-        return TaughtBatch(self._collate([item[:2] for item in items]), teachers)
+    def __call__(self, items: Sequence[tuple[Item, npt.NDArray[np.float32]]]) -> TaughtBatch:
+        logits = torch.from_numpy(np.stack([taught for _, taught in items], axis=1))
+        teachers = dict(zip(self._modalities, logits.unbind(), strict=True))
+        return TaughtBatch(self._collate([item for item, _ in items]), teachers)
 
 
 class EpochSampler(Sampler[int]):

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from consilium.calibration import Calibration, fit_calibration, patient_bootstrap
+from consilium.calibration import Calibration, fit_calibration, fit_steps, patient_bootstrap
 from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
 from training.cohorts.cohort_kind import Oracle
+from training.cohorts.targets import step_labels
 from training.evaluation.comparisons import (
     MACRO,
     estimate_columns,
@@ -29,11 +30,13 @@ from training.evaluation.comparisons import (
     paired_differences,
 )
 from training.evaluation.coverage import SetAnswers, coverage_table
-from training.evaluation.metrics import BY_CHANCE, METRICS, Sample, interval, macro
+from training.evaluation.metrics import BY_CHANCE, METRICS, WITHIN_FOLDS, Sample, interval, macro
 from training.evaluation.predictions import Predictions
 from training.evaluation.reliability import reliability_table
 from training.evaluation.results import Evaluation, ScoredStudies
 from training.evaluation.rows import AS_PRESENT, Row, RowKind, alone, fused
+from training.evaluation.targets.target_metrics import target_tables
+from training.evaluation.targets.target_rows import PassedRows, oracle_passed, passed_rows
 
 Rows = dict[Row, npt.NDArray]
 
@@ -50,18 +53,23 @@ def no_further_tables(scored: ScoredStudies, calibration: Calibration) -> Mappin
 def calibrate(
     predictions: Predictions, findings: FindingSet, recipe: CalibrationRecipe, *, bootstrap: int, seed: int
 ) -> Calibration:
-    """`consilium.calibration.fit_calibration` on `predictions`."""
-    return fit_calibration(
+    """`consilium.calibration.fit_calibration` on `predictions`, and `fit_steps` where there are targets."""
+    fitted = fit_calibration(
         findings,
         predictions.labels,
         predictions.patient_ids,
         predictions.fused,
-        predictions.opinions,
+        predictions.unimodal,
         present=predictions.present,
         recipe=recipe,
         seed=seed,
         bootstrap=bootstrap,
     )
+    of_targets = predictions.targets
+    if of_targets is None:
+        return fitted
+    labels = step_labels(findings.targets, of_targets.outcomes)
+    return replace(fitted, steps=fit_steps(findings.targets, labels, of_targets.logits))
 
 
 def evaluate(
@@ -151,9 +159,27 @@ def evaluate_folds(
         final,
         further,
         weights=patient_bootstrap(pooled.patient_ids, bootstrap, seed),
-        out_of_fold=True,
+        folds=np.repeat(np.arange(len(folds)), [len(fold) for fold in folds]),
     )
     return evaluation, final
+
+
+def rows_of_folds(
+    folds: Sequence[Predictions],
+    findings: FindingSet,
+    recipe: CalibrationRecipe,
+    *,
+    baselines: Mapping[str, npt.NDArray] | None = None,
+    seed: int,
+) -> Rows:
+    """Probabilities of every row as `evaluate_folds` makes them, [N, F] in the order of the folds, and nothing else."""
+    answers = []
+    for number, fold in enumerate(folds):
+        # The replicates are for intervals of operating points, which are not asked for.
+        calibration = calibrate_others(folds, number, findings, recipe, bootstrap=1, seed=seed)
+        answers.append(_Answers.of_fold(fold, calibration))
+    pooled = Predictions.concatenate(folds)
+    return _Answers.concatenate(answers).rows | _baseline_rows(pooled, baselines or {})
 
 
 def calibrate_others(
@@ -173,8 +199,8 @@ def calibrate_others(
 def _of_known_modalities(predictions: Predictions) -> Predictions:
     """Without the own heads of modalities that no study with a known label of some finding has."""
     known = ~np.isnan(predictions.labels)
-    able = {m: logits for m, logits in predictions.opinions.items() if (known & ~np.isnan(logits)).any(axis=0).all()}
-    return replace(predictions, opinions=able)
+    able = {m: logits for m, logits in predictions.unimodal.items() if (known & ~np.isnan(logits)).any(axis=0).all()}
+    return replace(predictions, unimodal=able)
 
 
 def require_no_leak(evaluation: Evaluation) -> None:
@@ -188,24 +214,27 @@ def require_no_leak(evaluation: Evaluation) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """Probabilities of every row, operating points and prediction sets; `bounds` are the oracle's answers to rows."""
+    """Probabilities of every row, operating points and sets; the oracle's answers to rows; those for targets."""
 
     rows: Rows
     thresholds: npt.NDArray
     sets: SetAnswers
     bounds: Rows
+    passed: PassedRows
 
     @classmethod
     def of(cls, predictions: Predictions, calibration: Calibration) -> _Answers:
         thresholds = np.broadcast_to(calibration.thresholds, predictions.labels.shape)
-        return cls(_model_rows(predictions, calibration), thresholds, SetAnswers.of(predictions, calibration), {})
+        sets = SetAnswers.of(predictions, calibration)
+        passed = passed_rows(predictions.targets, calibration, predictions.as_present)
+        return cls(_model_rows(predictions, calibration), thresholds, sets, {}, passed)
 
     @classmethod
     def of_fold(cls, fold: Predictions, calibration: Calibration) -> _Answers:
         """NaN for the own heads that the other folds could not calibrate."""
-        able = {modality: logits for modality, logits in fold.opinions.items() if modality in calibration.alone}
-        answers = cls.of(replace(fold, opinions=able), calibration)
-        unable = {alone(m): np.full(fold.labels.shape, np.nan) for m in fold.opinions if m not in able}
+        able = {modality: logits for modality, logits in fold.unimodal.items() if modality in calibration.alone}
+        answers = cls.of(replace(fold, unimodal=able), calibration)
+        unable = {alone(m): np.full(fold.labels.shape, np.nan) for m in fold.unimodal if m not in able}
         return replace(answers, rows=answers.rows | unable)
 
     @classmethod
@@ -215,14 +244,19 @@ class _Answers:
             np.concatenate([part.thresholds for part in parts]),
             SetAnswers.concatenate([part.sets for part in parts]),
             {},
+            {row: np.concatenate([part.passed[row] for part in parts]) for row in parts[0].passed},
         )
 
     def beside(
         self, predictions: Predictions, oracle: Oracle | None, baselines: Mapping[str, npt.NDArray] | None
     ) -> _Answers:
         """With the rows of the baselines and the bounds of the oracle."""
-        bounds = {} if oracle is None else _oracle_rows(predictions, oracle)
-        return replace(self, rows=self.rows | _baseline_rows(predictions, baselines or {}), bounds=bounds)
+        rows = self.rows | _baseline_rows(predictions, baselines or {})
+        if oracle is None:
+            return replace(self, rows=rows)
+        order = _order(predictions, oracle)
+        passed = self.passed | oracle_passed(predictions.targets, oracle, order, predictions.as_present)
+        return replace(self, rows=rows, bounds=_oracle_rows(predictions, oracle, order), passed=passed)
 
     @property
     def all_rows(self) -> Rows:
@@ -239,8 +273,9 @@ def _evaluation(
     further: FurtherTables,
     *,
     weights: npt.NDArray,
-    out_of_fold: bool = False,
+    folds: npt.NDArray[np.int64] | None = None,
 ) -> Evaluation:
+    """`folds` [N]: of a cross-validation, which fold each study was answered in."""
     known: dict[str, Any] = {
         "findings": findings,
         "study_ids": predictions.study_ids,
@@ -250,8 +285,10 @@ def _evaluation(
         "thresholds": answers.thresholds,
         "sets": answers.sets,
     }
-    sample = Sample(predictions.labels, weights)
-    tables = _tables(findings, sample, answers, calibration, out_of_fold=out_of_fold)
+    sample = Sample(predictions.labels, weights, folds)
+    tables = _tables(findings, sample, answers, calibration, out_of_fold=folds is not None)
+    if predictions.targets is not None:
+        tables |= target_tables(findings.targets, predictions.targets.outcomes, answers.passed, weights)
     tables |= further(ScoredStudies(**known), calibration)
     bounded = {row: answers.rows[row] for row in answers.bounds}
     return Evaluation(**known, tables=tables, leaks=tuple(find_leaks(findings, sample, bounded, answers.bounds)))
@@ -283,8 +320,8 @@ def _model_rows(predictions: Predictions, calibration: Calibration) -> Rows:
     probabilities = predictions.probabilities(calibration)
     rows: Rows = {AS_PRESENT: predictions.as_present(probabilities)}
     rows |= {fused(subset): values for subset, values in probabilities.items()}
-    for modality, logits in predictions.opinions.items():
-        rows[alone(modality)] = calibration.opinion(logits, modality)
+    for modality, logits in predictions.unimodal.items():
+        rows[alone(modality)] = calibration.unimodal_probabilities(logits, modality)
     return rows
 
 
@@ -296,13 +333,8 @@ def _baseline_rows(predictions: Predictions, baselines: Mapping[str, npt.NDArray
     return {Row(RowKind.BASELINE, name): np.asarray(values, np.float64) for name, values in baselines.items()}
 
 
-def _oracle_rows(predictions: Predictions, oracle: Oracle) -> Rows:
-    """The oracle's answer to each of the model's rows, aligned by study; NaN where the study lacks a modality."""
-    place = {study: row for row, study in enumerate(np.asarray(oracle.study_ids).tolist())}
-    lacking = [study for study in predictions.study_ids.tolist() if study not in place]
-    if lacking:
-        raise TrainingError(f"the oracle lacks {len(lacking)} of {len(predictions)} studies")
-    order = np.array([place[study] for study in predictions.study_ids.tolist()])
+def _oracle_rows(predictions: Predictions, oracle: Oracle, order: npt.NDArray[np.int64]) -> Rows:
+    """The oracle's answer to each of the model's rows, its rows at `order`; NaN where the study lacks a modality."""
     subsets = {}
     for subset, logits in predictions.fused.items():
         if subset not in oracle.posteriors:
@@ -311,7 +343,16 @@ def _oracle_rows(predictions: Predictions, oracle: Oracle) -> Rows:
         subsets[subset] = np.where(np.isnan(logits), np.nan, posterior)
     rows: Rows = {AS_PRESENT: predictions.as_present(subsets)}
     rows |= {fused(subset): values for subset, values in subsets.items()}
-    return rows | {alone(modality): subsets[modality] for modality in predictions.opinions}
+    return rows | {alone(modality): subsets[modality] for modality in predictions.unimodal}
+
+
+def _order(predictions: Predictions, oracle: Oracle) -> npt.NDArray[np.int64]:
+    """The oracle's row of each study."""
+    place = {study: row for row, study in enumerate(np.asarray(oracle.study_ids).tolist())}
+    lacking = [study for study in predictions.study_ids.tolist() if study not in place]
+    if lacking:
+        raise TrainingError(f"the oracle lacks {len(lacking)} of {len(predictions)} studies")
+    return np.array([place[study] for study in predictions.study_ids.tolist()])
 
 
 def _pairs(rows: Rows) -> list[tuple[Row, Row]]:
@@ -326,12 +367,13 @@ def _metrics_table(
 ) -> pd.DataFrame:
     """One line per row and finding, and their mean. The operating points are the model's: baselines have none."""
     lines = []
+    names = METRICS if sample.folds is None else (*METRICS, WITHIN_FOLDS)
     for row, probabilities in rows.items():
         called = None if row.kind is RowKind.BASELINE else probabilities >= thresholds
         measured = sample.measure(probabilities, called)
         for name, one in [*zip(findings.names, measured, strict=True), (MACRO, macro(measured))]:
             line: dict[str, object] = {"finding": name, "row": row, "n": one.n, "positives": one.positives}
-            for metric in METRICS:
+            for metric in names:
                 values = one.figures.get(metric, np.full(2, np.nan))
                 line |= estimate_columns(metric, interval(metric, values))
             lines.append(line | {BY_CHANCE: float(one.figures[BY_CHANCE][0])})

@@ -25,6 +25,8 @@ RANKING = ("auroc", "auprc")
 AT_OPERATING_POINT = ("sensitivity", "specificity", "precision", "f1")
 PROPER = ("brier", "ece", "nll")
 METRICS = (*RANKING, *AT_OPERATING_POINT, *PROPER)
+WITHIN_FOLDS = "auroc_within"
+"""AUROC over the pairs of studies of one fold, which one model answers; of a cross-validation alone."""
 BY_CHANCE = "ece_by_chance"
 """What the ECE of perfectly calibrated probabilities would be on as many studies."""
 
@@ -59,10 +61,13 @@ class Sample:
     labels : float [N, F]
         1 present, 0 absent, NaN unknown.
     weights : float [1 + R, N]
+    folds : int [N] or None
+        Of a cross-validation, the fold of each study; then AUROC is also measured within folds.
     """
 
     labels: npt.NDArray
     weights: Floats
+    folds: npt.NDArray[np.int64] | None = None
 
     def measure(self, probabilities: npt.NDArray, called: npt.NDArray[np.bool_] | None = None) -> list[Measured]:
         """Metrics of each finding, [F], over the studies with a label and a probability.
@@ -80,6 +85,8 @@ class Sample:
             weights = self.weights if rows.all() else self.weights[:, rows]
             calls = None if called is None else called[rows, f]
             figures = finding_metrics(labels, probabilities[rows, f], calls, weights)
+            if self.folds is not None:
+                figures[WITHIN_FOLDS] = within_folds(labels == 1, probabilities[rows, f], weights, self.folds[rows])
             measured.append(Measured(len(labels), int((labels == 1).sum()), figures))
         return measured
 
@@ -151,6 +158,20 @@ def ranking(positive: npt.NDArray[np.bool_], scores: npt.NDArray, weights: npt.N
         for name, values in zip(RANKING, _areas(called, hits), strict=True):
             figures[name].append(values)
     return {name: np.concatenate(values) for name, values in figures.items()}
+
+
+def within_folds(
+    positive: npt.NDArray[np.bool_], scores: npt.NDArray, weights: npt.NDArray, folds: npt.NDArray[np.int64]
+) -> Replicates:
+    """AUROC over the pairs of a study with and one without the finding in the same fold, [1 + R]; NaN without any."""
+    concordant, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for number in np.unique(folds):
+        inside = folds == number
+        own, there = weights[:, inside], positive[inside]
+        count = (own @ there) * (own @ ~there)
+        auroc = ranking(there, scores[inside], own)["auroc"]
+        concordant, pairs = concordant + np.where(count > 0, auroc, 0.0) * count, pairs + count
+    return np.where(pairs > 0, concordant / np.where(pairs > 0, pairs, 1.0), np.nan)
 
 
 def _areas(called: Floats, hits: Floats) -> tuple[Floats, Floats]:

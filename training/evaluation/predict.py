@@ -1,4 +1,4 @@
-"""What a model says of studies, through every subset of their modalities, and what it makes of them."""
+"""A model's logits of studies, for every subset of their modalities, and its features of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
-from consilium.referral.out_of_distribution import Inputs, NoveltyDetector
-from training.data.datamodule import CachedCohort, StudyDataset, study_loader
+from consilium.referral.out_of_distribution import Inputs, OutOfDistributionDetector
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import StudyDataset, study_loader
+from training.data.feature_cache import feature_caches
 from training.evaluation.predictions import Predictions
+from training.evaluation.targets.target_predictions import TargetPredictions
 
 Indices = npt.NDArray[np.int64]
 
@@ -25,7 +28,7 @@ def predict(
     cached: CachedCohort,
     rows: Indices,
     recipe: Recipe,
-    novelty: NoveltyDetector | None = None,
+    detector: OutOfDistributionDetector | None = None,
 ) -> Predictions:
     """Uncalibrated logits of the studies at `rows`, in float32, as the service computes them.
 
@@ -33,7 +36,7 @@ def predict(
 
     Parameters
     ----------
-    novelty : NoveltyDetector, optional
+    detector : OutOfDistributionDetector, optional
         Scores the studies beside; it need not be calibrated.
 
     Raises
@@ -41,16 +44,16 @@ def predict(
     TrainingError
         Where no study remains.
     """
-    return _predict(model, preprocessing, cached, rows, recipe, novelty, None)
+    return _predict(model, preprocessing, cached, rows, recipe, detector, None)
 
 
 def predict_training(
     model: DiagnosisModel, preprocessing: Preprocessing, cached: CachedCohort, rows: Indices, recipe: Recipe
-) -> tuple[Predictions, NoveltyDetector | None]:
-    """Predictions of the studies that `model` learned from, and what novelty takes for ordinary after seeing them.
+) -> tuple[Predictions, OutOfDistributionDetector | None]:
+    """Predictions of the studies that `model` learned from, and an out-of-distribution detector fitted on them.
 
     The detector is not calibrated: that needs the scores of other studies, which `predict` gives. It is None where the
-    recipe does not refer by novelty.
+    recipe does not refer studies out of distribution.
 
     Raises
     ------
@@ -58,12 +61,12 @@ def predict_training(
         Where no study remains, or too few have a modality.
     """
     inputs: list[Inputs] = []
-    wanted = recipe.refer.novelty is not None
+    wanted = recipe.refer.out_of_distribution is not None
     seen = _predict(model, preprocessing, cached, rows, recipe, None, inputs if wanted else None)
     if not wanted:
         return seen, None
     known = Inputs.concatenate(inputs)
-    return seen, NoveltyDetector.fit(known, seen.patient_ids, preprocessing.preparations, recipe.seed)
+    return seen, OutOfDistributionDetector.fit(known, seen.patient_ids, preprocessing.preparations, recipe.seed)
 
 
 def _predict(
@@ -72,30 +75,43 @@ def _predict(
     cached: CachedCohort,
     rows: Indices,
     recipe: Recipe,
-    novelty: NoveltyDetector | None,
+    detector: OutOfDistributionDetector | None,
     inputs: list[Inputs] | None,
 ) -> Predictions:
-    dataset = StudyDataset(cached, preprocessing, rows)
+    dataset = StudyDataset(cached, preprocessing, rows, feature_caches(model, preprocessing))
     if not len(dataset):
         raise TrainingError("there is no study that this model can read")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    said = _outputs(model.to(device).eval(), dataset, preprocessing, recipe, device, novelty, inputs)
+    outputs = _outputs(model.to(device).eval(), dataset, preprocessing, recipe, device, detector, inputs)
     model.cpu()
     present = {modality: dataset.present[modality] for modality in model.modalities}
     records = [cached.cohort.records[row] for row in dataset.rows]
+    fused = {
+        key: _where(np.all([present[name] for name in key.split("+")], axis=0), logits)
+        for key, logits in outputs["fused"].items()
+    }
     return Predictions(
         study_ids=np.array([record.study_id for record in records]),
         patient_ids=np.array([record.patient_id for record in records]),
         labels=dataset.labels.astype(np.float64),
         present=present,
-        fused={
-            key: _where(np.all([present[name] for name in key.split("+")], axis=0), logits)
-            for key, logits in said["fused"].items()
+        fused={key: logits[:, : model.findings] for key, logits in fused.items()},
+        unimodal={name: _where(present[name], logits) for name, logits in outputs["alone"].items()},
+        features=outputs["features"],
+        out_of_distribution={
+            part: scores.astype(np.float64) for part, scores in outputs["out_of_distribution"].items()
         },
-        opinions={name: _where(present[name], logits) for name, logits in said["alone"].items()},
-        features=said["features"],
-        novelty={part: scores.astype(np.float64) for part, scores in said["novelty"].items()},
+        targets=_of_targets(model, cached.cohort.outcomes[dataset.rows], fused),
     )
+
+
+def _of_targets(
+    model: DiagnosisModel, outcomes: npt.NDArray[np.float64], answers: dict[str, npt.NDArray[np.float64]]
+) -> TargetPredictions | None:
+    """What follows the findings in `answers` [N, F + S]."""
+    if not model.owners:
+        return None
+    return TargetPredictions(outcomes, {key: values[:, model.findings :] for key, values in answers.items()})
 
 
 @torch.inference_mode()
@@ -105,31 +121,31 @@ def _outputs(
     preprocessing: Preprocessing,
     recipe: Recipe,
     device: torch.device,
-    novelty: NoveltyDetector | None,
+    detector: OutOfDistributionDetector | None,
     inputs: list[Inputs] | None,
 ) -> dict[str, dict[str, npt.NDArray]]:
-    """Everything that the model gives, by kind and name; `inputs` gets what novelty may be learned from."""
+    """Everything that the model gives, by kind and name; `inputs` gets what the detector may be fitted on."""
     found: dict[str, dict[str, list[npt.NDArray]]] = defaultdict(lambda: defaultdict(list))
-    detector = None if novelty is None else novelty.to(device)
+    detector = None if detector is None else detector.to(device)
     for batch in study_loader(dataset, preprocessing, recipe):
         here = batch.to(device, non_blocking=True)
         tokens = model.encode(here)
         features = model.features(tokens, model.fusion(tokens))
-        judged = Inputs.of(here, features)
-        said = {
+        received = Inputs.of(here, features)
+        outputs = {
             "fused": model.subsets(tokens),
-            "alone": model.opinions(tokens),
+            "alone": model.unimodal_logits(tokens),
             "features": features,
-            "novelty": {} if detector is None else detector.score(judged),
+            "out_of_distribution": {} if detector is None else detector.score(received),
         }
-        for kind, values in said.items():
+        for kind, values in outputs.items():
             for name, tensor in values.items():
                 found[kind][name].append(tensor.cpu().numpy())
         if inputs is not None:
-            inputs.append(judged.cpu())
+            inputs.append(received.cpu())
     joined = {kind: {name: np.concatenate(v) for name, v in values.items()} for kind, values in found.items()}
     return defaultdict(dict, joined)
 
 
-def _where(heard: npt.NDArray[np.bool_], logits: npt.NDArray) -> npt.NDArray[np.float64]:
-    return np.where(heard[:, None], logits.astype(np.float64), np.nan)
+def _where(present: npt.NDArray[np.bool_], logits: npt.NDArray) -> npt.NDArray[np.float64]:
+    return np.where(present[:, None], logits.astype(np.float64), np.nan)

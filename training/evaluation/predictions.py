@@ -1,4 +1,4 @@
-"""Predictions: what a model says of many studies, before calibration, beside what is true.
+"""Predictions: a model's logits of many studies, before calibration, beside their labels.
 
 The one thing that passes from inference to calibration and evaluation. Logits are given for every modality subset that
 a study has, so that each row of an evaluation is a selection and never another pass through the model.
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from consilium.calibration import Calibration, present_subsets
 from consilium.domain.errors import TrainingError
+from training.evaluation.targets.target_predictions import TargetPredictions
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,13 +34,16 @@ class Predictions:
         Which studies have each of the model's modalities.
     fused : dict of subset_key to float [N, F]
         Logits given that subset alone; rows of NaN where the study lacks one of its modalities.
-    opinions : dict of str to float [N, F]
+    unimodal : dict of str to float [N, F]
         Logits of each modality's own head; rows of NaN where the study lacks it.
     features : dict of str to float32 [N, D of each]
         What the encoders and the fusion made of each study, under a modality's name or ``fused``; rows of NaN where the
         study lacks the modality.
-    novelty : dict of str to float [N]
-        Scores of a `NoveltyDetector`, under the same names; NaN where the study lacks the modality. Empty: not scored.
+    out_of_distribution : dict of str to float [N]
+        Scores of an `OutOfDistributionDetector`, under the same names; NaN where the study lacks the modality. Empty:
+        not scored.
+    targets : TargetPredictions or None
+        Of the targets beside the findings; None where the model has none.
     """
 
     study_ids: npt.NDArray[np.str_]
@@ -47,9 +51,10 @@ class Predictions:
     labels: npt.NDArray
     present: dict[str, npt.NDArray[np.bool_]]
     fused: dict[str, npt.NDArray]
-    opinions: dict[str, npt.NDArray]
+    unimodal: dict[str, npt.NDArray]
     features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    novelty: dict[str, npt.NDArray] = field(default_factory=dict)
+    out_of_distribution: dict[str, npt.NDArray] = field(default_factory=dict)
+    targets: TargetPredictions | None = None
 
     def __post_init__(self) -> None:
         studies, findings = len(self.study_ids), self.labels.shape[-1]
@@ -58,14 +63,16 @@ class Predictions:
             "labels": (self.labels.shape, (studies, findings)),
         }
         shapes |= {f"present of {name}": (there.shape, (studies,)) for name, there in self.present.items()}
-        logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.opinions.items()}}
+        logits = {**self.fused, **{f"{modality} alone": values for modality, values in self.unimodal.items()}}
         shapes |= {name: (values.shape, (studies, findings)) for name, values in logits.items()}
         shapes |= {f"features of {part}": (v.shape, (studies, *v.shape[1:2])) for part, v in self.features.items()}
-        shapes |= {f"novelty of {part}": (v.shape, (studies,)) for part, v in self.novelty.items()}
+        shapes |= {
+            f"out of distribution, {part}": (v.shape, (studies,)) for part, v in self.out_of_distribution.items()
+        }
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise TrainingError(f"predictions: {name} must be {list(expected)}, got {list(shape)}")
-        needed = {name for subset in self.fused for name in subset.split("+")} | self.opinions.keys()
+        needed = {name for subset in self.fused for name in subset.split("+")} | self.unimodal.keys()
         for name in sorted(needed - self.present.keys()):
             raise TrainingError(f"predictions: no column says which studies have {name}")
         if len(set(self.study_ids.tolist())) != studies:
@@ -80,15 +87,15 @@ class Predictions:
         return np.array(present_subsets(self.present))
 
     def as_present(self, rows: dict[str, npt.NDArray]) -> Floats:
-        """From values per subset, [N, F] each, those of the subset that each study has; NaN where it has nothing."""
-        chosen = np.full(self.labels.shape, np.nan)
+        """From values per subset, [N, ...], those of the subset that each study has; NaN where it has nothing."""
+        chosen = np.full(next(iter(rows.values()), self.labels).shape, np.nan)
         for subset, values in rows.items():
             here = self.subsets == subset
             chosen[here] = values[here]
         return chosen
 
     def probabilities(self, calibration: Calibration) -> dict[str, Floats]:
-        """Calibrated probabilities of the fused model per subset, [N, F]; rows of NaN where it was not heard."""
+        """Calibrated probabilities of the fused model per subset, [N, F]; NaN where a modality is absent."""
         return {subset: calibration.probabilities(logits, subset) for subset, logits in self.fused.items()}
 
     def select(self, rows: npt.NDArray) -> Predictions:
@@ -99,9 +106,10 @@ class Predictions:
             self.labels[rows],
             {modality: there[rows] for modality, there in self.present.items()},
             {subset: values[rows] for subset, values in self.fused.items()},
-            {modality: values[rows] for modality, values in self.opinions.items()},
+            {modality: values[rows] for modality, values in self.unimodal.items()},
             {part: values[rows] for part, values in self.features.items()},
-            {part: values[rows] for part, values in self.novelty.items()},
+            {part: values[rows] for part, values in self.out_of_distribution.items()},
+            None if self.targets is None else self.targets.select(rows),
         )
 
     @classmethod
@@ -112,21 +120,28 @@ class Predictions:
         first = parts[0]
         if any(p._columns() != first._columns() for p in parts):
             raise TrainingError("predictions: parts of different modalities or features cannot be put together")
+        of_targets = [part.targets for part in parts if part.targets is not None]
         return cls(
             np.concatenate([part.study_ids for part in parts]),
             np.concatenate([part.patient_ids for part in parts]),
             np.concatenate([part.labels for part in parts]),
             {modality: np.concatenate([part.present[modality] for part in parts]) for modality in first.present},
             {subset: np.concatenate([part.fused[subset] for part in parts]) for subset in first.fused},
-            {modality: np.concatenate([part.opinions[modality] for part in parts]) for modality in first.opinions},
+            {modality: np.concatenate([part.unimodal[modality] for part in parts]) for modality in first.unimodal},
             {name: np.concatenate([part.features[name] for part in parts]) for name in first.features},
-            {name: np.concatenate([part.novelty[name] for part in parts]) for name in first.novelty},
+            {
+                name: np.concatenate([part.out_of_distribution[name] for part in parts])
+                for name in first.out_of_distribution
+            },
+            TargetPredictions.concatenate(of_targets) if len(of_targets) == len(parts) else None,
         )
 
     def _columns(self) -> tuple[set[str], ...]:
         """What there is a column of; predictions of the same columns can be put together."""
         widths = {f"{name} {values.shape[1]}" for name, values in self.features.items()}
-        return set(self.present), set(self.fused), set(self.opinions), widths, set(self.novelty)
+        of_targets = set() if self.targets is None else set(self.targets.logits)
+        names = set(self.present), set(self.fused), set(self.unimodal), set(self.out_of_distribution)
+        return *names, widths, of_targets
 
     def save(self, path: Path) -> None:
         """Write an ``.npz`` that `load` reads back to the bit."""
@@ -137,9 +152,10 @@ class Predictions:
         }
         columns |= {f"present/{modality}": there for modality, there in self.present.items()}
         columns |= {f"fused/{subset}": values for subset, values in self.fused.items()}
-        columns |= {f"alone/{modality}": values for modality, values in self.opinions.items()}
+        columns |= {f"alone/{modality}": values for modality, values in self.unimodal.items()}
         columns |= {f"features/{part}": values for part, values in self.features.items()}
-        columns |= {f"novelty/{part}": values for part, values in self.novelty.items()}
+        columns |= {f"out_of_distribution/{part}": values for part, values in self.out_of_distribution.items()}
+        columns |= {} if self.targets is None else self.targets.columns()
         with path.open("wb") as file:
             np.savez(file, allow_pickle=False, **columns)
 
@@ -160,5 +176,6 @@ class Predictions:
             under("fused/"),
             under("alone/"),
             under("features/"),
-            under("novelty/"),
+            under("out_of_distribution/"),
+            TargetPredictions.from_columns(columns),
         )

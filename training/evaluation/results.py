@@ -16,7 +16,7 @@ import pandas as pd
 from consilium.domain.findings import FindingSet
 from training.evaluation.comparisons import MACRO
 from training.evaluation.coverage import SetAnswers
-from training.evaluation.metrics import METRICS
+from training.evaluation.metrics import METRICS, WITHIN_FOLDS
 from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, Row
 
 _NOT_IN_MLFLOW = re.compile(r"[^\w\-. /]")
@@ -62,10 +62,14 @@ class Evaluation(ScoredStudies):
         columns ``row`` and ``against`` hold `Row`.
     leaks : tuple of str
         Where the model is significantly better than the best possible answer.
+    repeats : tuple of mapping of Row to float [N, F]
+        Probabilities of the same studies by models of folds that were drawn anew, the first draw among them; empty
+        where there was one draw.
     """
 
     tables: Mapping[str, pd.DataFrame]
     leaks: tuple[str, ...] = ()
+    repeats: tuple[Mapping[Row, npt.NDArray], ...] = ()
 
     def __post_init__(self) -> None:
         ScoredStudies.__post_init__(self)
@@ -116,7 +120,8 @@ class Evaluation(ScoredStudies):
         flat: dict[str, float] = {}
         for line in self.lines("metrics"):
             if line["finding"] == MACRO or line["row"] == AS_PRESENT:
-                names = [*METRICS, *(("auroc_low", "auroc_high") if line["row"] == AS_PRESENT else ())]
+                names = [*METRICS, *([WITHIN_FOLDS] if WITHIN_FOLDS in line else [])]
+                names += ["auroc_low", "auroc_high"] if line["row"] == AS_PRESENT else []
                 flat |= {f"{line['row']}/{line['finding']}/{name}": line[name] for name in names}
         return flat
 

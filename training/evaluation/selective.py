@@ -22,12 +22,13 @@ from scipy.special import logit
 from consilium.calibration import Calibration, patient_bootstrap, percentile_interval
 from consilium.configuration.recipe import ReferRecipe
 from consilium.domain.findings import FindingSet
-from consilium.modalities.novelty import novelty_of
 from consilium.modalities.registry import in_order
+from consilium.modalities.typicality import typicality_of
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import Scores
 from consilium.referral.reasons import checked
-from training.data.datamodule import CachedCohort, StudyDataset
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import StudyDataset
 from training.evaluation.comparisons import MACRO, estimate_columns
 from training.evaluation.metrics import Replicates
 from training.evaluation.predictions import Predictions
@@ -59,7 +60,7 @@ class Doubts:
     sets : bool [N, F, 2]
         Which of absent and present the prediction set holds.
     p_values : dict of str to float [N]
-        Of each part's novelty, NaN where the study lacks it; empty where novelty was not scored.
+        Of each part, NaN where the study lacks it; empty where the model has no detector.
     records : dict of str to bool [N]
         Which of them each part of the refer rule refers that looks at the records alone: the checks of the modalities,
         such as ``image_quality``, and ``contradictions``.
@@ -76,11 +77,11 @@ def doubtful_records(
     """`Doubts.records` of the studies in `study_ids` [N]."""
     row_of = {name: row for row, name in enumerate(study_ids.tolist())}
     places = [place for place, study in enumerate(cached.studies) if study.study_id in row_of]
-    names = [name for m in in_order(preprocessing.recipe.modalities) for name in novelty_of(m).checks]
+    names = [name for m in in_order(preprocessing.recipe.modalities) for name in typicality_of(m).checks]
     found = {part: np.zeros(len(study_ids), bool) for part in (*names, _CONTRADICTIONS)}
     dataset = StudyDataset(cached, preprocessing, np.array(places, np.int64))
     for number in range(len(dataset)):
-        prepared, _ = dataset[number]
+        prepared = dataset[number].prepared
         row = row_of[prepared.study.study_id]
         found[_CONTRADICTIONS][row] = bool(prepared.study.contradictions)
         for name, reasons in checked(prepared.parts).items():
@@ -110,8 +111,8 @@ def referred_by_part(rule: ReferRecipe, doubts: Doubts, present: Mapping[str, Bo
         Which studies have each of the model's modalities.
     """
     whole: dict[str, Bools] = {}
-    if rule.novelty is not None and doubts.p_values:
-        whole["novelty"] = np.asarray(_strangest(doubts.p_values) < rule.novelty)
+    if rule.out_of_distribution is not None and doubts.p_values:
+        whole["out_of_distribution"] = np.asarray(_least_typical(doubts.p_values) < rule.out_of_distribution)
     if rule.required:
         nobody = np.zeros(len(doubts.sets), bool)
         whole["required"] = np.any([~present.get(modality, nobody) for modality in rule.required], axis=0)
@@ -134,7 +135,7 @@ def selective_tables(
     bootstrap: int,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    """Every table that the module names, of what the service would have said.
+    """Every table that the module names, of the answers that the service would give.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def selective_tables(
     }
 
 
-def _strangest(p_values: Scores) -> Floats:
+def _least_typical(p_values: Scores) -> Floats:
     """The smallest p-value of each study, [N]."""
     return np.nanmin(np.stack(list(p_values.values())), axis=0)
 
@@ -170,7 +171,7 @@ def _orders(scored: ScoredStudies, doubts: Doubts) -> dict[str, Floats]:
     """What may be answered first: the higher the surer, [N, F] each.
 
     ``confidence``: how far the log-odds are from those of the operating point. ``prediction_set``: sets of one answer
-    before the others, by confidence within each. ``novelty``: the more ordinary first.
+    before the others, by confidence within each. ``out_of_distribution``: the more ordinary first.
     """
     with np.errstate(divide="ignore"):
         distance = logit(scored.probabilities[AS_PRESENT]) - logit(scored.thresholds)
@@ -178,7 +179,7 @@ def _orders(scored: ScoredStudies, doubts: Doubts) -> dict[str, Floats]:
     orders = {"confidence": confidence}
     orders["prediction_set"] = confidence + 2 * _FARTHEST * (doubts.sets.sum(axis=2) == 1)
     if doubts.p_values:
-        orders["novelty"] = np.broadcast_to(_strangest(doubts.p_values)[:, None], confidence.shape)
+        orders["out_of_distribution"] = np.broadcast_to(_least_typical(doubts.p_values)[:, None], confidence.shape)
     return orders
 
 

@@ -1,4 +1,4 @@
-"""Whether a model serves some patients worse: its figures by sex, age, view and source, and the widest gap of each.
+"""Whether a model serves some patients worse: its figures by sex, age, source and records, and the widest gap of each.
 
 fairlearn's `MetricFrame` groups and takes the differences; the intervals are by bootstrap over patients.
 """
@@ -15,73 +15,41 @@ from sklearn.metrics import roc_auc_score
 
 from consilium.calibration import patient_bootstrap
 from consilium.domain.study import Study
-from consilium.domain.variables import Variable
-from consilium.modalities.image.image_record import ViewPosition
-from consilium.modalities.observations.features import Course, courses
+from consilium.domain.variables import BUILT_IN, VariableTable
+from consilium.monitoring.categories import age_band
 from training.cohorts.cohort import StudyRecord
 from training.evaluation.comparisons import estimate_columns
 from training.evaluation.metrics import Sample, interval
 from training.evaluation.results import ScoredStudies
 from training.evaluation.rows import AS_PRESENT
+from training.training_side import training_sides
 
 LEAST_OF_EACH_CLASS = 10
 """Positives and negatives; a smaller group is counted, and its figures are left out."""
 
-_BANDS = ((0, 18), (18, 40), (40, 65), (65, 80), (80, 200))
-_VIEWS = {ViewPosition.AP_SUPINE: "AP supine", ViewPosition.LATERAL: "lateral", ViewPosition.UNKNOWN: "unknown"}
 _METRICS = ("auroc", "sensitivity", "specificity")
 
 
 def study_groups(
-    records: Sequence[StudyRecord], studies: Sequence[Study], variables: Sequence[Variable] = ()
+    records: Sequence[StudyRecord], studies: Sequence[Study], variables: VariableTable = BUILT_IN
 ) -> dict[str, npt.NDArray[np.str_]]:
-    """Sex, age band, view and source of each study, [N] each; ``unknown`` where that is not known.
+    """Sex, age band, source and what each modality groups studies by, [N] each; ``unknown`` where it is not known.
 
     Parameters
     ----------
     records : sequence of StudyRecord
     studies : sequence of Study
-        The same studies with their images.
-    variables : sequence of Variable
-        Of the cohort: its categorical ones make groups, too.
+        The same studies with what was read of their files.
+    variables : VariableTable
+        Of the cohort.
     """
-    known = [courses(study.observations) for study in studies]
-    return {
-        **_usual_groups(records, studies),
-        **{
-            variable.display: np.array([_category(known_of_study.get(variable.name)) for known_of_study in known])
-            for variable in variables
-            if variable.categories
-        },
-    }
-
-
-def _category(course: Course | None) -> str:
-    return "unknown" if course is None or course.last.category is None else course.last.category
-
-
-def _usual_groups(records: Sequence[StudyRecord], studies: Sequence[Study]) -> dict[str, npt.NDArray[np.str_]]:
-    return {
+    groups = {
         "sex": np.array([record.patient.sex.name.lower() for record in records]),
-        "age": np.array([_band(record.patient.age) for record in records]),
-        "view": np.array([_view(study) for study in studies]),
-        "source": np.array([record.source or "unknown" for record in records]),
+        "age": np.array([age_band(record.patient.age) for record in records]),
     }
-
-
-def _view(study: Study) -> str:
-    """Of the first image."""
-    if not study.images:
-        return "no image"
-    view = study.images[0].view
-    return _VIEWS.get(view, view.value)
-
-
-def _band(age: float | None) -> str:
-    if age is None:
-        return "unknown"
-    low, high = next(band for band in _BANDS if band[0] <= age < band[1])
-    return f"{low} and older" if high > 150 else f"{low} to {high - 1}"
+    for side in training_sides():
+        groups |= side.subgroups(studies, variables)
+    return groups | {"source": np.array([record.source or "unknown" for record in records])}
 
 
 def subgroup_tables(

@@ -16,6 +16,7 @@ import pandas as pd
 from consilium.configuration.recipe import CohortRecipe
 from consilium.system.environment import home_folder
 from training.cohorts.phantom.named_shifts import STANDARD, parse_shift
+from training.cohorts.phantom.schemes import ORDINARY
 from training.cohorts.phantom.write import write_phantom
 from training.evaluation.comparisons import MACRO
 from training.evaluation.results import Evaluation
@@ -35,6 +36,7 @@ def measure_shifts(
     size: int,
     seed: int,
     shifts: Mapping[str, Sequence[str]] = STANDARD,
+    scheme: str = ORDINARY.name,
     bootstrap: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
@@ -50,6 +52,8 @@ def measure_shifts(
     studies, size, seed : int
         Of each cohort: number of studies, rows and columns of the images, seed.
     shifts : mapping of name to what `parse_shift` reads
+    scheme : str
+        Of the phantoms that the model has learned from.
     bootstrap : int or None
         Replicates; None: the recipe's.
     progress : callable or None
@@ -65,18 +69,18 @@ def measure_shifts(
     for name, texts in shifts.items():
         if progress is not None:
             progress(name)
-        root = _cohort(texts, studies, size, seed)
+        root = _cohort(texts, studies, size, seed, scheme)
         evaluation = evaluate_model(source, root, cohort=CohortRecipe(kind="phantom"), bootstrap=bootstrap)
         lines.append(_line(name, evaluation))
     return pd.DataFrame(lines)
 
 
-def _cohort(texts: Sequence[str], studies: int, size: int, seed: int) -> Path:
-    key = hashlib.sha256(json.dumps([list(texts), studies, size, seed]).encode()).hexdigest()[:16]
+def _cohort(texts: Sequence[str], studies: int, size: int, seed: int, scheme: str) -> Path:
+    key = hashlib.sha256(json.dumps([list(texts), studies, size, seed, scheme]).encode()).hexdigest()[:16]
     root = home_folder() / "cache" / "phantoms" / key
     if not root.exists():
         _log.info("writing %d phantom studies%s", studies, f" with {', '.join(texts)}" if texts else "")
-        write_phantom(root, studies, seed, size, splits=None, shift=parse_shift(texts))
+        write_phantom(root, studies, seed, size, splits=None, shift=parse_shift(texts), scheme=scheme)
     return root
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from training.evaluation.comparisons import MACRO
-from training.evaluation.metrics import BY_CHANCE
+from training.evaluation.metrics import BY_CHANCE, WITHIN_FOLDS
 from training.evaluation.results import Evaluation
 from training.evaluation.rows import ALL_PRESENT, AS_PRESENT, RowKind
 
@@ -19,11 +19,13 @@ _MOST_LINES = 30  # of one table
 
 
 def terminal_tables(evaluation: Evaluation) -> list[Table]:
-    """What the terminal shows: answers, findings at their operating points, differences, sets, prevalence, leaks.
+    """What the terminal shows: answers, findings at their operating points, targets, differences, sets and so on.
 
     No table is longer than a screen; under the last one stand the names of those that are not shown.
     """
     tables = [_answer_table(evaluation), _finding_table(evaluation)]
+    if "targets" in evaluation.tables:
+        tables.append(_target_table(evaluation))
     if "comparisons" in evaluation.tables:
         tables.append(_comparison_table(evaluation))
     if "coverage" in evaluation.tables:
@@ -43,13 +45,15 @@ def terminal_tables(evaluation: Evaluation) -> list[Table]:
     return tables
 
 
-_SHOWN = ("metrics", "operating_points", "comparisons", "oracle_shares", "coverage", "prevalence")
+_SHOWN = ("metrics", "operating_points", "targets", "comparisons", "oracle_shares", "coverage", "prevalence")
 
 
 def _answer_table(evaluation: Evaluation) -> Table:
     columns = ("answer", "n", "AUROC", "AUPRC", "Brier", "NLL", "ECE\n(by chance)")
     table = _table("Answers (mean over findings, 95 % interval)", *columns)
-    shares = {}
+    shares, within = {}, WITHIN_FOLDS in evaluation.tables["metrics"]
+    if within:
+        table.add_column("AUROC\nwithin folds", justify="right")
     if "oracle_shares" in evaluation.tables:
         for name in ("possible\nAUROC", "share", "information\nshare"):
             table.add_column(name, justify="right")
@@ -60,6 +64,7 @@ def _answer_table(evaluation: Evaluation) -> Table:
         cells = [line["row"].title, str(line["n"]), _with_interval(line, "auroc")]
         cells += [_number(line[name]) for name in ("auprc", "brier", "nll")]
         cells.append(f"{_number(line['ece'])} ({_number(line[BY_CHANCE])})")
+        cells += [_number(line[WITHIN_FOLDS])] if within else []
         share = shares.get(line["row"])
         if share:
             cells += [_number(share[name]) for name in ("oracle_auroc", "auroc_share", "information_share")]
@@ -78,6 +83,18 @@ def _finding_table(evaluation: Evaluation) -> Table:
         cells.append(_number(point["threshold"]))
         cells += [_with_interval(line, name, digits=2) for name in ("sensitivity", "specificity")]
         table.add_row(*cells, *(_number(line[name]) for name in ("precision", "f1", "ece")))
+    return table
+
+
+def _target_table(evaluation: Evaluation) -> Table:
+    columns = ("target", "answer", "n", "observed", "concordance", "Brier over all steps")
+    table = _table("Targets beside the findings", *columns)
+    displays = {target.name: target.display for target in evaluation.findings.targets}
+    for line in _shortened(table, evaluation.lines("targets")):
+        title = "best possible" if line["row"].kind is RowKind.ORACLE else line["row"].title
+        cells = [escape(displays[line["target"]]), title, str(line["n"]), str(line["observed"])]
+        figures = [_with_interval(line, name) for name in ("concordance", "brier")]
+        table.add_row(*cells, *figures, style="bold" if line["row"] == AS_PRESENT else "")
     return table
 
 

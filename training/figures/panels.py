@@ -1,6 +1,6 @@
 """What all figures of an evaluation share: colours, and panels in a grid.
 
-Drawn without pyplot, so that no global state and no display is touched. Colours are Okabe and Ito's, told apart by
+Drawn without pyplot, so that no global state and no display is touched. Colours are Okabe and Ito's, distinguishable by
 colour-blind readers; lines differ in dash too.
 """
 

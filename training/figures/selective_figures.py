@@ -13,7 +13,7 @@ from training.figures.panels import BLUE, GREEN, GREY, ORANGE, label_outer, pane
 _ORDERS: dict[str, tuple[str, dict]] = {
     "confidence": ("by confidence", {"color": BLUE, "linewidth": 1.8}),
     "prediction_set": ("sets of one answer first", {"color": ORANGE, "linewidth": 1.4, "dashes": (6, 1)}),
-    "novelty": ("the ordinary first", {"color": GREEN, "linewidth": 1.4, "dashes": (6, 1, 1, 1)}),
+    "out_of_distribution": ("the ordinary first", {"color": GREEN, "linewidth": 1.4, "dashes": (6, 1, 1, 1)}),
 }
 
 

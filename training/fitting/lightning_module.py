@@ -16,7 +16,9 @@ from torch import Tensor
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
+from consilium.domain.targets import step_slices
 from consilium.modalities.draws import Draws
+from consilium.modalities.registry import subset_key
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.network.subsets import few_subsets
 from consilium.preprocessing.batch import Batch
@@ -25,9 +27,10 @@ from training.data.augmentation import augmentations, augmented
 from training.data.datamodule import TaughtBatch
 from training.fitting.gradients import GRADIENTS
 from training.fitting.modality_dropout import modality_dropout
-from training.fitting.objectives.likelihood import log_likelihood_sum
+from training.fitting.objectives.likelihood import Summed, log_likelihood_sum
 from training.fitting.objectives.losses import Losses, training_losses
 from training.fitting.objectives.objective import StepOutputs
+from training.fitting.objectives.target_steps import steps_likelihood_sum
 from training.fitting.scheduled_module import STEP, VALIDATION_LOSS, ScheduledModule, seeded, stream_seed
 from training.runtime.distributed import Share, average_statistics, mean_over_processes, rank
 
@@ -68,6 +71,9 @@ class TrainingModule(ScheduledModule):
 
     # --- training ----------------------------------------------------------------------------------------------------
 
+    def on_train_epoch_start(self) -> None:
+        self.model.begin_epoch(self.current_epoch)
+
     def training_step(self, batch: Batch | TaughtBatch, _: int) -> Tensor:
         batch, teachers = (batch.batch, batch.teachers) if isinstance(batch, TaughtBatch) else (batch, {})
         assert batch.labels is not None
@@ -80,14 +86,20 @@ class TrainingModule(ScheduledModule):
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: one.present for modality, one in tokens.items()}
         kept = modality_dropout(present, self.recipe.modality_dropout, on_cpu, share)
+        fused = self.model.answers(self.model.fusion(tokens))
+        subset = self.model.answers(self.model.fusion(self.model.without(tokens, kept)))
         outputs = StepOutputs(
             labels=batch.labels,
             exclusive=self.findings.exclusive,
-            fused=self.model.fuse(tokens),
-            subset=self.model.fuse(self.model.without(tokens, kept)),
-            unimodal=self.model.opinions(tokens),
+            fused=fused[:, : len(self.findings)],
+            subset=subset[:, : len(self.findings)],
+            unimodal=self.model.unimodal_logits(tokens),
             present=present,
             teachers=teachers,
+            targets=self.findings.targets,
+            steps=_steps(batch),
+            fused_steps=fused[:, len(self.findings) :],
+            subset_steps=subset[:, len(self.findings) :],
         )
         losses = training_losses(self.recipe.objectives, outputs)
         self._losses = losses
@@ -121,11 +133,21 @@ class TrainingModule(ScheduledModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         assert batch.labels is not None
         tokens = self.model.encode(batch)
-        for key, logits in self.model.subsets(tokens, few_subsets(self.model.modalities)).items():
+        answers = self.model.subsets(tokens, few_subsets(self.model.modalities))
+        for key, logits in answers.items():
             rows = torch.stack([one.present for m, one in tokens.items() if m in _members(key)]).all(dim=0)
-            sums = log_likelihood_sum(logits, batch.labels, exclusive=self.findings.exclusive, rows=rows)
-            now = torch.stack(sums).double()
-            self._validated[key] = self._validated[key] + now if key in self._validated else now
+            own = logits[:, : len(self.findings)]
+            sums = log_likelihood_sum(own, batch.labels, exclusive=self.findings.exclusive, rows=rows)
+            self._add_validated(key, sums)
+        everything = answers[subset_key(self.model.modalities)][:, len(self.findings) :]
+        for target, steps in zip(self.findings.targets, step_slices(self.findings.targets), strict=True):
+            self._add_validated(
+                f"target_{target.name}", steps_likelihood_sum(everything[:, steps], _steps(batch)[:, steps])
+            )
+
+    def _add_validated(self, name: str, sums: Summed) -> None:
+        now = torch.stack(sums).double()
+        self._validated[name] = self._validated[name] + now if name in self._validated else now
 
     def on_validation_epoch_end(self) -> None:
         # Every batch has a sum for every subset, so all processes have the same keys.
@@ -143,6 +165,10 @@ class TrainingModule(ScheduledModule):
         mean = torch.stack(list(losses.values())).mean()
         self.log_dict(losses, sync_dist=True)
         self.log_dict({VALIDATION_LOSS: mean}, sync_dist=True, prog_bar=True)
+
+
+def _steps(batch: Batch) -> Tensor:
+    return torch.empty(len(batch), 0) if batch.steps is None else batch.steps
 
 
 def _members(key: str) -> Sequence[str]:

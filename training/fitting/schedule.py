@@ -29,20 +29,20 @@ def optimizer(model: nn.Module, recipe: TrainingRecipe) -> AdamW:
     """AdamW over the trainable parameters (Loshchilov & Hutter 2019).
 
     Only weights of linear, convolution and attention layers decay; norms, biases, embeddings and learned tokens do not.
-    An encoder may name parameters with a rate of their own: see `Encoder.learning_rates`.
+    An encoder may give parameters a rate of their own: see `Encoder.rate_of`.
     """
-    own = {
-        f"{prefix}.{beginning}": rate
-        for prefix, module in model.named_modules()
+    rates = {
+        parameter: module.rate_of(parameter, recipe.learning_rate)
+        for module in model.modules()
         if isinstance(module, Encoder)
-        for beginning, rate in module.learning_rates.items()
+        for parameter in module.parameters()
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     decayed = _decayed_parameters(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = next((rate for beginning, rate in own.items() if name.startswith(beginning)), recipe.learning_rate)
+        rate = rates.get(parameter, recipe.learning_rate)
         decay = recipe.weight_decay if name in decayed else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     parameters = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]

@@ -12,15 +12,16 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from consilium.configuration.recipe import Recipe
 from consilium.system.durable import replace_file
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 from training.evaluation.predict import predict
-from training.fitting.fit import Fit, fit
+from training.fitting.fit import Fit, WarmStart, fit
 from training.fitting.objectives.losses import needs_teachers
 from training.runtime.tracking import MetricSink
 
@@ -39,6 +40,7 @@ def fit_with_teachers(
     *,
     epochs: int | None = None,
     progress: bool = False,
+    start: WarmStart | None = None,
 ) -> Fit:
     """`fit`, after a training of each modality's teacher where an objective of the recipe reads teachers.
 
@@ -69,12 +71,13 @@ def fit_with_teachers(
             cached, recipe, train, validation, below, of_teacher, epochs=epochs, progress=progress
         )
     student = sink("")
-    return fit(cached, recipe, train, validation, folder, student, epochs=epochs, progress=progress, teachers=teachers)
+    options: dict[str, Any] = {"epochs": epochs, "progress": progress, "teachers": teachers, "start": start}
+    return fit(cached, recipe, train, validation, folder, student, **options)
 
 
 def teacher_recipe(recipe: Recipe, modality: str) -> Recipe:
     """`recipe` for `modality` alone, without a teacher of its own."""
-    objectives = recipe.objectives.model_copy(update={"distillation": 0.0, "gradient": "sum"})
+    objectives = recipe.objectives.model_copy(update={"distillation": 0.0, "targets": 0.0, "gradient": "sum"})
     return recipe.model_copy(update={"modalities": {modality: recipe.modalities[modality]}, "objectives": objectives})
 
 

@@ -6,7 +6,8 @@ loss.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import lightning
@@ -16,6 +17,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressB
 from lightning.pytorch.strategies import DDPStrategy
 
 from consilium.configuration.recipe import Recipe
+from consilium.domain.errors import TrainingError
+from consilium.system.durable import replace_json
 from training.fitting.averaging import MovingAverage
 from training.fitting.callbacks import (
     DurableCheckpoints,
@@ -29,7 +32,7 @@ from training.fitting.scheduled_module import VALIDATION_LOSS, ScheduledModule
 from training.runtime.distributed import world
 from training.runtime.tracking import MetricSink
 
-_LAST, _BEST = "last.ckpt", "best.ckpt"
+_LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,28 @@ def run_training(
     loss = float(best.best_model_score) if best is not None and best.best_model_score is not None else None
     found = _epoch_of(folder / _BEST) if validated else int(trainer.current_epoch)
     return Ended(module.key, found, int(trainer.global_step), loss)
+
+
+def remember_end(folder: Path, ended: Ended) -> None:
+    """Say in `folder` that its training is over."""
+    replace_json(folder / _ENDED, asdict(ended))
+
+
+def ended_before(folder: Path, key: str) -> Ended | None:
+    """How the training in `folder` ended; None where it did not.
+
+    Raises
+    ------
+    TrainingError
+        It is of a module with another key.
+    """
+    file = folder / _ENDED
+    if not file.exists():
+        return None
+    ended = Ended(**json.loads(file.read_text(encoding="utf-8")))
+    if ended.key != key:
+        raise TrainingError("the finished training found belongs to another recipe, cohort or split")
+    return ended
 
 
 def take_kept_weights(module: ScheduledModule, folder: Path, ended: Ended) -> None:

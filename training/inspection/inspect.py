@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,20 @@ import pandas as pd
 from rich.console import RenderableType
 from rich.text import Text
 
+from consilium.configuration.modality_sections import checking_sections
 from consilium.configuration.recipe import SplitRecipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.domain.study import Study
-from consilium.domain.variable_records import own_variables
-from consilium.ingest.decode_pool import DecodePool
-from consilium.modalities.image.image_record import Image
-from consilium.modalities.image.preparation import SquareConverter
-from consilium.modalities.registry import modalities
+from consilium.domain.study import Record, RecordFile, Study
+from consilium.domain.targets import OrdinalTarget
+from consilium.modalities.converter import Converter
+from consilium.modalities.registry import find_modality, modalities
+from consilium.preprocessing.collate import converters
 from training.audit.report import AuditReport
 from training.audit.terminal import frame_table
-from training.cohorts.cohort import SPLITS, Cohort, ImageFile, StudyRecord
+from training.cohorts.cohort import SPLITS, Cohort, StudyRecord
 from training.cohorts.splits import split_cohort
-from training.data.image_cache import Filling, ImageCache, as_listed
-from training.inspection.inspect_variables import own_variable_table
+from training.data.cached_cohort import CachedCohort, ReadFiles, read_files
+from training.training_side import CheckTable, training_sides
 
 _MOST_PROBLEMS = 50
 """More are counted, but not listed on a terminal."""
@@ -37,8 +38,6 @@ _PLACE = re.compile(r"\[\d+\]")
 """Which of a study's records a warning is about: left out, so that warnings of one kind are counted together."""
 _OTHERWISE = re.compile(r" as [^,]+, (.+?) as .+")
 """The values of a contradiction between records: left out likewise."""
-_SIDE = 64
-"""Pixels a side of the squares that the audit looks at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,15 +47,13 @@ class CohortReport:
     Attributes
     ----------
     counts : dict of str to int
-        Studies, patients, images, notes, observations.
+        Studies, patients, and the records of each modality.
     labels : DataFrame
         Present, absent and unknown, per finding and split.
     modalities : DataFrame
         Studies that have each modality.
-    observations : DataFrame
-        Studies that have each variable, age and sex.
-    variables : DataFrame
-        What was found of each variable that the cohort declares.
+    tables : mapping of str to CheckTable
+        What each modality counts of its own, by name.
     remarks : dict of str to int
         What training goes on with, and how often: views unknown, blank images, implausible values.
     problems : tuple of str
@@ -69,8 +66,7 @@ class CohortReport:
     counts: dict[str, int]
     labels: pd.DataFrame
     modalities: pd.DataFrame
-    observations: pd.DataFrame
-    variables: pd.DataFrame
+    tables: Mapping[str, CheckTable]
     remarks: dict[str, int]
     problems: tuple[str, ...]
     audit: AuditReport | None = None
@@ -79,8 +75,7 @@ class CohortReport:
         tables = {
             "labels": self.labels,
             "modalities": self.modalities,
-            "observations": self.observations,
-            "variables": self.variables,
+            **{name: table.frame for name, table in self.tables.items()},
         }
         return {
             "name": self.cohort.name,
@@ -101,10 +96,8 @@ class CohortReport:
             f"{name}: " + ", ".join(f"{count} {what}" for what, count in self.counts.items()),
             frame_table("Labels", self.labels, displays),
             frame_table("Studies with each modality", self.modalities, displays),
-            frame_table("Studies with each value", self.observations, displays),
+            *(frame_table(table.title, table.frame, displays) for table in self.tables.values() if len(table.frame)),
         ]
-        if len(self.variables):
-            shown.append(frame_table("Variables of this cohort", self.variables, displays))
         if self.audit is not None:
             shown += self.audit.terminal_tables(displays)
         if self.remarks:
@@ -120,7 +113,7 @@ class CohortReport:
 def check_cohort(
     cohort: Cohort, *, audited: bool = True, seed: int = 0, progress: Callable[[int], None] | None = None
 ) -> CohortReport:
-    """Decode every image of `cohort`, count what it holds, and audit it.
+    """Read every file of `cohort`, count what it holds, and audit it.
 
     Parameters
     ----------
@@ -130,13 +123,13 @@ def check_cohort(
     seed : int
         Of the audit.
     progress : callable, optional
-        Called with the number of images seen so far.
+        Called with the number of files read so far.
     """
     with tempfile.TemporaryDirectory(prefix="consilium-check-") as folder:
-        cache = ImageCache(Path(folder), SquareConverter(_SIDE))
-        filling = _decode(cohort, cache, progress or (lambda _: None))
-        seen = _seen(cohort, cache, filling)
-        audit = _audit(cohort, cache, seen, seed) if audited else None
+        read_by = converters(checking_sections())
+        read = read_files(cohort, read_by, Path(folder), _counting(progress))
+        seen = _seen(cohort, read, read_by)
+        audit = _audit(cohort, read, seen, seed) if audited else None
     remarks = Counter(seen.remarks)
     for record in cohort.records:
         remarks.update(_PLACE.sub("[*]", warning) for warning in record.warnings)
@@ -145,17 +138,17 @@ def check_cohort(
         counts=_counts(cohort, seen.studies),
         labels=_labels(cohort),
         modalities=_modalities(seen.studies),
-        observations=_observations(cohort, seen.studies),
-        variables=own_variable_table(cohort),
+        tables=_target_tables(cohort)
+        | {name: table for side in training_sides() for name, table in side.check_tables(cohort, seen.studies).items()},
         remarks={what: times for what, times in remarks.most_common() if times},
-        problems=(*seen.problems, *_split_problems(cohort), *_variable_problems(cohort)),
+        problems=(*seen.problems, *_split_problems(cohort), *_own_problems(cohort)),
         audit=audit,
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """What became of the images: each record's study with those that can be used, and what is to be said of the rest.
+    """What became of the files: each record's study with those that can be used, and the warnings about the rest.
 
     `unusable` holds the files that cannot be used, as the cohort names them, with the reason.
     """
@@ -166,83 +159,73 @@ class _Seen:
     problems: tuple[str, ...]
 
 
-def _decode(cohort: Cohort, cache: ImageCache, progress: Callable[[int], None]) -> Filling:
-    files = [image.path for record in cohort.records for image in record.images]
-    if not files:
-        return Filling({}, {})
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        progress(done)
-
-    with DecodePool() as pool:
-        return cache.fill(files, pool, advance)
+def _counting(progress: Callable[[int], None] | None) -> Callable[[], None] | None:
+    """What is called after each file, of what is called with their number."""
+    numbers = count(1)
+    return None if progress is None else lambda: progress(next(numbers))
 
 
-def _seen(cohort: Cohort, cache: ImageCache, filling: Filling) -> _Seen:
+def _seen(cohort: Cohort, read: ReadFiles, read_by: Mapping[str, Converter]) -> _Seen:
     studies: list[Study] = []
     unusable: dict[str, str] = {}
     remarks: Counter[str] = Counter()
     problems: list[str] = []
-    owners: dict[str, set[str]] = defaultdict(set)
+    owners: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record in cohort.records:
-        images = []
-        for file in record.images:
-            name = file.path.relative_to(cohort.root).as_posix()
-            rule = _rule(file, cache, filling)
-            if rule:
+        usable: dict[str, list[Record]] = defaultdict(list)
+        for modality, file in ((name, file) for name, files in record.files.items() for file in files):
+            found, rule = _read(modality, file, read, read_by)
+            if found is None:
+                name = file.path.relative_to(cohort.root).as_posix()
                 unusable[name] = rule
                 problems.append(f"{name}: {rule}")
                 continue
-            images.append(as_listed(cache.image(filling.digests[file.path]), file.view, file.acquired))
-            owners[images[-1].digest].add(record.patient_id)
-        study, found = _study(record, images)
-        for one in (*images, *study.with_parts(image=()).records):
+            usable[modality].append(found)
+            owners[find_modality(modality).record, found.digest].add(record.patient_id)
+        study, contradiction = _study(record, usable)
+        for one in (*(one for records in usable.values() for one in records), *record.study().records):
             remarks.update(one.remarks)
         studies.append(study)
-        problems += found
+        problems += contradiction
         remarks.update(_PLACE.sub("[*]", _OTHERWISE.sub(r" otherwise than \1", one)) for one in study.contradictions)
-    shared = sum(len(patients) > 1 for patients in owners.values())
-    if shared:
-        problems.append(f"{shared} image file(s) stand in studies of several patients")
+    shared = Counter(noun for (noun, _), patients in owners.items() if len(patients) > 1)
+    problems += [f"{times} {noun} file(s) stand in studies of several patients" for noun, times in shared.items()]
     return _Seen(tuple(studies), unusable, dict(remarks), tuple(problems))
 
 
-def _rule(file: ImageFile, cache: ImageCache, filling: Filling) -> str:
-    """Why `file` cannot be used; empty where it can."""
-    if file.path in filling.refused:
-        error = filling.refused[file.path]
-        return f"{error.field}: {error.rule}"
-    if not cache.square(filling.digests[file.path]).any():
-        return "must show something, the image is blank"
-    return ""
+def _read(
+    modality: str, file: RecordFile, read: ReadFiles, read_by: Mapping[str, Converter]
+) -> tuple[Record | None, str]:
+    """What `file` was read as; else None, and why it cannot be used."""
+    record = read.record(modality, file)
+    if record is None:
+        error = read.filling.refused[file.path]
+        return None, f"{error.field}: {error.rule}"
+    rule = read_by[modality].fault(read.caches[modality].array(record.digest))
+    return (None, rule) if rule else (record, "")
 
 
-def _study(record: StudyRecord, images: list[Image]) -> tuple[Study, list[str]]:
-    """The record's study; without images where these contradict each other, with what they contradict in."""
+def _study(record: StudyRecord, usable: Mapping[str, Sequence[Record]]) -> tuple[Study, list[str]]:
+    """The record's study; without what its files hold where they contradict each other, with what they do in."""
     try:
-        return record.study(images), []
+        return record.study(usable), []
     except InputError as error:
-        return record.study(()), [f"study {record.study_id}: {error}"]
+        return record.study(), [f"study {record.study_id}: {error}"]
 
 
-def _audit(cohort: Cohort, cache: ImageCache, seen: _Seen, seed: int) -> AuditReport:
+def _audit(cohort: Cohort, read: ReadFiles, seen: _Seen, seed: int) -> AuditReport:
     # The rest of the check needs no torch.
     from consilium.system.threads import limit_threads
     from training.audit.audit import audit_cohort
-    from training.data.datamodule import CachedCohort
 
     limit_threads()
-    return audit_cohort(CachedCohort(cohort, cache, seen.studies, seen.unusable), seed=seed)
+    return audit_cohort(CachedCohort(cohort, read.caches, seen.studies, seen.unusable), seed=seed)
 
 
 def _counts(cohort: Cohort, seen: Sequence[Study]) -> dict[str, int]:
     """Studies, patients, and the records of each modality."""
     records = {
-        f"{modality.record}s": sum(len(study.parts.get(name, ())) for study in seen)
-        for name, modality in modalities().items()
+        f"{modality.record}s": sum(len(study.parts[name]) for study in seen) for name, modality in modalities().items()
     }
     return {"studies": len(cohort), "patients": len(set(cohort.patient_ids.tolist())), **records}
 
@@ -258,12 +241,26 @@ def _labels(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _target_tables(cohort: Cohort) -> dict[str, CheckTable]:
+    """What is known of the targets beside the findings; no table where there are none."""
+    lines: list[dict[str, object]] = []
+    for position, target in enumerate(cohort.findings.targets):
+        value, observed = cohort.outcomes[:, position].T
+        counts = {"not known": int(np.isnan(value).sum())}
+        if isinstance(target, OrdinalTarget):
+            counts |= {grade: int((value == place).sum()) for place, grade in enumerate(target.grades)}
+        else:
+            counts |= {"event": int((observed == 1).sum()), "followed without it": int((observed == 0).sum())}
+        lines += [{"target": target.name, "outcome": name, "studies": count} for name, count in counts.items()]
+    return {"targets": CheckTable("Targets beside the findings", pd.DataFrame(lines))} if lines else {}
+
+
 def _modalities(seen: Sequence[Study]) -> pd.DataFrame:
     """How many studies have usable records of each modality, by the kinds of those that have kinds."""
     studies: Counter[str] = Counter()
     for study in seen:
         for name in modalities():
-            kinds = {record.kind_name for record in study.parts.get(name, ()) if record.usable}
+            kinds = {record.kind_name for record in study.parts[name] if record.usable}
             studies.update(f"{name}, {kind}" if kind else name for kind in kinds)
     for name in modalities():
         if not any(counted.partition(",")[0] == name for counted in studies):
@@ -271,24 +268,9 @@ def _modalities(seen: Sequence[Study]) -> pd.DataFrame:
     return _shares(dict(sorted(studies.items())), "modality", len(seen))
 
 
-def _observations(cohort: Cohort, seen: Sequence[Study]) -> pd.DataFrame:
-    """How many studies have each value; age and sex may come from the images' files."""
-    studies: Counter[str] = Counter()
-    variables = cohort.variables
-    for record, study in zip(cohort.records, seen, strict=True):
-        studies["age"] += study.patient.age is not None
-        studies["sex"] += study.patient.sex.value in ("F", "M")
-        studies.update(list(dict.fromkeys(variables[o.variable].display for o in record.observations if o.usable)))
-    return _shares(dict(studies.most_common()), "value", len(cohort))
-
-
-def _variable_problems(cohort: Cohort) -> list[str]:
-    seen = {o.variable for record in cohort.records for o in record.observations}
-    return [
-        f"variable {variable.name} is declared and stands in no study"
-        for variable in own_variables(cohort.variables)
-        if variable.name not in seen
-    ]
+def _own_problems(cohort: Cohort) -> list[str]:
+    """Those that a modality finds."""
+    return [problem for side in training_sides() for problem in side.check_problems(cohort)]
 
 
 def _shares(counts: dict[str, int], what: str, studies: int) -> pd.DataFrame:

@@ -15,8 +15,13 @@ from training.pipeline.context import Stage
 _log = logging.getLogger(__name__)
 
 
-def audit_before_fit(stage: Stage) -> EarlyAudit | None:
+def audit_before_fit(stage: Stage, parts: Sequence[str] | None = None) -> EarlyAudit | None:
     """What is wrong with the cohort, whatever the model; None where the recipe wants no audit.
+
+    Parameters
+    ----------
+    parts : sequence of str, optional
+        Split or fold of each study in this training; None: those that the cohort fixes.
 
     Raises
     ------
@@ -26,7 +31,7 @@ def audit_before_fit(stage: Stage) -> EarlyAudit | None:
     if not stage.recipe.evaluation.audit:
         return None
     _log.info("audit of the cohort")
-    early = audit_without_model(stage.cached, stage.recipe.scope, seed=stage.recipe.seed)
+    early = audit_without_model(stage.cached, stage.recipe.scope, parts=parts, seed=stage.recipe.seed)
     report = early.report
     _warn(report.concerns)
     if report.verdict == UNUSABLE:

@@ -6,9 +6,10 @@ MLflow run keeps; those of any other model are made by `evaluate_model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -32,21 +33,30 @@ from training.runtime.tracking import download_evaluation
 ANSWERS = "answers.npz"
 """A model's own answers, beside the tables of its evaluation."""
 
+_GROUP = "group/"
+
 BETTER, WORSE, NOT_INFERIOR, UNDECIDED = "better", "worse", "not inferior", "undecided"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Calibrated probabilities of one model, float [N, F], NaN where it has none, with what is true of the studies."""
+    """Calibrated probabilities of one model, float [N, F], NaN where it has none, with what is true of the studies.
+
+    Attributes
+    ----------
+    groups : mapping of kind to str [N]
+        Sex, age band and the like (`training.evaluation.subgroups.study_groups`); empty where they are not known.
+    """
 
     findings: tuple[str, ...]
     study_ids: npt.NDArray
     patient_ids: npt.NDArray
     labels: npt.NDArray
     probabilities: npt.NDArray
+    groups: Mapping[str, npt.NDArray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> Answers:
+    def of(cls, evaluation: Evaluation, groups: Mapping[str, npt.NDArray] = MappingProxyType({})) -> Answers:
         """Of the model, from what each study has."""
         return cls(
             evaluation.findings.names,
@@ -54,6 +64,7 @@ class Answers:
             evaluation.patient_ids,
             evaluation.labels,
             evaluation.probabilities[AS_PRESENT],
+            groups,
         )
 
     def save(self, path: Path) -> None:
@@ -67,18 +78,26 @@ class Answers:
                 patient_ids=np.asarray(self.patient_ids, np.str_),
                 labels=self.labels,
                 probabilities=self.probabilities,
+                **{f"{_GROUP}{kind}": np.asarray(of, np.str_) for kind, of in self.groups.items()},
             )
 
     @classmethod
     def load(cls, path: Path) -> Answers:
         with np.load(path, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
-        return cls(tuple(columns.pop("findings").tolist()), **columns)
+        groups = {n.removeprefix(_GROUP): columns.pop(n) for n in list(columns) if n.startswith(_GROUP)}
+        return cls(tuple(columns.pop("findings").tolist()), **columns, groups=groups)
 
     def at(self, rows: npt.NDArray) -> Answers:
         """Those of the studies at `rows`."""
-        found = (self.study_ids, self.patient_ids, self.labels, self.probabilities)
-        return Answers(self.findings, *(values[rows] for values in found))
+        return Answers(
+            self.findings,
+            self.study_ids[rows],
+            self.patient_ids[rows],
+            self.labels[rows],
+            self.probabilities[rows],
+            {kind: of[rows] for kind, of in self.groups.items()},
+        )
 
 
 def compare_models(
@@ -164,7 +183,7 @@ def compare_answers(first: Answers, second: Answers, *, margin: float, bootstrap
         inferior`` where it excludes -`margin`, else ``undecided``.
     """
     _require_margin(margin)
-    one, two = _common(first, second)
+    one, two = common_studies(first, second)
     sample = Sample(one.labels, patient_bootstrap(one.patient_ids, bootstrap, seed))
     known = ~np.isnan(one.probabilities) & ~np.isnan(two.probabilities)
     measured = [sample.measure(np.where(known, side.probabilities, np.nan)) for side in (one, two)]
@@ -182,7 +201,16 @@ def compare_answers(first: Answers, second: Answers, *, margin: float, bootstrap
     return pd.DataFrame(lines, columns=[*columns, "delong_p", "verdict"])
 
 
-def _common(first: Answers, second: Answers) -> tuple[Answers, Answers]:
+def common_studies(first: Answers, second: Answers) -> tuple[Answers, Answers]:
+    """Of both, the answers to the studies that both have, in the order of `first`.
+
+    Raises
+    ------
+    InputError
+        They have other findings.
+    TrainingError
+        There is no common study.
+    """
     if first.findings != second.findings:
         rule = f"must be those of the first model: {', '.join(first.findings)}"
         raise InputError("second model's findings", ", ".join(second.findings), rule)

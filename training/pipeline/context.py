@@ -8,7 +8,8 @@ from pathlib import Path
 from consilium.configuration.recipe import Recipe
 from training.cohorts.cohort import Cohort
 from training.cohorts.cohort_kind import Oracle
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
+from training.fitting.fit import WarmStart
 from training.runtime.tracking import TrackedRun
 
 
@@ -25,6 +26,8 @@ class Stage:
     run : TrackedRun
     progress : bool
         Draw bars; otherwise log lines.
+    start : WarmStart or None
+        What the model's weights begin as.
     """
 
     recipe: Recipe
@@ -33,6 +36,7 @@ class Stage:
     folder: Path
     run: TrackedRun
     progress: bool
+    start: WarmStart | None = None
 
     @property
     def cohort(self) -> Cohort:

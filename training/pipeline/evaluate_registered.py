@@ -15,12 +15,12 @@ from consilium.artifacts.model_registry import resolve
 from consilium.calibration import Calibration
 from consilium.configuration.recipe import CohortRecipe, Recipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
 from training.cohorts import cohort_kind, load_cohort
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import split_cohort
-from training.data.datamodule import cache_cohort
+from training.data.cache_folders import file_cache_folder
+from training.data.cached_cohort import cache_cohort
 from training.evaluation.evaluate import evaluate
 from training.evaluation.predict import predict
 from training.evaluation.prevalence import prevalence_table
@@ -39,7 +39,7 @@ def evaluate_model(
     prevalence: Mapping[str, float] | None = None,
     advance: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """Judge the model `source` on the studies in `cohort_root` that it has not learned from.
+    """Evaluate the model `source` on the studies in `cohort_root` that it has not learned from.
 
     On the cohort of its own training, and on one that fixes its splits (it may be an extended edition of that cohort),
     these are the test split; on any other, all studies with a known label.
@@ -73,12 +73,13 @@ def evaluate_model(
     if found.findings.names != artifact.findings.names:
         rule = f"must be the model's: {', '.join(artifact.findings.names)}"
         raise InputError("cohort.findings", ", ".join(found.findings.names), rule)
+    found = found.answering(artifact.findings.targets)
     rows = _unseen(artifact, found)
     if not len(rows):
         raise TrainingError("the cohort has no study to evaluate on: no test split, or no known label")
     _log.info("evaluating on %d of %d studies", len(rows), len(found))
-    cached = cache_cohort(found, recipe, home_folder() / "cache" / "images", advance)
-    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.novelty)
+    cached = cache_cohort(found, recipe, file_cache_folder(), advance)
+    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, recipe, artifact.detector)
     replicates = bootstrap or recipe.evaluation.bootstrap
 
     def further(scored: ScoredStudies, _: Calibration) -> dict[str, pd.DataFrame]:
@@ -87,7 +88,7 @@ def evaluate_model(
             tables["prevalence"] = prevalence_table(
                 predictions, artifact.calibration, artifact.findings, prevalence, bootstrap=replicates, seed=recipe.seed
             )
-        predicted = Predicted(predictions, calibration, artifact.novelty, artifact.preprocessing, cached)
+        predicted = Predicted(predictions, calibration, artifact.detector, artifact.preprocessing, cached)
         return tables | tables_of_answers(scored, predicted, recipe, bootstrap=replicates)
 
     return evaluate(

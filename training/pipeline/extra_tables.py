@@ -11,13 +11,12 @@ import pandas as pd
 
 from consilium.calibration import Calibration
 from consilium.configuration.recipe import Recipe
-from consilium.domain.variable_records import own_variables
 from consilium.preprocessing.collate import Preprocessing
-from consilium.referral.out_of_distribution import NoveltyDetector
+from consilium.referral.out_of_distribution import OutOfDistributionDetector
 from training.cohorts import cohort_kind
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 from training.evaluation.faithfulness import measure_faithfulness
-from training.evaluation.out_of_distribution.detection import evaluate_novelty
+from training.evaluation.out_of_distribution.detection import evaluate_out_of_distribution
 from training.evaluation.predictions import Predictions
 from training.evaluation.results import ScoredStudies
 from training.evaluation.selective import Doubts, doubtful_records, prediction_sets, selective_tables
@@ -35,7 +34,7 @@ class TestedModel:
 
     Attributes
     ----------
-    novelty : NoveltyDetector or None
+    detector : OutOfDistributionDetector or None
         Calibrated.
     rows : int [n]
         Positions in the cohort of those studies.
@@ -45,7 +44,7 @@ class TestedModel:
 
     fit: Fit
     calibration: Calibration
-    novelty: NoveltyDetector | None
+    detector: OutOfDistributionDetector | None
     rows: npt.NDArray[np.int64]
     predictions: Predictions
 
@@ -56,7 +55,7 @@ class Predicted:
 
     Attributes
     ----------
-    novelty : NoveltyDetector or None
+    detector : OutOfDistributionDetector or None
         Calibrated.
     cached : CachedCohort
         Holds the studies.
@@ -64,7 +63,7 @@ class Predicted:
 
     predictions: Predictions
     calibration: Calibration
-    novelty: NoveltyDetector | None
+    detector: OutOfDistributionDetector | None
     preprocessing: Preprocessing
     cached: CachedCohort
 
@@ -84,13 +83,13 @@ def further_tables(stage: Stage, tested: TestedModel, scored: ScoredStudies) -> 
     """Every further table that the recipe asks for, by name."""
     recipe = stage.recipe
     predicted = Predicted(
-        tested.predictions, tested.calibration, tested.novelty, tested.fit.preprocessing, stage.cached
+        tested.predictions, tested.calibration, tested.detector, tested.fit.preprocessing, stage.cached
     )
     tables = tables_of_answers(scored, predicted, recipe, bootstrap=recipe.evaluation.bootstrap)
-    if tested.novelty is not None and recipe.evaluation.novelty:
+    if tested.detector is not None and recipe.evaluation.out_of_distribution:
         _log.info("out-of-distribution inputs")
-        tables["novelty"] = evaluate_novelty(
-            tested.fit.model, tested.fit.preprocessing, tested.novelty, stage.cached, tested.rows, recipe
+        tables["out_of_distribution"] = evaluate_out_of_distribution(
+            tested.fit.model, tested.fit.preprocessing, tested.detector, stage.cached, tested.rows, recipe
         )
     if recipe.evaluation.faithfulness:
         tables["faithfulness"] = _faithfulness(stage, tested)
@@ -114,13 +113,16 @@ def _faithfulness(stage: Stage, tested: TestedModel) -> pd.DataFrame:
         )
 
 
-def _subgroups(scored: ScoredStudies, cached: CachedCohort, bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
+def groups_of(scored: ScoredStudies, cached: CachedCohort) -> dict[str, npt.NDArray[np.str_]]:
+    """The groups that the scored studies of `cached` fall into, [N] each by kind."""
     records = cached.cohort.records
     place = {record.study_id: row for row, record in enumerate(records)}
     rows = [place[study] for study in scored.study_ids.tolist()]
-    own = own_variables(cached.cohort.variables)
-    groups = study_groups([records[row] for row in rows], [cached.studies[row] for row in rows], own)
-    tables = subgroup_tables(scored, groups, bootstrap=bootstrap, seed=seed)
+    return study_groups([records[row] for row in rows], [cached.studies[row] for row in rows], cached.cohort.variables)
+
+
+def _subgroups(scored: ScoredStudies, cached: CachedCohort, bootstrap: int, seed: int) -> dict[str, pd.DataFrame]:
+    tables = subgroup_tables(scored, groups_of(scored, cached), bootstrap=bootstrap, seed=seed)
     return {name: table for name, table in tables.items() if len(table)}
 
 
@@ -128,6 +130,6 @@ def _doubts(predicted: Predicted) -> Doubts:
     predictions = predicted.predictions
     return Doubts(
         prediction_sets(predictions, predicted.calibration),
-        {} if predicted.novelty is None else predicted.novelty.p_values(predictions.novelty),
+        {} if predicted.detector is None else predicted.detector.p_values(predictions.out_of_distribution),
         doubtful_records(predicted.cached, predicted.preprocessing, predictions.study_ids),
     )

@@ -8,7 +8,7 @@ is added.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,12 +20,14 @@ from consilium.domain.errors import TrainingError
 from consilium.explain.methods import find_method
 from consilium.modalities.registry import find_modality, nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
-from consilium.referral.out_of_distribution import NoveltyDetector
+from consilium.referral.out_of_distribution import OutOfDistributionDetector
 from training.cohorts.cohort_kind import Oracle
 from training.cohorts.splits import Fold, Indices, require_validation
-from training.data.datamodule import CachedCohort, StudyDataset
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import StudyDataset
 from training.evaluation.evaluate import calibrate, calibrate_others
 from training.evaluation.predictions import Predictions
+from training.fitting.closed_form.fit_stacked import require_findings_alone
 
 _calibration_log = logging.getLogger("consilium.calibration.fitting")
 
@@ -44,8 +46,9 @@ class _Fitted:
     @classmethod
     def on(cls, cached: CachedCohort, recipe: Recipe, train: Indices) -> _Fitted:
         """Prepare as for a fit on `train`, which must have all that is learned from it."""
-        studies = (cached.studies[row] for row in train.tolist())
-        fitted = cls(cached, recipe, Preprocessing.fit(recipe, studies, cached.cohort.variables))
+        if recipe.fusion.linear or (recipe.fusion.name == "auto" and "stacked" in recipe.fusion.candidates):
+            require_findings_alone(cached.cohort.findings)
+        fitted = cls(cached, recipe, cached.preprocessing(recipe, train.tolist()))
         dataset = fitted.dataset(train)
         if not np.isfinite(dataset.labels).any():
             raise TrainingError(
@@ -59,15 +62,17 @@ class _Fitted:
                     f"none of {len(train)} training studies has {_one_record(modality)} that can be read: take "
                     f"{modality} out of the recipe's modalities, or give studies that have it"
                 )
-        if recipe.refer.novelty is not None:
-            NoveltyDetector.require_enough(present, len(dataset), recipe.seed)
+        for modality, name in recipe.explain.items():
+            find_method(fitted.preprocessing, modality, name)
+        if recipe.refer.out_of_distribution is not None:
+            OutOfDistributionDetector.require_enough(present, len(dataset), recipe.seed)
         return fitted
 
     def dataset(self, rows: Indices) -> StudyDataset:
         return StudyDataset(self.cached, self.preprocessing, rows)
 
     def made_up(self, rows: Indices, where: str) -> Predictions:
-        """Of the studies at `rows`, what a model might say of them; `where` names them in an error."""
+        """Of the studies at `rows`, made-up predictions; `where` names them in an error."""
         dataset = self.dataset(rows)
         if not len(dataset):
             raise TrainingError(
@@ -90,21 +95,20 @@ class _Fitted:
             labels=labels,
             present=present,
             fused={subset_key(s): logits(tuple(s)) for s in nonempty_subsets(self.recipe.modalities)},
-            opinions={modality: logits((modality,)) for modality in self.recipe.modalities},
+            unimodal={modality: logits((modality,)) for modality in self.recipe.modalities},
         )
 
 
 def require_split(
-    cached: CachedCohort, recipe: Recipe, parts: dict[str, Indices], oracle: Oracle | None = None
+    cached: CachedCohort, recipe: Recipe, parts: Mapping[str, Indices], oracle: Oracle | None = None
 ) -> None:
-    """`TrainingError` where a model of ``parts["train"]`` could not be calibrated and judged by the other parts.
+    """`TrainingError` where a model of ``parts["train"]`` could not be calibrated and evaluated on the other parts.
 
     Raises
     ------
     InputError
         The recipe itself cannot be, or a part has nothing of what it learns from.
     """
-    _require_recipe(recipe)
     fitted = _Fitted.on(cached, recipe, parts["train"])
     if len(parts["validation"]) and not np.isfinite(fitted.dataset(parts["validation"]).labels).any():
         raise TrainingError(
@@ -125,8 +129,7 @@ def require_folds(
     inner: Sequence[tuple[Indices, Indices | None]],
     oracle: Oracle | None = None,
 ) -> None:
-    """As `require_split`, of a cross-validation: a model of each training part in `inner`, judged by its fold."""
-    _require_recipe(recipe)
+    """As `require_split`, of a cross-validation: a model of each training part in `inner`, evaluated on its fold."""
     predictions = []
     for number, ((_, test), (train, validation)) in enumerate(zip(pairs, inner, strict=True), start=1):
         fitted = _Fitted.on(cached, recipe, train)
@@ -158,11 +161,6 @@ def _quick(recipe: Recipe) -> CalibrationRecipe:
     """The recipe's calibration without its choice of a method, which takes long and falls back to scaling."""
     chosen = recipe.calibration
     return chosen.model_copy(update={"method": "scaling"}) if chosen.method == "auto" else chosen
-
-
-def _require_recipe(recipe: Recipe) -> None:
-    for modality, name in recipe.explain.items():
-        find_method(recipe, modality, name)
 
 
 def _require_oracle(predictions: Predictions, oracle: Oracle | None) -> None:

@@ -41,6 +41,8 @@ class RunState:
     resume : bool
         Go on with what an interrupted training left. Where it left nothing, start from the beginning; where only a
         training of another recipe or cohort under the same name was interrupted, refuse.
+    start : str
+        Digest of the model that the training begins from; empty: none.
 
     Raises
     ------
@@ -48,8 +50,8 @@ class RunState:
         See `resume`; also where the same training is under way in another process.
     """
 
-    def __init__(self, recipe: Recipe, cohort: Cohort, *, resume: bool) -> None:
-        self.digest = hashlib.sha256(f"{recipe.to_yaml()}\n{cohort.digest}".encode()).hexdigest()
+    def __init__(self, recipe: Recipe, cohort: Cohort, *, resume: bool, start: str = "") -> None:
+        self.digest = hashlib.sha256(f"{recipe.to_yaml()}\n{cohort.digest}{start}".encode()).hexdigest()
         runs = home_folder() / "runs"
         self.folder = runs / f"{recipe.name}-{self.digest[:16]}"
         runs.mkdir(parents=True, exist_ok=True)

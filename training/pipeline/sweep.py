@@ -24,15 +24,18 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from consilium.configuration.recipe import Range, Recipe
 from consilium.domain.errors import RecipeError, TrainingError
+from consilium.network.fusion import TRAINED_FUSIONS
 from consilium.system.durable import replace_json
 from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
 from training.cohorts import load_cohort
 from training.cohorts.cohort import Cohort
 from training.cohorts.splits import split_cohort
-from training.data.datamodule import cache_cohort
+from training.data.cache_folders import file_cache_folder
+from training.data.cached_cohort import cache_cohort
 from training.fitting.scheduled_module import VALIDATION_LOSS
 from training.fitting.teachers import fit_with_teachers
+from training.pipeline.named_weights import resolve_weights
 from training.runtime.interrupts import interrupted_once
 from training.runtime.tracking import MetricSink, TrackedRun
 
@@ -91,6 +94,7 @@ def sweep(recipe: Recipe, cohort_root: Path, *, trials: int | None = None, progr
     chosen = recipe.cohort
     masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
+    cohort = cohort if recipe.objectives.targets else cohort.answering(())
     folder = _folder(recipe, cohort)
     try:
         with FileLock(folder / ".lock", timeout=0), interrupted_once():
@@ -145,6 +149,10 @@ def _require_ranges(recipe: Recipe) -> None:
     for key in recipe.sweep.ranges:
         if key.split(".")[0] in _FIXED:
             raise TrainingError(f"sweep.ranges: {key} decides what is measured, so trials could not be compared")
+    for name in recipe.sweep.ranges.get("fusion.name", Range(choices=(recipe.fusion.name,))).choices:
+        if name not in TRAINED_FUSIONS:
+            rule = f"must be one of {', '.join(TRAINED_FUSIONS)}: a sweep compares validation losses of epochs"
+            raise RecipeError("fusion.name", name, rule)
     if recipe.splits.validation == 0:
         raise TrainingError("a sweep needs a validation split; splits.validation is 0")
 
@@ -201,7 +209,8 @@ class _Search:
         name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         with TrackedRun.start(recipe, kind=f"trial {trial.number}", parent=self._parent) as run:
             run.log_recipe(recipe)
-            cached = cache_cohort(self._cohort, recipe, home_folder() / "cache" / "images")
+            starts = resolve_weights(recipe)
+            cached = cache_cohort(self._cohort, recipe, file_cache_folder(), starts=starts)
             train, validation = self._parts["train"], self._parts["validation"]
             pruned, folder, progress = _Pruned(run, trial), self.folder / name, self._progress
 

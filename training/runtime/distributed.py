@@ -52,8 +52,13 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def average_statistics(model: nn.Module) -> None:
-    """Give every process the mean of the running statistics of batch normalisation, which saw one share each."""
-    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    """Give every process the mean of the running statistics of batch normalisation, which saw one share each.
+
+    Those of a module in evaluation mode, such as one of a frozen encoder, saw nothing.
+    """
+    learning = [module for module in model.modules() if module.training]
+    buffers = [buffer for module in learning for buffer in module.buffers(recurse=False)]
+    statistics = [buffer for buffer in buffers if buffer.is_floating_point()]
     if world() == 1 or not statistics:
         return
     means = mean_over_processes(torch.cat([buffer.flatten() for buffer in statistics]))

@@ -45,6 +45,8 @@ def relaunch(devices: int, arguments: list[str]) -> int | None:
         return None
     from torch.distributed.run import main as torchrun
 
+    # Else every process writes a C++ warning that no parameter was unused, where dropped modalities leave some unused.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a process that failed has given its reason
     try:
         torchrun(["--standalone", "--nproc-per-node", str(devices), "-m", "consilium.cli", *arguments])

@@ -26,6 +26,7 @@ from consilium.artifacts.mlflow_store import experiment_id, open_store, store_er
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import RegistryUnreachable, TrainingError
 from training.cohorts.cohort import Cohort
+from training.cohorts.versions.version_record import chain
 from training.runtime.store_retries import at_once, is_missing, may_pass, patiently
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ _SECONDS_BETWEEN_WRITES = 5.0
 _PARAMS_AT_ONCE = 100
 _LONGEST_VALUE = 500
 _LONGEST_DIGEST = 36
+COHORT_VERSION, VERSIONS_FILE = "cohort_version", "cohort_versions.json"
+"""Tag with the digest of the cohort's version, and the records of it and of all before it."""
+SPLIT = "split.csv"
+"""Which study of which patient fell into which part of a training."""
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -137,6 +142,14 @@ class TrackedRun:
         for child in patiently(client.search_runs, [experiment], running):
             patiently(client.set_terminated, child.info.run_id, status="KILLED")
 
+    @staticmethod
+    def close_tagged(experiment: str, tag: str, value: str) -> None:
+        """As `close`, for every run of the experiment called `experiment` whose `tag` has this `value`."""
+        client = patiently(open_store, create=True)
+        running = f"tags.`{tag}` = '{value}' and attributes.status = 'RUNNING'"
+        for run in patiently(client.search_runs, [patiently(experiment_id, experiment)], running):
+            patiently(client.set_terminated, run.info.run_id, status="KILLED")
+
     def end(self, status: Status) -> None:
         """Write what is left and close the run."""
         try:
@@ -204,7 +217,9 @@ class TrackedRun:
             patiently(self._client.log_batch, self.run_id, params=params[start : start + _PARAMS_AT_ONCE])
 
     def log_cohort(self, cohort: Cohort, parts: npt.NDArray) -> None:
-        """The data set's digest, and which study fell into which part (pseudonyms only).
+        """The data set's digest, its version with those before it, and which study fell into which part.
+
+        Of patients and studies, pseudonyms alone.
 
         Parameters
         ----------
@@ -215,9 +230,16 @@ class TrackedRun:
         table = pd.DataFrame({"study": studies, "patient": cohort.patient_ids, "part": parts})
         name = f"{cohort.name}-{cohort.task}" if cohort.task else cohort.name
         dataset = from_pandas(table, name=name, digest=cohort.digest[:_LONGEST_DIGEST])
-        inputs = DatasetInput(dataset._to_mlflow_entity(), [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+        versions = chain(cohort.root)
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
+        if versions:
+            tags.append(InputTag(COHORT_VERSION, versions[-1].digest))
+            self.tag(COHORT_VERSION, versions[-1].digest)
+            made = {"versions": [version.to_json() for version in versions]}
+            patiently(self._client.log_dict, self.run_id, made, VERSIONS_FILE)
+        inputs = DatasetInput(dataset._to_mlflow_entity(), tags)
         patiently(self._client.log_inputs, self.run_id, [inputs])
-        patiently(self._client.log_text, self.run_id, table.to_csv(index=False), "split.csv")
+        patiently(self._client.log_text, self.run_id, table.to_csv(index=False), SPLIT)
         facts = {"digest": cohort.digest, "studies": len(cohort)}
         patiently(self._client.log_dict, self.run_id, facts, "cohort.json")
         self.tag("cohort_digest", cohort.digest)
@@ -239,8 +261,33 @@ class TrackedRun:
         patiently(self._client.set_tag, self.run_id, name, value)
 
 
+def patients_of_run(run_id: str) -> list[tuple[str, str]]:
+    """Pseudonym and split or fold of every study of the training `run_id`.
+
+    Raises
+    ------
+    TrainingError, RegistryUnreachable
+        As `download_evaluation`.
+    """
+    table = pd.read_csv(downloaded(run_id, SPLIT), dtype=str, keep_default_na=False)
+    return list(zip(table["patient"], table["part"], strict=True))
+
+
 def download_evaluation(run_id: str, name: str) -> Path:
     """A local copy of the file `name` among what the run `run_id` logged of its evaluation.
+
+    Raises
+    ------
+    TrainingError
+        The store has no such run, or the run no such file.
+    RegistryUnreachable
+        The store gives no answer.
+    """
+    return downloaded(run_id, f"evaluation/{name}")
+
+
+def downloaded(run_id: str, path: str) -> Path:
+    """A local copy of the file `path` among the artifacts of the run `run_id`.
 
     Raises
     ------
@@ -252,11 +299,11 @@ def download_evaluation(run_id: str, name: str) -> Path:
     client = open_store(create=False)
     try:
         with store_errors():
-            return Path(client.download_artifacts(run_id, f"evaluation/{name}"))
+            return Path(client.download_artifacts(run_id, path))
     except RegistryUnreachable as error:
         if may_pass(error):
             raise
-        raise TrainingError(f"the run {run_id} with the evaluation's {name} is not in this MLflow store") from None
+        raise TrainingError(f"the run {run_id} with its {path} is not in this MLflow store") from None
 
 
 class _Prefixed:

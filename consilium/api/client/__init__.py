@@ -7,12 +7,13 @@
         for finding in answer.findings:
             print(finding.display, finding.probability, answer.refer_reasons)
 
-`clients.py` holds both clients, `endpoints.py` what each call sends, `multipart.py` the body of a request, `retry.py`
-when a call is tried again, and how an answer becomes a type or an error of `consilium.domain.errors`. `ndjson.py` reads
-the answer for several studies, one line each.
+`clients.py` and `async_client.py` hold the two clients, `endpoints.py` what each call sends, `multipart.py` the body of
+a request, `retry.py` when a call is tried again, and how an answer becomes a type or an error of
+`consilium.domain.errors`. `ndjson.py` reads the answer for several studies, one line each.
 """
 
-from consilium.api.client.clients import AsyncClient, Client
+from consilium.api.client.async_client import AsyncClient
+from consilium.api.client.clients import Client
 from consilium.domain.errors import ServiceProblem, ServiceUnreachable, UnreadableAnswer
 
 __all__ = [

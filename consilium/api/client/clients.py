@@ -1,12 +1,12 @@
-"""`Client` and `AsyncClient`: the same calls, blocking or awaited."""
+"""`Client`: every call of the service, blocking."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -24,9 +24,16 @@ from consilium.api.schemas import (
     JobAnswer,
     JobKind,
     ModelInformation,
+    OperationsAnswer,
+    ReadAnswer,
     ResultAnswer,
+    SearchAnswer,
+    SearchRequest,
     SimilarAnswer,
     SimilarRequest,
+    StudyAnswer,
+    StudyDetail,
+    StudyList,
 )
 from consilium.domain.errors import ServiceProblem
 
@@ -119,7 +126,21 @@ class Client(Calls):
         """
         return self._run(self._similar(*read_study(SimilarRequest, request, sent)))
 
-    def submit(self, studies: Sequence[Mapping[str, Any]], kind: JobKind = "diagnose") -> JobAnswer:
+    def search(self, request: SearchRequest | None = None, **sent: Any) -> SearchAnswer:
+        """The cases and sentences of the service's search index that are most like a study, whatever is given of it.
+
+        By keyword also ``count``, ``labels`` (a finding's name to ``present`` or ``absent``) and ``having`` (names of
+        modalities), which say among which cases. A service without an index gives a `ServiceProblem` with status 404.
+        """
+        return self._run(self._search(*read_study(SearchRequest, request, sent)))
+
+    def submit(
+        self,
+        studies: Sequence[Mapping[str, Any]],
+        kind: JobKind = "diagnose",
+        *,
+        idempotency_key: str | None = None,
+    ) -> JobAnswer:
         """Hand several studies over, to be answered while nobody waits.
 
         Parameters
@@ -128,6 +149,9 @@ class Client(Calls):
             As `diagnose_batch` takes them; of an ``explain`` job also ``findings`` and ``level``.
         kind : str
             ``diagnose`` or ``explain``.
+        idempotency_key : str, optional
+            The caller's own name of this request, 1 to 255 printable ASCII characters: sent again with it, also by
+            another process, the same studies are the same job. A random one unless given.
 
         Returns
         -------
@@ -140,7 +164,7 @@ class Client(Calls):
             Where a study breaks a rule; nothing was sent.
         ServiceProblem, ServiceUnreachable, UnreadableAnswer
         """
-        return self._run(self._submit(read_job(studies, kind), kind))
+        return self._run(self._submit(read_job(studies, kind), kind, idempotency_key))
 
     def job(self, job_id: uuid.UUID | str) -> JobAnswer:
         """How far a job is."""
@@ -162,6 +186,56 @@ class Client(Calls):
         """Delete a job that has ended, and its answers, before they expire. The audit log keeps its entries."""
         self._run(self._discard(job_id))
 
+    def submit_study(self, request: ExplainRequest | None = None, **sent: Any) -> StudyAnswer:
+        """Store a study for its readers, to be explained while nobody waits; as `explain` takes it.
+
+        Ask `study` with its ``study_id`` how far it is. A service that stores none gives a `ServiceProblem` with
+        status 404.
+        """
+        return self._run(self._submit_study(*read_study(ExplainRequest, request, sent)))
+
+    def study(self, study_id: uuid.UUID | str) -> StudyDetail:
+        """A stored study, its words and the answer aside."""
+        return self._run(self._study(study_id))
+
+    def studies(self, **asked: Any) -> StudyList:
+        """A page of the stored studies that this caller may read.
+
+        By keyword ``search`` (a part of the patient's label), ``state``, ``sort``, ``limit``, and ``after``, which is
+        ``next`` of the page before.
+        """
+        return self._run(self._studies(asked))
+
+    def study_words(self, study_id: uuid.UUID | str, number: int = 0, kind: str = "images") -> bytes:
+        """The words of one file, little endian, row by row; `study` says how they are shown. It is recorded."""
+        return self._run(self._study_words(study_id, number, kind))
+
+    def study_answer(self, study_id: uuid.UUID | str) -> ExplanationAnswer:
+        """The answer to a stored study; that it was seen is recorded.
+
+        While the service hides it from this caller, a `ServiceProblem` with status 409.
+        """
+        return self._run(self._study_answer(study_id))
+
+    def read(self, study_id: uuid.UUID | str, findings: Mapping[str, str], kind: str = "first") -> ReadAnswer:
+        """Record what a reader decided: ``present``, ``absent`` or ``unknown``.
+
+        Not sent again where it may have arrived.
+        """
+        return self._run(self._read(study_id, findings, kind))
+
+    def delete_study(self, study_id: uuid.UUID | str) -> None:
+        """Delete a stored study; its reads, flags and views stay."""
+        self._run(self._delete_study(study_id))
+
+    def reads(self) -> list[ReadAnswer]:
+        """The reads of all readers, oldest first; needs the scope ``admin``."""
+        return self._run(self._reads())
+
+    def operations(self) -> OperationsAnswer:
+        """Figures for those who run the service; needs the scope ``admin``."""
+        return self._run(self._operations())
+
     def model(self) -> ModelInformation:
         """Which model answers, what it reads, and what a request may hold."""
         return self._run(self._model())
@@ -174,15 +248,26 @@ class Client(Calls):
         """What was recorded of an earlier answer."""
         return self._run(self._result(result_id))
 
-    def feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> FeedbackAnswer:
+    def feedback(
+        self,
+        result_id: uuid.UUID | str,
+        findings: Mapping[str, str],
+        *,
+        influenced: bool | None = None,
+        time: datetime | str | None = None,
+    ) -> FeedbackAnswer:
         """Keep what was confirmed after an earlier answer. Not sent again where it may have arrived.
 
         Parameters
         ----------
         findings : mapping of finding's name to str
             ``present``, ``absent`` or ``unknown``.
+        influenced : bool, optional
+            Whoever confirmed it had seen the model's answer before.
+        time : datetime or str, optional
+            When it became known; now unless given.
         """
-        return self._run(self._feedback(result_id, findings))
+        return self._run(self._feedback(result_id, findings, influenced, time))
 
     def ready(self) -> bool:
         """Whether the service can be reached and has a model. Never raises for it, and never waits."""
@@ -215,109 +300,5 @@ class Client(Calls):
             return None
         try:
             return self._client.request(**self._arguments(step))
-        except httpx.TransportError as error:
-            return error
-
-
-class AsyncClient(Calls):
-    """`Client` for asyncio; an asynchronous context manager, or closed by `aclose`."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: Token = None,
-        timeout: float = 120.0,
-        retries: int = 4,
-        patience: float = 60.0,
-        verify: ssl.SSLContext | bool = True,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(url, token, timeout, retries, patience, verify)
-        self._client = httpx.AsyncClient(**self._http, transport=transport)
-
-    async def diagnose(self, request: DiagnoseRequest | None = None, **sent: Any) -> DiagnosisAnswer:
-        """See `Client.diagnose`."""
-        return await self._run(self._diagnose(*await asyncio.to_thread(read_study, DiagnoseRequest, request, sent)))
-
-    async def diagnose_batch(self, studies: Sequence[Mapping[str, Any]]) -> list[DiagnosisAnswer | ServiceProblem]:
-        """See `Client.diagnose_batch`."""
-        return await self._run(self._diagnose_batch(await asyncio.to_thread(read_studies, studies)))
-
-    async def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
-        """See `Client.explain`."""
-        return await self._run(self._explain(*await asyncio.to_thread(read_study, ExplainRequest, request, sent)))
-
-    async def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
-        """See `Client.similar`."""
-        return await self._run(self._similar(*await asyncio.to_thread(read_study, SimilarRequest, request, sent)))
-
-    async def submit(self, studies: Sequence[Mapping[str, Any]], kind: JobKind = "diagnose") -> JobAnswer:
-        """See `Client.submit`."""
-        return await self._run(self._submit(await asyncio.to_thread(read_job, studies, kind), kind))
-
-    async def job(self, job_id: uuid.UUID | str) -> JobAnswer:
-        """See `Client.job`."""
-        return await self._run(self._job(job_id))
-
-    async def job_results(self, job_id: uuid.UUID | str) -> list[DiagnosisAnswer | ServiceProblem]:
-        """See `Client.job_results`."""
-        return await self._run(self._job_results(job_id))
-
-    async def cancel(self, job_id: uuid.UUID | str) -> JobAnswer:
-        """See `Client.cancel`."""
-        return await self._run(self._cancel(job_id))
-
-    async def discard(self, job_id: uuid.UUID | str) -> None:
-        """See `Client.discard`."""
-        await self._run(self._discard(job_id))
-
-    async def model(self) -> ModelInformation:
-        """See `Client.model`."""
-        return await self._run(self._model())
-
-    async def card(self) -> str | None:
-        """See `Client.card`."""
-        return await self._run(self._card())
-
-    async def result(self, result_id: uuid.UUID | str) -> ResultAnswer:
-        """See `Client.result`."""
-        return await self._run(self._result(result_id))
-
-    async def feedback(self, result_id: uuid.UUID | str, findings: Mapping[str, str]) -> FeedbackAnswer:
-        """See `Client.feedback`."""
-        return await self._run(self._feedback(result_id, findings))
-
-    async def ready(self) -> bool:
-        """See `Client.ready`."""
-        return await self._run(self._ready())
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _run(self, calls: Exchange[Answer]) -> Answer:
-        outcome: Outcome = None
-        while True:
-            try:
-                step = calls.send(outcome)
-            except StopIteration as end:
-                return cast(Answer, end.value)
-            outcome = await self._outcome(step)
-
-    async def _outcome(self, step: Step) -> Outcome:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return None
-        try:
-            return await self._client.request(**self._arguments(step))
         except httpx.TransportError as error:
             return error

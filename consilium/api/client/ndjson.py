@@ -12,16 +12,16 @@ from consilium.api.client.retry import EXTRA, service_problem
 from consilium.api.schemas import DiagnosisAnswer, ExplanationLine, WorklistAnswer, WorklistCount, WorklistProblem
 from consilium.domain.errors import ServiceProblem, UnreadableAnswer
 
-Told: TypeAlias = DiagnosisAnswer | ServiceProblem
-"""What the service says of one study."""
+WorklistResult: TypeAlias = DiagnosisAnswer | ServiceProblem
+"""Answer or problem of one study."""
 
 
 def _kind(line: Any) -> str | None:
-    """By what it says, and nothing else: keys that a newer service adds do not matter."""
-    said = [key for key in ("answer", "problem", "studies") if isinstance(line, dict) and key in line]
-    if said == ["answer"] and isinstance(line["answer"], dict) and "explanations" in line["answer"]:
+    """By its key, and nothing else: keys that a newer service adds do not matter."""
+    keys = [key for key in ("answer", "problem", "studies") if isinstance(line, dict) and key in line]
+    if keys == ["answer"] and isinstance(line["answer"], dict) and "explanations" in line["answer"]:
         return "explanation"
-    return said[0] if len(said) == 1 else None
+    return keys[0] if len(keys) == 1 else None
 
 
 Line: TypeAlias = (
@@ -33,27 +33,27 @@ Line: TypeAlias = (
 _LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Discriminator(_kind)])
 
 
-def worklist_reader(studies: int | None = None) -> Callable[[httpx.Response], list[Told]]:
+def worklist_reader(studies: int | None = None) -> Callable[[httpx.Response], list[WorklistResult]]:
     """What makes of a response, for each of so many `studies`, its answer or problem, in their order.
 
     Without a number there are as many as the last line says.
     """
 
-    def read(response: httpx.Response) -> list[Told]:
+    def read(response: httpx.Response) -> list[WorklistResult]:
         lines = [_read(number, text) for number, text in enumerate(response.content.splitlines())]
         count = lines.pop() if lines else None
-        told = {line.study: _told(line, response) for line in lines if not isinstance(line, WorklistCount)}
+        results = {line.study: _result(line, response) for line in lines if not isinstance(line, WorklistCount)}
         most = count.studies if studies is None and isinstance(count, WorklistCount) else studies
         whole = isinstance(count, WorklistCount) and count.studies == len(lines) == most
-        if most is None or not whole or sorted(told) != list(range(most)):
+        if most is None or not whole or sorted(results) != list(range(most)):
             expected = "studies" if studies is None else f"{studies} studies"
             raise UnreadableAnswer(f"a worklist's answer has not one line for each of its {expected}, and a count")
-        return [told[study] for study in range(most)]
+        return [results[study] for study in range(most)]
 
     return read
 
 
-def _told(line: WorklistAnswer | ExplanationLine | WorklistProblem, response: httpx.Response) -> Told:
+def _result(line: WorklistAnswer | ExplanationLine | WorklistProblem, response: httpx.Response) -> WorklistResult:
     return service_problem(line.problem, response.headers) if isinstance(line, WorklistProblem) else line.answer
 
 

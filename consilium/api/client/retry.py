@@ -142,26 +142,26 @@ def _failure(outcome: Outcome) -> ConsiliumError:
 
 def _problem(response: httpx.Response) -> ServiceProblem:
     try:
-        said = ProblemAnswer.model_validate_json(response.content)
+        problem = ProblemAnswer.model_validate_json(response.content)
     except ValidationError:
         # Of a proxy in between, whose page is not ours to quote.
         return ServiceProblem(
             response.status_code, response.reason_phrase or "an error", **_about_problem(response.headers)
         )
-    return service_problem(said.model_copy(update={"status": response.status_code}), response.headers)
+    return service_problem(problem.model_copy(update={"status": response.status_code}), response.headers)
 
 
-def service_problem(said: ProblemAnswer, headers: httpx.Headers) -> ServiceProblem:
-    """The error that `said` tells of, with what the headers of its response add."""
-    detail = said.detail if len(said.detail) <= _LONGEST_DETAIL else said.detail[: _LONGEST_DETAIL - 1] + "…"
+def service_problem(problem: ProblemAnswer, headers: httpx.Headers) -> ServiceProblem:
+    """The error that `problem` describes, with what the headers of its response add."""
+    detail = problem.detail if len(problem.detail) <= _LONGEST_DETAIL else problem.detail[: _LONGEST_DETAIL - 1] + "…"
     return ServiceProblem(
-        said.status,
+        problem.status,
         detail,
-        title=said.title,
-        instance=said.instance,
-        field=said.field,
-        value=said.value,
-        rule=said.rule,
+        title=problem.title,
+        instance=problem.instance,
+        field=problem.field,
+        value=problem.value,
+        rule=problem.rule,
         **_about_problem(headers),
     )
 

@@ -17,9 +17,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
+from consilium.domain.found_cases import Found
 from consilium.domain.wire import Share, Wire
 from consilium.modalities.presentation import presentations
 from consilium.modalities.registry import declared_limits, modality_names
+from consilium.modalities.weight_source import WeightSource
 
 
 class DiagnosisAnswer(Diagnosis):
@@ -92,12 +94,34 @@ class SimilarAnswer(DiagnosisAnswer):
     """Most similar first."""
 
 
+class SearchAnswer(Found):
+    """The answer of `POST /v1/search`: cases and sentences of the search index, and no diagnosis."""
+
+    result_id: UUID | None = None
+    """Of this answer in the audit log, see `/v1/results/{result_id}`; null where the audit log was unavailable and the
+    service is set to answer all the same."""
+    caller_reference: str | None = None
+
+
 class FindingInformation(Wire):
     """One finding that the model gives a probability for."""
 
     name: str
     display: str
     code: str | None
+
+
+class TargetInformation(Wire):
+    """A grade or a time to an event that the model answers beside the findings."""
+
+    name: str
+    display: str
+    grades: tuple[str, ...] | None = None
+    """From the least; null: it is a time."""
+    horizons: tuple[float, ...] | None = None
+    """The times that are answered for; null: it is a grade."""
+    unit: str | None = None
+    """Of the horizons."""
 
 
 class Information(_ByModality):
@@ -171,6 +195,17 @@ class BackendInformation(Wire):
     margin: Share = Field(description="Likewise of a study with another call or prediction set.")
 
 
+class SearchInformation(Wire):
+    """What `POST /v1/search` searches."""
+
+    encoders: ModelIdentity
+    index_digest: str = Field(description="SHA-256 of the manifest of the search index.")
+    modalities: tuple[str, ...] = Field(description="What can be searched with.")
+    findings: tuple[str, ...] = Field(description="What `labels` of a request may name.")
+    cases: int
+    sentences: int
+
+
 class ModelInformation(Wire):
     """The answer of `GET /v1/model`."""
 
@@ -178,13 +213,18 @@ class ModelInformation(Wire):
     description: str
     findings: tuple[FindingInformation, ...]
     exclusive: bool
+    targets: tuple[TargetInformation, ...] = Field(default=(), description="Answered beside the findings.")
     reads: InputInformation
     limits: LimitInformation
+    weights: dict[str, tuple[WeightSource, ...]] = Field(
+        description="Of each modality whose encoder began from pretrained weights: where these came from."
+    )
     audit: AuditVerdict
     backend: BackendInformation | None = Field(description="Null: the model was not checked.")
     card: str | None = Field(
         description="The model's card, relative to this path: for people: intended use, cohort, evaluation, limits."
     )
+    search: SearchInformation | None = Field(default=None, description="Null: the service has no search index.")
     deployment: DeploymentInformation
 
 

@@ -22,6 +22,7 @@ from pydantic import (
     create_model,
 )
 
+from consilium.domain.diagnosis import Answer
 from consilium.domain.encoded_text import foreign_encoding, without_mark
 from consilium.domain.errors import InputError, MalformedRequest
 from consilium.domain.wire import Wire
@@ -34,7 +35,7 @@ MAX_CALLER_REFERENCE = 200
 """Characters of a caller's own reference that are echoed."""
 
 MAX_SIMILAR = 50
-"""Training cases that one answer may show."""
+"""Cases that one answer may show."""
 
 FindingName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
@@ -52,6 +53,7 @@ DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
     "caller_reference": "worklist-4711",
 }
 SIMILAR_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"count": 3}
+SEARCH_EXAMPLE: dict[str, JsonValue] = SIMILAR_EXAMPLE | {"labels": {"pneumonia": "present"}}
 EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
 
 
@@ -60,7 +62,7 @@ def _records_of(kind: Any) -> Any:
 
 
 def _record_fields() -> dict[str, Any]:
-    # The first broken record is all that is told: a megabyte of them would take seconds to be told of.
+    # Only the first broken record is reported: reporting a megabyte of them would take seconds.
     return {
         given.name: (
             _records_of(load(given.schema)),
@@ -107,6 +109,11 @@ class ExplainRequest(DiagnoseRequest):
         default=None, description="Which findings to explain; all unless given."
     )
     level: Literal["fast", "thorough"] = "fast"
+    maps: Literal["pictures", "cells"] = Field(
+        default="pictures",
+        description="How saliency maps are sent: as a picture in the grid of the file, or as the cells of the feature "
+        "map with where they lie, which is a hundredth of it.",
+    )
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAIN_EXAMPLE]})
 
@@ -117,6 +124,18 @@ class SimilarRequest(DiagnoseRequest):
     count: int = Field(default=5, ge=1, le=MAX_SIMILAR, strict=True, description="Most cases in the answer.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [SIMILAR_EXAMPLE]})
+
+
+class SearchRequest(DiagnoseRequest):
+    """The form field `request` of `POST /v1/search`."""
+
+    count: int = Field(default=5, ge=1, le=MAX_SIMILAR, strict=True, description="Most cases, and most sentences.")
+    labels: dict[FindingName, Answer] = Field(
+        default_factory=dict, description="Only among cases that are known to have, or not to have, these findings."
+    )
+    having: tuple[str, ...] = Field(default=(), description="Only among cases that have all of these modalities.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [SEARCH_EXAMPLE]})
 
 
 Request = TypeVar("Request", bound=BaseModel)

@@ -107,7 +107,7 @@ def make_room(path: Path | None, *, folder: bool = False, option: str = "--out")
         raise InputError(option, str(path), rule)
 
 
-_OURS = ("consilium", "training", "service")
+_OURS = ("consilium", "training", "service", "hospital")
 
 
 @contextmanager

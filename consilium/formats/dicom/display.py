@@ -7,6 +7,7 @@ there can be, exactly, and looked up per pixel. Source: DICOM PS3.3 C.11.1, C.11
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,30 @@ _SHADOWS, _HIGHLIGHTS = 0.001, 0.999
 """Share of pixels clipped at either end where a file has no window: markers and dead pixels, not anatomy."""
 
 
-def display_values(
-    words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset
-) -> tuple[Display, tuple[str, ...]]:
-    """Display values of a frame, 0 black to 65535 white, and what of the header was not taken as it stands.
+@dataclass(frozen=True, slots=True, eq=False)
+class DisplayValues:
+    """A frame as a viewer would first display it.
+
+    Attributes
+    ----------
+    display : uint16 [H, W]
+        0 black to 65535 white.
+    table : uint16 [256] or [65536], or None
+        The display value of each pixel word; None of colours, where none has one by itself.
+    padding : bool [256] or [65536]
+        Which words pad the image; they are black.
+    warnings : tuple of str
+        What of the header was not taken as it stands.
+    """
+
+    display: Display
+    table: Display | None
+    padding: npt.NDArray[np.bool_]
+    warnings: tuple[str, ...]
+
+
+def display_values(words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset) -> DisplayValues:
+    """Display values of a frame, and of each word that it could have.
 
     Parameters
     ----------
@@ -44,11 +65,6 @@ def display_values(
     photometric : str
         Photometric interpretation in which `words` are.
 
-    Returns
-    -------
-    display : uint16 [H, W]
-    warnings : tuple of str
-
     Raises
     ------
     UnreadableImage
@@ -56,37 +72,59 @@ def display_values(
     """
     if photometric in ("MONOCHROME1", "MONOCHROME2"):
         return _grey(words, photometric, pixels, dataset)
+    none = np.zeros(2**pixels.bits_allocated, dtype=np.bool_)
     if photometric == "PALETTE COLOR":
-        luminances, told = _palette_luminance(pixels, dataset)
-        return _looked_up(luminances, words), told
+        luminances, doubts = _palette_luminance(pixels, dataset)
+        return DisplayValues(_looked_up(luminances, words), luminances, none, doubts)
     values = pixels.stored(words)
     if photometric in ("YBR_FULL", "YBR_FULL_422"):
         luminance = values if values.ndim == 2 else values[..., 0]
     else:
         luminance = values.astype(np.float32) @ _LUMINANCE
     white = 2**pixels.bits_stored - 1
-    return np.rint(np.clip(luminance.astype(np.float32) / white, 0, 1) * _WHITE).astype(np.uint16), ()
+    display = np.rint(np.clip(luminance.astype(np.float32) / white, 0, 1) * _WHITE).astype(np.uint16)
+    return DisplayValues(display, None, none, ())
 
 
-def _grey(
-    words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset
-) -> tuple[Display, tuple[str, ...]]:
+def _grey(words: npt.NDArray[Any], photometric: str, pixels: PixelFormat, dataset: Dataset) -> DisplayValues:
     domain = _domain(pixels)
     padding = _padding(domain, pixels, dataset)
     quantities = _modality(pixels.stored(domain).astype(np.float64), pixels, dataset)
     inverted, warnings = _inverted(photometric, dataset)
-    for prescribed, told in _voi(quantities, pixels, dataset):
-        warnings += told
+    for prescribed, doubts in _voi(quantities, pixels, dataset):
+        warnings += doubts
         shown = _unprescribed(quantities, words, padding, pixels, dataset) if prescribed is None else prescribed
         table = np.rint((1 - shown if inverted else shown) * _WHITE).astype(np.uint16)
         table[padding] = 0
         display = _looked_up(table, words)
         if not is_constant(display) or _uniform(words, quantities, padding):
-            return display, warnings
+            return DisplayValues(display, table, padding, warnings)
         warnings += ("WindowCenter: the window hides the whole image, and was passed over",)
     element = "VOILUTSequence" if dataset.get("VOILUTSequence") else "WindowCenter"
     window = f"{text(dataset, 'WindowCenter')} / {text(dataset, 'WindowWidth')}"[:40]
     raise UnreadableImage(element, window, "must not hide the whole image")
+
+
+def quantity_scale(dataset: Dataset) -> tuple[float, float] | None:
+    """Slope and intercept by which stored values are quantities; None where a table says what they are.
+
+    Of a data set whose `display_values` were found.
+    """
+    if dataset.get("ModalityLUTSequence"):
+        return None
+    slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
+    return 1.0 if slope is None else slope, intercept or 0.0
+
+
+def windows(dataset: Dataset) -> list[tuple[float, float]]:
+    """Centre and width of every window of the file that can be, in quantities."""
+    doubtful = ambiguous(dataset, "WindowCenter") | ambiguous(dataset, "WindowWidth")
+    pairs = zip(decimals(dataset, "WindowCenter"), decimals(dataset, "WindowWidth"), strict=False)
+    return [
+        (center, width)
+        for number, (center, width) in enumerate(pairs)
+        if center is not None and width is not None and width > 0 and number not in doubtful
+    ]
 
 
 def _inverted(photometric: str, dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
@@ -167,8 +205,8 @@ def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> Iterator[
         signed = bool(np.any(quantities < 0))
         first, entries, bits = _lut(_first_item(dataset, "VOILUTSequence"), "LUT", pixels, signed)
         used = _bits_used(entries) or bits
-        told = (f"VOILUTSequence: declares {bits} bits and uses {used}: scaled by these",) if used < bits else ()
-        yield np.minimum(_look_up(quantities, first, entries) / (2**used - 1), 1), told
+        warnings = (f"VOILUTSequence: declares {bits} bits and uses {used}: scaled by these",) if used < bits else ()
+        yield np.minimum(_look_up(quantities, first, entries) / (2**used - 1), 1), warnings
         return
     function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if function not in _FUNCTIONS:
@@ -176,19 +214,19 @@ def _voi(quantities: Floats, pixels: PixelFormat, dataset: Dataset) -> Iterator[
     pairs = zip(decimals(dataset, "WindowCenter"), decimals(dataset, "WindowWidth"), strict=False)
     doubtful = ambiguous(dataset, "WindowCenter") | ambiguous(dataset, "WindowWidth")
     impossible: list[str] = []
-    told, possible = (), False
+    warnings, possible = (), False
     for number, (center, width) in enumerate(pairs):
         if center is None or width is None:
             continue
         if number in doubtful:
-            told = (f"WindowCenter and WindowWidth: passed over, {AMBIGUOUS}",)
+            warnings = (f"WindowCenter and WindowWidth: passed over, {AMBIGUOUS}",)
         elif width >= 1 if function == "LINEAR" else width > 0:
-            yield _window(quantities, center, width, function), (*told, *_passed_over(impossible))
-            told, impossible, possible = (), [], True
+            yield _window(quantities, center, width, function), (*warnings, *_passed_over(impossible))
+            warnings, impossible, possible = (), [], True
         else:
             impossible.append(f"{width:g}")
     if not possible:
-        yield None, (*told, *_passed_over(impossible))
+        yield None, (*warnings, *_passed_over(impossible))
 
 
 def _passed_over(widths: list[str]) -> tuple[str, ...]:
@@ -297,5 +335,5 @@ def _palette_luminance(pixels: PixelFormat, dataset: Dataset) -> tuple[Display, 
     narrow = all(entries.max() <= 255 < 2**bits - 1 for _, entries, bits in tables)
     for (first, entries, bits), weight in zip(tables, _LUMINANCE.tolist(), strict=True):
         luminance += weight * _look_up(stored, first, entries) / (2 ** (8 if narrow else bits) - 1)
-    told = "PaletteColorLookupTable: declares more than 8 bits and uses 8: scaled by these"
-    return np.rint(np.clip(luminance, 0, 1) * _WHITE).astype(np.uint16), (told,) if narrow else ()
+    warnings = "PaletteColorLookupTable: declares more than 8 bits and uses 8: scaled by these"
+    return np.rint(np.clip(luminance, 0, 1) * _WHITE).astype(np.uint16), (warnings,) if narrow else ()

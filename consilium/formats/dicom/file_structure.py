@@ -1,16 +1,17 @@
 """The structure of a DICOM file: preamble, file meta information, transfer syntax, data set. No pixel is decoded here.
 
 Files of old archives and of test equipment lack the preamble, or the file meta information too; how their data set is
-encoded is told by its first element. Source: PS3.10 7.1, PS3.5 7.1 and A.
+encoded follows from its first element. Source: PS3.10 7.1, PS3.5 7.1 and A.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -67,18 +68,9 @@ def read_elements(data: bytes, keywords: Sequence[str], most_bytes: int = 128 <<
     UnsupportedMedia, UnreadableImage, TooLarge
         And whatever pydicom raises on a broken file.
     """
-    if not is_dicom(data):
-        raise UnsupportedMedia("preamble", "none", "must be a DICOM file")
+    data, begin, transfer_syntax, guessed = _opened(data, most_bytes)
     file = BytesIO(data)
-    file.seek(_start(data))
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    transfer_syntax = uid.UID(str(meta.get("TransferSyntaxUID") or "").strip(" \x00"))
-    guessed = not transfer_syntax
-    if guessed:
-        transfer_syntax = _guess(data[file.tell() : file.tell() + 8])
-    elif transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
-        data = _inflate(data[file.tell() :], most_bytes)
-        file = BytesIO(data)
+    file.seek(begin)
     native: list[tuple[str | None, int, int]] = []
 
     def at_the_end(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -90,13 +82,7 @@ def read_elements(data: bytes, keywords: Sequence[str], most_bytes: int = 128 <<
         native.append((vr, file.tell(), length))
         return True
 
-    dataset = read_dataset(
-        file,
-        is_implicit_VR=transfer_syntax == uid.ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax != uid.ExplicitVRBigEndian,
-        stop_when=at_the_end,
-        specific_tags=list(_tags(tuple(keywords))),
-    )
+    dataset = _read(file, transfer_syntax, keywords, at_the_end)
     if not native:
         compressed = dataset.get("PixelData") or b""
         if guessed and compressed:
@@ -107,6 +93,52 @@ def read_elements(data: bytes, keywords: Sequence[str], most_bytes: int = 128 <<
     if len(value) != length:
         raise UnreadableImage("PixelData", f"{len(value)} bytes", f"must be {length} bytes, as it declares")
     return DicomFile(dataset, transfer_syntax, value, vr)
+
+
+def read_header(data: bytes, keywords: Sequence[str], most_bytes: int = 128 << 20) -> Dataset:
+    """As `read_elements`, of a file of which nothing behind the last of these elements is looked at.
+
+    It may be cut there.
+    """
+    data, begin, transfer_syntax, _ = _opened(data, most_bytes)
+    file = BytesIO(data)
+    file.seek(begin)
+    last = max(_tags(tuple(keywords)))
+    return _read(file, transfer_syntax, keywords, lambda tag, *_: tag > last)
+
+
+def data_set_digest(data: bytes, most_bytes: int = 128 << 20) -> str:
+    """SHA-256, in hex, of a file's data set, without its file meta information: what is the same after a transfer."""
+    data, begin, _, _ = _opened(data, most_bytes)
+    return hashlib.sha256(memoryview(data)[begin:]).hexdigest()
+
+
+def _opened(data: bytes, most_bytes: int) -> tuple[bytes, int, uid.UID, bool]:
+    """The file, inflated where need be; where its data set begins, in what syntax, and whether that is a guess."""
+    if not is_dicom(data):
+        raise UnsupportedMedia("preamble", "none", "must be a DICOM file")
+    file = BytesIO(data)
+    file.seek(_start(data))
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    transfer_syntax = uid.UID(str(meta.get("TransferSyntaxUID") or "").strip(" \x00"))
+    guessed = not transfer_syntax
+    if guessed:
+        transfer_syntax = _guess(data[file.tell() : file.tell() + 8])
+    elif transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
+        return _inflate(data[file.tell() :], most_bytes), 0, transfer_syntax, guessed
+    return data, file.tell(), transfer_syntax, guessed
+
+
+def _read(
+    file: BytesIO, transfer_syntax: uid.UID, keywords: Sequence[str], stop: Callable[[BaseTag, str | None, int], bool]
+) -> Dataset:
+    return read_dataset(
+        file,
+        is_implicit_VR=transfer_syntax == uid.ImplicitVRLittleEndian,
+        is_little_endian=transfer_syntax != uid.ExplicitVRBigEndian,
+        stop_when=stop,
+        specific_tags=list(_tags(tuple(keywords))),
+    )
 
 
 @cache

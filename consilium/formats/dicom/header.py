@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from consilium.domain.errors import InputError, UnreadableImage
 from consilium.domain.study import Patient, Sex
-from consilium.formats.demographics import read_age, read_sex
+from consilium.formats.demographics import age_at, read_age, read_sex
 from consilium.formats.dicom.elements import decimals, text
 from consilium.formats.dicom.origin import Origin
 from consilium.formats.square_pixels import possible_aspect
@@ -35,14 +35,10 @@ _FOR_PROCESSING = (
 _CODE_STRING = re.compile("[A-Z0-9 ]{1,16}")
 _BODY_PARTS = {"THORAX": "CHEST", "TORAX": "CHEST", "THORACIC": "CHEST"}
 _CHEST_CODES = ("51185008", "816094009", "T-D3000")
-_OLDEST_FROM_BIRTH = 110
-"""Years; where a birth date gives more, it stands for an unknown one, such as 1900-01-01."""
-_INFANT_DAYS = 730
-_DAYS_A_YEAR = 365.25
 
 
-def said(dataset: Dataset, keyword: str) -> str:
-    """What the file says; nothing where that is malformed."""
+def optional_text(dataset: Dataset, keyword: str) -> str:
+    """The text of an element; empty where it is absent or malformed."""
     try:
         return text(dataset, keyword)
     except UnreadableImage:
@@ -68,6 +64,17 @@ def read_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, tuple[st
     return None, tuple(warnings)
 
 
+def spacing_element(dataset: Dataset) -> str | None:
+    """The element of which `read_spacing` has the distances: at the patient, at the detector or on the film."""
+    for keyword in SPACINGS:
+        alone = Dataset()
+        if keyword in dataset:
+            alone[keyword] = dataset.get_item(keyword)
+            if read_spacing(alone)[0] is not None:
+                return keyword
+    return None
+
+
 def read_aspect(dataset: Dataset, spacing: tuple[float, float] | None) -> tuple[float, tuple[str, ...]]:
     """Height of a pixel over its width, and what is wrong with the element that does not give it.
 
@@ -89,36 +96,31 @@ def read_aspect(dataset: Dataset, spacing: tuple[float, float] | None) -> tuple[
 
 def read_origin(dataset: Dataset) -> Origin:
     """What the file says that it shows; a word that is none of DICOM's kind is left out."""
-    intent = said(dataset, "PresentationIntentType").upper()
+    intent = optional_text(dataset, "PresentationIntentType").upper()
     return Origin(
-        modality=_code_string(said(dataset, "Modality")),
+        modality=_code_string(optional_text(dataset, "Modality")),
         body_part=_body_part(dataset),
-        for_processing=intent == "FOR PROCESSING" or said(dataset, "SOPClassUID") in _FOR_PROCESSING,
+        for_processing=intent == "FOR PROCESSING" or optional_text(dataset, "SOPClassUID") in _FOR_PROCESSING,
     )
 
 
 def read_header_patient(dataset: Dataset, acquired: date | None) -> tuple[Patient, tuple[str, ...]]:
     """Age and sex at the time of the image; the age from the birth date where it is not given itself."""
     try:
-        age, warnings = read_age(said(dataset, "PatientAge"), "PatientAge")
+        age, warnings = read_age(optional_text(dataset, "PatientAge"), "PatientAge")
     except InputError:
         age, warnings = None, ("PatientAge is not used: must be an age such as 067Y",)
     try:
-        sex = read_sex(said(dataset, "PatientSex"), "PatientSex")
+        sex = read_sex(optional_text(dataset, "PatientSex"), "PatientSex")
     except InputError:
         sex, warnings = Sex.UNKNOWN, (*warnings, "PatientSex is not used: must be M, F or O")
     return Patient(_age_from_birth(dataset, acquired) if age is None else age, sex), warnings
 
 
 def _age_from_birth(dataset: Dataset, acquired: date | None) -> float | None:
-    born = _day(said(dataset, "PatientBirthDate"))
-    day = acquired or _day(said(dataset, "StudyDate"))
-    if born is None or day is None or not 0 <= day.year - born.year <= _OLDEST_FROM_BIRTH or day < born:
-        return None
-    lived = (day - born).days
-    if lived < _INFANT_DAYS:
-        return lived / _DAYS_A_YEAR
-    return float(day.year - born.year - ((day.month, day.day) < (born.month, born.day)))
+    born = _day(optional_text(dataset, "PatientBirthDate"))
+    day = acquired or _day(optional_text(dataset, "StudyDate"))
+    return None if born is None or day is None else age_at(born, day)
 
 
 def _day(shown: str) -> date | None:
@@ -127,10 +129,14 @@ def _day(shown: str) -> date | None:
 
 
 def _body_part(dataset: Dataset) -> str:
-    part = _code_string(said(dataset, "BodyPartExamined"))
+    part = _code_string(optional_text(dataset, "BodyPartExamined"))
     if not part and dataset.get("AnatomicRegionSequence"):
         region = dataset.AnatomicRegionSequence[0]
-        part = "CHEST" if said(region, "CodeValue") in _CHEST_CODES else _code_string(said(region, "CodeMeaning"))
+        part = (
+            "CHEST"
+            if optional_text(region, "CodeValue") in _CHEST_CODES
+            else _code_string(optional_text(region, "CodeMeaning"))
+        )
     return _BODY_PARTS.get(part, part)
 
 

@@ -20,6 +20,7 @@ MODALITY = Modality(
             media_types=("application/dicom", "image/png", "image/jpeg", "image/tiff"),
             description="Zero or more DICOM, PNG, JPEG or TIFF files. A URL or any other text value is refused.",
             option=CommandOption(name="--image", help="DICOM, PNG, JPEG or TIFF file; repeatable."),
+            viewing="consilium.modalities.image.image_view:VIEWING",
         ),
     ),
     limits=(
@@ -30,9 +31,11 @@ MODALITY = Modality(
             "Rows times columns, as the file's headers declare them; looked at before anything is decoded.",
         ),
     ),
-    warnings="consilium.modalities.image.records:image_warnings",
+    warnings="consilium.modalities.image.image_record:image_warnings",
     explanation="consilium.modalities.image.explanation:EXPLANATION",
     presentation="consilium.modalities.image.presentation:PRESENTATION",
-    novelty="consilium.modalities.image.novelty:NOVELTY",
+    column_reader="training.modalities.image.image_columns:ImageColumns",
+    training="training.modalities.image.image_training:ImageTraining",
+    typicality="consilium.modalities.image.typicality:TYPICALITY",
     refer_checks=("image_quality", "unknown_origin"),
 )

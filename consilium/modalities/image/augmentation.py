@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from consilium.modalities.draws import Draws
-from consilium.modalities.image.monai_networks import AffineTransform
-from consilium.modalities.image.preparation import IMAGES
+from consilium.modalities.image.backbones.monai_networks import AffineTransform
+from consilium.modalities.image.letterbox import IMAGES
 from consilium.modalities.image.section import AugmentationSection, ImageSection
 from consilium.modalities.part import MASK
 from consilium.modalities.tokens import Inputs
@@ -34,10 +34,10 @@ class ImageAugmentation:
         self._warp = AffineTransform(normalized=True, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     @classmethod
-    def build(cls, section: ImageSection, preparation: Any) -> ImageAugmentation:
-        """What the recipe asks for."""
+    def build(cls, section: ImageSection, preparation: Any) -> ImageAugmentation | None:
+        """What the recipe asks for; None where it changes nothing."""
         del preparation
-        return cls(section.augmentation)
+        return cls(section.augmentation) if any(section.augmentation.model_dump().values()) else None
 
     def __call__(self, inputs: Inputs, draws: Draws) -> dict[str, Tensor]:
         """`inputs` with the images that are there changed; they stay in [0, 1]."""

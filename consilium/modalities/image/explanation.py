@@ -7,13 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from consilium.configuration.recipe import Recipe
 from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.modalities.image import attention_maps as attention
 from consilium.modalities.image import saliency_maps as maps
-from consilium.modalities.image.letterbox import Letterbox
-from consilium.modalities.image.preparation import IMAGES
+from consilium.modalities.image.letterbox import IMAGES, Letterbox
 from consilium.modalities.image.presentation import ImageSaliency
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
@@ -46,12 +44,9 @@ def _attention_and_last(model: DiagnosisModel) -> list[nn.Module]:
     return [*attention.attention_layers(model), maps.last_stage(model)]
 
 
-def _attention(recipe: Recipe) -> str:
-    return (
-        ""
-        if recipe.modalities[maps.IMAGE].encoder == "vit"
-        else "reads attention, which only a ViT's image encoder has"
-    )
+def _attention(preprocessing: Preprocessing) -> str:
+    readable = preprocessing.preparations[maps.IMAGE].description.attention
+    return "" if readable else "reads attention, which the image encoder has not, or not in a form that can be read"
 
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> range:

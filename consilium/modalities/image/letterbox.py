@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
 
+from consilium.modalities.converter import Converter, NotConverted
+from consilium.modalities.image.image_record import Image
+
+IMAGES = "images"
+"""Name of the array of squares in a study's part."""
 VERSION = 2
 """Raised whenever the same image would come out differently; part of the key of every cached image."""
 
@@ -42,6 +49,14 @@ class Letterbox:
         height, width = self.inner
         return (self.side - height) // 2, (self.side - width) // 2
 
+    @property
+    def place(self) -> tuple[float, float, float, float]:
+        """Top, left, height and width of the whole square in pixels of the file."""
+        rows, columns = self.grid or (self.rows, self.columns)
+        (top, left), (height, width) = self.offset, self.inner
+        down, across = rows / height, columns / width
+        return -top * down, -left * across, self.side * down, self.side * across
+
     def forward(self, pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
         """`pixels` [H, W] into [S, S]: resampled with an anti-aliasing filter, intensities stretched to the full range.
 
@@ -70,3 +85,33 @@ class Letterbox:
         rows, columns = self.grid or (self.rows, self.columns)
         resized = square.resize((columns, rows), Pillow.Resampling.BILINEAR, box=box)
         return np.asarray(resized, dtype=np.float32)
+
+
+class SquareConverter(Converter):
+    """An Image as a square of `side` pixels, uint16 [S, S]."""
+
+    array = IMAGES
+    dtype = np.uint16
+    in_decoder = True
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.key = f"letterbox{VERSION}-{self.side}"
+        self.shape = (self.side, self.side)
+
+    def __call__(self, record: Image) -> npt.NDArray[np.uint16]:
+        if record.condensed_to is None:
+            return Letterbox(*record.shape, self.side).forward(record.pixels)
+        try:
+            return record.condensed_to.arrays[self.key]
+        except KeyError:
+            raise NotConverted(f"an image was condensed without {self.key}") from None
+
+    def facts(self, record: Image) -> dict[str, Any]:
+        return record.facts()
+
+    def stand_in(self, digest: str, facts: Mapping[str, Any]) -> Image:
+        return Image.of_facts(digest, facts)
+
+    def fault(self, array: npt.NDArray[np.uint16]) -> str:
+        return "" if array.any() else "must show something, the image is blank"

@@ -48,17 +48,17 @@ class Origins:
         )
 
     def unknown(self, images: Sequence[Image]) -> tuple[str, ...]:
-        """What `images` say of themselves that training images did not; nothing where those said nothing."""
+        """Declarations of `images` that training images did not have; none where those declared nothing."""
         found = []
         for number, image in enumerate(images):
-            for name, said, known in (
+            for name, value, known in (
                 ("modality", image.origin.modality, self.modality),
                 ("body part", image.origin.body_part, self.body_part),
             ):
                 least = _LEAST_SHARE * sum(known.values())
-                if said and known and known.get(said, 0) < least:
+                if value and known and known.get(value, 0) < least:
                     learned = ", ".join([one for one, count in known.items() if count >= least][:_SHOWN])
-                    found.append(f"images[{number}]: {name} {said}; this model was trained on {learned}")
+                    found.append(f"images[{number}]: {name} {value}; this model was trained on {learned}")
             if image.origin.for_processing and self.for_processing < max(1, _LEAST_SHARE * self.images):
                 found.append(f"images[{number}]: FOR PROCESSING; this model was not trained on such files")
         return tuple(found)
@@ -76,5 +76,5 @@ class Origins:
         return cls(**data)
 
 
-def _counted(said: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(filter(None, said)).most_common())
+def _counted(value: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(filter(None, value)).most_common())

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from consilium.domain.study import Study
 from consilium.domain.wire import Wire
-from consilium.modalities.colours import AGAINST, FOR
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.presentation import Presentation
+from consilium.modalities.presentation import AGAINST, FOR, Presentation, Sending
 
 if TYPE_CHECKING:
     from PIL import Image as Picture
@@ -31,6 +30,33 @@ _LONGEST_SIDE = 900
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CellGrid:
+    """Cells of a feature map, and where they lie.
+
+    Attributes
+    ----------
+    values : float32 [h, w]
+        Log-odds per cell.
+    box : (float, float, float, float)
+        Top, left, height and width of the whole grid in pixels of the original file. It may reach beyond the image:
+        a model reads a square.
+    """
+
+    values: Map
+    box: tuple[float, float, float, float]
+
+    def over(self, rows: int, columns: int) -> Map:
+        """The cells over an image of so many pixels, interpolated bilinearly."""
+        from PIL import Image as Picture
+
+        (top, left, height, width), (down, across) = self.box, self.values.shape
+        part = (-left / width * across, -top / height * down)
+        end = ((columns - left) / width * across, (rows - top) / height * down)
+        resized = Picture.fromarray(self.values).resize((columns, rows), Picture.Resampling.BILINEAR, box=(*part, *end))
+        return np.asarray(resized, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageSaliency:
     """Where in an image the evidence lies.
 
@@ -43,11 +69,14 @@ class ImageSaliency:
         negative against it. NaN where the model did not look.
     cells : (int, int)
         Rows and columns of the feature map that was read.
+    weighed : CellGrid or None
+        That map itself, of which `values` are interpolated; None of what was sent as a picture.
     """
 
     image: int
     values: Map
     cells: tuple[int, int]
+    weighed: CellGrid | None = None
 
 
 class Peak(Wire):
@@ -76,6 +105,26 @@ class Overlay(Wire):
     """Base64."""
 
 
+class CellMap(Wire):
+    """A saliency map as the cells that were weighed, row by row; between their centres it is linear.
+
+    The cells lie edge to edge in `box`, which may reach beyond the image: a model reads a square.
+    """
+
+    rows: int
+    columns: int
+    """Of cells."""
+    cells: str
+    """Base64 of a float32, little endian, for each cell: log-odds."""
+    scale: float
+    """Largest absolute log-odds of a cell, of all findings and images of the answer."""
+    box: tuple[float, float, float, float]
+    """Top, left, height and width of all cells together, in pixels of the file that was sent."""
+    image_rows: int
+    image_columns: int
+    """Of the file that was sent, as viewers turn it."""
+
+
 class SaliencyAnswer(Wire):
     """Where in one image the evidence for one finding lies."""
 
@@ -87,6 +136,8 @@ class SaliencyAnswer(Wire):
     """Null where the model looked at no part of the image."""
     overlay: Overlay | None
     """Null where pictures were not asked for."""
+    map: CellMap | None = None
+    """Null unless cells were asked for (`maps`)."""
 
 
 class OriginInformation(Wire):
@@ -110,9 +161,34 @@ class ImageInformation(Wire):
     trained_on: OriginInformation
 
 
-def _written(saliency: ImageSaliency, pictures: bool) -> SaliencyAnswer:
-    overlay = encode_overlay(saliency.values) if pictures else None
-    return SaliencyAnswer(image=saliency.image, cells=saliency.cells, peak=_peak(saliency.values), overlay=overlay)
+def _written(saliency: ImageSaliency, sending: Sending) -> SaliencyAnswer:
+    return SaliencyAnswer(
+        image=saliency.image,
+        cells=saliency.cells,
+        peak=_peak(saliency.values),
+        overlay=encode_overlay(saliency.values) if sending.maps == "pictures" else None,
+        map=_cell_map(saliency, sending) if sending.maps == "cells" else None,
+    )
+
+
+def _cell_map(saliency: ImageSaliency, sending: Sending) -> CellMap:
+    (rows, columns), grid = saliency.values.shape, _grid(saliency)
+    strongest = [float(np.abs(_grid(one).values).max(initial=0.0)) for maps in sending.all_findings for one in maps]
+    return CellMap(
+        rows=grid.values.shape[0],
+        columns=grid.values.shape[1],
+        cells=base64.b64encode(grid.values.astype("<f4").tobytes()).decode(),
+        scale=max(strongest, default=0.0),
+        box=grid.box,
+        image_rows=rows,
+        image_columns=columns,
+    )
+
+
+def _grid(saliency: ImageSaliency) -> CellGrid:
+    """The cells that were weighed; of a map without them its pixels."""
+    rows, columns = saliency.values.shape
+    return saliency.weighed or CellGrid(np.nan_to_num(saliency.values), (0.0, 0.0, float(rows), float(columns)))
 
 
 def _peak(values: Map) -> Peak | None:
@@ -124,6 +200,11 @@ def _peak(values: Map) -> Peak | None:
 
 
 def _read(answer: SaliencyAnswer) -> ImageSaliency:
+    if answer.map is not None:
+        sent = answer.map
+        values = np.frombuffer(base64.b64decode(sent.cells), "<f4").reshape(sent.rows, sent.columns)
+        grid = CellGrid(values.astype(np.float32), sent.box)
+        return ImageSaliency(answer.image, grid.over(sent.image_rows, sent.image_columns), answer.cells, grid)
     if answer.overlay is None:
         raise ValueError(f"the saliency of image {answer.image} was sent without its overlay")
     return ImageSaliency(answer.image, decode_overlay(answer.overlay), answer.cells)
@@ -175,7 +256,7 @@ def _indices(values: Map, scale: float) -> npt.NDArray[np.uint8]:
 
 def _cards(study: Study, findings: Sequence[tuple[ImageSaliency, ...]]) -> list[Mapping[str, Any] | None]:
     """The images, and for each finding one picture a side to lay over each image."""
-    given: Sequence[Image] = study.parts.get("image", ())
+    given: Sequence[Image] = study.parts["image"]
     if not given:
         return [None for _ in findings]
     images = [_png(_grey(image)) for image in given]

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from consilium.explain.case import Case, Floats
-from consilium.modalities.image.encoder import SALIENCY_CELLS, ImageEncoder
-from consilium.modalities.image.letterbox import Letterbox
-from consilium.modalities.image.preparation import IMAGES
-from consilium.modalities.image.presentation import ImageSaliency
+from consilium.modalities.image.backbones.backbone import as_map
+from consilium.modalities.image.encoder import ImageEncoder
+from consilium.modalities.image.letterbox import IMAGES, Letterbox
+from consilium.modalities.image.presentation import CellGrid, ImageSaliency
 from consilium.modalities.part import MASK
 from consilium.modalities.tokens import Inputs, Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
@@ -31,9 +31,11 @@ IMAGE = "image"
 Maps = npt.NDArray[np.float32]
 
 _CELLS = 32
-"""Cells a side of the map of integrated gradients."""
+"""Cells a side of the map of integrated gradients, about."""
 _STEPS = 8
 """Points of the path that integrated gradients take."""
+_OCCLUDED = 16
+"""Cells a side of the map of occlusion."""
 _WINDOW = 2
 """Cells a side of the window that occlusion covers."""
 
@@ -46,20 +48,35 @@ def image_encoder(model: DiagnosisModel) -> ImageEncoder:
 
 
 def fine_stage(model: DiagnosisModel) -> nn.Module:
-    """The stage that the encoder names for saliency."""
-    encoder = image_encoder(model)
-    return encoder.backbone.stages[encoder.saliency_stage]
+    """Where the map passes that saliency is read from."""
+    backbone = image_encoder(model).backbone
+    return backbone.taps[backbone.fine]
 
 
 def last_stage(model: DiagnosisModel) -> nn.Module:
-    """The stage whose map becomes tokens."""
-    return image_encoder(model).backbone.stages[-1]
+    """Where the map passes that becomes tokens."""
+    return image_encoder(model).backbone.taps[-1]
+
+
+def stage_map(case: Case, stage: nn.Module) -> Tensor:
+    """The map [V, C, h, w] that passed `stage`, which was watched."""
+    return as_map(case.traced[stage].detach())
+
+
+def stage_gradient(case: Case, stage: nn.Module, position: int) -> Tensor:
+    """The gradient of a finding's log-odds at `stage_map`."""
+    return as_map(case.gradients(position)[stage])
 
 
 def image_saliency(cells: Maps, letterboxes: Sequence[Letterbox]) -> tuple[ImageSaliency, ...]:
     """Maps [V, h, w] over the model's squares in the pixels of the V original files."""
     return tuple(
-        ImageSaliency(number, box.backward(cells[number]), (int(cells.shape[1]), int(cells.shape[2])))
+        ImageSaliency(
+            number,
+            box.backward(cells[number]),
+            (int(cells.shape[1]), int(cells.shape[2])),
+            CellGrid(cells[number], box.place),
+        )
         for number, box in enumerate(letterboxes)
     )
 
@@ -72,8 +89,8 @@ def gradient_x_activation(case: Case, positions: Sequence[int]) -> Maps:
     """
     stage = fine_stage(case.model)
     with torch.no_grad():
-        apart = case.traced[stage] - image_encoder(case.model).typical_map()
-    return _stacked([(apart * case.gradients(p)[stage]).sum(dim=1) for p in positions])
+        apart = stage_map(case, stage) - image_encoder(case.model).typical_map()
+    return _stacked([(apart * stage_gradient(case, stage, p)).sum(dim=1) for p in positions])
 
 
 def grad_cam(case: Case, positions: Sequence[int]) -> Maps:
@@ -83,8 +100,9 @@ def grad_cam(case: Case, positions: Sequence[int]) -> Maps:
     speaks against the finding.
     """
     stage = last_stage(case.model)
-    maps = case.traced[stage].detach()
-    return _stacked([(maps * case.gradients(p)[stage].mean(dim=(2, 3), keepdim=True)).sum(dim=1) for p in positions])
+    maps = stage_map(case, stage)
+    weights = [stage_gradient(case, stage, p).mean(dim=(2, 3), keepdim=True) for p in positions]
+    return _stacked([(maps * weight).sum(dim=1) for weight in weights])
 
 
 def layer_cam(case: Case, positions: Sequence[int]) -> Maps:
@@ -93,8 +111,8 @@ def layer_cam(case: Case, positions: Sequence[int]) -> Maps:
     Shows what speaks for the finding only.
     """
     stage = fine_stage(case.model)
-    maps = case.traced[stage].detach()
-    return _stacked([(maps * case.gradients(p)[stage].clamp(min=0)).sum(dim=1).clamp(min=0) for p in positions])
+    maps = stage_map(case, stage)
+    return _stacked([(maps * stage_gradient(case, stage, p).clamp(min=0)).sum(dim=1).clamp(min=0) for p in positions])
 
 
 def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
@@ -116,22 +134,22 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Maps:
         target = (fused * case.direction(fused, position)).sum()
         (slope,) = torch.autograd.grad(target, path, retain_graph=True)
         pixels = (slope.mean(dim=0, keepdim=True) * apart)[mask]
-        size = images.shape[-1] // _CELLS
-        found.append(F.avg_pool2d(pixels, size)[:, 0] * size**2)
+        cell = cell_pixels(images.shape[-1])
+        found.append(F.avg_pool2d(pixels, cell)[:, 0] * cell**2)
     return _stacked(found)
 
 
 def occlusion(case: Case, positions: Sequence[int]) -> Maps:
     """What the log-odds lose when a window shows the average image, shared among its cells (Zeiler and Fergus 2014)."""
     images = case.batch.inputs[IMAGE][IMAGES]
-    cell = images.shape[-1] // SALIENCY_CELLS
+    side = images.shape[-1]
     hidden, whole = reference_images(case), case.log_odds(case.fused)[0]
-    spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, SALIENCY_CELLS)]
-    maps = np.zeros((len(whole), images.shape[1], SALIENCY_CELLS, SALIENCY_CELLS), np.float32)
+    spans = [slice(max(start, 0), start + _WINDOW) for start in range(1 - _WINDOW, _OCCLUDED)]
+    maps = np.zeros((len(whole), images.shape[1], _OCCLUDED, _OCCLUDED), np.float32)
     for view, rows in product(range(images.shape[1]), spans):
         altered = images.repeat(len(spans), 1, 1, 1, 1)
         for copy, columns in zip(altered, spans, strict=True):
-            window = (view, 0, _pixels(rows, cell), _pixels(columns, cell))
+            window = (view, 0, _pixels(rows, side), _pixels(columns, side))
             copy[window] = hidden[0][window]
         lost = whole - log_odds_of_images(case, altered)
         for change, columns in zip(lost, spans, strict=True):
@@ -139,8 +157,14 @@ def occlusion(case: Case, positions: Sequence[int]) -> Maps:
     return maps[list(positions)]
 
 
-def _pixels(cells: slice, size: int) -> slice:
-    return slice(cells.start * size, cells.stop * size)
+def _pixels(cells: slice, side: int) -> slice:
+    """Those of `cells`; the last cells are larger or smaller by a pixel where their number does not divide `side`."""
+    return slice(round(cells.start * side / _OCCLUDED), min(round(cells.stop * side / _OCCLUDED), side))
+
+
+def cell_pixels(side: int) -> int:
+    """Side of the cells that a square of `side` pixels is divided into, about `_CELLS` of them: a divisor of it."""
+    return min((size for size in range(1, side + 1) if side % size == 0), key=lambda size: abs(side / size - _CELLS))
 
 
 def log_odds_of_images(case: Case, images: Tensor) -> Floats:

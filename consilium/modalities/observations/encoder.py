@@ -53,7 +53,10 @@ class ObservationsEncoder(Encoder):
         if recipe.depth:
             self.layers.append(nn.TransformerEncoder(layer, recipe.depth, enable_nested_tensor=False))
         self.norm = nn.LayerNorm(width)
-        self._add_codes(features, width)
+        vectors = torch.randn(sum(len(feature.codes) for feature in features), width) * 0.5
+        # A limit begins as the number alone; a category has nothing else to begin from.
+        plain = torch.tensor([not feature.categorical for feature in features for _ in feature.codes], dtype=torch.bool)
+        self._add_codes(features, nn.Parameter(vectors.masked_fill(plain[:, None], 0.0)))
 
     @classmethod
     def build(
@@ -65,19 +68,23 @@ class ObservationsEncoder(Encoder):
         pretrained: bool,
     ) -> ObservationsEncoder:
         del pretrained
+        if fusion.linear:
+            from consilium.modalities.observations.linear_encoder import LinearObservationsEncoder
+
+            return LinearObservationsEncoder(preparation.features)
         return cls(section, preparation.features, fusion.width, fusion.heads, fusion.dropout)
 
-    def _add_codes(self, features: Sequence[Feature], width: int) -> None:
+    def _add_codes(self, features: Sequence[Feature], vectors: Tensor) -> None:
+        """Let each code add its row of `vectors`, [codes of all features, D]."""
         counts = [len(feature.codes) for feature in features]
         starts = [sum(counts[:position]) for position in range(len(features))]
         owners = [position for position, count in enumerate(counts) for _ in range(count)]
         shares = [share for feature in features for share in feature.shares]
-        self.codes: nn.Parameter | None = None
-        if owners:
-            vectors = torch.randn(len(owners), width) * 0.5
-            # A limit begins as the number alone; a category has nothing else to begin from.
-            plain = torch.tensor([not features[owner].categorical for owner in owners])
-            self.codes = nn.Parameter(vectors.masked_fill(plain[:, None], 0.0))
+        self.codes: Tensor | None
+        if isinstance(vectors, nn.Parameter):
+            self.register_parameter("codes", vectors if owners else None)
+        else:
+            self.register_buffer("codes", vectors if owners else None, persistent=False)
         # Worked out of the features, so none of them is stored with the weights.
         self.register_buffer("_starts", torch.tensor(starts, dtype=torch.long), persistent=False)
         self.register_buffer("_owners", torch.tensor(owners, dtype=torch.long), persistent=False)

@@ -26,8 +26,6 @@ LEAST_VALUES = 10
 LEAST_GAP_HOURS = 6.0
 """Values closer to each other than this are compared as if they were so far apart: they differ by chance."""
 DEMOGRAPHICS = ("age", "sex")
-OLDEST = 90.0
-"""Ages above 89 years are kept as 90: they are few enough to name a patient."""
 _LEAST_OF_NORMAL = 0.01
 """Below this share of the upper reference limit the logarithm of a value says nothing more."""
 _ROUNDED = 0.02
@@ -208,10 +206,10 @@ def contradicted(observations: Sequence[Observation], last: Observation) -> bool
 def demographic(patient: Patient, name: str) -> float | None:
     """Age in years, or sex as 1 (female) and -1 (male); None where it is not known.
 
-    An age above `OLDEST` is read as that, in a request as in a cohort, which keeps no greater one.
+    As `Patient.deidentified` has them, in a request as in a cohort.
     """
     if name == "age":
-        return None if patient.age is None else min(patient.age, OLDEST)
+        return patient.deidentified.age
     if name == "sex":
         return {Sex.FEMALE: 1.0, Sex.MALE: -1.0}.get(patient.sex)
     return None
@@ -230,7 +228,7 @@ def fit_features(studies: Sequence[Study], table: VariableTable, history: int = 
     found = [_fitted(Feature(name), [demographic(study.patient, name) for study in studies]) for name in DEMOGRAPHICS]
     seen: dict[str, list[tuple[Course, datetime | None]]] = defaultdict(list)
     for study in studies:
-        for name, course in courses(study.observations).items():
+        for name, course in courses(study.parts["observations"]).items():
             seen[name].append((course, study.reference_time))
 
     def fit(feature: Feature) -> Feature | None:
@@ -267,7 +265,7 @@ def _history(value: Feature) -> list[Feature]:
 def _fitted(feature: Feature, raw: Sequence[float | None]) -> Feature | None:
     """`feature` with the scaling of what is known of `raw`; None where a model cannot learn what it means.
 
-    That is where too few studies have it, or all have the same number: how far another is from it could not be told.
+    That is where too few studies have it, or all have the same number: the distance of another from it is undefined.
     """
     known = [number for number in raw if number is not None]
     if len(known) < LEAST_VALUES:

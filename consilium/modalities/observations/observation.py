@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from consilium.domain.study import Record, instant_text
+from consilium.domain.study import Record, instant_text, iso_text
 from consilium.formats.quantities import Comparator
+
+_ANNOTATION = re.compile(r"\{[^{}]*\}")
+"""Of a UCUM unit: free text, in which anybody's name may stand."""
+_UNIT = re.compile(r"[\w%/.*^\[\]()+·×' -]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,15 @@ class Observation(Record):
         """What was received, without its unit: ``112``, ``<0.3``, ``trace``."""
         return self.category or f"{self.comparator or ''}{self.given_value:.12g}"
 
+    def sent(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "value": self.category or self.given_value,
+            "comparator": self.comparator,
+            "unit": self.given_unit,
+            "time": iso_text(self.time),
+        }
+
     @property
     def usable(self) -> bool:
         return not self.implausible
@@ -58,6 +72,14 @@ class Observation(Record):
     @property
     def remarks(self) -> tuple[str, ...]:
         return ("implausible values, not read",) if self.implausible else ()
+
+    @property
+    def categories(self) -> Mapping[str, str]:
+        """The unit as it was written, ``none`` without one; of a category nothing."""
+        if self.category is not None:
+            return {}
+        unit = _ANNOTATION.sub("", self.given_unit).strip() or "none"
+        return {f"unit:{self.variable}": unit if _UNIT.fullmatch(unit) else "other"}
 
     @property
     def description(self) -> str:

@@ -87,7 +87,7 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
 
     def prepare(self, study: Study, received: Study, converted: Sequence[Any] | None = None) -> ObservationsPart:
         del received, converted
-        known = courses(study.observations)
+        known = courses(study.parts["observations"])
         numbers = np.full(len(self.features), np.nan, np.float32)
         codes = np.zeros(len(self.features), np.int64)
         read: list[Course | None] = []
@@ -100,7 +100,7 @@ class ObservationsPreparation(Preparation[ObservationsPart]):
             read.append(course if reading is not None else None)
             if reading is not None:
                 numbers[position], codes[position] = reading.number, reading.code
-        warnings = tuple(self._warnings(study.observations, known))
+        warnings = tuple(self._warnings(study.parts["observations"], known))
         return ObservationsPart(arrays={NUMBERS: numbers, CODES: codes}, warnings=warnings, read=tuple(read))
 
     def _warnings(self, given: Sequence[Observation], known: Mapping[str, Course]) -> list[str]:

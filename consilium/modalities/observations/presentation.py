@@ -149,20 +149,22 @@ def _scale(reference: Reference, weight: ObservationWeight) -> dict[str, Any]:
         "low": float(where[0]),
         "high": float(where[1]),
         "at": float(where[2]),
-        "flag": _flag(reference, limit),
+        "flag": reference_flag(value, low, high, limit) or "",
         "reference": measured(f"{low:g} to {high:g}", reference.unit),
         "converted": measured(f"{limit}{figure(value)}", reference.unit) if weight.unit != reference.unit else "",
     }
 
 
-def _flag(reference: Reference, limit: str) -> str:
-    """``high`` or ``low``; of a `limit` (``<``, ``<=``, ``>=``, ``>``) only where every value beyond it is."""
-    low, high, value = reference.low, reference.high, reference.value
+def reference_flag(value: float, low: float, high: float, limit: str) -> Literal["high", "low"] | None:
+    """Where `value` lies beside its interval; of a `limit` (``<``, ``<=``, ``>=``, ``>``) where all values beyond do.
+
+    None within the interval, and of a limit that leaves it open.
+    """
     if "<" not in limit and (value > high or (limit == ">" and value == high)):
         return "high"
     if ">" not in limit and (value < low or (limit == "<" and value == low)):
         return "low"
-    return ""
+    return None
 
 
 def _rows(weights: Sequence[ObservationWeight]) -> list[tuple[str, float]]:

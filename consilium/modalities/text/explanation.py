@@ -41,8 +41,14 @@ def words_of(text: TextPart, notes: Sequence[Note]) -> list[Word]:
         for start, end, shown in _shown_words(note.text, text.masked.get(number, ())):
             inside = [i for i, piece in pieces if start <= piece.start < end]
             if inside:
-                found.append((WordWeight(number, start, end, shown, 0.0), np.array(inside)))
+                units = utf16_length(note.text[:start]), utf16_length(note.text[:end])
+                found.append((WordWeight(number, start, end, shown, 0.0, *units), np.array(inside)))
     return found
+
+
+def utf16_length(text: str) -> int:
+    """Code units of UTF-16 that `text` takes."""
+    return len(text) + sum(character > "\uffff" for character in text)
 
 
 def _shown_words(text: str, masked: Sequence[Span]) -> Iterator[tuple[int, int, str]]:
@@ -106,7 +112,7 @@ def integrated_gradients(case: Case, positions: Sequence[int]) -> Floats:
     with torch.enable_grad():
         path = (own - (1 - share)[:, None, None] * apart).requires_grad_()
         repeated = {name: tensor.expand(_STEPS, -1) for name, tensor in case.batch.inputs[TEXT].items()}
-        tokens = encoder(repeated, embeddings=path)
+        tokens = encoder.from_embeddings(repeated, path)
         fused = case.fuse_with(TEXT, tokens)
     found = []
     for position in positions:
@@ -130,9 +136,10 @@ def _encoder(case: Case) -> TextEncoder:
 
 
 def _average(case: Case) -> Tensor:
-    """Mean embedding of the vocabulary, [E]."""
-    weights: Tensor = _encoder(case).model.get_input_embeddings().weight
-    return weights.detach().mean(dim=0)
+    """Mean embedding of the vocabulary, [E]; of a bag of words 0, which is a word that is not there."""
+    encoder = _encoder(case)
+    weights: Tensor = encoder.word_embeddings.weight.detach()
+    return torch.zeros_like(weights[0]) if encoder.one_scale else weights.mean(dim=0)
 
 
 def _by_word(case: Case, pieces: Tensor) -> Floats:
@@ -143,7 +150,7 @@ def _by_word(case: Case, pieces: Tensor) -> Floats:
 
 def _units(prepared: Prepared, preprocessing: Preprocessing) -> list[Word]:
     del preprocessing
-    return words_of(prepared.parts[TEXT], prepared.study.parts.get(TEXT, ()))
+    return words_of(prepared.parts[TEXT], prepared.study.parts[TEXT])
 
 
 def _attributions(case: Case, weights: npt.NDArray) -> tuple[WordWeight, ...]:

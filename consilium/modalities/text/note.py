@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from consilium.domain.study import Record
+from consilium.domain.study import Record, iso_text
 
 
 class NoteKind(StrEnum):
@@ -19,6 +19,10 @@ class NoteKind(StrEnum):
     INDICATION = "indication"
     FINDINGS = "findings"
     IMPRESSION = "impression"
+
+
+AFTERWARDS = frozenset({NoteKind.FINDINGS, NoteKind.IMPRESSION})
+"""Kinds that give the answer away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ class Note(Record):
     def digest(self) -> str:
         """SHA-256 of kind and text, in hex."""
         return hashlib.sha256(f"{self.kind.value}\n{self.text}".encode()).hexdigest()
+
+    def sent(self) -> dict[str, Any]:
+        return {"kind": self.kind.value, "text": self.text, "time": iso_text(self.time)}
 
     @property
     def kind_name(self) -> str:

@@ -18,10 +18,13 @@ from consilium.domain.study import Study
 from consilium.domain.variables import VariableTable
 from consilium.masking import MaskedText, Span, mask_text
 from consilium.modalities.part import Part, Preparation
+from consilium.modalities.text.language_model import LanguageModel, read_language_model
 from consilium.modalities.text.note import Note
 from consilium.modalities.text.presentation import TextInformation
 from consilium.modalities.text.section import TextSection
-from consilium.modalities.text.wordpiece import train_wordpiece
+from consilium.modalities.text.windows import Windows
+from consilium.modalities.text.wordpiece import train_wordpiece, train_words
+from consilium.modalities.weight_source import WeightSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,23 +66,40 @@ class TextPreparation(Preparation[TextPart]):
 
     Attributes
     ----------
-    tokenizer : PreTrainedTokenizerBase
-    config : dict
-        Hugging Face configuration of the text model.
+    model : LanguageModel
+    windows : Windows
+        How texts are cut that are longer than the model reads at a time.
+
+    Raises
+    ------
+    InputError
+        Where the section wants a longer window than the model can read.
     """
 
-    def __init__(self, section: TextSection, tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]) -> None:
+    def __init__(self, section: TextSection, model: LanguageModel) -> None:
         self.section = section
-        self.tokenizer = tokenizer
-        self.config = config
+        self.model = model
+        self.windows = _windows(section, model)
         self.key = f"masking{masking.VERSION}" if section.mask_notes else "as sent"
 
     @classmethod
     def fit(cls, section: TextSection, studies: Sequence[Study], variables: VariableTable) -> TextPreparation:
         """Read the tokenizer of the named model, or learn a vocabulary from the training notes."""
         del variables
-        tokenizer, config = _pretrained(section) if section.model is not None else _fitted(section, studies)
-        return cls(section, tokenizer, config)
+        return cls(section, read_language_model(section) if section.model is not None else _fitted(section, studies))
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.model.tokenizer
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Hugging Face configuration of the text model."""
+        return self.model.config
+
+    def adopted(self, section: TextSection, studies: Sequence[Study], variables: VariableTable) -> TextPreparation:
+        del studies, variables
+        return TextPreparation(section, self.model)
 
     def prepare(self, study: Study, received: Study, converted: Sequence[Any] | None = None) -> TextPart:
         del converted
@@ -89,7 +109,10 @@ class TextPreparation(Preparation[TextPart]):
         masked: dict[int, tuple[Span, ...]] = {}
         for note in notes:
             if note.text.strip():
-                number, read = received.notes.index(note), _masked(note, received.known_names, self.section)
+                number, read = (
+                    received.parts["text"].index(note),
+                    _masked(note, received.known_names, self.section),
+                )
                 masked[number] = read.spans
                 self._tokenize(note, number, read, ids, pieces)
         warnings = [f"note ({kind}) left out: not read by this model" for kind in others]
@@ -113,12 +136,21 @@ class TextPreparation(Preparation[TextPart]):
             origin = read.origin(start - len(marker), end - len(marker)) if inside else None
             pieces.append(None if origin is None else Piece(number, *origin))
 
+    @classmethod
+    def named_sources(cls, section: TextSection) -> tuple[WeightSource, ...]:
+        return () if section.model is None else read_language_model(section).sources
+
+    @property
+    def weight_sources(self) -> tuple[WeightSource, ...]:
+        return self.model.sources
+
     def information(self, section: TextSection) -> TextInformation:
         kinds = tuple(kind.value for kind in section.note_kinds)
         return TextInformation(note_kinds=kinds, mask_notes=section.mask_notes)
 
     def save(self, folder: Path) -> None:
-        (folder / _STATE).write_text(json.dumps(self.config, indent=1), encoding="utf-8")
+        state = {"config": dict(self.config), "sources": [source.to_json() for source in self.model.sources]}
+        (folder / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         self.tokenizer.save_pretrained(folder / _TOKENIZER)
 
     @classmethod
@@ -127,8 +159,9 @@ class TextPreparation(Preparation[TextPart]):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(folder / _TOKENIZER, local_files_only=True)
-        config: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        return cls(section, tokenizer, config)
+        state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        sources = tuple(WeightSource.from_json(source) for source in state["sources"])
+        return cls(section, LanguageModel(tokenizer, state["config"], sources))
 
     @property
     def digest(self) -> str:
@@ -138,8 +171,8 @@ class TextPreparation(Preparation[TextPart]):
 
 def _by_kind(study: Study, section: TextSection) -> tuple[list[Note], list[str]]:
     """The notes that the recipe reads, and the kinds, once each, of those that it does not."""
-    notes = [note for note in study.notes if section.reads(note)]
-    return notes, list(Counter(note.kind.value for note in study.notes if not section.reads(note)))
+    notes = [note for note in study.parts["text"] if section.reads(note)]
+    return notes, list(Counter(note.kind.value for note in study.parts["text"] if not section.reads(note)))
 
 
 def _masked(note: Note, names: Sequence[str], section: TextSection) -> MaskedText:
@@ -147,19 +180,19 @@ def _masked(note: Note, names: Sequence[str], section: TextSection) -> MaskedTex
     return mask_text(note.text, names) if section.mask_notes else MaskedText(note.text, ())
 
 
-def _pretrained(section: TextSection) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
-    from transformers import AutoConfig, AutoTokenizer
+def _windows(section: TextSection, model: LanguageModel) -> Windows:
+    most = model.most_pieces
+    if section.window is not None and most is not None and section.window > most:
+        raise InputError("modalities.text.window", section.window, f"must be at most the {most} that the model reads")
+    size = section.window or most or section.max_tokens
+    overlap = size // 4 if section.overlap is None else section.overlap
+    if overlap > size // 2:
+        rule = f"must be at most half of the {size} word pieces that the model reads at a time"
+        raise InputError("modalities.text.overlap", overlap, rule)
+    return Windows(size, overlap, model.begins_with_marker)
 
-    assert section.model is not None
-    try:
-        config = AutoConfig.from_pretrained(section.model)
-        return AutoTokenizer.from_pretrained(section.model), config.to_dict()
-    except (OSError, ValueError) as error:
-        rule = f"must be a Hugging Face model's hub id or local folder ({type(error).__name__})"
-        raise InputError("modalities.text.model", section.model, rule) from None
 
-
-def _fitted(section: TextSection, studies: Sequence[Study]) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+def _fitted(section: TextSection, studies: Sequence[Study]) -> LanguageModel:
     from transformers import BertConfig
 
     notes = [
@@ -169,16 +202,16 @@ def _fitted(section: TextSection, studies: Sequence[Study]) -> tuple[PreTrainedT
     ]
     if not notes:
         raise InputError("modalities", "text", "needs notes of the kinds that the recipe reads")
-    tokenizer = train_wordpiece(notes, section.vocabulary)
+    tokenizer = (train_words if section.units == "words" else train_wordpiece)(notes, section.vocabulary)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=section.width,
         num_hidden_layers=section.depth,
         num_attention_heads=section.heads,
         intermediate_size=4 * section.width,
-        max_position_embeddings=section.max_tokens,
+        max_position_embeddings=section.window or section.max_tokens,
         hidden_dropout_prob=section.dropout,
         attention_probs_dropout_prob=section.dropout,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return tokenizer, config.to_dict()
+    return LanguageModel(tokenizer, config.to_dict())

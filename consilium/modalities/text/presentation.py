@@ -1,15 +1,16 @@
-"""Which words of the notes are evidence: what they are, and how they are shown and sent."""
+"""Which words of the notes are evidence: how they are shown and sent; and the notes of a stored study."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from consilium.domain.study import Study
 from consilium.domain.wire import Wire, WireValue
-from consilium.modalities.presentation import Presentation
-from consilium.modalities.text.note import Note
+from consilium.modalities.presentation import Presentation, RecordViewing, ViewContext
+from consilium.modalities.text.note import Note, NoteKind
 
 _MOST_ROWS = 6
 _FAINT = 0.25
@@ -23,7 +24,8 @@ class WordWeight(WireValue):
     """How much evidence one word of a note is, in log-odds.
 
     `start` and `end` count characters of that note in Unicode NFC, trimmed, with line feeds as line ends and without
-    control characters.
+    control characters: code points, as Python counts. `start_utf16` and `end_utf16` count UTF-16 code units of the same
+    text, as JavaScript, Java and C# do.
     """
 
     note: int
@@ -33,6 +35,8 @@ class WordWeight(WireValue):
     text: str
     """As the model read it: a placeholder where it was masked."""
     weight: float
+    start_utf16: int | None = None
+    end_utf16: int | None = None
 
 
 class TextInformation(Wire):
@@ -65,7 +69,7 @@ class Segment:
 
 
 def _cards(study: Study, findings: Sequence[tuple[WordWeight, ...]]) -> list[Mapping[str, Any] | None]:
-    notes: Sequence[Note] = study.parts.get("text", ())
+    notes: Sequence[Note] = study.parts["text"]
     return [{"notes": _notes(notes, words)} if notes else None for words in findings]
 
 
@@ -103,3 +107,21 @@ PRESENTATION = Presentation(
     unit="words",
     rows=_rows,
 )
+
+
+class NoteView(Wire):
+    """One note of a stored study."""
+
+    kind: NoteKind
+    time: datetime | None
+    text: str
+    """In Unicode NFC, trimmed, with line feeds as line ends: what the offsets of weighed words count in."""
+    used: bool
+    """Within the model's time window. Which kinds it reads is part of its recipe (`GET /v1/model`)."""
+
+
+def _views(notes: Sequence[Note], context: ViewContext) -> list[NoteView]:
+    return [NoteView(kind=note.kind, time=note.time, text=note.text, used=note in context.used) for note in notes]
+
+
+VIEWING = RecordViewing(wire=NoteView, view=_views)

@@ -12,8 +12,11 @@ from consilium.network.fusion.cross_attention import CrossAttentionFusion
 from consilium.network.fusion.early import EarlyFusion
 from consilium.network.fusion.fusion import FindingHead, Fusion
 from consilium.network.fusion.gated import GatedFusion
+from consilium.network.fusion.gated_cross_attention import GatedCrossAttentionFusion
+from consilium.network.fusion.hierarchical import HierarchicalFusion
 from consilium.network.fusion.late import LateFusion
 from consilium.network.fusion.perceiver import PerceiverFusion
+from consilium.network.fusion.stacked import StackedFusion
 
 FUSIONS: dict[str, Callable[[FusionRecipe, tuple[str, ...], int], Fusion]] = {
     "late": LateFusion,
@@ -23,6 +26,12 @@ FUSIONS: dict[str, Callable[[FusionRecipe, tuple[str, ...], int], Fusion]] = {
     "bottleneck": BottleneckFusion,
     "perceiver": PerceiverFusion,
     "early": EarlyFusion,
+    "gated_cross_attention": GatedCrossAttentionFusion,
+    "hierarchical": HierarchicalFusion,
+    "stacked": StackedFusion,
 }
 
-__all__ = ["FUSIONS", "FindingHead", "Fusion"]
+TRAINED_FUSIONS = tuple(name for name in FUSIONS if name != "stacked")
+"""Those that are trained by gradient descent."""
+
+__all__ = ["FUSIONS", "TRAINED_FUSIONS", "FindingHead", "Fusion"]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import SelfAttentionLayer
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion, mean_present
-from consilium.network.fusion.masked_attention import SelfAttentionLayer
 
 
 class BottleneckFusion(Fusion):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import AttentionPool
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion
-from consilium.network.fusion.masked_attention import AttentionPool
 
 
 class ConcatFusion(Fusion):
@@ -29,7 +29,7 @@ class ConcatFusion(Fusion):
         """`tokens` of every modality of the recipe → [B, D]."""
         states = []
         for position, modality in enumerate(self.modalities):
-            said = tokens[modality]
-            pooled = self.pools[modality](said.values, said.mask)
-            states.append(torch.where(said.present[:, None], pooled, self.absent[position].to(pooled.dtype)))
+            own = tokens[modality]
+            pooled = self.pools[modality](own.values, own.mask)
+            states.append(torch.where(own.present[:, None], pooled, self.absent[position].to(pooled.dtype)))
         return self.mlp(torch.cat(states, dim=-1))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import AttentionPool, MaskedAttention, feed_forward
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion, joined, mean_present
-from consilium.network.fusion.masked_attention import AttentionPool, MaskedAttention, feed_forward
 
 
 class _Layer(nn.Module):
@@ -45,11 +45,11 @@ class CrossAttentionFusion(Fusion):
 
     def forward(self, tokens: dict[str, Tokens]) -> Tensor:
         """`tokens` of every modality of the recipe → [B, D]."""
-        said = [tokens[modality] for modality in self.modalities]
-        pooled = [self.pools[m](t.values, t.mask) for m, t in zip(self.modalities, said, strict=True)]
+        ordered = [tokens[modality] for modality in self.modalities]
+        pooled = [self.pools[m](t.values, t.mask) for m, t in zip(self.modalities, ordered, strict=True)]
         summaries = torch.stack(pooled, dim=1) + self.modality
-        everything, mask = joined(said, self.modality)
-        present = torch.stack([t.present for t in said], dim=1)
+        everything, mask = joined(ordered, self.modality)
+        present = torch.stack([t.present for t in ordered], dim=1)
         for layer in self.layers:
             summaries = layer(summaries, present, everything, mask)
         return self.norm(mean_present(summaries, present))

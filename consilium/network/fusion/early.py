@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import SelfAttentionLayer
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion, joined
-from consilium.network.fusion.masked_attention import SelfAttentionLayer
 
 
 class EarlyFusion(Fusion):

@@ -31,6 +31,11 @@ class Fusion(nn.Module):
         self.modalities = modalities
         self.findings = findings
 
+    @property
+    def state_width(self) -> int:
+        """Length of each state: D, unless the fusion says otherwise."""
+        return self.recipe.width
+
 
 class FindingHead(nn.Linear):
     """States → logits [B, F]: from one joint state [B, D], or each from the state of its own finding, [B, F, D]."""
@@ -41,10 +46,10 @@ class FindingHead(nn.Linear):
         return (states * self.weight).sum(dim=-1) + self.bias
 
 
-def joined(said: list[Tokens], modality: Tensor) -> tuple[Tensor, Tensor]:
+def joined(parts: list[Tokens], modality: Tensor) -> tuple[Tensor, Tensor]:
     """All tokens as one sequence: values [B, T, D], each with its modality's row of `modality` [M, D], mask [B, T]."""
-    values = torch.cat([tokens.values + modality[position] for position, tokens in enumerate(said)], dim=1)
-    return values, torch.cat([tokens.mask for tokens in said], dim=1)
+    values = torch.cat([tokens.values + modality[position] for position, tokens in enumerate(parts)], dim=1)
+    return values, torch.cat([tokens.mask for tokens in parts], dim=1)
 
 
 def mean_present(states: Tensor, present: Tensor) -> Tensor:

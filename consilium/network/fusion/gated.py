@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import AttentionPool
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion
-from consilium.network.fusion.masked_attention import AttentionPool
 
 
 class GatedFusion(Fusion):
@@ -34,9 +34,9 @@ class GatedFusion(Fusion):
         """`tokens` of every modality of the recipe → [B, D]."""
         pooled = {}
         for modality in self.modalities:
-            said = tokens[modality]
-            state = self.pools[modality](said.values, said.mask)
-            pooled[modality] = state * said.present[:, None].to(state.dtype)
+            own = tokens[modality]
+            state = self.pools[modality](own.values, own.mask)
+            pooled[modality] = state * own.present[:, None].to(state.dtype)
         everything = torch.cat(list(pooled.values()), dim=-1)
         terms = []
         for modality, state in pooled.items():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import AttentionPool
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion
-from consilium.network.fusion.masked_attention import AttentionPool
 
 
 class LateFusion(Fusion):
@@ -32,7 +32,7 @@ class LateFusion(Fusion):
         """`tokens` of every modality of the recipe → [B, D]."""
         terms = []
         for modality in self.modalities:
-            said = tokens[modality]
-            term = self.experts[modality](self.pools[modality](said.values, said.mask))
-            terms.append(term * said.present[:, None].to(term.dtype))
+            own = tokens[modality]
+            term = self.experts[modality](self.pools[modality](own.values, own.mask))
+            terms.append(term * own.present[:, None].to(term.dtype))
         return torch.stack(terms).sum(dim=0)

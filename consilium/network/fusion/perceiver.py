@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from consilium.configuration.recipe import FusionRecipe
+from consilium.modalities.masked_attention import CrossAttentionLayer, SelfAttentionLayer
 from consilium.modalities.tokens import Tokens
 from consilium.network.fusion.fusion import Fusion, joined
-from consilium.network.fusion.masked_attention import CrossAttentionLayer, SelfAttentionLayer
 
 
 class PerceiverFusion(Fusion):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from consilium.api.explanations import explanation_answer, explanation_json, read_explanation
 from consilium.api.schemas import DiagnosisAnswer, ExplanationAnswer
 from consilium.domain.diagnosis import Diagnosis, Explanation
-from consilium.modalities.image.presentation import ImageSaliency
+from consilium.modalities.image.presentation import CellGrid, ImageSaliency
 from service.audit_log.entries import Draft, Endpoint, Origin
 from tests.consilium.tiny_answer import eventful_explanation, explanation
 
@@ -84,7 +84,7 @@ def test_the_answer_adds_to_a_diagnosis_only_what_the_service_knows() -> None:
     [
         ({"parts": {"sound": []}}, "sound"),
         ({"parts": {"text": [{"note": 0}]}}, "start"),
-        ({"opinions": {}}, "opinions"),
+        ({"unimodal": {}}, "unimodal"),
         ({"log_odds": float("nan")}, "log_odds"),
     ],
 )
@@ -102,6 +102,7 @@ def test_an_explanation_without_pictures_names_the_peak_alone() -> None:
         "cells": [16, 16],
         "peak": {"row": 39, "column": 59, "value": 1.0},
         "overlay": None,
+        "map": None,
     }
     with pytest.raises(ValueError, match="without its overlay"):
         read_explanation(ExplanationAnswer.model_validate(explanation_json(explanation())))
@@ -118,3 +119,21 @@ def test_saliency_comes_back_in_the_steps_of_its_picture() -> None:
     assert (np.isnan(saliency.values) == np.isnan(values)).all()
     step = float(np.nanmax(np.abs(values))) / 127
     assert saliency.values == pytest.approx(values, abs=step / 2 + 1e-6, nan_ok=True)
+
+
+def test_maps_as_cells_have_one_scale_for_all_findings_and_come_back_over_the_image() -> None:
+    given = explanation()
+    strong = CellGrid(np.full((2, 2), -8.0, np.float32), (0.0, 0.0, 40.0, 60.0))
+    first, *others = given.findings
+    stronger = replace(first, parts=first.parts | {"image": (replace(first.parts["image"][0], weighed=strong),)})
+    answer = explanation_answer(replace(given, findings=(stronger, *others)), "cells")
+    sent = [one.parts["image"][0] for one in answer.explanations]
+    assert [one.overlay for one in sent] == [None] * len(sent)
+    assert {one.map.scale for one in sent} == {8.0}
+    assert (sent[1].map.rows, sent[1].map.columns, sent[1].map.box) == (16, 16, (-10.0, 0.0, 60.0, 60.0))
+    assert (sent[1].map.image_rows, sent[1].map.image_columns) == (40, 60)
+    received = read_explanation(ExplanationAnswer.model_validate_json(answer.model_dump_json()))
+    cells = received.findings[1].parts["image"][0]
+    np.testing.assert_array_equal(cells.weighed.values, given.findings[1].parts["image"][0].weighed.values)
+    assert cells.values.shape == (40, 60)
+    assert np.allclose(received.findings[0].parts["image"][0].values, -8.0)

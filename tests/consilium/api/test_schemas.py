@@ -21,6 +21,7 @@ def test_a_request_is_read_and_written_again() -> None:
         "caller_reference": "worklist-4711",
         "findings": ["pneumonia"],
         "level": "thorough",
+        "maps": "cells",
     }
     read = parse_request(ExplainRequest, json.dumps(sent).encode())
     assert read.model_dump(mode="json") == sent
@@ -89,7 +90,7 @@ def test_a_key_that_comes_twice_is_refused_because_parsers_differ_in_which_they_
     assert caught.value.rule == "must come once in an object"
 
 
-def test_of_many_broken_records_one_is_told() -> None:
+def test_of_many_broken_records_one_is_reported() -> None:
     for records in ({"notes": [{"kind": 1}] * 1000}, {"observations": [{"value": "x"}] * 1000}):
         with pytest.raises(ValidationError) as caught:
             DiagnoseRequest.model_validate(records)

@@ -27,7 +27,7 @@ from consilium.modalities.registry import modality_names, nonempty_subsets, subs
 from consilium.modalities.text.wordpiece import train_wordpiece
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import WORDS, tiny_model, tiny_recipe, tiny_study
-from tests.consilium.tiny_artifact import tiny_artifact, tiny_inputs, tiny_novelty
+from tests.consilium.tiny_artifact import tiny_artifact, tiny_detector, tiny_inputs
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,12 @@ def test_what_is_loaded_answers_like_what_was_saved(trained: Artifact, saved: Pa
 
 def test_what_the_answer_needs_besides_comes_back(trained: Artifact, saved: Path) -> None:
     loaded = load_artifact(saved)
-    assert trained.novelty is not None
-    assert loaded.novelty is not None
+    assert trained.detector is not None
+    assert loaded.detector is not None
     inputs = tiny_inputs(trained.preprocessing, trained.model, 2000, 4)
-    for part, scores in trained.novelty.score(inputs).items():
-        assert torch.equal(scores, loaded.novelty.score(inputs)[part])
-        assert torch.equal(trained.novelty.ordinary[part], loaded.novelty.ordinary[part])
+    for part, scores in trained.detector.score(inputs).items():
+        assert torch.equal(scores, loaded.detector.score(inputs)[part])
+        assert torch.equal(trained.detector.ordinary[part], loaded.detector.ordinary[part])
     assert trained.neighbours is not None
     assert loaded.neighbours is not None
     assert loaded.neighbours.pseudonyms == trained.neighbours.pseudonyms
@@ -104,15 +104,16 @@ def test_what_the_answer_needs_besides_comes_back(trained: Artifact, saved: Path
 def test_an_artifact_without_what_a_recipe_can_do_without(trained: Artifact, tmp_path: Path) -> None:
     bare = replace(
         trained,
-        recipe=tiny_recipe(refer={"novelty": None}),
-        novelty=None,
+        recipe=tiny_recipe(refer={"out_of_distribution": None}),
+        detector=None,
         neighbours=None,
         audit=AuditVerdict(),
         card={},
+        monitoring=None,
     )
     save_artifact(tmp_path / "bare", bare)
     loaded = load_artifact(tmp_path / "bare")
-    assert loaded.novelty is loaded.neighbours is None
+    assert loaded.detector is loaded.neighbours is loaded.monitoring is None
     assert loaded.card == {}
     assert loaded.audit.verdict == "not audited"
 
@@ -120,8 +121,8 @@ def test_an_artifact_without_what_a_recipe_can_do_without(trained: Artifact, tmp
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"novelty": None}, "must be there where"),
-        ({"recipe": tiny_recipe(refer={"novelty": None})}, "and only where"),
+        ({"detector": None}, "must be there where"),
+        ({"recipe": tiny_recipe(refer={"out_of_distribution": None})}, "and only where"),
         ({"recipe": tiny_recipe(modalities=["image", "text"])}, "must know fused, image, text"),
         ({"card": {"card.pdf": ""}}, "card.pdf"),
     ],
@@ -131,6 +132,13 @@ def test_parts_that_do_not_belong_together_are_refused(
 ) -> None:
     with pytest.raises(ArtifactError, match=message):
         replace(trained, **changes)
+
+
+def test_a_reference_for_monitoring_of_another_model_is_refused(trained: Artifact) -> None:
+    assert trained.monitoring is not None
+    fewer = {part: one for part, one in trained.monitoring.projections.items() if part != "image"}
+    with pytest.raises(ArtifactError, match="monitoring: must know fused, image, observations, text and each"):
+        replace(trained, monitoring=replace(trained.monitoring, projections=fewer))
 
 
 def test_details_come_back_with_the_versions_that_wrote_them(saved: Path) -> None:
@@ -198,9 +206,12 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "leaves by ..": (lambda f: _listing(f, "../tiny/details.json"), "plain path of a file inside"),
     "leaves by root": (lambda f: _listing(f, "/etc/hostname"), "plain path of a file inside"),
     "odd path": (lambda f: _listing(f, "./details.json"), "plain path of a file inside"),
-    "newer format": (lambda f: _write_manifest(f, format=6, shape="new"), "got format 6, .* reads format 5 alone"),
-    "older format": (lambda f: _write_manifest(f, format=4), "got format 4, .* reads format 5 alone"),
-    "novelty left out": (lambda f: _without(f, "novelty.safetensors"), "novelty.safetensors: must be there where"),
+    "newer format": (lambda f: _write_manifest(f, format=9, shape="new"), "got format 9, .* reads format 8 alone"),
+    "older format": (lambda f: _write_manifest(f, format=7), "got format 7, .* reads format 8 alone"),
+    "detector left out": (
+        lambda f: _without(f, "out_of_distribution.safetensors"),
+        "out_of_distribution.safetensors: must be there where",
+    ),
     "no reference studies": (
         lambda f: _without(f, "reference/studies.json"),
         "must list reference/studies.json",
@@ -279,7 +290,7 @@ def test_a_pickle_in_place_of_the_weights_is_never_opened(copied: Path, tmp_path
         ("calibration.json", "{}"),
         ("details.json", "1"),
         ("audit.json", "{}"),
-        ("novelty.safetensors", "not a tensor"),
+        ("out_of_distribution.safetensors", "not a tensor"),
         ("neighbours/neighbours.json", "{}"),
         ("reference/studies.json", '{"studies": []}'),
         ("preprocessing/preprocessing.json", "{}"),
@@ -313,10 +324,10 @@ def test_no_note_and_no_pixel_is_inside(trained: Artifact, saved: Path) -> None:
     inside = b"\n".join(path.read_bytes() for path in saved.rglob("*") if path.is_file())
     preprocessing = trained.preprocessing
     for study in (tiny_study(number) for number in range(30)):
-        for record in (study.notes[0].text, f'"{study.study_id}"', f'"{study.patient_id}"'):
+        for record in (study.parts["text"][0].text, f'"{study.study_id}"', f'"{study.patient_id}"'):
             assert record.encode() not in inside
-        assert study.images[0].pixels.tobytes()[:64] not in inside
-        assert preprocessing.preparations["image"].convert(study.images[0])[64].tobytes() not in inside
+        assert study.parts["image"][0].pixels.tobytes()[:64] not in inside
+        assert preprocessing.preparations["image"].convert(study.parts["image"][0])[64].tobytes() not in inside
     vocabulary = json.loads((saved / "preprocessing/text/tokenizer/tokenizer.json").read_text())["model"]["vocab"]
     assert set(WORDS) <= set(vocabulary), "words that many patients share are learned"
     for piece in vocabulary:
@@ -342,8 +353,8 @@ def test_a_hugging_face_model_travels_whole(trained: Artifact, tmp_path: Path, m
     recipe = tiny_recipe(text={"model": str(tmp_path / "bert"), "max_tokens": 32})
     preprocessing = Preprocessing.fit(recipe, [tiny_study(n) for n in range(30)])
     model = tiny_model(recipe, preprocessing)
-    novelty = tiny_novelty(preprocessing, model, tiny_inputs(preprocessing, model, 0))
-    parts = (recipe, trained.findings, preprocessing, model, trained.calibration, {}, novelty)
+    detector = tiny_detector(preprocessing, model, tiny_inputs(preprocessing, model, 0))
+    parts = (recipe, trained.findings, preprocessing, model, trained.calibration, {}, detector)
     studies = trained.references.studies
     references = References.answered(studies, preprocessing, model, trained.calibration)
     save_artifact(tmp_path / "model", Artifact(*parts, references=references))

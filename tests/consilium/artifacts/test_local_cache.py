@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,10 @@ def test_a_copy_in_use_says_so_and_one_that_was_pruned_is_fetched_again(
     assert verify(found.folder) == found.identity.manifest_digest
 
     # Pruned while it is verified.
-    def pruned_first(folder: Path) -> str:
+    def pruned_first(folder: Path, needed: Sequence[str]) -> str:
         monkeypatch.setattr(copies, "verify", verify)
         shutil.rmtree(folder)
-        return verify(folder)
+        return verify(folder, needed)
 
     monkeypatch.setattr(copies, "verify", pruned_first)
     assert registry.resolve(source) == found
@@ -124,19 +125,19 @@ def test_the_command_spares_what_an_alias_or_a_service_names(
     contract = Contract(findings=(("pneumonia", None),), exclusive=False, modalities=("image",))
     last_verified.note("models:/consilium-x@champion", registry.ModelIdentity("consilium-x", "1", A), contract)
 
-    def said(*options: str) -> dict[str, object]:
+    def output_of(*options: str) -> dict[str, object]:
         assert main(["models", "prune", "--json", *options]) == 0
-        told: dict[str, object] = json.loads(capsys.readouterr().out)
-        return told
+        output: dict[str, object] = json.loads(capsys.readouterr().out)
+        return output
 
-    told = said("--dry-run")
-    assert (told["freed_bytes"], unnamed.exists()) == (100, True)
+    output = output_of("--dry-run")
+    assert (output["freed_bytes"], unnamed.exists()) == (100, True)
     assert main(["models", "prune", "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "would free 0.0 MB" in shown
     assert "last verified of models:/consilium-x@champion" in shown
-    assert said("--keep", "1")["freed_bytes"] == 0
-    assert said()["freed_bytes"] == 100
+    assert output_of("--keep", "1")["freed_bytes"] == 0
+    assert output_of()["freed_bytes"] == 100
     assert set(models_folder().iterdir()) == {aliased.folder, noted}
 
     unnamed = made(B, 2)

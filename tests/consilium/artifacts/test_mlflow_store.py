@@ -59,7 +59,7 @@ def test_what_a_killed_process_left_is_no_store(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
 
 
-def test_a_store_that_cannot_be_made_is_told_in_a_line(folder: Path) -> None:
+def test_a_store_that_cannot_be_made_is_reported_in_a_line(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")
     with pytest.raises(RegistryUnreachable, match=r"model store: .*File exists"):

@@ -12,11 +12,13 @@ from consilium.artifacts import model_registry as registry
 from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.manifest import verify
 from consilium.artifacts.mlflow_store import experiment_id, open_store, tracking_uri
+from consilium.artifacts.version_events import GateRecord, note_gate
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import (
     AlteredArtifact,
     ArtifactError,
     InputError,
+    NotGated,
     NotRegistered,
     RegistryError,
     RegistryUnreachable,
@@ -75,6 +77,8 @@ def test_promotion_and_rollback_move_the_aliases_and_keep_the_reasons(artifacts:
     name = "consilium-moves"
     first, second = (_register(folder, "moves") for folder in artifacts)
     assert first != second
+    for folder, version in zip(artifacts, (first, second), strict=True):
+        note_gate(name, version, _gate(verify(folder)))
     registry.promote(name, first, "first that is good enough")
     promoted = registry.promote(name, "@challenger", "better on everything")
     assert promoted.version == second
@@ -86,12 +90,13 @@ def test_promotion_and_rollback_move_the_aliases_and_keep_the_reasons(artifacts:
     assert restored.version == first
     assert restored.aliases == ("champion",)
     assert [(event.action, event.reason) for event in restored.events] == [
+        ("gate", str(_gate(verify(artifacts[0])))),
         ("promoted", "first that is good enough"),
         ("restored", "alarms on ward 3"),
     ]
     taken_back = registry.describe(name, second)
     assert taken_back.aliases == ("challenger",)
-    assert [(event.action, event.reason) for event in taken_back.events] == [
+    assert [(event.action, event.reason) for event in taken_back.events][1:] == [
         ("promoted", "better on everything"),
         ("rolled back", "alarms on ward 3"),
     ]
@@ -105,11 +110,56 @@ def test_a_promotion_that_says_or_changes_nothing_is_refused(artifacts: list[Pat
     version = _register(artifacts[0], "refused")
     with pytest.raises(InputError, match="reason"):
         registry.promote("consilium-refused", version, "  ")
-    registry.promote("consilium-refused", version, "good")
+    with pytest.raises(InputError, match="override"):
+        registry.promote("consilium-refused", version, "good", override=" ")
+    registry.promote("consilium-refused", version, "good", override="the first")
     with pytest.raises(RegistryError, match="is the champion already"):
         registry.promote("consilium-refused", version, "good")
     with pytest.raises(InputError, match="reason"):
         registry.rollback("consilium-refused", "")
+
+
+def test_what_has_not_passed_its_newest_gate_is_not_promoted(artifacts: list[Path]) -> None:
+    name, digest = "consilium-gated", verify(artifacts[0])
+    version = _register(artifacts[0], "gated")
+
+    def refused(match: str, gates: str | None = None) -> None:
+        with pytest.raises(NotGated, match=match):
+            registry.promote(name, version, "good", gates=gates)
+        assert registry.describe(name, version).aliases == ("challenger",)
+
+    refused("has passed no gate")
+    note_gate(name, version, _gate(verify(artifacts[1])))
+    refused("measured another artifact")
+    note_gate(name, version, _gate(digest))
+    refused("was by other gates", gates="e" * 64)
+    note_gate(name, version, _gate(digest, passed=False))
+    refused("its newest gate failed, MLflow run abc123", gates="d" * 64)
+    note_gate(name, version, _gate(digest))
+    assert registry.promote(name, version, "good", gates="d" * 64).aliases == ("challenger", "champion")
+    with pytest.raises(RegistryError, match="champion already"):
+        registry.promote(name, version, "good", override="whatever")
+
+
+def test_an_override_promotes_and_stays_with_the_version(artifacts: list[Path]) -> None:
+    version = _register(artifacts[0], "overridden")
+    found = registry.promote("consilium-overridden", version, "good", override="the ward waits for it")
+    assert found.aliases == ("challenger", "champion")
+    assert [(one.action, one.reason) for one in found.events] == [
+        ("gates overridden", "the ward waits for it"),
+        ("promoted", "good"),
+    ]
+
+
+def test_a_gate_record_is_read_back_and_nothing_else_is_taken_for_one() -> None:
+    record = _gate("c" * 64, passed=False)
+    assert GateRecord.parse(str(record)) == record
+    assert GateRecord.parse(str(record).replace("failed", "nearly")) is None
+    assert GateRecord.parse("passed") is None
+
+
+def _gate(manifest_digest: str, *, passed: bool = True) -> GateRecord:
+    return GateRecord(passed, "d" * 64, manifest_digest, "abc123")
 
 
 def test_a_resumed_run_registers_once(artifacts: list[Path]) -> None:

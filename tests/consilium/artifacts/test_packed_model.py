@@ -60,15 +60,15 @@ def test_another_artifact_than_the_packed_one_is_refused(packed: Path, tmp_path:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        (lambda told: told | {"version": 7}, "version: input should be a valid string"),
-        (lambda told: told | {"name": ""}, "name: string should have at least 1 character"),
-        (lambda told: told | {"alias": "champion"}, "alias: extra inputs are not permitted"),
-        (lambda told: told | {"manifest_digest": "f00"}, "manifest_digest: string should match pattern"),
-        (lambda told: [told], "the file: "),
+        (lambda identity: identity | {"version": 7}, "version: input should be a valid string"),
+        (lambda identity: identity | {"name": ""}, "name: string should have at least 1 character"),
+        (lambda identity: identity | {"alias": "champion"}, "alias: extra inputs are not permitted"),
+        (lambda identity: identity | {"manifest_digest": "f00"}, "manifest_digest: string should match pattern"),
+        (lambda identity: [identity], "the file: "),
     ],
 )
 def test_an_identity_that_is_none_is_refused(packed: Path, change: Callable[[Any], Any], where: str) -> None:
-    told = json.loads((packed / IDENTITY).read_text())
-    (packed / IDENTITY).write_text(json.dumps(change(told)))
+    identity = json.loads((packed / IDENTITY).read_text())
+    (packed / IDENTITY).write_text(json.dumps(change(identity)))
     with pytest.raises(ArtifactError, match=rf"identity\.json: {where}"):
         resolve(str(packed))

@@ -54,9 +54,9 @@ def test_they_are_small_plain_files(saved: Path) -> None:
 def test_a_study_is_read_as_a_request_is(saved: Path) -> None:
     study = References.load(saved, FINDINGS).studies[-1]
     read = study.study()
-    assert len(read.images) == len(study.files["images"]) > 0
-    assert [note.text for note in read.notes] == [note.text for note in study.request.notes]
-    assert [o.given_value for o in read.observations] == [o.value for o in study.request.observations]
+    assert len(read.parts["image"]) == len(study.files["images"]) > 0
+    assert [note.text for note in read.parts["text"]] == [note.text for note in study.request.notes]
+    assert [o.given_value for o in read.parts["observations"]] == [o.value for o in study.request.observations]
 
 
 def test_a_study_of_nothing_is_refused() -> None:

@@ -50,10 +50,10 @@ def simulate(
         have = np.all([present[m] for m in subset], axis=0)
         truth = prior + sum(evidence[m] for m in subset)
         key = subset_key(subset)
-        told = STRETCH[key] * (truth + SHIFT[key] * np.linspace(1, -1, count))
-        fused[key] = np.where(have[:, None], np.sign(told) * np.abs(told) ** bent, np.nan)
-    opinions = {m: np.where(there[:, None], 3 * (prior + evidence[m]) + 1, np.nan) for m, there in present.items()}
-    return {"labels": labels, "fused": fused, "opinions": opinions, "present": present, "prevalence": chances}
+        scores = STRETCH[key] * (truth + SHIFT[key] * np.linspace(1, -1, count))
+        fused[key] = np.where(have[:, None], np.sign(scores) * np.abs(scores) ** bent, np.nan)
+    unimodal = {m: np.where(there[:, None], 3 * (prior + evidence[m]) + 1, np.nan) for m, there in present.items()}
+    return {"labels": labels, "fused": fused, "unimodal": unimodal, "present": present, "prevalence": chances}
 
 
 def fit(findings: FindingSet, case: dict[str, Any], **changes: Any) -> Calibration:
@@ -62,7 +62,7 @@ def fit(findings: FindingSet, case: dict[str, Any], **changes: Any) -> Calibrati
         "labels": case["labels"],
         "patient_ids": np.arange(len(case["labels"])),
         "fused": case["fused"],
-        "opinions": case["opinions"],
+        "unimodal": case["unimodal"],
         "present": case["present"],
         "seed": 1,
         "bootstrap": 50,

@@ -5,7 +5,7 @@ import pytest
 from crepes import ConformalClassifier
 from scipy.stats import betabinom
 
-from consilium.calibration.conformal import NOBODY, Conformal, Judges, fit_conformal, quantile_rank
+from consilium.calibration.conformal import NO_GROUP, Conformal, HeldOutGroup, fit_conformal, quantile_rank
 from consilium.calibration.venn_abers import fit_bounds
 from consilium.domain.errors import InputError
 from consilium.domain.findings import Finding, FindingSet
@@ -19,8 +19,8 @@ def draw(studies: int, seed: int, prevalence: float = 0.3) -> tuple[np.ndarray, 
     return labels, 2 * labels - 2 + rng.normal(size=(studies, 1))
 
 
-def judged_by(labels: np.ndarray, scores: np.ndarray, coverage: float) -> Conformal:
-    """All of the studies judge; as many fit, of which nothing but the number matters."""
+def conformal_of(labels: np.ndarray, scores: np.ndarray, coverage: float) -> Conformal:
+    """All studies are held out; as many are fitted on, of which nothing but the number matters."""
     fitting = np.r_[np.zeros(len(labels), bool), np.ones(len(labels), bool)]
     both = np.concatenate([labels, labels])
     return fit_conformal(
@@ -33,16 +33,16 @@ def test_sets_are_those_of_crepes(coverage: float) -> None:
     """The class-conditional sets of an independent library, for the same nonconformity."""
     labels, scores = draw(400, 0)
     fresh = draw(1000, 1)[1]
-    sets = judged_by(labels, scores, coverage).ruled_in(fresh, "image")[:, 0]
+    sets = conformal_of(labels, scores, coverage).ruled_in(fresh, "image")[:, 0]
 
-    def strangeness(log_odds: np.ndarray) -> np.ndarray:
+    def nonconformity(log_odds: np.ndarray) -> np.ndarray:
         return np.column_stack([log_odds, -log_odds])
 
     truth = labels[:, 0].astype(int)
-    reference = ConformalClassifier().fit(strangeness(scores[:, 0])[np.arange(400), truth], bins=truth)
+    reference = ConformalClassifier().fit(nonconformity(scores[:, 0])[np.arange(400), truth], bins=truth)
     p_values = np.column_stack(
         [
-            reference.predict_p(strangeness(fresh[:, 0]), bins=np.full(1000, answer), smoothing=False)[:, answer]
+            reference.predict_p(nonconformity(fresh[:, 0]), bins=np.full(1000, answer), smoothing=False)[:, answer]
             for answer in (0, 1)
         ]
     )
@@ -53,14 +53,14 @@ def test_sets_are_those_of_crepes(coverage: float) -> None:
 def test_the_limits_by_hand() -> None:
     labels = np.array([[1.0]] * 9 + [[0.0]] * 8)
     scores = np.r_[np.arange(9.0), np.arange(8.0) - 6][:, None]
-    [[judges]] = judged_by(labels, scores, 0.9).judges
+    [[group]] = conformal_of(labels, scores, 0.9).groups
     # Of 9 the ninth may not be exceeded, .9 of 9 + 1; 8 are too few to rule anything out.
-    assert (judges.present, judges.lowest_present) == (9, 0.0)
-    assert (judges.absent, judges.highest_absent) == (8, None)
-    [[judges]] = judged_by(labels, scores, 0.75).judges
-    assert judges.lowest_present == 1.0  # .75 of 10: the eighth
-    assert judges.highest_absent == 0.0  # .75 of 9: the seventh
-    answers = Conformal(0.75, ((judges,),)).ruled_in(np.array([[-0.5], [0.0], [0.5], [1.0], [np.nan]]), "image")[:, 0]
+    assert (group.present, group.lowest_present) == (9, 0.0)
+    assert (group.absent, group.highest_absent) == (8, None)
+    [[group]] = conformal_of(labels, scores, 0.75).groups
+    assert group.lowest_present == 1.0  # .75 of 10: the eighth
+    assert group.highest_absent == 0.0  # .75 of 9: the seventh
+    answers = Conformal(0.75, ((group,),)).ruled_in(np.array([[-0.5], [0.0], [0.5], [1.0], [np.nan]]), "image")[:, 0]
     assert answers.tolist() == [[True, False], [True, False], [False, False], [False, True], [True, True]]
 
 
@@ -75,10 +75,10 @@ def test_coverage_of_each_class_is_beta_binomial() -> None:
     for seed in range(200):
         labels, scores = draw(300, 1000 + seed, 0.15)
         fresh, log_odds = draw(500, 5000 + seed, 0.15)
-        conformal = judged_by(labels, scores, 0.9)
-        [[judges]] = conformal.judges
+        conformal = conformal_of(labels, scores, 0.9)
+        [[group]] = conformal.groups
         sets = conformal.ruled_in(log_odds, "image")[:, 0]
-        for answer, count in ((0, judges.absent), (1, judges.present)):
+        for answer, count in ((0, group.absent), (1, group.present)):
             holds = sets[fresh[:, 0] == answer, answer]
             rank = quantile_rank(count, 0.9)
             low, high = betabinom.ppf([0.025, 0.975], len(holds), rank, count + 1 - rank)
@@ -97,17 +97,17 @@ def mixed(seed: int, studies: int = 1200) -> dict:
     strength = {"image": 0.8, "text": 0.5, "image+text": 6.0, "observations": 1.0}
     log_odds = {}
     for subset, strong in strength.items():
-        told = strong * (2 * labels - 1) + np.sqrt(2 * strong) * rng.normal(size=labels.shape)
+        scores = strong * (2 * labels - 1) + np.sqrt(2 * strong) * rng.normal(size=labels.shape)
         have = np.array([set(subset.split("+")) <= set(c.split("+")) or subset == "observations" for c in came_with])
-        log_odds[subset] = np.where(have[:, None], told, np.nan)
-    return {"labels": labels, "log_odds": log_odds, "came_with": came_with, "judging": rng.random(studies) < 0.5}
+        log_odds[subset] = np.where(have[:, None], scores, np.nan)
+    return {"labels": labels, "log_odds": log_odds, "came_with": came_with, "held_out": rng.random(studies) < 0.5}
 
 
-def test_who_judges_whom() -> None:
+def test_which_subsets_share_a_group() -> None:
     case = mixed(0)
     conformal = fit_conformal(**case, coverage=0.9)
-    groups = {judges.subsets: judges for judges in conformal.judges[0]}
-    kinds = {subsets: judges.kind for subsets, judges in groups.items()}
+    groups = {group.subsets: group for group in conformal.groups[0]}
+    kinds = {subsets: group.kind for subsets, group in groups.items()}
     assert kinds == {
         ("image",): "own",
         ("image+text",): "own",
@@ -115,31 +115,31 @@ def test_who_judges_whom() -> None:
         ("observations",): "simulated",
     }
     for subset in ("image", "image+text", "text"):
-        here = case["judging"] & (case["came_with"] == subset)
+        here = case["held_out"] & (case["came_with"] == subset)
         assert groups[(subset,)].present == case["labels"][here].sum()
         assert groups[(subset,)].absent == (1 - case["labels"][here]).sum()
         # Their own answers, given what they came with.
         scores, positive = case["log_odds"][subset][here, 0], case["labels"][here, 0] == 1
         assert groups[(subset,)].bounds == fit_bounds(scores, positive)
     simulated = groups[("observations",)]
-    assert simulated.present + simulated.absent == case["judging"].sum()
-    assert conformal.of(0, "genome") == NOBODY
+    assert simulated.present + simulated.absent == case["held_out"].sum()
+    assert conformal.of(0, "genome") == NO_GROUP
 
 
-def test_rare_subsets_are_judged_together_each_through_what_it_came_with() -> None:
+def test_rare_subsets_are_pooled_each_with_the_modalities_it_came_with() -> None:
     case = mixed(1)
     case["came_with"][:] = np.random.default_rng(0).choice(["image", "text"], 1200)
-    case["judging"][60:] = case["came_with"][60:] == "nothing"
-    case["judging"][:60] = np.arange(60) % 2 == 0
+    case["held_out"][60:] = case["came_with"][60:] == "nothing"
+    case["held_out"][:60] = np.arange(60) % 2 == 0
     for values in case["log_odds"].values():
         values[60:] = np.nan
         values[:60] = np.where(np.isnan(values[:60]), 0.0, values[:60])
     case["labels"][60:] = np.nan
-    pooled = next(judges for judges in fit_conformal(**case, coverage=0.9).judges[0] if judges.kind == "pooled")
+    pooled = next(group for group in fit_conformal(**case, coverage=0.9).groups[0] if group.kind == "pooled")
     assert set(pooled.subsets) == {"image", "text"}
     assert pooled.present + pooled.absent == 30
-    scores = [case["log_odds"][case["came_with"][row]][row, 0] for row in np.flatnonzero(case["judging"])]
-    assert pooled.bounds == fit_bounds(np.array(scores), case["labels"][case["judging"], 0] == 1)
+    scores = [case["log_odds"][case["came_with"][row]][row, 0] for row in np.flatnonzero(case["held_out"])]
+    assert pooled.bounds == fit_bounds(np.array(scores), case["labels"][case["held_out"], 0] == 1)
 
 
 def test_every_subset_keeps_its_coverage_where_one_limit_for_all_would_not() -> None:
@@ -172,9 +172,9 @@ def test_a_subset_without_calibration_studies_rules_nothing_out() -> None:
 @pytest.mark.parametrize(
     "change", [{"kind": "own guess"}, {"lowest_present": float("inf")}, {"highest_absent": float("nan")}]
 )
-def test_judges_that_are_none_are_refused(change: dict) -> None:
-    plain = NOBODY.to_json()
+def test_unusable_groups_are_refused(change: dict) -> None:
+    plain = NO_GROUP.to_json()
     with pytest.raises(InputError, match=r"^conformal"):
-        Conformal(0.9, ((Judges.from_json(plain | change),),)).require_sound("conformal", 1)
+        Conformal(0.9, ((HeldOutGroup.from_json(plain | change),),)).require_sound("conformal", 1)
     with pytest.raises(InputError, match="1 findings"):
         Conformal(0.9, ()).require_sound("conformal", 1)

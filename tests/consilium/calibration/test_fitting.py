@@ -27,12 +27,12 @@ def calibration(case: dict) -> Calibration:
     return fit(FINDINGS, case)
 
 
-def judges_of(case: dict, share: float = 0.5) -> np.ndarray:
-    """Which studies judge: by the package's own draw, from what the fit needs of a case in which all is plenty."""
+def held_out_of(case: dict, share: float = 0.5) -> np.ndarray:
+    """Which studies are held out: the package's own draw, with the needs of a case in which all is plenty."""
     present = np.column_stack(list(case["present"].values()))
-    heard = present.any(axis=1)[:, None]
+    any_present = present.any(axis=1)[:, None]
     labels = case["labels"]
-    needed = np.column_stack([heard & (labels == 1), heard & (labels == 0)])
+    needed = np.column_stack([any_present & (labels == 1), any_present & (labels == 0)])
     return held_out_patients(labels, present, np.arange(len(labels)), share, needed, 1)
 
 
@@ -41,46 +41,46 @@ def test_new_studies_are_calibrated_in_every_subset(calibration: Calibration) ->
     for subset, logits in fresh["fused"].items():
         p = calibration.probabilities(logits, subset)
         assert max(calibration_gap(fresh["labels"][:, f], p[:, f]) for f in range(2)) < 0.03, subset
-    for modality, logits in fresh["opinions"].items():
-        p = calibration.opinion(logits, modality)
+    for modality, logits in fresh["unimodal"].items():
+        p = calibration.unimodal_probabilities(logits, modality)
         assert max(calibration_gap(fresh["labels"][:, f], p[:, f]) for f in range(2)) < 0.03, modality
 
 
-def test_who_fits_does_not_judge(case: dict, calibration: Calibration) -> None:
-    judging = judges_of(case)
-    assert (calibration.fitted_on, calibration.judged_on) == ((~judging).sum(), judging.sum())
-    rows = {subset: values[~judging] for subset, values in case["fused"].items()}
+def test_fitting_and_held_out_studies_are_disjoint(case: dict, calibration: Calibration) -> None:
+    held_out = held_out_of(case)
+    assert (calibration.fitted_on, calibration.held_out) == ((~held_out).sum(), held_out.sum())
+    rows = {subset: values[~held_out] for subset, values in case["fused"].items()}
     prior = np.asarray(calibration.prior_log_odds)
     assert calibration.fused == fit_calibrator(
-        "scaling", FINDINGS, case["labels"][~judging], rows, prior, Shrinkage(0.3, 0.4)
+        "scaling", FINDINGS, case["labels"][~held_out], rows, prior, Shrinkage(0.3, 0.4)
     )
-    # The judges' labels move sets, intervals and operating points, and no probability.
-    turned = {**case, "labels": np.where(judging[:, None], 1 - case["labels"], case["labels"])}
+    # The held-out labels move sets, intervals and operating points, and no probability.
+    turned = {**case, "labels": np.where(held_out[:, None], 1 - case["labels"], case["labels"])}
     other = fit(FINDINGS, turned, method="scaling")
-    if np.array_equal(judges_of(turned), judging):
+    if np.array_equal(held_out_of(turned), held_out):
         assert other.fused == calibration.fused
     assert other.conformal != calibration.conformal
 
 
-def test_operating_points_are_chosen_on_the_judging_studies_alone(case: dict, calibration: Calibration) -> None:
-    judging = judges_of(case)
+def test_operating_points_are_chosen_on_the_held_out_studies_alone(case: dict, calibration: Calibration) -> None:
+    held_out = held_out_of(case)
     assert calibration.points_held_out == (True, True)
-    heard = np.array(present_subsets(case["present"]))
+    subsets = np.array(present_subsets(case["present"]))
     p = np.full(case["labels"].shape, np.nan)
     for subset in SUBSETS:
-        p[heard == subset] = calibration.probabilities(case["fused"][subset][heard == subset], subset)
-    weights = patient_bootstrap(np.flatnonzero(judging), 50, 1)
+        p[subsets == subset] = calibration.probabilities(case["fused"][subset][subsets == subset], subset)
+    weights = patient_bootstrap(np.flatnonzero(held_out), 50, 1)
     for f, point in enumerate(calibration.operating_points):
-        again = operating_point(case["labels"][judging, f], p[judging, f], 0.9, weights)
+        again = operating_point(case["labels"][held_out, f], p[held_out, f], 0.9, weights)
         assert point.threshold == pytest.approx(again.threshold, abs=1e-12)
         assert point.sensitivity.value == again.sensitivity.value
         assert point.specificity.high == again.specificity.high
 
 
-def test_the_share_of_judges_is_the_recipes(case: dict) -> None:
+def test_the_held_out_share_is_the_recipes(case: dict) -> None:
     calibration = fit(FINDINGS, case, conformal_share=0.25, method="scaling")
-    assert calibration.judged_on == pytest.approx(750, abs=1)
-    assert calibration.fitted_on + calibration.judged_on == 3000
+    assert calibration.held_out == pytest.approx(750, abs=1)
+    assert calibration.fitted_on + calibration.held_out == 3000
 
 
 def test_the_method_is_the_recipes_or_chosen(case: dict, calibration: Calibration) -> None:
@@ -106,13 +106,13 @@ def test_a_handful_of_studies_is_enough_to_go_on_and_rules_nothing_out(findings,
         intervals = calibration.intervals([[2.0] * len(findings)], "image")
         assert (intervals[..., 0] <= p).all()
         assert (p <= intervals[..., 1]).all()
-        # With fewer than nine judges of a class, at .9, a set holds its answer whatever the model says.
+        # With fewer than nine held-out studies of a class, at .9, a set holds its answer whatever the model answers.
         sets = calibration.prediction_sets([[50.0] * len(findings), [-50.0] * len(findings)], "image")
         for f in range(len(findings)):
-            judges = calibration.conformal.of(f, "image")
-            if judges.present < 9:
+            group = calibration.conformal.of(f, "image")
+            if group.present < 9:
                 assert sets[:, f, 1].all()
-            if judges.absent < 9 and not findings.exclusive:
+            if group.absent < 9 and not findings.exclusive:
                 assert sets[:, f, 0].all()
 
 
@@ -129,9 +129,9 @@ def test_a_finding_with_one_positive_keeps_it_for_the_fit_and_says_so() -> None:
 
 def test_a_modality_that_one_study_has_is_fitted_on_it() -> None:
     case = simulate(FINDINGS, 60, 4, missing=0)
-    case["opinions"]["text"][1:] = np.nan
+    case["unimodal"]["text"][1:] = np.nan
     for seed in range(4):
-        assert np.isfinite(fit(FINDINGS, case, seed=seed).opinion([[1.0, 1.0]], "text")).all()
+        assert np.isfinite(fit(FINDINGS, case, seed=seed).unimodal_probabilities([[1.0, 1.0]], "text")).all()
 
 
 def test_prior_is_smoothed() -> None:
@@ -154,7 +154,7 @@ def test_degenerate_splits_end_in_an_error(case: dict) -> None:
     with pytest.raises(TrainingError, match="0 positive and 3000 negative studies of effusion"):
         fit(FINDINGS, case, labels=none_positive)
     with pytest.raises(TrainingError, match="text has a known label of pneumonia"):
-        fit(FINDINGS, case, opinions={"text": np.full_like(case["labels"], np.nan)}, method="scaling")
+        fit(FINDINGS, case, unimodal={"text": np.full_like(case["labels"], np.nan)}, method="scaling")
     infinite = {subset: np.where(np.isnan(values), np.nan, np.inf) for subset, values in case["fused"].items()}
     with pytest.raises(TrainingError, match="not finite"):
         fit(FINDINGS, case, fused=infinite)

@@ -21,8 +21,8 @@ def nothing_needed(studies: int) -> np.ndarray:
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.75])
 def test_the_share_is_one_of_patients_and_of_every_kind(cohort, share: float) -> None:
-    labels, heard, patients = cohort
-    drawn = held_out_patients(labels, heard, patients, share, nothing_needed(900), 1)
+    labels, present, patients = cohort
+    drawn = held_out_patients(labels, present, patients, share, nothing_needed(900), 1)
     assert not set(patients[drawn]) & set(patients[~drawn])
     everyone = len(np.unique(patients))
     assert abs(len(np.unique(patients[drawn])) - share * everyone) <= 1
@@ -31,27 +31,29 @@ def test_the_share_is_one_of_patients_and_of_every_kind(cohort, share: float) ->
 
 
 def test_the_seed_decides_who(cohort) -> None:
-    labels, heard, patients = cohort
-    drawn = [held_out_patients(labels, heard, patients, 0.5, nothing_needed(900), seed) for seed in (1, 1, 2)]
+    labels, present, patients = cohort
+    drawn = [held_out_patients(labels, present, patients, 0.5, nothing_needed(900), seed) for seed in (1, 1, 2)]
     assert np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_everyone_has_the_same_chance_whatever_is_known_of_them(cohort) -> None:
-    labels, heard, patients = cohort
-    times = sum(held_out_patients(labels, heard, patients, 0.5, nothing_needed(900), s).astype(int) for s in range(200))
+    labels, present, patients = cohort
+    times = sum(
+        held_out_patients(labels, present, patients, 0.5, nothing_needed(900), s).astype(int) for s in range(200)
+    )
     # 200 throws of a coin: 4.5 standard deviations to either side.
     assert 68 < times.min() < times.max() < 132
 
 
 def test_the_fit_keeps_what_it_cannot_do_without(cohort) -> None:
-    labels, heard, patients = cohort
+    labels, present, patients = cohort
     needed = np.zeros((900, 1), bool)
     for seed in range(20):
         only = np.random.default_rng(seed).integers(900)
         needed[:] = False
         needed[only] = True
-        assert not held_out_patients(labels, heard, patients, 0.5, needed, seed)[only]
+        assert not held_out_patients(labels, present, patients, 0.5, needed, seed)[only]
 
 
 def test_folds_share_no_patient_and_are_alike(cohort) -> None:

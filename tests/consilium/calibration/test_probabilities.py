@@ -141,7 +141,7 @@ def without(data: dict, key: str) -> dict:
         (lambda data: data | {"points_held_out": [True]}, "calibration.points_held_out"),
         (lambda data: data | {"shift": [0.1]}, "calibration.shift"),
         (lambda data: data | {"shift": [0.1, float("nan")]}, "calibration.shift"),
-        (lambda data: data | {"conformal": {"coverage": 0.9, "judges": []}}, "calibration.conformal"),
+        (lambda data: data | {"conformal": {"coverage": 0.9, "groups": []}}, "calibration.conformal"),
         (lambda data: data | {"conformal": data["conformal"] | {"coverage": 1.5}}, "calibration.conformal"),
         (lambda data: data | {"fused": data["fused"] | {"curves": [FLAT, FLAT]}}, "calibration.fused.curves"),
         (lambda data: data | {"fused": {"curves": [], "scaling": FALLING}}, "calibration.fused.scaling"),
@@ -153,7 +153,7 @@ def test_json_that_is_no_calibration_is_refused(calibration: Calibration, change
     assert raised.value.field == field
 
 
-def test_nothing_heard_gives_the_prior(calibration: Calibration, case: dict) -> None:
+def test_no_modality_gives_the_prior(calibration: Calibration, case: dict) -> None:
     prevalence = case["labels"].mean(axis=0)
     assert np.allclose(calibration.log_odds(np.zeros((3, 2)), "none"), calibration.prior_log_odds)
     assert np.allclose(calibration.probabilities(np.full((3, 2), 9.0), "none"), prevalence, atol=1e-3)
@@ -161,13 +161,13 @@ def test_nothing_heard_gives_the_prior(calibration: Calibration, case: dict) -> 
     assert calibration.intervals(np.zeros((1, 2)), "none").tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
 
 
-def test_unheard_rows_stay_unknown(calibration: Calibration, case: dict) -> None:
+def test_rows_without_modalities_stay_unknown(calibration: Calibration, case: dict) -> None:
     unheard = ~case["present"]["text"]
-    said = case["fused"]["text"]
-    assert np.array_equal(np.isnan(calibration.probabilities(said, "text")[:, 0]), unheard)
-    assert np.array_equal(np.isnan(calibration.intervals(said, "text")[:, 0, 0]), unheard)
-    assert calibration.prediction_sets(said, "text")[unheard].all()
-    assert not calibration.prediction_sets(said, "text")[~unheard].all()
+    logits = case["fused"]["text"]
+    assert np.array_equal(np.isnan(calibration.probabilities(logits, "text")[:, 0]), unheard)
+    assert np.array_equal(np.isnan(calibration.intervals(logits, "text")[:, 0, 0]), unheard)
+    assert calibration.prediction_sets(logits, "text")[unheard].all()
+    assert not calibration.prediction_sets(logits, "text")[~unheard].all()
 
 
 def test_unknown_subset_or_modality_is_refused(calibration: Calibration) -> None:
@@ -175,7 +175,7 @@ def test_unknown_subset_or_modality_is_refused(calibration: Calibration) -> None
         with pytest.raises(InputError, match="must be of image, text, observations"):
             ask([[0.0, 0.0]], "genome")
     with pytest.raises(InputError, match="must be one of"):
-        fit(FINDINGS, simulate(FINDINGS, 200, 1), opinions={}).opinion([[0.0, 0.0]], "image")
+        fit(FINDINGS, simulate(FINDINGS, 200, 1), unimodal={}).unimodal_probabilities([[0.0, 0.0]], "image")
 
 
 def test_intervals_are_venn_abers_widened_to_the_probability(every_kind: Calibration) -> None:
@@ -200,13 +200,13 @@ def test_intervals_narrow_with_the_calibration_split() -> None:
 
 
 def covered(calibration: Calibration, case: dict) -> np.ndarray:
-    """Share of the studies of each class whose set holds it, [F, 2], each heard through what it came with."""
-    heard = np.array(present_subsets(case["present"]))
+    """Share of the studies of each class whose set holds it, [F, 2], each with what it came with."""
+    subsets = np.array(present_subsets(case["present"]))
     holds = np.zeros((*case["labels"].shape, 2), bool)
     for subset in SUBSETS:
-        here = heard == subset
+        here = subsets == subset
         holds[here] = calibration.prediction_sets(case["fused"][subset][here], subset)
-    some = heard != "none"
+    some = subsets != "none"
     truth = case["labels"][some]
     return np.array(
         [[holds[some][truth[:, f] == answer, f, answer].mean() for answer in (0, 1)] for f in range(truth.shape[1])]
@@ -215,7 +215,7 @@ def covered(calibration: Calibration, case: dict) -> np.ndarray:
 
 def test_sets_cover_each_class(every_kind: Calibration) -> None:
     shares = covered(every_kind, simulate(every_kind.findings, 6000, 9))
-    # One small calibration split: .9 within what some 60 judges of a class allow.
+    # One small calibration split: .9 within what some 60 held-out studies of a class allow.
     assert (shares[:, 1] > 0.8).all()
     assert (shares[:, 1] < 0.99).all()
     assert (shares[:, 0] > 0.8).all()
@@ -238,7 +238,7 @@ def test_sets_of_exclusive_findings_are_sets_of_classes(classes: Calibration) ->
 
 
 @pytest.mark.parametrize(
-    ("findings", "there", "told"),
+    ("findings", "there", "prevalences"),
     [
         (FINDINGS, (0.4, 0.6), {"effusion": 0.6}),
         (CLASSES, (0.2, 0.2, 0.6), {"viral": 0.2, "bacterial": 0.2, "none": 0.6}),
@@ -246,12 +246,12 @@ def test_sets_of_exclusive_findings_are_sets_of_classes(classes: Calibration) ->
     ],
 )
 def test_probabilities_are_calibrated_where_findings_are_more_or_less_frequent(
-    findings: FindingSet, there: tuple[float, ...], told: dict[str, float]
+    findings: FindingSet, there: tuple[float, ...], prevalences: dict[str, float]
 ) -> None:
     calibration = fit(findings, simulate(findings, 4000, 11), method="scaling")
-    moved = calibration.at_prevalence(told)
+    moved = calibration.at_prevalence(prevalences)
     fresh = simulate(findings, 20000, 12, prevalence=there)
-    changed = findings.index(next(iter(told)))
+    changed = findings.index(next(iter(prevalences)))
     for subset in ("image", ALL):
         gaps = [
             calibration_gap(fresh["labels"][:, changed], one.probabilities(fresh["fused"][subset], subset)[:, changed])
@@ -259,7 +259,7 @@ def test_probabilities_are_calibrated_where_findings_are_more_or_less_frequent(
         ]
         assert gaps[0] > 0.06
         assert gaps[1] < 0.03
-    p = moved.opinion(fresh["opinions"]["image"], "image")[:, changed]
+    p = moved.unimodal_probabilities(fresh["unimodal"]["image"], "image")[:, changed]
     assert calibration_gap(fresh["labels"][:, changed], p) < 0.03
     assert np.allclose(expit(moved.prior_log_odds), there, atol=0.02)
     # Sensitivity and specificity are those of the calibration split, since the same studies are called.
@@ -267,7 +267,7 @@ def test_probabilities_are_calibrated_where_findings_are_more_or_less_frequent(
         one.probabilities(fresh["fused"][ALL], ALL)[:, changed] >= one.thresholds[changed]
         for one in (calibration, moved)
     )
-    if not findings.exclusive or len(told) == 1:
+    if not findings.exclusive or len(prevalences) == 1:
         assert np.array_equal(before, after)
     assert moved.operating_points[changed].sensitivity == calibration.operating_points[changed].sensitivity
     assert moved.thresholds[changed] != calibration.thresholds[changed]
@@ -293,7 +293,7 @@ def test_intervals_move_with_the_prevalence(every_kind: Calibration) -> None:
         assert np.allclose(added, logit(0.9) - every_kind.prior_log_odds[1])
 
 
-def test_prevalence_is_told_once(every_kind: Calibration) -> None:
+def test_prevalence_is_given_once(every_kind: Calibration) -> None:
     """A second telling replaces the first; the calibration split's own changes nothing."""
     names = every_kind.findings.names
     once, twice = (

@@ -34,16 +34,17 @@ def test_slopes_and_biases_undo_what_the_model_did_to_each_subset(scaling: Scali
 
 def test_exclusive_findings_share_a_slope_unless_it_is_vector_scaling() -> None:
     case = simulate(CLASSES, 6000, 1)
-    told = case["fused"]["text"] * [1.0, 2.0, 0.5]
+    logits = case["fused"]["text"] * [1.0, 2.0, 0.5]
     prior = logit([0.5, 0.3, 0.2])
-    shared = fit_scaling(CLASSES, case["labels"], {"text": told}, prior)
+    shared = fit_scaling(CLASSES, case["labels"], {"text": logits}, prior)
     assert len(set(shared.scale["text"])) == 1
-    vector = fit_scaling(CLASSES, case["labels"], {"text": told}, prior, per_class=True)
+    vector = fit_scaling(CLASSES, case["labels"], {"text": logits}, prior, per_class=True)
     assert np.allclose(np.multiply(vector.scale["text"], [1.0, 2.0, 0.5]), 1, atol=0.12)
-    heard = ~np.isnan(told[:, 0])
-    truth = case["labels"][heard].argmax(axis=1)
+    present = ~np.isnan(logits[:, 0])
+    truth = case["labels"][present].argmax(axis=1)
     nll = [
-        -log_softmax(one(told[heard], "text"), axis=1)[np.arange(heard.sum()), truth].mean() for one in (shared, vector)
+        -log_softmax(one(logits[present], "text"), axis=1)[np.arange(present.sum()), truth].mean()
+        for one in (shared, vector)
     ]
     assert nll[1] < nll[0] - 0.02
 
@@ -113,9 +114,9 @@ def test_unknown_labels_are_masked(case: dict, scaling: Scaling) -> None:
 
 
 def test_a_subset_that_few_or_none_have_is_calibrated_like_the_others(case: dict, scaling: Scaling) -> None:
-    said = case["fused"]["image+text"]
+    logits = case["fused"]["image+text"]
     for studies in (0, 3):
-        few = np.where((np.cumsum(~np.isnan(said[:, 0])) <= studies)[:, None], said, np.nan)
+        few = np.where((np.cumsum(~np.isnan(logits[:, 0])) <= studies)[:, None], logits, np.nan)
         sparse = fit_scaling(FINDINGS, case["labels"], case["fused"] | {"image+text": few}, prior_of(case))
         slopes = np.array([row for subset, row in sparse.scale.items() if subset != "image+text"])
         assert (slopes.min(axis=0) < sparse.scale["image+text"]).all()

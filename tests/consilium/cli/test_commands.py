@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from highdicom.sr import Comprehensive3DSR
 from PIL import Image as Pillow
+from pydicom import dcmread
 
 from consilium import __version__
 from consilium.api.explanations import explanation_json
@@ -28,6 +30,7 @@ from consilium.domain.study import Study
 from consilium.inference.diagnostician import Diagnostician
 from consilium.ingest.study_records import study_from_records
 from consilium.modalities.image.records import read_image
+from tests.consilium.output.dicom.results import image_file
 from tests.consilium.tiny_artifact import tiny_artifact
 
 COMMANDS = [
@@ -60,6 +63,13 @@ COMMANDS = [
     ["models", "list"],
     ["models", "show"],
     ["models", "promote"],
+    ["gate"],
+    ["retrain"],
+    ["lineage"],
+    ["cohort", "freeze"],
+    ["cohort", "add"],
+    ["cohort", "withdraw"],
+    ["cohort", "show"],
     ["models", "rollback"],
 ]
 HEAVY = ("torch", "monai", "transformers", "mlflow", "lightning", "bentoml", "pandas", "sklearn")
@@ -90,22 +100,22 @@ def png(tmp_path: Path) -> Path:
 def _refused(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int = 2) -> str:
     """The one line on standard error with which `arguments` are refused."""
     assert main(arguments) == code
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1, said.err
-    return said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    return captured.err
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
-    said = capsys.readouterr().out
-    assert f"Example: consilium {' '.join(command)}" in " ".join(said.split())
+    output = capsys.readouterr().out
+    assert f"Example: consilium {' '.join(command)}" in " ".join(output.split())
 
 
 def test_a_command_leaves_logging_as_it_was(tmp_path: Path) -> None:
     def state() -> list[object]:
-        loggers = [logging.getLogger(name) for name in (None, "consilium", "training", "service")]
+        loggers = [logging.getLogger(name) for name in (None, "consilium", "training", "service", "hospital")]
         return [(logger.level, logger.handlers[:]) for logger in loggers]
 
     before = state()
@@ -134,7 +144,7 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_a_prevalence_that_cannot_be_is_told_before_the_cohort_is_read(
+def test_an_impossible_prevalence_is_refused_before_the_cohort_is_read(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = ["evaluate", model, "--cohort", str(tmp_path / "nowhere"), "--prevalence"]
@@ -157,9 +167,9 @@ def test_what_is_no_command_is_refused_in_one_line(capsys: pytest.CaptureFixture
 def test_without_a_command_there_is_the_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["models"]):
         assert main(arguments) == 2
-        said = capsys.readouterr()
-        assert "Usage: consilium" in said.out
-        assert said.err == ""
+        captured = capsys.readouterr()
+        assert "Usage: consilium" in captured.out
+        assert captured.err == ""
 
 
 def test_a_diagnosis_as_json_is_the_diagnostician_s(
@@ -194,6 +204,28 @@ def test_a_diagnosis_as_json_is_the_diagnostician_s(
     assert re.search('<s class="unread"[^>]*>Quux</s>', report.read_text())
 
 
+def test_dicom_results_hold_the_answer_that_is_shown(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / "pa.dcm", tmp_path / "lateral.dcm"]
+    images[0].write_bytes(image_file(96, 128))
+    images[1].write_bytes(image_file(96, 128, SOPInstanceUID="1.2.3.5"))
+    paths = {kind: tmp_path / "new" / f"{kind}.dcm" for kind in ("sr", "sc", "seg")}
+    options = [part for image in images for part in ("--image", str(image))]
+    options += [part for kind, path in paths.items() for part in (f"--{kind}", str(path))]
+    assert main(["diagnose", model, *options, "--note", "history=cough", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    report = Comprehensive3DSR.from_dataset(dcmread(paths["sr"]))
+    groups = report.content.get_image_measurement_groups()
+    reported = [group.get_measurements()[0].value for group in groups]
+    assert reported == pytest.approx([one["probability"] for one in answer["findings"]], abs=1e-6)
+    assert dcmread(paths["sc"]).StudyInstanceUID == report.StudyInstanceUID == "1.2.3"
+    for number, name in enumerate(("seg.dcm", "seg-2.dcm")):
+        made = dcmread(tmp_path / "new" / name)
+        reference = made.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+        assert reference.ReferencedSOPInstanceUID == ("1.2.3.4", "1.2.3.5")[number]
+
+
 def test_the_answer_is_shown_before_it_is_explained(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,10 +245,10 @@ def test_a_diagnosis_on_the_terminal_says_finding_and_why(model: str, capsys: py
     labs.write_text(observation)
     options = ["--note", "history=fever [bold]cough", "--observations", str(labs), "--finding", "pneumonia"]
     assert main(["diagnose", model, *options, "--age", "20"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("Age 20 years", "consilium-tiny", "Pneumonia", "absent: image", "Why: Pneumonia", "notes"):
-        assert part in said
-    assert "Why: Effusion" not in said
+        assert part in output
+    assert "Why: Effusion" not in output
 
 
 def test_the_terminal_explains_what_is_called_and_nothing_else_is_worked_out(
@@ -234,13 +266,13 @@ def test_the_terminal_explains_what_is_called_and_nothing_else_is_worked_out(
 
     monkeypatch.setattr(Diagnostician, "explain", explain)
     assert main(command) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert asked == [[result["finding"] for result in called]]
-    assert re.findall(r"Why: (\w+)", said) == [result["finding"].capitalize() for result in called]
+    assert re.findall(r"Why: (\w+)", output) == [result["finding"].capitalize() for result in called]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ([], "study: got 'no usable record'"),
         (["--note", "fever"], "--note[0]: got 'no kind', must read KIND=TEXT"),
@@ -255,13 +287,20 @@ def test_the_terminal_explains_what_is_called_and_nothing_else_is_worked_out(
         (["--note", "history=fever", "--device", "abacus"], "device: got 'abacus'"),
         (["--note", "history=fever", "--report", "/proc/report.html"], "--report: got '/proc/report.html'"),
         (["--image", "/nowhere.dcm", "--report", "/"], "--report: got '/', must be a file that can be written"),
+        (["--note", "history=fever", "--sr", "new.dcm"], "--sr: got 'no --image', needs a DICOM image, whose patient"),
+        (["--image", __file__, "--sc", "new.dcm"], "images[0].preamble: got 'none', must be a DICOM file"),
+        (["--image", "/nowhere.dcm", "--sc", "/"], "--sc: got '/', must be a file that can be written"),
+        (
+            ["--image", "/nowhere.dcm", "--sc", "new.dcm"],
+            "--image: got '/nowhere.dcm', must be a file that can be read",
+        ),
         (["--image", "/nowhere.dcm"], "images[0]: got '/nowhere.dcm', must be a readable file (No such file"),
     ],
 )
 def test_a_bad_study_is_refused_in_one_line(
-    model: str, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    model: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in _refused(capsys, ["diagnose", model, *options])
+    assert message in _refused(capsys, ["diagnose", model, *options])
 
 
 def test_models_and_margin_are_looked_at_before_the_cohort(
@@ -273,7 +312,7 @@ def test_models_and_margin_are_looked_at_before_the_cohort(
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("labs.csv", "code,value\n1988-5,3\n", "must have the columns code, value, unit, comparator, time"),
         ("labs.csv", "code,value,unit,unit\n1988-5,3,mg/L,mg/L\n", "must have the columns"),
@@ -306,10 +345,10 @@ def test_models_and_margin_are_looked_at_before_the_cohort(
     ],
 )
 def test_bad_observations_are_refused_in_one_line(
-    model: str, name: str, text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, name: str, text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(text)
-    assert said in _refused(capsys, ["diagnose", model, "--observations", str(tmp_path / name)])
+    assert message in _refused(capsys, ["diagnose", model, "--observations", str(tmp_path / name)])
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", "a??b ?"), ("latin-1", "a?éb ?"), ("utf-8", "a–éb 漢")])
@@ -331,7 +370,7 @@ def test_a_character_that_the_output_cannot_show_is_replaced_and_json_is_escaped
     assert json.loads(document.decode(encoding)) == {"finding": text}
 
 
-def test_an_error_of_the_machine_is_told_in_a_line(
+def test_an_error_of_the_machine_is_reported_in_a_line(
     cohort: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "home").write_text("a file")
@@ -374,9 +413,9 @@ def test_where_the_outcome_goes_is_looked_at_before_the_work(
     taken.touch()
     kind, wrong = ("folder", [taken]) if names_a_folder else ("file", [tmp_path, taken / "table.csv"])
     for out in wrong:
-        told = _refused(capsys, [*command, "--out", str(out)])
-        assert told.startswith("error: --out: got ")
-        assert f"must be a {kind} that can be written" in told
+        output = _refused(capsys, [*command, "--out", str(out)])
+        assert output.startswith("error: --out: got ")
+        assert f"must be a {kind} that can be written" in output
 
 
 def test_a_seed_below_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +424,7 @@ def test_a_seed_below_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("BATCH_SIZE", "0", "CONSILIUM_BATCH_SIZE: got '0', input should be greater than 0"),
         ("BACKEND", "fast", "CONSILIUM_BACKEND: got 'fast', input should be 'auto', 'eager'"),
@@ -395,10 +434,10 @@ def test_a_seed_below_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_a_wrong_setting_is_bad_input_before_a_service_starts(
-    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(f"CONSILIUM_{name}", value)
-    assert told in _refused(capsys, ["serve", model])
+    assert message in _refused(capsys, ["serve", model])
 
 
 def test_a_port_that_is_taken_is_named(
@@ -407,30 +446,30 @@ def test_a_port_that_is_taken_is_named(
     monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        told = _refused(capsys, ["serve", model, "--port", str(port)])
-    assert f"got '127.0.0.1:{port}', must be free to listen at (Address already in use)" in told
+        output = _refused(capsys, ["serve", model, "--port", str(port)])
+    assert f"got '127.0.0.1:{port}', must be free to listen at (Address already in use)" in output
 
 
 def test_a_key_s_life(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONSILIUM_KEYS", str(tmp_path / "keys.json"))
 
-    def said(*arguments: str) -> Any:
+    def output_of(*arguments: str) -> Any:
         assert main(["keys", *arguments, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    assert said("list") == []
-    made = said("create", "pacs [router]", "--scope", "metrics")
+    assert output_of("list") == []
+    made = output_of("create", "pacs [router]", "--scope", "metrics")
     assert (made["name"], made["scopes"], made["state"]) == ("pacs [router]", ["metrics"], "active")
-    assert said("create", "worklist")["scopes"] == ["diagnose", "read"]
-    turned = said("rotate", made["id"], "--overlap-hours", "2")
+    assert output_of("create", "worklist")["scopes"] == ["diagnose", "read"]
+    turned = output_of("rotate", made["id"], "--overlap-hours", "2")
     assert turned["id"] == made["id"]
     assert turned["token"] != made["token"]
     assert len(turned["ends"]) == 2
     assert turned["ends"][1] is None
     for hours in ("inf", "1e8", "-1"):
         assert "--overlap-hours" in _refused(capsys, ["keys", "rotate", made["id"], "--overlap-hours", hours])
-    assert said("revoke", made["id"])["state"] == "revoked"
-    assert [line["state"] for line in said("list")] == ["revoked", "active"]
+    assert output_of("revoke", made["id"])["state"] == "revoked"
+    assert [line["state"] for line in output_of("list")] == ["revoked", "active"]
     assert main(["keys", "list"]) == 0
     shown = capsys.readouterr().out
     assert "pacs [router]" in shown
@@ -470,20 +509,20 @@ def test_a_sound_cohort_has_no_problems(cohort: Path, capsys: pytest.CaptureFixt
     with (cohort / "studies.csv").open() as file:
         rows = list(csv.DictReader(file))
     training = [row for row in rows if row["split"] == "train"]
-    told = next(line for line in report["labels"] if line["finding"] == "pneumonia" and line["split"] == "train")
-    assert told["present"] == sum(row["label:pneumonia"] == "1" for row in training)
-    assert told["present"] + told["absent"] + told["unknown"] == len(training)
+    counted = next(line for line in report["labels"] if line["finding"] == "pneumonia" and line["split"] == "train")
+    assert counted["present"] == sum(row["label:pneumonia"] == "1" for row in training)
+    assert counted["present"] + counted["absent"] + counted["unknown"] == len(training)
     assert report["audit"]["verdict"] == "sound", report["audit"]["concerns"]
     assert main(["check", str(cohort), "--no-audit"]) == 0
-    said = capsys.readouterr().out
-    assert "no problems" in said
-    assert "audit" not in said
+    output = capsys.readouterr().out
+    assert "no problems" in output
+    assert "audit" not in output
 
 
 @pytest.mark.parametrize(
     "command", [["serve"], ["evaluate", "--cohort", "anywhere"], ["diagnose", "--note", "history=fever"]]
 )
-def test_a_cohort_in_the_place_of_a_model_is_told(
+def test_a_cohort_in_the_place_of_a_model_is_refused(
     cohort: Path, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -491,7 +530,7 @@ def test_a_cohort_in_the_place_of_a_model_is_told(
     assert "this folder is a cohort" in _refused(capsys, [name, str(cohort), *options])
 
 
-def test_a_spoiled_cohort_is_told_problem_by_problem(
+def test_a_spoiled_cohort_is_refused_problem_by_problem(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoiled = tmp_path / "spoiled"
@@ -507,16 +546,16 @@ def test_a_spoiled_cohort_is_told_problem_by_problem(
     assert len(problems) == 2
 
 
-def test_every_problem_of_a_table_is_told_not_the_first_one_only(
+def test_every_problem_of_a_table_is_reported_not_the_first_one_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["study,patient,label:gout,split,note_history", "s1,p1,1,exam,pain", "s2,p2,2,train,pain", "s2,p3,1,test,x"]
     (tmp_path / "studies.csv").write_text("\n".join(lines))
     assert main(["check", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: 3 problem(s):\n")
+    output = capsys.readouterr().err
+    assert output.startswith("error: 3 problem(s):\n")
     for problem in ("row 2, split: got 'exam'", "row 3, label:gout: got '2'", "row 4, study: got 's2'"):
-        assert f"  studies.csv {problem}" in said
+        assert f"  studies.csv {problem}" in output
     assert main(["check", str(tmp_path), "--json"]) == 2
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert len(problems) == 3
@@ -534,6 +573,8 @@ def test_bad_cohorts_and_recipes_are_refused_in_one_line(
     assert "studies: got 0" in _refused(capsys, ["phantom", str(tmp_path / "p"), "--studies", "0", "--seed", "1"])
     unknown = ["phantom", str(tmp_path / "p"), "--studies", "1", "--seed", "1", "--modalities", "image, sonogram"]
     assert "modalities: got 'sonogram', must be one of image, text" in _refused(capsys, unknown)
+    scheme = ["phantom", str(tmp_path / "p"), "--studies", "1", "--seed", "1", "--scheme", "crossed"]
+    assert "scheme: got 'crossed', must be one of ordinary, interaction" in _refused(capsys, scheme)
     assert "cohort: got" in _refused(capsys, ["check", str(tmp_path)])
     train = ["train", "phantom-tiny", "--cohort", str(cohort)]
     assert "the nearest is 'epochs'" in _refused(capsys, [*train, "--set", "training.epoch=1"])
@@ -554,19 +595,25 @@ def test_from_training_to_a_diagnosis_by_alias(
     challenger = "models:/consilium-cli@challenger"
     evaluate = ["evaluate", challenger, "--cohort", str(cohort), "--out", str(tmp_path / "out"), "--json"]
     assert main(evaluate) == 0
-    judged = json.loads(capsys.readouterr().out)
-    assert judged["model"]["version"] == "1"
-    anew, before = judged["evaluation"]["tables"], trained["evaluation"]["tables"]
-    assert judged["evaluation"]["studies"] == trained["evaluation"]["studies"], "the test split, judged anew"
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["model"]["version"] == "1"
+    anew, before = evaluated["evaluation"]["tables"], trained["evaluation"]["tables"]
+    assert evaluated["evaluation"]["studies"] == trained["evaluation"]["studies"], "the test split, evaluated anew"
     assert {"metrics", "comparisons", "coverage", "oracle_shares"} <= set(anew)
     assert anew == {name: before[name] for name in anew}
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == judged["evaluation"]
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == evaluated["evaluation"]
     assert "cohort.kind: got 'phantoms'" in _last_line(capsys, [*evaluate, "--kind", "phantoms"])
 
-    assert main(["models", "promote", "consilium-cli", "@challenger", "--reason", "good [enough]"]) == 0
+    promote = ["models", "promote", "consilium-cli", "@challenger", "--reason", "good [enough]"]
+    assert "consilium-cli version 1: has passed no gate; consilium gate" in _refused(capsys, promote, 1)
+    assert main([*promote, "--override", "it is the first"]) == 0
     assert capsys.readouterr().out == "consilium-cli version 1: challenger, champion\n"
     assert main(["models", "show", "consilium-cli"]) == 0
-    assert "promoted: good [enough]" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "promoted: good [enough]" in shown
+    assert "gates overridden: it is the first" in shown
+    (of_image,) = re.findall(r"image ([\d,]+) of ([\d,]+)", shown)
+    assert of_image[0] == of_image[1], "the whole encoder was trained"
     assert "no previous version" in _refused(capsys, ["models", "rollback", "consilium-cli", "--reason", "x"], 1)
     assert "must be one of its versions" in _refused(capsys, ["serve", "models:/consilium-cli/77"])
     assert "reason" in _refused(capsys, ["models", "promote", "consilium-cli", "1", "--reason", ""])
@@ -605,17 +652,17 @@ def test_an_interrupted_training_says_how_to_go_on(cohort: Path, tmp_path: Path)
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no other thread holds a lock
     ) as process:
         assert process.stderr is not None
-        said = ""
-        while "epoch 1 of" not in said and process.poll() is None:
-            said += process.stderr.readline()
+        output = ""
+        while "epoch 1 of" not in output and process.poll() is None:
+            output += process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        said += process.stderr.read()
-        assert process.wait(60) == 130, said
-    assert "--resume" in said
-    assert "Traceback" not in said
+        output += process.stderr.read()
+        assert process.wait(60) == 130, output
+    assert "--resume" in output
+    assert "Traceback" not in output
 
 
-def test_a_registry_that_is_away_is_told_within_seconds(
+def test_an_unavailable_registry_is_reported_within_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Left to itself, MLflow asks for longer than any test may take."""

@@ -75,16 +75,16 @@ def test_results_are_a_line_of_json_per_study_in_order(asked: list[httpx.Request
     assert main(["jobs", "results", ID, *AT]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["study"] for line in lines] == [0, 1]
-    told = {line["study"]: line for line in (ANSWER, PROBLEM)}
+    records = {line["study"]: line for line in (ANSWER, PROBLEM)}
     for line in lines:
         (kind,) = line.keys() - {"study"}
-        assert kind in told[line["study"]]
+        assert kind in records[line["study"]]
     problem = next(line["problem"] for line in lines if "problem" in line)
     assert (problem["status"], problem["field"]) == (PROBLEM["problem"]["status"], PROBLEM["problem"]["field"])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "WORKLIST: got"),
         ("", "must be a JSON list of studies"),
@@ -98,13 +98,13 @@ def test_results_are_a_line_of_json_per_study_in_order(asked: list[httpx.Request
     ],
 )
 def test_what_is_no_worklist_is_refused_and_nothing_sent(
-    asked: list[httpx.Request], tmp_path: Path, capsys: Capture, text: str | None, said: str
+    asked: list[httpx.Request], tmp_path: Path, capsys: Capture, text: str | None, message: str
 ) -> None:
     worklist = tmp_path / "worklist.json"
     if text is not None:
         worklist.write_text(text)
     assert main(["jobs", "submit", str(worklist), *AT]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not asked
 
 
@@ -112,7 +112,7 @@ def test_a_job_and_its_kind_are_looked_at_first(asked: list[httpx.Request], tmp_
     (tmp_path / "worklist.json").write_text('[{"notes": []}]')
     assert main(["jobs", "submit", str(tmp_path / "worklist.json"), *AT, "--kind", "dream"]) == 2
     assert main(["jobs", "results", "x", *AT]) == 2
-    said = capsys.readouterr().err
-    assert "kind: got 'dream', must be one of diagnose, explain" in said
-    assert "job_id: got 'x', must be a UUID" in said
+    output = capsys.readouterr().err
+    assert "kind: got 'dream', must be one of diagnose, explain" in output
+    assert "job_id: got 'x', must be a UUID" in output
     assert not asked

@@ -63,7 +63,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["check", "--help"], 0),
         (["models", "list"], 0),
         (["models", "show", "consilium-there"], 0),
-        (["models", "promote", "consilium-there", "1", "--reason", "better"], 0),
+        (["models", "promote", "consilium-there", "1", "--reason", "better"], 1),
+        (["models", "promote", "consilium-there", "1", "--reason", "better", "--override", "first"], 0),
         (["models", "rollback", "consilium-there", "--reason", "worse"], 1),
         (["models", "prune"], 0),
         (["keys", "create", "pacs"], 0),
@@ -83,7 +84,7 @@ def test_a_light_command_imports_nothing_heavy(
     shutil.copy(store, tmp_path / "mlruns")
     for name in ("MLFLOW_TRACKING_URI", "CONSILIUM_HOME"):
         monkeypatch.delenv(name, raising=False)
-    told = json.dumps([service if argument == _SERVICE else argument for argument in arguments])
-    command = [sys.executable, "-c", _RUN, told, json.dumps(HEAVY)]
+    given = json.dumps([service if argument == _SERVICE else argument for argument in arguments])
+    command = [sys.executable, "-c", _RUN, given, json.dumps(HEAVY)]
     ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert json.loads(ended.stderr.splitlines()[-1]) == {"code": code, "loaded": []}, ended.stderr

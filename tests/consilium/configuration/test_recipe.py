@@ -17,7 +17,11 @@ def test_yaml_round_trip() -> None:
     ("data", "field", "rule"),
     [
         ({"epochs": 3}, "epochs", "there is training.epochs"),
-        ({"width": 3}, "width", "there is fusion.width, modalities.image.width, modalities.text.width"),
+        (
+            {"width": 3},
+            "width",
+            "there is fusion.width, pretraining.width, modalities.image.width, modalities.text.width",
+        ),
         ({"trainig": {}}, "trainig", "nearest is 'training'"),
         ({"image": {"size": 64}}, "image", "is no known key; there is modalities.image"),
         ({"training": {"epoch": 3}}, "training.epoch", "nearest is 'epochs'"),
@@ -31,7 +35,8 @@ def test_yaml_round_trip() -> None:
         ({"modalities": {"imgae": {}}}, "modalities.imgae", "nearest is 'image'"),
         ({"modalities": {"text": None}}, "modalities.text", "{} for its defaults"),
         ({"modalities": {"text": {"witdh": 8}}}, "modalities.text.witdh", "nearest is 'width'"),
-        ({"modalities": {"text": [1]}}, "modalities.text", "valid dictionary"),
+        ({"modalities": {"text": [1]}}, "modalities.text", "must be a mapping of keys to values"),
+        ({"modalities": {"image": {"encoder": "net"}}}, "modalities.image.encoder", "of a Hugging Face model"),
         ({"modalities": {"text": {}}, "refer": {"required": ["image"]}}, "refer.required", "recipe's modalities, text"),
         ({"modalities": {"text": {}}, "explain": {"image": "occlusion"}}, "explain", "recipe's modalities, text"),
         ({"training": {"modality_dropout": {"imgae": 0.5}}}, "training.modality_dropout.imgae", "must be one of image"),

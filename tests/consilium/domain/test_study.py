@@ -7,7 +7,7 @@ from consilium.domain.errors import InputError
 from consilium.domain.study import Patient, Record, Sex, Study, Window
 from consilium.formats.square_pixels import is_constant
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import in_order, modality_names, nonempty_subsets, subset_key
 from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.tiny import NOON, tiny_study
 
@@ -38,7 +38,7 @@ def test_records_outside_the_window_are_left_out_with_a_warning_each() -> None:
         {"text": (note(-80), note(-72), note(0), note(0.1), Note(NoteKind.HISTORY, "timeless"))}, reference_time=NOON
     )
     inside = study.within(Window(before_hours=72, after_hours=0))
-    assert [n.text for n in inside.notes] == ["-72", "0", "timeless"]
+    assert [n.text for n in inside.parts["text"]] == ["-72", "0", "timeless"]
     assert len(inside.warnings) == 2
     assert "before" in inside.warnings[0]
     assert "after" in inside.warnings[1]
@@ -60,6 +60,9 @@ def test_subsets_come_smallest_first_and_have_one_name() -> None:
     assert [subset_key(s) for s in subsets] == ["image", "observations", "image+observations"]
     assert len(nonempty_subsets(modality_names())) == 7
     assert subset_key([]) == "none"
+    for name_of in (subset_key, in_order, nonempty_subsets):
+        with pytest.raises(InputError, match=r"modality: got 'genome', must be one of image, text, observations"):
+            name_of(["image", "genome"])
 
 
 def test_digests_change_with_what_was_sent() -> None:

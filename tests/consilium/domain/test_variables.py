@@ -68,9 +68,9 @@ def plausible_values(variable):
 
 
 @named(NUMERIC)
-def test_a_slip_by_a_thousand_is_told_or_the_table_says_why_not(variable):
+def test_a_slip_by_a_thousand_is_detected_or_the_table_says_why_not(variable):
     """In every accepted unit, upwards and downwards, from everything that a patient can have."""
-    untold = set()
+    undetected = set()
     for code in variable.codes:
         for unit in {code.unit, *UNITS.get(variable.unit, ())}:
             try:
@@ -81,8 +81,8 @@ def test_a_slip_by_a_thousand_is_told_or_the_table_says_why_not(variable):
                 sent = (value - converted.offset) / converted.scale
                 for slip in (sent * 1000, sent / 1000):
                     if value and variable.is_plausible(converted(slip)):
-                        untold.add(value)
-    assert bool(untold) == bool(variable.slips_untold), sorted(untold)[:5]
+                        undetected.add(value)
+    assert bool(undetected) == bool(variable.slips_undetected), sorted(undetected)[:5]
 
 
 UNITS = {
@@ -128,7 +128,7 @@ UNITS = {
         ("29463-7", "kg", 70, 70_000),
     ],
 )
-def test_slips_that_are_told(code, unit, right, slipped):
+def test_slips_that_are_detected(code, unit, right, slipped):
     variable = BUILT_IN.by_code(code)
     converted = conversion(variable, BUILT_IN.codes[code], unit)
     assert variable.is_plausible(converted(right))

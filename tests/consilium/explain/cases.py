@@ -19,8 +19,8 @@ BOTH = [0, 1]
 def case_of(artifact: Artifact, study: Study) -> Case:
     """`study` before `artifact`'s model, with all watched that any method reads."""
     model = artifact.model.eval()
-    recipe = artifact.recipe
-    suited = [m for one in explanations(recipe.modalities).values() for m in one.methods if m.suits(recipe)]
+    declared = explanations(artifact.recipe.modalities).values()
+    suited = [method for one in declared for method in one.methods if method.suits(artifact.preprocessing)]
     watched = {module for method in suited for module in method.watches(model)}
     prepared = artifact.preprocessing.prepare(study)
     units = units_of(prepared, artifact.preprocessing)
@@ -37,7 +37,7 @@ def values_study(number: int, *, everything: bool = True) -> Study:
     crp = float(rng.lognormal(3))
     observation = Observation("crp", "1988-5", crp, crp, "mg/L", NOON)
     return Study(
-        {"text": tiny_study(number).notes, "observations": (observation,)},
+        {"text": tiny_study(number).parts["text"], "observations": (observation,)},
         patient=Patient(70.0, Sex.MALE) if everything else Patient(),
         reference_time=NOON,
     )

@@ -48,7 +48,7 @@ def test_saliency_is_the_gradient_in_log_odds(artifact: Artifact) -> None:
     study = tiny_study(4, frozenset({"image"}))
     (finding, _), _ = _explain(artifact, study)
     saliency = finding.parts.get("image", ())[0]
-    assert saliency.values.shape == study.images[0].shape
+    assert saliency.values.shape == study.parts["image"][0].shape
     assert saliency.cells == (32, 32)
     prepared = artifact.preprocessing.prepare(study)
     _, trace = artifact.model.trace(artifact.preprocessing.collate([prepared]))
@@ -68,7 +68,7 @@ def test_words_and_values_left_out_one_by_one(artifact: Artifact) -> None:
     study = tiny_study(5)
     (finding, *_), _ = _explain(artifact, study, text="leave_one_out", observations="leave_one_out")
     assert finding.methods["text"] == "leave_one_out"
-    note = study.notes[0]
+    note = study.parts["text"][0]
     assert [note.text[w.start : w.end] for w in finding.parts.get("text", ())] == note.text.split()
     preprocessing, model = artifact.preprocessing, artifact.model
     batch = preprocessing.collate([preprocessing.prepare(study)])
@@ -90,7 +90,7 @@ def test_a_decisive_word_is_found(artifact: Artifact) -> None:
     model = DiagnosisModel(recipe, FINDINGS, preprocessing)
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     items = [preprocessing.prepare(study) for study in studies]
-    target = torch.tensor([[float("fever" in study.notes[0].text)] * 2 for study in studies])
+    target = torch.tensor([[float("fever" in study.parts["text"][0].text)] * 2 for study in studies])
     for _ in range(60):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(model(preprocessing.collate(items)).fused, target)
         optimiser.zero_grad()
@@ -148,8 +148,8 @@ def test_the_logits_are_those_of_a_forward_pass(artifact: Artifact) -> None:
     assert logits.features.keys() == expected.features.keys()
     for name, feature in expected.features.items():
         assert torch.allclose(logits.features[name], feature, atol=1e-6), name
-    for modality, opinion in expected.opinions.items():
-        assert torch.allclose(logits.opinions[modality], opinion, atol=1e-6)
+    for modality, expected_logits in expected.unimodal.items():
+        assert torch.allclose(logits.unimodal[modality], expected_logits, atol=1e-6)
 
 
 def test_nothing_asked_for_is_nothing_explained(artifact: Artifact) -> None:

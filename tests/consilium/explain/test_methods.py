@@ -60,8 +60,8 @@ def test_unknown_modalities_and_methods_are_refused(artifact: Artifact, methods:
 
 
 def test_attention_is_asked_of_transformers_only(artifact: Artifact) -> None:
-    with pytest.raises(InputError, match="only a ViT"):
-        find_method(artifact.recipe, "image", "attention_rollout")
+    with pytest.raises(InputError, match="reads attention"):
+        find_method(artifact.preprocessing, "image", "attention_rollout")
     vit = tiny_artifact(image={"encoder": "vit", "width": 16, "size": 128, "patch": 8, "depth": 2})
     explained = _explain(vit, "fast", {"image": "gradient_attention"})
     assert explained.parts["image"][0].cells == (16, 16)

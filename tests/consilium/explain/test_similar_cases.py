@@ -74,7 +74,7 @@ def test_a_larger_cohort_is_represented_by_a_sample(monkeypatch: pytest.MonkeyPa
     assert len(rows) == 10
     monkeypatch.setattr(neighbours, "MOST", 100)
     whole = _fitted()
-    assert np.array_equal(fitted.embeddings, whole.embeddings[rows])
+    assert np.array_equal(fitted.states.vectors, whole.states.vectors[rows])
     assert np.array_equal(fitted.labels, whole.labels[rows])
 
 

@@ -70,9 +70,9 @@ def test_age_that_is_a_limit_is_read_at_the_limit(raw, years):
 
 
 def test_age_with_a_decimal_comma_is_warned_of():
-    told = ("age: the comma was read as a decimal point",)
-    assert read_age("67,5", "age") == (67.5, told)
-    assert read_age("1,5 years", "age") == (1.5, told)
+    warnings = ("age: the comma was read as a decimal point",)
+    assert read_age("67,5", "age") == (67.5, warnings)
+    assert read_age("1,5 years", "age") == (1.5, warnings)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_comparator_of_its_own_is_taken(comparator):
     assert read_quantity("0.3", comparator, "o") == Quantity(0.3, Comparator(comparator.strip()))
 
 
-def test_a_decimal_comma_is_told():
+def test_a_decimal_comma_is_warned_of():
     quantity = read_quantity("< 0,3", None, "observations[2]")
     assert (quantity.value, quantity.comparator) == (0.3, Comparator.BELOW)
     assert quantity.warnings == ("observations[2].value: the comma was read as a decimal point",)

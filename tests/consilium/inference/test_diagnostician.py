@@ -11,11 +11,13 @@ from consilium.artifacts.artifact import save_artifact
 from consilium.domain.diagnosis import AuditVerdict, ModelIdentity
 from consilium.domain.errors import InputError, ModelFailure, WrongAnswers
 from consilium.domain.study import Study
+from consilium.explain import LEVELS
 from consilium.inference.diagnostician import Diagnostician, choose_device
 from consilium.inference.self_test import Backend, Tolerance
 from consilium.ingest.study_records import study_from_records
+from consilium.modalities.converter import condensed
 from consilium.modalities.registry import nonempty_subsets, subset_key
-from consilium.network.diagnosis_model import Logits
+from consilium.network.diagnosis_model import FUSED, Logits
 from consilium.preprocessing.batch import Batch
 from tests.consilium.tiny import ALL, FINDINGS, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
@@ -38,6 +40,29 @@ def test_a_diagnosis_says_what_it_had(diagnostician: Diagnostician, subset: froz
         assert result.call == (result.probability >= result.operating_point.threshold)
 
 
+@pytest.mark.parametrize("subset", nonempty_subsets(ALL), ids=subset_key)
+def test_an_answer_knows_its_projections_and_does_not_send_them(
+    diagnostician: Diagnostician, subset: frozenset[str]
+) -> None:
+    study = tiny_study(1, subset)
+    (diagnosis, other) = diagnostician.diagnose([study, tiny_study(2)])
+    assert set(diagnosis.projections) == {*subset, FUSED}
+    with torch.no_grad():
+        logits = diagnostician.model(diagnostician.preprocessing.collate([diagnostician.prepare(study)]))
+    assert diagnostician.monitoring is not None
+    expected = diagnostician.monitoring.project({part: one.numpy() for part, one in logits.features.items()})
+    for part, figures in diagnosis.projections.items():
+        assert figures == pytest.approx(expected[part][0].tolist(), abs=1e-3)
+    assert diagnosis.projections[FUSED] != other.projections[FUSED]
+    assert "projections" not in diagnosis.model_dump_json()
+    assert diagnostician.explain(study).diagnosis.projections.keys() == diagnosis.projections.keys()
+
+
+def test_without_a_reference_there_are_no_projections() -> None:
+    (diagnosis,) = Diagnostician(replace(tiny_artifact(), monitoring=None), IDENTITY).diagnose([tiny_study(1)])
+    assert diagnosis.projections == {}
+
+
 def test_probabilities_are_the_calibration_of_the_logits(diagnostician: Diagnostician) -> None:
     study = tiny_study(2)
     (diagnosis,) = diagnostician.diagnose([study])
@@ -45,6 +70,22 @@ def test_probabilities_are_the_calibration_of_the_logits(diagnostician: Diagnost
         logits = diagnostician.model(diagnostician.preprocessing.collate([diagnostician.prepare(study)]))
     expected = diagnostician.calibration.probabilities(logits.fused.numpy(), subset_key(ALL))[0]
     assert [r.probability for r in diagnosis.findings] == pytest.approx(list(expected), abs=1e-7)
+
+
+def test_a_condensed_study_is_answered_and_explained_as_the_whole_one(diagnostician: Diagnostician) -> None:
+    study = tiny_study(2)
+    converters = list(diagnostician.converters.values())
+    light = study.with_parts(image=[condensed(image, converters) for image in study.parts["image"]])
+    assert all(image.pixels.size == 0 for image in light.parts["image"])
+    assert diagnostician.diagnose([light]) == diagnostician.diagnose([study])
+    for level in LEVELS:
+        one, other = (diagnostician.explain(each, level=level) for each in (light, study))
+        assert one.diagnosis == other.diagnosis
+        for explained, expected in zip(one.findings, other.findings, strict=True):
+            (saliency,), (known,) = explained.parts["image"], expected.parts["image"]
+            assert saliency.values.shape == study.parts["image"][0].shape
+            np.testing.assert_array_equal(saliency.values, known.values)
+            assert explained.parts["text"] == expected.parts["text"]
 
 
 def test_intervals_and_sets_are_the_calibrations(diagnostician: Diagnostician) -> None:
@@ -62,27 +103,25 @@ def test_intervals_and_sets_are_the_calibrations(diagnostician: Diagnostician) -
             assert result.interval[0] <= result.probability <= result.interval[1]
 
 
-def test_a_foreign_image_is_novel_and_referred(diagnostician: Diagnostician) -> None:
+def test_a_foreign_image_is_out_of_distribution_and_referred(diagnostician: Diagnostician) -> None:
     study = tiny_study(5)
-    blank = replace(study.images[0], pixels=np.full((96, 128), 7, np.uint16))
-    rate = diagnostician.recipe.refer.novelty
+    blank = replace(study.parts["image"][0], pixels=np.full((96, 128), 7, np.uint16))
+    rate = diagnostician.recipe.refer.out_of_distribution
     assert rate is not None
-    usual, strange = diagnostician.diagnose([study, study.with_parts(image=(blank,))])
+    usual, unusual = diagnostician.diagnose([study, study.with_parts(image=(blank,))])
     assert [part.part for part in usual.out_of_distribution] == ["image", "text", "observations", "fused"]
     scores = {part.part: part.score for part in usual.out_of_distribution}
-    for part in strange.out_of_distribution:
+    for part in unusual.out_of_distribution:
         assert part.out_of_distribution == (part.p_value < rate)
         if part.part in ("text", "observations"):
             assert part.score == pytest.approx(scores[part.part], rel=1e-4)
-    assert strange.out_of_distribution[0].p_value == pytest.approx(1 / 31), (
-        "stranger than all of 30 calibration studies"
-    )
-    assert strange.out_of_distribution[0].p_value < usual.out_of_distribution[0].p_value
-    assert "The image is blank." in strange.refer_reasons
+    assert unusual.out_of_distribution[0].p_value == pytest.approx(1 / 31), "farther than all of 30 calibration studies"
+    assert unusual.out_of_distribution[0].p_value < usual.out_of_distribution[0].p_value
+    assert "The image is blank." in unusual.refer_reasons
     assert "The image is blank." not in usual.refer_reasons
 
 
-def test_an_absent_modality_has_no_novelty(diagnostician: Diagnostician) -> None:
+def test_an_absent_modality_has_no_out_of_distribution_score(diagnostician: Diagnostician) -> None:
     with_note, alone = diagnostician.diagnose([tiny_study(6), tiny_study(7, frozenset({"text"}))])
     assert len(with_note.out_of_distribution) == 4
     assert [part.part for part in alone.out_of_distribution] == ["text", "fused"]
@@ -99,8 +138,8 @@ def test_the_recipe_and_the_audit_decide_what_is_referred() -> None:
     )
 
 
-def test_without_a_detector_nothing_is_said_of_novelty() -> None:
-    artifact = replace(tiny_artifact(), recipe=tiny_recipe(refer={"novelty": None}), novelty=None)
+def test_without_a_detector_there_are_no_out_of_distribution_scores() -> None:
+    artifact = replace(tiny_artifact(), recipe=tiny_recipe(refer={"out_of_distribution": None}), detector=None)
     (diagnosis,) = Diagnostician(artifact, IDENTITY).diagnose([tiny_study(1)])
     assert diagnosis.out_of_distribution == ()
 
@@ -109,10 +148,10 @@ def test_an_explanation_has_the_diagnosis_and_the_nearest_cases(diagnostician: D
     study = tiny_study(3)
     (diagnosis,) = diagnostician.diagnose([study])
     explanation = diagnostician.explain(study, [])
-    said = explanation.diagnosis
-    assert said.refer_reasons == diagnosis.refer_reasons
-    assert [part.part for part in said.out_of_distribution] == [part.part for part in diagnosis.out_of_distribution]
-    for first, second in zip(said.out_of_distribution, diagnosis.out_of_distribution, strict=True):
+    answer = explanation.diagnosis
+    assert answer.refer_reasons == diagnosis.refer_reasons
+    assert [part.part for part in answer.out_of_distribution] == [part.part for part in diagnosis.out_of_distribution]
+    for first, second in zip(answer.out_of_distribution, diagnosis.out_of_distribution, strict=True):
         assert first.score == pytest.approx(second.score, rel=1e-4)
     assert len(explanation.neighbours) == 5
     assert explanation.neighbours[0].similarity == pytest.approx(1, abs=1e-3), "this study was among them"
@@ -169,7 +208,7 @@ def test_a_study_with_nothing_to_read_is_refused(diagnostician: Diagnostician) -
         diagnostician.diagnose([Study()])
 
 
-def test_a_study_with_nothing_left_to_read_is_told_what_was_left_out(diagnostician: Diagnostician) -> None:
+def test_a_study_with_nothing_left_to_read_is_refused_with_what_was_left_out(diagnostician: Diagnostician) -> None:
     late = [{"code": "1988-5", "value": 9, "unit": "mg/L", "time": "2024-05-03T10:00:00"}]
     study = study_from_records(observations=late, reference_time="2024-05-01T10:00:00")
     with pytest.raises(InputError, match=r"must have image or text or observations; observation .* left out: recorded"):
@@ -214,9 +253,9 @@ def test_an_explanation_shows_the_probability_that_its_backend_diagnoses(backend
     wanted = [result.probability for result in diagnosed.findings]
     # The explained pass of the plain model rounds in another order than its diagnosis.
     most = 1e-6 if backend is Backend.EAGER else 1e-9
-    for said in (explanation.diagnosis, similar.diagnosis):
-        assert [result.probability for result in said.findings] == pytest.approx(wanted, abs=most)
-        assert [part.score for part in said.out_of_distribution] == pytest.approx(
+    for answer in (explanation.diagnosis, similar.diagnosis):
+        assert [result.probability for result in answer.findings] == pytest.approx(wanted, abs=most)
+        assert [part.score for part in answer.out_of_distribution] == pytest.approx(
             [n.score for n in diagnosed.out_of_distribution], rel=1e-4
         )
     bare = [result.probability for result in plain.diagnose([study])[0].findings]

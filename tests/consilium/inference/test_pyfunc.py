@@ -127,9 +127,9 @@ print(json.dumps({"code": consilium.__file__, "answer": answer.iloc[0].tolist()}
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["code"].startswith(place), said["code"]
-    assert said["answer"] == pytest.approx(model.predict(input_example()).iloc[0].tolist(), abs=1e-6)
+    output = json.loads(done.stdout.splitlines()[-1])
+    assert output["code"].startswith(place), output["code"]
+    assert output["answer"] == pytest.approx(model.predict(input_example()).iloc[0].tolist(), abs=1e-6)
 
 
 def test_its_requirements_are_pinned(uri: str) -> None:
@@ -155,7 +155,7 @@ def test_its_requirements_are_pinned(uri: str) -> None:
         ({}, r"study|columns"),
     ],
 )
-def test_what_it_cannot_judge_is_refused_by_row_and_column(model: Any, row: dict[str, Any], where: str) -> None:
+def test_what_it_cannot_diagnose_is_refused_by_row_and_column(model: Any, row: dict[str, Any], where: str) -> None:
     frame = pd.DataFrame([{"sex": None} | row])
     with pytest.raises(InputError, match=where):
         model.predict(frame)

@@ -31,6 +31,8 @@ def misbehaving(data, *, field, limits):
     if data == b"hoard":
         _HOARD.append(np.ones(2**27, dtype=np.uint8))
         return image_of(data)
+    if data == b"imported torch?":
+        return Image(np.eye(9, dtype=np.uint16), "yes" if "torch" in sys.modules else "no", "png")
     if data == b"raise":
         raise ValueError("quotes the file")
     if data == b"raise input":

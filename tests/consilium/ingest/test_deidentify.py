@@ -28,7 +28,8 @@ def test_pseudonyms_are_stable_keyed_and_apart():
 
 
 def study(patient_id="MRN-0042", study_id="1.2.3"):
-    data = dicom_file(ramp(), StudyDate="20200301", StudyTime="1000", ViewPosition="PA")
+    origin = {"AccessionNumber": "A-17", "Manufacturer": "Acme", "InstitutionName": "St. Elsewhere"}
+    data = dicom_file(ramp(), StudyDate="20200301", StudyTime="1000", ViewPosition="PA", **origin)
     return study_from_records(
         images=[read_dicom(data)],
         notes=[{"kind": "history", "text": "Anna Müller (MRN-0042) coughs", "time": "2020-03-01T09:00:00"}],
@@ -43,13 +44,16 @@ def test_nothing_in_a_deidentified_study_names_the_patient():
     whole = study()
     clean = deidentify_study(whole, key=KEY, names=["Müller^Anna"])
     shown = repr(clean)
-    for identity in ("0042", "Müller", "Anna", "1.2.3", "2020", whole.images[0].patient_digest, "97"):
-        assert identity not in shown.replace(whole.images[0].digest, "")
-    assert clean.notes[0].text == "[name] ([id]) coughs"
+    for identity in ("0042", "Müller", "Anna", "1.2.3", "2020", whole.parts["image"][0].patient_digest, "97"):
+        assert identity not in shown.replace(whole.parts["image"][0].digest, "")
+    assert clean.parts["text"][0].text == "[name] ([id]) coughs"
     assert clean.patient.age == 90
     assert clean.patient_id == pseudonym("MRN-0042", key=KEY)
-    assert clean.images[0].patient_digest is None
-    assert clean.images[0].study_digest is None
+    assert clean.parts["image"][0].patient_digest is None
+    assert clean.parts["image"][0].study_digest is None
+    for whence in ("accession_digest", "device_digest", "site_digest"):
+        assert getattr(whole.parts["image"][0], whence) is not None
+        assert getattr(clean.parts["image"][0], whence) is None
 
 
 def test_intervals_and_times_of_day_stay_and_days_do_not():
@@ -57,9 +61,9 @@ def test_intervals_and_times_of_day_stay_and_days_do_not():
     moved = whole.reference_time - clean.reference_time
     assert moved.days >= 1
     assert moved.seconds == 0
-    assert whole.notes[0].time - clean.notes[0].time == moved
-    assert whole.observations[0].time - clean.observations[0].time == moved
-    assert whole.images[0].acquired - clean.images[0].acquired == moved
+    assert whole.parts["text"][0].time - clean.parts["text"][0].time == moved
+    assert whole.parts["observations"][0].time - clean.parts["observations"][0].time == moved
+    assert whole.parts["image"][0].acquired - clean.parts["image"][0].acquired == moved
     again = deidentify_study(study(study_id="1.2.4"), key=KEY)
     assert again.reference_time == clean.reference_time
     assert again.study_id != clean.study_id
@@ -68,8 +72,8 @@ def test_intervals_and_times_of_day_stay_and_days_do_not():
 
 def test_observations_and_pixels_stay():
     whole, clean = study(), deidentify_study(study(), key=KEY)
-    assert (clean.images[0].pixels == whole.images[0].pixels).all()
-    assert clean.observations[0].value == 80
+    assert (clean.parts["image"][0].pixels == whole.parts["image"][0].pixels).all()
+    assert clean.parts["observations"][0].value == 80
     assert clean.reference_time < datetime(2020, 3, 1, tzinfo=UTC)
 
 

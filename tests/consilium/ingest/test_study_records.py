@@ -33,14 +33,14 @@ def test_study_of_all_records():
     assert (study.study_id, study.patient_id) == ("s1", "p1")
     assert not study.warnings
     inside = study.within(Window())
-    assert [observation.variable for observation in inside.observations] == ["wbc"]
+    assert [observation.variable for observation in inside.parts["observations"]] == ["wbc"]
     assert len(inside.warnings) == 1
 
 
 def test_any_one_modality_will_do():
-    assert study_from_records(images=[image()]).images
-    assert study_from_records(notes=[NOTE]).notes
-    assert study_from_records(observations=[EARLY]).observations
+    assert study_from_records(images=[image()]).parts["image"]
+    assert study_from_records(notes=[NOTE]).parts["text"]
+    assert study_from_records(observations=[EARLY]).parts["observations"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_the_reader_should_know_is_warned_of():
     )
 
 
-def test_without_a_reference_time_late_records_cannot_be_told():
+def test_without_a_reference_time_late_records_are_not_detected():
     assert "no reference time" in study_from_records(notes=[NOTE]).warnings[-1]
     assert not study_from_records(notes=[{"kind": "history", "text": "cough"}]).warnings
 
@@ -115,7 +115,7 @@ def test_patient_that_is_refused(raw, field):
     assert refused.value.field == field
 
 
-def test_names_are_told_for_the_notes_and_shown_nowhere():
+def test_names_are_given_for_the_notes_and_shown_nowhere():
     image = read_dicom(dicom_file(ramp(), PatientID="MRN-0042"))
     assert image.names == ("Müller^Anna", "MRN-0042")
     study = study_from_records(images=[image], patient={"age": 50, "names": ["Roe^Jane"]}, patient_id="p-1")

@@ -38,7 +38,7 @@ ORDINARY = (
     "Koch^Robert",
     "Parkinson^Cecil",
 )
-"""Names that are words: told for prose in which nobody is named."""
+"""Names that are words: given for prose in which nobody is named."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence, with what is planted in it and the names that are told with it."""
+    """One sentence, with what is planted in it and the names that are given with it."""
 
     text: str
     planted: tuple[Planted, ...] = ()
@@ -73,14 +73,14 @@ def name(rng: random.Random, locale: str) -> tuple[str, str, str]:
     fake.seed_instance(rng.randrange(2**31))
     family, given = fake.last_name().split(" ")[0], fake.first_name()
     script = SCRIPTS.get(locale[:2], "Latin")
-    told = f"{family}^{given}"
+    written = f"{family}^{given}"
     if script == "Kana":
-        told = f"Yamada^X={family}^{given}"
+        written = f"Yamada^X={family}^{given}"
     if script in ("Han", "Kana", "Hangul"):
         between = rng.choice(["", "", " "])
-        return f"{family}{between}{given}", told, script
+        return f"{family}{between}{given}", written, script
     if script == "Thai":
-        return rng.choice([f"{given} {family}", f"{given}{family}"]), told, script
+        return rng.choice([f"{given} {family}", f"{given}{family}"]), written, script
     forms = [f"{given} {family}", f"{given} {family}", f"{family}, {given}", family]
     if script == "Latin":
         second = fake.last_name().split(" ")[0]
@@ -88,7 +88,7 @@ def name(rng: random.Random, locale: str) -> tuple[str, str, str]:
         if rng.random() < 0.15:
             return f"{given} {family}-{second}", f"{family}-{second}^{given}", script
         forms.pop()
-    return rng.choice(forms), told, script
+    return rng.choice(forms), written, script
 
 
 MONTHS = tuple(calendar.month_name)[1:]
@@ -455,11 +455,11 @@ _SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 
 
 def clean_sentences(half: str, count: int, seed: int) -> Iterator[Sentence]:
-    """Prose in which nobody is named; with each, names are told all the same."""
+    """Prose in which nobody is named; with each, names are given all the same."""
     rng, vocabulary = random.Random(f"{half} clean {seed}"), PROSE[half]
     for number in range(count):
-        told = (ORDINARY[number % len(ORDINARY)], name(rng, rng.choice(LOCALES))[1])
-        yield Sentence(_filled(rng, rng.choice(vocabulary["sentence"]), vocabulary)[0], (), told)
+        written = (ORDINARY[number % len(ORDINARY)], name(rng, rng.choice(LOCALES))[1])
+        yield Sentence(_filled(rng, rng.choice(vocabulary["sentence"]), vocabulary)[0], (), written)
 
 
 def planted_sentences(half: str, count: int, seed: int) -> Iterator[Sentence]:
@@ -489,8 +489,10 @@ def _drawn(
 ) -> tuple[str, str]:
     """What stands for a slot, and its kind where it has to go."""
     if slot == "name":
-        shown, told, script = name(rng, rng.choice([locale for locale in LOCALES if locale.startswith(language or "")]))
-        names.append(told)
+        shown, written, script = name(
+            rng, rng.choice([locale for locale in LOCALES if locale.startswith(language or "")])
+        )
+        names.append(written)
         return shown, f"name {script}"
     if slot in _SECRETS:
         return _SECRETS[slot](rng)
@@ -543,11 +545,11 @@ class Recall:
         return self.found.total() / self.planted.total()
 
 
-def recall(sentences: Iterable[Sentence], *, told: bool) -> Recall:
-    """Mask `sentences`, with their names `told` or not."""
+def recall(sentences: Iterable[Sentence], *, names_given: bool) -> Recall:
+    """Mask `sentences`, with their names `names_given` or not."""
     planted, found, missed = Counter[str](), Counter[str](), []
     for sentence in sentences:
-        masked = mask_text(sentence.text, sentence.names if told else ())
+        masked = mask_text(sentence.text, sentence.names if names_given else ())
         hidden = {place for span in masked.spans for place in range(span.start, span.end)}
         for one in sentence.planted:
             planted[one.kind] += 1

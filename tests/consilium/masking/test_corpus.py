@@ -35,19 +35,19 @@ def test_the_corpus_is_as_wide_as_it_says():
 
 @pytest.mark.parametrize(("half", "sentences"), [(DEVELOPMENT, 500), (TEST, 2000)])
 def test_what_is_planted_goes(half, sentences):
-    told = recall(planted_sentences(half, sentences, 1), told=True)
-    shown = "\n".join(map(str, told.missed[:40]))
-    assert told.share >= 0.99, shown
-    for kind, planted in told.planted.items():
-        assert told.found[kind] / planted >= 0.9, f"{kind}\n{shown}"
+    written = recall(planted_sentences(half, sentences, 1), names_given=True)
+    shown = "\n".join(map(str, written.missed[:40]))
+    assert written.share >= 0.99, shown
+    for kind, planted in written.planted.items():
+        assert written.found[kind] / planted >= 0.9, f"{kind}\n{shown}"
 
 
 def test_names_that_nobody_tells_are_found_by_half_and_the_rest_as_well():
-    untold = recall(planted_sentences(TEST, 1000, 1), told=False)
-    others = [kind for kind in untold.planted if not kind.startswith("name")]
-    found = sum(untold.found[kind] for kind in others) / sum(untold.planted[kind] for kind in others)
-    assert found >= 0.99, untold.missed[:40]
-    assert untold.share >= 0.5
+    without_names = recall(planted_sentences(TEST, 1000, 1), names_given=False)
+    others = [kind for kind in without_names.planted if not kind.startswith("name")]
+    found = sum(without_names.found[kind] for kind in others) / sum(without_names.planted[kind] for kind in others)
+    assert found >= 0.99, without_names.missed[:40]
+    assert without_names.share >= 0.5
 
 
 @pytest.mark.parametrize(("half", "sentences"), [(DEVELOPMENT, 1000), (TEST, 5000)])

@@ -219,7 +219,7 @@ def test_values_and_words_stay(text):
         (["Kowalski^Jan"], "u Kowalskiego, Kowalskiej", "u [name], [name]"),
     ],
 )
-def test_told_names_are_masked_in_every_script(names, text, expected):
+def test_known_names_are_masked_in_every_script(names, text, expected):
     found = masked(text, *names)
     if expected is None:
         assert found == "[name] coughs, Mr [name] was seen, E. coli, O2 2 L"
@@ -227,13 +227,13 @@ def test_told_names_are_masked_in_every_script(names, text, expected):
         assert found == (expected if "ومحمد" not in text else "حضر [name] اليوم")
 
 
-def test_told_names_that_are_words_are_masked_in_company_only():
+def test_known_names_that_are_words_are_masked_beside_names_only():
     text = "Will review Mr Will tomorrow. Seen with Will today. White cells 12. John White coughs. He may rest."
     expected = "Will review Mr [name] tomorrow. Seen with [name] today. White cells 12. [name] coughs. He may rest."
     assert masked(text, "White^John", "Will", "May^He") == expected
     signs = "Left lobe: acute rash, burns; cough and fever after a fall, cold and dry hands. Mrs Burns fell."
-    told = ("Burns^Joy", "Fall^Rash", "Cold^Left", "Fever^Cough", "Acute^Dry")
-    assert masked(signs, *told) == signs.replace("Burns fell", "[name] fell")
+    known = ("Burns^Joy", "Fall^Rash", "Cold^Left", "Fever^Cough", "Acute^Dry")
+    assert masked(signs, *known) == signs.replace("Burns fell", "[name] fell")
     eponyms = "Parkinson disease, Parkinson's tremor unlike, Mr Parkinson, James Parkinson."
     assert masked(eponyms, "Parkinson^James") == ("Parkinson disease, Parkinson's tremor unlike, Mr [name], [name].")
 
@@ -244,7 +244,7 @@ def test_names_that_name_nobody_mask_nothing(generic):
     assert masked(text, generic) == text
 
 
-def test_told_identifiers_go_and_short_numbers_stay():
+def test_known_identifiers_are_masked_and_short_numbers_stay():
     text = "patient 0012345 and 12345 CRP 120, case MRN 7 and mrn-0042"
     assert masked(text, "0012345", "120", "MRN-0042") == "patient [id] and [id] CRP 120, case MRN 7 and [id]"
 

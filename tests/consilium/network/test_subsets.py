@@ -37,13 +37,13 @@ def test_subsets_in_one_batch_equal_one_pass_each(
     install(monkeypatch, "signal", "volume")
     torch.manual_seed(1)
     fusion = FUSIONS[name](FusionRecipe(name=name, width=16, heads=2), FIVE, 2).eval()
-    head = FindingHead(16, 2)
+    head = FindingHead(fusion.state_width, 2)
     passes = []
 
-    def fuse(said: dict[str, Tokens]) -> torch.Tensor:
-        assert list(said) == list(FIVE)
-        passes.append(len(said["image"].mask) * sum(one.mask.shape[1] for one in said.values()))
-        return head(fusion(said))
+    def fuse(inputs: dict[str, Tokens]) -> torch.Tensor:
+        assert list(inputs) == list(FIVE)
+        passes.append(len(inputs["image"].mask) * sum(one.mask.shape[1] for one in inputs.values()))
+        return head(fusion(inputs))
 
     every = nonempty_subsets(FIVE)
     with torch.inference_mode():
@@ -59,9 +59,9 @@ def test_subsets_in_one_batch_equal_one_pass_each(
 def test_a_modality_that_no_subset_of_a_pass_has_costs_one_token(tokens: dict[str, Tokens]) -> None:
     lengths = []
 
-    def fuse(said: dict[str, Tokens]) -> torch.Tensor:
-        lengths.append([one.mask.shape[1] for one in said.values()])
-        return torch.zeros(len(said["image"].mask), 1)
+    def fuse(inputs: dict[str, Tokens]) -> torch.Tensor:
+        lengths.append([one.mask.shape[1] for one in inputs.values()])
+        return torch.zeros(len(inputs["image"].mask), 1)
 
     fuse_subsets(fuse, tokens, [frozenset({"signal"}), frozenset({"signal", "image"})], 10**6)
     assert lengths == [[5, 1, 1, 1, 1]]

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, OutOfDistributionScore
 from consilium.formats.lab_notation import figure, measured
-from consilium.modalities.colours import AGAINST, FOR
 from consilium.modalities.image.presentation import overlay_rgba
 from consilium.modalities.observations.presentation import ObservationWeight, Reference, _table
+from consilium.modalities.presentation import AGAINST, FOR
 from consilium.modalities.text.presentation import WordWeight
 from consilium.output.labels import (
     audit_in_words,
@@ -82,9 +82,10 @@ def test_a_limit_is_high_or_low_only_where_every_value_beyond_it_is(value: float
 def test_a_converted_value_keeps_its_comparator_and_has_no_exponent(value: float, given: str, shown: str) -> None:
     reference = Reference(value, 0.0, 125.0, "ng/L")
     weight = ObservationWeight("x", "X", given, "fg/mL", 0.9, "value", reference)
-    told = explanation()
+    explained = explanation()
     page = report_html(
-        explained_study(), replace(told, findings=(replace(told.findings[0], parts={"observations": (weight,)}),))
+        explained_study(),
+        replace(explained, findings=(replace(explained.findings[0], parts={"observations": (weight,)}),)),
     )
     assert f">{shown}<" in page
 
@@ -97,13 +98,13 @@ def test_a_figure_has_three_digits_and_no_exponent() -> None:
 
 
 def test_an_image_whose_pixels_were_not_square_and_its_overlays_have_one_shape() -> None:
-    study, told = explained_study(), explanation()
-    stretched = study.with_parts(image=(replace(study.images[0], grid=(20, 60)),))
+    study, explained = explained_study(), explanation()
+    stretched = study.with_parts(image=(replace(study.parts["image"][0], grid=(20, 60)),))
     findings = tuple(
         replace(finding, parts={"image": tuple(replace(one, values=one.values[::2]) for one in finding.parts["image"])})
-        for finding in told.findings
+        for finding in explained.findings
     )
-    page = report_html(stretched, replace(told, findings=findings))
+    page = report_html(stretched, replace(explained, findings=findings))
     assert _sizes(page, "") == {(60, 40)}
     assert _sizes(page, ' class="overlay [a-z]+"') == {(60, 40)}
 
@@ -136,7 +137,7 @@ def test_a_finding_has_its_answer_probability_interval_and_operating_point(page:
 POINT_TEXT = "from 30 %: sensitivity 90 % [80 %, 95 %], specificity 70 % [60 %, 80 %]"
 
 
-def test_what_the_model_cannot_tell_is_said_in_words(eventful: str) -> None:
+def test_what_the_model_cannot_decide_stands_in_words(eventful: str) -> None:
     assert [row[1] for row in rows(eventful, "findings")] == ["Unlike either not called", "Undetermined called"]
 
 
@@ -151,7 +152,7 @@ def test_a_referred_study_says_so_first_and_why(page: str, eventful: str) -> Non
     assert "for the record only" not in page
 
 
-def test_a_finding_that_cannot_be_told_is_named_and_muted_alone(page: str) -> None:
+def test_an_undecided_finding_is_named_and_muted_alone(page: str) -> None:
     unsure = report_html(explained_study(), open_explanation())
     assert "Assess without the model: Beta." in unsure
     assert "Not referred" in unsure
@@ -163,7 +164,7 @@ def test_a_finding_that_cannot_be_told_is_named_and_muted_alone(page: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"),
+    ("verdict", "message"),
     [
         (SUSPECT, "is suspect"),
         (AuditVerdict("unusable", ("One class.",)), "is unusable"),
@@ -171,10 +172,12 @@ def test_a_finding_that_cannot_be_told_is_named_and_muted_alone(page: str) -> No
     ],
     ids=lambda value: getattr(value, "verdict", ""),
 )
-def test_an_audit_that_found_something_stands_above_the_findings(verdict: AuditVerdict, said: str, page: str) -> None:
+def test_an_audit_that_found_something_stands_above_the_findings(
+    verdict: AuditVerdict, message: str, page: str
+) -> None:
     minded = report_html(explained_study(), explanation(audit=verdict))
     above = minded[: minded.index('<h2 id="findings"')]
-    assert f"The cohort behind this model {said}" in above
+    assert f"The cohort behind this model {message}" in above
     assert all(reason in above for reason in verdict.reasons)
     assert "The cohort behind this model" not in page
 
@@ -209,9 +212,9 @@ def test_what_was_sent_cannot_become_markup(page: str) -> None:
 
 def test_reasons_and_names_cannot_become_markup() -> None:
     evil = "<script>alert(2)</script>"
-    said = explanation(refer_reasons=(evil,), audit=AuditVerdict("suspect", (evil,)))
-    said = replace(said, neighbours=(replace(said.neighbours[0], pseudonym=evil),))
-    page = report_html(explained_study(), said)
+    explained = explanation(refer_reasons=(evil,), audit=AuditVerdict("suspect", (evil,)))
+    explained = replace(explained, neighbours=(replace(explained.neighbours[0], pseudonym=evil),))
+    page = report_html(explained_study(), explained)
     assert evil not in page
     assert page.count("&lt;script&gt;alert(2)") == 3
 
@@ -256,7 +259,7 @@ def test_what_things_are_called() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "said"),
+    ("probability", "values"),
     [
         (0.0, "0 %"),
         (0.0004, "< 0.1 %"),
@@ -268,13 +271,13 @@ def test_what_things_are_called() -> None:
         (1.0, "100 %"),
     ],
 )
-def test_a_probability_is_never_told_as_certain_unless_it_is(probability: float, said: str) -> None:
-    assert percent(probability) == said
+def test_a_probability_is_never_shown_as_certain_unless_it_is(probability: float, values: str) -> None:
+    assert percent(probability) == values
 
 
 def test_units_are_written_as_a_laboratory_writes_them() -> None:
-    said = [measured("124", "umol/L"), measured("7.32", "[pH]"), measured("250", "10*9/L"), measured("12", "mg/dL")]
-    assert said == ["124 µmol/L", "7.32", "250 10⁹/L", "12 mg/dL"]
+    values = [measured("124", "umol/L"), measured("7.32", "[pH]"), measured("250", "10*9/L"), measured("12", "mg/dL")]
+    assert values == ["124 µmol/L", "7.32", "250 10⁹/L", "12 mg/dL"]
 
 
 def test_a_small_share_keeps_its_digits() -> None:
@@ -312,7 +315,7 @@ def test_a_narrow_terminal_leaves_out_bars_and_unimodal_probabilities_but_no_fin
     assert ("┃ 0 " in table, "alone" in table) == (False, width > 80)
 
 
-def test_the_terminal_names_the_finding_to_judge_without_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_names_the_finding_to_assess_without_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     Console(width=140).print(explanation_tables(open_explanation()))
     assert capsys.readouterr().out.startswith("assess without the model: Beta\n")
 
@@ -334,8 +337,8 @@ def test_the_terminal_refers_first_and_names_what_is_out_of_distribution(capsys:
 
 
 def test_what_rounds_to_nothing_is_listed_on_neither_side(capsys: pytest.CaptureFixture[str]) -> None:
-    said = explanation()
-    first, *_ = said.findings
+    explained = explanation()
+    first, *_ = explained.findings
     words = (replace(first.parts["text"][0], weight=0.004), replace(first.parts["text"][0], weight=-0.004))
     Console(width=140).print(explanation_table(replace(first, parts={"text": words})))
     printed = capsys.readouterr().out
@@ -345,8 +348,8 @@ def test_what_rounds_to_nothing_is_listed_on_neither_side(capsys: pytest.Capture
 
 def test_the_terminal_dims_what_is_not_to_be_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
     lines = []
-    for said in (explanation(), eventful_explanation()):
-        Console(width=140, force_terminal=True, color_system="standard").print(explanation_tables(said))
+    for explained in (explanation(), eventful_explanation()):
+        Console(width=140, force_terminal=True, color_system="standard").print(explanation_tables(explained))
         lines.append(next(line for line in capsys.readouterr().out.splitlines() if "0.71" in line))
     bold, dim = "\x1b[1m", "\x1b[2m"
     assert bold in lines[0]
@@ -356,13 +359,24 @@ def test_the_terminal_dims_what_is_not_to_be_relied_on(capsys: pytest.CaptureFix
 
 
 def test_what_the_model_did_not_see_is_struck_through() -> None:
-    study, told = explained_study(), explanation()
-    note = replace(study.notes[0], text="Mr Doe coughs")
+    study, explained = explained_study(), explanation()
+    note = replace(study.parts["text"][0], text="Mr Doe coughs")
     words = (WordWeight(0, 3, 6, "[name]", 0.2), WordWeight(0, 7, 13, "coughs", 0.4))
-    findings = (replace(told.findings[0], parts={"text": words}),)
-    page = report_html(study.with_parts(text=(note,)), replace(told, findings=findings))
+    findings = (replace(explained.findings[0], parts={"text": words}),)
+    page = report_html(study.with_parts(text=(note,)), replace(explained, findings=findings))
     assert re.search(
         r'Mr <s class="unread" title="not shown to the model, which read \[name\]: [^"]*">Doe</s> <mark', page
     )
     assert "struck through</s>: not shown to the model" in page
-    assert "unread" not in report_html(study, told).partition("</style>")[2]
+    assert "unread" not in report_html(study, explained).partition("</style>")[2]
+
+
+def test_grades_and_times_stand_beside_the_findings(page: str, eventful: str) -> None:
+    assert "Grades and outlook" not in page
+    for shown in ("Grades and outlook, for the record only", "Severity", "mean 0.9 on a scale of 0 to 1", "365 days"):
+        assert shown in eventful
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(explanation_tables(eventful_explanation()))
+    text = console.export_text()
+    assert "none 0.30, mild 0.70" in text
+    assert "81 % without (until 365 days)" in text

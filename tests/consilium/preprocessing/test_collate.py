@@ -50,7 +50,9 @@ def test_values_are_standardised_and_missing_ones_masked(preprocessing: Preproce
     assert [f.name for f in preprocessing.preparations["observations"].features] == ["age", "sex", "crp"]
     assert batch.inputs["observations"]["numbers"].mean(0).abs().max() < 1e-5
     assert batch.inputs["observations"]["numbers"].std(0, correction=0) == pytest.approx(torch.ones(3), abs=1e-4)
-    alone = preprocessing.prepare(Study({"observations": tiny_study(1).observations}, patient=Patient(None, Sex.OTHER)))
+    alone = preprocessing.prepare(
+        Study({"observations": tiny_study(1).parts["observations"]}, patient=Patient(None, Sex.OTHER))
+    )
     assert preprocessing.collate([alone]).inputs["observations"]["mask"].tolist() == [[False, False, True]]
 
 
@@ -83,7 +85,7 @@ READ = "Mr [name] coughs since [date], fever. [name] [id]"
 
 
 def named_study(text: str) -> Study:
-    (image, *_) = tiny_study(1).images
+    (image, *_) = tiny_study(1).parts["image"]
     return replace(
         tiny_study(1).with_parts(
             image=(replace(image, names=("Roe^Jane", "0012345")),), text=(Note(NoteKind.HISTORY, text),)
@@ -95,11 +97,13 @@ def named_study(text: str) -> Study:
 def test_a_note_is_masked_by_what_is_known_and_pieces_stay_where_they_were_sent(preprocessing: Preprocessing) -> None:
     sent, read = preprocessing.prepare(named_study(SENT)), preprocessing.prepare(named_study(READ))
     assert pieces_of(sent) == pieces_of(read)
-    assert sent.study.notes[0].text == SENT
+    assert sent.study.parts["text"][0].text == SENT
     pieces = [SENT[piece.start : piece.end] for piece in sent.parts["text"].pieces if piece is not None]
     for original in ("Doe", "12.03.2020", "Roe", "0012345"):
         assert pieces.count(original) == 1
-    words = {word.text: SENT[word.start : word.end] for word, _ in words_of(sent.parts["text"], sent.study.notes)}
+    words = {
+        word.text: SENT[word.start : word.end] for word, _ in words_of(sent.parts["text"], sent.study.parts["text"])
+    }
     assert words == {
         **{word: word for word in ("Mr", "coughs", "since", "fever")},
         "[name]": "Roe",
@@ -166,8 +170,8 @@ def test_padding_does_not_reach_the_shorter_study(preprocessing: Preprocessing) 
 
 def test_images_given_beforehand_are_taken(preprocessing: Preprocessing) -> None:
     study = tiny_study(3)
-    cached = preprocessing.preparations["image"].convert(study.images[0])
-    stand_in = replace(study.images[0], pixels=np.broadcast_to(np.uint16(0), study.images[0].shape))
+    cached = preprocessing.preparations["image"].convert(study.parts["image"][0])
+    stand_in = replace(study.parts["image"][0], pixels=np.broadcast_to(np.uint16(0), study.parts["image"][0].shape))
     prepared = preprocessing.prepare(study.with_parts(image=(stand_in,)), {"image": [cached]})
     assert (squares_of(prepared) == squares_of(preprocessing.prepare(study))).all()
 
@@ -192,7 +196,7 @@ def test_what_files_say_of_themselves_is_learned_kept_and_held_against_others(tm
 
     def study(number: int, origin: Origin, patient: Patient | None = None) -> Study:
         made = tiny_study(number)
-        return made.with_parts(image=(replace(made.images[0], origin=origin, patient=patient or Patient()),))
+        return made.with_parts(image=(replace(made.parts["image"][0], origin=origin, patient=patient or Patient()),))
 
     chest = Origin("DX", "CHEST")
     fitted = Preprocessing.fit(recipe, [study(number, chest) for number in range(30)])
@@ -220,7 +224,7 @@ def test_the_letterbox_of_pixels_that_were_not_square_leads_back_to_the_files_gr
     recipe = tiny_recipe()
     preprocessing = tiny_preprocessing(recipe)
     study = tiny_study(1)
-    squeezed = study.with_parts(image=(replace(study.images[0], grid=(48, 128)),))
+    squeezed = study.with_parts(image=(replace(study.parts["image"][0], grid=(48, 128)),))
     (box,) = preprocessing.prepare(squeezed).parts["image"].letterboxes
     assert box.inner == (96, 128)
     assert box.backward(np.zeros((16, 16), np.float32)).shape == (48, 128)

@@ -12,7 +12,7 @@ from sklearn.covariance import LedoitWolf
 
 from consilium.domain.errors import TrainingError
 from consilium.network.diagnosis_model import FUSED
-from consilium.referral.out_of_distribution import Gaussian, Inputs, NoveltyDetector
+from consilium.referral.out_of_distribution import Gaussian, Inputs, OutOfDistributionDetector
 
 PARTS = ("image", "text", "observations", FUSED)
 VOCABULARY = 20
@@ -36,12 +36,12 @@ def _patients(studies: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def detector() -> NoveltyDetector:
-    fitted = NoveltyDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
+def detector() -> OutOfDistributionDetector:
+    fitted = OutOfDistributionDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
     return fitted.calibrated(_scores(fitted, _inputs(300, 2)))
 
 
-def _scores(detector: NoveltyDetector, inputs: Inputs) -> dict[str, np.ndarray]:
+def _scores(detector: OutOfDistributionDetector, inputs: Inputs) -> dict[str, np.ndarray]:
     return {part: values.numpy().astype(np.float64) for part, values in detector.score(inputs).items()}
 
 
@@ -62,15 +62,15 @@ def test_features_that_do_not_vary_have_a_finite_distance() -> None:
     assert 1 < distance[1] < np.inf
 
 
-def test_p_values_are_ranks_among_calibration_scores(detector: NoveltyDetector) -> None:
+def test_p_values_are_ranks_among_calibration_scores(detector: OutOfDistributionDetector) -> None:
     small = detector.calibrated({"image": np.array([1.0, 3.0, np.nan, 2.0])})
     found = small.p_values({"image": [0.0, 2.0, 2.5, 9.0, np.nan], "text": [99.0]})
     assert found["image"].tolist()[:4] == [1.0, 3 / 4, 2 / 4, 1 / 4]
     assert np.isnan(found["image"][4])
-    assert found["text"].tolist() == [1.0], "where nothing was calibrated, nothing is strange"
+    assert found["text"].tolist() == [1.0], "where nothing was calibrated, nothing is unusual"
 
 
-def test_ordinary_studies_are_called_novel_at_the_rate_that_was_asked_for(detector: NoveltyDetector) -> None:
+def test_the_false_positive_rate_is_the_one_asked_for(detector: OutOfDistributionDetector) -> None:
     found = detector.p_values(_scores(detector, _inputs(3000, 6)))
     for part in PARTS:
         p_values = found[part][~np.isnan(found[part])]
@@ -95,7 +95,9 @@ def _absurd(inputs: Inputs) -> Inputs:
 
 
 @pytest.mark.parametrize(("change", "noticed"), [(_moved, PARTS), (_shuffled, ("text",)), (_absurd, ("observations",))])
-def test_each_strangeness_shows_in_its_own_part(detector: NoveltyDetector, change, noticed: tuple[str, ...]) -> None:
+def test_each_change_shows_in_its_own_part(
+    detector: OutOfDistributionDetector, change, noticed: tuple[str, ...]
+) -> None:
     ordinary = _inputs(100, 7)
     before, after = (detector.p_values(_scores(detector, one)) for one in (ordinary, change(ordinary)))
     for part in PARTS:
@@ -106,18 +108,18 @@ def test_each_strangeness_shows_in_its_own_part(detector: NoveltyDetector, chang
             assert np.array_equal(before[part], after[part], equal_nan=True)
 
 
-def test_a_diagnosis_has_a_score_for_every_part_that_is_there(detector: NoveltyDetector) -> None:
-    strange, ordinary, *_ = (100.0, 0.0)
-    said = detector.results({"image": float("nan"), "text": strange, FUSED: ordinary}, rate=0.01)
-    assert [part.part for part in said] == ["text", FUSED]
-    assert [part.out_of_distribution for part in said] == [True, False]
-    assert said[0].p_value == pytest.approx(1 / 301)
-    assert said[0].score == strange
-    (rare,) = detector.results({"text": strange}, rate=1 / 302)
+def test_a_diagnosis_has_a_score_for_every_part_that_is_there(detector: OutOfDistributionDetector) -> None:
+    unusual, ordinary, *_ = (100.0, 0.0)
+    scores = detector.results({"image": float("nan"), "text": unusual, FUSED: ordinary}, rate=0.01)
+    assert [part.part for part in scores] == ["text", FUSED]
+    assert [part.out_of_distribution for part in scores] == [True, False]
+    assert scores[0].p_value == pytest.approx(1 / 301)
+    assert scores[0].score == unusual
+    (rare,) = detector.results({"text": unusual}, rate=1 / 302)
     assert not rare.out_of_distribution, "a p-value that cannot be reached calls nothing out of distribution"
 
 
-def test_a_study_is_scored_alike_alone_and_in_a_batch(detector: NoveltyDetector) -> None:
+def test_a_study_is_scored_alike_alone_and_in_a_batch(detector: OutOfDistributionDetector) -> None:
     together = detector.score(_inputs(20, 8))
     for row in range(20):
         alone = detector.score(_inputs(20, 8).select(torch.tensor([row])))
@@ -139,17 +141,17 @@ def test_too_few_studies_of_a_part_are_refused() -> None:
     inputs = _inputs(60, 10)
     inputs.features["image"][5:] = torch.nan
     with pytest.raises(TrainingError, match="5 training studies have image"):
-        NoveltyDetector.fit(inputs, _patients(60), PREPARATIONS, seed=0)
+        OutOfDistributionDetector.fit(inputs, _patients(60), PREPARATIONS, seed=0)
 
 
 def test_the_same_seed_gives_the_same_detector_and_the_file_gives_it_back(
-    detector: NoveltyDetector, tmp_path: Path
+    detector: OutOfDistributionDetector, tmp_path: Path
 ) -> None:
     detector.save(tmp_path / "first.safetensors")
-    again = NoveltyDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
+    again = OutOfDistributionDetector.fit(_inputs(400, 1), _patients(400), PREPARATIONS, seed=3)
     again.calibrated(_scores(again, _inputs(300, 2))).save(tmp_path / "second.safetensors")
     assert (tmp_path / "first.safetensors").read_bytes() == (tmp_path / "second.safetensors").read_bytes()
-    loaded = NoveltyDetector.load(tmp_path / "first.safetensors")
+    loaded = OutOfDistributionDetector.load(tmp_path / "first.safetensors")
     assert list(loaded.gaussians) == list(PARTS)
     for part, values in detector.score(_inputs(30, 11)).items():
         assert torch.equal(values[~values.isnan()], loaded.score(_inputs(30, 11))[part][~values.isnan()])
@@ -158,9 +160,9 @@ def test_the_same_seed_gives_the_same_detector_and_the_file_gives_it_back(
 
 def test_a_part_without_a_statistic_of_its_own_is_scored_by_its_distance_alone(tmp_path: Path) -> None:
     inputs = Inputs({FUSED: _inputs(60, 12).features[FUSED]}, {})
-    detector = NoveltyDetector.fit(inputs, _patients(60), {}, seed=0)
-    detector.save(tmp_path / "novelty.safetensors")
-    assert NoveltyDetector.load(tmp_path / "novelty.safetensors").learned == {}
+    detector = OutOfDistributionDetector.fit(inputs, _patients(60), {}, seed=0)
+    detector.save(tmp_path / "out_of_distribution.safetensors")
+    assert OutOfDistributionDetector.load(tmp_path / "out_of_distribution.safetensors").learned == {}
     assert list(detector.score(inputs)) == [FUSED]
 
 
@@ -173,10 +175,10 @@ def test_a_part_without_a_statistic_of_its_own_is_scored_by_its_distance_alone(t
     ],
     ids=["a mean is missing", "a scale is infinite", "a table is missing"],
 )
-def test_a_spoilt_file_is_refused(detector: NoveltyDetector, tmp_path: Path, spoil) -> None:
-    detector.save(tmp_path / "novelty.safetensors")
-    tensors = load_file(tmp_path / "novelty.safetensors")
+def test_a_spoilt_file_is_refused(detector: OutOfDistributionDetector, tmp_path: Path, spoil) -> None:
+    detector.save(tmp_path / "out_of_distribution.safetensors")
+    tensors = load_file(tmp_path / "out_of_distribution.safetensors")
     spoil(tensors)
     save_file(tensors, tmp_path / "spoilt.safetensors")
     with pytest.raises(ValueError, match="every"):
-        NoveltyDetector.load(tmp_path / "spoilt.safetensors")
+        OutOfDistributionDetector.load(tmp_path / "spoilt.safetensors")

@@ -54,7 +54,7 @@ def test_an_ordinary_study_may_be_answered_for(ordinary: Grounds) -> None:
     everything = ReferRecipe(required=modality_names(), audit=True)
     assert refer(everything, ordinary) == ()
     assert list(refer_by_part(everything, ordinary)) == [
-        *("both", "novelty", "required", "image_quality", "unknown_origin", "contradictions", "audit")
+        *("both", "out_of_distribution", "required", "image_quality", "unknown_origin", "contradictions", "audit")
     ]
 
 
@@ -94,11 +94,15 @@ def test_a_study_is_referred_where_no_finding_is_left(sets: tuple[tuple[str, ...
     ],
 )
 def test_what_is_out_of_distribution_is_referred_by_name(ordinary: Grounds, part: str, reason: str) -> None:
-    novel = replace(
-        ordinary, novelty=(*ordinary.novelty, OutOfDistributionScore(part, 9.0, 0.00123, out_of_distribution=True))
+    unusual = replace(
+        ordinary,
+        out_of_distribution=(
+            *ordinary.out_of_distribution,
+            OutOfDistributionScore(part, 9.0, 0.00123, out_of_distribution=True),
+        ),
     )
-    assert refer(ReferRecipe(), novel) == (reason,)
-    assert refer(ReferRecipe(novelty=None), novel) == ()
+    assert refer(ReferRecipe(), unusual) == (reason,)
+    assert refer(ReferRecipe(out_of_distribution=None), unusual) == ()
 
 
 def test_an_absent_modality_is_referred_where_it_is_required(ordinary: Grounds) -> None:
@@ -130,7 +134,7 @@ def test_a_blank_image_is_referred(ordinary: Grounds) -> None:
 
 def test_files_of_another_patient_or_of_something_else_are_referred(ordinary: Grounds) -> None:
     study = ordinary.item.study
-    other = replace(study.images[0], patient=Patient(99, study.patient.sex))
+    other = replace(study.parts["image"][0], patient=Patient(99, study.patient.sex))
     contradicted = replace(ordinary, item=replace(ordinary.item, study=study.with_parts(image=(other,))))
     assert refer(ReferRecipe(), contradicted) == ("images[0] gives the patient's age as 99, the record as 21.",)
     assert refer(ReferRecipe(contradictions=False), contradicted) == ()

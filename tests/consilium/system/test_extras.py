@@ -43,8 +43,8 @@ def test_a_command_whose_packages_are_missing_says_what_to_install(
     monkeypatch.setattr("consilium.cli.app", missing["app"])
 
     assert main(["diagnose"]) == 1
-    said = f"error: torch is not installed; this command needs pip install 'consilium[{extra}]'"
-    assert capsys.readouterr().err.strip() == said
+    warning = f"error: torch is not installed; this command needs pip install 'consilium[{extra}]'"
+    assert capsys.readouterr().err.strip() == warning
 
 
 def test_a_module_that_no_extra_brings_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def answer(net):
 _LAZY = f"""
 import hashlib, importlib, json, pkgutil, sys
 import torch
-from consilium.modalities.image.monai_networks import DenseNet121
+from consilium.modalities.image.backbones.monai_networks import DenseNet121
 import consilium.inference.diagnostician
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
 {_ANSWER}

@@ -17,7 +17,7 @@ def _as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 1), (3, 1), (16, 8)])
-def test_half_of_the_cores_unless_told(monkeypatch: pytest.MonkeyPatch, cores: int, expected: int) -> None:
+def test_half_of_the_cores_by_default(monkeypatch: pytest.MonkeyPatch, cores: int, expected: int) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert limit_threads() == expected

@@ -24,7 +24,7 @@ def test_another_host_or_none_is_refused(host: str | None) -> None:
             refuse_open_host()
 
 
-def test_a_socket_is_judged_by_where_it_listens() -> None:
+def test_a_socket_is_classified_by_where_it_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)):
         refuse_open_sockets()
     with socket.create_server(("0.0.0.0", 0)), pytest.raises(InputError, match=r"host: got '0\.0\.0\.0'"):

@@ -18,6 +18,8 @@ from consilium.api.schemas import (
     ModelInformation,
     ProblemAnswer,
     ResultAnswer,
+    SearchAnswer,
+    SearchRequest,
     SimilarAnswer,
     SimilarRequest,
     WorklistLine,
@@ -32,6 +34,7 @@ DOORS = {
     "/v1/diagnose": "post",
     "/v1/explain": "post",
     "/v1/similar": "post",
+    "/v1/search": "post",
     "/v1/results/{result_id}": "get",
     "/v1/feedback": "post",
     "/v1/model": "get",
@@ -42,6 +45,7 @@ ANSWERS = {
     "/v1/diagnose": DiagnosisAnswer,
     "/v1/explain": ExplanationAnswer,
     "/v1/similar": SimilarAnswer,
+    "/v1/search": SearchAnswer,
     "/v1/results/{result_id}": ResultAnswer,
     "/v1/feedback": FeedbackAnswer,
     "/v1/model": ModelInformation,
@@ -53,8 +57,8 @@ MADE = {"/v1/feedback": "201", "/v1/jobs": "202"}
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(document(create_app()))
-    return said
+    schema: dict[str, Any] = json.loads(document(create_app()))
+    return schema
 
 
 def resolved(node: Any, described: dict[str, Any]) -> Any:
@@ -85,7 +89,12 @@ def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str
 
 @pytest.mark.parametrize(
     ("path", "model"),
-    [("/v1/diagnose", DiagnoseRequest), ("/v1/explain", ExplainRequest), ("/v1/similar", SimilarRequest)],
+    [
+        ("/v1/diagnose", DiagnoseRequest),
+        ("/v1/explain", ExplainRequest),
+        ("/v1/similar", SimilarRequest),
+        ("/v1/search", SearchRequest),
+    ],
 )
 def test_the_example_of_every_request_is_one(described: dict[str, Any], path: str, model: type[Any]) -> None:
     media = described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
@@ -109,8 +118,8 @@ def test_a_worklist_is_described_by_its_parts_and_its_lines(described: dict[str,
     answer = resolved(batch["responses"]["200"]["content"]["application/x-ndjson"], described)
     lines = [TypeAdapter[WorklistLine](WorklistLine).validate_json(line) for line in answer["example"].splitlines()]
     assert [type(line).__name__ for line in lines] == ["WorklistProblem", "WorklistAnswer", "WorklistCount"]
-    told = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
-    assert told == [{"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
+    kinds = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
+    assert kinds == [{"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
     assert set(batch["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
     assert [one["name"] for one in batch["parameters"]] == ["Idempotency-Key"]
 
@@ -119,7 +128,7 @@ def test_the_routes_of_the_audit_log_are_described(described: dict[str, Any]) ->
     feedback = described["paths"]["/v1/feedback"]["post"]
     media = feedback["requestBody"]["content"]["application/json"]
     parse_request(FeedbackRequest, json.dumps(media["example"]).encode())
-    assert set(resolved(media["schema"], described)["properties"]) == {"result_id", "findings"}
+    assert set(resolved(media["schema"], described)["properties"]) == {"result_id", "findings", "influenced", "time"}
     result = described["paths"]["/v1/results/{result_id}"]["get"]
     assert [(one["name"], one["in"]) for one in result["parameters"]] == [("result_id", "path")]
     for answers in (feedback["responses"], result["responses"]):
@@ -147,8 +156,8 @@ def test_jobs_are_described_by_their_bodies_their_kinds_and_their_lines(describe
     discard = described["paths"]["/v1/jobs/{job_id}/results"]["delete"]
     assert set(discard["responses"]) == {"204", "401", "403", "404", "409", "422", "429", "503"}
     answer = resolved(fetch["responses"]["200"]["content"]["application/x-ndjson"], described)
-    told = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
-    assert told == [{"study", "answer"}, {"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
+    kinds = [set(line["properties"]) for line in answer["schema"]["contentSchema"]["anyOf"]]
+    assert kinds == [{"study", "answer"}, {"study", "answer"}, {"study", "problem"}, {"studies", "answered", "refused"}]
 
 
 def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, Any]) -> None:
@@ -157,10 +166,10 @@ def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, 
     assert "parameters" not in described["paths"]["/v1/explain"]["post"]
 
 
-@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar"])
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search"])
 def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
     answers = described["paths"][path]["post"]["responses"]
-    own = {"/v1/diagnose": {"409"}, "/v1/similar": {"404"}}.get(path, set())
+    own = {"/v1/diagnose": {"409"}, "/v1/similar": {"404"}, "/v1/search": {"404"}}.get(path, set())
     known = {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503", "504"}
     assert set(answers) == known | own
     for status, answer in answers.items():
@@ -184,5 +193,5 @@ def test_the_card_is_described_as_a_page(described: dict[str, Any]) -> None:
     answers = described["paths"]["/v1/model/card"]["get"]["responses"]
     assert set(answers) == {"200", "401", "403", "404", "429", "503"}
     assert set(answers["200"]["content"]) == {"text/html"}
-    said = ProblemAnswer.model_validate(answers["404"]["content"]["application/problem+json"]["example"])
-    assert (said.status, said.type) == (404, "urn:consilium:problem:not-found")
+    problem = ProblemAnswer.model_validate(answers["404"]["content"]["application/problem+json"]["example"])
+    assert (problem.status, problem.type) == (404, "urn:consilium:problem:not-found")

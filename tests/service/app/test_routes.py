@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import hashlib
 import io
 import json
 import logging
 import pickle
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -19,6 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from consilium.api.schemas import DiagnosisAnswer, ExplanationAnswer, ModelInformation
 from consilium.configuration.recipe import Recipe
+from consilium.domain.study import Study
+from consilium.modalities.image.letterbox import SquareConverter
 from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.http.deadlines import while_connected
@@ -31,16 +35,16 @@ Client = httpx.AsyncClient
 Scenario = Callable[[Client, FakeModel], Awaitable[None]]
 
 
-def serve(scenario: Scenario, **settings: Any) -> FakeModel:
-    """Run `scenario` against the application, with a `FakeModel` behind it and no server between."""
-    model = FakeModel()
+def serve(scenario: Scenario, model: FakeModel | None = None, **settings: Any) -> FakeModel:
+    """Run `scenario` against the application, with `model` or a `FakeModel` behind it and no server between."""
+    model = model or FakeModel()
 
     async def go() -> None:
         def load(_: Settings) -> Model:
             return model
 
-        lifecycle = Lifecycle(Settings(model="fake", **settings), load)
         app = create_app()
+        lifecycle = Lifecycle(Settings(model="fake", **settings), load, app.state.metrics)
         await lifecycle.start()
         model.batches.clear()
         model.entered.clear()
@@ -74,9 +78,9 @@ def png(grey: int, size: tuple[int, int] = (40, 30)) -> bytes:
 def refused(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    said: dict[str, Any] = answer.json()
-    assert said["status"] == status
-    return said
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    return body
 
 
 def test_an_image_and_a_note_are_diagnosed_and_the_reference_echoed() -> None:
@@ -84,19 +88,51 @@ def test_an_image_and_a_note_are_diagnosed_and_the_reference_echoed() -> None:
         parts = [("images", ("no.matter", png(51), "text/html")), *note("Cough.", caller_reference="Zürich-1").items()]
         answer = await client.post("/v1/diagnose", files=parts)
         assert answer.status_code == 200, answer.text
-        said = DiagnosisAnswer.model_validate_json(answer.text)
-        assert [finding.probability for finding in said.findings] == [pytest.approx(0.2, abs=1e-6)] * 2
-        assert said.caller_reference == "Zürich-1"
-        assert said.model.version == "7"
-        assert set(said.input_digests) == {"images[0]", "notes[0]"}
-        assert "images[0]: view position unknown" in said.warnings
-        assert said.findings[0].interval == (pytest.approx(0.1, abs=1e-6), said.findings[0].probability)
-        assert said.findings[0].prediction_set == ("present",)
-        assert [(part.part, part.p_value) for part in said.out_of_distribution] == [("image", 0.125)]
-        assert said.refer_reasons == ("A rule.",)
-        assert said.audit.verdict == "suspect"
+        parsed = DiagnosisAnswer.model_validate_json(answer.text)
+        assert [finding.probability for finding in parsed.findings] == [pytest.approx(0.2, abs=1e-6)] * 2
+        assert parsed.caller_reference == "Zürich-1"
+        assert parsed.model.version == "7"
+        assert set(parsed.input_digests) == {"images[0]", "notes[0]"}
+        assert "images[0]: view position unknown" in parsed.warnings
+        assert parsed.findings[0].interval == (pytest.approx(0.1, abs=1e-6), parsed.findings[0].probability)
+        assert parsed.findings[0].prediction_set == ("present",)
+        assert [(part.part, part.p_value) for part in parsed.out_of_distribution] == [("image", 0.125)]
+        assert parsed.refer_reasons == ("A rule.",)
+        assert parsed.audit.verdict == "suspect"
 
     serve(scenario)
+
+
+class Successor(FakeModel):
+    """Takes the place of a model that reads squares of 64 pixels in the moment in which it prepares a study."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[tuple[int, ...]] = []
+
+    def prepare(self, study: Study) -> Any:
+        own = SquareConverter(48)
+        self.converters = {"image": own}
+        self.read += [own(image).shape for image in study.parts["image"]]
+        return super().prepare(study)
+
+    def probability(self, study: Study) -> float:
+        return 0.25
+
+
+def test_what_was_decoded_for_a_model_that_was_replaced_meanwhile_is_decoded_again() -> None:
+    model = Successor()
+
+    async def scenario(client: Client, _: FakeModel) -> None:
+        model.converters = {"image": SquareConverter(64)}
+        model.read.clear()
+        answer = await client.post("/v1/diagnose", files=[("images", ("a", png(51)))])
+        assert answer.status_code == 200, answer.text
+        assert "images[0]: the image is blank" in answer.json()["warnings"]
+        assert answer.json()["findings"][0]["probability"] == 0.25
+
+    serve(scenario, model)
+    assert model.read == [(48, 48)]
 
 
 def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
@@ -104,11 +140,11 @@ def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
         parts = [("images", ("a", png(51))), *note("Cough.", findings=["pneumothorax"], level="thorough").items()]
         answer = await client.post("/v1/explain", files=parts)
         assert answer.status_code == 200, answer.text
-        said = ExplanationAnswer.model_validate_json(answer.text)
-        (explained,) = said.explanations
+        parsed = ExplanationAnswer.model_validate_json(answer.text)
+        (explained,) = parsed.explanations
         assert (explained.finding, explained.methods["level"]) == ("pneumothorax", "thorough")
         assert explained.parts["text"][0].text == "Cough"
-        assert said.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
+        assert parsed.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
         (saliency,) = explained.parts["image"]
         assert saliency.peak is not None
         assert (saliency.peak.row, saliency.peak.column, saliency.peak.value) == (3, 5, 2.0)
@@ -131,7 +167,10 @@ def test_an_explanation_holds_its_overlays_in_the_pixels_of_the_image() -> None:
 def test_all_findings_are_explained_unless_some_are_named() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         answer = await client.post("/v1/explain", files=note("Cough."))
-        assert [said["finding"] for said in answer.json()["explanations"]] == ["pneumonia", "pneumothorax"]
+        assert [explanation["finding"] for explanation in answer.json()["explanations"]] == [
+            "pneumonia",
+            "pneumothorax",
+        ]
 
     serve(scenario)
 
@@ -158,17 +197,18 @@ def test_the_model_says_whether_notes_are_masked(masked: bool) -> None:
 
 def test_the_model_says_what_it_is_and_what_it_takes() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        said = ModelInformation.model_validate_json((await client.get("/v1/model")).text)
-        assert said.model.name == model.identity.name
-        assert [finding.name for finding in said.findings] == ["pneumonia", "pneumothorax"]
-        assert said.reads.parts["text"].note_kinds == ("history", "indication")
-        assert (said.limits.images, said.limits.image_pixels) == (3, 1000)
-        assert (said.audit.verdict, said.audit.reasons) == (model.audit.verdict, model.audit.reasons)
-        assert said.reads.parts == model.information
-        assert said.reads.parts["image"].trained_on.modality == {"DX": 30, "CR": 10}
-        assert said.backend is not None
-        assert said.backend.model_dump() == model.acceptance.to_json()
-        assert (said.backend.name, said.backend.largest_deviation) == ("bf16", 0.0125)
+        answer = ModelInformation.model_validate_json((await client.get("/v1/model")).text)
+        assert answer.model.name == model.identity.name
+        assert [finding.name for finding in answer.findings] == ["pneumonia", "pneumothorax"]
+        assert answer.reads.parts["text"].note_kinds == ("history", "indication")
+        assert (answer.limits.images, answer.limits.image_pixels) == (3, 1000)
+        assert (answer.audit.verdict, answer.audit.reasons) == (model.audit.verdict, model.audit.reasons)
+        assert answer.reads.parts == model.information
+        assert answer.weights == model.weights
+        assert answer.reads.parts["image"].trained_on.modality == {"DX": 30, "CR": 10}
+        assert answer.backend is not None
+        assert answer.backend.model_dump() == model.acceptance.to_json()
+        assert (answer.backend.name, answer.backend.largest_deviation) == ("bf16", 0.0125)
 
     serve(scenario, max_images=3, max_image_pixels=1000)
 
@@ -232,9 +272,9 @@ def test_bad_input_is_refused_with_its_field() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         for files, status, field in BAD_INPUT:
             for door in ("diagnose", "explain"):
-                said = refused(await client.post(f"/v1/{door}", files=files), status)
-                assert said["field"].startswith(field), (files, said)
-                assert said["rule"]
+                answer = refused(await client.post(f"/v1/{door}", files=files), status)
+                assert answer["field"].startswith(field), (files, answer)
+                assert answer["rule"]
 
     serve(scenario)
 
@@ -242,8 +282,8 @@ def test_bad_input_is_refused_with_its_field() -> None:
 def test_the_refused_image_is_named_among_good_ones() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         parts = [("images", ("a", data)) for data in (png(1), b"%PDF-1.7", png(2))]
-        said = refused(await client.post("/v1/diagnose", files=parts), 415)
-        assert (said["field"], said["value"]) == ("images[1]", "'PDF'")
+        answer = refused(await client.post("/v1/diagnose", files=parts), 415)
+        assert (answer["field"], answer["value"]) == ("images[1]", "'PDF'")
 
     serve(scenario)
 
@@ -264,8 +304,8 @@ def test_requests_at_once_share_batches_and_each_gets_its_own_answer() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         texts = ["x" * length for length in range(1, 13)]
         answers = await asyncio.gather(*[client.post("/v1/diagnose", files=note(text)) for text in texts])
-        said = [answer.json()["findings"][0]["probability"] for answer in answers]
-        assert said == [len(text) / 1000 for text in texts]
+        probabilities = [answer.json()["findings"][0]["probability"] for answer in answers]
+        assert probabilities == [len(text) / 1000 for text in texts]
         assert len(model.threads) == 1
 
     model = serve(scenario, batch_size=4, batch_wait_ms=200)
@@ -306,7 +346,7 @@ def test_over_the_places_is_503_at_once_and_diagnoses_do_not_count_explanations(
     serve(scenario, diagnosis_queue=2, retry_after_s=4)
 
 
-@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/diagnose/batch"])
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search", "/v1/diagnose/batch"])
 def test_memory_of_a_request_is_released_with_its_answer(path: str) -> None:
     one, many = "images", "images.0"
 
@@ -363,6 +403,37 @@ def test_a_slow_body_is_408() -> None:
     serve(scenario, receive_timeout_s=0.2)
 
 
+@pytest.mark.parametrize(("bytes_per_s", "status"), [(10_000, 200), (1_000_000, 408)])
+def test_a_large_body_may_take_longer_as_long_as_it_comes_at_the_least_rate(bytes_per_s: float, status: int) -> None:
+    whole = httpx.Request("POST", "http://service", files=note("x" * 9_000))
+    body = whole.read()
+
+    async def steadily() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 1000):
+            yield body[start : start + 1000]
+            await asyncio.sleep(0.05)
+
+    async def scenario(client: Client, _: FakeModel) -> None:
+        headers = {"Content-Type": whole.headers["content-type"]}
+        answer = await client.post("/v1/diagnose", content=steadily(), headers=headers)
+        assert answer.status_code == status, answer.text
+
+    serve(scenario, receive_timeout_s=0.2, receive_bytes_per_s=bytes_per_s)
+
+
+def test_the_description_s_page_runs_under_a_policy_that_lets_its_own_scripts_run_alone() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        page = await client.get("/docs")
+        policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+        (script,) = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy["script-src"] == f"'self' 'sha256-{digest}'"
+        assert (policy["default-src"], policy["frame-ancestors"]) == ("'none'", "'none'")
+        assert int(page.headers["content-length"]) == len(page.content)
+
+    serve(scenario)
+
+
 def test_a_body_over_the_limit_is_413_before_it_has_arrived() -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
@@ -389,8 +460,8 @@ def test_a_short_rest_of_a_refused_body_is_passed_over_and_no_long_one(chunks: i
 
     async def scenario(client: Client, _: FakeModel) -> None:
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
-        said = refused(await client.post("/v1/diagnose", content=body(), headers=headers), 422)
-        assert said["field"] == "form field"
+        answer = refused(await client.post("/v1/diagnose", content=body(), headers=headers), 422)
+        assert answer["field"] == "form field"
 
     serve(scenario)
     assert sent == passed

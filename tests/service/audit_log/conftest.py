@@ -10,7 +10,7 @@ import pytest
 from service.audit_log.database import Database, read_url
 from service.audit_log.pseudonyms import AuditLogKeys, make_keys, read_keys
 from service.audit_log.store import Store
-from tests.service.audit_log.postgres import Cluster, find_programs
+from tests.postgres import Cluster, find_programs
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from consilium.domain.study import Study
-from consilium.modalities.image.files.dicom_image import identifier_digest
+from consilium.domain.study import Study, identifier_digest
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.text.note import Note, NoteKind
 from service.audit_log.entries import Claim, Endpoint, Entry, Origin

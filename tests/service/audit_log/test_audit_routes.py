@@ -84,15 +84,15 @@ def test_an_answer_is_recorded_under_the_id_it_carries(url: str, key_file: Path)
         answers = [await client.post(f"/v1/{door}", files=parts) for door in ("diagnose", "explain")]
         for door, answer in zip(("diagnose", "explain"), answers, strict=True):
             assert answer.status_code == 200, answer.text
-            said = DiagnosisAnswer.model_validate({k: answer.json()[k] for k in DiagnosisAnswer.model_fields})
-            found = await client.get(f"/v1/results/{said.result_id}")
+            parsed = DiagnosisAnswer.model_validate({k: answer.json()[k] for k in DiagnosisAnswer.model_fields})
+            found = await client.get(f"/v1/results/{parsed.result_id}")
             assert found.status_code == 200, found.text
             row = ResultAnswer.model_validate_json(found.text)
-            assert (row.result_id, row.endpoint, row.caller) == (said.result_id, door, "anonymous")
-            assert row.model == said.model
-            assert [one.probability for one in row.findings] == [one.probability for one in said.findings]
-            assert row.input_digests["images[0]"] == f"sha256:{said.input_digests['images[0]']}"
-            assert said.input_digests["notes[0]"] not in found.text
+            assert (row.result_id, row.endpoint, row.caller) == (parsed.result_id, door, "anonymous")
+            assert row.model == parsed.model
+            assert [one.probability for one in row.findings] == [one.probability for one in parsed.findings]
+            assert row.input_digests["images[0]"] == f"sha256:{parsed.input_digests['images[0]']}"
+            assert parsed.input_digests["notes[0]"] not in found.text
             newest = read_keys(key_file).newest
             assert row.pseudonyms.patient == newest.pseudonym(Kind.PATIENT, str(identifier_digest(PATIENT)))
             assert row.pseudonyms.caller_reference == newest.pseudonym(Kind.REFERENCE, "order-17")
@@ -319,12 +319,12 @@ def test_while_the_audit_log_is_down_nothing_is_answered(embedded_audit_log: Pat
     async def scenario(client: Client, _: FakeModel) -> None:
         result_id = (await client.post("/v1/diagnose", files=note("Cough."))).json()["result_id"]
         async with locked(embedded_audit_log / "audit-log.db"):
-            told = {"result_id": result_id, "findings": {"pneumonia": "absent"}}
+            feedback = {"result_id": result_id, "findings": {"pneumonia": "absent"}}
             for answer in (
                 await client.post("/v1/diagnose", files=note("Cough.")),
                 await client.post("/v1/explain", files=note("Cough.")),
                 await client.post("/v1/diagnose", files=note("Cough."), headers=keyed("k")),
-                await client.post("/v1/feedback", json=told),
+                await client.post("/v1/feedback", json=feedback),
             ):
                 assert answer.status_code == 503, answer.text
                 assert answer.headers["Retry-After"] == "3"

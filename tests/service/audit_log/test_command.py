@@ -52,23 +52,23 @@ def test_no_room_for_a_new_key_is_one_line_and_the_old_ones_stay(embedded_audit_
     assert not path.exists()
 
 
-def told(capsys: Capture, *arguments: str) -> Any:
+def output_of(capsys: Capture, *arguments: str) -> Any:
     assert main(["audit-log", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def refused(capsys: Capture, *arguments: str) -> str:
     assert main(["audit-log", *arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    return said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
 
 
 def test_an_answer_is_shown(recorded: list[Entry], capsys: Capture) -> None:
     old = recorded[0]
-    said = told(capsys, "show", str(old.result_id))
-    assert (said["result_id"], said["caller"]) == (str(old.result_id), "key:ward3")
-    assert [line["state"] for line in said["feedback"]] == ["absent"]
+    output = output_of(capsys, "show", str(old.result_id))
+    assert (output["result_id"], output["caller"]) == (str(old.result_id), "key:ward3")
+    assert [line["state"] for line in output["feedback"]] == ["absent"]
     assert main(["audit-log", "show", str(old.result_id)]) == 0
     page = capsys.readouterr().out
     for part in (str(old.result_id), "consilium-fake version 7", "0.800", "referred: A rule.", "pneumonia absent"):
@@ -86,11 +86,13 @@ def test_an_answer_is_shown(recorded: list[Entry], capsys: Capture) -> None:
         (["--patient", "MRN-2"], []),
         (["--study", STUDY_UID], [0, 1]),
         (["--reference", "order-17"], [1]),
+        (["--model", "consilium-fake", "--wrong"], [0]),
+        (["--model", "consilium-fake", "--version", "8", "--wrong"], []),
     ],
 )
 def test_answers_are_recalled(recorded: list[Entry], capsys: Capture, asked: list[str], found: list[int]) -> None:
-    said = told(capsys, "recall", *asked)
-    assert [line["result_id"] for line in said] == [str(recorded[number].result_id) for number in found]
+    output = output_of(capsys, "recall", *asked)
+    assert [line["result_id"] for line in output] == [str(recorded[number].result_id) for number in found]
     assert main(["audit-log", "recall", *asked]) == 0
     *lines, count = capsys.readouterr().out.splitlines()
     assert count == f"{len(found)} answer(s)"
@@ -100,31 +102,31 @@ def test_answers_are_recalled(recorded: list[Entry], capsys: Capture, asked: lis
 def test_each_recalled_answer_is_whole_on_one_line(recorded: list[Entry], capsys: Capture) -> None:
     assert main(["audit-log", "recall", "--model", "consilium-fake", "--version", "7"]) == 0
     line, _ = capsys.readouterr().out.splitlines()
-    said = "consilium-fake version 7, asked by key:ward3; called pneumonia, pneumothorax; referred; confirmed"
-    assert line.endswith(f" UTC  {said} pneumonia absent")
+    expected = "consilium-fake version 7, asked by key:ward3; called pneumonia, pneumothorax; referred; confirmed"
+    assert line.endswith(f" UTC  {expected} pneumonia absent; wrong on pneumonia")
 
 
 def test_a_patient_is_read_from_standard_input(
     recorded: list[Entry], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{PATIENT}\n"))
-    assert [line["result_id"] for line in told(capsys, "recall", "--patient", "-")] == [str(recorded[0].result_id)]
+    assert [line["result_id"] for line in output_of(capsys, "recall", "--patient", "-")] == [str(recorded[0].result_id)]
 
 
 def test_after_a_new_key_the_patient_is_still_found(
     recorded: list[Entry], embedded_audit_log: Path, capsys: Capture
 ) -> None:
     first = read_keys(embedded_audit_log / "audit-log.keys").newest.id
-    said = told(capsys, "new-key")
-    assert said["keys"] == [first, said["newest"]]
+    output = output_of(capsys, "new-key")
+    assert output["keys"] == [first, output["newest"]]
     assert main(["audit-log", "new-key"]) == 0
     assert "3 in all" in capsys.readouterr().out
-    assert len(told(capsys, "recall", "--patient", PATIENT)) == 1
+    assert len(output_of(capsys, "recall", "--patient", PATIENT)) == 1
 
 
 def test_old_answers_are_purged(recorded: list[Entry], capsys: Capture) -> None:
-    assert told(capsys, "purge", "--older-than", "365d") == {"results": 1, "feedback": 1, "replays": 0}
-    assert len(told(capsys, "recall", "--model", "consilium-fake")) == 1
+    assert output_of(capsys, "purge", "--older-than", "365d") == {"results": 1, "feedback": 1, "replays": 0}
+    assert len(output_of(capsys, "recall", "--model", "consilium-fake")) == 1
     assert main(["audit-log", "purge", "--older-than", "1h"]) == 0
     assert "deleted 0 answer(s)" in capsys.readouterr().out
 
@@ -133,15 +135,15 @@ def test_an_audit_log_is_restored_from_its_backup(
     recorded: list[Entry], embedded_audit_log: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     copy = tmp_path / "copy.db"
-    assert told(capsys, "backup", str(copy)) == {"backup": str(copy)}
-    said = refused(capsys, "restore", str(copy))
-    assert said.startswith("error: CONSILIUM_AUDIT_LOG_URL: got ")
-    assert "must not exist yet" in said
+    assert output_of(capsys, "backup", str(copy)) == {"backup": str(copy)}
+    output = refused(capsys, "restore", str(copy))
+    assert output.startswith("error: CONSILIUM_AUDIT_LOG_URL: got ")
+    assert "must not exist yet" in output
     for file in embedded_audit_log.glob("audit-log.db*"):
         file.unlink()
     assert main(["audit-log", "restore", str(copy)]) == 0
     assert "audit-log.db" in capsys.readouterr().out
-    assert len(told(capsys, "recall", "--model", "consilium-fake")) == 2
+    assert len(output_of(capsys, "recall", "--model", "consilium-fake")) == 2
 
 
 def test_what_is_no_backup_is_refused(embedded_audit_log: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -174,8 +176,8 @@ def test_a_server_that_cannot_be_reached_is_one_line(
 ) -> None:
     monkeypatch.setenv("CONSILIUM_AUDIT_LOG_URL", "postgresql://u:secret@127.0.0.1:9/record")
     assert main(["audit-log", "purge", "--older-than", "1d"]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: audit log: ")
-    assert said.count("\n") == 1
-    assert "secret" not in said
+    output = capsys.readouterr().err
+    assert output.startswith("error: audit log: ")
+    assert output.count("\n") == 1
+    assert "secret" not in output
     assert "pg_dump" in refused(capsys, "backup", "file")

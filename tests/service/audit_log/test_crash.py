@@ -51,12 +51,12 @@ def test_what_was_acknowledged_before_a_kill_is_there(
     writers = [writer(url, key_file, name) for name in ("one", "two")]
     first = writers[0].stdout
     assert first is not None
-    told = [first.readline() for _ in range(acknowledged)]
+    acknowledged_lines = [first.readline() for _ in range(acknowledged)]
     for one in writers:
         one.send_signal(signal.SIGKILL)
     # What stood in the pipe was acknowledged, too; a line that was cut off was not.
-    told += [line for one in writers for line in one.communicate()[0].splitlines(keepends=True)]
-    batches = [line.decode().split() for line in told if line.endswith(b"\n")]
+    acknowledged_lines += [line for one in writers for line in one.communicate()[0].splitlines(keepends=True)]
+    batches = [line.decode().split() for line in acknowledged_lines if line.endswith(b"\n")]
     assert len(batches) >= acknowledged
 
     store = Store(Database(read_url(url)), keys)

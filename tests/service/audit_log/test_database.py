@@ -18,7 +18,7 @@ from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Data
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import Store
 from service.audit_log.tables import Base, FeedbackRow
-from tests.service.audit_log.postgres import Cluster
+from tests.postgres import Cluster
 from tests.service.audit_log.samples import NOW, entry
 
 DAY = 86_400.0
@@ -35,6 +35,14 @@ def test_a_migrated_audit_log_is_unchanged_when_opened_again(url: str, store: St
     again = Store(Database(read_url(url)), store.keys)
     assert again.result(given.result_id) == store.result(given.result_id)
     again.database.close()
+
+
+def test_postgresql_without_its_driver_is_refused_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(InputError, match=r"pip install 'consilium\[postgresql\]' \(LGPL-3\.0\)") as caught:
+        read_url("postgresql://consilium:secret@db/audit")
+    assert "secret" not in str(caught.value)
+    assert read_url("sqlite:////var/lib/audit.db").database == "/var/lib/audit.db"
 
 
 def test_an_audit_log_of_a_later_version_is_refused(url: str, store: Store) -> None:
@@ -83,11 +91,11 @@ def test_feedback_of_no_answer_and_unknown_states_are_refused_by_the_database(st
 def test_sqlite_commits_reach_the_disk(tmp_path: Path) -> None:
     database = Database(read_url(f"sqlite:///{tmp_path / 'home' / 'audit-log.db'}"))
     with database.writing() as session:
-        said = {
+        stored = {
             name: session.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         }
-    assert said == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    assert stored == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
     for path in (tmp_path / "home").glob("audit-log.db*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     database.close()

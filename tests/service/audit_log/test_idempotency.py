@@ -73,9 +73,9 @@ def test_a_claim_given_back_can_be_taken_at_once(store: Store) -> None:
 
 def test_an_answer_is_not_given_back(store: Store) -> None:
     given = claimed(store)
-    answered(store, given, body=b"said")
+    answered(store, given, body=b"answer")
     claims.release(store.database, given)
-    assert claim(store) == b"said"
+    assert claim(store) == b"answer"
 
 
 def test_the_claim_of_a_crashed_process_ends_with_its_lease(store: Store) -> None:
@@ -112,10 +112,10 @@ def test_what_expired_is_deleted_and_nothing_else(store: Store) -> None:
 
 
 def test_after_rotation_a_replay_is_still_found(url: str, store: Store, key_file: Path) -> None:
-    answered(store, claimed(store), body=b"said")
+    answered(store, claimed(store), body=b"answer")
     in_flight = claimed(store, key="in flight")
     rotated = Store(Database(read_url(url)), add_key(key_file))
-    assert claim(rotated) == b"said"
+    assert claim(rotated) == b"answer"
     with pytest.raises(IdempotencyMismatch):
         claim(rotated, body=(b"other",))
     with pytest.raises(InFlight):

@@ -28,7 +28,7 @@ from service.audit_log.store import OfModel, Store
 from service.http.problems import Unavailable
 from service.serving.served_model import Case
 from service.settings import Settings
-from tests.service.audit_log.postgres import Cluster
+from tests.postgres import Cluster
 from tests.service.fakes import FakeModel, note_study, reads
 from tests.service.no_room import no_room
 
@@ -122,9 +122,9 @@ def test_while_there_is_no_room_the_service_is_not_ready_and_says_why_once(
 
     with caplog.at_level(logging.INFO):
         exercise(scenario)
-    said = [line for line in caplog.messages if line.startswith("nothing can be recorded")]
-    assert len(said) == 1
-    assert said[0].endswith("audit log: OperationalError: disk I/O error")
+    logged = [line for line in caplog.messages if line.startswith("nothing can be recorded")]
+    assert len(logged) == 1
+    assert logged[0].endswith("audit log: OperationalError: disk I/O error")
     assert "the audit log can be written again" in caplog.messages
 
 
@@ -178,12 +178,12 @@ def test_stopping_commits_what_waits(embedded_audit_log: Path) -> None:
         await asyncio.sleep(0)
 
     exercise(scenario)
-    said = {DiagnosisAnswer.model_validate_json(answer.result().body).result_id for answer in answers}
+    result_ids = {DiagnosisAnswer.model_validate_json(answer.result().body).result_id for answer in answers}
     store = Store(
         Database(read_url(f"sqlite:///{embedded_audit_log / 'audit-log.db'}")),
         read_keys(embedded_audit_log / "audit-log.keys"),
     )
-    assert {one.result_id for one in store.recall(OfModel("consilium-fake"))} == said
+    assert {one.result_id for one in store.recall(OfModel("consilium-fake"))} == result_ids
     assert purge(store.database, timedelta(hours=1)).results == 0
     store.database.close()
 

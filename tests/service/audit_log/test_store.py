@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError
 
 from consilium.api.schemas import FeedbackRequest, ResultAnswer
 from consilium.domain.errors import InputError
-from consilium.modalities.image.files.dicom_image import identifier_digest
+from consilium.domain.study import identifier_digest
 from service.audit_log import store as storing
 from service.audit_log.database import Database, read_url
 from service.audit_log.entries import Endpoint, Origin
@@ -27,25 +27,25 @@ DAY = 86_400.0
 def test_what_is_committed_is_read_again(store: Store) -> None:
     given = entry(endpoint=Endpoint.EXPLAIN)
     assert store.commit([given, entry()], DAY) == [None, None]
-    said = store.result(given.result_id)
+    stored = store.result(given.result_id)
     newest = store.keys.newest
-    assert (said.result_id, said.time, said.endpoint, said.role) == (given.result_id, NOW, "explain", "serving")
-    assert (said.caller, said.request_id) == ("key:ward3", given.origin.request_id)
-    assert said.model == given.diagnosis.model
-    for one, own in zip(said.findings, given.diagnosis.findings, strict=True):
+    assert (stored.result_id, stored.time, stored.endpoint, stored.role) == (given.result_id, NOW, "explain", "serving")
+    assert (stored.caller, stored.request_id) == ("key:ward3", given.origin.request_id)
+    assert stored.model == given.diagnosis.model
+    for one, own in zip(stored.findings, given.diagnosis.findings, strict=True):
         assert (one.finding, one.probability, one.interval) == (own.finding, own.probability, own.interval)
         assert (one.call, one.threshold, one.prediction_set) == (True, 0.5, ("present",))
-    assert (said.refer_reasons, said.latencies_ms) == (("A rule.",), given.latencies_ms)
-    assert said.pseudonyms.key_id == newest.id
-    assert said.pseudonyms.patient == newest.pseudonym(Kind.PATIENT, str(identifier_digest(PATIENT)))
-    assert said.pseudonyms.study == newest.pseudonym(Kind.STUDY, str(identifier_digest(STUDY_UID)))
-    assert said.pseudonyms.caller_reference == newest.pseudonym(Kind.REFERENCE, "Roe^Jane")
-    note = newest.pseudonym(Kind.INPUT, given.study.notes[0].digest)
-    assert said.input_digests == {
+    assert (stored.refer_reasons, stored.latencies_ms) == (("A rule.",), given.latencies_ms)
+    assert stored.pseudonyms.key_id == newest.id
+    assert stored.pseudonyms.patient == newest.pseudonym(Kind.PATIENT, str(identifier_digest(PATIENT)))
+    assert stored.pseudonyms.study == newest.pseudonym(Kind.STUDY, str(identifier_digest(STUDY_UID)))
+    assert stored.pseudonyms.caller_reference == newest.pseudonym(Kind.REFERENCE, "Roe^Jane")
+    note = newest.pseudonym(Kind.INPUT, given.study.parts["text"][0].digest)
+    assert stored.input_digests == {
         "images[0]": f"sha256:{'5a' * 32}",
         "notes[0]": f"hmac-sha256:{newest.id}:{note}",
     }
-    assert said.feedback == ()
+    assert stored.feedback == ()
 
 
 def test_what_was_not_given_has_no_pseudonym(store: Store) -> None:
@@ -190,5 +190,5 @@ def test_nothing_that_names_a_patient_is_in_the_rows(store: Store) -> None:
             for row in session.execute(text(f"SELECT * FROM {table.name}"))
         ]
     assert rows
-    for planted in ("Jane", "Roe", "1950-01-01", PATIENT, STUDY_UID, NOTE, given.study.notes[0].digest):
+    for planted in ("Jane", "Roe", "1950-01-01", PATIENT, STUDY_UID, NOTE, given.study.parts["text"][0].digest):
         assert planted not in "\n".join(rows)

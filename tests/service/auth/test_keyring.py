@@ -31,12 +31,12 @@ def test_every_other_token_is_refused_alike(path: Path) -> None:
     ring = KeyRing(path)
     other = "0" if token[-1] != "0" else "1"
     wrong = [token[:-1] + other, token[:-1], f"csl_{'f' * 12}_{'0' * 64}", "csl_", token.upper(), f" {token}"]
-    said = set()
+    messages = set()
     for attempt in wrong:
         with pytest.raises(Unauthenticated) as caught:
             ring.caller(attempt)
-        said.add((caught.value.detail, str(caught.value.headers)))
-    assert len(said) == 1
+        messages.add((caught.value.detail, str(caught.value.headers)))
+    assert len(messages) == 1
 
 
 def test_changes_of_the_file_are_noticed(path: Path) -> None:

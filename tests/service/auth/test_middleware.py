@@ -43,7 +43,7 @@ def serve(scenario: Callable[[Client], Awaitable[None]], path: Path | None = Non
         guard.start(Settings(model="m", keys=path or Path("/nowhere"), **settings))
         try:
             transport = httpx.ASGITransport(Authentication(app, guard))
-            async with Client(transport=transport, base_url="http://service") as client:
+            async with Client(transport=transport, base_url="http://127.0.0.1") as client:
                 await scenario(client)
         finally:
             await guard.stop()
@@ -58,9 +58,9 @@ def bearer(token: str) -> dict[str, str]:
 def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    said: dict[str, Any] = answer.json()
-    assert said["status"] == status
-    return said
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    return body
 
 
 @pytest.fixture
@@ -78,11 +78,21 @@ def path(tmp_path: Path) -> Path:
         ("/LIVEZ", Scope.READ),
         ("/metrics", Scope.METRICS),
         ("/metrics/", Scope.METRICS),
+        ("/v1/monitor", Scope.METRICS),
+        ("/v1/monitor/report", Scope.METRICS),
         ("/v1/diagnose", Scope.DIAGNOSE),
         ("/v1/diagnose/batch", Scope.DIAGNOSE),
         ("/v1/explain", Scope.DIAGNOSE),
         ("/v1/similar", Scope.DIAGNOSE),
+        ("/v1/search", Scope.DIAGNOSE),
         ("/v1/jobs/4711", Scope.DIAGNOSE),
+        ("/v1/studies", Scope.DIAGNOSE),
+        ("/v1/studies/4711/images/1", Scope.DIAGNOSE),
+        ("/v1/reads", Scope.ADMIN),
+        ("/v1/operations", Scope.ADMIN),
+        ("/v1/sessions/4711", Scope.ADMIN),
+        ("/v1/sign-ins", Scope.ADMIN),
+        ("/read/", Scope.READ),
         ("/v1/admin/purge", Scope.ADMIN),
         ("/v1/diagnosed", Scope.READ),
         ("/v1/model", Scope.READ),
@@ -257,8 +267,8 @@ def test_tokens_of_an_issuer_and_keys_open_side_by_side(path: Path) -> None:
     with Issuer(first=rsa_key()) as issuer:
 
         async def scenario(client: Client) -> None:
-            said = await client.post("/v1/diagnose", headers=bearer(issuer.token(scope="radiologists")))
-            assert said.json()["caller"] == "oidc:dr-house"
+            answer = await client.post("/v1/diagnose", headers=bearer(issuer.token(scope="radiologists")))
+            assert answer.json()["caller"] == "oidc:dr-house"
             assert (await client.get("/", headers=bearer(token))).status_code == 200
             problem(await client.get("/metrics", headers=bearer(issuer.token(scope="radiologists"))), 403)
             problem(await client.get("/", headers=bearer(issuer.token(aud="elsewhere"))), 401)

@@ -265,8 +265,8 @@ def test_an_issuer_that_goes_down_is_believed_for_a_day(issuer: Issuer) -> None:
 def test_an_issuer_that_publishes_something_else_is_as_good_as_down(
     issuer: Issuer, path: str, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = issuer.answers() | {path: answer}
-    monkeypatch.setattr(issuer, "answers", lambda: told)
+    answers = issuer.answers() | {path: answer}
+    monkeypatch.setattr(issuer, "answers", lambda: answers)
 
     async def go(reader: TokenReader) -> None:
         with pytest.raises(Unavailable):
@@ -288,9 +288,9 @@ def test_keys_in_an_answer_that_is_too_large_are_not_read(issuer: Issuer, monkey
 
 
 def test_a_key_for_encryption_signs_nothing(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = issuer.answers()
-    told["/keys"]["keys"] = [public_jwk("first", FIRST) | {"use": "enc"}, public_jwk("second", SECOND)]
-    monkeypatch.setattr(issuer, "answers", lambda: told)
+    answers = issuer.answers()
+    answers["/keys"]["keys"] = [public_jwk("first", FIRST) | {"use": "enc"}, public_jwk("second", SECOND)]
+    monkeypatch.setattr(issuer, "answers", lambda: answers)
     reading(issuer, lambda reader: refused(reader, issuer.token()))
 
 

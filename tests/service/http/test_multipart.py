@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from consilium.domain.errors import InputError, MalformedRequest, TooLarge, UnsupportedMedia
-from service.http.multipart import Form, read_form
+from service.http.multipart import FileBytes, Form, read_form
 from service.settings import Settings
 
 BOUNDARY = "b0undary"
@@ -26,6 +26,10 @@ def part(name: str, data: bytes, *, filename: str | None = None, headers: str = 
 
 def body(*parts: bytes) -> bytes:
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def files(*contents: bytes) -> dict[str, tuple[FileBytes, ...]]:
+    return {"images": tuple(FileBytes((data,)) for data in contents)}
 
 
 def read(data: bytes, *, chunk: int = 7, headers: dict[str, str] | None = None, settings: Settings = SETTINGS) -> Form:
@@ -48,7 +52,7 @@ def test_images_and_request_arrive_whole_and_in_order_however_the_body_is_cut(ch
         ),
         chunk=chunk,
     )
-    assert form == Form(b'{"notes": []}', {"images": (first, second)})
+    assert form == Form(b'{"notes": []}', files(first, second))
 
 
 _FRAGMENTS = st.sampled_from(
@@ -81,9 +85,7 @@ def test_however_a_body_is_cut_its_parts_are_the_same(
 
     limits = Settings(model="m", max_images=3)
     headers = Headers({"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
-    assert asyncio.run(read_form(headers, chunks(), limits)) == Form(
-        request, {"images": tuple(images)} if images else {}
-    )
+    assert asyncio.run(read_form(headers, chunks(), limits)) == Form(request, files(*images) if images else {})
 
 
 @pytest.mark.parametrize(
@@ -99,15 +101,13 @@ def test_however_a_body_is_cut_its_parts_are_the_same(
 )
 def test_a_boundary_is_found_however_its_header_is_written(content_type: str) -> None:
     data = body(part("images", b"x", filename="a"))
-    assert read(data, headers={"content-type": content_type}) == Form(b"{}", {"images": (b"x",)})
+    assert read(data, headers={"content-type": content_type}) == Form(b"{}", files(b"x"))
 
 
 def test_a_boundary_may_hold_what_must_be_quoted() -> None:
     boundary = "a b:(c)=d,'e?"
     data = body(part("images", b"x", filename="a")).replace(BOUNDARY.encode(), boundary.encode())
-    assert read(data, headers={"content-type": f'multipart/form-data; boundary="{boundary}"'}).files == {
-        "images": (b"x",)
-    }
+    assert read(data, headers={"content-type": f'multipart/form-data; boundary="{boundary}"'}).files == files(b"x")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_boundary_may_hold_what_must_be_quoted() -> None:
 )
 def test_a_file_is_one_however_its_headers_are_written(headers: str) -> None:
     data = f"--{BOUNDARY}\r\n{headers}\r\n\r\n".encode("latin-1") + b"abc\r\n"
-    assert read(body(data)) == Form(b"{}", {"images": (b"abc",)})
+    assert read(body(data)) == Form(b"{}", files(b"abc"))
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=UTF-8", 'APPLICATION/JSON;charset="utf-8"', "text/plain"])
@@ -136,13 +136,13 @@ def test_a_request_is_json_however_its_type_is_written(kind: str) -> None:
 
 def test_a_field_of_a_browser_s_form_in_which_no_file_was_chosen_is_no_image() -> None:
     nothing = part("images", b"", filename="", headers="Content-Type: application/octet-stream\r\n")
-    assert read(body(nothing, part("images", b"x", filename="a"))).files == {"images": (b"x",)}
+    assert read(body(nothing, part("images", b"x", filename="a"))).files == files(b"x")
     with pytest.raises(TooLarge, match="at most 2 files"):
         read(body(*[nothing] * 3))
 
 
 def test_an_empty_file_is_an_image_that_is_refused_by_whoever_reads_it() -> None:
-    assert read(body(part("images", b"", filename="a.dcm"))).files == {"images": (b"",)}
+    assert read(body(part("images", b"", filename="a.dcm"))).files == files(b"")
 
 
 def test_two_mebibytes_cost_the_event_loop_little() -> None:
@@ -166,8 +166,20 @@ def test_two_mebibytes_cost_the_event_loop_little() -> None:
     assert min(asyncio.run(seconds())) < 0.005, "about 0.5 ms; a parser that walks over every byte takes 34"
 
 
+def test_a_file_keeps_the_pieces_in_which_it_came_unless_they_are_short() -> None:
+    content = bytes(range(256)) * 400
+    data = body(part("images", content, filename="a"))
+    start, large = data.index(content), Settings(model="m")
+    (whole,) = read(data, chunk=40_000, settings=large).files["images"]
+    assert [len(piece) for piece in whole.pieces] == [40_000 - start, 40_000, 22_400 + start]
+    (joined,) = read(data, chunk=1000, settings=large).files["images"]
+    assert joined.pieces == (content,)
+    assert whole == joined
+    assert bytes(whole) == content
+
+
 def test_what_a_form_holds_is_not_shown() -> None:
-    assert "Roe" not in repr(Form(b'{"notes": "Jane Roe"}', {"images": (b"Roe",)}))
+    assert "Roe" not in repr(Form(b'{"notes": "Jane Roe"}', files(b"Roe")))
 
 
 def test_an_absent_request_is_an_empty_object() -> None:

@@ -31,12 +31,12 @@ from service.http.problems import MEDIA_TYPE, Overdue, Unavailable, problem_resp
 )
 def test_an_input_error_keeps_field_value_and_rule(error: InputError, status: int, kind: str) -> None:
     answer = problem_response(error)
-    said = json.loads(answer.body)
-    assert answer.status_code == said["status"] == status
+    body = json.loads(answer.body)
+    assert answer.status_code == body["status"] == status
     assert answer.headers["content-type"] == MEDIA_TYPE
-    assert said["type"] == f"urn:consilium:problem:{kind}"
-    assert (said["field"], said["value"], said["rule"]) == (error.field, repr(error.value), error.rule)
-    assert said["detail"] == str(error)
+    assert body["type"] == f"urn:consilium:problem:{kind}"
+    assert (body["field"], body["value"], body["rule"]) == (error.field, repr(error.value), error.rule)
+    assert body["detail"] == str(error)
 
 
 def test_a_full_queue_gives_503_with_retry_after() -> None:
@@ -71,6 +71,6 @@ def test_no_value_of_the_input_is_logged(caplog: pytest.LogCaptureFixture) -> No
 
 def test_lone_surrogates_can_be_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    said = json.loads(problem_response(InputError("form field", "\ud800", "is \udfff unknown")).body)
-    assert said["rule"] == "is \\udfff unknown"
+    answer = json.loads(problem_response(InputError("form field", "\ud800", "is \udfff unknown")).body)
+    assert answer["rule"] == "is \\udfff unknown"
     assert caplog.text.encode().count(b"\\udfff") == 1

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from service.http.problems import Unavailable, problem_response
@@ -35,7 +35,12 @@ async def _lines(_: Request) -> Response:
     return StreamingResponse(lines())
 
 
+async def _away(request: Request) -> Response:
+    return RedirectResponse(request.query_params["to"], 303)
+
+
 ROUTES = [
+    Route("/away", _away),
     Route("/plain/{status}", _plain),
     Route("/problem", _problem),
     Route("/busy", _busy),
@@ -78,3 +83,8 @@ def test_a_problem_stays_the_problem_that_it_is() -> None:
 
 def test_a_stream_stays_a_stream() -> None:
     assert get("/lines").text == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("place", ["https://login.example/authorize?state=a", "http://service/elsewhere", "away/x"])
+def test_a_redirect_to_another_place_stays_as_it_is(place: str) -> None:
+    assert get(f"/away?to={place}").headers["location"] == place

@@ -88,9 +88,9 @@ def test_more_lines_than_are_read_at_once_come_in_their_order() -> None:
         job = await submitted(client, worklist(*["x" * n for n in range(1, 41)]))
         assert (await ended(client, job)).answered == 40
         answer = await client.get(f"{PATH}/{job.job_id}/results")
-        said = [json.loads(line) for line in answer.text.splitlines()]
-        assert [line["study"] for line in said[:-1]] == list(range(40))
-        assert [probability(line) for line in said[:-1]] == [n / 1000 for n in range(1, 41)]
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert [line["study"] for line in lines[:-1]] == list(range(40))
+        assert [probability(line) for line in lines[:-1]] == [n / 1000 for n in range(1, 41)]
 
     serve(scenario, job_places=4)
 
@@ -102,9 +102,9 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had(caplog:
         done = await ended(client, job)
         assert (done.state, done.answered, done.refused) == ("done", 2, 3)
         studies, _count = await fetched(client, job)
-        said = {study: problem(line) for study, line in studies.items() if "problem" in line}
-        assert {study: one.status for study, one in said.items()} == {1: 500, 2: 422, 3: 415}
-        assert (said[3].field, said[3].value) == ("images[0]", "'PDF'")
+        problems = {study: problem(line) for study, line in studies.items() if "problem" in line}
+        assert {study: one.status for study, one in problems.items()} == {1: 500, 2: 422, 3: 415}
+        assert (problems[3].field, problems[3].value) == ("images[0]", "'PDF'")
         assert "Jane" not in str(studies)
         counted = lifecycle_of(client).engine.metrics.registry
         assert counted.get_sample_value("consilium_job_studies_total", {"status": "200"}) == 2
@@ -138,12 +138,12 @@ def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
         intake, left = lifecycle_of(client).engine._intake, times
         decode = intake.decode
 
-        async def failing(files: tuple[bytes, ...]) -> Any:
+        async def failing(files: Any, converters: Any) -> Any:
             nonlocal left
             left -= 1
             if left >= 0:
                 raise _failure(kind)
-            return await decode(files)
+            return await decode(files, converters)
 
         monkeypatch.setattr(intake, "decode", failing)
         job = await submitted(client, worklist("x"))
@@ -165,8 +165,8 @@ def test_explanations_of_all_findings_are_a_job_of_their_own_kind(embedded_audit
         assert (await ended(client, job)).kind == "explain"
         answer = await client.get(f"{PATH}/{job.job_id}/results")
         first, second, last = answer.text.splitlines()
-        said = ExplanationLine.model_validate_json(first)
-        assert [one.finding for one in said.answer.explanations] == ["pneumonia", "pneumothorax"]
+        parsed = ExplanationLine.model_validate_json(first)
+        assert [one.finding for one in parsed.answer.explanations] == ["pneumonia", "pneumothorax"]
         assert (problem(json.loads(second)).status, json.loads(last)["answered"]) == (422, 1)
         assert recorded(embedded_audit_log) == 1
         assert refused(await client.post(PATH, files=files, params={"kind": "similar"}), 422)["field"] == "kind"
@@ -481,7 +481,7 @@ def test_whoever_waits_is_answered_before_the_rest_of_a_job() -> None:
         answer = model.diagnose_prepared
 
         def noted(items: Any) -> Any:
-            seen.extend(item.study.notes[0].text for item in items)
+            seen.extend(item.study.parts["text"][0].text for item in items)
             return answer(items)
 
         model.diagnose_prepared = noted  # type: ignore[method-assign]

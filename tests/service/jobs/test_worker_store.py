@@ -14,11 +14,11 @@ from sqlalchemy import select, text, update
 from service.audit_log import idempotency as claims
 from service.audit_log.database import Database, read_url
 from service.audit_log.entries import Claim, Task
-from service.audit_log.job_answers import Superseded
 from service.audit_log.pseudonyms import AuditLogKeys, Unsealable, add_key, read_keys
 from service.audit_log.store import OfModel, Store
 from service.audit_log.tables import JobInputRow, JobRow, JobStudyRow
-from service.http.multipart import Form
+from service.audit_log.tasks.job_answers import Superseded
+from service.http.multipart import FileBytes, Form
 from service.http.problems import Unavailable
 from service.jobs.caller_store import CallerStore, NoSuchJob, NotEnded, TooManyJobs
 from service.jobs.sealed_input import sealed, size, unsealed
@@ -28,7 +28,7 @@ from tests.service.audit_log.samples import entry
 
 DAY = 86_400.0
 NOTE = b'{"notes": [{"kind": "history", "text": "Jane Quill, born 1950-01-02"}]}'
-IMAGES = (b"Quill" * 500_000, b"", b"\n")
+IMAGES = (FileBytes((b"Quill" * 300_000, b"Quill" * 200_000)), FileBytes(()), FileBytes((b"\n",)))
 
 
 def large() -> Form:
@@ -66,7 +66,7 @@ def rows(store: Store, table: Any) -> Sequence[Any]:
 
 
 def lose(store: Store, job: Taken) -> None:
-    """Whoever holds `job` was not heard of for long enough."""
+    """Whoever holds `job` gave no sign for long enough."""
     with store.database.writing() as session:
         past = datetime.now(UTC) - timedelta(seconds=1)
         session.execute(update(JobRow).where(JobRow.job_id == job.job_id).values(lease=past))
@@ -87,8 +87,8 @@ def test_what_is_handed_over_comes_back_and_is_gone_when_it_is_wiped(store: Stor
     worker_store.refuse(job.task(1), 422, b'{"rule": "x"}')
     worker_store.end(job)
     assert rows(store, JobInputRow) == []
-    said, pages = caller_store.lines(job.job_id, "key:a")
-    assert (said.state, said.answered, said.refused) == ("done", 1, 1)
+    read, pages = caller_store.lines(job.job_id, "key:a")
+    assert (read.state, read.answered, read.refused) == ("done", 1, 1)
     (lines,) = pages
     assert [(line.study, line.status, line.answer) for line in lines] == [(0, 200, b"[0]"), (1, 422, b'{"rule": "x"}')]
 
@@ -157,8 +157,8 @@ def test_answers_of_one_transaction_are_kept_or_not_each_for_itself(store: Store
     stranger = Task(job.job_id, 1, entry().result_id)
     claimed = claims.claim(store.database, store.keys, "a", "k", [b"body"], 60)
     assert isinstance(claimed, Claim)
-    said = store.commit([entry(claim=job.task(0)), entry(claim=stranger), entry(claim=claimed), entry()], DAY)
-    assert [type(one) for one in said] == [type(None), Superseded, type(None), type(None)]
+    outcomes = store.commit([entry(claim=job.task(0)), entry(claim=stranger), entry(claim=claimed), entry()], DAY)
+    assert [type(one) for one in outcomes] == [type(None), Superseded, type(None), type(None)]
     assert recorded(store) == 3
     assert [row.status for row in rows(store, JobStudyRow)] == [200, None]
 
@@ -172,8 +172,8 @@ def test_a_job_at_which_processes_die_is_given_up(store: Store) -> None:
         job = taken(store)
     lose(store, job)
     assert worker_store.take() is None
-    said, pages = caller_store.lines(job.job_id, None)
-    assert (said.state, said.answered, said.refused) == ("failed", 1, 0)
+    lines, pages = caller_store.lines(job.job_id, None)
+    assert (lines.state, lines.answered, lines.refused) == ("failed", 1, 0)
     assert [line.status for line in next(pages)] == [200, None]
     assert rows(store, JobInputRow) == []
 

@@ -144,18 +144,18 @@ def test_what_is_answered_is_counted_by_version() -> None:
     open_finding = replace(diagnosis.findings[0], refer_reasons=("The model cannot tell.",))
     diagnosis = diagnosis.model_copy(update={"findings": (open_finding, *diagnosis.findings[1:])})
     metrics.answered("serving", diagnosis)
-    novel = (
+    scores = (
         OutOfDistributionScore("text", 9.0, 0.001, out_of_distribution=True),
         OutOfDistributionScore("fused", 9.0, 0.5, out_of_distribution=False),
     )
-    metrics.answered("serving", diagnosis.model_copy(update={"refer_reasons": (), "out_of_distribution": novel}))
+    metrics.answered("serving", diagnosis.model_copy(update={"refer_reasons": (), "out_of_distribution": scores}))
     of_it = {"role": "serving", "version": "7"}
     assert value(metrics, "consilium_answers_total", **of_it) == 2
     assert value(metrics, "consilium_referred_answers_total", **of_it) == 1
     assert value(metrics, "consilium_referred_findings_total", **of_it, finding="pneumonia") == 1
     assert value(metrics, "consilium_referred_findings_total", **of_it, finding="pneumothorax") is None
-    assert value(metrics, "consilium_novel_answers_total", **of_it, part="text") == 1
-    assert value(metrics, "consilium_novel_answers_total", **of_it, part="fused") is None
+    assert value(metrics, "consilium_out_of_distribution_answers_total", **of_it, part="text") == 1
+    assert value(metrics, "consilium_out_of_distribution_answers_total", **of_it, part="fused") is None
     assert value(metrics, "consilium_probability_bucket", **of_it, finding="pneumonia", le="0.3") == 0
     assert value(metrics, "consilium_probability_bucket", **of_it, finding="pneumonia", le="0.4") == 2
     assert value(metrics, "consilium_probability_sum", **of_it, finding="pneumothorax") == pytest.approx(0.68)

@@ -64,9 +64,9 @@ def test_a_request_has_a_span_with_its_stages_in_its_callers_trace(collected: Co
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
     assert request.kind == Span.SPAN_KIND_SERVER
     assert request.trace_state == ""
-    said = attributes(request)
-    assert said.pop("consilium.request_id")
-    assert said == {"http.request.method": "POST", "http.route": "/v1/diagnose", "http.response.status_code": 200}
+    found = attributes(request)
+    assert found.pop("consilium.request_id")
+    assert found == {"http.request.method": "POST", "http.route": "/v1/diagnose", "http.response.status_code": 200}
     stages = [span for span in collected.spans if span.parent_span_id == request.span_id]
     assert [span.name for span in stages] == ["receive", "decode", "prepare", "diagnose", "record"]
     assert all(span.trace_id == request.trace_id for span in stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,24 @@ ALIAS = "models:/consilium-ward@champion"
 def test_only_an_alias_can_be_followed(source: str) -> None:
     with pytest.raises(InputError, match="must be models:/NAME@ALIAS with --follow"):
         bento.build(source, follow=True)
+
+
+def test_an_extra_adds_its_pins_to_those_of_the_service() -> None:
+    plain, with_driver = (set(bento._pins(extras).splitlines()) for extras in ((), ("postgresql",)))
+    assert plain < with_driver
+    assert {line.partition("==")[0] for line in with_driver - plain} == {"psycopg", "psycopg-binary"}
+
+
+def test_an_extra_that_is_unknown_or_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="extra: got 'oracle', must be one of postgresql, cpu-fast, jpeg-extended"):
+        bento.build(ALIAS, follow=True, extras=["oracle"])
+
+    def requirements(*_: str) -> str:
+        raise PackageNotFoundError("psycopg")
+
+    monkeypatch.setattr(bento, "requirements", requirements)
+    with pytest.raises(InputError, match=r"extra: got 'postgresql', is not installed here.*consilium\[postgresql\]"):
+        bento.build(ALIAS, follow=True, extras=["postgresql"])
 
 
 def test_what_is_no_model_is_not_packed(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "of other weights": registered.moved(first, place / "moved"),
         "of other modalities": registered.save_tiny(place / "modalities", modalities=["image", "text"]),
     }
-    other = first
+    other = registered.unmonitored(first, place / "unmonitored")
     for number, file in enumerate(("findings.json", "calibration.json", "reference/studies.json")):
         other = registered.rewritten(other, place / f"findings{number}", file, _renamed)
     folders["of other findings"] = other
@@ -216,8 +216,8 @@ def test_a_version_with_other_reference_answers_is_refused_naming_study_and_answ
     point(NAME, versions["of other weights"])
     assert alias.follow(first) is first
     assert alias.last_refusal is not None
-    said = r"reference study \d+: \w+: got 0\.\d+, must be within 0\.001 of 0\.\d+, what it was when .* trained"
-    assert re.fullmatch(said, alias.last_refusal.detail)
+    warning = r"reference study \d+: \w+: got 0\.\d+, must be within 0\.001 of 0\.\d+, what it was when .* trained"
+    assert re.fullmatch(warning, alias.last_refusal.detail)
 
 
 def test_a_version_is_refused_where_the_backend_is_off(
@@ -250,7 +250,7 @@ def test_an_outage_is_waited_out(
     with caplog.at_level(logging.INFO, "consilium.service"):
         assert alias.follow(first) is first
         assert alias.follow(first) is first
-    assert [record.levelname for record in caplog.records] == ["WARNING"], "said once"
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "logged once"
     assert not alias.reachable
     assert metrics.registry.get_sample_value("consilium_registry_reachable", {"role": "serving"}) == 0
     assert alias.last_refusal is None
@@ -383,8 +383,8 @@ def test_an_alias_that_is_not_there_is_no_outage_and_is_followed_once_it_is(
     with caplog.at_level(logging.INFO, "consilium.service"):
         assert alias.follow(None) is None
         assert alias.follow(None) is None
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    (warned,) = said
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records]
+    (warned,) = logged
     assert warned[0] == "WARNING"
     assert f"model consilium-{NAME} has no alias '{role}'; there is: " in warned[1]
     assert (alias.reachable, sample(metrics, "registry_reachable", role)) == (True, 1)

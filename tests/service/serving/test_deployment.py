@@ -17,6 +17,7 @@ from consilium.artifacts.model_registry import ResolvedModel
 from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Study
 from consilium.modalities.image.image_record import Image
+from service.serving.canary_share import CANARY_SHARE
 from service.serving.deployment import patient_share
 from service.serving.engine import Engine
 from service.serving.served_model import Model, Role
@@ -79,9 +80,9 @@ def test_the_canary_answers_its_share_and_no_other_study(versions: list[str]) ->
         await _filled(engine, Role.CANARY)
         assert [await asked(client, text=text) for text in texts] == expected
         assert [await asked(client, "/v1/explain", text) for text in texts[:10]] == expected[:10]
-        said = (await client.get("/v1/model")).json()
-        assert said["model"]["version"] == champion
-        assert (said["deployment"]["canary"]["version"], said["deployment"]["canary_share"]) == (challenger, 0.3)
+        answer = (await client.get("/v1/model")).json()
+        assert answer["model"]["version"] == champion
+        assert (answer["deployment"]["canary"]["version"], answer["deployment"]["canary_share"]) == (challenger, 0.3)
 
     metrics = run(
         scenario,
@@ -92,6 +93,20 @@ def test_the_canary_answers_its_share_and_no_other_study(versions: list[str]) ->
     )
     counted = metrics.registry.get_sample_value("consilium_answers_total", {"role": "canary", "version": challenger})
     assert counted == expected.count(challenger) + expected[:10].count(challenger)
+
+
+def test_the_share_of_the_canary_is_what_the_registry_says_from_the_next_poll_on(versions: list[str]) -> None:
+    async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
+        await _filled(engine, Role.CANARY)
+        assert await asked(client) == versions[0]
+        for share, answering in (("1.0", versions[1]), ("0.0", versions[0])):
+            open_store().set_model_version_tag(f"consilium-{NAME}", versions[1], CANARY_SHARE, share)
+            await engine.poll()
+            assert await asked(client) == answering
+            assert (await client.get("/v1/model")).json()["deployment"]["canary_share"] == float(share)
+        open_store().delete_model_version_tag(f"consilium-{NAME}", versions[1], CANARY_SHARE)
+
+    run(scenario, point(NAME, versions[0]), numbered, canary=point(NAME, versions[1], "candidate"), canary_share=0)
 
 
 def test_without_its_alias_there_is_no_canary(versions: list[str]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image as Picture
 
 from consilium.api.schemas import DiagnoseRequest, parse_request
 from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
+from service.http.multipart import FileBytes
 from service.serving.intake import Intake
 from service.settings import Settings
 
@@ -36,7 +37,8 @@ def exercise(scenario: Callable[[Intake], Awaitable[None]], **settings: int) -> 
 
 
 async def images_of(intake: Intake, files: tuple[bytes, ...]) -> list[Any]:
-    return (await intake.decode({"images": files}))["images"]
+    sent = tuple(FileBytes((data[:9], data[9:])) for data in files)
+    return (await intake.decode({"images": sent}, {}))["images"]
 
 
 def decoders() -> list[psutil.Process]:
@@ -48,7 +50,7 @@ def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:
     async def scenario(intake: Intake) -> None:
         images = await images_of(intake, (png(10), png(20), png(30)))
         assert [round(float(image.pixels.mean()) / 257) for image in images] == [10, 20, 30]
-        assert await intake.decode({}) == {}
+        assert await intake.decode({}, {}) == {}
         with pytest.raises(UnsupportedMedia, match=r"images\[1\]"):
             await images_of(intake, (png(10), b"GIF89a", png(30)))
 
@@ -111,7 +113,7 @@ def test_records_become_a_study_within_the_limits_of_the_settings() -> None:
         return parse_request(DiagnoseRequest, b'{"notes": [' + b", ".join([note] * notes) + b"], " + patient + b"}")
 
     study = intake.study({}, request(2))
-    assert [note.text for note in study.notes] == ["Cough.", "Cough."]
+    assert [note.text for note in study.parts["text"]] == ["Cough.", "Cough."]
     assert (study.patient.age, study.patient.sex.value) == (67.0, "F")
     with pytest.raises(TooLarge, match="notes"):
         intake.study({}, request(3))

@@ -48,8 +48,8 @@ def test_answers_come_from_the_version_that_the_alias_stands_for(versions: list[
             point(NAME, version)
             await engine.poll()
             assert await asked(client) == await asked(client, "/v1/explain") == version
-            said = ModelInformation.model_validate_json((await client.get("/v1/model")).text)
-            assert said.model.version == version
+            answer = ModelInformation.model_validate_json((await client.get("/v1/model")).text)
+            assert answer.model.version == version
 
     metrics = run(scenario, point(NAME, versions[0]), numbered)
     assert metrics.registry.get_sample_value("consilium_model_swaps_total", {"role": "serving"}) == 3
@@ -81,8 +81,12 @@ def test_a_refused_version_is_shown_and_the_service_stays_ready(tiny_folder: Pat
         return numbered(settings, found)
 
     async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
-        said = (await client.get("/v1/model")).json()["deployment"]
-        assert (said["follows"], said["registry"], said["last_refusal"]) == (engine.settings.model, "reachable", None)
+        answer = (await client.get("/v1/model")).json()["deployment"]
+        assert (answer["follows"], answer["registry"], answer["last_refusal"]) == (
+            engine.settings.model,
+            "reachable",
+            None,
+        )
         point(NAME, bad)
         await engine.poll()
         assert engine.ready
@@ -131,23 +135,23 @@ def test_every_answer_under_load_is_of_a_version_that_was_champion(versions: lis
         stop = asyncio.Event()
 
         async def caller(path: str) -> list[str]:
-            heard = []
+            answered = []
             while not stop.is_set():
-                heard.append(await asked(client, path))
-            return heard
+                answered.append(await asked(client, path))
+            return answered
 
         callers = [asyncio.create_task(caller(path)) for path in ["/v1/diagnose"] * 7 + ["/v1/explain"]]
         for version in (versions[1], versions[2], versions[0]):
             point(NAME, version)
             await engine.poll()
         stop.set()
-        heard = await asyncio.gather(*callers)
+        answered = await asyncio.gather(*callers)
         order = [versions[0], versions[1], versions[2], versions[0]]
-        for answers in heard:
+        for answers in answered:
             changes = [version for i, version in enumerate(answers) if i == 0 or version != answers[i - 1]]
             assert _in_order(changes, order), changes
-        assert set().union(*heard) <= set(versions)
-        assert len(set().union(*heard)) > 1
+        assert set().union(*answered) <= set(versions)
+        assert len(set().union(*answered)) > 1
 
     run(scenario, point(NAME, versions[0]), numbered)
 

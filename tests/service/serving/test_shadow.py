@@ -9,6 +9,7 @@ import pytest
 from consilium.domain.diagnosis import Diagnosis, ModelIdentity
 from consilium.domain.errors import InputError
 from consilium.domain.study import Study
+from consilium.modalities.converter import NotConverted
 from service.audit_log.entries import Claim, Draft, Endpoint, Origin
 from service.observability.metrics import Metrics
 from service.serving.served_model import Role
@@ -111,7 +112,23 @@ def test_a_study_that_the_shadow_fails_on_is_counted_and_the_next_is_answered(
     kept, metrics = listen(scenario, model)
     assert len(kept) == 1
     assert _count(metrics, "consilium_shadow_failed_total") == 1
-    assert bool(caplog.records) is (text == POISON), "what is the study's own fault, its caller was told"
+    assert bool(caplog.records) is (text == POISON), "what is the study's own fault, its caller has learned"
+
+
+def test_what_was_decoded_for_other_models_is_dropped_and_counted() -> None:
+    model = FakeModel()
+
+    def condensed_for_others(_: object) -> Study:
+        raise NotConverted("an image was condensed without letterbox2-48")
+
+    async def scenario(shadow: Shadow) -> None:
+        shadow.submit(draft(), condensed_for_others)
+        shadow.submit(draft(), reads(note_study("Cough.")))
+        await _until(lambda: sum(model.batches) == 1)
+
+    _, metrics = listen(scenario, model)
+    assert _count(metrics, "consilium_shadow_dropped_total") == 1
+    assert _count(metrics, "consilium_shadow_failed_total") == 0
 
 
 def test_a_shadow_answer_that_cannot_be_recorded_does_not_end_the_shadow() -> None:

@@ -20,16 +20,16 @@ def test_the_nearest_cases_come_first_beside_the_diagnosis_and_its_reservations(
         parts = [("images", ("a", png(51))), *note("Cough.", caller_reference="order-9").items()]
         answer = await client.post(PATH, files=parts)
         assert answer.status_code == 200, answer.text
-        said = SimilarAnswer.model_validate_json(answer.text)
-        assert [(case.pseudonym, case.similarity) for case in said.neighbours] == [
+        parsed = SimilarAnswer.model_validate_json(answer.text)
+        assert [(case.pseudonym, case.similarity) for case in parsed.neighbours] == [
             ("bb", 1.0),
             ("cc", pytest.approx(0.8)),
             ("aa", 0.0),
         ]
-        assert said.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
-        assert said.neighbours[0].modalities == ("image", "text")
-        assert said.findings[0].probability == pytest.approx(0.2, abs=1e-6)
-        assert (said.refer_reasons, said.caller_reference) == (("A rule.",), "order-9")
+        assert parsed.neighbours[0].labels == {"pneumonia": True, "pneumothorax": None}
+        assert parsed.neighbours[0].modalities == ("image", "text")
+        assert parsed.findings[0].probability == pytest.approx(0.2, abs=1e-6)
+        assert (parsed.refer_reasons, parsed.caller_reference) == (("A rule.",), "order-9")
         assert "explanations" not in answer.json()
 
     serve(scenario)
@@ -57,8 +57,8 @@ def test_what_breaks_a_rule_is_refused(more: dict[str, Any], field: str) -> None
 def test_a_model_without_training_cases_has_none_to_show() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.neighbours = None
-        said = refused(await client.post(PATH, files=note("Cough.")), 404)
-        assert (said["type"], said["detail"]) == (
+        answer = refused(await client.post(PATH, files=note("Cough.")), 404)
+        assert (answer["type"], answer["detail"]) == (
             "urn:consilium:problem:not-found",
             "This model holds no training cases.",
         )
@@ -69,10 +69,10 @@ def test_a_model_without_training_cases_has_none_to_show() -> None:
 
 def test_an_answer_is_recorded_as_what_it_is() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
-        said = (await client.post(PATH, files=note("Cough."))).json()
-        kept = (await client.get(f"/v1/results/{said['result_id']}")).json()
+        answer = (await client.post(PATH, files=note("Cough."))).json()
+        kept = (await client.get(f"/v1/results/{answer['result_id']}")).json()
         assert kept["endpoint"] == "similar"
-        assert kept["findings"][0]["probability"] == said["findings"][0]["probability"]
+        assert kept["findings"][0]["probability"] == answer["findings"][0]["probability"]
         assert {"decode", "prepare", "similar"} == set(kept["latencies_ms"])
 
     serve(scenario)

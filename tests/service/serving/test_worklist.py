@@ -30,12 +30,12 @@ def worklist(*texts: str, **images: bytes) -> list[tuple[str, Any]]:
 
 
 def lines(answer: httpx.Response) -> tuple[dict[int, dict[str, Any]], WorklistCount]:
-    """What is said of each study, and the count."""
+    """The line of each study, and the count."""
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/x-ndjson"
-    *said, last = [json.loads(line) for line in answer.text.splitlines()]
-    studies = {line.pop("study"): line for line in said}
-    assert len(studies) == len(said)
+    *lines, last = [json.loads(line) for line in answer.text.splitlines()]
+    studies = {line.pop("study"): line for line in lines}
+    assert len(studies) == len(lines)
     return studies, WorklistCount.model_validate(last)
 
 
@@ -69,10 +69,10 @@ def test_a_line_is_recorded_before_it_is_sent_and_as_any_diagnosis() -> None:
         alone = (await client.post("/v1/diagnose", files=note("x"))).json()
         kept = []
         for study in (0, 1):
-            said = studies[study]["answer"]
-            kept.append((await client.get(f"/v1/results/{said['result_id']}")).json())
+            answer = studies[study]["answer"]
+            kept.append((await client.get(f"/v1/results/{answer['result_id']}")).json())
             assert kept[-1]["endpoint"] == "diagnose"
-            assert kept[-1]["findings"][0]["probability"] == said["findings"][0]["probability"]
+            assert kept[-1]["findings"][0]["probability"] == answer["findings"][0]["probability"]
         assert kept[0]["request_id"] == kept[1]["request_id"], "by this a worklist's answers are found"
         assert set(alone) == set(studies[0]["answer"])
 
@@ -88,12 +88,19 @@ def test_studies_fail_alone_each_with_the_problem_that_it_would_have_had() -> No
         studies, count = lines(await client.post(PATH, files=files))
         assert count == WorklistCount(studies=8, answered=2, refused=6)
         assert (probability(studies[0]), probability(studies[4])) == (0.001, 0.002)
-        said = {study: problem(line) for study, line in studies.items() if "problem" in line}
-        assert {study: one.status for study, one in said.items()} == {1: 500, 2: 422, 3: 415, 5: 422, 6: 422, 7: 422}
-        assert (said[3].field, said[3].value) == ("images[0]", "'PDF'")
-        assert said[5].rule == "is no known key; the nearest is 'notes'"
-        assert said[7].field == "notes[0].text"
-        assert len({one.instance for one in said.values()}) == 6
+        problems = {study: problem(line) for study, line in studies.items() if "problem" in line}
+        assert {study: one.status for study, one in problems.items()} == {
+            1: 500,
+            2: 422,
+            3: 415,
+            5: 422,
+            6: 422,
+            7: 422,
+        }
+        assert (problems[3].field, problems[3].value) == ("images[0]", "'PDF'")
+        assert problems[5].rule == "is no known key; the nearest is 'notes'"
+        assert problems[7].field == "notes[0].text"
+        assert len({one.instance for one in problems.values()}) == 6
         counted = lifecycle_of(client).engine.metrics.registry
         assert counted.get_sample_value("consilium_worklist_studies_total", {"status": "200"}) == 2
         assert counted.get_sample_value("consilium_worklist_studies_total", {"status": "422"}) == 4
@@ -137,8 +144,8 @@ BAD: list[tuple[list[tuple[str, Any]], int, str]] = [
 @pytest.mark.parametrize(("files", "status", "field"), BAD)
 def test_a_body_that_is_no_worklist_is_refused_whole(files: list[tuple[str, Any]], status: int, field: str) -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        said = refused(await client.post(PATH, files=files), status)
-        assert said["field"] == field, said
+        answer = refused(await client.post(PATH, files=files), status)
+        assert answer["field"] == field, answer
         assert model.batches == []
         assert lifecycle_of(client).worklists.admitted == 0
 
@@ -279,10 +286,10 @@ async def asked_directly(
 
 def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        lifecycle, gone, said = lifecycle_of(client), asyncio.Event(), []
+        lifecycle, gone, sent = lifecycle_of(client), asyncio.Event(), []
 
         async def send(message: dict[str, Any]) -> None:
-            said.append(message)
+            sent.append(message)
 
         model.hold.clear()
         asking = asyncio.create_task(asked_directly(client, ["x"] * 10, send, gone))
@@ -296,7 +303,7 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
             lifecycle.engine.diagnoses.waiting,
             lifecycle.worklists.admitted,
         ) == (0, 0, 0)
-        assert [message["type"] for message in said] == ["http.response.start"]
+        assert [message["type"] for message in sent] == ["http.response.start"]
 
     model = serve(scenario, batch_size=1, worklist_places=4)
     assert sum(model.batches) == 2, "the study that the model was at, and the single one afterwards"
@@ -304,18 +311,18 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
 
 def test_a_caller_who_reads_no_further_is_cut_off_and_holds_no_places_meanwhile() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        lifecycle, said = lifecycle_of(client), []
+        lifecycle, sent = lifecycle_of(client), []
 
         async def send(message: dict[str, Any]) -> None:
-            said.append(message)
-            if len(said) > 2:
+            sent.append(message)
+            if len(sent) > 2:
                 await asyncio.sleep(0.3)
                 assert lifecycle.engine.diagnoses.admitted == 0
                 await asyncio.Event().wait()
 
         await asyncio.wait_for(asked_directly(client, ["x"] * 10, send, asyncio.Event()), 20)
-        assert [message["type"] for message in said] == ["http.response.start", *["http.response.body"] * 2]
-        assert all(message.get("more_body", True) for message in said), "cut off, and seen to be"
+        assert [message["type"] for message in sent] == ["http.response.start", *["http.response.body"] * 2]
+        assert all(message.get("more_body", True) for message in sent), "cut off, and seen to be"
         assert lifecycle.worklists.admitted == 0
 
     model = serve(scenario, send_timeout_s=0.6, worklist_places=2, batch_size=1)
@@ -324,11 +331,11 @@ def test_a_caller_who_reads_no_further_is_cut_off_and_holds_no_places_meanwhile(
 
 def test_lines_are_sent_while_other_studies_are_still_asked() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        said: list[dict[str, Any]] = []
+        sent: list[dict[str, Any]] = []
         first = asyncio.Event()
 
         async def send(message: dict[str, Any]) -> None:
-            said.append(message)
+            sent.append(message)
             if message.get("body"):
                 first.set()
 
@@ -344,9 +351,9 @@ def test_lines_are_sent_while_other_studies_are_still_asked() -> None:
         engine.diagnose = diagnosed  # type: ignore[method-assign]
         asking = asyncio.create_task(asked_directly(client, ["slow", "x"], send, asyncio.Event()))
         await asyncio.wait_for(first.wait(), 10)
-        assert json.loads(said[-1]["body"])["study"] == 1
+        assert json.loads(sent[-1]["body"])["study"] == 1
         slow.set()
         await asking
-        assert [json.loads(message["body"]) for message in said if message.get("body")][-1]["studies"] == 2
+        assert [json.loads(message["body"]) for message in sent if message.get("body")][-1]["studies"] == 2
 
     serve(scenario)

@@ -24,13 +24,13 @@ class PulsePreparation(Preparation[Part]):
 
     @classmethod
     def fit(cls, section, studies, variables):
-        samples = [sample for study in studies for pulse in study.parts.get("pulse", ()) for sample in pulse.samples]
+        samples = [sample for study in studies for pulse in study.parts["pulse"] for sample in pulse.samples]
         if not samples:
             raise InputError("recipe.modalities", "pulse", "needs pulse waves in the training studies")
         return cls(section.window, float(np.mean(samples)), float(np.std(samples)) or 1.0)
 
     def prepare(self, study, received, converted=None):
-        windows = [self._windows(pulse.samples) for pulse in study.parts.get("pulse", ())]
+        windows = [self._windows(pulse.samples) for pulse in study.parts["pulse"]]
         empty = np.zeros((0, self.window), np.float32)
         return Part(arrays={WINDOWS: np.concatenate([empty, *windows])})
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from consilium.modalities.section import ModalitySection
+from consilium.modalities.encoder_section import EncoderSection
 
 
-class PulseSection(ModalitySection):
+class PulseSection(EncoderSection):
     """The pulse encoder: a small network over windows of the wave."""
 
     window: int = Field(default=16, ge=4, le=256)

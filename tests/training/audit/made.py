@@ -12,7 +12,7 @@ import numpy.typing as npt
 from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Study
 from training.cohorts.cohort import Cohort, StudyRecord
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 
 
 def made_cohort(
@@ -23,7 +23,7 @@ def made_cohort(
     exclusive: bool = False,
     **columns: Sequence[Any],
 ) -> Cohort:
-    """A cohort of these labels [N] or [N, F]; `columns` are fields of its records, or `PARTS` of them, a value each."""
+    """A cohort of these labels [N] or [N, F]; `columns`, a value each, are fields of its records, `PARTS` or images."""
     table = np.asarray(labels, np.float32)
     table = table.reshape(len(table), -1)
     findings = FindingSet(tuple(Finding(f"finding_{f}", f"Finding {f}") for f in range(table.shape[1])), exclusive)
@@ -33,7 +33,8 @@ def made_cohort(
             f"patient-{row if patients is None else patients[row]}",
             own,
             parts={part: columns[name][row] for name, part in PARTS.items() if name in columns},
-            **{name: values[row] for name, values in columns.items() if name not in PARTS},
+            files={"image": columns["images"][row]} if "images" in columns else {},
+            **{name: values[row] for name, values in columns.items() if name not in (*PARTS, "images")},
         )
         for row, own in enumerate(table)
     )
@@ -49,7 +50,7 @@ class MadeCache:
     def __init__(self, squares: Mapping[str, npt.NDArray[np.uint16]]) -> None:
         self._squares = dict(squares)
 
-    def square(self, digest: str) -> npt.NDArray[np.uint16]:
+    def array(self, digest: str) -> npt.NDArray[np.uint16]:
         return self._squares[digest]
 
 
@@ -60,5 +61,5 @@ def made_cached(
     refused: Mapping[str, str] | None = None,
 ) -> CachedCohort:
     """`cohort` as cached; without `studies`, none has an image."""
-    seen = tuple(studies) if studies is not None else tuple(record.study(()) for record in cohort.records)
-    return CachedCohort(cohort, MadeCache(squares or {}), seen, dict(refused or {}))  # type: ignore[arg-type]
+    seen = tuple(studies) if studies is not None else tuple(record.study() for record in cohort.records)
+    return CachedCohort(cohort, {"image": MadeCache(squares or {})}, seen, dict(refused or {}))  # type: ignore[arg-type]

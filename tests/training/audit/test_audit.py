@@ -20,14 +20,14 @@ def made(seed=0, site_follows=0.0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, N)
     site = np.where(rng.random(N) < site_follows, labels, rng.integers(0, 3, N))
-    said = [(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 12))),) for _ in range(N)]
+    notes = [(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 12))),) for _ in range(N)]
     value = np.abs(rng.normal(30 + 40 * labels, 20))
     crp = [(Observation("crp", BUILT_IN["crp"].code, v, v, "mg/L"),) for v in value]
     return made_cohort(
         labels,
         source=[f"site {number}" for number in site],
         date=[str(year) for year in rng.integers(2015, 2020, N)],
-        notes=said,
+        notes=notes,
         observations=crp,
         patient=[Patient(float(age)) for age in rng.integers(20, 90, N)],
     )
@@ -85,7 +85,7 @@ def test_a_handful_of_patients_is_no_error():
     json.dumps(report.to_json(), allow_nan=False)
 
 
-def test_a_finding_too_rare_to_judge_does_not_condemn_the_others():
+def test_a_finding_too_rare_to_evaluate_does_not_condemn_the_others():
     rng = np.random.default_rng(2)
     common, rare = rng.integers(0, 2, 60), np.arange(60) < 3
     notes = [(Note(NoteKind.HISTORY, " ".join(rng.choice(WORDS, 12))),) for _ in range(60)]

@@ -17,7 +17,7 @@ from tests.training.audit.made import made_cached, made_cohort
 from tests.training.audit.made_notes import phantom_notes
 from training.audit.duplicates import ACROSS, CONTRADICTING, WITHIN, find_duplicates
 from training.audit.report import REMARK, SUSPECT, UNUSABLE
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 
 STUDIES, SIDE = 60, 64
 
@@ -38,7 +38,7 @@ def _with_images(seeds: list[int], brighter: frozenset[int] = frozenset(), **col
         own = _square(seed)
         squares[digest] = own // 2 + 5000 if row in brighter else own
         image = Image(np.zeros((SIDE, SIDE), np.uint16), digest, "png")
-        studies.append(record.study(()).with_parts(image=(image,)))
+        studies.append(record.study().with_parts(image=(image,)))
     return made_cached(cohort, studies, squares)
 
 
@@ -102,7 +102,7 @@ def test_blank_images_are_no_copies():
     cached = _with_images(list(range(STUDIES)))
     blank = Image(np.zeros((SIDE, SIDE), np.uint16), "blank", "png")
     studies = [study.with_parts(image=(blank,)) if row < 5 else study for row, study in enumerate(cached.studies)]
-    squares = {image.digest: cached.cache.square(image.digest) for study in studies[5:] for image in study.images}
+    squares = {image.digest: cached.array("image", image) for study in studies[5:] for image in study.parts["image"]}
     squares["blank"] = np.full((SIDE, SIDE), 300, np.uint16)
     cached = made_cached(cached.cohort, studies, squares)
     assert find_duplicates(cached.cohort, cached)[1] == []
@@ -116,10 +116,10 @@ def test_a_note_under_two_patients_is_found_and_stock_phrases_are_not():
         " the orchard, slept badly, noticed at breakfast that laughing hurt more than bending down to the dog. Takes"
         " nothing but cod liver oil, has never been in hospital, and would rather be at the village fair than here."
     )
-    told = (Note(NoteKind.HISTORY, story),)
+    leaking = (Note(NoteKind.HISTORY, story),)
     # Row 5 is of the test split, row 1 of the training's.
     records = [
-        replace(r, parts={**r.parts, "text": told}) if row in (1, 5) else r for row, r in enumerate(cohort.records)
+        replace(r, parts={**r.parts, "text": leaking}) if row in (1, 5) else r for row, r in enumerate(cohort.records)
     ]
     tables, [concern] = find_duplicates(replace(cohort, records=tuple(records)))
     assert _line(tables["duplicates"], "note", "the same", ACROSS)[:3] == (1, 2, 2)

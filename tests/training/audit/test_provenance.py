@@ -5,15 +5,14 @@ import pandas as pd
 from PIL import Image as Pillow
 
 from consilium.configuration.modality_sections import Scope
-from consilium.domain.study import Patient, Sex
+from consilium.domain.study import Patient, RecordFile, Sex
 from consilium.domain.variables import BUILT_IN
 from consilium.modalities.image.image_record import Image, ViewPosition
 from consilium.modalities.observations.observation import Observation
 from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.training.audit.made import made_cached, made_cohort
-from training.audit.provenance import GROUPS, provenance
-from training.cohorts.cohort import ImageFile
+from training.audit.provenance import origin_groups, provenance
 
 NOON = datetime(2021, 3, 4, 12, tzinfo=UTC)
 
@@ -37,7 +36,7 @@ def test_records_without_images_tell_source_date_notes_and_fields():
         patient=[Patient(50.0, Sex.FEMALE), Patient(60.0), Patient()],
     )
     found = features(cohort)
-    assert list(found) == ["source", "notes", "date", "missingness"]
+    assert list(found) == ["source", "date", "missingness", "notes"]
     source = found["source"].source
     assert source[0] != source[1]
     assert source.isna().tolist() == [False, False, True]
@@ -89,7 +88,9 @@ def write_images(tmp_path):
     dcm, jpg = tmp_path / "a.dcm", tmp_path / "b.jpg"
     dcm.write_bytes(dicom_file(ramp(), Manufacturer="Aurora", InstitutionName="North"))
     Pillow.fromarray(np.full((80, 40), 9, np.uint8)).save(jpg, quality=30)
-    cohort = made_cohort([1, 0, 1], root=tmp_path, images=[(ImageFile(dcm),), (ImageFile(jpg),), ()])
+    cohort = made_cohort(
+        [1, 0, 1], root=tmp_path, images=[(RecordFile("images", dcm),), (RecordFile("images", jpg),), ()]
+    )
     portrait = np.zeros((64, 64), np.uint16)
     portrait[:10, 16:20] = 65535  # the image lies in columns 16 to 47
     squares = {"a": np.zeros((64, 64), np.uint16), "b": portrait}
@@ -97,14 +98,14 @@ def write_images(tmp_path):
         Image(np.zeros((48, 64), np.uint16), "a", "dicom", ViewPosition.PA, "L", (0.2, 0.2), burned_in=True),
         Image(np.zeros((80, 40), np.uint16), "b", "jpeg", ViewPosition.AP),
     ]
-    studies = [record.study(images[row : row + 1]) for row, record in enumerate(cohort.records)]
+    studies = [record.study({"image": images[row : row + 1]}) for row, record in enumerate(cohort.records)]
     return cohort, studies, squares, (dcm, jpg)
 
 
 def test_images_tell_device_format_size_compression_markers_and_view(tmp_path):
     cohort, studies, squares, (dcm, jpg) = write_images(tmp_path)
     found = features(cohort, studies, squares)
-    assert set(found) == set(GROUPS) - {"notes", "date"}
+    assert set(found) == set(origin_groups()) - {"notes", "date"}
     assert found["source"].institution.isna().tolist() == [False, True, True]
     assert found["device"].device_0.isna().tolist() == [False, True, True]
     for group, column in (("format", "source"), ("format", "encoding"), ("view", "view")):
@@ -130,8 +131,15 @@ def test_images_tell_device_format_size_compression_markers_and_view(tmp_path):
 
 def test_a_refused_file_does_not_speak_for_its_study(tmp_path):
     _, studies, squares, (dcm, jpg) = write_images(tmp_path)
-    both = made_cohort([1, 0], root=tmp_path, images=[(ImageFile(dcm), ImageFile(jpg)), (ImageFile(dcm),)])
-    seen = [both.records[0].study(studies[1].images), both.records[1].study(studies[0].images)]
+    both = made_cohort(
+        [1, 0],
+        root=tmp_path,
+        images=[(RecordFile("images", dcm), RecordFile("images", jpg)), (RecordFile("images", dcm),)],
+    )
+    seen = [
+        both.records[0].study({"image": studies[1].parts["image"]}),
+        both.records[1].study({"image": studies[0].parts["image"]}),
+    ]
     found = features(both, seen, squares, {"a.dcm": "must be decodable"})
     assert "device" not in found, "nothing is known of the device of the JPEG"
     assert found["compression"].bits_per_pixel[0] == round(8 * jpg.stat().st_size / (80 * 40), 1)

@@ -88,7 +88,7 @@ def test_weak_signals_are_no_shortcut():
     assert concerns == []
 
 
-def test_what_may_be_medicine_is_told_apart():
+def test_what_may_be_medicine_is_marked():
     rng = np.random.default_rng(3)
     labels = coin(rng, 400)
     features = {"view": table(view=coin(rng, 400, labels, 0.9)), "date": table(year=coin(rng, 400, labels, 0.5))}

@@ -87,7 +87,7 @@ def test_a_method_that_knows_the_finding_keeps_it():
     assert concerns == []
 
 
-def test_only_studies_with_label_and_both_scores_are_judged():
+def test_only_studies_with_label_and_both_scores_are_evaluated():
     cohort, source, labels, rng = scored(2)
     ordinary, left_out = rng.random(labels.shape), rng.random(labels.shape)
     ordinary[:50] = np.nan

@@ -46,8 +46,8 @@ def test_what_is_missing_under_one_label_is_found_and_chance_is_not():
     rng = np.random.default_rng(1)
     labels = (np.arange(300) % 2).astype(float)
     labels[:10] = np.nan
-    said = (Note(NoteKind.HISTORY, "Cough.", None),)
-    notes = [said if label == 1 or rng.random() < 0.5 else () for label in labels]
+    leaking = (Note(NoteKind.HISTORY, "Cough.", None),)
+    notes = [leaking if label == 1 or rng.random() < 0.5 else () for label in labels]
     patients = [Patient(age=50 if rng.random() < 0.7 else None, sex=Sex.FEMALE) for _ in labels]
     tables, concerns = support(made_cached(made_cohort(labels, notes=notes, patient=patients)))
     table = tables["missingness"].set_index("missing")

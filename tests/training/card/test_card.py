@@ -17,6 +17,7 @@ from consilium.artifacts.manifest import CARD_FILES
 from consilium.configuration.recipe import CalibrationRecipe, Recipe
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.variables import Code, Kind, Variable
+from consilium.modalities.weight_source import WeightSource
 from service.app.routes import PAGE_HEADERS
 from tests.training.simulated import FINDINGS, simulate
 from training.card.card import Facts, card
@@ -32,7 +33,7 @@ HOSTILE = (
     '<script>alert(1)</script> | [a](javascript:alert(2)) ![b](http://x.test/p.png)\n# Title\n\n*bold* `code` & "q"'
 )
 REASONS = ("Pneumonia can be predicted from its source: AUROC 0.92.", "The same image stands under two patients.")
-SENTENCES = {"novelty": "notices inputs out of distribution", "faithfulness": "explanations are faithful"}
+SENTENCES = {"out_of_distribution": "notices inputs out of distribution", "faithfulness": "explanations are faithful"}
 
 
 class _Html(HTMLParser):
@@ -86,17 +87,18 @@ def plain() -> Facts:
     oracle = replace(oracle, study_ids=np.array([str(name).replace("7-", "study-") for name in oracle.study_ids]))
     calibration = calibrate(simulate(400, 100)[0], FINDINGS, CalibrationRecipe(), bootstrap=10, seed=1)
     coin = {"coin": np.random.default_rng(1).random(predictions.labels.shape)}
-    judged = evaluate(predictions, calibration, FINDINGS, oracle=oracle, baselines=coin, bootstrap=20, seed=2)
+    evaluated = evaluate(predictions, calibration, FINDINGS, oracle=oracle, baselines=coin, bootstrap=20, seed=2)
     return Facts(
         recipe=Recipe(
             name="tiny", description="A model of tests.", modalities={"image": {}, "text": {}, "observations": {}}
         ),
-        evaluation=judged,
+        evaluation=evaluated,
         audit=AuditVerdict("sound"),
         cohort={"name": "made_up", "digest": "abc" * 20, "task": ""},
         studies={"train": 5000, "test": STUDIES},
         calibration={"method": "vector"},
         origin={"git_commit": "0123abc", "run_id": "f00"},
+        parameters={"image": {"trained": 4160, "all": 1234567}, "fused": {"trained": 99, "all": 99}},
     )
 
 
@@ -108,7 +110,7 @@ def full(plain: Facts) -> Facts:
         "sex": rng.choice(["female", "male"], STUDIES),
         "source": np.where(np.arange(STUDIES) < 3, "tiny site", rng.choice([HOSTILE, "a_b c"], STUDIES)),
     }
-    judged = {
+    evaluated = {
         "n": 50,
         "auroc": 0.97,
         "auroc_low": 0.95,
@@ -117,11 +119,11 @@ def full(plain: Facts) -> Facts:
         "flagged": 0.9,
         "absent": 0.0,
     }
-    strange = [{"kind": "rotated_90", "part": part, "distance": "far", **judged} for part in ("image", "fused")] + [
+    unusual = [{"kind": "rotated_90", "part": part, "distance": "far", **evaluated} for part in ("image", "fused")] + [
         {"kind": "ordinary", "part": "image", "distance": "ordinary", "n": 50, "flagged": 0.0123}
     ]
     more = {
-        "novelty": pd.DataFrame(strange),
+        "out_of_distribution": pd.DataFrame(unusual),
         "faithfulness": pd.DataFrame([{"method": "layer_cam", "pointing_game": 0.00012, "chosen": True}]),
         "shifts": pd.DataFrame([{"shift": "held_out_phrases", "n": 1000, "auroc": 0.875}]),
     }
@@ -149,6 +151,13 @@ def cards(plain: Facts, full: Facts) -> dict[str, dict[str, str]]:
     return {"plain": card(plain), "full": card(full)}
 
 
+def test_pretrained_weights_are_named_with_licence_and_digest(plain: Facts):
+    source = WeightSource(architecture="dinov2", source="owner/name", sha256="5d1e" * 16, licence="other-terms")
+    text = card(replace(plain, weights={"image": (source,)}))["card.md"]
+    assert "| Image | dinov2 | owner/name | other-terms | " + "5d1e" * 16 in text
+    assert "Which weights it began from" not in card(plain)["card.md"]
+
+
 def test_the_files_are_those_of_an_artifact(cards) -> None:
     for files in cards.values():
         assert set(files) == set(CARD_FILES)
@@ -169,6 +178,11 @@ def test_what_was_measured_stands_in_both_files(plain, cards) -> None:
         assert "oracle/" not in text
         assert "as_present" not in text
         assert "image+text" not in text
+
+
+def test_how_many_weights_were_trained_of_each_part(cards) -> None:
+    assert "| image | 4,160 | 1,234,567 |" in cards["plain"]["card.md"]
+    assert "| fusion and heads | 99 | 99 |" in cards["plain"]["card.md"]
 
 
 def test_figures_stand_in_the_row_of_their_answer(plain, cards) -> None:
@@ -203,12 +217,12 @@ def test_a_suspect_cohort_says_so_with_its_reasons(cards) -> None:
     assert 'class="verdict"' in cards["plain"]["card.html"]
 
 
-def test_leaks_and_a_cross_validation_are_told(plain) -> None:
+def test_leaks_and_a_cross_validation_are_named(plain) -> None:
     folds = plain.recipe.evaluation.model_copy(update={"protocol": "cross_validation"})
     leaking = replace(plain.evaluation, leaks=("fused/text, pneumonia: AUROC better than the oracle's by 0.100",))
-    told = card(replace(plain, evaluation=leaking, recipe=plain.recipe.model_copy(update={"evaluation": folds})))
-    assert "A leak: fused/text, pneumonia" in told["card.md"]
-    assert "those of the folds' models" in told["card.md"]
+    rendered = card(replace(plain, evaluation=leaking, recipe=plain.recipe.model_copy(update={"evaluation": folds})))
+    assert "A leak: fused/text, pneumonia" in rendered["card.md"]
+    assert "those of the folds' models" in rendered["card.md"]
 
 
 def test_no_patient_and_no_study_is_named(cards) -> None:
@@ -237,9 +251,9 @@ def test_text_of_others_is_text_in_markdown(cards) -> None:
 
 @pytest.mark.parametrize("text", ["- item", "1. item", "# Title", "+ item", "---", "=", "2) item"])
 def test_a_sentence_makes_no_block_in_markdown(text) -> None:
-    told = markdown("T", "B", [Section("S", (text,))])
-    assert text not in told.splitlines()
-    assert text in told.replace("\\", "").splitlines()
+    rendered = markdown("T", "B", [Section("S", (text,))])
+    assert text not in rendered.splitlines()
+    assert text in rendered.replace("\\", "").splitlines()
 
 
 def test_errors_among_the_answered_and_coverage_are_shown(full, cards) -> None:

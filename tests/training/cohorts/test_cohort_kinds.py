@@ -82,8 +82,8 @@ def test_options_travel_with_a_recipe_and_are_those_of_the_kind() -> None:
     )
     assert Recipe.from_mapping(recipe.model_dump(mode="json")) == recipe
     assert "strict: true" in recipe.to_yaml()
-    with pytest.raises(RecipeError, match="the cohort kind manifest has no options"):
-        cohort_kind("manifest").checked(recipe.cohort.options)
+    with pytest.raises(RecipeError, match="the cohort kind phantom has no options"):
+        cohort_kind("phantom").checked(recipe.cohort.options)
 
 
 @pytest.mark.usefixtures("with_export")

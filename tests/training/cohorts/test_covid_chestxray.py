@@ -59,11 +59,11 @@ def test_a_row_becomes_a_study(tmp_path):
     }
     (record,) = read_covid_chestxray(write(tmp_path, row), "severity").records
     assert (record.study_id, record.patient_id, record.labels.tolist()) == ("0.png", "90", [1.0])
-    assert record.images[0].path == tmp_path / "images" / "0.png"
-    assert record.images[0].view is ViewPosition.AP_SUPINE
+    assert record.files["image"][0].path == tmp_path / "images" / "0.png"
+    assert record.files["image"][0].known["view"] is ViewPosition.AP_SUPINE
     assert (record.patient.age, record.patient.sex) == (61.0, Sex.FEMALE)
-    assert [(note.kind, note.text) for note in record.notes] == [(NoteKind.HISTORY, "Fever for 3 days.")]
-    assert {o.variable: (o.value, o.given_unit) for o in record.observations} == {
+    assert [(note.kind, note.text) for note in record.parts["text"]] == [(NoteKind.HISTORY, "Fever for 3 days.")]
+    assert {o.variable: (o.value, o.given_unit) for o in record.parts["observations"]} == {
         "temperature": (38.3, "Cel"),
         "spo2": (88.0, "%"),
         "wbc": (2.85, "10*3/uL"),
@@ -187,7 +187,7 @@ def test_oxygen_in_mmhg_is_not_taken_for_percent(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         records = read_covid_chestxray(root, "severity").records
-    assert [[o.value for o in record.observations] for record in records] == [[], [], [70.0]]
+    assert [[o.value for o in record.parts["observations"]] for record in records] == [[], [], [70.0]]
     assert "2 left out: oxygen value in mmHg" in caplog.text
 
 
@@ -195,7 +195,7 @@ def test_numbers_that_are_none_are_left_out_and_counted(tmp_path, caplog):
     root = write(tmp_path, {"temperature": "high", "age": "44"}, {"neutrophil_count": "inf", "age": "412"})
     with caplog.at_level(logging.WARNING):
         records = read_covid_chestxray(root, "severity").records
-    assert [record.observations for record in records] == [(), ()]
+    assert [record.parts["observations"] for record in records] == [(), ()]
     assert [record.patient.age for record in records] == [44.0, None]
     assert "temperature that is no finite number" in caplog.text
     assert "age that cannot be read" in caplog.text
@@ -220,7 +220,7 @@ def test_other_spellings_of_the_columns_load(tmp_path):
     columns = ("patientID", "finding", "modality", "filename", "pO2 saturation", "wbc count", "RT_PCR_positive")
     root = write(tmp_path, {"patientID": "4", "pO2 saturation": "90", "wbc count": "7"}, columns=columns)
     (record,) = read_covid_chestxray(root, "severity").records
-    assert {o.variable: o.value for o in record.observations} == {"spo2": 90.0, "wbc": 7.0}
+    assert {o.variable: o.value for o in record.parts["observations"]} == {"spo2": 90.0, "wbc": 7.0}
 
 
 def test_no_image_on_disk_is_an_error(tmp_path):
@@ -286,7 +286,10 @@ def test_words_that_give_the_label_away_are_blanked_by_task(task, text, masked):
 def test_masking_can_be_switched_off(tmp_path):
     root = write(tmp_path, {"clinical_notes": "Ventilated in ICU.  Fever."})
     texts = [
-        load_cohort("covid-chestxray", root, {"task": "severity", "mask_label_words": mask}).records[0].notes[0].text
+        load_cohort("covid-chestxray", root, {"task": "severity", "mask_label_words": mask})
+        .records[0]
+        .parts["text"][0]
+        .text
         for mask in (True, False)
     ]
     assert texts == ["in . Fever.", "Ventilated in ICU.  Fever."]

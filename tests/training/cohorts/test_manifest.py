@@ -93,21 +93,21 @@ def test_a_full_row_becomes_a_study(tmp_path):
     assert (record.study_id, record.patient_id, record.split) == ("s0", "p7", "test")
     assert (record.source, record.date) == ("site-b", "2020-03")
     assert np.array_equal(record.labels, np.array([1, np.nan, 0], np.float32), equal_nan=True)
-    assert [(i.path.name, i.view) for i in record.images] == [
+    assert [(i.path.name, i.known["view"]) for i in record.files["image"]] == [
         ("a.dcm", ViewPosition.PA),
         ("b.png", ViewPosition.LATERAL),
     ]
     assert (record.patient.age, record.patient.sex) == (61.5, Sex.FEMALE)
     assert record.reference_time == datetime(2020, 3, 1, 10, tzinfo=UTC)
-    assert [(n.kind, n.text, n.time) for n in record.notes] == [
+    assert [(n.kind, n.text, n.time) for n in record.parts["text"]] == [
         (NoteKind.HISTORY, "Known asthma.", None),
         (NoteKind.IMPRESSION, "Pneumonia.", datetime(2020, 3, 1, 11, tzinfo=UTC)),
     ]
-    assert [(o.variable, o.given_unit, o.time) for o in record.observations] == [
+    assert [(o.variable, o.given_unit, o.time) for o in record.parts["observations"]] == [
         ("crp", "mg/dL", datetime(2020, 3, 1, 9, tzinfo=UTC)),
         ("temperature", "[degF]", None),
     ]
-    assert [o.value for o in record.observations] == pytest.approx([120.0, 38.5])
+    assert [o.value for o in record.parts["observations"]] == pytest.approx([120.0, 38.5])
 
 
 def test_ages_sexes_and_numbers_as_tables_write_them(tmp_path):
@@ -121,7 +121,7 @@ def test_ages_sexes_and_numbers_as_tables_write_them(tmp_path):
         (90.0, Sex.FEMALE),
         (67.5, Sex.UNKNOWN),
     ]
-    assert [o.given_value for o in records[0].observations] == [1.9]
+    assert [o.given_value for o in records[0].parts["observations"]] == [1.9]
     comma = "the comma was read as a decimal point"
     assert [r.warnings for r in records] == [
         (f"observations[0].value: {comma}",),
@@ -146,18 +146,18 @@ def test_times_of_a_cohort_are_those_of_its_zone(tmp_path):
     root = write(tmp_path, study, observations=observations, description={"time_zone": "Europe/Berlin"})
     (record,) = read_manifest(root, TimeZone("Asia/Tokyo")).records
     hours = [datetime(2020, 3, 1, hour, tzinfo=UTC) for hour in (8, 9)]
-    assert [o.time for o in record.observations] == hours
+    assert [o.time for o in record.parts["observations"]] == hours
     assert record.reference_time == datetime(2020, 3, 1, 9, tzinfo=UTC)
-    assert record.notes[0].time == datetime(2020, 10, 25, 0, 30, tzinfo=UTC)
+    assert record.parts["text"][0].time == datetime(2020, 10, 25, 0, 30, tzinfo=UTC)
     twice = "the clocks of Europe/Berlin show this time twice that day; the first is taken"
     assert record.warnings == (f"note_history[0].time: {twice}",)
     image = Image(np.zeros((4, 4), np.uint16), "0", "dicom", acquired=datetime(2020, 3, 1, 9, 30))
-    assert record.study([image]).images[0].acquired == datetime(2020, 3, 1, 8, 30, tzinfo=UTC)
+    assert record.study({"image": [image]}).parts["image"][0].acquired == datetime(2020, 3, 1, 8, 30, tzinfo=UTC)
     # Without a zone of its own it is read in the one that is asked for, and is another cohort.
     (root / "cohort.yaml").unlink()
     elsewhere = read_manifest(root, TimeZone("Asia/Tokyo"))
-    assert elsewhere.records[0].observations[0].time == datetime(2020, 3, 1, 0, tzinfo=UTC)
-    assert elsewhere.records[0].observations[1].time == hours[1]
+    assert elsewhere.records[0].parts["observations"][0].time == datetime(2020, 3, 1, 0, tzinfo=UTC)
+    assert elsewhere.records[0].parts["observations"][1].time == hours[1]
 
 
 def test_cohorts_whose_times_are_the_same_instants_have_the_same_digest(tmp_path):
@@ -191,7 +191,7 @@ def test_limits_categories_and_laboratories_units_are_read(tmp_path):
     ]
     root = write(tmp_path, {"study": "s0", "patient": "p0", "label:a": "1"}, observations=observations)
     (record,) = read_manifest(root).records
-    assert [(o.variable, o.value, o.given_text) for o in record.observations] == [
+    assert [(o.variable, o.value, o.given_text) for o in record.parts["observations"]] == [
         ("crp", pytest.approx(3), "<0.3"),
         ("platelets", pytest.approx(250), "250"),
         ("egfr", 90, ">=90"),
@@ -311,7 +311,7 @@ def test_what_a_study_may_not_hold(tmp_path, study, column, rule):
 )
 def test_a_note_that_begins_with_an_at_sign_is_written_with_two(tmp_path, cell, text):
     (record,) = read_manifest(write(tmp_path, {"note_history": cell})).records
-    assert [note.text for note in record.notes] == [text]
+    assert [note.text for note in record.parts["text"]] == [text]
 
 
 @pytest.fixture
@@ -437,7 +437,7 @@ def test_a_code_outside_the_table_is_left_out_with_a_warning(tmp_path):
     unknown = {"study": "s0", "code": "4544-3", "value": "1", "unit": "1"}
     if_known = {"study": "s0", "code": "1988-5", "value": "9", "unit": "mg/L"}
     (record,) = read_manifest(write(tmp_path, {}, observations=[{**unknown, "code": "99999-9"}, if_known])).records
-    assert [o.variable for o in record.observations] == ["crp"]
+    assert [o.variable for o in record.parts["observations"]] == ["crp"]
     assert "99999-9" in record.warnings[0]
     root = write(tmp_path, {"note_history": ""}, observations=[{**unknown, "code": "99999-9"}])
     assert "must have an image, a note or an observation" in only(root).rule
@@ -446,7 +446,7 @@ def test_a_code_outside_the_table_is_left_out_with_a_warning(tmp_path):
 def test_notes_and_ages_are_deidentified(tmp_path):
     text = "Seen by Dr Miller on 12 March 2020. Cough."
     (record,) = read_manifest(write(tmp_path, {"note_history": text, "age": "97"})).records
-    assert record.notes[0].text == "Seen by Dr [name] on [date]. Cough."
+    assert record.parts["text"][0].text == "Seen by Dr [name] on [date]. Cough."
     assert record.patient.age == 90
 
 
@@ -458,7 +458,7 @@ def test_a_phantom_is_read_as_it_was_written(tmp_path):
     cohort = load_cohort("phantom", root)
     assert [record.study_id for record in cohort.records] == [row["study"] for row in rows]
     for record, row in zip(cohort.records, rows, strict=True):
-        assert {note.kind.value: note.text for note in record.notes} == {
+        assert {note.kind.value: note.text for note in record.parts["text"]} == {
             kind.value: row[f"note_{kind.value}"] for kind in NoteKind if row.get(f"note_{kind.value}")
         }
         assert not record.warnings
@@ -468,10 +468,10 @@ def test_a_phantom_is_read_as_it_was_written(tmp_path):
 def test_records_give_studies_without_decoding_images(tmp_path):
     observations = [{"study": "s0", "code": "1988-5", "value": "9", "unit": "mg/L"}]
     (record,) = read_manifest(write(tmp_path, {}, observations=observations)).records
-    study = record.study(())
-    assert study.notes
-    assert study.observations
-    assert not study.images
+    study = record.study()
+    assert study.parts["text"]
+    assert study.parts["observations"]
+    assert not study.parts["image"]
 
 
 @pytest.mark.parametrize(
@@ -533,7 +533,7 @@ def test_a_large_manifest_is_read_in_seconds(tmp_path):
     start = time.process_time()
     cohort = read_manifest(root)
     assert time.process_time() - start < 8
-    assert sum(len(record.observations) for record in cohort.records) == 20_000
+    assert sum(len(record.parts["observations"]) for record in cohort.records) == 20_000
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -545,8 +545,8 @@ def test_tables_descriptions_and_notes_with_a_byte_order_mark_are_read(tmp_path,
     cohort = read_manifest(tmp_path)
     (record,) = cohort.records
     assert cohort.name == "feet"
-    assert record.notes[0].text == "Schwellung, 38 °C"
-    assert record.observations[0].value == 9
+    assert record.parts["text"][0].text == "Schwellung, 38 °C"
+    assert record.parts["observations"][0].value == 9
 
 
 def test_notes_lose_the_names_of_the_table_the_headers_and_the_identifiers(tmp_path):
@@ -560,11 +560,11 @@ def test_notes_lose_the_names_of_the_table_the_headers_and_the_identifiers(tmp_p
         "note_history": "Anna MUELLER (MRN-0042, pat-55512); by Hibbert; wife 山田太郎さん, mother OBrien. acc-77123",
     }
     cohort = read_manifest(write(tmp_path, study))
-    text = cohort.records[0].notes[0].text
+    text = cohort.records[0].parts["text"][0].text
     assert text == "[name] ([id], [id]); by [name]; wife [name]さん, mother [name]. [id]"
     assert "names" not in {column.name for column in fields(cohort.records[0])}
     assert "Yamada" not in repr(cohort)
-    raw = read_manifest(tmp_path, mask_notes=False).records[0].notes[0].text
+    raw = read_manifest(tmp_path, mask_notes=False).records[0].parts["text"][0].text
     assert raw == study["note_history"]
 
 
@@ -581,6 +581,6 @@ def test_a_cohort_and_a_request_give_the_model_the_same_text(tmp_path):
     )
     record = read_manifest(write(tmp_path, {"images": "a.dcm", "note_history": sent})).records[0]
     request = study_from_records(images=[read_dicom(data)], notes=[{"kind": "history", "text": sent}])
-    masked = mask_text(request.notes[0].text, request.known_names).text
-    assert record.notes[0].text == masked
+    masked = mask_text(request.parts["text"][0].text, request.known_names).text
+    assert record.parts["text"][0].text == masked
     assert mask_text(masked).text == masked

@@ -14,8 +14,8 @@ from consilium.formats.quantities import Comparator
 from consilium.formats.units import conversion
 from training.cohorts.cohort import Cohort
 from training.cohorts.manifest import read_manifest
-from training.cohorts.manifest_variables import own_unit_code
-from training.inspection.inspect_variables import own_variable_table
+from training.modalities.observations.value_columns import own_unit_code
+from training.modalities.observations.variable_check import own_variable_table
 
 DECLARED = """
 name: ward
@@ -88,7 +88,8 @@ def test_a_cohort_brings_its_own_variables(folder: Callable[..., Path]) -> None:
     assert (frailty.ordered, frailty.plausible_high) == (True, math.inf)
     assert (ventilated.kind, ventilated.categories) == (Kind.YES_NO, ("no", "yes"))
     first, second, third = (
-        [(o.variable, o.value, o.comparator, o.category) for o in record.observations] for record in cohort.records
+        [(o.variable, o.value, o.comparator, o.category) for o in record.parts["observations"]]
+        for record in cohort.records
     )
     assert first == [
         ("drain_output", 120.0, None, None),
@@ -110,7 +111,7 @@ def test_a_cohort_brings_its_own_variables(folder: Callable[..., Path]) -> None:
         ("frailty", 2.0, None, "3"),
         ("crp", 300.0, Comparator.ABOVE, None),
     ]
-    assert [o.time and o.time.hour for o in cohort.records[0].observations] == [8, None, None, None]
+    assert [o.time and o.time.hour for o in cohort.records[0].parts["observations"]] == [8, None, None, None]
 
 
 def test_the_check_tells_what_is_there_of_them(folder: Callable[..., Path]) -> None:
@@ -164,7 +165,7 @@ def test_the_variables_come_back_from_json(folder: Callable[..., Path]) -> None:
         ("kind: yes_no", "kind: boolean", (19, "variables.3.kind"), "input should be 'numeric'"),
     ],
 )
-def test_a_declaration_that_breaks_a_rule_is_told_with_its_line(
+def test_a_declaration_that_breaks_a_rule_is_reported_with_its_line(
     folder: Callable[..., Path], old: str, new: str, place: tuple[int, str], rule: str
 ) -> None:
     assert DECLARED.count(old) == 1
@@ -172,10 +173,10 @@ def test_a_declaration_that_breaks_a_rule_is_told_with_its_line(
     assert [(table, row, column) for table, row, column, _ in found if table == "cohort.yaml"] == [
         ("cohort.yaml", *place)
     ]
-    assert rule in next(told for table, _, _, told in found if table == "cohort.yaml")
+    assert rule in next(message for table, _, _, message in found if table == "cohort.yaml")
 
 
-def test_a_value_that_its_variable_cannot_have_is_told_with_row_and_column(folder: Callable[..., Path]) -> None:
+def test_a_value_that_its_variable_cannot_have_is_reported_with_row_and_column(folder: Callable[..., Path]) -> None:
     studies = STUDIES.replace("120,", "lots,").replace("flutter", "fluter").replace("T08:00:00", "T8am")
     observations = OBSERVATIONS.replace("frailty,3", "frailty,9").replace("> 300", "??")
     found = problems(folder(studies=studies, observations=observations))
@@ -186,10 +187,15 @@ def test_a_value_that_its_variable_cannot_have_is_told_with_row_and_column(folde
     assert any("sinus, flutter, paced" in rule for *_, rule in found)
 
 
-def test_codes_and_units_that_are_not_known_are_left_out_and_said(folder: Callable[..., Path]) -> None:
+def test_a_time_that_is_none_is_reported_once(folder: Callable[..., Path]) -> None:
+    found = problems(folder(studies=STUDIES.replace("T08:00:00", "T8am")))
+    assert [place[:3] for place in found] == [("studies.csv", 2, "value:drain_output_time")]
+
+
+def test_unknown_codes_and_units_are_left_out_and_reported(folder: Callable[..., Path]) -> None:
     observations = OBSERVATIONS.replace("0.5,L/d", "0.5,mg") + "s3,DRAIN-7,1,mL/d,\n"
     record = read_manifest(folder(observations=observations)).records[2]
-    assert [o.value for o in record.observations if o.variable == "drain_output"] == [pytest.approx(1000.0)]
+    assert [o.value for o in record.parts["observations"] if o.variable == "drain_output"] == [pytest.approx(1000.0)]
     assert sum("Drain output" in warning for warning in record.warnings) == 1
     assert sum("its code is not in the table" in warning for warning in record.warnings) == 1
 
@@ -212,14 +218,17 @@ def test_a_study_of_own_variables_alone_is_one(folder: Callable[..., Path]) -> N
 def test_a_logarithmic_variable_has_no_values_below_zero(folder: Callable[..., Path]) -> None:
     declared = DECLARED.replace("    plausible: [0, 20000]\n", "")
     studies = STUDIES.replace("120,", "-120,")
-    (observation, *_) = read_manifest(folder(declared=declared, studies=studies)).records[0].observations
+    (observation, *_) = read_manifest(folder(declared=declared, studies=studies)).records[0].parts["observations"]
     assert (observation.value, observation.implausible) == (-120.0, True)
 
 
 def test_yes_no_and_grades_may_come_as_decimals_of_a_column_with_gaps(folder: Callable[..., Path]) -> None:
     root = folder(studies=STUDIES.replace(",yes,", ",1.0,").replace(",no,", ",0.0,"))
     records = read_manifest(root).records
-    assert [o.category for r in records[:2] for o in r.observations if o.variable == "ventilated"] == ["yes", "no"]
+    assert [o.category for r in records[:2] for o in r.parts["observations"] if o.variable == "ventilated"] == [
+        "yes",
+        "no",
+    ]
 
 
 @pytest.mark.parametrize("unit", ["'{score}'", "'1'", "'{drops}'"])
@@ -236,5 +245,5 @@ def test_every_built_in_variable_can_stand_in_a_column() -> None:
 
 
 def test_a_table_without_a_study_is_a_problem(folder: Callable[..., Path]) -> None:
-    told = problems(folder(studies=f"{HEAD}\n", observations="study,code,value,unit,time\n"))
-    assert told == [("studies.csv", None, "file", "must have a row for each study below its header")]
+    found = problems(folder(studies=f"{HEAD}\n", observations="study,code,value,unit,time\n"))
+    assert found == [("studies.csv", None, "file", "must have a row for each study below its header")]

@@ -16,15 +16,9 @@ from consilium.modalities.observations.features import Feature
 from consilium.modalities.observations.preparation import ObservationsPreparation
 from consilium.preprocessing.collate import Preprocessing
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
-from training.cohorts.cohort import Cohort, ImageFile
-from training.data.datamodule import (
-    CachedCohort,
-    EpochSampler,
-    StudyDataModule,
-    StudyDataset,
-    cache_cohort,
-    study_loader,
-)
+from training.cohorts.cohort import Cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
+from training.data.datamodule import EpochSampler, StudyDataModule, StudyDataset, study_loader
 
 RECIPE = tiny_training_recipe()
 
@@ -49,7 +43,7 @@ def test_batches_are_what_the_service_would_make(cached: CachedCohort, preproces
     batch = next(iter(study_loader(dataset, preprocessing, RECIPE)))
     studies = []
     for row in range(RECIPE.training.batch_size):
-        squares = [cached.cache.square(image.digest) for image in cached.studies[row].images]
+        squares = [cached.array("image", image) for image in cached.studies[row].parts["image"]]
         studies.append(preprocessing.prepare(cached.studies[row], {"image": squares}))
     expected = preprocessing.collate(studies, cached.cohort.labels[: len(studies)])
     assert {name: set(tensors) for name, tensors in batch.inputs.items()} == {
@@ -66,8 +60,8 @@ def test_batches_are_what_the_service_would_make(cached: CachedCohort, preproces
 
 def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Preprocessing):
     dataset = StudyDataset(cached, preprocessing, every(cached))
-    images = [len(record.images) > 0 for record in cached.cohort.records]
-    notes = [len(record.notes) > 0 for record in cached.cohort.records]
+    images = [len(record.files["image"]) > 0 for record in cached.cohort.records]
+    notes = [len(record.parts["text"]) > 0 for record in cached.cohort.records]
     assert dataset.present["image"].tolist() == images
     assert dataset.present["text"].tolist() == notes
     assert list(dataset.present) == ["image", "text", "observations"]
@@ -76,33 +70,33 @@ def test_present_is_what_each_study_has(cached: CachedCohort, preprocessing: Pre
 
 def test_an_image_file_that_cannot_be_read_is_a_problem_of_its_row(tmp_path: Path):
     cohort = tiny_cohort(tmp_path / "in", 6)
-    row, record = next((row, record) for row, record in enumerate(cohort.records) if record.images)
-    record.images[0].path.unlink()
+    row, record = next((row, record) for row, record in enumerate(cohort.records) if record.files["image"])
+    record.files["image"][0].path.unlink()
     with pytest.raises(CohortError) as caught:
         cache_cohort(cohort, RECIPE, tmp_path / "cache")
     [problem] = caught.value.problems
-    assert (problem.row, problem.column, problem.value) == (row + 2, "images", record.images[0].path.name)
+    assert (problem.row, problem.column, problem.value) == (row + 2, "images", record.files["image"][0].path.name)
     assert problem.rule == "must be a file that can be read (No such file or directory)"
 
 
 def test_an_image_that_cannot_be_decoded_leaves_its_study_with_a_warning(tmp_path: Path):
     cohort = tiny_cohort(tmp_path / "in", 12)
-    broken = next(row for row, record in enumerate(cohort.records) if record.images and record.notes)
-    path = cohort.records[broken].images[0].path
+    broken = next(row for row, record in enumerate(cohort.records) if record.files["image"] and record.parts["text"])
+    path = cohort.records[broken].files["image"][0].path
     path.write_bytes(path.read_bytes()[:300])
     cached = cache_cohort(cohort, RECIPE, tmp_path / "cache")
     assert list(cached.refused) == [path.name]
-    assert cached.studies[broken].images == ()
+    assert cached.studies[broken].parts["image"] == ()
     assert any("left out" in warning for warning in cached.studies[broken].warnings)
     assert len(cached.studies) == len(cohort)
 
 
 def test_a_study_with_nothing_left_is_left_out_and_counted(tmp_path: Path, preprocessing: Preprocessing):
     cohort = tiny_cohort(tmp_path / "in", 12)
-    row = next(row for row, record in enumerate(cohort.records) if record.images)
+    row = next(row for row, record in enumerate(cohort.records) if record.files["image"])
     only_image = replace(cohort.records[row], parts={}, patient=type(cohort.records[row].patient)())
     records = (*cohort.records[:row], only_image, *cohort.records[row + 1 :])
-    only_image.images[0].path.write_bytes(b"no image at all")
+    only_image.files["image"][0].path.write_bytes(b"no image at all")
     cached = cache_cohort(replace(cohort, records=records), RECIPE, tmp_path / "cache")
     dataset = StudyDataset(cached, preprocessing, np.arange(12))
     assert dataset.left_out == 1
@@ -112,24 +106,25 @@ def test_a_study_with_nothing_left_is_left_out_and_counted(tmp_path: Path, prepr
 
 def test_what_the_cohort_knows_of_a_file_counts(tmp_path: Path):
     cohort = tiny_cohort(tmp_path / "in", 6)
-    row = next(row for row, record in enumerate(cohort.records) if record.images)
+    row = next(row for row, record in enumerate(cohort.records) if record.files["image"])
     when = datetime(2020, 2, 2, tzinfo=UTC)
-    file = ImageFile(cohort.records[row].images[0].path, ViewPosition.LATERAL, when)
-    listed = replace(cohort.records[row], images=(file,))
+    known = {"view": ViewPosition.LATERAL, "acquired": when}
+    file = replace(cohort.records[row].files["image"][0], known=known)
+    listed = replace(cohort.records[row], files={"image": (file,)})
     records = (*cohort.records[:row], listed, *cohort.records[row + 1 :])
     cached = cache_cohort(replace(cohort, records=records), RECIPE, tmp_path / "cache")
-    assert cached.studies[row].images[0].view is ViewPosition.LATERAL
-    assert cached.studies[row].images[0].acquired == when
+    assert cached.studies[row].parts["image"][0].view is ViewPosition.LATERAL
+    assert cached.studies[row].parts["image"][0].acquired == when
 
 
 def test_images_of_two_patients_in_one_study_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cohort = tiny_cohort(tmp_path / "in", 6)
-    first, second = [record for record in cohort.records if record.images][:2]
-    mixed = replace(first, images=first.images + second.images)
+    first, second = [record for record in cohort.records if record.files["image"]][:2]
+    mixed = replace(first, files={"image": first.files["image"] + second.files["image"]})
     cached = cache_cohort(cohort, RECIPE, tmp_path / "cache")
-    for number, row in enumerate(cached.cache._rows.values()):
-        row["image"]["patient_digest"] = str(number)
-    monkeypatch.setattr("training.data.datamodule.ImageCache", lambda *_: cached.cache)
+    for number, row in enumerate(cached.caches["image"]._store._rows.values()):
+        row["facts"]["patient_digest"] = str(number)
+    monkeypatch.setattr("training.data.cached_cohort.FileCache", lambda *_: cached.caches["image"])
     with pytest.raises(CohortError, match="must all be of one patient"):
         cache_cohort(replace(cohort, records=(mixed,)), RECIPE, tmp_path / "cache")
 
@@ -138,8 +133,8 @@ def test_without_images_nothing_is_decoded(tmp_path: Path):
     cohort: Cohort = tiny_cohort(tmp_path / "in", 6)
     recipe = tiny_training_recipe(modalities=["text", "observations"])
     cached = cache_cohort(cohort, recipe, tmp_path / "cache")
-    assert len(cached.cache) == 0
-    assert all(study.images == () for study in cached.studies)
+    assert cached.caches == {}
+    assert all(study.parts["image"] == () for study in cached.studies)
 
 
 def test_epochs_are_shuffled_by_seed_and_epoch_alone():
@@ -168,18 +163,18 @@ def test_several_processes_share_the_batches_of_one():
 def test_teachers_travel_with_their_studies(cached: CachedCohort, preprocessing: Preprocessing):
     train = StudyDataset(cached, preprocessing, np.arange(3, 19))
     studies, findings = cached.cohort.labels.shape
-    said = {
+    logits = {
         "text": np.arange(studies * findings, dtype=np.float32).reshape(studies, findings),
         "image": np.full((studies, findings), np.nan, np.float32),
     }
-    module = StudyDataModule(preprocessing, train, None, RECIPE, said)
+    module = StudyDataModule(preprocessing, train, None, RECIPE, logits)
     plain = StudyDataModule(preprocessing, train, None, RECIPE)
     order = [train.rows[position] for position in EpochSampler(len(train), RECIPE.seed)]
     for number, (taught, batch) in enumerate(zip(module.train_dataloader(), plain.train_dataloader(), strict=True)):
         assert len(taught) == len(batch) == 8
         assert torch.equal(taught.batch.inputs["image"]["images"], batch.inputs["image"]["images"])
         moved = taught.to("cpu").teachers
-        assert moved["text"].tolist() == said["text"][order[8 * number : 8 * number + 8]].tolist()
+        assert moved["text"].tolist() == logits["text"][order[8 * number : 8 * number + 8]].tolist()
         assert moved["image"].isnan().all()
 
 

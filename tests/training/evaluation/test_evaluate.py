@@ -40,7 +40,7 @@ def calibration_of(seed: int = 100, **model: float) -> Calibration:
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[Predictions, KnownOracle, Evaluation]:
+def evaluated() -> tuple[Predictions, KnownOracle, Evaluation]:
     predictions, oracle = simulate(900, 7)
     rng = np.random.default_rng(3)
     baseline = np.where(rng.random(predictions.labels.shape) < 0.1, np.nan, rng.random(predictions.labels.shape))
@@ -56,8 +56,8 @@ def judged() -> tuple[Predictions, KnownOracle, Evaluation]:
     return predictions, oracle, evaluation
 
 
-def test_rows_are_what_their_names_say(judged) -> None:
-    predictions, oracle, evaluation = judged
+def test_rows_are_what_their_names_say(evaluated) -> None:
+    predictions, oracle, evaluation = evaluated
     calibration = calibration_of()
     expected = calibration.probabilities(predictions.fused["image+text"], "image+text")
     assert np.array_equal(evaluation.probabilities[fused("image+text")], expected, equal_nan=True)
@@ -65,7 +65,7 @@ def test_rows_are_what_their_names_say(judged) -> None:
     for row, subset in enumerate(predictions.subsets):
         if subset != "none":
             assert np.array_equal(chosen[row], evaluation.probabilities[fused(subset)][row])
-    # The oracle is aligned by study, not by position, and judged where the model is.
+    # The oracle is aligned by study, not by position, and evaluated where the model is.
     place = list(oracle.study_ids).index(predictions.study_ids[5])
     given = oracle.posteriors[predictions.subsets[5]][place]
     assert np.array_equal(evaluation.probabilities[possible(AS_PRESENT.name)][5], given)
@@ -74,8 +74,8 @@ def test_rows_are_what_their_names_say(judged) -> None:
         assert np.array_equal(np.isnan(model), np.isnan(best))
 
 
-def test_figures_agree_with_scikit_learn(judged) -> None:
-    predictions, _, evaluation = judged
+def test_figures_agree_with_scikit_learn(evaluated) -> None:
+    predictions, _, evaluation = evaluated
     lines = evaluation.tables["metrics"]
     assert set(lines["row"]) == set(evaluation.probabilities)
     for row, p in evaluation.probabilities.items():
@@ -98,8 +98,8 @@ def test_figures_agree_with_scikit_learn(judged) -> None:
     assert (lines["auroc"] <= lines["auroc_high"]).all()
 
 
-def test_every_modality_adds_and_the_coin_loses(judged) -> None:
-    predictions, _, evaluation = judged
+def test_every_modality_adds_and_the_coin_loses(evaluated) -> None:
+    predictions, _, evaluation = evaluated
     lines = evaluation.tables["comparisons"].query("finding == 'macro'")
     assert list(zip(lines["row"], lines["against"], strict=True)) == [
         (ALL, fused("image+text")),
@@ -123,8 +123,8 @@ def test_every_modality_adds_and_the_coin_loses(judged) -> None:
     assert evaluation.value("comparisons", "n", **where) == known.sum()
 
 
-def test_pairing_narrows_the_interval(judged) -> None:
-    evaluation = judged[2]
+def test_pairing_narrows_the_interval(evaluated) -> None:
+    evaluation = evaluated[2]
     line = evaluation.tables["comparisons"].query("row == @ALL and finding == 'pneumonia'").iloc[0]
     paired = line["auroc_difference_high"] - line["auroc_difference_low"]
     widths = [
@@ -135,8 +135,8 @@ def test_pairing_narrows_the_interval(judged) -> None:
     assert paired < 0.9 * np.hypot(*widths)
 
 
-def test_shares_of_the_possible(judged) -> None:
-    predictions, _, evaluation = judged
+def test_shares_of_the_possible(evaluated) -> None:
+    predictions, _, evaluation = evaluated
     table = evaluation.tables["oracle_shares"]
     assert set(table["row"]) == {row for row in evaluation.probabilities if row.kind in (RowKind.FUSED, RowKind.ALONE)}
     p, best = (evaluation.probabilities[row] for row in (fused("text"), possible("text")))
@@ -172,10 +172,10 @@ def test_the_oracle_itself_has_everything_that_is_possible() -> None:
     require_no_leak(evaluation)
 
 
-def test_a_model_that_is_told_the_label_is_a_leak() -> None:
-    predictions, oracle = simulate(600, 9, noise=0.1, told=1.5)
+def test_a_model_that_sees_the_label_is_a_leak() -> None:
+    predictions, oracle = simulate(600, 9, noise=0.1, leak=1.5)
     evaluation = evaluate(
-        predictions, calibration_of(noise=0.1, told=1.5), FINDINGS, oracle=oracle, bootstrap=200, seed=1
+        predictions, calibration_of(noise=0.1, leak=1.5), FINDINGS, oracle=oracle, bootstrap=200, seed=1
     )
     assert any(re.match(r"alone/image, pneumonia: AUROC better", leak) for leak in evaluation.leaks)
     with pytest.raises(TrainingError, match="better than the best possible answer"):
@@ -212,8 +212,8 @@ def test_too_few_positives_convict_nobody() -> None:
     assert len(find_leaks(FINDINGS, sample, {"x": labels * 0.9 + 0.05}, {"x": coin})) == 4
 
 
-def test_operating_points_promise_and_outcome(judged) -> None:
-    evaluation, calibration = judged[2], calibration_of()
+def test_operating_points_promise_and_outcome(evaluated) -> None:
+    evaluation, calibration = evaluated[2], calibration_of()
     table = evaluation.tables["operating_points"].set_index("finding")
     for name, point in zip(FINDINGS.names, calibration.operating_points, strict=True):
         line = table.loc[name]
@@ -226,8 +226,8 @@ def test_operating_points_promise_and_outcome(judged) -> None:
         assert line["held_out"]
 
 
-def test_reliability_table_holds_every_study_once_in_every_subset(judged) -> None:
-    predictions, _, evaluation = judged
+def test_reliability_table_holds_every_study_once_in_every_subset(evaluated) -> None:
+    predictions, _, evaluation = evaluated
     table = evaluation.tables["reliability"]
     assert set(table["row"]) == {row for row in evaluation.probabilities if row.kind is RowKind.FUSED}
     for row in (AS_PRESENT, fused("text"), ALL):
@@ -244,8 +244,8 @@ def test_reliability_table_holds_every_study_once_in_every_subset(judged) -> Non
             assert (np.abs(bins["observed"] - bins["predicted"]) < 0.25).all()
 
 
-def test_every_subset_has_its_calibration_error_and_what_chance_would_make_of_it(judged) -> None:
-    lines = judged[2].tables["metrics"]
+def test_every_subset_has_its_calibration_error_and_what_chance_would_make_of_it(evaluated) -> None:
+    lines = evaluated[2].tables["metrics"]
     assert lines[["ece", "ece_by_chance"]].notna().all(axis=None)
     oracle = lines[lines["row"].map(lambda row: row.kind is RowKind.ORACLE)]
     assert (oracle["ece"] / oracle["ece_by_chance"]).mean() == pytest.approx(1, abs=0.15)
@@ -253,8 +253,8 @@ def test_every_subset_has_its_calibration_error_and_what_chance_would_make_of_it
     assert (coin["ece"] > 3 * coin["ece_by_chance"]).all()
 
 
-def test_the_same_seed_gives_the_same_tables(judged) -> None:
-    predictions, oracle, _ = judged
+def test_the_same_seed_gives_the_same_tables(evaluated) -> None:
+    predictions, oracle, _ = evaluated
     tables = [
         evaluate(predictions, calibration_of(), FINDINGS, oracle=oracle, bootstrap=50, seed=seed).tables
         for seed in (5, 5, 6)
@@ -264,8 +264,8 @@ def test_the_same_seed_gives_the_same_tables(judged) -> None:
     assert not tables[0]["metrics"].equals(tables[2]["metrics"])
 
 
-def test_metrics_are_flat_finite_and_fit_for_mlflow(judged) -> None:
-    evaluation = judged[2]
+def test_metrics_are_flat_finite_and_fit_for_mlflow(evaluated) -> None:
+    evaluation = evaluated[2]
     metrics = evaluation.metrics
     assert all(re.fullmatch(r"[\w\-. /]+", name) and np.isfinite(value) for name, value in metrics.items())
     assert metrics["fused/as_present/macro/auroc"] == evaluation.value(
@@ -279,8 +279,8 @@ def test_metrics_are_flat_finite_and_fit_for_mlflow(judged) -> None:
     )
 
 
-def test_saved_evaluation(judged, tmp_path) -> None:
-    predictions, _, evaluation = judged
+def test_saved_evaluation(evaluated, tmp_path) -> None:
+    predictions, _, evaluation = evaluated
     files = save_evaluation(evaluation, tmp_path / "evaluation")
     assert sorted(file.name for file in files) == sorted(
         [f"{name}.csv" for name in evaluation.tables]
@@ -304,8 +304,8 @@ def test_saved_evaluation(judged, tmp_path) -> None:
     assert not any(study in text for study in predictions.study_ids)
 
 
-def test_terminal_tables_show_the_figures(judged) -> None:
-    evaluation = judged[2]
+def test_terminal_tables_show_the_figures(evaluated) -> None:
+    evaluation = evaluated[2]
     console = Console(width=130, record=True, file=io.StringIO())
     for table in terminal_tables(evaluation):
         console.print(table)
@@ -329,15 +329,15 @@ def printed(evaluation: Evaluation) -> str:
     return console.export_text()
 
 
-def test_further_tables_are_saved_and_do_not_flood_the_terminal(judged, tmp_path) -> None:
-    strange = pd.DataFrame({"kind": ["image", None], "n": np.array([3, 4]), "auroc": [np.nan, 1]})
-    strange.insert(1, "part", [("a", 1), np.array([1, 2])])
-    strange["in_time"] = [np.bool_(True), pd.NA]
+def test_further_tables_are_saved_and_do_not_flood_the_terminal(evaluated, tmp_path) -> None:
+    mixed = pd.DataFrame({"kind": ["image", None], "n": np.array([3, 4]), "auroc": [np.nan, 1]})
+    mixed.insert(1, "part", [("a", 1), np.array([1, 2])])
+    mixed["in_time"] = [np.bool_(True), pd.NA]
     long = [fused(f"shift-{number}") for number in range(200)]
-    metrics = judged[2].tables["metrics"]
+    metrics = evaluated[2].tables["metrics"]
     macro = metrics[(metrics["row"] == AS_PRESENT) & (metrics["finding"] == "macro")]
-    more = {"far/kinds [1]": strange, "metrics": pd.concat([metrics, *(macro.assign(row=[row]) for row in long)])}
-    evaluation = replace(judged[2], tables=judged[2].tables | more)
+    more = {"far/kinds [1]": mixed, "metrics": pd.concat([metrics, *(macro.assign(row=[row]) for row in long)])}
+    evaluation = replace(evaluated[2], tables=evaluated[2].tables | more)
     save_evaluation(evaluation, tmp_path)
     assert pd.read_csv(tmp_path / "far_kinds__1_.csv")["n"].tolist() == [3, 4]
     content = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
@@ -371,8 +371,8 @@ def test_an_evaluation_is_complete_when_it_is_made() -> None:
         del evaluation.probabilities[AS_PRESENT]  # type: ignore[attr-defined]
 
 
-def test_terminal_shows_coverage(judged) -> None:
-    evaluation = judged[2]
+def test_terminal_shows_coverage(evaluated) -> None:
+    evaluation = evaluated[2]
     line = evaluation.tables["coverage"].query("finding == 'effusion' and subset == 'as_present'").iloc[1]
     shown = next(row for row in printed(evaluation).splitlines() if "Pleural effusion" in row and "present" in row)
     assert f"{line['coverage']:.3f}".replace("0.", ".") in shown
@@ -400,7 +400,17 @@ def test_out_of_fold_evaluation_lets_no_study_calibrate_itself() -> None:
     recall = sk.recall_score(pooled.labels[known, 0], called[known, 0])
     assert evaluation.value("metrics", "sensitivity", row=AS_PRESENT, finding="pneumonia") == pytest.approx(recall)
     assert evaluation.leaks == ()
-    # Sets too are judged by the other folds.
+    # Beside the pooled AUROC stands that of pairs within a fold.
+    fold, by_fold = np.repeat(np.arange(5), [len(one) for one in folds]), []
+    for rows in [(fold == number) & known for number in range(5)]:
+        truth, answers = pooled.labels[rows, 0], evaluation.probabilities[AS_PRESENT][rows, 0]
+        by_fold.append((sk.roc_auc_score(truth, answers), (truth == 1).sum() * (truth == 0).sum()))
+    expected_within = np.average([one for one, _ in by_fold], weights=[pairs for _, pairs in by_fold])
+    within = evaluation.value("metrics", "auroc_within", row=AS_PRESENT, finding="pneumonia")
+    assert within == pytest.approx(expected_within)
+    assert any(name.endswith("macro/auroc_within") for name in evaluation.metrics)
+    assert any("within folds" in str(one.header) for table in terminal_tables(evaluation) for one in table.columns)
+    # Sets too are evaluated by the other folds.
     assert evaluation.sets is not None
     here = folds[0].subsets == "text"
     sets = others.prediction_sets(folds[0].fused["text"][here], "text")

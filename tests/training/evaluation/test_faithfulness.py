@@ -31,14 +31,15 @@ from training.cohorts.phantom.image.masks import load_masks
 from training.cohorts.phantom.oracle import has_modalities, load_oracle, log_likelihoods, posterior
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
 from training.cohorts.phantom.write import write_phantom
-from training.data.datamodule import CachedCohort, StudyDataset, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
+from training.data.datamodule import StudyDataset
 from training.evaluation.evaluate import calibrate
 from training.evaluation.faithfulness import checks, curves, measure, measure_faithfulness, measured_defaults
 from training.evaluation.faithfulness.phantom_truth import PhantomTruth, load_truth
-from training.evaluation.faithfulness.scores import Ledger
-from training.evaluation.faithfulness.text_truth import TextTruth
+from training.evaluation.faithfulness.scores import Scores
 from training.evaluation.predict import predict
 from training.evaluation.predictions import Predictions
+from training.modalities.text.text_truth import TextTruth
 
 STUDIES = 24
 
@@ -92,7 +93,7 @@ def _twins(setting: tuple, root: Path, position: int):
 
 def _case(setting: tuple, position: int) -> Case:
     model, preprocessing, calibration, cached = setting
-    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[position]
+    prepared = StudyDataset(cached, preprocessing, np.arange(STUDIES))[position].prepared
     return Case.of(model, preprocessing, calibration, prepared, [], units_of(prepared, preprocessing))
 
 
@@ -121,7 +122,7 @@ def test_a_twin_differs_by_one_piece_of_evidence(setting: tuple, root: Path) -> 
         assert [part for part, there in changed.items() if there] == [twin.part]
         if twin.part == "text":
             note, start, end = _passage(load_truth(root), case, twin.finding)
-            before, after = study.notes[note].text, twin.prepared.study.notes[note].text
+            before, after = study.parts["text"][note].text, twin.prepared.study.parts["text"][note].text
             assert before[:start] == after[:start]
             assert before[end:] == after[len(after) - (len(before) - end) :]
             assert before != after
@@ -184,7 +185,7 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
     )
     falls = []
     views = {(part, "m"): [] for part in ("image", "text", "observations")}
-    for part, shape in (("image", case.prepared.study.images[0].shape), ("text", len(case.units["text"]))):
+    for part, shape in (("image", case.prepared.study.parts["image"][0].shape), ("text", len(case.units["text"]))):
         views[part, "m"] = [np.zeros(shape, np.float32) for _ in FINDINGS]
     views["observations", "m"] = [np.zeros(len(case.units["observations"])) for _ in FINDINGS]
     for twin in twins:
@@ -195,7 +196,7 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
         views[twin.part, "m"][position][twin.where] = falls[-1] / twin.where.sum()
     measure._twins(bench, case, views, twins)
     noted = [
-        (a, m) for twins in bench.ledger.twins.values() for a, m in zip(twins.attributed, twins.model, strict=True)
+        (a, m) for twins in bench.scores.twins.values() for a, m in zip(twins.attributed, twins.model, strict=True)
     ]
     assert len(noted) == len(twins)
     assert np.array(noted)[:, 0] == pytest.approx(np.array(noted)[:, 1], abs=1e-4)
@@ -204,7 +205,7 @@ def test_a_method_that_knows_the_fall_gets_it_back(setting: tuple, root: Path) -
 
 def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
     model, preprocessing, calibration, cached = setting
-    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
+    prepared = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)].prepared
     case = Case.of(model, preprocessing, calibration, prepared, units=units_of(prepared, preprocessing))
     declared = explanations(modality_names())
     weights = np.arange(len(case.units["observations"]), 0.0, -1)
@@ -275,7 +276,7 @@ def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> No
     before = model.encoders["text"].model.get_input_embeddings().weight
     noisy = checks.with_noisy_weights(model, 5).encoders["text"].model.get_input_embeddings().weight
     assert 0.02 * before.std() < (noisy - before).std() < 0.1 * before.std()
-    prepared, _ = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)]
+    prepared = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)].prepared
     disturbed = checks.with_noise(prepared, (1, 2))
     apart = squares_of(disturbed).astype(float) - squares_of(prepared)
     assert 0.004 < apart.std() / 65535 < 0.011
@@ -283,15 +284,15 @@ def test_the_untrained_model_is_another_and_noise_is_small(setting: tuple) -> No
 
 
 def test_nothing_that_is_not_finite_enters_the_ledger() -> None:
-    ledger = Ledger()
-    ledger.add(measure.Subject("image", "m", "f"), "auprc", "p", float("nan"))
-    assert not ledger.figures
+    scores = Scores()
+    scores.add(measure.Subject("image", "m", "f"), "auprc", "p", float("nan"))
+    assert not scores.figures
 
 
 def test_a_cohort_of_files_is_measured_too(tmp_path: Path) -> None:
     recipe = tiny_recipe(image={"encoder": "resnet18", "size": 64, "width": 8})
     cohort = tiny_cohort(tmp_path / "cohort", 30)
-    assert Pillow.open(cohort.records[0].images[0].path).size == (128, 96)
+    assert Pillow.open(cohort.records[0].files["image"][0].path).size == (128, 96)
     cached = cache_cohort(cohort, recipe, tmp_path / "cache")
     preprocessing = Preprocessing.fit(recipe, cached.studies)
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from consilium.explain.methods import explanation_of
 from training.evaluation.faithfulness import best_methods, measured_defaults
 from training.evaluation.faithfulness.localisation import average_precision, centre_prior, mass_in_mask, pointing
-from training.evaluation.faithfulness.scores import Ledger, Subject, spearman
+from training.evaluation.faithfulness.scores import Scores, Subject, spearman
 from training.evaluation.faithfulness.table import (
     AREA,
     CENTRE,
@@ -49,11 +49,11 @@ def test_the_centre_prior_falls_from_the_middle() -> None:
 
 def test_average_precision_counts_size_whatever_the_sign() -> None:
     rng = np.random.default_rng(0)
-    weights, decisive, judged = rng.normal(size=30), rng.random(30) < 0.3, rng.random(30) < 0.8
-    expected = average_precision_score(decisive[judged], np.abs(weights)[judged])
-    assert average_precision(weights, decisive, judged) == pytest.approx(expected)
-    assert np.isnan(average_precision(weights, np.zeros(30, bool), judged))
-    assert np.isnan(average_precision(weights, np.ones(30, bool), judged))
+    weights, decisive, evaluated = rng.normal(size=30), rng.random(30) < 0.3, rng.random(30) < 0.8
+    expected = average_precision_score(decisive[evaluated], np.abs(weights)[evaluated])
+    assert average_precision(weights, decisive, evaluated) == pytest.approx(expected)
+    assert np.isnan(average_precision(weights, np.zeros(30, bool), evaluated))
+    assert np.isnan(average_precision(weights, np.ones(30, bool), evaluated))
 
 
 def test_rank_correlations_agree_with_scipy_in_every_replicate() -> None:
@@ -69,29 +69,29 @@ def test_rank_correlations_agree_with_scipy_in_every_replicate() -> None:
     assert np.isnan(weighted_spearman(np.ones(40), second, weights)).all()
 
 
-def _ledger() -> Ledger:
+def _scores() -> Scores:
     """Two maps beside three baselines: one points better, the other worse than the middle."""
-    rng, ledger = np.random.default_rng(2), Ledger()
+    rng, scores = np.random.default_rng(2), Scores()
     level = {"grad_cam": 0.2, "layer_cam": 0.8, AREA: 0.1, CENTRE: 0.3, MEAN_MASK: 0.9}
     for finding in FINDINGS:
         for number in range(60):
             noise = rng.normal(0, 0.05)
             for method, mean in level.items():
                 for metric in ("mass_in_mask", "pointing"):
-                    ledger.add(Subject("image", method, finding), metric, f"p{number}", mean + noise)
+                    scores.add(Subject("image", method, finding), metric, f"p{number}", mean + noise)
             for method, alike in (("grad_cam", 0.1), ("layer_cam", 0.2)):
-                ledger.add(Subject("image", method, finding), "sanity", f"p{number}", alike + noise)
-            ledger.add(Subject("image", "grad_cam", finding), "stability", f"p{number}", np.nan)
+                scores.add(Subject("image", method, finding), "sanity", f"p{number}", alike + noise)
+            scores.add(Subject("image", "grad_cam", finding), "stability", f"p{number}", np.nan)
             change = rng.normal()
-            ledger.add_twin(Subject("image", "layer_cam", finding), f"p{number}", 2 * change, change, -change)
-            ledger.add_twin(Subject("image", "grad_cam", finding), f"p{number}", -change, change, -change)
-            ledger.add_twin(Subject(MODALITIES, "shapley", finding), f"p{number}", change, change, change)
-    return ledger
+            scores.add_twin(Subject("image", "layer_cam", finding), f"p{number}", 2 * change, change, -change)
+            scores.add_twin(Subject("image", "grad_cam", finding), f"p{number}", -change, change, -change)
+            scores.add_twin(Subject(MODALITIES, "shapley", finding), f"p{number}", change, change, change)
+    return scores
 
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return summarise(_ledger(), FINDINGS, bootstrap=200, seed=0)
+    return summarise(_scores(), FINDINGS, bootstrap=200, seed=0)
 
 
 def _line(table: pd.DataFrame, **where: str) -> pd.Series:
@@ -134,7 +134,7 @@ def test_twins_are_compared_by_rank_and_sign(table: pd.DataFrame) -> None:
 
 
 def test_the_same_ledger_gives_the_same_table(table: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(table, summarise(_ledger(), FINDINGS, bootstrap=200, seed=0))
+    pd.testing.assert_frame_equal(table, summarise(_scores(), FINDINGS, bootstrap=200, seed=0))
 
 
 def _figures(*lines: tuple[str, str, str, float]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from training.evaluation.metrics import (
     interval,
     macro,
     ranking,
+    within_folds,
 )
 
 
@@ -144,7 +145,7 @@ def test_entropy_is_the_nll_of_the_prevalence() -> None:
     assert entropy(positive, weights)[1] == 0
 
 
-def test_sample_masks_unknown_and_unheard_and_macro_leaves_out_what_has_one_class() -> None:
+def test_sample_masks_unknown_and_absent_and_macro_leaves_out_what_has_one_class() -> None:
     labels = np.array([[1, 1, 0], [0, 0, 0], [1, np.nan, 0], [0, 1, 0]], float)
     p = np.array([[0.8, 0.4, 0.1], [0.3, 0.6, 0.1], [0.2, 0.9, 0.2], [np.nan, 0.7, 0.3]])
     measured = Sample(labels, np.ones((2, 4))).measure(p)
@@ -163,3 +164,36 @@ def test_a_thousand_replicates_take_milliseconds() -> None:
     for _ in range(5):
         finding_metrics(labels, scores, scores > 0.3, weights)
     assert (time.process_time() - start) / 5 < 0.2
+
+
+def test_within_folds_every_pair_of_one_fold_counts_once() -> None:
+    labels, scores = draw(120, 4)
+    fold = np.random.default_rng(2).integers(0, 3, 120)
+    scores += fold  # A model of each fold has a scale of its own.
+    positive = labels == 1
+    pairs = [
+        float(scores[a] > scores[b])
+        for a in np.flatnonzero(positive)
+        for b in np.flatnonzero(~positive)
+        if fold[a] == fold[b]
+    ]
+    weights = patient_bootstrap(np.arange(120), 20, 1)
+    found = within_folds(positive, scores, weights, fold)
+    assert found[0] == pytest.approx(np.mean(pairs))
+    again = np.repeat(np.arange(120), weights[3].astype(int))
+    ones = np.ones((1, len(again)))
+    assert found[3] == pytest.approx(within_folds(positive[again], scores[again], ones, fold[again])[0])
+
+
+def test_what_knows_nothing_but_the_other_folds_is_a_half_within_folds() -> None:
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0], float)
+    fold = np.repeat([0, 1], 6)
+    elsewhere = np.where(fold == 0, labels[fold == 1].mean(), labels[fold == 0].mean())
+    [measured] = Sample(labels[:, None], np.ones((1, 12)), fold).measure(elsewhere[:, None])
+    assert measured.figures["auroc"][0] < 0.4
+    assert measured.figures["auroc_within"][0] == 0.5
+
+
+def test_folds_of_one_class_have_no_pairs() -> None:
+    labels = np.array([1, 1, 0, 0], float)
+    assert np.isnan(within_folds(labels == 1, labels, np.ones((2, 4)), np.array([0, 0, 1, 1]))).all()

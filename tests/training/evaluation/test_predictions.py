@@ -16,9 +16,9 @@ def same(first: Predictions, second: Predictions) -> bool:
     assert all(np.array_equal(a, b) for a, b in pairs)
     assert list(first.present) == list(second.present)
     assert first.fused.keys() == second.fused.keys()
-    assert first.opinions.keys() == second.opinions.keys()
+    assert first.unimodal.keys() == second.unimodal.keys()
     logits = [(first.fused[k], second.fused[k]) for k in first.fused]
-    logits += [(first.opinions[k], second.opinions[k]) for k in first.opinions] + [(first.labels, second.labels)]
+    logits += [(first.unimodal[k], second.unimodal[k]) for k in first.unimodal] + [(first.labels, second.labels)]
     return all(np.array_equal(a, b, equal_nan=True) for a, b in logits)
 
 
@@ -34,7 +34,7 @@ def test_saved_predictions_come_back_to_the_bit(tmp_path) -> None:
     whole.save(tmp_path / "fold.npz")
     again = Predictions.load(tmp_path / "fold.npz")
     assert same(again, whole)
-    assert list(again.opinions) == list(modality_names())
+    assert list(again.unimodal) == list(modality_names())
 
 
 def test_as_present_takes_what_each_study_has() -> None:
@@ -53,7 +53,7 @@ def test_as_present_takes_what_each_study_has() -> None:
 def test_inconsistent_predictions_are_refused() -> None:
     whole, _ = simulate(6, 4)
     parts = {
-        name: getattr(whole, name) for name in ("study_ids", "patient_ids", "labels", "present", "fused", "opinions")
+        name: getattr(whole, name) for name in ("study_ids", "patient_ids", "labels", "present", "fused", "unimodal")
     }
     with pytest.raises(TrainingError, match="present of text must be \\[6\\], got \\[2\\]"):
         Predictions(**(parts | {"present": whole.present | {"text": whole.present["text"][:2]}}))
@@ -63,7 +63,7 @@ def test_inconsistent_predictions_are_refused() -> None:
         Predictions(**(parts | {"fused": whole.fused | {"image": whole.fused["image"][:, :1]}}))
     with pytest.raises(TrainingError, match="twice"):
         Predictions.concatenate([whole, whole.select(np.array([2]))])
-    narrower = Predictions(**(parts | {"opinions": {}}))
+    narrower = Predictions(**(parts | {"unimodal": {}}))
     with pytest.raises(TrainingError, match="different modalities"):
         Predictions.concatenate([whole, narrower])
     with pytest.raises(TrainingError, match="nothing"):

@@ -20,15 +20,17 @@ def calibration():
 
 def test_telling_the_prevalence_pays_where_it_is_another(calibration) -> None:
     predictions = simulate(3000, 42, prevalence=THERE)[0]
-    told = dict(zip(FINDINGS.names, THERE.tolist(), strict=True))
-    table = prevalence_table(predictions, calibration, FINDINGS, told, bootstrap=100, seed=1).set_index("finding")
+    prevalences = dict(zip(FINDINGS.names, THERE.tolist(), strict=True))
+    table = prevalence_table(predictions, calibration, FINDINGS, prevalences, bootstrap=100, seed=1).set_index(
+        "finding"
+    )
     assert (table["nll_difference_high"] < 0).all()
     assert (table["ece_adjusted"] < 0.35 * table["ece"]).all()
     assert (table["ece_adjusted"] < 2.5 * table["ece_by_chance"]).all()
     assert np.allclose(table["given_prevalence"][:2], THERE)
     assert np.allclose(table["calibrated_prevalence"][:2], PREVALENCE, atol=0.02)
     # The figures are those of the answers from what each study has.
-    p = predictions.as_present(predictions.probabilities(calibration.at_prevalence(told)))
+    p = predictions.as_present(predictions.probabilities(calibration.at_prevalence(prevalences)))
     known = ~np.isnan(p[:, 1]) & ~np.isnan(predictions.labels[:, 1])
     figures = finding_metrics(predictions.labels[known, 1], p[known, 1], None, np.ones((1, known.sum())))
     assert table.loc["effusion", "nll_adjusted"] == pytest.approx(figures["nll"][0])

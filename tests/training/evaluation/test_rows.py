@@ -26,7 +26,7 @@ def test_only_the_fused_model_answers_from_one_subset() -> None:
     assert not any(row.of_one_subset for row in (AS_PRESENT, alone("text"), Row(RowKind.ORACLE, "text")))
 
 
-@pytest.mark.parametrize("text", ["fused", "heard/image", ""])
+@pytest.mark.parametrize("text", ["fused", "unknown/image", ""])
 def test_a_name_without_a_known_kind_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"KIND/NAME|not a valid RowKind"):
         Row.parse(text)

@@ -93,7 +93,7 @@ def test_policies_by_hand() -> None:
     errors = np.array([[0, 1], [1, 0], [0, 0], [1, np.nan]])
     referred = {
         "both": np.array([[False, False], [True, False], [False, True], [False, False]]),
-        "novelty": np.array([[False, False], [False, False], [False, False], [True, True]]),
+        "out_of_distribution": np.array([[False, False], [False, False], [False, False], [True, True]]),
     }
     table = policies(FINDINGS, errors, labels, referred, ONES).set_index(["policy", "finding"])
     first, second = FINDINGS.names
@@ -137,11 +137,11 @@ def test_net_benefit_is_vickers_and_elkins_formula() -> None:
             assert line["gain"] == pytest.approx(expected - max(everyone, 0), abs=1e-9)
 
 
-Judged = tuple[Evaluation, Doubts, Predictions, Any]
+Evaluated = tuple[Evaluation, Doubts, Predictions, Any]
 
 
 @pytest.fixture(scope="module")
-def judged() -> Judged:
+def evaluated() -> Evaluated:
     held_out, _ = simulate(600, 1)
     tested, _ = simulate(500, 2)
     calibration = calibrate(held_out, FINDINGS, SHIPPED, bootstrap=20, seed=0)
@@ -156,8 +156,8 @@ def judged() -> Judged:
     return evaluation, doubts, tested, calibration
 
 
-def test_sets_are_the_calibrations_given_what_each_study_has(judged: Judged) -> None:
-    _, doubts, tested, calibration = judged
+def test_sets_are_the_calibrations_given_what_each_study_has(evaluated: Evaluated) -> None:
+    _, doubts, tested, calibration = evaluated
     for row, subset in enumerate(tested.subsets.tolist()):
         if subset == "none":
             assert doubts.sets[row].all()
@@ -183,8 +183,10 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
         )
         for finding, chosen in zip(FINDINGS, answers, strict=True)
     )
-    novelty = tuple(
-        OutOfDistributionScore(part, 0.0, values[row], out_of_distribution=bool(values[row] < (rule.novelty or 0)))
+    unusual = tuple(
+        OutOfDistributionScore(
+            part, 0.0, values[row], out_of_distribution=bool(values[row] < (rule.out_of_distribution or 0))
+        )
         for part, values in doubts.p_values.items()
         if not np.isnan(values[row])
     )
@@ -195,36 +197,38 @@ def _referred(rule: ReferRecipe, doubts: Doubts, tested: Predictions, row: int) 
     )
     study = SimpleNamespace(contradictions=("a",) * int(records["contradictions"][row]))
     item: Any = SimpleNamespace(parts={"image": image}, study=study)
-    found = refer_by_part(rule, Grounds(item, modalities, results, novelty, AuditVerdict()))
+    found = refer_by_part(rule, Grounds(item, modalities, results, unusual, AuditVerdict()))
     single = [bool(result.refer_reasons) for result in results]
     assert bool(found["both"]) == all(single)
     return {part: single if part == "both" else [bool(reasons)] * len(single) for part, reasons in found.items()}
 
 
-def test_many_studies_are_referred_as_one_is(judged: Judged) -> None:
-    _, doubts, tested, _ = judged
-    rule = ReferRecipe(novelty=0.1, required=("text", "image"))
+def test_many_studies_are_referred_as_one_is(evaluated: Evaluated) -> None:
+    _, doubts, tested, _ = evaluated
+    rule = ReferRecipe(out_of_distribution=0.1, required=("text", "image"))
     found = referred_by_part(rule, doubts, tested.present)
     for row in range(200):
         one = _referred(rule, doubts, tested, row)
-        for part in ("both", "novelty", "required", "contradictions", "unknown_origin"):
+        for part in ("both", "out_of_distribution", "required", "contradictions", "unknown_origin"):
             assert found[part][row].tolist() == one[part]
     assert np.array_equal(found["image_quality"][:, 0], doubts.records["image_quality"])
-    for part in ("both", "novelty", "required"):
+    for part in ("both", "out_of_distribution", "required"):
         assert 0.03 < found[part].mean() < 0.97
     checks = {"image_quality": False, "unknown_origin": False}
-    off = ReferRecipe(both=False, novelty=None, contradictions=False, checks=checks)
+    off = ReferRecipe(both=False, out_of_distribution=None, contradictions=False, checks=checks)
     assert referred_by_part(off, doubts, tested.present) == {}
 
 
 @pytest.fixture(scope="module")
-def tables(judged: Judged) -> dict[str, pd.DataFrame]:
-    evaluation, doubts, tested, _ = judged
+def tables(evaluated: Evaluated) -> dict[str, pd.DataFrame]:
+    evaluation, doubts, tested, _ = evaluated
     return selective_tables(evaluation, ReferRecipe(), doubts, tested.present, bootstrap=20, seed=0)
 
 
-def test_the_tables_are_of_what_the_service_would_have_said(judged: Judged, tables: dict[str, pd.DataFrame]) -> None:
-    evaluation, doubts, *_ = judged
+def test_the_tables_are_of_the_answers_that_the_service_would_give(
+    evaluated: Evaluated, tables: dict[str, pd.DataFrame]
+) -> None:
+    evaluation, doubts, *_ = evaluated
     probabilities, labels = evaluation.probabilities[AS_PRESENT], evaluation.labels
     wrong = (probabilities >= evaluation.thresholds) != (labels == 1)
     known = ~np.isnan(labels) & ~np.isnan(probabilities)
@@ -245,17 +249,22 @@ def test_the_tables_are_of_what_the_service_would_have_said(judged: Judged, tabl
 
 def test_being_sure_is_worth_more_than_being_ordinary(tables: dict[str, pd.DataFrame]) -> None:
     area = tables["aurc"].query(f"finding == '{MACRO}'").set_index("order")["aurc"]
-    assert area["prediction_set"] < area["novelty"], "p-values drawn at random know nothing"
-    assert area["confidence"] < area["novelty"]
+    assert area["prediction_set"] < area["out_of_distribution"], "p-values drawn at random know nothing"
+    assert area["confidence"] < area["out_of_distribution"]
 
 
-def test_without_novelty_there_is_no_order_by_it(judged: Judged) -> None:
-    evaluation, doubts, tested, _ = judged
+def test_without_a_detector_there_is_no_order_by_it(evaluated: Evaluated) -> None:
+    evaluation, doubts, tested, _ = evaluated
     bare = selective_tables(
-        evaluation, ReferRecipe(novelty=None), replace(doubts, p_values={}), tested.present, bootstrap=5, seed=0
+        evaluation,
+        ReferRecipe(out_of_distribution=None),
+        replace(doubts, p_values={}),
+        tested.present,
+        bootstrap=5,
+        seed=0,
     )
     assert set(bare["aurc"]["order"]) == {"confidence", "prediction_set"}
-    assert "novelty" not in set(bare["selective"]["policy"])
+    assert "out_of_distribution" not in set(bare["selective"]["policy"])
 
 
 def test_figures_are_drawn_of_every_finding(tables: dict[str, pd.DataFrame], tmp_path) -> None:

@@ -21,8 +21,8 @@ N = 400
 
 
 @pytest.fixture(scope="module")
-def judged() -> tuple[Evaluation, np.ndarray]:
-    """A model that is blind to one finding in women; a third group is too small to judge."""
+def evaluated() -> tuple[Evaluation, np.ndarray]:
+    """A model that is blind to one finding in women; a third group is too small to evaluate."""
     rng = np.random.default_rng(0)
     sex = np.where(np.arange(N) < 5, "O", np.where(rng.random(N) < 0.5, "F", "M"))
     labels = (rng.random((N, 1)) < 0.4).astype(float)
@@ -41,23 +41,23 @@ def judged() -> tuple[Evaluation, np.ndarray]:
     return evaluation, sex
 
 
-def test_figures_are_those_of_each_group_alone(judged):
-    evaluation, sex = judged
+def test_figures_are_those_of_each_group_alone(evaluated):
+    evaluation, sex = evaluated
     table = subgroup_tables(evaluation, {"sex": sex}, bootstrap=100, seed=1)["subgroups"].set_index("group")
     known = ~np.isnan(evaluation.labels[:, 0])
     for group in ("F", "M"):
         rows = known & (sex == group)
-        truth, said = evaluation.labels[rows, 0], evaluation.probabilities[AS_PRESENT][rows, 0]
+        truth, probability = evaluation.labels[rows, 0], evaluation.probabilities[AS_PRESENT][rows, 0]
         assert table.loc[group, "n"] == rows.sum()
-        assert table.loc[group, "auroc"] == pytest.approx(roc_auc_score(truth, said))
-        assert table.loc[group, "sensitivity"] == pytest.approx(recall_score(truth, said >= 0.5))
+        assert table.loc[group, "auroc"] == pytest.approx(roc_auc_score(truth, probability))
+        assert table.loc[group, "sensitivity"] == pytest.approx(recall_score(truth, probability >= 0.5))
         assert table.loc[group, "auroc_low"] < table.loc[group, "auroc"] < table.loc[group, "auroc_high"]
     assert table.loc["O", "n"] == 5
     assert np.isnan(table.loc["O", "auroc"])
 
 
-def test_the_widest_gap_names_whom_it_is_to_the_disadvantage_of(judged):
-    evaluation, sex = judged
+def test_the_widest_gap_names_whom_it_is_to_the_disadvantage_of(evaluated):
+    evaluation, sex = evaluated
     tables = subgroup_tables(evaluation, {"sex": sex}, bootstrap=50, seed=1)
     gaps = tables["gaps"].set_index("metric")
     by_group = tables["subgroups"].set_index("group")["auroc"]
@@ -66,8 +66,8 @@ def test_the_widest_gap_names_whom_it_is_to_the_disadvantage_of(judged):
     assert gaps.loc["sensitivity", "gap"] > 0.2
 
 
-def test_a_kind_without_two_groups_says_nothing(judged):
-    evaluation, _ = judged
+def test_a_kind_without_two_groups_says_nothing(evaluated):
+    evaluation, _ = evaluated
     tables = subgroup_tables(evaluation, {"source": np.full(N, "one")}, bootstrap=20, seed=1)
     assert tables["subgroups"].empty
     assert tables["gaps"].empty
@@ -90,5 +90,5 @@ def test_groups_are_read_from_records():
 
 
 def _seen_from(study: Study, view: ViewPosition | None) -> Study:
-    images = () if view is None else tuple(replace(image, view=view) for image in study.images)
+    images = () if view is None else tuple(replace(image, view=view) for image in study.parts["image"])
     return study.with_parts(image=images)

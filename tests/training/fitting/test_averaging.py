@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.fitting.averaging import MovingAverage, warm_decay
 from training.fitting.fit import fit
@@ -79,12 +79,14 @@ def test_the_average_is_validated_and_kept(cached: CachedCohort, tmp_path: Path,
     expected = average(walk, 0.4)[3 * found.epochs - 1]
     assert torch.allclose(found.model.head.weight, expected, atol=1e-6)
     assert not torch.allclose(found.model.head.weight, walk[3 * found.epochs - 1], atol=1e-4)
-    said = predict(found.model, found.preprocessing, cached, VALIDATION, RECIPE)
+    predictions = predict(found.model, found.preprocessing, cached, VALIDATION, RECIPE)
     each = []
-    for logits in said.fused.values():
+    for logits in predictions.fused.values():
         rows = torch.from_numpy(~np.isnan(logits).any(axis=1))
         filled = torch.from_numpy(np.nan_to_num(logits))
-        each.append(negative_log_likelihood(filled, torch.from_numpy(said.labels), exclusive=False, rows=rows).item())
+        each.append(
+            negative_log_likelihood(filled, torch.from_numpy(predictions.labels), exclusive=False, rows=rows).item()
+        )
     assert np.mean(each) == pytest.approx(found.validation_loss, abs=1e-5)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from consilium.domain.errors import TrainingError
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.fitting.fit import Fit, fit
 from training.fitting.lightning_module import TrainingModule
@@ -57,12 +57,12 @@ def test_the_weights_are_those_of_the_best_epoch(cached: CachedCohort, whole: tu
     losses = [sink.seen["validation_loss"][step] for step in sorted(sink.seen["validation_loss"])]
     assert found.validation_loss == pytest.approx(min(losses))
     assert found.epochs == int(np.argmin(losses)) + 1
-    said = predict(found.model, found.preprocessing, cached, VALIDATION, RECIPE)
+    predictions = predict(found.model, found.preprocessing, cached, VALIDATION, RECIPE)
     each = []
-    for logits in said.fused.values():
+    for logits in predictions.fused.values():
         rows = torch.from_numpy(~np.isnan(logits).any(axis=1))
         filled = torch.from_numpy(np.nan_to_num(logits))
-        loss = negative_log_likelihood(filled, torch.from_numpy(said.labels), exclusive=False, rows=rows)
+        loss = negative_log_likelihood(filled, torch.from_numpy(predictions.labels), exclusive=False, rows=rows)
         each.append(loss.item())
     assert np.mean(each) == pytest.approx(found.validation_loss, abs=1e-5)
 

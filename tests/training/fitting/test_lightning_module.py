@@ -136,8 +136,8 @@ def test_validation_is_the_mean_over_subsets_of_known_labels(module: TrainingMod
         tokens = module.model.encode(whole)
         expected = {}
         for key, logits in module.model.subsets(tokens).items():
-            heard = torch.stack([whole.present(name) for name in key.split("+")]).all(dim=0)
-            known = heard[:, None] & torch.isfinite(whole.labels)
+            present = torch.stack([whole.present(name) for name in key.split("+")]).all(dim=0)
+            known = present[:, None] & torch.isfinite(whole.labels)
             each = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], whole.labels[known])
             expected[key] = each.item()
     assert module.logged[f"{VALIDATION_LOSS}_image_text"].item() == pytest.approx(expected["image+text"], abs=1e-5)

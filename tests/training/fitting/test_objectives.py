@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from consilium.configuration.recipe import ObjectivesRecipe
+from consilium.domain.targets import OrdinalTarget, SurvivalTarget
 from consilium.modalities.registry import modality_names
 from training.fitting.modality_dropout import modality_dropout
 from training.fitting.objectives.likelihood import divergence_sum, log_likelihood_sum, negative_log_likelihood
@@ -185,6 +186,38 @@ def test_a_share_of_a_batch_drops_what_the_whole_would():
     assert not torch.equal(whole[IMAGE][:4], whole[IMAGE][4:])
 
 
+def test_a_target_is_learned_by_the_likelihood_of_each_study_that_is_known():
+    targets = (
+        OrdinalTarget("severity", "Severity", ("none", "mild", "severe")),
+        SurvivalTarget("death", "Death", (9.0,)),
+    )
+    logits = torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.3, -0.2]], requires_grad=True)
+    steps = torch.tensor([[1.0, 0.0, NAN], [NAN, NAN, 1.0]])
+    step = StepOutputs(
+        labels=torch.full((2, 1), NAN),
+        exclusive=False,
+        fused=torch.zeros(2, 1),
+        subset=torch.zeros(2, 1),
+        unimodal={IMAGE: torch.zeros(2, 1)},
+        present={IMAGE: torch.tensor([True, True])},
+        targets=targets,
+        steps=steps,
+        fused_steps=logits,
+        subset_steps=2 * logits,
+    )
+    losses = training_losses(ObjectivesRecipe(targets=10), step)
+    softplus = torch.nn.functional.softplus
+    assert losses.terms["target_severity_fused"].item() == pytest.approx(
+        (softplus(torch.tensor(-0.5)) + softplus(torch.tensor(-1.0))).item()
+    )
+    assert losses.terms["target_death_subset"].item() == pytest.approx(softplus(torch.tensor(0.4)).item())
+    named = ("severity_fused", "severity_subset", "death_fused", "death_subset")
+    assert losses.total.item() == pytest.approx(10 * sum(losses.terms[f"target_{name}"].item() for name in named))
+    losses.total.backward()
+    assert logits.grad is not None
+    assert ((logits.grad == 0) == steps.isnan()).all()
+
+
 def test_every_weight_of_a_recipe_is_that_of_an_objective():
     weights = [name for name, field in ObjectivesRecipe.model_fields.items() if field.annotation is float]
     assert list(OBJECTIVES) == weights
@@ -203,6 +236,10 @@ def test_an_objective_reads_what_it_declares_and_nothing_else(name: str):
         unimodal={IMAGE: logits},
         present={IMAGE: torch.tensor([True, True])},
         teachers={IMAGE: 2 * logits},
+        targets=(OrdinalTarget("severity", "Severity", ("none", "some")),),
+        steps=torch.tensor([[1.0], [NAN]]),
+        fused_steps=logits,
+        subset_steps=logits,
     )
     read = []
 

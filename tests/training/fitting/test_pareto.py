@@ -49,8 +49,10 @@ class Council(nn.Module):
         self.idle = nn.Parameter(torch.ones(1))
 
     def losses(self, x: torch.Tensor, sign: float) -> tuple[torch.Tensor, torch.Tensor]:
-        said = [encoder(x) for encoder in self.encoders]
-        return self.head(torch.cat(said, dim=1)).square().sum(), sign * self.own(said[0]).sum() + self.head.bias.sum()
+        encoded = [encoder(x) for encoder in self.encoders]
+        return self.head(torch.cat(encoded, dim=1)).square().sum(), sign * self.own(
+            encoded[0]
+        ).sum() + self.head.bias.sum()
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from consilium.configuration.recipe import TrainingRecipe
+from consilium.modalities.encoder_section import AdaptationSection
 from tests.consilium.tiny import TEXT, tiny_model, tiny_preprocessing, tiny_recipe
 from training.fitting.schedule import optimizer, scheduler, warmup_cosine
 
@@ -27,7 +28,7 @@ def test_only_weights_of_layers_decay():
     decayed = {id(p) for group in adamw.param_groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
     assert "head.weight" in names
-    assert "encoders.image.backbone.stages.0.0.weight" in names  # a convolution
+    assert "encoders.image.backbone.network.conv1.weight" in names  # a convolution
     for name in names:
         assert name.endswith("weight"), name
         assert "norm" not in name.lower() or "in_proj" in name, name
@@ -47,12 +48,12 @@ def test_pretrained_text_has_a_rate_of_its_own():
     rates = {id(p): group["lr"] for group in adamw.param_groups for p in group["params"]}
     text = model.encoders["text"]
     assert {rates[id(p)] for p in text.model.parameters()} == {1e-5}
-    assert {rates[id(p)] for p in text.project.parameters()} == {1e-3}
+    assert {rates[id(p)] for p in text.connector.parameters()} == {1e-3}
 
 
 def test_frozen_parameters_are_left_out():
     recipe = tiny_recipe()
-    image = recipe.modalities["image"].model_copy(update={"frozen": True})
+    image = recipe.modalities["image"].model_copy(update={"adaptation": AdaptationSection(name="frozen")})
     frozen = recipe.model_copy(update={"modalities": recipe.modalities | {"image": image}})
     model = tiny_model(frozen, tiny_preprocessing(frozen))
     trained = {id(p) for group in optimizer(model, TrainingRecipe()).param_groups for p in group["params"]}

@@ -9,7 +9,7 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.modalities.registry import modality_names
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.fitting.fit import fit
 from training.fitting.teachers import fit_with_teachers, teacher_recipe, train_teachers
@@ -33,8 +33,8 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> CachedCohort:
 
 def _confident(cached: CachedCohort) -> dict[str, np.ndarray]:
     """Teachers who say of every study that the first finding is there."""
-    said = np.tile(np.array([3.0, np.nan], np.float32), (len(cached.cohort), 1))
-    return {"text": said, "observations": said.copy()}
+    logits = np.tile(np.array([3.0, np.nan], np.float32), (len(cached.cohort), 1))
+    return {"text": logits, "observations": logits.copy()}
 
 
 def test_a_teacher_knows_its_modality_alone_and_has_no_teacher():
@@ -50,7 +50,7 @@ def test_teachers_speak_of_training_studies_that_have_their_modality(
     sinks = {modality: Sink() for modality in modality_names()}
     teachers = train_teachers(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, sinks.__getitem__)
     assert list(teachers) == ["text", "observations"]
-    notes = np.array([len(record.notes) > 0 for record in cached.cohort.records])
+    notes = np.array([len(record.parts["text"]) > 0 for record in cached.cohort.records])
     spoken = np.isfinite(teachers["text"]).all(axis=1)
     assert spoken[TRAIN].tolist() == notes[TRAIN].tolist()
     assert np.isnan(teachers["text"][VALIDATION]).all()
@@ -65,7 +65,7 @@ def test_teachers_speak_of_training_studies_that_have_their_modality(
     # They are asked once.
     monkeypatch.setattr("training.fitting.teachers.predict", None)
     again = train_teachers(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, sinks.__getitem__)
-    assert all(np.array_equal(again[modality], said, equal_nan=True) for modality, said in teachers.items())
+    assert all(np.array_equal(again[modality], logits, equal_nan=True) for modality, logits in teachers.items())
 
 
 def test_own_heads_follow_their_teachers(cached: CachedCohort, tmp_path: Path):

@@ -45,13 +45,13 @@ def test_the_planted_shortcut_of_a_phantom_is_found(report):
 
 
 def test_verdict_and_reasons_are_on_the_terminal_and_in_the_json(report):
-    said = " ".join(printed(report.terminal_tables()).split())
-    assert "audit: suspect (a sound cohort is called suspect with a chance of at most 5 %)" in said
-    assert "Pneumonia can be predicted without looking at the patient" in said
+    output = " ".join(printed(report.terminal_tables()).split())
+    assert "audit: suspect (a sound cohort is called suspect with a chance of at most 5 %)" in output
+    assert "Pneumonia can be predicted without looking at the patient" in output
     for words in ("Heart failure not fixed", "patients present", "AUROC without"):
-        assert words in said
+        assert words in output
     for code in ("heart_failure", "patients_present", "True"):
-        assert code not in said
+        assert code not in output
     assert report.to_json()["audit"] == report.audit.to_json()
 
 
@@ -123,12 +123,12 @@ def test_images_that_contradict_each_other_are_a_problem_of_their_study(tmp_path
 def test_what_is_doubtful_of_image_files_is_counted_and_names_its_element(tmp_path):
     made = tmp_path / "made"
     made.mkdir()
-    told = {"PatientAge": "036Y", "PatientSex": "F", "PresentationIntentType": "FOR PROCESSING"}
-    (made / "told.dcm").write_bytes(dicom_file(ramp(), **told))
+    tags = {"PatientAge": "036Y", "PatientSex": "F", "PresentationIntentType": "FOR PROCESSING"}
+    (made / "tagged.dcm").write_bytes(dicom_file(ramp(), **tags))
     (made / "window.dcm").write_bytes(dicom_file(ramp(), WindowCenter=1, WindowWidth=0, PatientAge="040Y"))
     (made / "broken.dcm").write_bytes(dicom_file(ramp(), RescaleSlope=0))
     rows = [
-        ["s1", "p1", "told.dcm", "PA", "", 1],
+        ["s1", "p1", "tagged.dcm", "PA", "", 1],
         ["s2", "p2", "window.dcm", "PA", "", 0],
         ["s3", "p3", "broken.dcm", "PA", "pain", 0],
     ]
@@ -141,5 +141,5 @@ def test_what_is_doubtful_of_image_files_is_counted_and_names_its_element(tmp_pa
     assert report.remarks["images[*].WindowWidth: 0 cannot be, and was passed over"] == 1
     assert report.remarks["images FOR PROCESSING"] == 1
     assert "broken.dcm: image.RescaleSlope: must not be zero" in report.problems
-    values = report.observations.set_index("value").studies
+    values = report.tables["observations"].frame.set_index("value").studies
     assert (values["age"], values["sex"]) == (2, 1), "the files tell what the table does not"

@@ -22,7 +22,8 @@ from training.evaluation.rows import AS_PRESENT
 from training.pipeline import protocols
 from training.pipeline.cohort_audit import audit_after_fit, audit_before_fit
 from training.pipeline.context import Stage
-from training.pipeline.train import train
+from training.pipeline.protocols import Plan
+from training.pipeline.train import _planned, train
 from training.recipes import find_recipe
 
 N = 240
@@ -32,11 +33,11 @@ AUDITED = Recipe.from_mapping(
 )
 
 
-def stage_of(labels: np.ndarray, told: float = 0.0) -> Stage:
-    """Notes of chance words; a share `told` of the studies with the finding have a word that gives it away."""
+def stage_of(labels: np.ndarray, leak: float = 0.0) -> Stage:
+    """Notes of chance words; a share `leak` of the studies with the finding have a word that gives it away."""
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 12)) for _ in labels]
-    texts = [f"{text} confirmed" if y and rng.random() < told else text for text, y in zip(texts, labels, strict=True)]
+    texts = [f"{text} confirmed" if y and rng.random() < leak else text for text, y in zip(texts, labels, strict=True)]
     cohort = made_cohort(labels, notes=[(Note(NoteKind.HISTORY, text),) for text in texts])
     return cast(Stage, SimpleNamespace(recipe=AUDITED, cached=made_cached(cohort)))
 
@@ -57,7 +58,7 @@ def reached(auroc: float) -> Evaluation:
 
 def test_a_word_that_gives_the_label_away_is_warned_of_before_the_fit_and_once(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.WARNING, "training")
-    stage = stage_of(np.arange(N) % 2, told=1.0)
+    stage = stage_of(np.arange(N) % 2, leak=1.0)
     early = audit_before_fit(stage)
     assert early is not None
     warned = caplog.text
@@ -71,8 +72,39 @@ def test_a_word_that_gives_the_label_away_is_warned_of_before_the_fit_and_once(c
 
 
 def test_an_unusable_cohort_is_refused_with_its_reasons():
-    with pytest.raises(TrainingError, match=r"(?s)unusable, so nothing was trained.*Finding 0 cannot be judged"):
+    with pytest.raises(TrainingError, match=r"(?s)unusable, so nothing was trained.*Finding 0 cannot be evaluated"):
         audit_before_fit(stage_of(np.arange(N) < 2))
+
+
+def divided_stage(protocol: str) -> Stage:
+    """Patient 0 stands in two of the splits that the cohort fixes."""
+    patients = [*range(N - 1), 0]
+    cohort = made_cohort(np.arange(N) % 2, patients=patients, split=["train"] * (N // 2) + ["test"] * (N // 2))
+    evaluation = AUDITED.evaluation.model_copy(update={"protocol": protocol})
+    recipe = AUDITED.model_copy(update={"evaluation": evaluation})
+    return cast(Stage, SimpleNamespace(recipe=recipe, cached=made_cached(cohort), cohort=cohort))
+
+
+def test_the_audit_looks_at_the_folds_of_the_training_and_not_at_splits_that_it_does_not_use():
+    with pytest.raises(TrainingError, match="1 patient stands in more than one split"):
+        _planned(divided_stage("split"))
+    plan, early = _planned(divided_stage("cross_validation"))
+    assert early is not None
+    assert [concern.text for concern in early.report.concerns if concern.kind == "split"] == []
+    assert set(early.report.tables["support"]["split"]) == {"all", *plan.parts}
+    assert list(plan.parts) == [f"fold {number}" for number in range(1, 6)]
+
+
+def test_a_patient_of_two_sources_stands_on_one_side():
+    plan = Plan({"source a": np.array([0, 1]), "source b": np.array([2, 3])}, {})
+    assert plan.names(5).tolist() == ["source a", "source a", "source b", "source b", "not evaluated"]
+    assert plan.sides(np.array(["p", "q", "q", "r", "s"])) == [
+        "source a",
+        "source a and source b",
+        "source a and source b",
+        "source b",
+        "not evaluated",
+    ]
 
 
 def test_without_an_audit_nothing_is_looked_at():
@@ -98,7 +130,7 @@ def test_a_training_on_an_unusable_cohort_ends_before_any_epoch(tmp_path: Path, 
     def trained(*_: object, **__: object) -> None:
         raise AssertionError("a fit was started")
 
-    monkeypatch.setattr(protocols, "fit_with_teachers", trained)
+    monkeypatch.setattr(protocols, "fit_model", trained)
     recipe = find_recipe("phantom-tiny", ["name=unusable", "evaluation.audit=true"])
     with pytest.raises(TrainingError, match="unusable"):
         train(recipe, root, progress=False)

@@ -60,7 +60,7 @@ def test_delong_of_a_model_and_itself_sees_no_difference():
     assert (found.standard_error, found.p_value) == (0.0, 1.0)
 
 
-def test_the_better_model_is_told_and_the_worse_one(cohort):
+def test_the_better_and_the_worse_model_are_named(cohort):
     labels, good, worse = cohort
     table = compare_answers(_answers(good, labels), _answers(worse, labels), margin=0.05, bootstrap=300, seed=1)
     assert table["finding"].tolist() == ["effusion", "nodule", "macro"]

@@ -39,7 +39,7 @@ def trained(phantom: Path, name: str, *settings: str) -> TrainedModel:
 
 @pytest.fixture(scope="module")
 def model(phantom: Path) -> TrainedModel:
-    return trained(phantom, "tiny-judged")
+    return trained(phantom, "tiny-evaluated")
 
 
 def test_on_its_own_cohort_it_is_the_evaluation_of_the_training(model: TrainedModel, phantom: Path):
@@ -50,14 +50,14 @@ def test_on_its_own_cohort_it_is_the_evaluation_of_the_training(model: TrainedMo
         pd.testing.assert_frame_equal(again.tables[name], model.evaluation.tables[name], atol=1e-6)
 
 
-def test_of_a_cohort_with_splits_the_test_split_is_judged(model: TrainedModel, tmp_path: Path):
+def test_of_a_cohort_with_splits_the_test_split_is_evaluated(model: TrainedModel, tmp_path: Path):
     write_phantom(tmp_path / "other", 100, seed=9, size=128, workers=1)
-    judged = evaluate_model(str(model.folder), tmp_path / "other", bootstrap=10)
+    evaluated = evaluate_model(str(model.folder), tmp_path / "other", bootstrap=10)
     table = pd.read_csv(tmp_path / "other" / "studies.csv", dtype=str)
-    assert sorted(judged.study_ids) == sorted(table["study"][table["split"] == "test"])
+    assert sorted(evaluated.study_ids) == sorted(table["study"][table["split"] == "test"])
 
 
-def test_another_cohort_without_splits_is_judged_whole(model: TrainedModel, tmp_path: Path):
+def test_another_cohort_without_splits_is_evaluated_whole(model: TrainedModel, tmp_path: Path):
     write_phantom(tmp_path / "other", 40, seed=9, size=128, workers=1, splits=None)
     other = evaluate_model(str(model.folder), tmp_path / "other", bootstrap=10)
     assert len(other.study_ids) == 40
@@ -68,7 +68,7 @@ def test_another_cohort_without_splits_is_judged_whole(model: TrainedModel, tmp_
     assert np.allclose(*both)
 
 
-def test_under_a_shift_it_is_judged_against_that_cohorts_own_best_answer(model: TrainedModel):
+def test_under_a_shift_it_is_evaluated_against_that_cohorts_own_best_answer(model: TrainedModel):
     shifts = {"none": (), "prevalence": ("prevalence:pneumonia=20", "prevalence:pneumothorax=20")}
     seen: list[str] = []
     arguments = {"studies": 120, "size": 64, "seed": 21, "shifts": shifts, "bootstrap": 10}
@@ -105,17 +105,17 @@ def _without_truth(root: Path) -> Path:
 
 def test_a_model_is_evaluated_with_a_given_prevalence_and_without(model: TrainedModel, phantom: Path):
     given = {"pleural_effusion": 0.9}
-    told, untold = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in (given, None))
-    effusion = told.findings.index("pleural_effusion")
-    first, second = (one.probabilities[AS_PRESENT] for one in (told, untold))
+    adjusted, unadjusted = (evaluate_model(model.uri, phantom, bootstrap=10, prevalence=p) for p in (given, None))
+    effusion = adjusted.findings.index("pleural_effusion")
+    first, second = (one.probabilities[AS_PRESENT] for one in (adjusted, unadjusted))
     assert (first[:, effusion] > second[:, effusion]).all()
     assert np.allclose(np.delete(first, effusion, axis=1), np.delete(second, effusion, axis=1))
     where = {"row": AS_PRESENT, "finding": "pleural_effusion"}
-    for column, evaluation in (("nll", untold), ("nll_adjusted", told)):
-        value = told.value("prevalence", column, finding="pleural_effusion")
+    for column, evaluation in (("nll", unadjusted), ("nll_adjusted", adjusted)):
+        value = adjusted.value("prevalence", column, finding="pleural_effusion")
         assert value == pytest.approx(evaluation.value("metrics", "nll", **where))
-    assert "prevalence" not in untold.tables
-    shown = [[str(table.title) for table in terminal_tables(one)] for one in (told, untold)]
+    assert "prevalence" not in unadjusted.tables
+    shown = [[str(table.title) for table in terminal_tables(one)] for one in (adjusted, unadjusted)]
     assert [title for title in shown[0] if title not in shown[1]] == [
         "Adjusted to the given prevalence, and as calibrated (as present)"
     ]
@@ -127,7 +127,7 @@ def test_other_findings_are_refused(model: TrainedModel, tmp_path: Path):
         evaluate_model(model.uri, tmp_path, cohort=CohortRecipe(kind="manifest"))
 
 
-def test_a_model_of_all_studies_cannot_be_judged_on_them(phantom: Path):
+def test_a_model_of_all_studies_cannot_be_evaluated_on_them(phantom: Path):
     model = trained(phantom, "tiny-all", "evaluation.protocol=cross_validation", "evaluation.folds=2")
     with pytest.raises(TrainingError, match=model.run_id):
         evaluate_model(model.uri, phantom)

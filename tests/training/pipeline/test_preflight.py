@@ -14,10 +14,10 @@ from consilium.domain.variables import BUILT_IN, Kind, Variable
 from consilium.modalities.observations.observation import Observation
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
 from training.cohorts.cohort import Cohort
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.pipeline.preflight import require_folds, require_split
 
-RECIPE = tiny_training_recipe(refer={"novelty": None})
+RECIPE = tiny_training_recipe(refer={"out_of_distribution": None})
 
 
 def reading(*names: str) -> Recipe:
@@ -91,10 +91,10 @@ def test_labels_must_be_known(cached: CachedCohort, part: str):
         require_split(relabelled(cached, parts()[part], np.nan), RECIPE, parts())
 
 
-def test_novelty_needs_its_studies(cached: CachedCohort):
+def test_the_out_of_distribution_detector_needs_its_studies(cached: CachedCohort):
     few = without(cached, "image", parts()["train"][6:])
     with pytest.raises(
-        TrainingError, match=r"training studies have image, at least 10 are needed; refer\.novelty null"
+        TrainingError, match=r"training studies have image, at least 10 are needed; refer\.out_of_distribution null"
     ):
         require_split(few, tiny_training_recipe(), parts())
 
@@ -115,15 +115,15 @@ def test_the_oracle_must_know_the_test_studies(cached: CachedCohort):
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "message"),
     [
         ({"explain": {"image": "by_eye"}}, "explain.image: got 'by_eye'"),
-        ({"explain": {"image": "gradient_attention"}}, "only a ViT"),
+        ({"explain": {"image": "gradient_attention"}}, "reads attention"),
         ({"refer": {"required": ["image"]}, "modalities": ["text"]}, "refer.required: got 'image'"),
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(cached: CachedCohort, section: dict, told: str):
-    with pytest.raises(InputError, match=told):
+def test_a_recipe_that_cannot_be_is_refused(cached: CachedCohort, section: dict, message: str):
+    with pytest.raises(InputError, match=message):
         require_split(cached, tiny_training_recipe(**section), parts())
 
 

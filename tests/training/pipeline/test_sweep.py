@@ -178,6 +178,7 @@ def test_hopeless_trials_are_given_up(cohort: Path, monkeypatch: pytest.MonkeyPa
     ("section", "error", "match"),
     [
         ({"ranges": {}}, RecipeError, "must name a range"),
+        ({"ranges": {"fusion.name": {"choices": ["concat", "stacked"]}}}, RecipeError, "validation losses of epochs"),
         ({"ranges": {"splits.train": {"low": 0.1, "high": 0.9}}}, TrainingError, "splits.train"),
         ({"ranges": {"training.learning_rat": {"low": 0.1, "high": 0.9}}}, RecipeError, "learning_rate"),
     ],

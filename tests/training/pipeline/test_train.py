@@ -28,9 +28,12 @@ from consilium.artifacts.mlflow_store import open_store
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.inference.diagnostician import Diagnostician
+from consilium.monitoring.reference import DIRECTIONS
+from consilium.network.diagnosis_model import FUSED
 from training.cohorts.cohort_kind import CohortKind
 from training.cohorts.phantom.write import write_phantom
-from training.data.datamodule import cache_cohort
+from training.data.cache_folders import file_cache_folder
+from training.data.cached_cohort import cache_cohort
 from training.evaluation.predict import predict
 from training.evaluation.rows import AS_PRESENT
 from training.pipeline import protocols
@@ -100,11 +103,11 @@ def test_the_registered_model_answers_as_the_evaluation_says(trained: TrainedMod
     resolved = registry.resolve(trained.uri)
     artifact = load_artifact(resolved.folder)
     cohort = pipeline._load(artifact.recipe, phantom)
-    cached = cache_cohort(cohort, artifact.recipe, pipeline.home_folder() / "cache" / "images")
+    cached = cache_cohort(cohort, artifact.recipe, file_cache_folder())
     place = {record.study_id: row for row, record in enumerate(cohort.records)}
     rows = np.array([place[study] for study in trained.evaluation.study_ids])
-    said = predict(artifact.model, artifact.preprocessing, cached, rows, artifact.recipe)
-    probabilities = said.as_present(said.probabilities(artifact.calibration))
+    predictions = predict(artifact.model, artifact.preprocessing, cached, rows, artifact.recipe)
+    probabilities = predictions.as_present(predictions.probabilities(artifact.calibration))
     assert np.allclose(probabilities, trained.evaluation.probabilities[AS_PRESENT], atol=1e-6)
     assert np.isfinite(probabilities).all()
 
@@ -118,12 +121,25 @@ def test_the_artifact_says_what_it_was_trained_on_and_names_no_study(trained: Tr
     assert str(phantom) not in text
 
 
+def test_the_artifact_has_what_monitoring_compares_with(trained: TrainedModel):
+    artifact = load_artifact(trained.folder)
+    studies = artifact.details["studies"]
+    found = artifact.monitoring
+    assert found is not None
+    assert found.studies == studies["calibration"] + studies["test"]
+    assert set(found.rows) == {*artifact.recipe.modalities, FUSED}
+    assert {len(values) for values in found.log_odds.values()} == {found.studies}
+    assert found.rows[FUSED].shape == (found.studies, DIRECTIONS)
+    assert len(found.rows["image"]) < found.studies
+    assert {"sex", "age_band", "present:image"} <= set(found.counts)
+
+
 def test_the_diagnostician_loads_it(trained: TrainedModel, phantom: Path):
     diagnostician = Diagnostician.load(trained.uri, device="cpu")
     assert diagnostician.identity.version == trained.version
     cohort = pipeline._load(diagnostician.recipe, phantom)
-    record = next(record for record in cohort.records if record.notes)
-    [diagnosis] = diagnostician.diagnose([record.study(())])
+    record = next(record for record in cohort.records if record.parts["text"])
+    [diagnosis] = diagnostician.diagnose([record.study()])
     assert all(0 < result.probability < 1 for result in diagnosis.findings)
 
 
@@ -312,7 +328,7 @@ def test_a_leak_fails_the_run_and_registers_nothing(tmp_path: Path, monkeypatch:
     assert run.info.status == "FAILED"
 
 
-def test_cross_validation_judges_every_study_out_of_fold(phantom: Path):
+def test_cross_validation_evaluates_every_study_out_of_fold(phantom: Path):
     settings = ["evaluation.protocol=cross_validation", "evaluation.folds=2", "evaluation.baselines=true"]
     chosen = recipe("tiny-folds", *settings)
     made = train(chosen, phantom, progress=False)
@@ -326,19 +342,23 @@ def test_cross_validation_judges_every_study_out_of_fold(phantom: Path):
     assert run.data.metrics["steps"] == made.steps
     split = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=made.run_id, artifact_path="split.csv"))
     assert set(split["part"]) == {"fold 1", "fold 2"}
+    watched = load_artifact(made.folder).monitoring
+    assert watched is not None
+    assert (watched.studies, watched.rows) == (len(studies), {})  # the folds' models see with other features
+    assert set(watched.projections) == {*chosen.modalities, FUSED}
     resumed = train(chosen, phantom, resume=True, progress=False)
     assert resumed.version == made.version
     assert resumed.evaluation.metrics == made.evaluation.metrics
 
 
-def test_each_source_is_judged_by_a_model_that_has_not_seen_it(phantom: Path, tmp_path: Path):
+def test_each_source_is_evaluated_by_a_model_that_has_not_seen_it(phantom: Path, tmp_path: Path):
     root = shutil.copytree(phantom, tmp_path / "cohort")
     studies = pd.read_csv(root / "studies.csv", dtype=str)
     studies["source"] = ["", "", *np.where(np.arange(len(studies) - 2) % 3 == 0, "north", "south")]
     studies.to_csv(root / "studies.csv", index=False)
     made = train(recipe("tiny-sources", "evaluation.protocol=leave_one_source_out", "cohort.kind=manifest"), root)
-    judged = studies["study"][studies["source"] != ""]
-    assert sorted(made.evaluation.study_ids) == sorted(judged)
+    evaluated = studies["study"][studies["source"] != ""]
+    assert sorted(made.evaluation.study_ids) == sorted(evaluated)
     split = pd.read_csv(mlflow.artifacts.download_artifacts(run_id=made.run_id, artifact_path="split.csv"))
     assert split["part"].value_counts().to_dict() == {"source south": 105, "source north": 53, "not evaluated": 2}
     studies["source"] = "north"

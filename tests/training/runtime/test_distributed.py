@@ -18,7 +18,7 @@ from consilium.domain.errors import TrainingError
 from tests.conftest import ROOT
 from tests.training.cohorts_made import Sink
 from tests.training.processes import GRADIENTS, cached_in, recipe_for, trained
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 from training.runtime.process_group import process_group, relaunch
 
 
@@ -132,9 +132,12 @@ def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch):
 def test_a_command_starts_torchrun_with_itself_and_ends_as_its_first_failure(monkeypatch: pytest.MonkeyPatch):
     started: list[list[str]] = []
     monkeypatch.setattr("torch.distributed.run.main", started.append)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
     assert relaunch(1, ["train"]) is None
     assert relaunch(2, ["train", "tiny"]) == 0
     assert started == [["--standalone", "--nproc-per-node", "2", "-m", "consilium.cli", "train", "tiny"]]
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR", "no process warns of what is as it should be"
 
     def fails(_: list[str]) -> None:
         raise ChildFailedError("train", {0: ProcessFailure(0, 17, 2, "no file")})

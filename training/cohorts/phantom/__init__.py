@@ -15,6 +15,7 @@ KIND = CohortKind(
     read="training.cohorts.phantom.write:read_phantom",
     recognises=lambda root: (root / "studies.csv").is_file() and (root / "truth").is_dir(),
     oracle="training.cohorts.phantom.oracle:load_oracle",
+    pairs="training.cohorts.phantom.pairs:load_pairs",
     truth="training.evaluation.faithfulness.phantom_truth:load_truth",
     renderer="training.evaluation.out_of_distribution.renderer:load_renderer",
 )

@@ -14,6 +14,7 @@ import numpy as np
 from consilium.domain.errors import InputError
 from training.cohorts.phantom.phantom_modality import PhantomModality
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES, checked_modalities, phantom_modalities
+from training.cohorts.phantom.schemes import ORDINARY, Scheme
 from training.cohorts.phantom.state import State
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class EvidenceModel:
         return Evidence({name: parts[name] for name in self.modalities}, frozenset(kept))
 
 
-def load_evidence(modalities: Sequence[str], shift: Shift) -> EvidenceModel:
-    """The stored distribution of these `modalities`, departing from it by `shift`.
+def load_evidence(modalities: Sequence[str], shift: Shift, scheme: Scheme = ORDINARY) -> EvidenceModel:
+    """The distribution of these `modalities` in the `scheme`, departing from it by `shift`.
 
     Raises
     ------
@@ -88,8 +89,9 @@ def load_evidence(modalities: Sequence[str], shift: Shift) -> EvidenceModel:
         An unknown modality or key, or a rate that is not a probability below one.
     """
     chosen = checked_modalities(modalities)
-    known = phantom_modalities()
-    phantoms = {name: known[name].shifted(shift) for name in dict.fromkeys([*DEFAULT_MODALITIES, *chosen])}
+    known = phantom_modalities(scheme)
+    members = scheme.states().members
+    phantoms = {name: known[name].shifted(shift, members) for name in dict.fromkeys([*DEFAULT_MODALITIES, *chosen])}
     for key, rate in shift.missing_modality.items():
         if key not in chosen:
             raise InputError("missing_modality", key, f"must be one of {', '.join(chosen)}")

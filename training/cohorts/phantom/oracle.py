@@ -7,7 +7,7 @@ drawn, so the oracle is an upper bound for whoever sees pixels; for note and val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import pandas as pd
 from consilium.domain.errors import InputError
 from consilium.modalities.registry import nonempty_subsets, subset_key
 from training.cohorts.phantom.evidence import EvidenceModel
+from training.cohorts.phantom.outcomes import best_passed
 from training.cohorts.phantom.phantom_modality import Floats
-from training.cohorts.phantom.record import Drawn, Rendered
-from training.cohorts.phantom.state import FINDINGS, PRESENT, StateTable
+from training.cohorts.phantom.record import Design, Drawn, Rendered
+from training.cohorts.phantom.state import FINDINGS, StateTable
 
 LIKELIHOODS_FILE = "truth/likelihoods.npz"
 EVIDENCE_FILE = "truth/evidence.csv"
@@ -36,6 +37,16 @@ def read_records(model: EvidenceModel, drawn: Sequence[Drawn], rendered: Sequenc
         name: model.phantoms[name].read(drawn, [views.parts.get(name) for views in rendered])
         for name in model.modalities
     }
+
+
+def read_drawn(design: Design, model: EvidenceModel, drawn: Sequence[Drawn]) -> Readings:
+    """What the oracle reads of studies of which nothing was rendered; made is what is read as it is written."""
+    written = [name for name in model.modalities if model.phantoms[name].read_as_written]
+    views = [
+        Rendered({name: model.phantoms[name].render(design, study) for name in written if study.has(name)})
+        for study in drawn
+    ]
+    return read_records(model, drawn, views)
 
 
 def has_modalities(model: EvidenceModel, drawn: Sequence[Drawn]) -> npt.NDArray[np.bool_]:
@@ -73,6 +84,13 @@ def posterior(prior: Floats, likelihoods: Floats, modalities: Sequence[str], sub
     InputError
         For a modality that the cohort does not have.
     """
+    joint = state_posterior(prior, likelihoods, modalities, subset)
+    states = np.arange(len(prior))
+    return np.stack([joint[:, states >> finding & 1 == 1].sum(axis=1) for finding in range(len(FINDINGS))], axis=1)
+
+
+def state_posterior(prior: Floats, likelihoods: Floats, modalities: Sequence[str], subset: Iterable[str]) -> Floats:
+    """P(state | what each record has of the modalities in `subset`), float64 [N, S]; arguments as of `posterior`."""
     chosen = set(subset)
     for name in sorted(chosen - set(modalities)):
         raise InputError("subset", name, f"must be one of the cohort's modalities: {', '.join(modalities)}")
@@ -80,9 +98,9 @@ def posterior(prior: Floats, likelihoods: Floats, modalities: Sequence[str], sub
     for column, name in enumerate(modalities):  # in one order, whatever the subset's: rounding depends on it
         if name in chosen:
             log_joint += likelihoods[:, column]
-    joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    joint: Floats = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
     joint /= joint.sum(axis=1, keepdims=True)
-    return np.stack([joint[:, PRESENT[:, finding]].sum(axis=1) for finding in range(len(FINDINGS))], axis=1)
+    return joint
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +119,8 @@ class PhantomOracle:
     evidence : DataFrame
         Noise-free evidence, one row a study, indexed by study: ``<modality>:<channel>``, ``grade:<channel>`` of the
         note, ``has:<modality>``; a value that was not measured is empty.
+    passed_in : float64 [S, steps] or None
+        Chance to pass each step of the targets beside the findings in each state; None where there are none.
     """
 
     study_ids: npt.NDArray[np.str_]
@@ -109,11 +129,23 @@ class PhantomOracle:
     prior: Floats
     likelihoods: Floats
     evidence: pd.DataFrame
+    passed_in: Floats | None = None
 
     @property
     def posteriors(self) -> Mapping[str, Floats]:
         """P(finding | subset) of all studies, float64 [N, F], by `subset_key`; computed where it is asked for."""
-        return _Posteriors(self)
+        return _BySubset(self.modalities, self.posterior)
+
+    @property
+    def passed(self) -> Mapping[str, Floats]:
+        """P(step and all before passed | subset), float64 [N, steps], likewise; empty where there are no targets."""
+        in_state = self.passed_in
+        if in_state is None:
+            return {}
+        return _BySubset(
+            self.modalities,
+            lambda subset: state_posterior(self.prior, self.likelihoods, self.modalities, subset) @ in_state,
+        )
 
     def posterior(self, subset: Iterable[str]) -> Floats:
         """P(finding | what each study has of the modalities in `subset`), float64 [N, F]; empty: the prior."""
@@ -140,22 +172,23 @@ class PhantomOracle:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Posteriors(Mapping[str, Floats]):
-    oracle: PhantomOracle
+class _BySubset(Mapping[str, Floats]):
+    modalities: tuple[str, ...]
+    answer: Callable[[Iterable[str]], Floats]
 
     def __getitem__(self, key: str) -> Floats:
         if key not in self:
             raise KeyError(key)
-        return self.oracle.posterior(key.split("+"))
+        return self.answer(key.split("+"))
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key in list(self)
 
     def __iter__(self) -> Iterator[str]:
-        return (subset_key(subset) for subset in nonempty_subsets(self.oracle.modalities))
+        return (subset_key(subset) for subset in nonempty_subsets(self.modalities))
 
     def __len__(self) -> int:
-        return 2 ** len(self.oracle.modalities) - 1
+        return 2 ** len(self.modalities) - 1
 
 
 def save_oracle(
@@ -183,6 +216,11 @@ def load_oracle(root: Path) -> PhantomOracle:
     file = root / LIKELIHOODS_FILE
     if not file.is_file():
         raise InputError("cohort", root.name, f"must be a phantom cohort with {LIKELIHOODS_FILE}")
+    design = Design.load(root)
+    passed_in = None
+    if design is not None and design.outcomes:
+        states = design.states()
+        passed_in = best_passed(states.members, states.present)
     with np.load(file, allow_pickle=False) as stored:
         return PhantomOracle(
             study_ids=stored["study"],
@@ -191,4 +229,5 @@ def load_oracle(root: Path) -> PhantomOracle:
             prior=stored["prior"],
             likelihoods=stored["log_likelihood"],
             evidence=pd.read_csv(root / EVIDENCE_FILE, dtype={"study": str}).set_index("study"),
+            passed_in=passed_in,
         )

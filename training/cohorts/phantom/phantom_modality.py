@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from training.cohorts.phantom.state import MEMBERS, PRESENT, State, StateTable
+from consilium.domain.errors import InputError
+from training.cohorts.phantom.state import MEMBERS, State, StateTable, presence
 
 if TYPE_CHECKING:
     from consilium.preprocessing.collate import Preprocessing
+    from training.cohorts.phantom.oracle import PhantomOracle
     from training.cohorts.phantom.record import Design, Drawn, Shift
 
 Floats = npt.NDArray[np.float64]
@@ -125,11 +127,37 @@ class PhantomModality(ABC):
     tables: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     folders: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, members: tuple[str, ...] = MEMBERS) -> None:
+        self.members = members
+        """What the states of the cohort's design consist of."""
+
     @classmethod
-    def shifted(cls, shift: Shift) -> PhantomModality:
-        """The modality as a cohort of this `shift` has it."""
+    def shifted(cls, shift: Shift, members: tuple[str, ...]) -> PhantomModality:
+        """The modality as a cohort of this `shift` has it, whose states consist of `members`."""
         del shift
-        return cls()
+        return cls(members)
+
+    @classmethod
+    def prompts(cls) -> Mapping[str, dict[str, list[str]]]:
+        """Sentences of the site's reports of it, by finding and by whether they say that it is ``present``."""
+        return {}
+
+    @classmethod
+    def shows_evidence(cls, section: Any) -> bool:
+        """Whether what a model reads by `section` of the recipe shows the evidence of this modality."""
+        del section
+        return True
+
+    @classmethod
+    def repeats(
+        cls, oracle: PhantomOracle, section: Any, phantoms: Mapping[str, type[PhantomModality]]
+    ) -> Mapping[str, npt.NDArray[np.int64]]:
+        """Evidence of other modalities that what a model reads by `section` repeats, as codes [N] by modality.
+
+        A record of this modality and one of another are of one study only where their codes are the same.
+        """
+        del oracle, section, phantoms
+        return {}
 
     @abstractmethod
     def draw(self, state: State, rng: np.random.Generator) -> Any:
@@ -165,8 +193,8 @@ class GaussianPhantom(PhantomModality):
 
     Attributes
     ----------
-    shifts : mapping of channel to mapping of member to float
-        What the presence of a finding or confounder adds to the mean of a channel.
+    shifts : mapping of channel to mapping of term to float
+        What the presence of a finding or confounder adds to the mean of a channel; see `channel_means`.
     """
 
     shifts: ClassVar[Mapping[str, Mapping[str, float]]]
@@ -174,7 +202,7 @@ class GaussianPhantom(PhantomModality):
     @cached_property
     def means(self) -> Floats:
         """Mean of each channel in each state, float64 [S, C]."""
-        return channel_means(self.shifts)
+        return channel_means(self.shifts, self.members)
 
     def draw(self, state: State, rng: np.random.Generator) -> Floats:
         return rng.normal(self.means[state.index])
@@ -191,13 +219,39 @@ class GaussianPhantom(PhantomModality):
         return {f"{self.name}:{channel}": float(x) for channel, x in zip(self.shifts, evidence, strict=True)}
 
 
-def channel_means(shifts: Mapping[str, Mapping[str, float]]) -> Floats:
-    """Mean of each channel in each state, float64 [S, C]."""
-    by_member = np.zeros((len(MEMBERS), len(shifts)))
+def channel_means(shifts: Mapping[str, Mapping[str, float]], members: tuple[str, ...] = MEMBERS) -> Floats:
+    """Mean of each channel in each state of these `members`, float64 [S, C].
+
+    Parameters
+    ----------
+    shifts : mapping of channel to mapping of term to float
+        What each term adds where it holds. A term is a member, which must be present, or several with spaces between
+        them, each of which must be present or, behind an exclamation mark, absent: ``pleural_effusion !left``.
+
+    Raises
+    ------
+    InputError
+        For a term of something that is no member.
+    """
+    present = presence(len(members))
+    terms = [*members, *dict.fromkeys(term for row in shifts.values() for term in row if term not in members)]
+    holds = np.stack([_holds(term, present, members) for term in terms], axis=1)
+    by_term = np.zeros((len(terms), len(shifts)))
     for channel, row in enumerate(shifts.values()):
-        for member, shift in row.items():
-            by_member[MEMBERS.index(member), channel] = shift
-    return PRESENT @ by_member
+        for term, shift in row.items():
+            by_term[terms.index(term), channel] = shift
+    return holds @ by_term
+
+
+def _holds(term: str, present: npt.NDArray[np.bool_], members: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """In which states the `term` holds, bool [S]."""
+    holds = np.ones(len(present), bool)
+    for word in term.split():
+        member = word.removeprefix("!")
+        if member not in members:
+            raise InputError("evidence", member, f"must be one of the design's members: {', '.join(members)}")
+        holds &= present[:, members.index(member)] != word.startswith("!")
+    return holds
 
 
 def summed(x: Floats, weights: Floats) -> Floats:

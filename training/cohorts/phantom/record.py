@@ -15,9 +15,11 @@ import yaml
 
 from consilium.domain.errors import InputError
 from training.cohorts.phantom.evidence import Evidence, EvidenceModel, load_evidence
+from training.cohorts.phantom.outcomes import STREAM, Fate, draw_fate
 from training.cohorts.phantom.phantom_modality import Written
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES
-from training.cohorts.phantom.state import FINDINGS, MEMBERS, State, StateTable, load_states
+from training.cohorts.phantom.schemes import ORDINARY, find_scheme
+from training.cohorts.phantom.state import FINDINGS, State, StateTable
 from training.cohorts.phantom.tables import table
 
 STREAMS = ("state", "evidence", "record", "image", "note", "report", "values")
@@ -56,6 +58,10 @@ class Design:
         Strength 0 … 1 with which the site (its marker, device and headings) follows the first finding.
     studies_per_patient : int
         Studies i k … i k + k - 1 are of patient i: one state, and evidence of each study's own.
+    scheme : str
+        One of `training.cohorts.phantom.schemes.SCHEMES`.
+    outcomes : bool
+        With targets beside the findings: see `training.cohorts.phantom.outcomes`.
     """
 
     seed: int
@@ -64,6 +70,8 @@ class Design:
     shift: Shift = field(default_factory=Shift)
     studies_per_patient: int = 1
     modalities: tuple[str, ...] = DEFAULT_MODALITIES
+    scheme: str = ORDINARY.name
+    outcomes: bool = False
 
     @classmethod
     def load(cls, root: Path) -> Design | None:
@@ -78,6 +86,8 @@ class Design:
     def save(self, root: Path, studies: int) -> None:
         """Store it with the cohort of so many `studies` in `root`."""
         plan = {**asdict(self), "studies": studies}
+        if not self.outcomes:
+            del plan["outcomes"]  # a folder without them is what it was before there were any
         plan["shift"] = {key: dict(v) if isinstance(v, Mapping) else v for key, v in plan["shift"].items()}
         (root / _FILE).write_text(yaml.safe_dump(plan, sort_keys=False), encoding="utf-8")
 
@@ -95,10 +105,10 @@ class Design:
         self.evidence()
 
     def states(self) -> StateTable:
-        return load_states(self.shift.prevalence_odds)
+        return find_scheme(self.scheme).states(self.shift.prevalence_odds)
 
     def evidence(self) -> EvidenceModel:
-        return load_evidence(self.modalities, self.shift)
+        return load_evidence(self.modalities, self.shift, find_scheme(self.scheme))
 
     @property
     def device(self) -> dict[str, Any] | None:
@@ -128,6 +138,8 @@ class Drawn:
     note_time: datetime
     demographics: bool
     """The record gives age and sex."""
+    fate: Fate | None = None
+    """Where the design has outcomes."""
 
     @property
     def study_id(self) -> str:
@@ -162,7 +174,8 @@ def draw_study(design: Design, index: int, states: StateTable, model: EvidenceMo
     reference = datetime(2021, 1, 1) + timedelta(minutes=int(rng.integers(0, 4 * 365 * 24 * 60)))
     written = reference - timedelta(minutes=int(rng.integers(10, 300)))
     known = any(model.phantoms[name].demographics for name in evidence.modalities)
-    return Drawn(index, patient, state, evidence, site, reference, written, known)
+    fate = draw_fate(states.members, state.present, stream(design, index, STREAM)) if design.outcomes else None
+    return Drawn(index, patient, state, evidence, site, reference, written, known, fate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,10 +210,13 @@ def study_row(drawn: Drawn, written: Sequence[Written]) -> dict[str, object]:
     for part in written:
         row |= part.closing_columns
     row |= {f"label:{name}": int(present) for name, present in drawn.state.labels.items()}
+    row |= {} if drawn.fate is None else drawn.fate.columns
     return row | {"source": drawn.site, "date": drawn.reference_time.date().isoformat()}
 
 
-def state_row(drawn: Drawn) -> dict[str, object]:
-    """Findings, confounders, age and sex, also of a study whose record does not give them; truth."""
-    members = dict(zip(MEMBERS, (int(flag) for flag in drawn.state.present), strict=True))
-    return {"study": drawn.study_id, **members, "age": drawn.state.age, "sex": drawn.state.sex.value}
+def state_row(drawn: Drawn, members: Sequence[str]) -> dict[str, object]:
+    """Every one of the state's `members`, age and sex, also of a study whose record does not give them; truth."""
+    present = dict(zip(members, (int(flag) for flag in drawn.state.present), strict=True))
+    row: dict[str, object] = {"study": drawn.study_id, **present}
+    row |= {"age": drawn.state.age, "sex": drawn.state.sex.value}
+    return row | ({} if drawn.fate is None else drawn.fate.truth)

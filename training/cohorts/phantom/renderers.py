@@ -10,23 +10,19 @@ from functools import cache
 from types import MappingProxyType
 
 from consilium.domain.errors import InputError
-from consilium.modalities.registry import in_order
+from consilium.modalities.registry import in_order, modalities
 from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.phantom.phantom_modality import PhantomModality
+from training.cohorts.phantom.schemes import DEFAULT_MODALITIES, ORDINARY, Scheme
+
+__all__ = ["DEFAULT_MODALITIES", "checked_modalities", "phantom_modalities"]
 
 GROUP = "consilium.phantoms"
-_BUILT_IN = {
-    name: f"training.cohorts.phantom.{name}.phantom:{name.capitalize()}Phantom"
-    for name in ("image", "text", "observations")
-}
-DEFAULT_MODALITIES: tuple[str, ...] = tuple(_BUILT_IN)
-"""What a phantom has unless asked otherwise. These share one stream of random numbers in this order; every other
-modality draws from streams of its own, so that it changes no byte of these."""
 
 
 @cache
-def phantom_modalities() -> Mapping[str, type[PhantomModality]]:
-    """Every modality that can be rendered.
+def phantom_modalities(scheme: Scheme = ORDINARY) -> Mapping[str, type[PhantomModality]]:
+    """Every modality that can be rendered, the built-in ones as the `scheme` has them.
 
     Raises
     ------
@@ -34,7 +30,7 @@ def phantom_modalities() -> Mapping[str, type[PhantomModality]]:
         Where two renderers are of the same modality.
     """
     return MappingProxyType(
-        by_name([*map(load, _BUILT_IN.values()), *of_entry_points(GROUP)], "phantoms are of the modality")
+        by_name([*map(load, scheme.modalities.values()), *of_entry_points(GROUP)], "phantoms are of the modality")
     )
 
 
@@ -46,7 +42,7 @@ def checked_modalities(names: Sequence[str]) -> tuple[str, ...]:
     InputError
         For a modality that is not installed or that has no renderer, and where there is none.
     """
-    able = in_order(phantom_modalities())
+    able = [name for name in modalities() if name in phantom_modalities()]
     for name in names:
         if name not in able:
             raise InputError("modalities", name, f"must be one of {', '.join(able)}")

@@ -15,14 +15,19 @@ from consilium.domain.study import Sex
 from training.cohorts.phantom.tables import table
 
 FINDINGS: tuple[str, ...] = tuple(table("states")["findings"])
+"""Of every design, and in each the first members of its states."""
 CONFOUNDERS: tuple[str, ...] = tuple(table("states")["confounders"])
 MEMBERS: tuple[str, ...] = FINDINGS + CONFOUNDERS
-"""What a state consists of; member k is bit k of the state's index."""
+"""What a state of the ordinary design consists of; member k is bit k of the state's index."""
 
-PRESENT: npt.NDArray[np.bool_] = (np.arange(2 ** len(MEMBERS))[:, None] >> np.arange(len(MEMBERS))[None, :] & 1).astype(
-    bool
-)
-"""Whether member k is present in state i, bool [S, M]."""
+
+def presence(members: int) -> npt.NDArray[np.bool_]:
+    """Whether member k is present in state i of so many members, bool [S, M]."""
+    return (np.arange(2**members)[:, None] >> np.arange(members)[None, :] & 1).astype(bool)
+
+
+PRESENT: npt.NDArray[np.bool_] = presence(len(MEMBERS))
+"""Of the ordinary design's states, bool [S, M]."""
 
 SEXES: tuple[Sex, ...] = (Sex.FEMALE, Sex.MALE)
 
@@ -38,13 +43,13 @@ class State:
     """One drawn state: what the labels say, and what they hide."""
 
     present: tuple[bool, ...]
-    """One flag a member, in the order of `MEMBERS`."""
+    """One flag a member, the findings first."""
     age: int
     sex: Sex
 
     @property
     def index(self) -> int:
-        """Row in `PRESENT`."""
+        """Row in `presence`."""
         return sum(1 << k for k, flag in enumerate(self.present) if flag)
 
     @property
@@ -59,6 +64,10 @@ class StateTable:
 
     Attributes
     ----------
+    members : tuple of str
+        Findings, confounders and contexts; member k is bit k of a state's index.
+    confounders : tuple of str
+        Those that look like a finding and are none.
     edges : int [B + 1]
         Age bands: band b holds the ages edges[b] <= age < edges[b + 1], years.
     demographics : float64 [B, 2]
@@ -67,9 +76,16 @@ class StateTable:
         P(state | age band, sex).
     """
 
+    members: tuple[str, ...]
+    confounders: tuple[str, ...]
     edges: npt.NDArray[np.int64]
     demographics: npt.NDArray[np.float64]
     states: npt.NDArray[np.float64]
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Whether member k is present in state i, bool [S, M]."""
+        return presence(len(self.members))
 
     @property
     def prior(self) -> npt.NDArray[np.float64]:
@@ -89,27 +105,29 @@ class StateTable:
         cell = int(rng.choice(self.demographics.size, p=self.demographics.ravel()))
         band, sex = divmod(cell, len(SEXES))
         age = int(rng.integers(self.edges[band], self.edges[band + 1]))
-        index = int(rng.choice(len(PRESENT), p=self.states[band, sex]))
-        return State(tuple(bool(flag) for flag in PRESENT[index]), age, SEXES[sex])
+        index = int(rng.choice(2 ** len(self.members), p=self.states[band, sex]))
+        return State(tuple(bool(index >> k & 1) for k in range(len(self.members))), age, SEXES[sex])
 
 
 def _odds(probability: float) -> float:
     return probability / (1 - probability)
 
 
-def _presence(row: Mapping[str, Any], band: int, male: bool, factor: float) -> npt.NDArray[np.float64]:
-    """P(member of `row` present | its parents as in each state), float64 [S]."""
-    odds = np.full(len(PRESENT), _odds(row["probability"][band]) * factor)
+def _chance(
+    row: Mapping[str, Any], there: Mapping[str, npt.NDArray[np.bool_]], band: int, male: bool, factor: float
+) -> npt.NDArray[np.float64]:
+    """P(member of `row` present | its parents as in each state), float64 [S]; `there`: each member in each state."""
+    odds = np.full(len(there[row["member"]]), _odds(row["probability"][band]) * factor)
     for parent, ratio in row["odds_ratios"].items():
         if parent == "male":
             odds *= ratio if male else 1.0
         else:
-            odds *= np.where(PRESENT[:, MEMBERS.index(parent)], ratio, 1.0)
+            odds *= np.where(there[parent], ratio, 1.0)
     return odds / (1 + odds)
 
 
-def load_states(prevalence_odds: Mapping[str, float] | None = None) -> StateTable:
-    """The stored table, expanded.
+def load_states(prevalence_odds: Mapping[str, float] | None = None, name: str = "states") -> StateTable:
+    """The stored table `name`, expanded.
 
     Parameters
     ----------
@@ -121,24 +139,27 @@ def load_states(prevalence_odds: Mapping[str, float] | None = None) -> StateTabl
     InputError
         A name that is no member of the state, or an odds ratio that is not positive.
     """
+    stored = table(name)
+    members = (*stored["findings"], *stored["confounders"], *stored.get("contexts", ()))
     factors = dict(prevalence_odds or {})
-    for name, factor in factors.items():
-        if name not in MEMBERS:
-            raise InputError("prevalence_odds", name, f"must be one of {', '.join(MEMBERS)}")
+    for member, factor in factors.items():
+        if member not in members:
+            raise InputError("prevalence_odds", member, f"must be one of {', '.join(members)}")
         if not 0 < factor < float("inf"):
-            raise InputError(f"prevalence_odds[{name}]", factor, "must be a positive number")
-    stored = table("states")
+            raise InputError(f"prevalence_odds[{member}]", factor, "must be a positive number")
+    there = dict(zip(members, presence(len(members)).T, strict=True))
     bands = stored["age_bands"]
-    states = np.ones((len(bands), len(SEXES), len(PRESENT)))
+    states = np.ones((len(bands), len(SEXES), 2 ** len(members)))
     for band in range(len(bands)):
         for sex in range(len(SEXES)):
             for row in stored["draws"]:
-                name = row["member"]
-                present = _presence(row, band, SEXES[sex] is Sex.MALE, factors.get(name, 1.0))
-                states[band, sex] *= np.where(PRESENT[:, MEMBERS.index(name)], present, 1 - present)
+                chance = _chance(row, there, band, SEXES[sex] is Sex.MALE, factors.get(row["member"], 1.0))
+                states[band, sex] *= np.where(there[row["member"]], chance, 1 - chance)
     shares = np.array([band["share"] for band in bands])
     by_sex = np.array([stored["sexes"][sex.value] for sex in SEXES])
     return StateTable(
+        members=members,
+        confounders=tuple(stored["confounders"]),
         edges=np.array([band["from"] for band in bands] + [bands[-1]["to"]]),
         demographics=np.outer(shares, by_sex) / (shares.sum() * by_sex.sum()),
         states=states,

@@ -8,7 +8,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -32,9 +32,11 @@ from training.cohorts.phantom.oracle import (
     read_records,
     save_oracle,
 )
+from training.cohorts.phantom.outcomes import phantom_targets
 from training.cohorts.phantom.phantom_modality import Floats, Row, Target
 from training.cohorts.phantom.record import Design, Drawn, Shift, draw_study, render_study, state_row, study_row
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES, checked_modalities
+from training.cohorts.phantom.schemes import ORDINARY
 from training.cohorts.phantom.state import FINDINGS, phantom_findings
 from training.cohorts.splits import stratified_parts
 
@@ -76,6 +78,8 @@ def write_phantom(
     shift: Shift | None = None,
     studies_per_patient: int = 1,
     modalities: Sequence[str] = DEFAULT_MODALITIES,
+    scheme: str = ORDINARY.name,
+    outcomes: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write a cohort of `studies` phantom studies to the folder `out`.
@@ -102,6 +106,10 @@ def write_phantom(
         Of one state, each with evidence of its own. The oracle answers for each study by itself.
     modalities : sequence of str
         What the records are made of. Another modality beside the built-in ones changes nothing of these.
+    scheme : str
+        ``ordinary``, or ``interaction``: see `training.cohorts.phantom.interaction`.
+    outcomes : bool
+        With severity and the time to death as targets beside the findings; nothing else changes.
     progress : callable, optional
         Called with the number of studies written so far.
 
@@ -112,7 +120,8 @@ def write_phantom(
     """
     _check_out(out, studies)
     _check_splits(splits)
-    design = Design(seed, size, shortcut, shift or Shift(), studies_per_patient, checked_modalities(modalities))
+    chosen = checked_modalities(modalities)
+    design = Design(seed, size, shortcut, shift or Shift(), studies_per_patient, chosen, scheme, outcomes)
     design.check()
     partial_out = out.with_name(f".{out.name}.partial-{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +197,7 @@ def _write_chunk(root: Path, design: Design, studies: int, start: int) -> _Chunk
             tables[path] += lines
     return _Chunk(
         studies=rows,
-        states=[state_row(study) for study in drawn],
+        states=[state_row(study, states.members) for study in drawn],
         evidence=[_evidence_row(study, model) for study in drawn],
         tables=dict(tables),
         likelihoods=likelihoods,
@@ -255,7 +264,13 @@ def _other_tables(model: EvidenceModel) -> dict[str, tuple[str, ...]]:
 
 
 def _write_descriptions(root: Path, design: Design, studies: int) -> None:
-    findings = phantom_findings()
-    cohort = {"name": "phantom", **findings.to_json()}
+    findings = replace(phantom_findings(), targets=phantom_targets() if design.outcomes else ())
+    name = "phantom" if design.scheme == ORDINARY.name else f"{design.scheme}-phantom"
+    cohort = {"name": name, **findings.to_json(), "prompts": _prompts(design.evidence())}
     (root / "cohort.yaml").write_text(yaml.safe_dump(cohort, sort_keys=False), encoding="utf-8")
     design.save(root, studies)
+
+
+def _prompts(model: EvidenceModel) -> dict[str, dict[str, list[str]]]:
+    """What the sites' reports say of each finding; see `PhantomModality.prompts`."""
+    return {finding: found for name in model.modalities for finding, found in model.phantoms[name].prompts().items()}

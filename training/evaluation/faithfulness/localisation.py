@@ -32,11 +32,11 @@ def centre_prior(shape: tuple[int, int]) -> Map:
     return np.exp(-(squares[0][:, None] + squares[1][None]) / 2).astype(np.float32)
 
 
-def average_precision(weights: npt.NDArray, decisive: Mask, judged: Mask) -> float:
-    """How well the size of `weights` tells decisive words or values from the others that are `judged`.
+def average_precision(weights: npt.NDArray, decisive: Mask, labelled: Mask) -> float:
+    """How well the size of `weights` tells decisive words or values from the others that are `labelled`.
 
     Area under the precision–recall curve; NaN where there are none, or no others.
     """
-    if not decisive[judged].any() or decisive[judged].all():
+    if not decisive[labelled].any() or decisive[labelled].all():
         return float("nan")
-    return float(average_precision_score(decisive[judged], np.abs(weights[judged])))
+    return float(average_precision_score(decisive[labelled], np.abs(weights[labelled])))

@@ -1,4 +1,4 @@
-"""Measuring: every method, on every study, judged in every way that the cohort allows."""
+"""Measuring: every method, on every study, evaluated in every way that the cohort allows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 from training.cohorts.phantom.state import FINDINGS
-from training.data.datamodule import CachedCohort, StudyDataset
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import StudyDataset
 from training.evaluation.faithfulness import checks
 from training.evaluation.faithfulness.curves import deletion_and_insertion
 from training.evaluation.faithfulness.localisation import average_precision, centre_prior, mass_in_mask, pointing
-from training.evaluation.faithfulness.scores import Ledger, Subject, spearman
+from training.evaluation.faithfulness.scores import Scores, Subject, spearman
 from training.evaluation.faithfulness.table import AREA, CENTRE, MEAN_MASK, MODALITIES, RANDOM, summarise
 from training.evaluation.faithfulness.truth import Truth, Twin
+from training.training_side import training_side
 
 Weights = dict[tuple[str, str], npt.NDArray]
 """(modality, method) → weights of P findings: [P, V, h, w], [P, W] or [P, K]."""
@@ -54,7 +56,7 @@ class _Bench:
     truth: Truth | None
     mean_masks: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
     seed: int
-    ledger: Ledger
+    scores: Scores
 
     def case(self, prepared: Prepared, model: DiagnosisModel | None = None) -> Case:
         model = model or self.model
@@ -66,7 +68,7 @@ class _Bench:
         """Every method that suits the model, with its modality."""
         for modality, explanation in self.explanations.items():
             for method in explanation.methods:
-                if method.suits(self.preprocessing.recipe):
+                if method.suits(self.preprocessing):
                     yield modality, method
 
     def weigh(self, case: Case) -> Weights:
@@ -117,11 +119,11 @@ def measure_faithfulness(
     bench = _bench(model.eval(), preprocessing, calibration, findings, cached, drawn, seed, truth)
     dataset = StudyDataset(cached, preprocessing, drawn)
     for number in range(len(dataset)):
-        prepared, labels = dataset[number]
+        prepared, labels, *_ = dataset[number]
         _measure_study(bench, prepared, labels, number)
         if advance is not None:
             advance()
-    return summarise(bench.ledger, findings.names, bootstrap=bootstrap, seed=seed)
+    return summarise(bench.scores, findings.names, bootstrap=bootstrap, seed=seed)
 
 
 def _bench(
@@ -149,7 +151,7 @@ def _bench(
         truth=truth,
         mean_masks=mean_masks,
         seed=seed,
-        ledger=Ledger(),
+        scores=Scores(),
     )
 
 
@@ -169,7 +171,7 @@ def _mean_masks(
 
 
 def _measure_study(bench: _Bench, prepared: Prepared, labels: npt.NDArray[np.float32], number: int) -> None:
-    """All figures of one study into the ledger."""
+    """All figures of one study into the scores."""
     case = bench.case(prepared)
     weights = bench.weigh(case)
     positive = np.flatnonzero(labels == 1).tolist()
@@ -191,8 +193,10 @@ def _patient(case: Case) -> str:
 def _random(case: Case, bench: _Bench, number: int) -> Weights:
     """Weights that know nothing: what every method must beat."""
     generator = np.random.default_rng((bench.seed, number))
-    count, order = len(bench.findings), sorted(bench.explanations, key=checks.RANDOM_CELLS.__contains__)
-    shapes = {modality: (len(case.units[modality]), *checks.RANDOM_CELLS.get(modality, ())) for modality in order}
+    count, shape_of = len(bench.findings), {name: training_side(name).unit_shape for name in bench.explanations}
+    # Maps are drawn last, so that the other weights do not depend on their size.
+    order = sorted(bench.explanations, key=lambda modality: bool(shape_of[modality]))
+    shapes = {modality: (len(case.units[modality]), *shape_of[modality]) for modality in order}
     return {(part, RANDOM): generator.normal(size=(count, *shape)) for part, shape in shapes.items() if shape[0]}
 
 
@@ -203,7 +207,7 @@ def _curves(bench: _Bench, case: Case, weights: Weights, positive: Sequence[int]
             figures = deletion_and_insertion(case, bench.explanations[part], by_finding[position], position)
             subject = Subject(part, method, bench.findings.names[position])
             for metric, figure in zip(("deletion", "insertion"), figures, strict=True):
-                bench.ledger.add(subject, metric, _patient(case), figure)
+                bench.scores.add(subject, metric, _patient(case), figure)
 
 
 def _checks(bench: _Bench, case: Case, weights: Weights, number: int) -> None:
@@ -216,7 +220,7 @@ def _checks(bench: _Bench, case: Case, weights: Weights, number: int) -> None:
     for (metric, other), (part, method) in ((pair, key) for pair in others.items() for key in weights):
         for position, name in enumerate(bench.findings.names):
             alike = spearman(weights[part, method][position], other[part, method][position])
-            bench.ledger.add(Subject(part, method, name), metric, _patient(case), alike)
+            bench.scores.add(Subject(part, method, name), metric, _patient(case), alike)
 
 
 def _views(truth: Truth, case: Case, weights: Weights) -> Views:
@@ -246,19 +250,19 @@ def _place(
         candidates[MEAN_MASK] = bench.mean_masks[part][finding]
     for method, saliency in candidates.items():
         subject = Subject(part, method, finding)
-        bench.ledger.add(subject, "mass_in_mask", _patient(case), mass_in_mask(saliency, mask))
-        bench.ledger.add(subject, "pointing", _patient(case), pointing(saliency, mask))
+        bench.scores.add(subject, "mass_in_mask", _patient(case), mass_in_mask(saliency, mask))
+        bench.scores.add(subject, "pointing", _patient(case), pointing(saliency, mask))
 
 
 def _decisive(bench: _Bench, truth: Truth, case: Case, weights: Weights) -> None:
-    """How well decisive units are told from the others."""
+    """How well decisive units are separated from the others."""
     for position, finding in enumerate(bench.findings.names):
         found = {part: truth.decisive(part, case, finding) for part in dict.fromkeys(part for part, _ in weights)}
         for (part, method), by_finding in weights.items():
             decisive = found[part]
             if decisive is not None:
                 figure = average_precision(by_finding[position], *decisive)
-                bench.ledger.add(Subject(part, method, finding), "auprc", _patient(case), figure)
+                bench.scores.add(Subject(part, method, finding), "auprc", _patient(case), figure)
 
 
 def _twins(bench: _Bench, case: Case, views: Views, twins: Sequence[Twin]) -> None:
@@ -276,7 +280,7 @@ def _twins(bench: _Bench, case: Case, views: Views, twins: Sequence[Twin]) -> No
             if part == twin.part:
                 attributed = float(np.nansum(by_finding[position][twin.where]))
                 subject = Subject(part, method, twin.finding)
-                bench.ledger.add_twin(subject, _patient(case), attributed, fell, twin.oracle)
+                bench.scores.add_twin(subject, _patient(case), attributed, fell, twin.oracle)
 
 
 def _modalities(bench: _Bench, truth: Truth, case: Case) -> None:
@@ -292,4 +296,4 @@ def _modalities(bench: _Bench, truth: Truth, case: Case) -> None:
         for method in (games.shapley, games.leave_one_out):
             for modality, weight in method(own).items():
                 subject = Subject(MODALITIES, method.__name__, finding)
-                bench.ledger.add_twin(subject, _patient(case), weight, wanted[modality], wanted[modality])
+                bench.scores.add_twin(subject, _patient(case), weight, wanted[modality], wanted[modality])

@@ -22,8 +22,8 @@ from consilium.explain.case import Case
 from consilium.modalities.registry import nonempty_subsets
 from consilium.system.installed import load
 from training.cohorts.phantom.evidence import EvidenceModel
-from training.cohorts.phantom.oracle import Readings, has_modalities, log_likelihoods, posterior, read_records
-from training.cohorts.phantom.record import Design, Drawn, Rendered, draw_study
+from training.cohorts.phantom.oracle import Readings, has_modalities, log_likelihoods, posterior, read_drawn
+from training.cohorts.phantom.record import Design, Drawn, draw_study
 from training.cohorts.phantom.state import FINDINGS, StateTable
 from training.cohorts.phantom.tables import table
 from training.evaluation.faithfulness.truth import Mask, Twin
@@ -149,12 +149,7 @@ class PhantomTruth:
 
     def readings(self, drawn: Drawn) -> Readings:
         """What the oracle reads of it."""
-        written = {
-            name: phantom.render(self.design, drawn)
-            for name, phantom in self.model.phantoms.items()
-            if phantom.read_as_written and drawn.has(name)
-        }
-        return read_records(self.model, [drawn], [Rendered(written)])
+        return read_drawn(self.design, self.model, [drawn])
 
     def best(self, drawn: Drawn, readings: Readings, subset: Iterable[str]) -> Floats:
         """The best possible log-odds [F] from the modalities in `subset`, of the study with these `readings`."""

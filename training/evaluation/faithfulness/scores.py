@@ -1,4 +1,4 @@
-"""Ledger: figures of single studies, before they are summarised."""
+"""Scores: figures of single studies, before they are summarised."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """What one method said of the evidence that twins lack, beside what the evidence did; one entry a twin."""
+    """What one method attributes to the evidence that twins lack, beside what the evidence did; one entry a twin."""
 
     patients: list[str] = field(default_factory=list)
     attributed: list[float] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Twins:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Scores:
     """All figures of all studies.
 
     Attributes

@@ -26,7 +26,7 @@ from consilium.calibration import patient_bootstrap, percentile_interval
 from consilium.explain.methods import FAST, LEVELS, explanations
 from consilium.modalities.registry import modality_names
 from training.evaluation.comparisons import MACRO
-from training.evaluation.faithfulness.scores import Ledger, Subject, Twins
+from training.evaluation.faithfulness.scores import Scores, Subject, Twins
 
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +58,7 @@ _Replicates = dict[tuple[str, str, str, str], tuple[Floats, int]]
 """(part, method, finding, metric) → the figure in the sample and in each replicate, [1 + R], and the studies behind."""
 
 
-def summarise(ledger: Ledger, findings: Sequence[str], *, bootstrap: int, seed: int) -> pd.DataFrame:
+def summarise(scores: Scores, findings: Sequence[str], *, bootstrap: int, seed: int) -> pd.DataFrame:
     """Figures with 95 % intervals, by bootstrap over patients.
 
     Returns
@@ -68,12 +68,12 @@ def summarise(ledger: Ledger, findings: Sequence[str], *, bootstrap: int, seed: 
         the methods of a part by that figure, 1 is best; baselines have none. Sorted by part, metric, finding and rank.
     """
     replicates: _Replicates = {}
-    for (subject, metric), figures in ledger.figures.items():
+    for (subject, metric), figures in scores.figures.items():
         patients, values = zip(*figures, strict=True)
         weights = patient_bootstrap(np.array(patients), bootstrap, seed)
         mean = weights @ np.array(values) / weights.sum(axis=1)
         replicates[subject.part, subject.method, subject.finding, metric] = mean, len(values)
-    for subject, twins in ledger.twins.items():
+    for subject, twins in scores.twins.items():
         replicates |= _twin_figures(subject, twins, bootstrap, seed)
     replicates |= _gains(replicates)
     replicates |= _macro(replicates, findings)
@@ -137,11 +137,11 @@ def _above_baselines(lines: pd.DataFrame, method: str) -> bool:
 def _winner(lines: pd.DataFrame, candidates: Sequence[str]) -> str:
     macro = lines[(lines["finding"] == MACRO) & lines["method"].isin(candidates)]
     values = macro.pivot_table(index="method", columns="metric", values="value")
-    judged = [metric for metric in _SCORED if metric in values]
-    if not judged:
+    scored = [metric for metric in _SCORED if metric in values]
+    if not scored:
         return candidates[0]
-    ranks = values[judged].rank(ascending=False, na_option="bottom")
-    score = ranks.mean(axis=1) + 1e-6 * ranks[judged[0]]
+    ranks = values[scored].rank(ascending=False, na_option="bottom")
+    score = ranks.mean(axis=1) + 1e-6 * ranks[scored[0]]
     return str(score.idxmin())
 
 

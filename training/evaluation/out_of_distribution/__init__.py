@@ -4,7 +4,7 @@ Ordinary studies of a cohort with one modality altered go the same way as those 
 ingest, preprocessing and model. Open `kinds` first: it lists what is made of a study; `detection` measures.
 """
 
-from training.evaluation.out_of_distribution.detection import ORDINARY, evaluate_novelty
+from training.evaluation.out_of_distribution.detection import ORDINARY, evaluate_out_of_distribution
 from training.evaluation.out_of_distribution.kinds import Case, Kind, all_kinds
 
-__all__ = ["ORDINARY", "Case", "Kind", "all_kinds", "evaluate_novelty"]
+__all__ = ["ORDINARY", "Case", "Kind", "all_kinds", "evaluate_out_of_distribution"]

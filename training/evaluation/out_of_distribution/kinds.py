@@ -1,7 +1,6 @@
 """Inputs out of distribution by kind: an ordinary study with the records of one modality changed.
 
-Every modality that has such kinds names them under the entry point group ``consilium.out_of_distribution``; those of
-the built-in ones are in `odd_images`, `odd_texts` and `odd_values`.
+A modality that has such kinds brings them in `training.training_side.TrainingSide.out_of_distribution_kinds`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import numpy as np
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN, VariableTable
 from consilium.modalities.registry import modality_names
-from consilium.system.installed import by_name, load, of_entry_points
+from consilium.system.installed import by_name
 from training.cohorts.cohort import StudyRecord
-
-GROUP = "consilium.out_of_distribution"
-_BUILT_IN = tuple(f"{__package__}.{module}:KINDS" for module in ("odd_images", "odd_texts", "odd_values"))
+from training.training_side import training_sides
 
 
 class Renderer(Protocol):
@@ -40,7 +37,7 @@ class Case:
     record : StudyRecord
         Where its files lie.
     study : Study
-        Its images have a shape and no pixels.
+        What was read of its files is without what the cache holds.
     renderer : Renderer or None
         Of the study's cohort, where its kind has one.
     variables : VariableTable
@@ -68,7 +65,7 @@ class Kind:
     far : bool
         Nothing that the model could answer for, against what is merely unusual.
     change : callable
-        Case and generator → the changed study. A changed image has pixels.
+        Case and generator → the changed study, whose changed records are whole.
     rendered : bool
         Needs the cohort's renderer.
     """
@@ -89,7 +86,7 @@ def all_kinds() -> tuple[Kind, ...]:
     ValueError
         Where two kinds have the same name.
     """
-    every = (kind for group in [*map(load, _BUILT_IN), *of_entry_points(GROUP)] for kind in group)
+    every = (kind for side in training_sides() for kind in side.out_of_distribution_kinds())
     found: dict[str, Kind] = by_name(every, "kinds of inputs out of distribution have the same name:")
     place = modality_names().index
     return tuple(sorted(found.values(), key=lambda kind: (place(kind.modality), not kind.far)))

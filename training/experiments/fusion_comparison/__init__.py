@@ -1,8 +1,8 @@
 """Fusions compared on equal terms: a recipe and a cohort in, a `Comparison` out.
 
 The encoders are trained once for each seed and their tokens of every study are kept; every fusion of
-`consilium.network.fusion.FUSIONS` is trained on the same tokens, calibrated and scored on the same studies, beside
-rules that learn nothing and beside models trained end to end. Open `experiment` first, which reads top-down; then
+`consilium.network.fusion.TRAINED_FUSIONS` is trained on the same tokens, calibrated and scored on the same studies,
+beside rules that learn nothing and models trained end to end. Open `experiment` first, which reads top-down; then
 `contenders`.
 """
 

@@ -14,10 +14,12 @@ from scipy.special import expit
 
 from consilium.calibration import Calibration, patient_bootstrap
 from consilium.configuration.recipe import Recipe
+from consilium.domain.findings import FindingSet
 from consilium.modalities.registry import subset_key
 from training.cohorts import cohort_kind
 from training.cohorts.cohort import Cohort
-from training.cohorts.phantom.state import CONFOUNDERS
+from training.cohorts.cohort_kind import Oracle
+from training.cohorts.phantom.record import Design
 from training.evaluation.evaluate import calibrate
 from training.evaluation.metrics import Sample
 from training.evaluation.predictions import Predictions
@@ -42,7 +44,7 @@ BEST, BOUND = "bound/best_possible", "bound/product_of_experts"
 """The best answer from all modalities, and the product of the best answers from each modality alone."""
 
 Rule = Callable[..., npt.NDArray]
-"""`training.experiments.fusion_comparison.rules`: opinions, subset, exclusive → probabilities [N, F]."""
+"""`training.experiments.fusion_comparison.rules`: unimodal, subset, exclusive → probabilities [N, F]."""
 
 _STATES_FILE = "truth/states.csv"
 _POINT_REPLICATES = 1  # operating points take no part here, nor do their intervals
@@ -54,9 +56,11 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
     Parameters
     ----------
     trained : mapping of contender's name to sequence of Trained
-        One a seed; ``end_to_end/late`` has the opinions of the modalities' own heads.
+        One a seed; ``end_to_end/late`` has the unimodal of the modalities' own heads.
     """
-    scorer = _Scorer(recipe, cohort, trained["end_to_end/late"][0].test)
+    test = trained["end_to_end/late"][0].test
+    oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort.root)
+    scorer = Scorer(recipe, cohort.findings, test, oracle, _confounded(cohort.root, test.study_ids))
     _log.info("scoring on %d test studies", len(scorer.test))
     encoders = trained["end_to_end/late"]
     best = min(
@@ -84,22 +88,32 @@ def compare(trained: Mapping[str, Sequence[Trained]], recipe: Recipe, cohort: Co
     return Comparison(everything, PRODUCT, best, tables)
 
 
-class _Scorer:
+class Scorer:
     """Calibrates contenders alike and lines them up with the test studies.
 
     Parameters
     ----------
     test : Predictions
         Names the test studies and what each of them has.
+    oracle : Oracle or None
+        Of the cohort, where it has one.
+    confounded : bool [N] or None
+        Which test studies have a hidden confounder, where that is known.
     """
 
-    def __init__(self, recipe: Recipe, cohort: Cohort, test: Predictions) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        findings: FindingSet,
+        test: Predictions,
+        oracle: Oracle | None,
+        confounded: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         self.recipe = recipe
-        self.findings = cohort.findings
+        self.findings = findings
         self.test = test
-        self.oracle = cohort_kind(recipe.cohort.kind).load_oracle(cohort.root)
+        self.oracle = oracle
         weights = patient_bootstrap(test.patient_ids, recipe.evaluation.bootstrap, recipe.seed)
-        confounded = _confounded(cohort.root, test.study_ids)
         self.tested = TestStudies(self.findings, Sample(test.labels, weights), self._best(), confounded)
 
     def contender(self, name: str, trained: Sequence[Trained]) -> Contender:
@@ -115,7 +129,10 @@ class _Scorer:
             alone = self._calibration(one.calibration)
             product = partial(product_of_experts, prior=expit(alone.prior_log_odds))
             held_out, tested = (
-                {modality: alone.opinion(logits, modality) for modality, logits in predictions.opinions.items()}
+                {
+                    modality: alone.unimodal_probabilities(logits, modality)
+                    for modality, logits in predictions.unimodal.items()
+                }
                 for predictions in (one.calibration, one.test)
             )
             products = self._combined(tested, product)
@@ -144,10 +161,10 @@ class _Scorer:
         best = self.tested.oracle
         if self.oracle is None or best is None:
             return []
-        opinions = {modality: best[modality] for modality in self.recipe.modalities}
+        unimodal = {modality: best[modality] for modality in self.recipe.modalities}
         # The mean posterior is the prior; over the whole cohort it is as good as exact.
-        prior = np.mean([self.oracle.posteriors[modality].mean(axis=0) for modality in opinions], axis=0)
-        experts = self._with_as_present(self._combined(opinions, partial(product_of_experts, prior=prior)))
+        prior = np.mean([self.oracle.posteriors[modality].mean(axis=0) for modality in unimodal], axis=0)
+        experts = self._with_as_present(self._combined(unimodal, partial(product_of_experts, prior=prior)))
         return [Contender(BEST, (best,)), Contender(BOUND, (experts,))]
 
     def _calibration(self, predictions: Predictions) -> Calibration:
@@ -159,8 +176,8 @@ class _Scorer:
         # A contender that cannot do without a modality has no answer from what each study has.
         return self._with_as_present(rows) if set(rows) == set(self.test.fused) else rows
 
-    def _combined(self, opinions: Mapping[str, npt.NDArray], rule: Rule) -> dict[str, npt.NDArray]:
-        return {key: rule(opinions, subset=key, exclusive=self.findings.exclusive) for key in self.test.fused}
+    def _combined(self, unimodal: Mapping[str, npt.NDArray], rule: Rule) -> dict[str, npt.NDArray]:
+        return {key: rule(unimodal, subset=key, exclusive=self.findings.exclusive) for key in self.test.fused}
 
     def _with_as_present(self, rows: dict[str, npt.NDArray]) -> Answers:
         return {ALL_PRESENT: self.test.as_present(rows)} | rows
@@ -185,7 +202,8 @@ class _Scorer:
 
 def _confounded(root: Path, study_ids: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_] | None:
     """Which studies have a hidden confounder, where the cohort knows it."""
-    if not (root / _STATES_FILE).is_file():
+    design = Design.load(root)
+    if design is None:
         return None
     states = pd.read_csv(root / _STATES_FILE, dtype={"study": str}).set_index("study")
-    return states.loc[study_ids.tolist(), list(CONFOUNDERS)].to_numpy(bool).any(axis=1)
+    return states.loc[study_ids.tolist(), list(design.states().confounders)].to_numpy(bool).any(axis=1)

@@ -25,11 +25,11 @@ import numpy as np
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.network.fusion import FUSIONS
+from consilium.network.fusion import TRAINED_FUSIONS
 from consilium.system.threads import limit_threads
 from training.cohorts import load_cohort
 from training.cohorts.splits import Indices, split_cohort
-from training.data.datamodule import CachedCohort
+from training.data.cached_cohort import CachedCohort
 from training.evaluation.predict import predict
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.comparison import Comparison
@@ -42,9 +42,10 @@ from training.experiments.fusion_comparison.trained import Trained, kept
 from training.experiments.fusion_comparison.transchex import fit_peer, predict_peer
 from training.fitting.fit import Fit
 from training.fitting.teachers import fit_with_teachers
+from training.pipeline.named_weights import resolve_weights
 from training.pipeline.preflight import require_split
 from training.pipeline.resume import RunState
-from training.pipeline.train import cache_images, tracked
+from training.pipeline.train import cache_files, tracked
 from training.runtime.tracking import MetricSink, TrackedRun
 
 _log = logging.getLogger(__name__)
@@ -117,9 +118,10 @@ def compare_fusions(
         raise TrainingError("there is nothing to fuse: the recipe has one modality")
     progress = sys.stderr.isatty() if progress is None else progress
     limit_threads(recipe.training.threads)
+    starts = resolve_weights(recipe)
     chosen = recipe.cohort
     masks = recipe.masks_identifiers
-    cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks)
+    cohort = load_cohort(chosen.kind, cohort_root, chosen.options, mask_notes=masks).answering(())
     parts = split_cohort(cohort, recipe.splits.model_dump(), recipe.seed)
     if not all(len(rows) for rows in parts.values()):
         raise TrainingError(
@@ -127,7 +129,7 @@ def compare_fusions(
         )
     compared = recipe.model_copy(update={"name": f"{recipe.name}-fusions"})
     with RunState(compared, cohort, resume=resume) as state, tracked(compared, state) as run:
-        cached = cache_images(cohort, recipe, progress)
+        cached = cache_files(cohort, recipe, progress, starts)
         require_split(cached, recipe, parts)
         trained = _train(recipe, plan, _Work(cached, parts, state.folder, run, progress))
         comparison = compare(trained, recipe, cohort)
@@ -153,15 +155,15 @@ def _train(recipe: Recipe, plan: Plan, work: _Work) -> dict[str, list[Trained]]:
     """Every trained contender by name, one a seed: ``fusion/early``, ``end_to_end/late``, ``peer/transchex``."""
     seeds = [_Seed(recipe.model_copy(update={"seed": recipe.seed + k}), plan, work) for k in range(plan.seeds)]
     found: dict[str, list[Trained]] = {
-        name: [] for name in (*(f"fusion/{n}" for n in FUSIONS), f"end_to_end/{NEUTRAL}")
+        name: [] for name in (*(f"fusion/{n}" for n in TRAINED_FUSIONS), f"end_to_end/{NEUTRAL}")
     }
     for number, seed in enumerate(seeds, start=1):
         _log.info("seed %d of %d", number, len(seeds))
         found[f"end_to_end/{NEUTRAL}"].append(seed.whole(NEUTRAL))
-        for name in FUSIONS:
+        for name in TRAINED_FUSIONS:
             found[f"fusion/{name}"].append(seed.fusion(name))
         seed.forget()
-    ranked = sorted(FUSIONS, key=lambda name: np.mean([one.validation_loss for one in found[f"fusion/{name}"]]))
+    ranked = sorted(TRAINED_FUSIONS, key=lambda name: np.mean([one.validation_loss for one in found[f"fusion/{name}"]]))
     for name in [name for name in ranked if name != NEUTRAL][: plan.end_to_end]:
         found[f"end_to_end/{name}"] = [seed.whole(name) for seed in seeds[: plan.end_to_end_seeds]]
     if plan.peer:

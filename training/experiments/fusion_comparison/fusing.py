@@ -131,5 +131,5 @@ def predict_fusion(model: FusedHead, tokens: TokenSet, batch_size: int) -> Predi
         labels=tokens.labels.astype(np.float64),
         present=tokens.present,
         fused={key: np.concatenate(parts) for key, parts in fused.items()},
-        opinions={},
+        unimodal={},
     )

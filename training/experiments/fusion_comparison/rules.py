@@ -21,18 +21,18 @@ Floats = npt.NDArray[np.float64]
 _LEAST = 1e-9  # a probability of 0 or 1 would outvote all others
 
 
-def sum_of_log_odds(opinions: Mapping[str, Floats], subset: str, *, exclusive: bool) -> Floats:
+def sum_of_log_odds(unimodal: Mapping[str, Floats], subset: str, *, exclusive: bool) -> Floats:
     """Probabilities [N, F] where log-odds are simply added, the prior with each of them."""
-    scores = sum(_scores(opinions[modality], exclusive) for modality in _members(subset))
+    scores = sum(_scores(unimodal[modality], exclusive) for modality in _members(subset))
     return softmax(scores, axis=-1) if exclusive else expit(scores)
 
 
-def product_of_experts(opinions: Mapping[str, Floats], prior: Floats, subset: str, *, exclusive: bool) -> Floats:
+def product_of_experts(unimodal: Mapping[str, Floats], prior: Floats, subset: str, *, exclusive: bool) -> Floats:
     """Probabilities [N, F] of experts who share a prior and saw independent evidence.
 
     Parameters
     ----------
-    opinions : mapping of str to float [N, F]
+    unimodal : mapping of str to float [N, F]
         Calibrated probabilities from each modality alone; rows of NaN where a study lacks it.
     prior : float [F]
         Prior probability of each finding.
@@ -40,7 +40,7 @@ def product_of_experts(opinions: Mapping[str, Floats], prior: Floats, subset: st
         `subset_key` of the modalities to combine.
     """
     members = _members(subset)
-    scores = sum(_scores(opinions[modality], exclusive) for modality in members)
+    scores = sum(_scores(unimodal[modality], exclusive) for modality in members)
     scores = scores - (len(members) - 1) * _scores(prior, exclusive)
     return softmax(scores, axis=-1) if exclusive else expit(scores)
 
@@ -48,7 +48,7 @@ def product_of_experts(opinions: Mapping[str, Floats], prior: Floats, subset: st
 def with_answers(predictions: Predictions, answers: Mapping[str, Floats], *, exclusive: bool) -> Predictions:
     """`predictions` whose fused logits are those of `answers`, probabilities by subset: to be calibrated once more."""
     logits = {key: _scores(answers[key], exclusive) for key in predictions.fused}
-    return replace(predictions, fused=logits, opinions={}, features={})
+    return replace(predictions, fused=logits, unimodal={}, features={})
 
 
 def mean_answer(answers: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:

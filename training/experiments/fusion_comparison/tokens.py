@@ -8,6 +8,8 @@ fusion sees it.
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,8 @@ from consilium.domain.errors import TrainingError
 from consilium.modalities.tokens import Tokens
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
-from training.data.datamodule import CachedCohort, StudyDataset, study_loader
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import StudyDataset, study_loader
 
 _INDEX = "index.npz"
 _COUNTS = "counts/"
@@ -101,26 +104,54 @@ def write_tokens(
     if not len(dataset):
         raise TrainingError("there is no study whose tokens could be kept")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).eval()
+    records = [cached.cohort.records[row] for row in dataset.rows]
+    store_tokens(
+        folder,
+        (model.encode(batch.to(device)) for batch in study_loader(dataset, preprocessing, recipe)),
+        study_ids=np.array([record.study_id for record in records]),
+        patient_ids=np.array([record.patient_id for record in records]),
+        labels=dataset.labels,
+    )
+    model.cpu()
+
+
+def store_tokens(
+    folder: Path,
+    batches: Iterable[Mapping[str, Tokens]],
+    *,
+    study_ids: npt.NDArray[np.str_],
+    patient_ids: npt.NDArray[np.str_],
+    labels: npt.NDArray[np.floating],
+) -> None:
+    """Store the tokens of N studies, batch by batch, in `folder`, which appears when everything is written.
+
+    Parameters
+    ----------
+    batches : iterable of mapping
+        Tokens of every modality, of the studies in their order.
+    study_ids, patient_ids : str [N]
+    labels : float [N, F]
+    """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    counts: dict[str, list[npt.NDArray[np.int64]]] = {modality: [] for modality in model.modalities}
-    model.to(device).eval()
-    for batch in study_loader(dataset, preprocessing, recipe):
-        for modality, tokens in model.encode(batch.to(device)).items():
+    counts: dict[str, list[npt.NDArray[np.int64]]] = defaultdict(list)
+    width = 0
+    for batch in batches:
+        for modality, tokens in batch.items():
+            width = tokens.values.shape[-1]
             with (partial / f"{modality}.bin").open("ab") as file:
                 file.write(tokens.values[tokens.mask].float().cpu().numpy().astype(_STORED).tobytes())
             counts[modality].append(tokens.mask.sum(dim=1).cpu().numpy())
-    model.cpu()
-    records = [cached.cohort.records[row] for row in dataset.rows]
     columns = {f"{_COUNTS}{modality}": np.concatenate(parts) for modality, parts in counts.items()}
     np.savez(
         partial / _INDEX,
         allow_pickle=False,
-        width=np.array(recipe.fusion.width),
-        study_ids=np.array([record.study_id for record in records]),
-        patient_ids=np.array([record.patient_id for record in records]),
-        labels=dataset.labels.astype(np.float32),
+        width=np.array(width),
+        study_ids=study_ids,
+        patient_ids=patient_ids,
+        labels=labels.astype(np.float32),
         **columns,
     )
     partial.replace(folder)

@@ -21,12 +21,13 @@ from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
 from consilium.domain.findings import FindingSet
 from consilium.modalities.draws import Draws
-from consilium.modalities.image.monai_networks import nets
+from consilium.modalities.image.backbones.monai_networks import nets
 from consilium.modalities.registry import subset_key
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
 from training.data.augmentation import augmentations
-from training.data.datamodule import CachedCohort, EpochSampler, StudyDataset, study_loader
+from training.data.cached_cohort import CachedCohort
+from training.data.datamodule import EpochSampler, StudyDataset, study_loader
 from training.evaluation.predictions import Predictions
 from training.experiments.fusion_comparison.small_training import Fitted, SmallTraining, fit_small
 from training.fitting.objectives.likelihood import Summed, log_likelihood_sum, negative_log_likelihood
@@ -95,8 +96,7 @@ def fit_peer(
     """
     recipe = _reading_both(recipe)
     findings = cached.cohort.findings
-    studies = (cached.studies[row] for row in train.tolist())
-    preprocessing = Preprocessing.fit(recipe, studies, cached.cohort.variables)
+    preprocessing = cached.preprocessing(recipe, train.tolist())
     tokenizer = preprocessing.preparations["text"].tokenizer
     data = _with_both(cached, preprocessing, train)
     kept = _with_both(cached, preprocessing, validation)
@@ -137,7 +137,7 @@ def predict_peer(
         labels=data.labels.astype(np.float64),
         present=dict.fromkeys(READS, np.ones(len(records), bool)),
         fused={SUBSET: logits},
-        opinions={},
+        unimodal={},
     )
 
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from consilium.configuration.recipe import ObjectivesRecipe
-from training.fitting.objectives import distillation, fused_head, fused_subset, own_heads
+from training.fitting.objectives import distillation, fused_head, fused_subset, own_heads, target_steps
 from training.fitting.objectives.distillation import TEACHERS
 from training.fitting.objectives.likelihood import Summed, mean_of
 from training.fitting.objectives.objective import Objective, StepOutputs
 from training.runtime.distributed import mean_over_processes
 
-OBJECTIVES: dict[str, Objective] = {
-    one.name: one for one in (fused_head.OBJECTIVE, fused_subset.OBJECTIVE, own_heads.OBJECTIVE, distillation.OBJECTIVE)
-}
+_MODULES = (fused_head, fused_subset, own_heads, distillation, target_steps)
+
+OBJECTIVES: dict[str, Objective] = {module.OBJECTIVE.name: module.OBJECTIVE for module in _MODULES}
 """By the key of their weight. A new one is a module here, a line in this table and a weight in `ObjectivesRecipe`."""
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from consilium.domain.targets import Target
 from training.fitting.objectives.likelihood import Summed
+
+_NONE = torch.empty(0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -27,6 +31,12 @@ class StepOutputs:
     present : mapping of modality to bool [B]
     teachers : mapping of modality to float [B, F]
         Logits of each modality's teacher, NaN where it has none; empty where none was trained.
+    targets : tuple of Target
+        Beside the findings.
+    steps : float [B, S]
+        Whether each study passed each step of the targets, NaN where it did not come to it or that is unknown.
+    fused_steps, subset_steps : float [B, S]
+        Log-odds of passing each, as `fused` and `subset`.
     """
 
     labels: Tensor
@@ -36,6 +46,10 @@ class StepOutputs:
     unimodal: Mapping[str, Tensor]
     present: Mapping[str, Tensor]
     teachers: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    steps: Tensor = _NONE
+    fused_steps: Tensor = _NONE
+    subset_steps: Tensor = _NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def read_raster(data: bytes, *, field: str = "image", limits: Limits | None = No
     """Read a PNG, JPEG or TIFF file.
 
     An orientation in its metadata is applied, as viewers do. A JPEG whose entropy-coded data were cut off before a
-    proper end-of-image marker cannot be told from a whole one: its decoder fills up what is missing.
+    proper end-of-image marker is indistinguishable from a whole one: its decoder fills up what is missing.
 
     Raises
     ------
@@ -59,6 +59,13 @@ def read_raster(data: bytes, *, field: str = "image", limits: Limits | None = No
     TooLarge
         Beyond `limits`.
     """
+    return read_raster_display(data, field=field, limits=limits)[0]
+
+
+def read_raster_display(
+    data: bytes, *, field: str = "image", limits: Limits | None = None
+) -> tuple[Image, npt.NDArray[np.uint16]]:
+    """The same, and its display values [H, W] before its pixels were made square."""
     limits = limits or default_limits()
     try:
         check_bytes(len(data), limits["image_bytes"])
@@ -75,18 +82,19 @@ def read_raster(data: bytes, *, field: str = "image", limits: Limits | None = No
         raise UnreadableImage(field, type(error).__name__, "must be a complete PNG, JPEG or TIFF image") from None
 
 
-def _read(data: bytes, limits: Limits) -> Image:
+def _read(data: bytes, limits: Limits) -> tuple[Image, npt.NDArray[np.uint16]]:
     digest = hashlib.sha256(data).hexdigest()
     loaded = _load(data, limits)
     aspect, warnings = _aspect(loaded)
     pixels = _display(loaded, data, limits)
-    return Image(
+    image = Image(
         pixels=with_square_pixels(pixels, aspect, limits["image_pixels"]),
         digest=digest,
         source=str(loaded.format).lower(),
         grid=(int(pixels.shape[0]), int(pixels.shape[1])),
         warnings=warnings,
     )
+    return image, pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +226,7 @@ def _display(loaded: _Loaded, data: bytes, limits: Limits) -> npt.NDArray[np.uin
 
 
 def _as_8_bit_rgba(png: bytes) -> bytes:
-    """A PNG of 16-bit grey with alpha, told to be 8-bit RGBA: the same four bytes a pixel, none of which is dropped."""
+    """A PNG of 16-bit grey with alpha, declared 8-bit RGBA: the same four bytes a pixel, none of which is dropped."""
     depth_and_type = png.index(b"IHDR") + 12
     described = png[depth_and_type - 12 : depth_and_type] + b"\x08\x06" + png[depth_and_type + 2 : depth_and_type + 5]
     return png[: depth_and_type - 12] + described + zlib.crc32(described).to_bytes(4, "big") + png[depth_and_type + 9 :]

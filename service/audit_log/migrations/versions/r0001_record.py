@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.String(64)),
         sa.Column("input_digests", _JSON, nullable=False),
         sa.Column("findings", _JSON, nullable=False),
-        sa.Column("refer", _JSON, nullable=False),
+        sa.Column("refer_reasons", _JSON, nullable=False),
         sa.Column("latencies_ms", _JSON, nullable=False),
         sa.PrimaryKeyConstraint("result_id", name="pk_results"),
     )

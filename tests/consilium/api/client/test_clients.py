@@ -97,10 +97,10 @@ def test_a_diagnosis_is_asked_for_with_images_records_and_a_token(
         "patient": {"age": 71},
         "caller_reference": "order-17",
     }
-    said = ask(
+    answer = ask(
         kind, handler, lambda client: client.diagnose(images=[film, str(film), b"PNG"], **records), token="csl_1_2"
     )
-    assert said == DiagnosisAnswer.model_validate_json(examples["/v1/diagnose"])
+    assert answer == DiagnosisAnswer.model_validate_json(examples["/v1/diagnose"])
     (request,) = asked
     assert (request.method, str(request.url)) == ("POST", f"{URL}/v1/diagnose")
     assert request.headers["authorization"] == "Bearer csl_1_2"
@@ -156,10 +156,10 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_sent(kind: Kind) -> No
         (lambda client: client.diagnose(images=b"DICM"), "images: got 'bytes', must be a list"),
         (lambda client: client.result("17"), "result_id: got '17', must be a UUID"),
     ]
-    for what, said in wrong:
+    for what, message in wrong:
         with pytest.raises(InputError) as caught:
             ask(kind, handler, what)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
 
 @both
@@ -197,8 +197,8 @@ def test_the_model_its_card_and_readiness(kind: Kind, examples: dict[str, bytes]
             return next(cards)
         return httpx.Response(200, content=examples.get(request.url.path, b"\n"))
 
-    said = ask(kind, handler, lambda client: client.model())
-    assert said == ModelInformation.model_validate_json(examples["/v1/model"])
+    answer = ask(kind, handler, lambda client: client.model())
+    assert answer == ModelInformation.model_validate_json(examples["/v1/model"])
     assert ask(kind, handler, lambda client: client.card()) == "<!doctype html>"
     assert ask(kind, handler, lambda client: client.card()) is None
     with pytest.raises(ServiceProblem, match="403"):
@@ -221,7 +221,7 @@ def test_a_service_that_is_not_ready_or_not_there_is_asked_once(kind: Kind) -> N
 
 
 @both
-def test_failures_are_told_by_their_kind(kind: Kind) -> None:
+def test_failures_are_classified_by_kind(kind: Kind) -> None:
     def gone(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 

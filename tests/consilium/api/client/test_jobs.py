@@ -23,6 +23,7 @@ from consilium.api.schemas import (
     JobAnswer,
     ModelInformation,
     ResultAnswer,
+    SearchAnswer,
     SimilarAnswer,
     WorklistCount,
     WorklistProblem,
@@ -53,8 +54,8 @@ def test_studies_are_handed_over_once_whatever_breaks(kind: Kind) -> None:
         return httpx.Response(202, json=JOB)
 
     studies: list[Any] = [{"images": [b"PNG"], "findings": ["pneumonia"]}, {"level": "thorough"}]
-    said = ask(kind, handler, lambda client: client.submit(studies, "explain"))
-    assert said == JobAnswer.model_validate(JOB)
+    answer = ask(kind, handler, lambda client: client.submit(studies, "explain"))
+    assert answer == JobAnswer.model_validate(JOB)
     assert [str(request.url.copy_with(host="h")) for request in asked] == ["https://h/v1/jobs?kind=explain"] * 2
     assert len({request.headers["idempotency-key"] for request in asked}) == 1
     image, form = parts(asked[1])
@@ -63,6 +64,18 @@ def test_studies_are_handed_over_once_whatever_breaks(kind: Kind) -> None:
         (["pneumonia"], "fast"),
         (None, "thorough"),
     ]
+
+
+@both
+def test_a_caller_may_name_the_request(kind: Kind) -> None:
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(202, json=JOB)
+
+    ask(kind, handler, lambda client: client.submit([{"images": [b"PNG"]}], "explain", idempotency_key="revision-1"))
+    assert [request.headers["idempotency-key"] for request in asked] == ["revision-1"]
 
 
 @both
@@ -75,10 +88,10 @@ def test_what_breaks_a_rule_is_refused_before_anything_is_sent(kind: Kind) -> No
         ([{}], "similar", "kind: got 'similar', must be one of diagnose, explain"),
         ([], "explain", "studies: got [], must be at least one"),
     ]
-    for studies, what, said in wrong:
+    for studies, what, message in wrong:
         with pytest.raises(InputError) as caught:
             ask(kind, handler, lambda client, studies=studies, what=what: client.submit(studies, what))  # type: ignore[misc]
-        assert said in str(caught.value)
+        assert message in str(caught.value)
     for call in ("job", "job_results", "cancel", "discard"):
         with pytest.raises(InputError, match=r"job_id: got '\.\./model', must be a UUID"):
             ask(kind, handler, lambda client, call=call: getattr(client, call)("../model"))  # type: ignore[misc]
@@ -92,8 +105,8 @@ def test_a_job_is_looked_at_and_cancelled_by_its_id(kind: Kind, call: str, metho
         return httpx.Response(200, json=JOB | {"state": "cancelled"})
 
     for job_id in (ID, UUID(ID)):
-        said = ask(kind, handler, lambda client, job_id=job_id: getattr(client, call)(job_id))  # type: ignore[misc]
-        assert (said.job_id, said.state) == (UUID(ID), "cancelled")
+        answer = ask(kind, handler, lambda client, job_id=job_id: getattr(client, call)(job_id))  # type: ignore[misc]
+        assert (answer.job_id, answer.state) == (UUID(ID), "cancelled")
 
 
 @both
@@ -155,6 +168,7 @@ ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [
     (DiagnosisAnswer, examples.DIAGNOSIS, lambda client: client.diagnose(images=[b"x"])),
     (ExplanationAnswer, examples.EXPLANATION, lambda client: client.explain(images=[b"x"])),
     (SimilarAnswer, examples.SIMILAR, lambda client: client.similar(images=[b"x"])),
+    (SearchAnswer, examples.SEARCH, lambda client: client.search(images=[b"x"])),
     (ResultAnswer, examples.RESULT, lambda client: client.result(ID)),
     (FeedbackAnswer, examples.FEEDBACK, lambda client: client.feedback(ID, {"pneumonia": "absent"})),
     (ModelInformation, examples.MODEL, lambda client: client.model()),
@@ -165,11 +179,11 @@ ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [
 @both
 @pytest.mark.parametrize(("answer", "example", "call"), ANSWERS)
 def test_what_a_newer_service_adds_is_passed_over(kind: Kind, answer: Any, example: Any, call: Any) -> None:
-    said = answer.model_validate(example)
-    more = newer(said)
+    expected = answer.model_validate(example)
+    more = newer(expected)
     with pytest.raises(ValidationError, match="since_2031"):
         answer.model_validate(more)
-    assert ask(kind, lambda _: httpx.Response(200, json=more), call) == said
+    assert ask(kind, lambda _: httpx.Response(200, json=more), call) == expected
 
 
 @both

@@ -16,8 +16,8 @@ ONCE = Attempt("POST", "/v1/feedback", repeatable=False)
 
 
 def problem(status: int, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
-    said = {"type": "t", "title": "Title", "status": status, "detail": "Detail.", "instance": "urn:uuid:1"} | more
-    return httpx.Response(status, json=said, headers=headers)
+    answer = {"type": "t", "title": "Title", "status": status, "detail": "Detail.", "instance": "urn:uuid:1"} | more
+    return httpx.Response(status, json=answer, headers=headers)
 
 
 def drive(calls: Exchange[Any], *outcomes: Outcome) -> tuple[list[float], Any]:
@@ -41,7 +41,7 @@ def drive(calls: Exchange[Any], *outcomes: Outcome) -> tuple[list[float], Any]:
 
 
 def ask(*outcomes: Outcome, attempt: Attempt = GET, jitter: float = 1.0, **patience: Any) -> tuple[list[float], Any]:
-    return drive(exchange(attempt, lambda said: said.text, Patience(jitter=lambda: jitter, **patience)), *outcomes)
+    return drive(exchange(attempt, lambda answer: answer.text, Patience(jitter=lambda: jitter, **patience)), *outcomes)
 
 
 OK = httpx.Response(200, text="yes")
@@ -67,12 +67,12 @@ def test_an_answer_at_once_needs_no_pause() -> None:
     ids=str,
 )
 def test_what_may_pass_is_tried_again(outcome: Outcome) -> None:
-    pauses, said = ask(outcome, OK)
-    assert (pauses, said) == ([0.5], "yes")
+    pauses, answer = ask(outcome, OK)
+    assert (pauses, answer) == ([0.5], "yes")
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 413, 415, 422, 500, 501, 502])
-def test_what_would_fail_again_is_told_at_once(status: int) -> None:
+def test_what_would_fail_again_is_raised_at_once(status: int) -> None:
     pauses, error = ask(problem(status))
     assert pauses == []
     assert isinstance(error, ServiceProblem)
@@ -134,7 +134,7 @@ def test_a_date_is_a_wait_too_and_nonsense_is_none() -> None:
         assert ask(answer, OK)[0] == [0.5], nonsense
 
 
-def test_a_problem_is_told_with_everything_the_service_said() -> None:
+def test_a_problem_carries_every_field_of_the_answer() -> None:
     given = problem(422, {"X-Request-Id": "order-17"}, field="notes[0]", value="'x'", rule="must be short")
     _, error = ask(given)
     assert (error.field, error.value, error.rule) == ("notes[0]", "'x'", "must be short")
@@ -143,7 +143,7 @@ def test_a_problem_is_told_with_everything_the_service_said() -> None:
 
 
 @pytest.mark.parametrize("answer", [httpx.Response(502, text="<html>Jane"), httpx.Response(500, json={"error": "x"})])
-def test_an_error_of_something_in_between_is_told_by_its_status(answer: httpx.Response) -> None:
+def test_an_error_of_a_proxy_is_raised_with_its_status(answer: httpx.Response) -> None:
     _, error = ask(answer)
     assert str(error) == f"the service answered {answer.status_code}: {answer.reason_phrase}"
 

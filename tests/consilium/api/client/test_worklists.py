@@ -74,8 +74,8 @@ def test_a_worklist_whose_connection_breaks_is_sent_again_under_its_key(kind: Ki
             raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
         return answers(ANSWER, PROBLEM, COUNT)(request)
 
-    said = ask(kind, handler, lambda client: client.diagnose_batch(STUDIES))
-    assert [type(one) for one in said] == [DiagnosisAnswer, ServiceProblem]
+    answer = ask(kind, handler, lambda client: client.diagnose_batch(STUDIES))
+    assert [type(one) for one in answer] == [DiagnosisAnswer, ServiceProblem]
     assert len(keys) == 2
     assert keys[0] == keys[1]
 
@@ -114,10 +114,10 @@ def test_what_breaks_a_rule_is_refused_with_its_study_before_anything_is_sent(ki
         ([{}, {}, {"images": ["/nowhere.dcm"]}], "studies[2].images[0]: got '/nowhere.dcm', must be a readable"),
         ([{"images": "/film.dcm"}], "studies[0].images: got 'str', must be a list"),
     ]
-    for studies, said in wrong:
+    for studies, message in wrong:
         with pytest.raises(InputError) as caught:
             ask(kind, handler, lambda client, studies=studies: client.diagnose_batch(studies))  # type: ignore[misc]
-        assert said in str(caught.value)
+        assert message in str(caught.value)
 
 
 @both
@@ -135,8 +135,8 @@ def test_similar_cases_are_asked_for_by_keyword_or_whole(kind: Kind) -> None:
         bodies.append(json.loads(sent(parts(request)[-1])))
         return httpx.Response(200, json=examples.SIMILAR)
 
-    said = ask(kind, handler, lambda client: client.similar(images=[b"x"], **SIMILAR_EXAMPLE))
-    assert said == SimilarAnswer.model_validate(examples.SIMILAR)
+    answer = ask(kind, handler, lambda client: client.similar(images=[b"x"], **SIMILAR_EXAMPLE))
+    assert answer == SimilarAnswer.model_validate(examples.SIMILAR)
     ask(kind, handler, lambda client: client.similar(SimilarRequest.model_validate(SIMILAR_EXAMPLE), images=[b"x"]))
     assert bodies[0] == bodies[1]
     assert bodies[0]["count"] == 3

@@ -62,7 +62,7 @@ def test_columns_farther_apart_than_rows_are_resampled():
         ({"PixelSpacing": [0.001, 50]}, 1),
     ],
 )
-def test_square_pixels_stay_and_what_cannot_be_is_told(elements, warnings):
+def test_square_pixels_stay_and_impossible_ones_are_warned_of(elements, warnings):
     image = of_disc(**elements)
     np.testing.assert_array_equal(image.pixels, DISC * np.uint16(65535))
     assert len(image.warnings) == warnings
@@ -94,7 +94,7 @@ def test_age_of_an_infant_from_the_birth_date_is_a_fraction():
     assert image.patient.age == pytest.approx(0.5, abs=0.01)
 
 
-def test_age_and_sex_that_are_malformed_are_told_without_their_values():
+def test_malformed_age_and_sex_are_refused_without_their_values():
     image = read_dicom(dicom_file(ramp(), PatientAge="ANNA", PatientSex="MEIER"))
     assert image.patient == Patient()
     assert [warning.partition(" ")[0] for warning in image.warnings] == ["PatientAge", "PatientSex"]

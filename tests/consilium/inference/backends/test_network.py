@@ -17,11 +17,12 @@ from consilium.domain.errors import InputError
 from consilium.domain.study import Study
 from consilium.inference.backends import COMPANY, Network, build_network, choose_backend, openvino_network
 from consilium.inference.self_test import Backend
+from consilium.modalities.connectors import CONNECTORS
 from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import DiagnosisModel, Logits
 from consilium.network.fusion import FUSIONS
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import ALL, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import ALL, TEXT, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_calibration
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -46,7 +47,7 @@ def calibration() -> Calibration:
     return tiny_calibration(tiny_recipe())
 
 
-def said(network: Network, preprocessing: Preprocessing, studies: Sequence[Study]) -> Logits:
+def logits_of(network: Network, preprocessing: Preprocessing, studies: Sequence[Study]) -> Logits:
     with torch.inference_mode():
         return network(preprocessing.collate([preprocessing.prepare(study) for study in studies]))
 
@@ -54,11 +55,11 @@ def said(network: Network, preprocessing: Preprocessing, studies: Sequence[Study
 def require_alike(given: Logits, expected: Logits, most: float) -> None:
     assert given.fused.dtype == torch.float32
     torch.testing.assert_close(given.fused, expected.fused, atol=most, rtol=0)
-    assert given.present.keys() == given.opinions.keys() == expected.opinions.keys()
+    assert given.present.keys() == given.unimodal.keys() == expected.unimodal.keys()
     for modality, there in expected.present.items():
         assert torch.equal(given.present[modality], there)
-        opinion = given.opinions[modality].float()
-        torch.testing.assert_close(opinion[there], expected.opinions[modality][there], atol=most, rtol=0)
+        unimodal = given.unimodal[modality].float()
+        torch.testing.assert_close(unimodal[there], expected.unimodal[modality][there], atol=most, rtol=0)
     assert given.features.keys() == expected.features.keys()
     for part, features in expected.features.items():
         assert given.features[part].dtype == torch.float32
@@ -73,7 +74,7 @@ def test_a_backend_says_of_every_subset_and_fusion_what_the_plain_model_says(bac
     most = 1e-5 if backend in FLOAT32 else 0.02
     # Several sizes: what was a constant of the traced example would show.
     for studies in (EVERY_SUBSET, EVERY_SUBSET[:1], EVERY_SUBSET[1:2], EVERY_SUBSET[2:3], EVERY_SUBSET[-3:]):
-        require_alike(said(network, preprocessing, studies), said(model, preprocessing, studies), most)
+        require_alike(logits_of(network, preprocessing, studies), logits_of(model, preprocessing, studies), most)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,18 @@ def test_a_backend_says_of_every_subset_and_fusion_what_the_plain_model_says(bac
 def test_other_image_encoders_run_too(encoder: dict[str, object]) -> None:
     preprocessing, model = model_of(tiny_recipe(image={"size": 128, "width": 8} | encoder))
     network = build_network(Backend.OPENVINO, model, threads=1)
-    require_alike(said(network, preprocessing, EVERY_SUBSET), said(model, preprocessing, EVERY_SUBSET), 1e-4)
+    require_alike(logits_of(network, preprocessing, EVERY_SUBSET), logits_of(model, preprocessing, EVERY_SUBSET), 1e-4)
+
+
+@pytest.mark.parametrize("name", CONNECTORS)
+@pytest.mark.parametrize("backend", OTHERS)
+def test_every_connector_gives_the_plain_models_answers(backend: Backend, name: str) -> None:
+    image = {"encoder": "resnet18", "size": 128, "width": 8, "connector": {"name": name}}
+    text = {**TEXT, "connector": {"name": "linear" if name == "grid" else name}}
+    preprocessing, model = model_of(tiny_recipe(image=image, text=text))
+    network = build_network(backend, model, threads=1)
+    most = 1e-5 if backend in FLOAT32 else 0.02
+    require_alike(logits_of(network, preprocessing, EVERY_SUBSET), logits_of(model, preprocessing, EVERY_SUBSET), most)
 
 
 @pytest.mark.parametrize("modalities", [["image"], ["text"], ["observations"], ["image", "observations"]])
@@ -90,11 +102,11 @@ def test_models_of_fewer_modalities_run_too(modalities: list[str]) -> None:
     preprocessing, model = model_of(tiny_recipe(modalities=modalities))
     network = build_network(Backend.OPENVINO, model, threads=1)
     studies = [tiny_study(number) for number in range(3)]
-    require_alike(said(network, preprocessing, studies), said(model, preprocessing, studies), 1e-5)
+    require_alike(logits_of(network, preprocessing, studies), logits_of(model, preprocessing, studies), 1e-5)
 
 
 @pytest.mark.parametrize("backend", Backend)
-def test_company_changes_no_answer_by_more_than_is_said(
+def test_other_studies_in_a_batch_change_no_answer_by_more_than_the_bound(
     tiny: tuple[Preprocessing, DiagnosisModel], calibration: Calibration, backend: Backend
 ) -> None:
     """Alone, in pairs, among all: whoever else is in the batch, and however wide its padding."""
@@ -102,7 +114,7 @@ def test_company_changes_no_answer_by_more_than_is_said(
     network = build_network(backend, model, threads=1)
 
     def probabilities(studies: Sequence[Study]) -> npt.NDArray[np.float64]:
-        fused = said(network, preprocessing, studies).fused.double().numpy()
+        fused = logits_of(network, preprocessing, studies).fused.double().numpy()
         subsets = [subset_key(preprocessing.prepare(study).present) for study in studies]
         return np.stack([calibration.probabilities(row, key) for row, key in zip(fused, subsets, strict=True)])
 
@@ -134,7 +146,7 @@ print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)
     assert not (tmp_path / "intel").exists()
 
 
-def test_a_model_that_openvino_cannot_run_is_told_so(
+def test_a_model_that_openvino_cannot_run_is_refused(
     tiny: tuple[Preprocessing, DiagnosisModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
@@ -179,4 +191,4 @@ def test_the_modalities_of_a_model_are_read_in_any_batch(tiny: tuple[Preprocessi
     network = build_network(Backend.OPENVINO_BF16, model, threads=1)
     for subset in nonempty_subsets(modality_names()):
         studies = [tiny_study(number, subset) for number in range(2)]
-        require_alike(said(network, preprocessing, studies), said(model, preprocessing, studies), 0.02)
+        require_alike(logits_of(network, preprocessing, studies), logits_of(model, preprocessing, studies), 0.02)

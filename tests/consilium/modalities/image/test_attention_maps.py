@@ -47,8 +47,8 @@ def test_gradient_attention_passes_relevance_back_through_the_layers(case: Case)
     for position in BOTH:
         target = (case.fused * case.direction(case.fused, position)).sum()
         *slopes, slope = torch.autograd.grad(target, [*weights, last], retain_graph=True)
-        said = (last * slope).sum(1).reshape(256).detach()
+        relevance = (last * slope).sum(2).reshape(256).detach()
         steps = [torch.eye(256) + torch.relu(w * s)[0].detach().mean(0) for w, s in zip(weights, slopes, strict=True)]
-        expected = said @ steps[2] @ steps[1] @ steps[0]
+        expected = relevance @ steps[2] @ steps[1] @ steps[0]
         assert found[position, 0].reshape(256) == pytest.approx(expected.numpy(), abs=1e-5)
     assert np.abs(found[0] - found[1]).max() > 1e-4

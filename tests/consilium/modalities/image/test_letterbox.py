@@ -1,8 +1,13 @@
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from consilium.modalities.image.letterbox import Letterbox
+from consilium.modalities.converter import NotConverted, condensed
+from consilium.modalities.image.image_record import Image, image_warnings
+from consilium.modalities.image.letterbox import Letterbox, SquareConverter
+from consilium.modalities.image.presentation import CellGrid
 
 
 @pytest.mark.parametrize("shape", [(200, 100), (100, 200), (64, 64), (3000, 7), (1, 1)])
@@ -64,3 +69,31 @@ def test_a_map_comes_back_on_the_files_own_grid_where_its_pixels_are_not_square(
     full_row, full_column = np.unravel_index(square.argmax(), square.shape)
     assert 2 * row == pytest.approx(full_row, abs=2)
     assert column == pytest.approx(full_column, abs=2)
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_condensed_image_gives_the_squares_and_the_warnings_of_the_whole_one(blank: bool) -> None:
+    drawn = np.random.default_rng(5).integers(0, 65536, (300, 200), dtype=np.uint16)
+    image = Image(np.full_like(drawn, 7) if blank else drawn, "ab" * 32, "png", warnings=("a doubt",), names=("Roe",))
+    converters = [SquareConverter(64), SquareConverter(32)]
+    light: Image = pickle.loads(pickle.dumps(condensed(image, converters)))
+    for converter in converters:
+        assert np.array_equal(converter(light), converter(image))
+    assert light.pixels.size == 0
+    assert (light.shape, light.blank, light.names) == ((300, 200), blank, ("Roe",))
+    assert light.facts() == image.facts()
+    assert image_warnings([light, light]) == image_warnings([image, image])
+    with pytest.raises(NotConverted, match="letterbox2-48"):
+        SquareConverter(48)(light)
+
+
+def test_without_converters_an_image_stays_whole() -> None:
+    image = Image(np.eye(9, dtype=np.uint16), "ab" * 32, "png")
+    assert condensed(image, ()) is image
+
+
+@pytest.mark.parametrize(("shape", "grid"), [((90, 60), None), ((40, 100), None), ((60, 60), (30, 60))])
+def test_cells_over_their_place_are_the_map_over_the_original_pixels(shape, grid):
+    box = Letterbox(*shape, 48, grid)
+    cells = np.random.default_rng(3).normal(size=(6, 6)).astype(np.float32)
+    np.testing.assert_allclose(CellGrid(cells, box.place).over(*(grid or shape)), box.backward(cells), atol=1e-5)

@@ -47,7 +47,7 @@ def test_what_training_images_did_not_say_is_unknown(origin: Origin, expected: t
     assert CHEST.unknown(_images(Origin("DX", "CHEST"), origin)) == expected
 
 
-def test_training_files_that_said_nothing_make_nothing_unknown_but_raw_values() -> None:
+def test_training_files_without_declarations_make_nothing_unknown_but_raw_values() -> None:
     assert Origins(50).unknown(_images(Origin("CT", "KNEE"))) == ()
     assert len(Origins(50).unknown(_images(Origin("CT", "KNEE", for_processing=True)))) == 1
     assert Origins(50, for_processing=20).unknown(_images(Origin(for_processing=True))) == ()

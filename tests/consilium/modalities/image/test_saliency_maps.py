@@ -22,7 +22,7 @@ from tests.consilium.tiny_artifact import tiny_artifact
 def _shown(artifact: Artifact) -> Artifact:
     """`artifact`, whose model has seen a training image, so that the average one is not grey."""
     batch = artifact.preprocessing.collate([artifact.preprocessing.prepare(tiny_study(30))])
-    images.image_encoder(artifact.model)._remember(batch.inputs["image"]["images"][:, 0])
+    images.image_encoder(artifact.model).remember(batch.inputs["image"])
     return artifact
 
 
@@ -102,8 +102,8 @@ def test_occlusion_is_the_mean_loss_of_the_windows_over_a_cell(case: Case) -> No
 
 def test_each_image_of_a_study_has_a_map_of_its_own(artifact: Artifact) -> None:
     first, second = tiny_study(4), tiny_study(9)
-    both = first.with_parts(image=(*first.images, *second.images))
-    swapped = first.with_parts(image=(*second.images, *first.images))
+    both = first.with_parts(image=(*first.parts["image"], *second.parts["image"]))
+    swapped = first.with_parts(image=(*second.parts["image"], *first.parts["image"]))
     maps, turned = (images.occlusion(case_of(artifact, study), [0])[0] for study in (both, swapped))
     assert maps.shape == (2, 16, 16)
     assert maps == pytest.approx(turned[::-1], abs=1e-5)
@@ -112,7 +112,7 @@ def test_each_image_of_a_study_has_a_map_of_its_own(artifact: Artifact) -> None:
 
 @pytest.mark.parametrize("name", ["gradient_x_activation", "grad_cam", "layer_cam"])
 def test_frozen_weights_change_nothing(artifact: Artifact, name: str) -> None:
-    study = Study({"image": tiny_study(3).images})
+    study = Study({"image": tiny_study(3).parts["image"]})
     method = getattr(images, name)
     before = method(case_of(artifact, study), BOTH)
     artifact.model.requires_grad_(requires_grad=False)

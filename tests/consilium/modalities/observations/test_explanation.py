@@ -38,11 +38,11 @@ def test_shapley_values_are_mean_gains_over_all_orders(case: Case) -> None:
     assert len(case.units["observations"]) == 3
     gains = np.zeros((2, 3))
     for order in permutations(range(3)):
-        heard: set[int] = set()
+        seen: set[int] = set()
         for player in order:
-            before = _with_values(case, heard)
-            heard.add(case.units["observations"][player])
-            gains[:, player] += (_with_values(case, heard) - before) / 6
+            before = _with_values(case, seen)
+            seen.add(case.units["observations"][player])
+            gains[:, player] += (_with_values(case, seen) - before) / 6
     assert values.shapley(case, BOTH) == pytest.approx(gains, abs=1e-5)
     assert np.abs(gains).max() > 1e-2
 
@@ -61,7 +61,7 @@ def test_the_only_value_left_out_leaves_a_study_without_values(artifact: Artifac
     case = case_of(artifact, values_study(5, everything=False))
     with_it, without = _with_values(case, set(case.units["observations"])), _with_values(case, set())
     assert values.leave_one_out(case, BOTH)[:, 0] == pytest.approx(with_it - without, abs=1e-5)
-    alone = case_of(artifact, Study({"observations": values_study(5).observations}))
+    alone = case_of(artifact, Study({"observations": values_study(5).parts["observations"]}))
     prior = np.array(alone.calibration.prior_log_odds)
     expected = alone.log_odds(alone.fused)[0] - prior
     assert values.leave_one_out(alone, BOTH)[:, 0] == pytest.approx(expected, abs=1e-6)

@@ -127,7 +127,7 @@ def test_history_is_the_age_and_the_change_per_day() -> None:
     age, change = features["drain:age"], features["drain:change"]
     assert age.mean == pytest.approx((np.log1p(1) + np.log1p(2)) / 2)
     assert change.mean == pytest.approx(11.0)  # n of 0 to 11 in half a day: on average 5.5, so 11 a day
-    course = courses(studies[8].observations)["drain"]
+    course = courses(studies[8].parts["observations"])["drain"]
     assert change.raw(course, NOON) == pytest.approx(16.0)
     assert change.read(Course(number(5, 1), replace(number(1, 9), comparator=Comparator.BELOW)), NOON) is None
     assert change.read(Course(number(5, 1)), NOON) is None
@@ -196,7 +196,7 @@ def encoder(preprocessing: Preprocessing) -> ObservationsEncoder:
     return ObservationsEncoder(ObservationsSection(width=8), features, 16, 2, 0.0).eval()
 
 
-def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
+def test_what_is_not_read_is_warned_of(preprocessing: Preprocessing) -> None:
     asked = study(
         number(30, comparator=Comparator.ABOVE),
         category("rhythm", "paced"),
@@ -213,11 +213,13 @@ def test_what_is_not_read_is_said(preprocessing: Preprocessing) -> None:
 
 
 @pytest.mark.parametrize(("hours", "when"), [(1, "of one time"), (None, "without a time")])
-def test_values_of_one_time_that_differ_are_said(preprocessing: Preprocessing, hours: float | None, when: str) -> None:
-    said = f"Drain output: values {when} differ, the last one that was sent is read, "
+def test_values_of_one_time_that_differ_are_warned_of(
+    preprocessing: Preprocessing, hours: float | None, when: str
+) -> None:
+    expected = f"Drain output: values {when} differ, the last one that was sent is read, "
     limit = number(30, hours, Comparator.BELOW)
-    assert said + "30" in preprocessing.prepare(study(number(12, hours), number(30, hours))).warnings
-    assert said + "<30" in preprocessing.prepare(study(number(30, hours), limit)).warnings
+    assert expected + "30" in preprocessing.prepare(study(number(12, hours), number(30, hours))).warnings
+    assert expected + "<30" in preprocessing.prepare(study(number(30, hours), limit)).warnings
     for alike in (
         [number(30, hours), number(30.2, hours)],  # rounded in two units
         [number(12, 5), number(30, hours or 1)],

@@ -239,7 +239,7 @@ def test_limits_are_kept_with_their_comparator(code, value, unit, kept, given, c
     assert by_key == observation
 
 
-def test_a_limit_with_a_decimal_comma_is_read_and_told():
+def test_a_limit_with_a_decimal_comma_is_read_and_warned_of():
     (observation,), warnings = read_observations([{"code": "1988-5", "value": "< 0,3", "unit": "mg/dL"}])
     assert (observation.given_text, observation.value) == ("<0.3", pytest.approx(3.0))
     assert warnings == ("observations[0].value: the comma was read as a decimal point",)

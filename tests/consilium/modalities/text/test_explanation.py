@@ -40,7 +40,7 @@ def test_integrated_gradients_add_up_to_what_the_words_changed() -> None:
     for _, pieces in case.units["text"]:
         own[0, torch.from_numpy(pieces)] = average
     with torch.no_grad():
-        tokens = encoder(case.batch.inputs["text"], embeddings=own)
+        tokens = encoder.from_embeddings(case.batch.inputs["text"], own)
         without = case.log_odds(case.fuse_with("text", tokens))[0]
     changed = case.log_odds(case.fused)[0] - without
     assert words.integrated_gradients(case, BOTH).sum(axis=1) == pytest.approx(changed, rel=0.005)

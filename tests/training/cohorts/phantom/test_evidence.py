@@ -17,7 +17,7 @@ from training.cohorts.phantom.observations.values import SPEAKS_FOR, VARIABLE_CH
 from training.cohorts.phantom.record import Shift
 from training.cohorts.phantom.renderers import DEFAULT_MODALITIES, checked_modalities
 from training.cohorts.phantom.state import FINDINGS, MEMBERS, PRESENT, State, load_states
-from training.cohorts.phantom.text.note import GRADES, TEXT_CHANNELS, THRESHOLDS, note_grades
+from training.cohorts.phantom.text.note import GRADES, ORDINARY, TEXT_CHANNELS
 from training.cohorts.phantom.text.phantom import TextPhantom
 
 ILL = State((True, False, False, False, True, False), 50, Sex.FEMALE)
@@ -40,9 +40,9 @@ def test_grade_probabilities_sum_to_one_and_grades_are_the_cut() -> None:
         grades[:, channel] = np.arange(GRADES)
         rest = np.zeros((1, len(TEXT_CHANNELS)), dtype=np.int64)
         relative = np.exp(phantom.log_likelihood(grades, states) - phantom.log_likelihood(rest, states))
-        first = 0.5 * math.erfc((phantom.means[0, channel] - THRESHOLDS[channel, 0]) / math.sqrt(2))
+        first = 0.5 * math.erfc((phantom.means[0, channel] - ORDINARY.thresholds[channel, 0]) / math.sqrt(2))
         assert relative[:, 0].sum() == pytest.approx(1 / first)
-    low, high = note_grades(np.full(len(TEXT_CHANNELS), -9.0)), note_grades(np.full(len(TEXT_CHANNELS), 9.0))
+    low, high = ORDINARY.grades(np.full(len(TEXT_CHANNELS), -9.0)), ORDINARY.grades(np.full(len(TEXT_CHANNELS), 9.0))
     assert set(low) == {0}
     assert set(high) == {GRADES - 1}
 

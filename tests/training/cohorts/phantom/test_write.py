@@ -52,11 +52,11 @@ def test_manifest_reads_it_without_a_complaint(cohort: Path) -> None:
     evidence = load_oracle(cohort).evidence
     for record in read.records:
         row = evidence.loc[record.study_id]
-        assert bool(record.images) == bool(row["has:image"])
-        assert bool(record.observations) == bool(row["has:observations"]) == (record.patient.age is not None)
+        assert bool(record.files["image"]) == bool(row["has:image"])
+        assert bool(record.parts["observations"]) == bool(row["has:observations"]) == (record.patient.age is not None)
         assert (record.patient.sex is Sex.UNKNOWN) == (not row["has:observations"])
-        assert {"history", "indication"}.issubset({n.kind.value for n in record.notes}) == bool(row["has:text"])
-        assert not any(observation.implausible for observation in record.observations)
+        assert {"history", "indication"}.issubset({n.kind.value for n in record.parts["text"]}) == bool(row["has:text"])
+        assert not any(observation.implausible for observation in record.parts["observations"])
 
 
 def test_times_are_the_same_on_every_machine(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,24 +66,24 @@ def test_times_are_the_same_on_every_machine(cohort: Path, monkeypatch: pytest.M
     there = load_cohort("phantom", cohort)
     assert here.digest == there.digest
     assert [r.reference_time for r in here.records] == [r.reference_time for r in there.records]
-    image = read_dicom(next(r for r in there.records if r.images).images[0].path.read_bytes())
-    first = next(r for r in there.records if r.images)
-    assert first.study([image]).images[0].acquired == first.reference_time
+    image = read_dicom(next(r for r in there.records if r.files["image"]).files["image"][0].path.read_bytes())
+    first = next(r for r in there.records if r.files["image"])
+    assert first.study({"image": [image]}).parts["image"][0].acquired == first.reference_time
     assert not any(warning for record in there.records for warning in record.warnings)
 
 
 def test_only_later_values_fall_out_of_the_window(cohort: Path) -> None:
     warned = 0
     for record in read_manifest(cohort).records:
-        images = [read_dicom(image.path.read_bytes()) for image in record.images]
-        study = record.study(images)
+        images = [read_dicom(image.path.read_bytes()) for image in record.files["image"]]
+        study = record.study({"image": images})
         kept = study.within(Window())
         warned += len(kept.warnings)
-        assert {n.kind for n in kept.notes} == {n.kind for n in study.notes}
-        late = [o for o in study.observations if o not in kept.observations]
+        assert {n.kind for n in kept.parts["text"]} == {n.kind for n in study.parts["text"]}
+        late = [o for o in study.parts["observations"] if o not in kept.parts["observations"]]
         assert record.reference_time is not None
         assert all(o.time is not None and o.time > record.reference_time for o in late)
-        assert all(image.acquired == record.reference_time for image in study.images)
+        assert all(image.acquired == record.reference_time for image in study.parts["image"])
     assert 0 < warned < 0.15 * STUDIES
 
 
@@ -233,9 +233,9 @@ def test_without_a_shortcut_the_site_says_nothing_and_with_one_it_does(cohort: P
         follows = ((table["source"] == "harbour") == (table["label:pneumonia"] == 1)).mean()
         assert agreement[0] <= follows <= agreement[1]
     marked = planted["source"] == "harbour"
-    told = planted["note_history"].fillna("").str.match("History: |HPI: ")
-    assert not told[marked].any()
-    assert told[~marked & planted["note_history"].notna()].all()
+    leading = planted["note_history"].fillna("").str.match("History: |HPI: ")
+    assert not leading[marked].any()
+    assert leading[~marked & planted["note_history"].notna()].all()
 
 
 def test_shifts_reach_cohort_and_oracle(cohort: Path, tmp_path: Path) -> None:
@@ -340,5 +340,5 @@ def test_no_heavy_library_is_imported() -> None:
         "import sys, training.cohorts.phantom.write\n"
         "print(sorted({'torch', 'monai', 'mlflow', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,6 +12,6 @@ SIZE = 64
 @pytest.fixture(scope="package")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     """Sixty studies, a patient each."""
-    root = tmp_path_factory.mktemp("strange") / "phantom"
+    root = tmp_path_factory.mktemp("altered") / "phantom"
     write_phantom(root, 60, seed=5, size=SIZE, workers=1)
     return load_cohort("phantom", root)

@@ -15,7 +15,7 @@ from consilium.artifacts.mlflow_store import open_store
 from consilium.cli import main
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, TrainingError
-from consilium.network.fusion import FUSIONS
+from consilium.network.fusion import TRAINED_FUSIONS
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import FINDINGS, tiny_study
 from tests.training.cohorts_made import tiny_training_recipe
@@ -62,7 +62,9 @@ def comparison(phantom: Path, recipe: Recipe) -> Comparison:
 def test_every_fusion_rule_ensemble_and_peer_has_its_rows(comparison: Comparison, phantom: Path) -> None:
     shares = comparison.tables["shares"]
     seeds = shares.groupby("contender")["seeds"].first().to_dict()
-    assert {name: n for name, n in seeds.items() if name.startswith("fusion/")} == {f"fusion/{n}": 2 for n in FUSIONS}
+    assert {name: n for name, n in seeds.items() if name.startswith("fusion/")} == {
+        f"fusion/{n}": 2 for n in TRAINED_FUSIONS
+    }
     once = {name for name, n in seeds.items() if n == 1}
     (whole,) = (name for name in once if name.startswith("end_to_end/"))
     best = comparison.best.removeprefix("fusion/")
@@ -94,7 +96,7 @@ def test_cost_is_counted(comparison: Comparison) -> None:
     assert cost.loc["end_to_end/late", "parameters"] > cost.loc["fusion/late", "parameters"]
 
 
-def test_explaining_away_is_told_on_the_studies_with_a_confounder(comparison: Comparison, phantom: Path) -> None:
+def test_explaining_away_is_measured_on_the_studies_with_a_confounder(comparison: Comparison, phantom: Path) -> None:
     states = pd.read_csv(phantom / "truth" / "states.csv", dtype={"study": str})
     studies = pd.read_csv(phantom / "studies.csv", dtype=str)
     confounded = states.set_index("study").loc[studies["study"], ["scar", "large_heart"]].any(axis=1).to_numpy()
@@ -126,7 +128,7 @@ def test_it_is_saved_shown_and_in_the_record(comparison: Comparison, tmp_path: P
     assert found.data.metrics["fusion/early/image_text/nll"] == pytest.approx(expected.item())
     assert isinstance(comparison_figure(comparison), Figure)
     first, *_ = terminal_tables(comparison)
-    assert first.row_count == len(comparison.tables["contenders"]) - 1  # all but the peer heard everything
+    assert first.row_count == len(comparison.tables["contenders"]) - 1  # all but the peer read everything
 
 
 def test_resuming_trains_nothing_again_and_adds_what_is_new(
@@ -156,7 +158,9 @@ def test_the_command_writes_json_and_files(
     options = ["--cohort", str(phantom), "--seeds", "1", "--resume", "--out", str(tmp_path / "out"), "--json"]
     assert main(["compare-fusions", "phantom-tiny", *settings, *options]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {line["contender"] for line in answer["tables"]["contenders"]} >= {f"fusion/{name}" for name in FUSIONS}
+    assert {line["contender"] for line in answer["tables"]["contenders"]} >= {
+        f"fusion/{name}" for name in TRAINED_FUSIONS
+    }
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
 
 

@@ -38,7 +38,7 @@ def of(values: list[float]) -> np.ndarray:
 
 
 def test_experts_multiply_their_odds_and_share_one_prior() -> None:
-    opinions = {IMAGE: of([0.8]), TEXT: of([0.6]), OBSERVATIONS: of([0.5])}
+    unimodal = {IMAGE: of([0.8]), TEXT: of([0.6]), OBSERVATIONS: of([0.5])}
     odds = 4 * 1.5
     for prior, subset, expected in [
         (0.5, "image+text", odds / (1 + odds)),
@@ -46,34 +46,34 @@ def test_experts_multiply_their_odds_and_share_one_prior() -> None:
         (0.2, EVERYTHING, (odds / 0.25**2) / (1 + odds / 0.25**2)),
         (0.2, "image", 0.8),
     ]:
-        found = product_of_experts(opinions, np.array([prior]), subset, exclusive=False)
+        found = product_of_experts(unimodal, np.array([prior]), subset, exclusive=False)
         assert found[0, 0] == pytest.approx(expected)
 
 
 def test_experts_on_findings_that_exclude_each_other_multiply_probabilities() -> None:
-    opinions = {IMAGE: of([0.5, 0.3, 0.2]), TEXT: of([0.2, 0.2, 0.6])}
+    unimodal = {IMAGE: of([0.5, 0.3, 0.2]), TEXT: of([0.2, 0.2, 0.6])}
     prior = np.array([0.5, 0.25, 0.25])
-    product = opinions[IMAGE] * opinions[TEXT] / prior
-    found = product_of_experts(opinions, prior, "image+text", exclusive=True)
+    product = unimodal[IMAGE] * unimodal[TEXT] / prior
+    found = product_of_experts(unimodal, prior, "image+text", exclusive=True)
     np.testing.assert_allclose(found, product / product.sum())
 
 
 def test_experts_who_saw_independent_evidence_are_exactly_right_together() -> None:
     _, oracle = simulate(200, 3)
-    opinions = {modality: oracle.posteriors[modality] for modality in modality_names()}
-    found = product_of_experts(opinions, PREVALENCE, EVERYTHING, exclusive=False)
+    unimodal = {modality: oracle.posteriors[modality] for modality in modality_names()}
+    found = product_of_experts(unimodal, PREVALENCE, EVERYTHING, exclusive=False)
     np.testing.assert_allclose(found[:-1], oracle.posteriors[EVERYTHING][:-1], atol=1e-9)
 
 
 def test_an_expert_who_is_sure_does_not_end_in_nan_and_one_who_is_absent_does() -> None:
-    opinions = {IMAGE: of([1.0]), TEXT: of([0.0]), OBSERVATIONS: of([np.nan])}
-    assert product_of_experts(opinions, np.array([0.5]), "image+text", exclusive=False)[0, 0] == pytest.approx(0.5)
-    assert np.isnan(product_of_experts(opinions, np.array([0.5]), "image+observations", exclusive=False)).all()
+    unimodal = {IMAGE: of([1.0]), TEXT: of([0.0]), OBSERVATIONS: of([np.nan])}
+    assert product_of_experts(unimodal, np.array([0.5]), "image+text", exclusive=False)[0, 0] == pytest.approx(0.5)
+    assert np.isnan(product_of_experts(unimodal, np.array([0.5]), "image+observations", exclusive=False)).all()
 
 
 def test_a_plain_sum_counts_the_prior_with_every_expert() -> None:
-    opinions = {IMAGE: of([0.8]), TEXT: of([0.6]), OBSERVATIONS: of([0.2])}
-    found = sum_of_log_odds(opinions, EVERYTHING, exclusive=False)
+    unimodal = {IMAGE: of([0.8]), TEXT: of([0.6]), OBSERVATIONS: of([0.2])}
+    found = sum_of_log_odds(unimodal, EVERYTHING, exclusive=False)
     assert found[0, 0] == pytest.approx(4 * 1.5 * 0.25 / (1 + 4 * 1.5 * 0.25))
 
 
@@ -87,7 +87,7 @@ def test_answers_go_back_to_logits_and_their_mean_is_of_probabilities() -> None:
     assert back.study_ids.tolist() == predictions.study_ids.tolist()
 
 
-# --- judging ---------------------------------------------------------------------------------------------------------
+# --- scoring ---------------------------------------------------------------------------------------------------------
 
 
 def bench_of(
@@ -133,7 +133,7 @@ def test_shares_of_one_seed_are_those_of_the_ordinary_evaluation() -> None:
     assert table["auroc_sd"].isna().all()
 
 
-def test_seeds_are_averaged_and_their_spread_is_told() -> None:
+def test_seeds_are_averaged_and_their_spread_is_reported() -> None:
     bench, model, other = bench_of()
     contenders = [Contender("a", (model,)), Contender("b", (other,)), Contender("both", (model, other))]
     table = share_table(bench, contenders, measure(bench, contenders))
@@ -164,7 +164,7 @@ def test_who_answers_other_studies_is_not_compared() -> None:
     assert explaining_away_table(bench, contenders, ["a"], ["text"]).empty
 
 
-def test_explaining_away_is_told_apart_by_confounder() -> None:
+def test_explaining_away_is_separated_by_confounder() -> None:
     bench, model, other = bench_of()
     contenders = [Contender("rule", (model,)), Contender("fused", (other, model))]
     table = explaining_away_table(bench, contenders, ["rule"], [EVERYTHING])

@@ -16,7 +16,7 @@ from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.preprocessing.collate import Preprocessing
 from tests.consilium.tiny import FINDINGS
 from tests.training.cohorts_made import tiny_cohort, tiny_training_recipe
-from training.data.datamodule import CachedCohort, cache_cohort
+from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
 from training.experiments.fusion_comparison.fusing import FusedHead, fit_fusion, predict_fusion
 from training.experiments.fusion_comparison.small_training import Fitted
@@ -58,25 +58,25 @@ def test_a_fusion_says_of_kept_tokens_what_the_whole_model_says(
     expected = predict(model, preprocessing, cached, ROWS, RECIPE)
     above = FusedHead(RECIPE, tokens.modalities, FINDINGS).eval()
     above.load_state_dict({k: v for k, v in model.state_dict().items() if k.startswith(("fusion.", "head."))})
-    said = predict_fusion(above, tokens, 7)
-    assert said.study_ids.tolist() == expected.study_ids.tolist()
-    assert said.patient_ids.tolist() == expected.patient_ids.tolist()
-    assert list(said.present) == list(expected.present) == list(model.modalities)
-    assert all(np.array_equal(there, expected.present[name]) for name, there in said.present.items())
-    np.testing.assert_array_equal(said.labels, expected.labels)
+    predictions = predict_fusion(above, tokens, 7)
+    assert predictions.study_ids.tolist() == expected.study_ids.tolist()
+    assert predictions.patient_ids.tolist() == expected.patient_ids.tolist()
+    assert list(predictions.present) == list(expected.present) == list(model.modalities)
+    assert all(np.array_equal(there, expected.present[name]) for name, there in predictions.present.items())
+    np.testing.assert_array_equal(predictions.labels, expected.labels)
     for key, logits in expected.fused.items():
-        np.testing.assert_allclose(said.fused[key], logits, atol=2e-3)
-    assert not all(there.all() for there in said.present.values())
+        np.testing.assert_allclose(predictions.fused[key], logits, atol=2e-3)
+    assert not all(there.all() for there in predictions.present.values())
 
 
 def test_a_batch_is_padded_to_its_own_longest_study(tokens: TokenSet) -> None:
     has_text = np.flatnonzero(tokens.present["text"])
     lacks = np.flatnonzero(~tokens.present["text"])
     batch, labels = tokens.batch(np.array([lacks[0], has_text[0]]))
-    said = batch["text"]
-    assert said.present.tolist() == [False, True]
-    assert said.mask[1].all()
-    assert not said.values[0].any()
+    text = batch["text"]
+    assert text.present.tolist() == [False, True]
+    assert text.mask[1].all()
+    assert not text.values[0].any()
     assert tuple(labels.shape) == (2, 2)
     alone, _ = tokens.batch(lacks[:1])
     assert tuple(alone["text"].mask.shape) == (1, 1)
@@ -152,17 +152,17 @@ def agreeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenSet, TokenS
 
 def test_concatenation_learns_what_no_modality_tells_alone(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
     fitted = fit_fusion(fusion_recipe("concat"), ONE, *agreeing, tmp_path)
-    said = predict_fusion(fitted.model, agreeing[1], 64)
-    together = (said.fused["image+text"][:, 0] > 0) == (said.labels[:, 0] == 1)
-    alone = (said.fused["image"][:, 0] > 0) == (said.labels[:, 0] == 1)
+    predictions = predict_fusion(fitted.model, agreeing[1], 64)
+    together = (predictions.fused["image+text"][:, 0] > 0) == (predictions.labels[:, 0] == 1)
+    alone = (predictions.fused["image"][:, 0] > 0) == (predictions.labels[:, 0] == 1)
     assert together.mean() > 0.95
     assert alone.mean() < 0.7
 
 
 def test_late_fusion_cannot_learn_it(agreeing: tuple[TokenSet, TokenSet], tmp_path: Path) -> None:
     fitted = fit_fusion(fusion_recipe("late"), ONE, *agreeing, tmp_path)
-    said = predict_fusion(fitted.model, agreeing[1], 64)
-    assert ((said.fused["image+text"][:, 0] > 0) == (said.labels[:, 0] == 1)).mean() < 0.8
+    predictions = predict_fusion(fitted.model, agreeing[1], 64)
+    assert ((predictions.fused["image+text"][:, 0] > 0) == (predictions.labels[:, 0] == 1)).mean() < 0.8
 
 
 def weights(fitted: Fitted[FusedHead]) -> torch.Tensor:
@@ -192,10 +192,10 @@ def test_the_weights_are_those_of_the_best_epoch_and_patience_ends_it(
     losses = [float(message.rpartition(" ")[2]) for message in messages if message.startswith("epoch")]
     assert len(losses) == fitted.epochs + 2 < 30
     assert fitted.validation_loss == pytest.approx(min(losses), abs=1e-4)
-    said = predict_fusion(fitted.model, inverted, 64)
+    predictions = predict_fusion(fitted.model, inverted, 64)
     each = []
     for key in map(subset_key, nonempty_subsets(["image", "text"])):
-        wrong = np.where(inverted.labels == 1, -said.fused[key], said.fused[key])
+        wrong = np.where(inverted.labels == 1, -predictions.fused[key], predictions.fused[key])
         each.append(np.logaddexp(0, wrong).mean())
     assert fitted.validation_loss == pytest.approx(np.mean(each), abs=1e-5)
 

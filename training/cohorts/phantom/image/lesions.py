@@ -6,16 +6,20 @@ look, so a negative shows its own small evidence too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from training.cohorts.phantom.image.anatomy import Field, Habitus, Thorax
+from training.cohorts.phantom.image.anatomy import LUNG_DEPTH, SOFT_DEPTH, Field, Habitus, Thorax, heart_chord
 from training.cohorts.phantom.tables import table
 
 IMAGE_CHANNELS: tuple[str, ...] = tuple(table("evidence")["image"])
 LOWEST, HIGHEST = -4.0, 6.0
 """Evidence beyond is drawn as the limit itself; a Gaussian around 0 … 3.2 passes them once in some ten thousand."""
+VISIBLE = 0.04
+"""A pixel belongs to a lesion where the evidence changes its optical depth by more than this."""
 
 ZONES = ((-7.8, -5.2), (-8.3, 1.6), (7.8, -5.2), (8.6, 0.4))
 """Where a consolidation can sit, cm in the thorax's frame."""
@@ -82,14 +86,14 @@ def congestion(t: Thorax, evidence: float) -> Field:
     return np.float32(1.0 * severity(evidence)) * np.exp(-np.square(t.from_hilum * np.float32(1 / 3.6)))
 
 
-def fluid(t: Thorax, evidence: float, sites: Sites, habitus: Habitus) -> Field:
-    """Pleural effusion: share of the lung's way that is fluid, 0 … 1, rising to the chest wall as a meniscus."""
+def fluid(t: Thorax, evidence: float, side: int, habitus: Habitus) -> Field:
+    """Fluid on one side: share of the lung's way that is fluid, 0 … 1, rising to the chest wall as a meniscus."""
     degree = severity(evidence)
-    lowest = np.float32(11.6 + habitus.inspiration + 0.4 * sites.effusion_side)
+    lowest = np.float32(11.6 + habitus.inspiration + 0.4 * side)
     rise = np.float32(0.03) * np.square(np.clip(t.lateral - 4, 0, None))
     surface = lowest - np.float32(12.0 * degree) - rise * np.float32(0.5 + degree) + np.float32(1.2)
     below = t.frame.ramp(t.frame.y - surface, 1.0)
-    return below * (t.side == sites.effusion_side) * np.float32(0.45 + 0.5 * degree)
+    return below * (t.side == side) * np.float32(0.45 + 0.5 * degree)
 
 
 def air(t: Thorax, evidence: float, sites: Sites) -> tuple[Field, Field]:
@@ -103,6 +107,58 @@ def air(t: Thorax, evidence: float, sites: Sites) -> tuple[Field, Field]:
     width = max(0.14, 0.6 * f.pixel)
     line = np.exp(-np.square(gap * np.float32(1 / width))) * here * np.float32((0.08 + 0.25 * degree) * 0.14 / width)
     return share, line
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesions:
+    """What all evidence of an image makes of a thorax.
+
+    Attributes
+    ----------
+    heart : float32 [H, W]
+        As `heart_chord` gives it.
+    opacity, haze : float32 [H, W]
+        Optical depth per share of aerated lung.
+    liquid, gas : float32 [H, W]
+        Share of the lung's way that is fluid, and free air.
+    line : float32 [H, W]
+        Optical depth of pleural lines.
+    shown : bool [C, H, W]
+        Where each channel's evidence shows: pixels it changes visibly against the lowest evidence.
+    """
+
+    heart: Field
+    opacity: Field
+    haze: Field
+    liquid: Field
+    gas: Field
+    line: Field
+    shown: npt.NDArray[np.bool_]
+
+
+Look = Callable[[Thorax, npt.NDArray[np.float64], Sites, Habitus], Lesions]
+"""What evidence, float64 [C], looks like."""
+
+
+def ordinary_look(t: Thorax, evidence: npt.NDArray[np.float64], sites: Sites, habitus: Habitus) -> Lesions:
+    """That of the ordinary scheme, a channel for each finding: `IMAGE_CHANNELS`."""
+    pneumonia, heart_failure, pleural_effusion, pneumothorax = evidence.tolist()
+    heart = heart_chord(t.frame, heart_scale(heart_failure), habitus)
+    smallest = heart_chord(t.frame, heart_scale(LOWEST), habitus)
+    lung = t.aerated * (1 - heart)
+    opacity, haze = consolidation(t, pneumonia, sites), congestion(t, heart_failure)
+    liquid = fluid(t, pleural_effusion, sites.effusion_side, habitus)
+    gas, line = air(t, pneumothorax, sites)
+    replaced = np.float32(SOFT_DEPTH - LUNG_DEPTH) * t.body
+    shown = np.stack(
+        [
+            lung * opacity > VISIBLE,
+            (lung * haze > VISIBLE) | (t.aerated * (heart - smallest) * replaced > VISIBLE),
+            lung * liquid * replaced > VISIBLE,
+            lung * gas * np.float32(LUNG_DEPTH) + line > VISIBLE,
+        ]
+    )
+    return Lesions(heart, opacity, haze, liquid, gas, line, shown)
 
 
 def lookalikes(t: Thorax, rng: np.random.Generator) -> Field:

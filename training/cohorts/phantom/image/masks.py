@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ def write_masks(root: Path, study_id: str, masks: npt.NDArray[np.bool_]) -> None
     np.savez_compressed(root / MASKS_FOLDER / f"{study_id}.npz", masks=_bits(masks))
 
 
-def load_masks(root: Path, study_id: str) -> dict[str, npt.NDArray[np.bool_]]:
-    """Lesion masks of one study by finding, bool [H, W] in the pixels of its image.
+def load_masks(root: Path, study_id: str, channels: Sequence[str] = IMAGE_CHANNELS) -> dict[str, npt.NDArray[np.bool_]]:
+    """Lesion masks of one study by channel, which is a finding unless given, bool [H, W] in the pixels of its image.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def load_masks(root: Path, study_id: str) -> dict[str, npt.NDArray[np.bool_]]:
         raise InputError("study", study_id, "must be a phantom study with an image")
     with np.load(file, allow_pickle=False) as stored:
         bits = stored["masks"]
-    return {name: (bits >> k & 1).astype(bool) for k, name in enumerate(IMAGE_CHANNELS)}
+    return {name: (bits >> k & 1).astype(bool) for k, name in enumerate(channels)}
 
 
 def _bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

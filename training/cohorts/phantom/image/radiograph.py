@@ -21,27 +21,13 @@ from training.cohorts.phantom.image.anatomy import (
     bones,
     draw_habitus,
     frame,
-    heart_chord,
     thorax,
     vessels,
 )
-from training.cohorts.phantom.image.lesions import (
-    IMAGE_CHANNELS,
-    LOWEST,
-    Sites,
-    air,
-    congestion,
-    consolidation,
-    draw_sites,
-    fluid,
-    heart_scale,
-    lookalikes,
-)
+from training.cohorts.phantom.image.lesions import Lesions, Look, Sites, draw_sites, lookalikes, ordinary_look
 from training.cohorts.phantom.tables import table
 
 BITS = 12
-_VISIBLE = 0.04
-"""A pixel belongs to a lesion where the evidence changes its optical depth by more than this."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,8 +38,8 @@ class Radiograph:
     ----------
     pixels : uint16 [size, size]
         12-bit display values, air dark.
-    masks : bool [len(IMAGE_CHANNELS), size, size]
-        Where each channel's evidence shows: pixels it changes visibly against the lowest evidence.
+    masks : bool [C, size, size]
+        Where each channel's evidence shows: see `Lesions.shown`.
     pixel_spacing : float
         mm.
     device : dict
@@ -112,32 +98,18 @@ def _smooth(grid: npt.NDArray[np.float32], size: int) -> Field:
     return blended
 
 
-def _optical_depth(t: Thorax, evidence: dict[str, float], n: _Nuisance) -> tuple[Field, npt.NDArray[np.bool_]]:
-    """Optical depth of patient and lesions, and where each lesion shows."""
-    f, habitus, sites = t.frame, n.habitus, n.sites
-    heart = heart_chord(f, heart_scale(evidence["heart_failure"]), habitus)
-    smallest = heart_chord(f, heart_scale(LOWEST), habitus)
-    lung = t.aerated * (1 - heart)
-    opacity = consolidation(t, evidence["pneumonia"], sites)
-    haze = congestion(t, evidence["heart_failure"])
-    liquid = fluid(t, evidence["pleural_effusion"], sites, habitus)
-    gas, line = air(t, evidence["pneumothorax"], sites)
+def _optical_depth(t: Thorax, lesions: Lesions, n: _Nuisance) -> Field:
+    """Optical depth of patient and lesions."""
+    f, habitus = t.frame, n.habitus
+    lung = t.aerated * (1 - lesions.heart)
     replaced = np.float32(SOFT_DEPTH - LUNG_DEPTH) * t.body
-    masks = np.stack(
-        [
-            lung * opacity > _VISIBLE,
-            (lung * haze > _VISIBLE) | (t.aerated * (heart - smallest) * replaced > _VISIBLE),
-            lung * liquid * replaced > _VISIBLE,
-            lung * gas * np.float32(LUNG_DEPTH) + line > _VISIBLE,
-        ]
-    )
     texture = np.float32(0.018) * _smooth(n.texture, f.x.shape[0])
-    marks = np.float32(0.16) * vessels(t, habitus) + opacity + haze + texture
+    marks = np.float32(0.16) * vessels(t, habitus) + lesions.opacity + lesions.haze + texture
     parenchyma = np.float32(LUNG_DEPTH) * (1 + np.float32(habitus.lung_balance) * t.side) + marks
     depth = t.body * np.float32(WALL_DEPTH * habitus.wall) + t.body * np.float32(SOFT_DEPTH) * (1 - lung)
-    depth += lung * (parenchyma * (1 - gas) + liquid * (replaced - marks))
-    depth += bones(t, habitus) + lung * line + lookalikes(t, n.lookalikes)
-    return depth, masks
+    depth += lung * (parenchyma * (1 - lesions.gas) + lesions.liquid * (replaced - marks))
+    depth += bones(t, habitus) + lung * lesions.line + lookalikes(t, n.lookalikes)
+    return depth
 
 
 def _detected(depth: Field, n: _Nuisance) -> Field:
@@ -176,13 +148,20 @@ def _displayed(depth: Field, f: Frame, n: _Nuisance, glyph: str) -> npt.NDArray[
 
 
 def render_radiograph(
-    evidence: npt.ArrayLike, rng: np.random.Generator, size: int, site: str, *, device: dict[str, Any] | None = None
+    evidence: npt.ArrayLike,
+    rng: np.random.Generator,
+    size: int,
+    site: str,
+    *,
+    look: Look = ordinary_look,
+    device: dict[str, Any] | None = None,
 ) -> Radiograph:
     """One frontal chest radiograph.
 
     Parameters
     ----------
-    evidence : float [len(IMAGE_CHANNELS)]
+    evidence : float [C]
+        Of the channels that `look` draws.
     rng : Generator
         Nuisance. The same generator with other evidence gives the same patient, device and noise.
     size : int
@@ -195,11 +174,12 @@ def render_radiograph(
     nuisance = _draw_nuisance(rng, site, device)
     glyph = next(row["marker"] for row in table("sites")["sites"] if row["name"] == site)
     f = frame(nuisance.habitus, size)
-    channels = dict(zip(IMAGE_CHANNELS, np.asarray(evidence, dtype=float).tolist(), strict=True))
-    depth, masks = _optical_depth(thorax(f, nuisance.habitus), channels, nuisance)
+    body = thorax(f, nuisance.habitus)
+    lesions = look(body, np.asarray(evidence, dtype=np.float64), nuisance.sites, nuisance.habitus)
+    depth = _optical_depth(body, lesions, nuisance)
     return Radiograph(
         pixels=_displayed(_detected(depth, nuisance), f, nuisance, glyph),
-        masks=masks,
+        masks=lesions.shown,
         pixel_spacing=10 * FIELD_OF_VIEW / size,
         view=ViewPosition.AP if nuisance.habitus.frontal_beam else ViewPosition.PA,
         device=nuisance.device,

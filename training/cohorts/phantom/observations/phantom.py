@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from training.cohorts.phantom.phantom_modality import (
     summed,
 )
 from training.cohorts.phantom.record import Design, Drawn, Shift, stream
-from training.cohorts.phantom.state import MEMBERS, PRESENT, SEXES, State, StateTable
+from training.cohorts.phantom.state import MEMBERS, SEXES, State, StateTable, presence
 from training.cohorts.phantom.tables import table
 
 OBSERVATIONS_FILE = "observations.csv"
@@ -71,13 +72,15 @@ class ObservationsPhantom(PhantomModality):
 
     Attributes
     ----------
+    evidence_table : str
+        Name of the stored table of its evidence.
     means : float64 [S, C]
     missing_values : float64 [S, C]
         P(value not measured | state).
     """
 
     name = "observations"
-    truth = "training.evaluation.faithfulness.value_truth:ValueTruth"
+    truth = "training.modalities.observations.value_truth:ValueTruth"
     missing = table("evidence")["missing_modality"]["observations"]
     demographics = True
     read_as_written = True
@@ -85,13 +88,18 @@ class ObservationsPhantom(PhantomModality):
         {OBSERVATIONS_FILE: _COLUMNS, DECISIVE_FILE: (*_COLUMNS, "analyte", "finding", "evidence")}
     )
 
-    def __init__(self, missing_value: Mapping[str, float] | None = None) -> None:
-        self.means: Floats = channel_means(table("evidence")["observations"])
-        self.missing_values = _missing_values(missing_value or {})
+    evidence_table: ClassVar[str] = "evidence"
+
+    def __init__(
+        self, members: tuple[str, ...] = MEMBERS, missing_value: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        super().__init__(members)
+        self.means: Floats = channel_means(table(self.evidence_table)["observations"], members)
+        self.missing_values = _missing_values(missing_value, members)
 
     @classmethod
-    def shifted(cls, shift: Shift) -> ObservationsPhantom:
-        return cls(shift.missing_value)
+    def shifted(cls, shift: Shift, members: tuple[str, ...]) -> ObservationsPhantom:
+        return cls(members, shift.missing_value)
 
     def draw(self, state: State, rng: np.random.Generator) -> ValueEvidence:
         values = rng.normal(self.means[state.index])
@@ -153,15 +161,16 @@ def _row(study: Drawn, m: Measurement) -> Row:
     return {"study": study.study_id, "code": m.code, "value": m.value, "unit": m.unit, "time": time}
 
 
-def _missing_values(changed: Mapping[str, float]) -> Floats:
+def _missing_values(changed: Mapping[str, float], members: tuple[str, ...]) -> Floats:
     rates = {**table("evidence")["missing_value"], **changed}
     for key, rate in rates.items():
         if key not in ("absent", "present"):
             raise InputError("missing_value", key, "must be one of absent, present")
         if not 0 < rate < 1:
             raise InputError(f"missing_value[{key}]", rate, "must be a probability above 0 and below 1")
-    missing = np.empty((len(PRESENT), len(VARIABLE_CHANNELS)))
+    present = presence(len(members))
+    missing = np.empty((len(present), len(VARIABLE_CHANNELS)))
     for channel, name in enumerate(VARIABLE_CHANNELS):
-        present = PRESENT[:, MEMBERS.index(SPEAKS_FOR[name])]
-        missing[:, channel] = np.where(present, rates["present"], rates["absent"])
+        there = present[:, members.index(SPEAKS_FOR[name])]
+        missing[:, channel] = np.where(there, rates["present"], rates["absent"])
     return missing

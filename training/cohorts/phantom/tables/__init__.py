@@ -1,4 +1,7 @@
-"""The stored tables of the phantom cohort: states, evidence, values, sites, phrases, ways of writing, reports."""
+"""The stored tables of the phantom cohort: states, evidence, values, sites, phrases, ways of writing, reports.
+
+Those of the interaction design, where it has its own, are in `interaction/`.
+"""
 
 from __future__ import annotations
 
@@ -11,5 +14,5 @@ import yaml
 
 @cache
 def table(name: str) -> Any:
-    """The packaged table `name`.yaml, parsed once. Not to be changed by the caller."""
+    """The packaged table `name`.yaml (a folder's: ``interaction/states``), parsed once; not to be changed."""
     return yaml.safe_load(files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,47 @@ from training.cohorts.phantom.tables import table
 
 TEXT_CHANNELS: tuple[str, ...] = tuple(table("evidence")["text"])
 GRADES = 7
-THRESHOLDS = np.array([table("evidence")["grade_thresholds"][name] for name in TEXT_CHANNELS])
-"""What cuts each channel's evidence into grades, float64 [C, GRADES - 1]."""
 _HELD_OUT = 2
 """Phrases at the end of each grade's bank that ordinary cohorts never use."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wording:
+    """How evidence is put into words.
+
+    Attributes
+    ----------
+    thresholds : float64 [C, G - 1]
+        What cuts each channel's evidence into grades.
+    phrases : mapping of channel to list of list of str
+        What can be written for each of its grades.
+    """
+
+    thresholds: npt.NDArray[np.float64]
+    phrases: Mapping[str, Sequence[Sequence[str]]]
+
+    @classmethod
+    def stored(cls, evidence: str = "evidence", phrases: str = "phrases") -> Wording:
+        """That of the stored tables of these names."""
+        bank = table(phrases)
+        return cls(np.array([table(evidence)["grade_thresholds"][name] for name in bank]), bank)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(self.phrases)
+
+    def grades(self, evidence: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Grade 0 … G - 1 of each channel's evidence; [..., C]."""
+        return (np.asarray(evidence)[..., None] > self.thresholds).sum(axis=-1)
+
+    def phrase(self, channel: str, grade: int, draw: float, held_out: bool = False) -> str:
+        """The phrase of a channel's grade that a uniform draw picks, out of the ordinary or the held-out ones."""
+        bank = self.phrases[channel][grade]
+        bank = bank[-_HELD_OUT:] if held_out else bank[:-_HELD_OUT]
+        return str(bank[int(draw * len(bank))])
+
+
+ORDINARY = Wording.stored()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +98,6 @@ def _style(rng: np.random.Generator) -> _Style:
     return _Style(separator, separator == ". " and bool(rng.random() < 0.8), chosen if abbreviates else ())
 
 
-def phrase(channel: str, grade: int, draw: float, held_out: bool = False) -> str:
-    """The phrase of a channel's grade that a uniform draw picks, out of the ordinary or the held-out ones."""
-    bank = table("phrases")[channel][grade]
-    bank = bank[-_HELD_OUT:] if held_out else bank[:-_HELD_OUT]
-    return str(bank[int(draw * len(bank))])
-
-
 def _compose(
     kind: NoteKind, heading: str, items: list[tuple[str, str | None]], grades: dict[str, int], style: _Style
 ) -> tuple[str, list[Span]]:
@@ -82,20 +113,20 @@ def _compose(
     return text + ".", spans
 
 
-def note_grades(evidence: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Grade 0 … GRADES - 1 of each channel's evidence; [..., C]."""
-    return (np.asarray(evidence)[..., None] > THRESHOLDS).sum(axis=-1)
-
-
 def render_note(
-    evidence: npt.ArrayLike, rng: np.random.Generator, site: str, *, held_out_phrases: bool = False
+    evidence: npt.ArrayLike,
+    rng: np.random.Generator,
+    site: str,
+    *,
+    wording: Wording = ORDINARY,
+    held_out_phrases: bool = False,
 ) -> WrittenNote:
     """History and indication.
 
     Parameters
     ----------
-    evidence : float [len(TEXT_CHANNELS)]
-        Only its grades show: evidence between the same thresholds gives the same bytes.
+    evidence : float [C]
+        Of the wording's channels. Only its grades show: evidence between the same thresholds gives the same bytes.
     rng : Generator
         Nuisance: which phrase of the grade, order, fillers, openers, separators, abbreviations.
     site : str
@@ -105,22 +136,22 @@ def render_note(
     """
     writing = table("writing")
     heading = next(row["heading"] for row in table("sites")["sites"] if row["name"] == site)
-    levels = note_grades(evidence)
-    grades = {name: int(level) for name, level in zip(TEXT_CHANNELS, levels, strict=True)}
-    draws = rng.random(len(TEXT_CHANNELS))
-    said = [
-        (phrase(name, grade, draw, held_out_phrases), name)
+    levels = wording.grades(evidence)
+    grades = {name: int(level) for name, level in zip(wording.channels, levels, strict=True)}
+    draws = rng.random(len(wording.channels))
+    phrases = [
+        (wording.phrase(name, grade, draw, held_out_phrases), name)
         for (name, grade), draw in zip(grades.items(), draws.tolist(), strict=True)
     ]
-    order = rng.permutation(len(said))
+    order = rng.permutation(len(phrases))
     asked = int(rng.integers(1, 3))
     fillers = rng.permutation(len(writing["fillers"]))[: int(rng.integers(1, 5))]
-    history: list[tuple[str, str | None]] = [said[k] for k in order[asked:]]
+    history: list[tuple[str, str | None]] = [phrases[k] for k in order[asked:]]
     history += [(writing["fillers"][k], None) for k in fillers]
     history = [history[k] for k in rng.permutation(len(history))]
     openers = [writing[f"{kind}_openers"] for kind in ("history", "indication")]
     first, question = (bank[int(rng.integers(len(bank)))] for bank in openers)
-    indication: list[tuple[str, str | None]] = [(question, None), *(said[k] for k in order[:asked])]
+    indication: list[tuple[str, str | None]] = [(question, None), *(phrases[k] for k in order[:asked])]
     if rng.random() < 0.6:
         history.insert(0, (first, None))
     style = _style(rng)

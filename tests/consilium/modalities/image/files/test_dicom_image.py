@@ -11,6 +11,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
+from consilium.domain.study import accession_digest
 from consilium.formats.dicom import pixels as dicom_pixels
 from consilium.modalities.image.files.dicom_image import read_dicom
 from consilium.modalities.image.image_record import ViewPosition
@@ -212,9 +213,9 @@ def test_presentation_lut_shape_is_followed_and_warned_of_where_it_contradicts(p
     image = read_dicom(dicom_file(ramp(), **elements, **WINDOW_12_BIT))
     values = np.rint(ramp() / 4095 * 65535)
     np.testing.assert_array_equal(image.pixels, 65535 - values if shape == "INVERSE" else values)
-    told = f"PresentationLUTShape: contradicts PhotometricInterpretation {photometric}, and was followed"
+    warning = f"PresentationLUTShape: contradicts PhotometricInterpretation {photometric}, and was followed"
     alike = (shape == "INVERSE") == (photometric == "MONOCHROME1")
-    assert image.warnings == (() if alike else (told,))
+    assert image.warnings == (() if alike else (warning,))
 
 
 def test_zeros_behind_the_entries_of_a_lut_are_padding():
@@ -551,6 +552,36 @@ def test_metadata():
     assert image.digest == sha256(data).hexdigest()
     assert image.patient_digest == sha256(b"MRN-0042").hexdigest()
     assert image.study_digest == sha256(b"1.2.3").hexdigest()
+
+
+def issued(by: str, **keyword: str) -> Sequence:
+    item = Dataset()
+    setattr(item, by, next(iter(keyword.values())))
+    return Sequence([item])
+
+
+@pytest.mark.parametrize("by", ["LocalNamespaceEntityID", "UniversalEntityID"])
+def test_order_device_and_site_are_digests(by: str):
+    image = read_dicom(
+        dicom_file(
+            ramp(),
+            AccessionNumber="A-17",
+            IssuerOfAccessionNumberSequence=issued(by, name="RIS"),
+            Manufacturer="Acme",
+            StationName="ROOM-7",
+            InstitutionName="St. Elsewhere",
+        )
+    )
+    assert image.accession_digest == sha256(b"A-17\0RIS").hexdigest()
+    assert image.device_digest == sha256(b"Acme\0\0ROOM-7").hexdigest()
+    assert image.site_digest == sha256(b"St. Elsewhere").hexdigest()
+    assert not {"Acme", "ROOM-7", "St. Elsewhere", "RIS"} & set(str(image.facts()).split("'"))
+
+
+def test_without_order_device_and_site_there_are_no_digests():
+    image = read_dicom(dicom_file(ramp(), IssuerOfAccessionNumberSequence=Sequence([])))
+    assert (image.accession_digest, image.device_digest, image.site_digest) == (None, None, None)
+    assert read_dicom(dicom_file(ramp(), AccessionNumber="A-17")).accession_digest == accession_digest(" A-17")
 
 
 def test_metadata_that_is_absent_or_malformed():

@@ -252,7 +252,7 @@ def test_square_pixels_stay_as_they_are(density):
 
 
 @pytest.mark.parametrize("density", [(72, 0), (1, 100), (4_000_000_000, 1)])
-def test_resolution_that_cannot_be_is_told_and_passed_over(density):
+def test_impossible_resolution_is_warned_of_and_ignored(density):
     image = read_raster(png(GREY_16[..., None].astype(np.uint16), density=(*density, 1)))
     np.testing.assert_array_equal(image.pixels, GREY_16)
     assert len(image.warnings) == 1
@@ -327,7 +327,7 @@ def test_bomb_is_too_large_before_it_is_unpacked():
         read_raster(bytes(data))
 
 
-def test_kind_is_told_by_the_first_bytes():
+def test_kind_is_recognised_by_the_first_bytes():
     assert read_image(dicom_file(ramp())).source == "dicom"
     assert read_image(saved(GREY_8, "JPEG")).source == "jpeg"
     for data, kind in (

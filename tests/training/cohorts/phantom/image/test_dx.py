@@ -63,12 +63,12 @@ def test_the_same_study_has_the_same_identifiers_and_another_has_others(tmp_path
 def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
     for seed, header in enumerate((HEADER, Header("z", "P1", "S1", "harbour", HEADER.acquired, None, Sex.UNKNOWN)) * 2):
         _written(tmp_path / "a.dcm", seed, header)
-        said = subprocess.run(
+        done = subprocess.run(
             ["dciodvfy", "-new", str(tmp_path / "a.dcm")],
             capture_output=True,
             text=True,
             check=False,
         ).stderr
-        assert "DXImageForPresentation" in said
-        assert "Error" not in said, said
-        assert "Warning" not in said, said
+        assert "DXImageForPresentation" in done
+        assert "Error" not in done, done
+        assert "Warning" not in done, done

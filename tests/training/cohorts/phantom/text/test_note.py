@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from training.cohorts.phantom.tables import table
-from training.cohorts.phantom.text.note import GRADES, TEXT_CHANNELS, THRESHOLDS, WrittenNote, note_grades, render_note
+from training.cohorts.phantom.text.note import GRADES, ORDINARY, TEXT_CHANNELS, WrittenNote, render_note
 
 PHRASES = [
     (channel, grade, phrase)
@@ -48,7 +48,7 @@ def test_the_same_grades_give_the_same_bytes() -> None:
         other = np.array(
             [
                 np.r_[t[0] - 1, (t[1:] + t[:-1]) / 2, t[-1] + 2][g]
-                for t, g in zip(THRESHOLDS, note_grades(evidence), strict=True)
+                for t, g in zip(ORDINARY.thresholds, ORDINARY.grades(evidence), strict=True)
             ]
         )
         assert (other != evidence).all()

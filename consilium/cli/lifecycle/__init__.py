@@ -1,0 +1,1 @@
+"""Commands of what comes after a training."""

@@ -1,0 +1,244 @@
+"""A DICOMweb archive as a source of studies: QIDO-RS names them, WADO-RS gives their instances (PS3.18 10.4, 10.6).
+
+What the server sends is untrusted: answers are bounded, and only well-formed UIDs go into further requests.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from http import HTTPStatus
+from typing import Any, Self
+
+import httpx
+from pydicom.uid import UID
+
+from consilium.domain.errors import ConsiliumError
+
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
+_STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
+_JSON = "application/dicom+json"
+_PART10 = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_MOST_JSON = 64 << 20
+_ATTEMPTS = 4
+_BUSY = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+_LONGEST_PAUSE_S = 60.0
+
+
+class DicomWebError(ConsiliumError):
+    """The archive cannot be asked, or its answer not be used. Names the status or the rule, and no study."""
+
+
+class InstanceUnavailable(DicomWebError):
+    """What was asked for is not there, or no longer, or cannot be taken; another may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundInstance:
+    """An instance that the archive says it has.
+
+    Attributes
+    ----------
+    kind : str
+        Name of its SOP class; empty where that is private or not given.
+    """
+
+    study: str
+    series: str
+    instance: str
+    kind: str
+
+    @property
+    def may_hold_image(self) -> bool:
+        """As `consilium.ingest.dicom_index.IndexedFile.may_hold_image`."""
+        return not self.kind or "Image" in self.kind
+
+
+class DicomWeb:
+    """A client of one archive; a context manager, or closed by `close`.
+
+    Parameters
+    ----------
+    url : str
+        Root of its services: ``https://pacs.hospital.example/dicom-web``.
+    token : str, optional
+        Sent as bearer token.
+    most_bytes : int
+        A larger instance is refused while it arrives.
+    timeout : float
+        Seconds without a byte after which a request is given up.
+    page : int
+        Studies asked for at once.
+    transport : httpx.BaseTransport, optional
+        What carries the requests; the network unless given.
+    pause : callable
+        Waits that many seconds before another attempt.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        most_bytes: int = 1 << 30,
+        timeout: float = 60.0,
+        page: int = 500,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
+        self._root, self._most, self._page, self._pause = url.rstrip("/"), most_bytes, page, pause
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def studies(self, matching: Mapping[str, str] | None = None) -> Iterator[str]:
+        """Study Instance UIDs of the studies that match, each once, page by page.
+
+        Parameters
+        ----------
+        matching : mapping of str to str
+            Of QIDO-RS: ``{"ModalitiesInStudy": "DX", "StudyDate": "20250101-20251231"}``.
+
+        Raises
+        ------
+        DicomWebError
+        """
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            asked = {**(matching or {}), "limit": str(self._page), "offset": str(offset)}
+            found = [_uid(one, _STUDY) for one in self._query("/studies", asked)]
+            new = [uid for uid in dict.fromkeys(found) if uid not in seen]
+            yield from new
+            seen.update(new)
+            offset += len(found)
+            if not new:  # the end, or a server that pages not at all
+                return
+
+    def instances(self, study: str) -> list[FoundInstance]:
+        """What the archive has of a study, by series and instance.
+
+        Raises
+        ------
+        InstanceUnavailable, DicomWebError
+        """
+        found = self._query(f"/studies/{study}/instances", {"includefield": _SOP_CLASS})
+        if not found:
+            raise InstanceUnavailable("the archive has no instance of the study")
+        named = [
+            FoundInstance(study, _uid(one, _SERIES), _uid(one, _INSTANCE), _class_name(_value(one, _SOP_CLASS)))
+            for one in found
+        ]
+        return sorted(named, key=lambda one: (one.series, one.instance))
+
+    def retrieve(self, one: FoundInstance) -> bytes:
+        """The instance as a DICOM file, in the syntax in which the archive has it.
+
+        Raises
+        ------
+        InstanceUnavailable, DicomWebError
+        """
+        path = f"/studies/{one.study}/series/{one.series}/instances/{one.instance}"
+        content_type, body = self._get(path, {}, _PART10, self._most)
+        return _only_part(content_type, body)
+
+    def _query(self, path: str, asked: Mapping[str, str]) -> list[Any]:
+        _, body = self._get(path, asked, _JSON, _MOST_JSON)
+        if not body:
+            return []  # 204: nothing matches
+        try:
+            found = httpx.Response(HTTPStatus.OK, content=body).json()
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list):
+            raise DicomWebError("the archive's answer to a query must be a list of DICOM JSON objects")
+        return found
+
+    def _get(self, path: str, asked: Mapping[str, str], accept: str, most: int) -> tuple[str, bytes]:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._client.stream("GET", self._root + path, params=asked, headers={"Accept": accept}) as answer:
+                    if answer.status_code not in _BUSY or attempt == _ATTEMPTS - 1:
+                        _require_found(answer.status_code)
+                        return answer.headers.get("content-type", ""), _read(answer, most)
+                    wait = _retry_after(answer.headers.get("retry-after"), attempt)
+            except httpx.HTTPError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise DicomWebError(f"the archive cannot be reached ({type(error).__name__})") from None
+                wait = float(2**attempt)
+            except httpx.InvalidURL:
+                raise DicomWebError("the archive's address is no URL") from None
+            self._pause(min(wait, _LONGEST_PAUSE_S))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _require_found(status: int) -> None:
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        raise InstanceUnavailable("the archive does not have it")
+    if status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT):
+        raise DicomWebError(f"the archive answered with status {status}")
+
+
+def _read(answer: httpx.Response, most: int) -> bytes:
+    parts, size = [], 0
+    for part in answer.iter_bytes():
+        size += len(part)
+        if size > most:
+            raise InstanceUnavailable(f"an answer of the archive is larger than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _retry_after(given: str | None, attempt: int) -> float:
+    return float(given) if given and given.isascii() and given.isdigit() else float(2**attempt)
+
+
+def _only_part(content_type: str, body: bytes) -> bytes:
+    """The first part of a multipart body; a body that is none is the file itself."""
+    message = Message()
+    message["Content-Type"] = content_type
+    boundary = message.get_param("boundary")
+    if message.get_content_maintype() != "multipart" or not isinstance(boundary, str):
+        return body
+    delimiter = b"--" + boundary.encode("latin-1", "replace")
+    start = body.find(delimiter)
+    head = body.find(b"\r\n\r\n", start)
+    end = body.find(b"\r\n" + delimiter, head)
+    if min(start, head, end) < 0:
+        raise InstanceUnavailable("the archive's answer must be a whole multipart body")
+    return body[head + 4 : end]
+
+
+def _value(one: Any, tag: str) -> str:
+    try:
+        return str(one[tag]["Value"][0])
+    except (KeyError, IndexError, TypeError):
+        return ""
+
+
+def _uid(one: Any, tag: str) -> str:
+    found = _value(one, tag)
+    if not _UID.fullmatch(found):
+        raise DicomWebError(f"the archive's answer must hold a UID ({tag}) for each match")
+    return found
+
+
+def _class_name(uid: str) -> str:
+    name = UID(uid).name if _UID.fullmatch(uid) else uid
+    return "" if name == uid else name

@@ -1,0 +1,1 @@
+"""What encoders of notes learn without labels, and how notes hold sentences."""

@@ -1,0 +1,1 @@
+"""Pretrained weights: folders of models as Hugging Face writes them."""

@@ -1,0 +1,99 @@
+"""What becomes of a study: which route it takes, when it is complete, and where results go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hospital.configuration.network_settings import ClientTls, PeerAddress
+from hospital.configuration.strict_section import Duration, Name, StrictSection
+
+DicomObject = Literal["sr", "sc", "seg"]
+Objects = Annotated[tuple[DicomObject, ...], Field(min_length=1)]
+
+
+class Completeness(StrictSection):
+    """When everything of a study is there."""
+
+    quiet: Duration = Field(default="60s", validate_default=True)
+    """Nothing arrived for as long."""
+    proofs: frozenset[Literal["count_of_source", "mpps", "views"]] = frozenset({"count_of_source"})
+    """One of these must hold as well: the source has as many instances as we, a performed procedure step names them
+    all, or every view that `views` lists is there."""
+    views: frozenset[str] = frozenset()
+    deadline: Duration = Field(default="30m", validate_default=True)
+    """After it the study goes on without a proof, with a warning."""
+
+    @model_validator(mode="after")
+    def _provable(self) -> Completeness:
+        if "views" in self.proofs and not self.views:
+            raise ValueError("must list views: they are named as a proof")
+        if self.deadline < self.quiet:
+            raise ValueError("deadline must not be shorter than quiet")
+        return self
+
+
+class Conditions(StrictSection):
+    """What an image must say of itself; a list that is empty asks nothing, of the others one word must fit."""
+
+    sources: frozenset[Name] = frozenset()
+    """Names of peers."""
+    modalities: frozenset[str] = frozenset()
+    body_parts: frozenset[str] = frozenset()
+    views: frozenset[str] = frozenset()
+    stations: frozenset[str] = frozenset()
+    procedures: frozenset[str] = frozenset()
+    """Codes, alone or as SCHEME:CODE."""
+
+
+class RouteSettings(StrictSection):
+    """Studies with an image that meets `when` take it; the first such route counts."""
+
+    when: Conditions = Conditions()
+    service: Name = "default"
+    send_to: tuple[Name, ...] = ()
+    """Names of destinations."""
+    completeness: Completeness | None = None
+    """Instead of that of all routes."""
+
+
+class DicomDestination(StrictSection):
+    """Results as DICOM objects by C-STORE."""
+
+    kind: Literal["dicom"]
+    peer: Name
+    objects: Objects = ("sr", "sc")
+
+
+class StowDestination(StrictSection):
+    """Results as DICOM objects by STOW-RS."""
+
+    kind: Literal["stow"]
+    server: Name
+    """Of `dicomweb`."""
+    objects: Objects = ("sr", "sc")
+
+
+class Hl7Destination(StrictSection):
+    """Results as ORU^R01 messages over MLLP."""
+
+    kind: Literal["hl7"]
+    address: PeerAddress
+    tls: ClientTls | None = None
+    application: str = ""
+    facility: str = ""
+    """MSH-5 and MSH-6."""
+
+
+class FhirDestination(StrictSection):
+    """Results as a transaction of FHIR resources."""
+
+    kind: Literal["fhir"]
+    server: Name
+    """Of `fhir`."""
+
+
+Destination = Annotated[
+    DicomDestination | StowDestination | Hl7Destination | FhirDestination, Field(discriminator="kind")
+]

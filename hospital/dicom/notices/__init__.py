@@ -1,0 +1,1 @@
+"""What peers report by N-services: storage commitments, performed procedure steps, available instances."""

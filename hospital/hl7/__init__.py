@@ -1,0 +1,1 @@
+"""HL7 v2 in and out over MLLP. Messages become records of `hospital.store.received`."""

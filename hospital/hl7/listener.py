@@ -1,0 +1,178 @@
+"""The MLLP listener: connections are bounded in number, size and time, and one bad frame costs no other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+import structlog
+
+from consilium.domain.errors import TooLarge
+from hospital.hl7.mllp import FrameReader, framed
+from hospital.hl7.receiving import Receiver
+
+_LOG = structlog.get_logger("hospital.hl7")
+_READ_BYTES = 65536
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """How much one listener takes.
+
+    Attributes
+    ----------
+    message_bytes : int
+        Of one message; reports as PDF come within.
+    connections, connections_per_address : int
+        At once.
+    idle_s : float
+        How long a connection may say nothing between two messages.
+    frame_s : float
+        How long one message may take to arrive, one acknowledgement to be taken, and TLS to be agreed on.
+    """
+
+    message_bytes: int = 8 << 20
+    connections: int = 64
+    connections_per_address: int = 16
+    idle_s: float = 3600.0
+    frame_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A sender, and the addresses that it may come from."""
+
+    receiver: Receiver
+    networks: Sequence[Network]
+
+
+@dataclass
+class Listener:
+    """A port for HL7 over MLLP.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Where it listens; port 0 takes a free one, see `Listener.port`.
+    senders : sequence of Allowed
+        Who may connect. The first whose networks hold the address is who it is; others are refused.
+    tls : ssl.SSLContext, optional
+        With ``verify_mode`` ``CERT_REQUIRED`` senders need a certificate as well.
+    """
+
+    host: str
+    port: int
+    senders: Sequence[Allowed]
+    limits: ListenerLimits = ListenerLimits()
+    tls: ssl.SSLContext | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    _open: Counter[str] = field(default_factory=Counter)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises
+        ------
+        OSError
+            The address is in use, or none of this machine.
+        """
+        handshake = {"ssl_handshake_timeout": self.limits.frame_s} if self.tls else {}
+        self._server = await asyncio.start_server(
+            self._connected, self.host, self.port, ssl=self.tls, limit=_READ_BYTES, **handshake
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what has arrived, and close."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def open_connections(self) -> int:
+        return self._open.total()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        address = str(writer.get_extra_info("peername")[0]).partition("%")[0]
+        try:
+            receiver = self._admitted(address)
+            if receiver is not None:
+                await self._served(reader, writer, receiver, address)
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), self.limits.frame_s)
+
+    def _admitted(self, address: str) -> Receiver | None:
+        """Who connects from `address`; None where nobody may, or too many have."""
+        sender = next((one for one in self.senders if any(ip_address(address) in net for net in one.networks)), None)
+        reason = None
+        if sender is None:
+            reason = "address not allowed"
+        elif self.open_connections >= self.limits.connections:
+            reason = "too many connections"
+        elif self._open[address] >= self.limits.connections_per_address:
+            reason = "too many connections from one address"
+        if reason is None and sender is not None:
+            return sender.receiver
+        self.counts[str(reason)] += 1
+        _LOG.warning("connection refused", reason=reason, address=address)
+        return None
+
+    async def _served(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver, address: str
+    ) -> None:
+        self._open[address] += 1
+        reason = "closed"
+        try:
+            await self._exchange(reader, writer, receiver)
+        except TooLarge as error:
+            reason = error.rule
+        except TimeoutError:
+            reason = "timed out"
+        except OSError:
+            reason = "broken"
+        finally:
+            self._open[address] -= 1
+            self._open += Counter()  # Drops the addresses that have none.
+        if reason != "closed":
+            self.counts[reason] += 1
+            _LOG.info("connection ended", reason=reason, source=receiver.source.name)
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver) -> None:
+        """Read frames and answer each before the next, until the sender closes."""
+        frames = FrameReader(self.limits.message_bytes)
+        now = asyncio.get_running_loop().time
+        due = now() + self.limits.idle_s
+        while True:
+            began = frames.within
+            async with asyncio.timeout_at(due):
+                data = await reader.read(_READ_BYTES)
+            if not data:
+                return
+            ended = frames.feed(data)
+            for frame in ended:
+                answer = await asyncio.to_thread(receiver.receive, frame)
+                if answer is not None:
+                    writer.write(framed(answer))
+                async with asyncio.timeout(self.limits.frame_s):
+                    await writer.drain()
+            if not frames.within:
+                due = now() + self.limits.idle_s
+            elif ended or not began:
+                due = now() + self.limits.frame_s

@@ -1,0 +1,1 @@
+"""What `consilium gateway run` and `check` do: a gateway of everything that gateway.yaml describes."""

@@ -1,0 +1,63 @@
+"""A gateway made of what gateway.yaml describes."""
+
+from __future__ import annotations
+
+from consilium.api.client import AsyncClient
+from hospital.configuration.gateway_settings import GatewaySettings
+from hospital.configuration.network_settings import HttpServer
+from hospital.delivery.lanes import Lanes
+from hospital.running.delivery_parts import senders
+from hospital.running.dicom_listening import DicomPart
+from hospital.running.dicom_parts import DicomParts
+from hospital.running.gateway import Gateway, store_location
+from hospital.running.hl7_parts import Hl7Part, hl7_listeners
+from hospital.running.parts import Part
+from hospital.running.reading_parts import reading_parts
+from hospital.running.result_objects import ResultObjects
+from hospital.running.routes.cds_parts import cds_routes
+from hospital.running.routes.stow_routes import stow_routes
+from hospital.running.source_listing import ConfiguredSources
+from hospital.store.clock import Clock, system_clock
+from hospital.store.gateway_store import Store
+from hospital.studies.asking.explanation_jobs import ExplanationJobs
+from hospital.studies.rules.configured_routes import configured_routes
+from hospital.studies.study_walk import Surroundings
+from hospital.studies.worker import StudyWorker
+
+
+def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) -> Gateway:
+    """A gateway that is not started yet. Secrets and certificates are read now.
+
+    Raises
+    ------
+    InputError
+    """
+    store = Store(store_location(settings), clock)
+    dicom = DicomParts.of(settings, store)
+    surroundings = Surroundings(
+        store=store,
+        routes=configured_routes(settings),
+        services={name: _jobs(name, given, clock) for name, given in settings.services.items()},
+        sources=ConfiguredSources(dicom.listings()),
+        build=ResultObjects(settings),
+        clock=clock,
+    )
+    lanes = Lanes(senders(settings, dicom), store.outbox, clock)
+    routes = [*stow_routes(settings, store, dicom.receiver), *cds_routes(settings, store, clock)]
+    return Gateway(settings, store, _parts(settings, store, dicom), StudyWorker(surroundings), lanes, routes)
+
+
+def _parts(settings: GatewaySettings, store: Store, dicom: DicomParts) -> list[Part]:
+    parts: list[Part] = [Hl7Part(name, listener) for name, listener in hl7_listeners(settings, store).items()]
+    parts += reading_parts(settings, store)
+    entity = dicom.listener()
+    if entity is None or settings.dicom is None:
+        return parts
+    return [DicomPart(entity, dicom.receiver, settings.dicom.ae_title), *parts]
+
+
+def _jobs(name: str, given: HttpServer, clock: Clock) -> ExplanationJobs:
+    field = f"services.{name}"
+    token = None if given.token is None else given.token.read(f"{field}.token")
+    tls = given.tls.context(f"{field}.tls")
+    return ExplanationJobs(AsyncClient(given.url, token=token, timeout=given.timeout_s, verify=tls), clock)

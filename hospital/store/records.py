@@ -1,0 +1,129 @@
+"""What was received, as the study worker and the command read it: of everything the latest version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from sqlalchemy import ColumnElement, false, select, update
+from sqlalchemy.orm import Session
+
+from consilium.databases.database import Database
+from hospital.store.keys import StoreKey
+from hospital.store.received import (
+    Accession,
+    PatientId,
+    PatientUpdate,
+    RawMessage,
+    Received,
+    ReceivedInstance,
+    ReceivedNote,
+    ReceivedObservation,
+    ReceivedOrder,
+    ReceivedRejection,
+    ReceivedStep,
+)
+from hospital.store.rows.sealed_records import KINDS, accession_digest, opened, patient_digest, study_digest
+from hospital.store.rows.tables import MessageRow, RecordRow
+from hospital.store.state import Stored
+
+_T = TypeVar("_T", bound=Received)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message in the store, with the number of its row."""
+
+    number: int
+    message: RawMessage
+
+
+class Records:
+    """Reads of what the inbox stored. Synchronous: call them on a thread."""
+
+    def __init__(self, database: Database, key: StoreKey) -> None:
+        self._database = database
+        self._key = key
+
+    def unhandled(self, limit: int = 500) -> list[Stored]:
+        """What the study worker has not handled yet, oldest first; see `StudyStates.save` and `mark_handled`."""
+        wanted = select(RecordRow).where(RecordRow.handled == false()).order_by(RecordRow.number).limit(limit)
+        with self._database.reading() as session:
+            return [Stored(row.number, opened(self._key, row)) for row in session.scalars(wanted)]
+
+    def mark_handled(self, numbers: Sequence[int]) -> None:
+        """Note that records need no more of the study worker's attention."""
+        with self._database.writing() as session:
+            mark_handled(session, numbers)
+
+    def instances(self, study: str) -> list[ReceivedInstance]:
+        """Of every instance of a study the version that came last, in the order in which they first came."""
+        return self._latest(ReceivedInstance, RecordRow.study == study_digest(self._key, study))
+
+    def rejections(self, study: str) -> list[ReceivedRejection]:
+        return self._latest(ReceivedRejection, RecordRow.study == study_digest(self._key, study))
+
+    def steps(self, study: str) -> list[ReceivedStep]:
+        return self._latest(ReceivedStep, RecordRow.study == study_digest(self._key, study))
+
+    def observations(self, patients: Iterable[PatientId]) -> list[ReceivedObservation]:
+        """The latest version of every value of these identifiers, those among them that were withdrawn."""
+        return self._latest(ReceivedObservation, self._of(patients))
+
+    def notes(self, patients: Iterable[PatientId]) -> list[ReceivedNote]:
+        """As `observations`."""
+        return self._latest(ReceivedNote, self._of(patients))
+
+    def updates(self, patients: Iterable[PatientId]) -> list[PatientUpdate]:
+        """What registration systems last said of each of these identifiers."""
+        return self._latest(PatientUpdate, self._of(patients))
+
+    def orders(
+        self, *, study: str | None = None, accession: Accession | None = None, patients: Iterable[PatientId] = ()
+    ) -> list[ReceivedOrder]:
+        """Orders that name the study, the accession number with its issuer, or one of the patients."""
+        where = self._of(patients)
+        if study is not None:
+            where |= RecordRow.study == study_digest(self._key, study)
+        if accession is not None:
+            where |= RecordRow.accession == accession_digest(self._key, accession)
+        return self._latest(ReceivedOrder, where)
+
+    def messages(self, *, with_problem: bool = False, limit: int = 100) -> list[StoredMessage]:
+        """Messages as they came, the latest first; `with_problem`: those that were not understood as a whole."""
+        wanted = select(MessageRow).order_by(MessageRow.number.desc()).limit(limit)
+        if with_problem:
+            wanted = wanted.where(MessageRow.problem.is_not(None))
+        with self._database.reading() as session:
+            return [self._message(row) for row in session.scalars(wanted)]
+
+    def message(self, number: int) -> StoredMessage | None:
+        with self._database.reading() as session:
+            row = session.get(MessageRow, number)
+            return None if row is None else self._message(row)
+
+    def _message(self, row: MessageRow) -> StoredMessage:
+        content = self._key.unseal(row.body, f"message {row.key}")
+        raw = RawMessage(row.protocol, row.key, content, row.received, row.source, row.problem)  # type: ignore[arg-type]
+        return StoredMessage(row.number, raw)
+
+    def _of(self, patients: Iterable[PatientId]) -> ColumnElement[bool]:
+        digests = [patient_digest(self._key, patient) for patient in patients]
+        return RecordRow.patient.in_(digests)
+
+    def _latest(self, of: type[_T], where: ColumnElement[bool]) -> list[_T]:
+        wanted = select(RecordRow).where(RecordRow.kind == KINDS[of], where)
+        latest: dict[str, RecordRow] = {}
+        with self._database.reading() as session:
+            for row in session.scalars(wanted.order_by(RecordRow.number)):
+                before = latest.get(row.key)
+                if before is None or before.issued <= row.issued:
+                    latest[row.key] = row
+            return [cast(_T, opened(self._key, row)) for row in latest.values()]
+
+
+def mark_handled(session: Session, numbers: Sequence[int]) -> None:
+    for start in range(0, len(numbers), 500):
+        some = numbers[start : start + 500]
+        session.execute(update(RecordRow).where(RecordRow.number.in_(some)).values(handled=True))

@@ -1,0 +1,182 @@
+"""The service, asked: an explanation of one study as a job, which both sides may die amid without asking twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+
+from consilium.api.client import AsyncClient
+from consilium.api.schemas import ExplanationAnswer, JobAnswer
+from consilium.domain.errors import ConsiliumError, InputError, ServiceProblem, ServiceUnreachable, UnreadableAnswer
+from hospital.store.clock import Clock
+from hospital.studies.asking.study_request import StudyRequest
+from hospital.studies.rules.model_inputs import ModelInputs
+from hospital.studies.rules.revision_digest import idempotency_key
+
+MOST_REFUSED = 32
+"""Records of one study that may be left out because the service refuses them."""
+_KEY = "Idempotency-Key"
+_MODEL_FOR = timedelta(seconds=30)
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
+_REFUSALS = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""Statuses by which the service refuses what was sent, however often it is sent."""
+
+
+class ServiceAway(ConsiliumError):
+    """The service gives no answer now, or not to us: it is to be asked again later."""
+
+
+class AttemptLost(ServiceAway):
+    """The service gave this very request up: only under another idempotency key is it tried again."""
+
+
+class StudyRefused(ConsiliumError):
+    """The service refuses the study as a whole. The message names a field and a rule, never a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The answer to a study, and what was asked in the end: without the records that the service refused."""
+
+    answer: ExplanationAnswer
+    request: StudyRequest
+    job: str
+
+
+class ExplanationJobs:
+    """Explanations by the service.
+
+    Parameters
+    ----------
+    client : AsyncClient
+    clock : Clock
+    sleep : callable
+        Waits for a number of seconds.
+    """
+
+    def __init__(
+        self, client: AsyncClient, clock: Clock, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._sleep = sleep
+        self._reads: tuple[datetime, ModelInputs] | None = None
+
+    async def model(self) -> ModelInputs:
+        """What the model of the service reads; asked anew from time to time.
+
+        Raises
+        ------
+        ServiceAway
+        """
+        now = self._clock()
+        if self._reads is None or now - self._reads[0] >= _MODEL_FOR:
+            try:
+                self._reads = now, ModelInputs.of(await self._client.model())
+            except (ServiceProblem, ServiceUnreachable, UnreadableAnswer) as error:
+                raise _away(error) from error
+        return self._reads[1]
+
+    async def explain(
+        self,
+        request: StudyRequest,
+        files: Callable[[StudyRequest], Awaitable[Sequence[bytes]]],
+        revision: str,
+        attempt: int,
+    ) -> Explained:
+        """The answer to a study; what the service refuses of it by name is left out with a warning.
+
+        Asked again for the same `revision` and `attempt`, the service is not given more work: the same keys name the
+        same jobs, and each refusal follows from the one before.
+
+        Raises
+        ------
+        ServiceAway, AttemptLost
+            To be tried again, the latter with the next `attempt`.
+        StudyRefused
+        """
+        for refused in range(MOST_REFUSED + 1):
+            if not request.images:
+                raise StudyRefused(_nothing_left(request))
+            result, job = await self._ask(request, await files(request), idempotency_key(revision, refused, attempt))
+            if isinstance(result, ExplanationAnswer):
+                return Explained(result, request, job)
+            request = _without(request, result)
+        raise StudyRefused(f"more than {MOST_REFUSED} records are refused")
+
+    async def forget(self, job: str) -> None:
+        """Let the service delete a job whose answer is stored; it expires there in any case."""
+        try:
+            await self._client.discard(job)
+        except (ServiceProblem, ServiceUnreachable, UnreadableAnswer):
+            return
+
+    async def _ask(
+        self, request: StudyRequest, files: Sequence[bytes], key: str
+    ) -> tuple[ExplanationAnswer | ServiceProblem, str]:
+        """The answer or the refusal, and the job's id, empty where none was taken."""
+        try:
+            study = {**request.json, "images": list(files)}
+            job = await self._client.submit([study], "explain", idempotency_key=key)
+            await self._until_ended(job)
+            (result,) = await self._client.job_results(job.job_id)
+        except InputError as error:
+            return ServiceProblem(error.status, "", field=_within_study(error.field), rule=error.rule), ""
+        except ServiceProblem as problem:
+            if problem.status == HTTPStatus.NOT_FOUND or problem.field == _KEY:
+                raise AttemptLost("the service knows the job no more, or another one by its key") from None
+            return _refusal(problem), ""
+        except (ServiceUnreachable, UnreadableAnswer) as error:
+            raise _away(error) from error
+        if isinstance(result, ExplanationAnswer):
+            return result, str(job.job_id)
+        if isinstance(result, ServiceProblem) and result.status in _REFUSALS:
+            return result, str(job.job_id)
+        raise AttemptLost("the service could not answer the study")
+
+    async def _until_ended(self, job: JobAnswer) -> None:
+        pause = _FIRST_POLL_S
+        while job.ended is None:
+            await self._sleep(pause)
+            pause = min(_LONGEST_POLL_S, 1.5 * pause)
+            job = await self._client.job(job.job_id)
+
+
+def _within_study(field: str) -> str:
+    """The field below the only study of a list."""
+    return field.removeprefix("studies[0].")
+
+
+def _refusal(problem: ServiceProblem) -> ServiceProblem:
+    if problem.status not in _REFUSALS:
+        raise _away(problem) from problem
+    return problem
+
+
+def _away(error: ConsiliumError) -> ServiceAway:
+    if isinstance(error, ServiceProblem):
+        return ServiceAway(f"the service answers {error.status} {error.title}".rstrip())
+    return ServiceAway("the service cannot be reached" if isinstance(error, ServiceUnreachable) else str(error))
+
+
+def _without(request: StudyRequest, problem: ServiceProblem) -> StudyRequest:
+    rule = problem.rule or ""
+    rest = None if problem.field is None else request.without(problem.field, rule)
+    if rest is None:
+        where = " ".join(filter(None, (problem.field, rule))) or f"status {problem.status}"
+        raise StudyRefused(f"the service refuses the study: {where}")
+    return rest
+
+
+def _nothing_left(request: StudyRequest) -> str:
+    return request.warnings[-1] if request.warnings else "no image that the model could read"

@@ -1,0 +1,1 @@
+"""What decides about a study, without a store and without a network: records in, decisions out."""

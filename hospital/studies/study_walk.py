@@ -1,0 +1,263 @@
+"""One study's way: assembled, complete, asked, answered; its results go into the outbox.
+
+A step reads everything anew and ends in one transaction, so that a process may die anywhere in it: what it had asked of
+the service is asked again under the same key, and what it had not committed was never done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+from consilium.api.schemas import ExplanationAnswer
+from consilium.domain.errors import InputError
+from hospital.store.clock import Clock
+from hospital.store.gateway_store import Store
+from hospital.store.received import StoreUnavailable
+from hospital.store.state import Revision, StudyChanged, StudyStage, StudyState
+from hospital.studies.answered_study import AnsweredStudy, BuildDeliveries
+from hospital.studies.asking.explanation_jobs import AttemptLost, Explained, ExplanationJobs, ServiceAway, StudyRefused
+from hospital.studies.asking.sent_files import sent_files
+from hospital.studies.asking.study_request import StudyRequest
+from hospital.studies.assembly import Assembled, assemble, request_of
+from hospital.studies.rules.completeness import Verdict, completeness
+from hospital.studies.rules.matching import MatchedRecords, SeveralPatients
+from hospital.studies.rules.patient_aliases import PatientAliases
+from hospital.studies.rules.revision_digest import next_sources, revision_digest
+from hospital.studies.rules.routing import Route, Routed, routed
+
+logger = logging.getLogger("consilium.gateway")
+
+MOST_ATTEMPTS = 5
+"""How often the service may give one request up before a person must look."""
+OPEN = (StudyStage.ASSEMBLING, StudyStage.REQUESTED)
+_LOOK_EVERY = timedelta(seconds=10)
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+
+SEVERAL_PATIENTS = "its objects name several patients, whom no merge joins"
+NO_IMAGE = "no image is there that the model could read"
+NO_ROUTE = "no route takes it"
+
+
+class SourceListing(Protocol):
+    """Asks a source what it has of a study."""
+
+    async def instances(self, source: str, study: str) -> frozenset[str] | None:
+        """SOP Instance UIDs; None where the source cannot be asked or gives no answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the way of a study leads through.
+
+    Attributes
+    ----------
+    services : mapping of str to ExplanationJobs
+        By the name that routes give.
+    build : callable
+        Makes the objects of an answer for the destinations.
+    """
+
+    store: Store
+    routes: Sequence[Route]
+    services: Mapping[str, ExplanationJobs]
+    sources: SourceListing
+    build: BuildDeliveries
+    clock: Clock
+
+
+class StudyWalk:
+    """Takes one study as far as it goes. One call at a time per study."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._store = surroundings.store
+        self._now = surroundings.clock
+
+    async def step(self, study: str) -> StudyState | None:
+        """Take a study a step on its way; its state then, None where there is nothing to do, or not now."""
+        try:
+            state = await asyncio.to_thread(self._store.studies.get, study)
+            if state is None or state.stage not in OPEN:
+                return None
+            return await self._guarded(state)
+        except StudyChanged:
+            return None
+        except StoreUnavailable:
+            logger.warning("the store takes no commit now; the study is looked at again")
+            return None
+
+    async def _guarded(self, state: StudyState) -> StudyState:
+        """What nobody foresaw in one study keeps no other one waiting, and is tried again a few times."""
+        try:
+            return await self._advance(state)
+        except (StudyChanged, StoreUnavailable):
+            raise
+        except InputError as error:
+            return await self._fail(state, f"no result can be made: {error.field} {error.rule}")
+        except Exception as error:
+            logger.exception("a step of a study failed")
+            return await self._fail(state, f"a step failed: {type(error).__name__}", tries=MOST_ATTEMPTS)
+
+    async def _fail(self, state: StudyState, problem: str, tries: int = 1) -> StudyState:
+        """With the state as it was saved last."""
+        latest = await asyncio.to_thread(self._store.studies.get, state.study) or state
+        attempts = latest.attempts + 1
+        if attempts >= tries:
+            return await self._end(latest, StudyStage.FAILED, problem)
+        due = self._now() + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts)
+        return await self._save(replace(latest, attempts=attempts, due=due, problem=problem))
+
+    async def _advance(self, state: StudyState) -> StudyState:
+        aliases = PatientAliases(self._store.patients.same)
+        try:
+            found = await asyncio.to_thread(assemble, self._store, state.study, aliases, self._now())
+        except SeveralPatients:
+            return await self._end(state, StudyStage.FAILED, SEVERAL_PATIENTS)
+        if found is None or not found.images:
+            return await self._end(state, StudyStage.IGNORED, NO_IMAGE)
+        chosen = routed(self._around.routes, found.images)
+        state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
+        if chosen is None:
+            return await self._end(state, StudyStage.IGNORED, NO_ROUTE)
+        verdict = await self._completeness(found, chosen)
+        state = replace(state, route=chosen.route.name)
+        if not verdict.complete:
+            return await self._save(replace(state, stage=StudyStage.ASSEMBLING, due=verdict.again))
+        return await self._ask(state, replace(found, images=chosen.images), chosen.route, verdict, aliases)
+
+    async def _completeness(self, found: Assembled, chosen: Routed) -> Verdict:
+        rules, now = chosen.route.completeness, self._now()
+        new = found.arrived(None, self._store.holds.held(found.identity.study))
+        if new is None:  # what came since the last answer are records of another kind
+            return Verdict()
+        verdict = completeness(new, rules, now, _LOOK_EVERY)
+        if verdict.proof or "count" not in rules.proofs or now < new.last + rules.quiet or new.open_associations:
+            return verdict
+        source = max(found.unanswered, key=lambda one: one.received).source
+        listed = await self._around.sources.instances(source, found.identity.study)
+        if listed is not None:
+            # Results that were delivered to the source need not come back.
+            listed -= await asyncio.to_thread(self._store.outbox.keys, found.identity.study)
+        seen = found.arrived(listed, self._store.holds.held(found.identity.study)) or new
+        return completeness(seen, rules, now, _LOOK_EVERY)
+
+    async def _ask(
+        self, state: StudyState, found: Assembled, route: Route, verdict: Verdict, aliases: PatientAliases
+    ) -> StudyState:
+        service = self._around.services[route.service]
+        try:
+            reads = await service.model()
+            request, matched = await asyncio.to_thread(request_of, self._store, found, aliases, reads)
+            sources = next_sources(request.sources(reads.digest), found.answered)
+            if sources is None:
+                return await self._end(state, StudyStage.ANSWERED, None)
+            digest = revision_digest(sources)
+            if state.revision != digest:
+                state = replace(state, attempts=0)
+            state = await self._save(replace(state, stage=StudyStage.REQUESTED, revision=digest, problem=None))
+            explained = await service.explain(request, self._files(found), digest, state.attempts)
+        except StudyRefused as error:
+            return await self._end(state, StudyStage.FAILED, str(error))
+        except ServiceAway as error:
+            return await self._again(state, error)
+        return await self._answer(state, found, route, verdict, matched, explained, service)
+
+    def _files(self, found: Assembled) -> _Files:
+        return _Files(self._store, found)
+
+    async def _answer(
+        self,
+        state: StudyState,
+        found: Assembled,
+        route: Route,
+        verdict: Verdict,
+        matched: MatchedRecords,
+        explained: Explained,
+        service: ExplanationJobs,
+    ) -> StudyState:
+        warnings = (*((verdict.warning,) if verdict.warning else ()), *explained.request.warnings)
+        answer = explained.answer
+        answer = answer.model_copy(update={"warnings": (*answer.warnings, *warnings)})
+        asked = explained.request.sources(answer.model.manifest_digest)
+        sources = next_sources(asked, found.answered)
+        if sources is None:
+            return await self._end(state, StudyStage.ANSWERED, None)
+        revision = Revision(
+            revision=revision_digest(sources),
+            study=state.study,
+            number=len(found.answered) + 1,
+            time=found.at,
+            sources=sources,
+            answer=answer.model_dump_json().encode(),
+            warnings=warnings,
+        )
+        study = await self._answered_study(revision, answer, found, matched, explained.request, route)
+        deliveries = await asyncio.to_thread(self._around.build, study)
+        done = replace(
+            state,
+            stage=StudyStage.ANSWERED,
+            due=None,
+            revision=revision.revision,
+            job=explained.job,
+            attempts=0,
+            warnings=warnings,
+            problem=None,
+        )
+        done = await asyncio.to_thread(self._store.studies.answer, done, revision, deliveries)
+        await service.forget(explained.job)
+        return done
+
+    async def _answered_study(
+        self,
+        revision: Revision,
+        answer: ExplanationAnswer,
+        found: Assembled,
+        matched: MatchedRecords,
+        request: StudyRequest,
+        route: Route,
+    ) -> AnsweredStudy:
+        return AnsweredStudy(
+            revision=revision,
+            answer=answer,
+            patient=found.identity.patient,
+            accession=found.identity.accession,
+            images=request.images,
+            files=tuple(await self._files(found)(request)),
+            orders=matched.orders,
+            records=dict(request.records),
+            previous=found.answered[-1] if found.answered else None,
+            destinations=route.destinations,
+        )
+
+    async def _again(self, state: StudyState, error: ServiceAway) -> StudyState:
+        """Later, and more and more rarely; what the service gave up is asked under another key."""
+        lost = isinstance(error, AttemptLost)
+        attempts = state.attempts + lost
+        if attempts >= MOST_ATTEMPTS:
+            return await self._end(state, StudyStage.FAILED, f"{error}, {attempts} times")
+        logger.warning("a study is asked about again later: %s", error)
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts)
+        return await self._save(replace(state, attempts=attempts, due=self._now() + pause, problem=str(error)))
+
+    async def _end(self, state: StudyState, stage: StudyStage, problem: str | None) -> StudyState:
+        return await self._save(replace(state, stage=stage, due=None, problem=problem))
+
+    async def _save(self, state: StudyState) -> StudyState:
+        return await asyncio.to_thread(self._store.studies.save, state)
+
+
+class _Files:
+    """The files of a request, read when they are wanted."""
+
+    def __init__(self, store: Store, found: Assembled) -> None:
+        self._store = store
+        self._patient = found.identity.patient
+
+    async def __call__(self, request: StudyRequest) -> Sequence[bytes]:
+        return await asyncio.to_thread(sent_files, self._store.files, request.images, self._patient)

@@ -1,0 +1,1 @@
+"""The task performer of a UPS-RS worklist: query, claim, progress, completion."""

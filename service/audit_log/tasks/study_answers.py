@@ -1,0 +1,77 @@
+"""The answers of stored studies, kept in the transaction that records them, with what readers confirmed before."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from consilium.domain.diagnosis import Diagnosis
+from service.audit_log.entries import Entry, StudyTask
+from service.audit_log.pseudonyms import AuditLogKeys
+from service.audit_log.tables import FeedbackRow, StudyReadRow, StudyRow
+from service.audit_log.tasks.job_answers import RUNNING, Superseded
+
+ANSWERED, REFUSED = "answered", "refused"
+
+
+def held(session: Session, task: StudyTask) -> StudyRow | Superseded:
+    """The study's row, locked; `Superseded` where it is not for the task's owner to answer any more."""
+    row = session.get(StudyRow, task.study_id, with_for_update=True)
+    if row is None or row.state != RUNNING or row.owner != task.owner:
+        return Superseded(f"study {task.study_id} is not held any more")
+    return row
+
+
+def keep(session: Session, row: StudyRow, keys: AuditLogKeys, entry: Entry) -> None:
+    """Keep the answer, and write what was read before it as feedback about it."""
+    row.state, row.owner, row.lease, row.result_id = ANSWERED, None, None, entry.result_id
+    row.answer = keys.newest.seal(entry.body, study_place(row.study_id, "answer"))
+    outcome = json.dumps(_outcome(entry.diagnosis)).encode()
+    row.outcome = keys.newest.seal(outcome, study_place(row.study_id, "outcome"))
+    row.size += len(entry.body)
+    session.flush()
+    # The first read may be made while the study waits.
+    known = {one.finding for one in entry.diagnosis.findings}
+    for read in session.scalars(select(StudyReadRow).where(StudyReadRow.study_id == row.study_id)).all():
+        session.add_all(feedback_of(read, entry.result_id, known))
+    mine = update(StudyReadRow).where(StudyReadRow.study_id == row.study_id)
+    session.execute(mine.values(result_id=entry.result_id))
+
+
+def feedback_of(read: StudyReadRow, result_id: UUID, known: set[str]) -> list[FeedbackRow]:
+    """What `read` says of the findings of an answer, as `POST /v1/feedback` keeps it."""
+    return [
+        FeedbackRow(
+            feedback_id=read.read_id,
+            finding=finding,
+            result_id=result_id,
+            state=state,
+            time=read.time,
+            caller=read.caller,
+            source="feedback",
+            influenced=read.influenced,
+        )
+        for finding, state in read.findings.items()
+        if finding in known
+    ]
+
+
+def study_place(study_id: object, name: str) -> str:
+    """For what a part of a study is sealed."""
+    return f"study {study_id}, {name}"
+
+
+def _outcome(diagnosis: Any) -> dict[str, Any]:
+    """What the worklist shows of an answer."""
+    assert isinstance(diagnosis, Diagnosis)
+    return {
+        "called": [one.display for one in diagnosis.findings if one.call],
+        "refer_reasons": list(diagnosis.refer_reasons),
+        "finding_reasons": [f"{one.display}: {why}" for one in diagnosis.findings for why in one.refer_reasons],
+        "highest": max((one.probability for one in diagnosis.findings), default=0.0),
+        "findings": [{"name": one.finding, "display": one.display} for one in diagnosis.findings],
+    }

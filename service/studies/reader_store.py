@@ -1,0 +1,318 @@
+"""Stored studies as readers see them: handed over, listed, looked at, deleted when their time is over.
+
+Synchronous: `study_runner` runs it on threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+
+from consilium.api.schemas import PriorStudy, StudyAnswer, StudyDetail, StudyList
+from consilium.domain.errors import InputError
+from consilium.modalities.presentation import file_viewings
+from service.audit_log import idempotency as claims
+from service.audit_log.database import AuditLogUnavailable
+from service.audit_log.entries import Claim
+from service.audit_log.pseudonyms import AuditLogKeys
+from service.audit_log.store import Store
+from service.audit_log.tables import StudyChunkRow, StudyRow, StudyViewRow
+from service.audit_log.tasks.study_answers import ANSWERED, REFUSED, study_place
+from service.http.multipart import Form
+from service.http.problems import NotOffered, Unavailable
+from service.jobs.sealed_input import sealed, size, unsealed_bytes
+from service.settings import Settings
+from service.studies.answering_store import FORM, QUEUED, delete_chunks, words_name
+from service.studies.decisions import reading_state
+from service.studies.reader import (
+    ANSWER,
+    DETAIL,
+    RECEIVING,
+    Reader,
+    found,
+    note_view,
+    require_readable,
+)
+from service.studies.stored_contents import unsealed_json
+from service.studies.worklines import Asked, known_of, summary_of, worklist
+
+_RETRY_AFTER_S = 10
+_ROOM_LOCK = 0x636F6E75
+"""Of PostgreSQL's advisory locks the one under which room is given out."""
+_RECEIVING_S = 300.0
+"""Older than this, what is still being received is of a process that crashed."""
+_LONGEST_PAUSE_S = 0.1
+_MOST_PRIORS = 20
+_SAME_VIEW = timedelta(minutes=5)
+"""A page that looks again whether a study has changed leaves no row each time."""
+
+
+class ReaderStore:
+    """Stored studies in the audit log's database.
+
+    Parameters
+    ----------
+    store : Store
+        The audit log, with the keys that seal.
+    """
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._database = store.database
+        self._keys = store.keys
+        self._settings = settings
+
+    def check_room(self) -> None:
+        """Raise where no study could be handed over now, however small.
+
+        Raises
+        ------
+        Unavailable, AuditLogUnavailable
+        """
+        with self._database.reading() as session:
+            self._require_room(session, 1)
+
+    def receive(self, caller: str, group: str, form: Form, claim: Claim | None) -> StudyAnswer:
+        """Keep `form` as a new study. When this returns it is on the disk, and will be answered.
+
+        Raises
+        ------
+        Unavailable, AuditLogUnavailable
+        InFlight
+            Where another request took the idempotency key over.
+        """
+        study_id = self._open(caller, group, size(form))
+        try:
+            for number, data in enumerate(sealed(form, self._keys, study_place(study_id, FORM))):
+                begun = time.monotonic()
+                with self._database.writing() as session:
+                    session.add(StudyChunkRow(study_id=study_id, name=FORM, chunk=number, data=data))
+                # SQLite has one writer at a time: whoever waits for an answer gets a turn in between.
+                time.sleep(min(time.monotonic() - begun, _LONGEST_PAUSE_S))
+            return self._queue(study_id, claim)
+        except BaseException:
+            with suppress(AuditLogUnavailable):
+                self._delete(study_id)
+            raise
+
+    def worklist(self, reader: Reader, asked: Asked) -> StudyList:
+        """A page of the studies that `reader` may read.
+
+        Raises
+        ------
+        InputError, AuditLogUnavailable
+        """
+        with self._database.reading() as session:
+            return worklist(session, reader, asked, self._keys, self._settings)
+
+    def detail(self, study_id: UUID, reader: Reader, findings: Sequence[Mapping[str, str]]) -> StudyDetail:
+        """What there is to see of a study, its words and the answer aside.
+
+        Parameters
+        ----------
+        findings : sequence of mappings
+            ``name`` and ``display`` of those of the model that serves, which a study without an answer will have.
+
+        Raises
+        ------
+        NoSuchStudy, AuditLogUnavailable
+        """
+        with self._database.reading() as session:
+            row = found(session, study_id, reader)
+            is_news = row.contents is not None and not self._seen_just_now(session, study_id, reader)
+            known = known_of(session, reader, [study_id])
+            summary = summary_of(row, known, self._keys, self._settings)
+            detail = StudyDetail.model_validate(
+                {
+                    **dict(summary),
+                    **_contents(row, self._keys),
+                    "priors": self._priors(session, row, reader),
+                    "reading": reading_state(session, row, reader, self._settings, self._findings(row) or findings),
+                }
+            )
+        if is_news:
+            self._note(study_id, reader, DETAIL)
+        return detail
+
+    def words(self, study_id: UUID, reader: Reader, name: str, number: int) -> tuple[dict[str, Any], bytes]:
+        """How the file `number` of those called `name` is shown, and its words.
+
+        Raises
+        ------
+        NoSuchStudy, NotOffered, AuditLogUnavailable
+        """
+        place = words_name(name, number)
+        wanted = select(StudyChunkRow.data).where(StudyChunkRow.study_id == study_id, StudyChunkRow.name == place)
+        with self._database.reading() as session:
+            row = found(session, study_id, reader)
+            views = _contents(row, self._keys).get(name, ())
+            chunks = session.scalars(wanted.order_by(StudyChunkRow.chunk)).all()
+            if number >= len(views) or not chunks or views[number]["pixels"] != "stored":
+                raise NotOffered("This study has no such file, or its pixels are not stored any more.")
+        self._note(study_id, reader, place)
+        return views[number], unsealed_bytes(chunks, self._keys, study_place(study_id, place))
+
+    def answer(self, study_id: UUID, reader: Reader) -> bytes:
+        """The answer as it was recorded; that `reader` has seen it is recorded, too.
+
+        Raises
+        ------
+        NoSuchStudy, NotYetReadable, AuditLogUnavailable
+        """
+        with self._database.writing() as session:
+            row = found(session, study_id, reader)
+            require_readable(session, row, reader, self._settings)
+            assert row.answer is not None
+            note_view(session, study_id, reader, ANSWER)
+            return self._keys.unseal(row.answer, study_place(study_id, ANSWER))
+
+    def delete(self, study_id: UUID, reader: Reader) -> None:
+        """Delete a study before its time. Its reads, flags and views stay, and the audit log's entry.
+
+        Raises
+        ------
+        NoSuchStudy, AuditLogUnavailable
+        """
+        with self._database.writing() as session:
+            # From here on nobody finds it, whatever happens to this process.
+            found(session, study_id, reader, lock=True).expires = datetime.now(UTC)
+        self._delete(study_id)
+
+    def purge(self) -> int:
+        """Delete studies and pixels whose time is over, and what a crashed process was receiving; how many."""
+        now = datetime.now(UTC)
+        abandoned = (StudyRow.state == RECEIVING) & (StudyRow.submitted <= now - timedelta(seconds=_RECEIVING_S))
+        ended = StudyRow.pixels_until <= now, StudyRow.state.in_((ANSWERED, REFUSED))
+        with self._database.reading() as session:
+            over = session.scalars(select(StudyRow.study_id).where((StudyRow.expires <= now) | abandoned)).all()
+            wordy = select(StudyChunkRow.study_id).join(StudyRow, StudyRow.study_id == StudyChunkRow.study_id)
+            faded = session.scalars(wordy.where(*ended).distinct()).all()
+            # A process died between the answer and this.
+            answered = StudyRow.state.in_((ANSWERED, REFUSED)), StudyChunkRow.name == FORM
+            left = session.scalars(wordy.where(*answered).distinct()).all()
+        for study_id in set(left) - set(over):
+            delete_chunks(self._database, study_id, FORM)
+        for study_id in over:
+            self._delete(study_id)
+        for study_id in set(faded) - set(over):
+            delete_chunks(self._database, study_id)
+        if over or faded:
+            self._database.shrink()
+        return len(over) + len(set(faded) - set(over))
+
+    def _note(self, study_id: UUID, reader: Reader, what: str) -> None:
+        """On the disk before anybody sees it. SQLite has one writer at a time: what is shown is read before."""
+        with self._database.writing() as session:
+            note_view(session, study_id, reader, what)
+
+    def _require_room(self, session: Session, wanted: int) -> None:
+        taken = session.scalar(select(func.sum(StudyRow.size))) or 0
+        if taken + wanted > self._settings.studies_bytes:
+            raise Unavailable("The storage quota of studies is exceeded.", _RETRY_AFTER_S)
+
+    def _open(self, caller: str, group: str, wanted: int) -> UUID:
+        now, settings = datetime.now(UTC), self._settings
+        expires = now + timedelta(seconds=settings.studies_ttl_s)
+        row = StudyRow(
+            study_id=uuid4(),
+            reading_group=group,
+            caller=caller,
+            state=RECEIVING,
+            submitted=now,
+            pixels_until=min(expires, now + timedelta(seconds=settings.studies_pixels_s)),
+            expires=expires,
+            losses=0,
+            size=wanted,
+        )
+        with self._database.writing() as session:
+            if self._database.path is None:
+                session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ROOM_LOCK})
+            self._require_room(session, wanted)
+            session.add(row)
+        return row.study_id
+
+    def _queue(self, study_id: UUID, claim: Claim | None) -> StudyAnswer:
+        with self._database.writing() as session:
+            row = session.get(StudyRow, study_id, with_for_update=True)
+            if row is None:
+                raise Unavailable("This study took too long to be received.", _RETRY_AFTER_S)
+            row.state = QUEUED
+            session.flush()
+            answer = StudyAnswer(study_id=study_id, state=QUEUED, created=row.submitted, expires=row.expires)
+            if claim is not None:
+                held = claims.held(session, claim)
+                if isinstance(held, claims.InFlight):
+                    raise held
+                until = row.submitted + timedelta(seconds=self._settings.idempotency_s)
+                claims.keep(held, self._keys, answer.model_dump_json().encode(), until)
+        return answer
+
+    def _priors(self, session: Session, row: StudyRow, reader: Reader) -> list[PriorStudy]:
+        """Earlier studies of the patient, latest first."""
+        if row.summary is None:
+            return []
+        own = unsealed_json(self._keys, row.study_id, "summary", row.summary)
+        if own["patient_digest"] is None:
+            return []
+        alive = StudyRow.expires > datetime.now(UTC), StudyRow.summary.is_not(None), StudyRow.state != RECEIVING
+        others = select(StudyRow).where(
+            reader.own, StudyRow.reading_group == row.reading_group, StudyRow.study_id != row.study_id, *alive
+        )
+        priors: list[tuple[str, PriorStudy]] = []
+        for other in session.scalars(others):
+            assert other.summary is not None
+            facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
+            earlier = (facts["studied"] or "", other.submitted) < (own["studied"] or "", row.submitted)
+            if facts["patient_digest"] == own["patient_digest"] and earlier:
+                prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
+                priors.append((facts["studied"] or "", PriorStudy.model_validate(prior)))
+        priors.sort(key=lambda one: one[0], reverse=True)
+        return [prior for _, prior in priors[:_MOST_PRIORS]]
+
+    def _findings(self, row: StudyRow) -> list[dict[str, str]]:
+        """Those of the answer; none without one."""
+        if row.outcome is None:
+            return []
+        found: list[dict[str, str]] = unsealed_json(self._keys, row.study_id, "outcome", row.outcome)["findings"]
+        return found
+
+    def _seen_just_now(self, session: Session, study_id: UUID, reader: Reader) -> bool:
+        mine = StudyViewRow.study_id == study_id, StudyViewRow.caller == reader.caller, StudyViewRow.what == DETAIL
+        lately = StudyViewRow.time > datetime.now(UTC) - _SAME_VIEW
+        return session.scalar(select(func.count()).where(*mine, lately)) != 0
+
+    def _delete(self, study_id: UUID) -> None:
+        delete_chunks(self._database, study_id)
+        with self._database.writing() as session:
+            session.execute(delete(StudyRow).where(StudyRow.study_id == study_id))
+
+
+def _contents(row: StudyRow, keys: AuditLogKeys) -> dict[str, Any]:
+    """What is shown of the records, by the names of their inputs; and what is doubtful about them."""
+    if row.contents is None:
+        return {"warnings": (), "left_out": ()}
+    contents = unsealed_json(keys, row.study_id, "contents", row.contents)
+    views: dict[str, list[dict[str, Any]]] = contents["shown"]
+    if row.state == REFUSED or row.pixels_until <= datetime.now(UTC):
+        for name in file_viewings():
+            views[name] = [view | {"pixels": "expired"} for view in views.get(name, ())]
+    return {**views, "warnings": contents["warnings"], "left_out": contents["left_out"]}
+
+
+def parse_after(given: str | None) -> UUID | None:
+    """The id after which a page begins; None: with the first.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        return None if given is None else UUID(given)
+    except ValueError:
+        raise InputError("after", given, "must be the `next` of an earlier page") from None

@@ -1,0 +1,126 @@
+"""`consilium gateway`: what a person sees of studies, messages and deliveries, and what he decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consilium.cli import main
+from hospital.running.gateway import store_location
+from hospital.store.gateway_store import Store
+from hospital.store.state import Delivery, DeliveryStage, Revision, StudyStage, StudyState
+from tests.hospital.clock import START
+from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, instance, raw
+from tests.hospital.running.settings_sample import settings
+
+STATE = StudyState(STUDY, PATIENT, ACCESSION, StudyStage.FAILED, START, START, route="chest", problem="no image")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """That of a gateway.yaml in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    opened = Store(store_location(settings(tmp_path)))
+    yield opened
+    opened.close()
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main(["gateway", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_store_that_is_not_there_yet_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings(tmp_path)
+
+    assert main(["gateway", "studies", "list"]) == 2
+    assert "must be the key of a store: there is none yet" in capsys.readouterr().err
+    assert not (tmp_path / "store.key").exists()
+
+
+def test_studies_are_listed_by_stage(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.studies.save(STATE)
+
+    (line,) = asked(capsys, "studies", "list", "--stage", "failed")
+    assert line == {
+        "study": STUDY,
+        "accession": "A-1001",
+        "patient": "MRN-4711",
+        "stage": "failed",
+        "route": "chest",
+        "received": "2026-03-02 08:00:00",
+        "due": None,
+        "problem": "no image",
+    }
+    assert asked(capsys, "studies", "list", "--stage", "answered") == []
+    assert main(["gateway", "studies", "list"]) == 0
+    assert "no image" in capsys.readouterr().out
+    assert main(["gateway", "studies", "list", "--stage", "done"]) == 2
+    assert "must be one of assembling, requested, answered, failed, ignored" in capsys.readouterr().err
+
+
+def test_a_study_is_shown_with_its_revisions(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.inbox.add(instance())
+    store.studies.answer(STATE, Revision("r1", STUDY, 1, START, {}, b"{}"), [])
+
+    shown = asked(capsys, "studies", "show", STUDY)
+
+    assert shown["instances"] == 1
+    assert shown["revisions"] == [{"number": 1, "time": "2026-03-02 08:00:00", "revision": "r1"}]
+    assert main(["gateway", "studies", "show", STUDY]) == 0
+    assert "r1" in capsys.readouterr().out
+    assert main(["gateway", "studies", "show", "1.2"]) == 2
+    assert "must be a study of this gateway" in capsys.readouterr().err
+
+
+def test_a_study_can_be_ignored_and_taken_up_again(store: Store) -> None:
+    store.studies.save(STATE)
+
+    assert main(["gateway", "studies", "ignore", STUDY]) == 0
+    ignored = store.studies.get(STUDY)
+    assert ignored is not None
+    assert (ignored.stage, ignored.by_hand, ignored.due) == (StudyStage.IGNORED, True, None)
+
+    assert main(["gateway", "studies", "replay", STUDY]) == 0
+    replayed = store.studies.get(STUDY)
+    assert replayed is not None
+    assert (replayed.stage, replayed.by_hand, replayed.problem) == (StudyStage.ASSEMBLING, False, None)
+    assert store.studies.due() == [replayed]
+
+
+def test_what_was_not_understood_is_listed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.studies.save(STATE)
+    store.inbox.add(raw=raw("1", problem="PID-3 must hold an identifier"))
+    store.inbox.add(raw=raw("2"))
+
+    listed = asked(capsys, "unmatched")
+
+    assert [one["problem"] for one in listed["messages"]] == ["PID-3 must hold an identifier"]
+    assert [one["problem"] for one in listed["studies"]] == ["no image"]
+    assert main(["gateway", "unmatched"]) == 0
+    assert "PID-3 must hold an identifier" in capsys.readouterr().out
+
+
+def test_a_dead_delivery_is_sent_again_or_dropped(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.outbox.put([Delivery(key, "archive", "sr", b"SR", STUDY) for key in ("a", "b")])
+    store.outbox.dead(1, "status 0xA900")
+    store.outbox.sent(2)
+
+    (dead,) = asked(capsys, "outbox", "list")
+    assert (dead["number"], dead["stage"], dead["attempts"], dead["problem"]) == (1, "dead", 1, "status 0xA900")
+    assert len(asked(capsys, "outbox", "list", "--all")) == 2
+    assert asked(capsys, "outbox", "list", "--destination", "other") == []
+
+    assert main(["gateway", "outbox", "retry", "1"]) == 0
+    assert store.outbox.counts()[("archive", DeliveryStage.WAITING)] == 1
+    assert main(["gateway", "outbox", "drop", "1"]) == 0
+    assert store.outbox.counts()[("archive", DeliveryStage.DROPPED)] == 1
+    assert main(["gateway", "outbox", "retry", "2"]) == 2
+    assert "it is sent" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""Systems around a gateway that keep what they are sent, and a laboratory's sender."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+BEGIN, END = b"\x0b", b"\x1c\r"
+
+
+def send_hl7(port: int, *segments: str) -> str:
+    """Send one message over MLLP; the acknowledgement, its segments on lines."""
+    message = "\r".join(segments).encode() + b"\r"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(BEGIN + message + END)
+        answer = b""
+        while not answer.endswith(END) and (data := connection.recv(65536)):
+            answer += data
+    return answer.strip(BEGIN + END).decode().replace("\r", "\n")
+
+
+@dataclass
+class InformationSystem:
+    """Takes HL7 messages over MLLP and says that it has stored them.
+
+    Attributes
+    ----------
+    messages : list of str
+        Each once for every time that it came, its segments on lines.
+    """
+
+    port: int = 0
+    messages: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def information_system() -> Iterator[InformationSystem]:
+    system = InformationSystem()
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            pending = b""
+            while data := self.request.recv(65536):
+                pending += data
+                while END in pending:
+                    frame, pending = pending.split(END, 1)
+                    text = frame.strip(BEGIN).decode()
+                    system.messages.append(text.replace("\r", "\n"))
+                    control = text.split("\r")[0].split("|")[9]
+                    answer = (
+                        f"MSH|^~\\&|RIS|R|GW|G|20260101000000||ACK|{len(system.messages)}|P|2.5.1\rMSA|CA|{control}\r"
+                    )
+                    self.request.sendall(BEGIN + answer.encode() + END)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", 0), Connection) as server:
+        system.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield system
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class RecordSystem:
+    """A FHIR server that takes transactions and keeps them."""
+
+    url: str = ""
+    transactions: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def record_system() -> Iterator[RecordSystem]:
+    system = RecordSystem()
+
+    class Request(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bundle = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            system.transactions.append(bundle)
+            entries = [{"response": {"status": "201 Created"}} for _ in bundle["entry"]]
+            answer = {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
+            content = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/fhir+json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Request) as server:
+        system.url = f"http://127.0.0.1:{server.server_address[1]}/fhir"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield system
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,176 @@
+"""The store over the life of processes: one gateway at a time, nothing acknowledged lost, nothing kept too long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from consilium.databases.database import read_url
+from hospital.store.gateway_store import Store, StoreLocation, StoreTaken
+from hospital.store.received import PatientId
+from hospital.store.retention import Purged, purge
+from hospital.store.state import Delivery, Revision, StudyStage, StudyState
+from tests.hospital.clock import START, SetClock
+from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, instance, merge, observation, raw
+
+RECEIVER = """
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from consilium.databases.database import read_url
+from hospital.store.gateway_store import Store, StoreLocation
+from tests.hospital.received_samples import instance
+
+folder = Path(sys.argv[1])
+store = Store(StoreLocation(read_url(f"sqlite:///{folder / 'gateway.db'}", "url"), folder, folder / "key", 1))
+store.take()
+number = 0
+while True:
+    number += 1
+    with store.files.writer() as writer:
+        for _ in range(8):
+            writer.write(bytes([number % 256]) * 100_000)
+        file = writer.commit()
+    store.inbox.add(instance(number, content=str(number), file=file))
+    print(number, flush=True)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> StoreLocation:
+    folder = tmp_path / "store"
+    return StoreLocation(read_url(f"sqlite:///{folder / 'gateway.db'}", "url"), folder, folder / "key", 1)
+
+
+@pytest.mark.parametrize("acknowledged", [1, 7, 20])
+def test_a_receiver_that_is_killed_loses_nothing_acknowledged_and_leaves_nothing_half(
+    own: StoreLocation, acknowledged: int
+) -> None:
+    command = [sys.executable, "-c", RECEIVER, str(own.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout is not None
+        for line in receiver.stdout:
+            if int(line) >= acknowledged:
+                os.kill(receiver.pid, signal.SIGKILL)
+                break
+        known = acknowledged + len(receiver.stdout.readlines())
+
+    store = Store(own)
+    store.take()
+    found = store.records.instances(STUDY)
+
+    assert known <= len(found) <= known + 1  # the last one may be stored without its sender knowing
+    for number, one in enumerate(found, 1):
+        assert one.file is not None
+        assert store.files.read(one.file) == bytes([number % 256]) * 800_000
+    assert sorted(store.files.names()) == sorted(str(one.file) for one in found)
+    assert [path.name for path in (own.folder / "files" / "incoming").iterdir()] == []
+    store.close()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_it_acknowledged_stays(own: StoreLocation) -> None:
+    before = Store(own)
+    before.take()
+    named, unnamed = before.files.write(b"named"), before.files.write(b"unnamed")
+    before.inbox.add(instance(file=named))
+    before.files.writer().write(b"half")
+    before.close()
+
+    store = Store(own)
+    store.take()
+
+    assert list(store.files.names()) == [named]
+    assert list((own.folder / "files" / "incoming").iterdir()) == []
+    assert unnamed != named
+    store.close()
+
+
+def test_a_second_gateway_on_the_same_store_is_refused_and_changes_nothing(own: StoreLocation) -> None:
+    first = Store(own)
+    first.take()
+    writing = first.files.writer()
+    code = (
+        "import sys; from pathlib import Path; from consilium.databases.database import read_url\n"
+        "from hospital.store.gateway_store import Store, StoreLocation\n"
+        "folder = Path(sys.argv[1])\n"
+        "url = read_url(f\"sqlite:///{folder / 'gateway.db'}\", 'url')\n"
+        "Store(StoreLocation(url, folder, folder / 'key', 1)).take()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(own.folder)], capture_output=True, text=True, check=False)
+
+    assert StoreTaken.__name__ in ended.stderr
+    assert "another gateway runs on this store" in ended.stderr
+    writing.write(b"whole")
+    assert first.files.read(writing.commit()) == b"whole"
+    first.close()
+    again = Store(own)
+    again.take()
+    again.close()
+
+
+def test_a_store_that_one_thread_took_is_given_back_by_another(own: StoreLocation) -> None:
+    store = Store(own)
+    taking = threading.Thread(target=store.take)
+    taking.start()
+    taking.join()
+    store.close()
+
+    again = Store(own)
+    again.take()
+    again.close()
+
+
+def test_files_on_the_way_are_left_while_the_gateway_runs(store: Store, clock: SetClock) -> None:
+    clock.now = clock.now.fromtimestamp(store.location.folder.stat().st_mtime, clock.now.tzinfo)
+    file = store.files.write(b"its row is on the way")
+
+    assert store.remove_unnamed() == 0
+    clock.move(hours=2)
+    assert store.remove_unnamed() == 1
+    assert list(store.files.names()) == []
+    assert file
+
+
+def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to_do(
+    store: Store, clock: SetClock
+) -> None:
+    old, other = store.files.write(b"old"), store.files.write(b"other")
+    store.inbox.add(instance(file=old), observation(), merge("a", "b"), raw=raw())
+    store.inbox.add(instance(2, study="1.9", file=other))
+    store.records.mark_handled([stored.number for stored in store.records.unhandled()])
+    answered = StudyState(STUDY, PATIENT, ACCESSION, StudyStage.ANSWERED, START, START, revision="r1")
+    revision = Revision("r1", STUDY, 1, START, {}, b"{}")
+    deliveries = [Delivery(key, "pacs", "sr", b"SR", STUDY, "r1") for key in ("sent", "waits")]
+    store.studies.answer(answered, revision, deliveries)
+    store.outbox.sent(1)
+    store.studies.save(replace(answered, study="1.9", stage=StudyStage.ASSEMBLING, revision=None))
+    clock.move(days=10)
+    store.inbox.add(observation(key="new"))
+
+    purged = purge(store, timedelta(days=7))
+
+    # The instance and the merge of the old study, its value and its message; what is assembled and waits stays.
+    assert purged == Purged(records=3, messages=1, studies=1, revisions=1, deliveries=1)
+    assert list(store.files.names()) == [other]
+    assert [one.key for one in store.records.observations([PATIENT])] == ["new"]
+    assert store.studies.get(STUDY) is None
+    assert [one.delivery.key for one in store.outbox.listed()] == ["waits"]
+    assert len(store.patients.same(PatientId("b", "i"))) == 2
+    assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0)
+
+
+def test_positions_survive(store: Store) -> None:
+    assert store.positions.get("fhir:epic") is None
+    store.positions.set("fhir:epic", "2026-03-02T08:00:00Z")
+    store.positions.set("fhir:epic", "2026-03-02T09:00:00Z")
+
+    assert store.positions.get("fhir:epic") == "2026-03-02T09:00:00Z"

@@ -1,0 +1,273 @@
+"""A gateway between a real Orthanc, a laboratory, an information system and a real service."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from typer.testing import CliRunner
+
+from consilium.cli import app
+from consilium.formats.dicom.own_objects import is_own_object
+from service.app.launch import RunningService
+from tests import orthanc as real
+from tests.hospital.dicom.samples import part10, radiograph
+from tests.hospital.gateway_process import GatewayProcess, running_gateway
+from tests.hospital.peer_doubles import InformationSystem, RecordSystem, information_system, record_system, send_hl7
+
+pytestmark = pytest.mark.skipif(not real.INSTALLED, reason=real.MISSING)
+
+RESULTS = {Comprehensive3DSRStorage, SecondaryCaptureImageStorage}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that runs."""
+
+    orthanc: real.Orthanc
+    gateway: GatewayProcess
+    service: RunningService
+    ris: InformationSystem
+    record: RecordSystem
+    lab_port: int
+    model: Path
+
+    def push(self, *images: Any) -> str:
+        """Put images into the archive, and let it send their study; its UID."""
+        for image in images:
+            self.orthanc.upload(part10(image))
+        study = str(images[0].StudyInstanceUID)
+        self.orthanc.push(study, "gateway")
+        return study
+
+    def results(self, study: str) -> dict[str, str]:
+        """The gateway's objects in a study of the archive, by UID."""
+        return {uid: kind for uid, kind in self.orthanc.instances(study).items() if kind in RESULTS}
+
+    def report(self, study: str) -> pydicom.Dataset:
+        """The latest structured report of a study in the archive."""
+        uids = [uid for uid, kind in self.results(study).items() if kind == Comprehensive3DSRStorage]
+        reports = [pydicom.dcmread(BytesIO(self.orthanc.download(uid))) for uid in uids]
+        return max(reports, key=lambda one: int(one.InstanceNumber))
+
+    def studies(self) -> list[dict[str, Any]]:
+        return command(self.gateway, "studies", "list")
+
+
+def command(gateway: GatewayProcess, *words: str) -> Any:
+    """What `consilium gateway ... --json` says."""
+    done = CliRunner().invoke(app, ["gateway", *words, "--settings", str(gateway.file), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    """What `found` gives once that is something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+@contextmanager
+def site(folder: Path, model: Path) -> Iterator[Site]:
+    dicom_port, lab_port = real.free_ports(2)
+    with (
+        information_system() as ris,
+        record_system() as record,
+        real.running_orthanc(folder / "orthanc") as orthanc,
+        RunningService(model, {"model_threads": 1, "device": "cpu"}) as service,
+    ):
+        settings = {
+            "services": {"default": {"url": service.url}},
+            "dicom": {"ae_title": "CONSILIUM", "listen": f"127.0.0.1:{dicom_port}"},
+            "peers": {
+                "pacs": {
+                    "ae_title": orthanc.aet,
+                    "address": f"127.0.0.1:{orthanc.dicom_port}",
+                    "may": ["send", "be asked", "receive"],
+                }
+            },
+            "hl7": {
+                "clinic": {"listen": f"127.0.0.1:{lab_port}", "senders": {"laboratory": {"networks": ["127.0.0.1"]}}}
+            },
+            "identifiers": {"north": {"known_as": ["NORTH"]}, "south": {"known_as": ["SOUTH"]}},
+            "completeness": {"quiet": "1s"},
+            "fhir": {
+                "record": {
+                    "url": record.url,
+                    "patient_system": "urn:oid:1.2.276.0.76.3.1.999",
+                    "patient_issuer": "north",
+                }
+            },
+            "routes": {
+                "chest": {
+                    "when": {"modalities": ["DX"], "body_parts": ["CHEST"]},
+                    "send_to": ["archive", "ris", "record"],
+                }
+            },
+            "destinations": {
+                "archive": {"kind": "dicom", "peer": "pacs"},
+                "ris": {"kind": "hl7", "address": f"127.0.0.1:{ris.port}"},
+                "record": {"kind": "fhir", "server": "record"},
+            },
+        }
+        with running_gateway(folder / "gateway", settings) as gateway:
+            orthanc.register("gateway", "CONSILIUM", dicom_port)
+            yield Site(orthanc, gateway, service, ris, record, lab_port, model)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, home: Path, tiny_folder: Path) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("site"), tiny_folder) as one:
+        yield one
+
+
+def laboratory_value(
+    value: float, patient: str, *, control: str, issuer: str = "NORTH", status: str = "F"
+) -> list[str]:
+    """An ORU of one CRP, of half an hour before the images of `radiograph`."""
+    return [
+        f"MSH|^~\\&|LIS|LAB|CONSILIUM|HOSPITAL|20260105100000||ORU^R01^ORU_R01|{control}|P|2.5.1",
+        f"PID|1||{patient}^^^{issuer}^MR||Sample^Anna||19600203|F",
+        "OBR|1|P1|F1^LIS|CHEM^Chemistry^L|||20260105094500|||||||||||||||20260105100000||LAB|F",
+        f"OBX|1|NM|1988-5^CRP^LN||{value}|mg/L|||||{status}|||20260105094500",
+    ]
+
+
+def diagnosed(folder: Path, model: Path, images: list[Any], value: float | None) -> dict[str, float]:
+    """Probabilities of `consilium diagnose` on the same records."""
+    folder.mkdir(exist_ok=True)
+    arguments = ["diagnose", str(model), "--json", "--level", "fast"]
+    for number, image in enumerate(images):
+        (folder / f"{number}.dcm").write_bytes(part10(image))
+        arguments += ["--image", str(folder / f"{number}.dcm")]
+    if value is not None:
+        record = {"code": "1988-5", "value": value, "unit": "mg/L", "time": "2026-01-05T09:45:00+01:00"}
+        (folder / "values.json").write_text(json.dumps([record]))
+        arguments += ["--observations", str(folder / "values.json")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return {one["finding"]: one["probability"] for one in json.loads(done.stdout)["findings"]}
+
+
+def reported(report: pydicom.Dataset) -> list[float]:
+    """The probabilities in a structured report, in their order."""
+    found: list[float] = []
+
+    def walk(item: pydicom.Dataset) -> None:
+        if item.get("ValueType") == "NUM" and item.ConceptNameCodeSequence[0].CodeMeaning == "Probability":
+            found.append(float(item.MeasuredValueSequence[0].NumericValue))
+        for inner in item.get("ContentSequence", []):
+            walk(inner)
+
+    walk(report)
+    return found
+
+
+def test_results_of_a_pushed_study_are_in_the_archive_with_the_laboratorys_value_in_them(
+    running: Site, tmp_path: Path
+) -> None:
+    images = [radiograph(1, side=128, study="W"), radiograph(2, side=128, study="W", ViewPosition="LL")]
+    answer = send_hl7(running.lab_port, *laboratory_value(112.0, "P-W", control="1"))
+    assert "MSA|AA|1" in answer
+    study = running.push(*images)
+    results = until(lambda: len(running.results(study)) == 2 and running.results(study), "results in the archive")
+    assert set(results.values()) == RESULTS
+    report = running.report(study)
+    assert (report.PatientID, report.StudyInstanceUID) == ("P-W", study)
+    assert report.PreliminaryFlag == "PRELIMINARY"
+    assert is_own_object(report)
+    expected = diagnosed(tmp_path / "records", running.model, images, 112.0)
+    assert reported(report) == pytest.approx(list(expected.values()), abs=1e-6)
+    assert expected != diagnosed(tmp_path / "images", running.model, images, None), "the value counts"
+    (message,) = until(lambda: [one for one in running.ris.messages if "P-W" in one], "the message to the RIS")
+    probabilities = [line.split("|")[5] for line in message.splitlines() if "^Probability^" in line]
+    assert [float(one) for one in probabilities] == pytest.approx(list(expected.values()), abs=1e-6)
+    (bundle,) = until(lambda: [one for one in running.record.transactions if "P-W" in json.dumps(one)], "the bundle")
+    findings = [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Observation"]
+    values = [one["component"][0]["valueQuantity"]["value"] for one in findings]
+    assert values == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_own_results_that_come_back_are_not_read_and_change_nothing(running: Site) -> None:
+    study = running.push(radiograph(1, side=128, study="B"))
+    before = until(lambda: len(running.results(study)) == 2 and running.results(study), "results in the archive")
+    running.orthanc.push(study, "gateway")
+    time.sleep(4)
+    assert running.results(study) == before
+    assert [one["stage"] for one in running.studies() if one["study"] == study] == ["answered"]
+
+
+def test_a_late_image_and_a_corrected_value_each_supersede_the_report(running: Site, tmp_path: Path) -> None:
+    images = [radiograph(1, side=128, study="L"), radiograph(2, side=128, study="L")]
+    study = running.push(images[0])
+    until(lambda: len(running.results(study)) == 2, "the first result")
+    running.push(images[1])
+    until(lambda: len(running.results(study)) == 4, "the result with the late image")
+    send_hl7(running.lab_port, *laboratory_value(240.0, "P-L", control="2"))
+    until(lambda: len(running.results(study)) == 6, "the result with the value")
+    report = running.report(study)
+    assert int(report.InstanceNumber) == 3
+    assert report.PredecessorDocumentsSequence
+    expected = diagnosed(tmp_path / "records", running.model, images, 240.0)
+    assert reported(report) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_a_value_of_another_patient_with_the_same_number_is_not_used(running: Site, tmp_path: Path) -> None:
+    image = radiograph(1, side=128, study="N")
+    send_hl7(running.lab_port, *laboratory_value(300.0, "P-N", issuer="SOUTH", control="3"))
+    study = running.push(image)
+    until(lambda: len(running.results(study)) == 2, "the result")
+    expected = diagnosed(tmp_path / "records", running.model, [image], None)
+    assert reported(running.report(study)) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_a_merge_amid_a_study_brings_its_values(running: Site, tmp_path: Path) -> None:
+    image = radiograph(1, side=128, study="M")
+    send_hl7(running.lab_port, *laboratory_value(180.0, "OLD-M", control="4"))
+    study = running.push(image)
+    until(lambda: len(running.results(study)) == 2, "the result without the value")
+    merge = [
+        "MSH|^~\\&|ADT|KIS|CONSILIUM|HOSPITAL|20260105120000||ADT^A40^ADT_A39|5|P|2.5.1",
+        "EVN|A40|20260105120000",
+        "PID|1||P-M^^^NORTH^MR||Sample^Anna||19600203|F",
+        "MRG|OLD-M^^^NORTH^MR",
+    ]
+    assert "MSA|AA|5" in send_hl7(running.lab_port, *merge)
+    until(lambda: len(running.results(study)) == 4, "the result with the value")
+    expected = diagnosed(tmp_path / "records", running.model, [image], 180.0)
+    assert reported(running.report(study)) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_a_killed_gateway_goes_on_where_it_was_and_delivers_once(running: Site) -> None:
+    studies = []
+    for number, pause in enumerate((0.0, 1.5, 2.5)):
+        studies.append(running.push(radiograph(1, side=128, study=f"K{number}")))
+        time.sleep(pause)
+        running.gateway.kill()
+        running.gateway.start()
+    for study in studies:
+        until(lambda study=study: len(running.results(study)) == 2, "the results after a death")
+    time.sleep(3)
+    assert [len(running.results(study)) for study in studies] == [2] * len(studies)
+    assert all(sum(study in one for one in running.ris.messages) >= 1 for study in studies)
+    for study in studies:
+        shown = command(running.gateway, "studies", "show", study)
+        assert (shown["stage"], len(shown["revisions"])) == ("answered", 1)
+
+
+def test_nothing_of_a_patient_is_in_the_log(running: Site) -> None:
+    for word in ("P-W", "Sample", "Anna", "19600203", "ACC-W", "112.0"):
+        assert word not in running.gateway.log

@@ -1,0 +1,187 @@
+"""One row for each study of an archive, whatever becomes of it, and never two."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydicom import Dataset
+from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, generate_uid
+
+from consilium.artifacts.artifact import save_artifact
+from consilium.domain.errors import InputError
+from consilium.inference.diagnostician import Diagnostician
+from consilium.ingest.study_records import read_files
+from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp, written
+from tests.consilium.tiny_artifact import tiny_artifact
+from training.archive import chunk_scorer
+from training.archive.chunk_scorer import Chunk, ChunkScorer
+from training.archive.score_archive import ScoringSummary, plan_scoring, run_scoring
+from training.cohorts.manifest import read_manifest
+from training.cohorts.phantom.write import write_phantom
+
+STUDIES = 10
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_artifact(folder, tiny_artifact())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("archive") / "phantom"
+    write_phantom(root, STUDIES, seed=3, size=64, workers=1)
+    return root
+
+
+def score(source: Path, model: str, out: Path, chunk: int = 4, workers: int = 1) -> ScoringSummary:
+    return run_scoring(plan_scoring(source, model, out, chunk=chunk), workers=workers, device="cpu", threads=1)
+
+
+def table(out: Path) -> pd.DataFrame:
+    return pd.read_parquet(out).set_index("study")
+
+
+def test_a_cohort_becomes_one_row_a_study_with_the_answers_of_the_model(
+    phantom: Path, model: str, tmp_path: Path
+) -> None:
+    summary = score(phantom, model, tmp_path / "out")
+
+    found = table(tmp_path / "out")
+    assert summary == ScoringSummary(STUDIES, 0, 0, {})
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.parquet")) == [
+        f"part-{number:06d}.parquet" for number in range(3)
+    ]
+    diagnostician = Diagnostician.load(model, "cpu")
+    records = read_manifest(phantom).records
+    assert list(found.index) == [record.study_id for record in records]
+    for record in records:
+        files = {name: [one.path.read_bytes() for one in of] for name, of in record.files.items()}
+        read = {"image": read_files({"images": files["image"]})["images"]} if files.get("image") else {}
+        expected = diagnostician.diagnose([record.study(read)])[0]
+        row = found.loc[record.study_id]
+        assert row["state"] == "scored"
+        assert row["manifest_digest"] == diagnostician.identity.manifest_digest
+        assert dict(row["input_digests"]) == expected.input_digests
+        for result in expected.findings:
+            assert row[f"probability:{result.finding}"] == pytest.approx(result.probability, abs=1e-6)
+            assert list(row[f"prediction_set:{result.finding}"]) == list(result.prediction_set)
+
+
+def film(study: str) -> bytes:
+    return dicom_file(ramp(), StudyInstanceUID=study, SOPInstanceUID=generate_uid())
+
+
+def report(study: str) -> bytes:
+    """A structured report, which has no pixels."""
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = BasicTextSRStorage, generate_uid()
+    dataset.StudyInstanceUID, dataset.Modality = study, "SR"
+    return written(dataset, ExplicitVRLittleEndian)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder of DICOM files: two films of one study, one of another, a broken one, and what is no image."""
+    root, uids = tmp_path / "films", {name: generate_uid() for name in ("two", "one", "cut", "structured")}
+    (root / "deep").mkdir(parents=True)
+    (root / "a.dcm").write_bytes(film(uids["two"]))
+    (root / "deep" / "b.dcm").write_bytes(film(uids["two"]))
+    (root / "c").write_bytes(film(uids["one"]))
+    (root / "report.dcm").write_bytes(report(uids["one"]))
+    (root / "alone.dcm").write_bytes(report(uids["structured"]))
+    (root / "cut.dcm").write_bytes(film(uids["cut"])[:-500])
+    (root / "readme.txt").write_text("films of 2025")
+    (root / "again.dcm").symlink_to(root / "a.dcm")
+    return root, uids
+
+
+def test_a_folder_of_films_is_grouped_by_study_and_what_is_refused_says_why(
+    films: tuple[Path, dict[str, str]], model: str, tmp_path: Path
+) -> None:
+    root, uids = films
+
+    summary = score(root, model, tmp_path / "out")
+
+    found = table(tmp_path / "out")
+    assert sorted(found.index) == sorted(uids.values())
+    reasons = {"no image: Basic Text SR Storage": 2, "no DICOM file, or one with a broken header": 1}
+    assert summary == ScoringSummary(4, 2, 0, reasons)
+    assert found.state[uids["two"]] == found.state[uids["one"]] == "scored"
+    assert len(found.input_digests[uids["two"]]) == 2
+    assert found.state[uids["cut"]] == found.state[uids["structured"]] == "refused"
+    assert "images" in found.reason[uids["cut"]]
+    assert found["probability:pneumonia"].isna()[uids["cut"]]
+
+
+def test_what_was_interrupted_goes_on_where_it_was(
+    phantom: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    original = ChunkScorer.__call__
+
+    def counted(self: ChunkScorer, chunk: Chunk):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(chunk.number)
+        return original(self, chunk)
+
+    monkeypatch.setattr(chunk_scorer.ChunkScorer, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        score(phantom, model, tmp_path / "out")
+    monkeypatch.undo()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+
+    summary = score(phantom, model, tmp_path / "out")
+
+    assert scored == [0, 1]
+    assert summary.before == 8
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
+    score(phantom, model, tmp_path / "whole")
+    pd.testing.assert_frame_equal(table(tmp_path / "out"), table(tmp_path / "whole"))
+
+
+def test_a_folder_of_other_scores_is_refused_and_stays_as_it_is(phantom: Path, model: str, tmp_path: Path) -> None:
+    score(phantom, model, tmp_path / "out")
+    state = (tmp_path / "out" / "_scores.json").read_bytes()
+
+    for chunk, source in ((5, phantom), (4, shutil.copytree(phantom, tmp_path / "fewer", ignore=one_row_less))):
+        with pytest.raises(InputError, match="must be a new folder, or hold the scores of the same"):
+            score(source, model, tmp_path / "out", chunk=chunk)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.txt").write_text("mine")
+    with pytest.raises(InputError, match="must be an empty folder"):
+        score(phantom, model, tmp_path / "notes")
+
+    assert (tmp_path / "out" / "_scores.json").read_bytes() == state
+    assert json.loads(state)["studies"] == STUDIES
+
+
+def one_row_less(folder: str, names: list[str]) -> list[str]:
+    """Copies all of the phantom but a modality's table."""
+    return [name for name in names if name == "observations.csv"]
+
+
+def test_a_folder_without_films_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("nothing")
+
+    with pytest.raises(InputError, match="StudyInstanceUID"):
+        plan_scoring(tmp_path, model, tmp_path / "out")
+    with pytest.raises(InputError, match="must be the folder of a cohort"):
+        plan_scoring(tmp_path / "nowhere", model, tmp_path / "out")
+
+
+def test_workers_on_ray_write_the_same_table(phantom: Path, model: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    score(phantom, model, tmp_path / "here")
+
+    summary = score(phantom, model, tmp_path / "ray", workers=2)
+
+    assert summary == ScoringSummary(STUDIES, 0, 0, {})
+    pd.testing.assert_frame_equal(table(tmp_path / "ray"), table(tmp_path / "here"))

@@ -1,0 +1,1 @@
+"""Evaluation of the targets beside the findings: grades and times to an event."""

@@ -1,0 +1,1 @@
+"""Training's side of images; open `image_training` first."""

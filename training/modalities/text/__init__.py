@@ -1,0 +1,1 @@
+"""Training's side of notes; open `text_training` first."""

@@ -1,0 +1,1 @@
+"""What the monitor found, in words, plots, gauges, a page and JSON."""
