@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -100,6 +101,16 @@ class Listening:
             return [association.send_c_store(one).get("Status") for one in datasets]
         finally:
             association.release()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` holds within 20 s; a thread of the listener may do its part after the peer saw it."""
+    deadline = monotonic() + 20
+    while monotonic() < deadline:
+        if condition():
+            return True
+        sleep(0.02)
+    return False
 
 
 @contextmanager

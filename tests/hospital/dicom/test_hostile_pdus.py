@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from consilium.system.memory import peak_memory
 from hospital.dicom.acceptor import AssociationLimits
 from hospital.dicom.reception import ObjectLimits
-from tests.hospital.dicom.listening import Listening, listening
+from tests.hospital.dicom.listening import Listening, eventually, listening
 from tests.hospital.dicom.raw import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -97,7 +97,7 @@ def test_an_object_that_trickles_in_is_waited_for_only_so_long(listener: Listeni
     with connect(listener.port) as slow:
         slow.sendall(data(command(C_STORE_RQ), command=True, last=True))
         assert _is_cut_off(slow, data(b"\0\0", command=False, last=False), pause=0.3)
-    assert listener.scp.refusals["data set: must arrive within 3 s"] == 1
+    assert eventually(lambda: listener.scp.refusals["data set: must arrive within 3 s"] == 1)
     assert _becomes_idle(listener)
 
 
@@ -115,13 +115,13 @@ def test_an_echo_with_an_endless_data_set_is_cut_off(listener: Listening) -> Non
         echo = command(C_ECHO_RQ, sop_class=VERIFICATION)
         connection.sendall(data(echo, command=True, last=True, context=3))
         assert _is_cut_off(connection, data(b"\0" * 16000, command=False, last=False, context=3))
-    assert listener.scp.refusals["message: must be at most 4194304 bytes"] == 1
+    assert eventually(lambda: listener.scp.refusals["message: must be at most 4194304 bytes"] == 1)
 
 
 def test_an_endless_command_is_cut_off(listener: Listening) -> None:
     with connect(listener.port) as connection:
         assert _is_cut_off(connection, data(b"\0" * 16000, command=True, last=False))
-    assert listener.scp.refusals["message: must be at most 16384 bytes"] == 1
+    assert eventually(lambda: listener.scp.refusals["message: must be at most 16384 bytes"] == 1)
 
 
 def test_a_flood_of_requests_without_waiting_for_answers_is_cut_off(listener: Listening) -> None:

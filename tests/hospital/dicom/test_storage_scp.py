@@ -7,7 +7,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from time import monotonic, sleep
 
 import pydicom
 import pytest
@@ -28,22 +27,13 @@ from hospital.dicom.acceptor import AssociationLimits
 from hospital.dicom.peers import DicomPeer
 from hospital.dicom.reception import Fate, ObjectLimits
 from hospital.store.received import Accession, PatientId, ReceivedRejection, StoreFull, StoreUnavailable
-from tests.hospital.dicom.listening import NOW, OURS, PEER, Listening, listening
+from tests.hospital.dicom.listening import NOW, OURS, PEER, Listening, eventually, listening
 from tests.hospital.dicom.samples import encoded, radiograph, rejection_note, uid, without_pixels
 
 
 def _rejection(association: object) -> tuple[int, int, int]:
     primitive = association.acceptor.primitive  # type: ignore[attr-defined]
     return primitive.result, primitive.result_source, primitive.diagnostic
-
-
-def _eventually(condition: object) -> bool:
-    deadline = monotonic() + 20
-    while monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return True
-        sleep(0.02)
-    return False
 
 
 def test_what_is_acknowledged_is_there_whole_with_what_identifies_it(tmp_path: Path) -> None:
@@ -249,7 +239,7 @@ def test_a_study_is_held_as_long_as_the_association_is_open(tmp_path: Path) -> N
         association.send_c_store(radiograph(1))
         assert listener.holds.held(uid("study", "A"))
         association.release()
-        assert _eventually(lambda: not listener.holds.held(uid("study", "A")))
+        assert eventually(lambda: not listener.holds.held(uid("study", "A")))
 
 
 def test_titles_and_addresses_that_are_not_known_are_rejected(tmp_path: Path) -> None:
@@ -267,7 +257,7 @@ def test_titles_and_addresses_that_are_not_known_are_rejected(tmp_path: Path) ->
 def test_a_connection_from_an_unknown_address_is_closed_before_a_word(tmp_path: Path) -> None:
     with listening(tmp_path, (DicomPeer("other", "SENDER", host="192.0.2.1"),)) as listener:
         assert not listener.associate().is_established
-        assert listener.scp.refusals == {"address": 1}
+        assert eventually(lambda: listener.scp.refusals == {"address": 1})
 
 
 def test_while_the_store_is_full_associations_are_rejected_for_the_time_being(tmp_path: Path) -> None:
@@ -284,10 +274,10 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_ends_the_association(tmp_
         listener.inbox.error = error
         association = listener.associate(radiograph(1).SOPClassUID)
         assert association.send_c_store(radiograph(1)).get("Status") is None
-        assert _eventually(lambda: association.is_aborted)
+        assert eventually(lambda: association.is_aborted)
         listener.inbox.error = None
         assert listener.send(radiograph(1)) == [0]
-        assert _eventually(lambda: listener.left() == [])
+        assert eventually(lambda: listener.left() == [])
 
 
 def test_one_association_more_than_may_be_is_rejected_for_the_time_being(tmp_path: Path) -> None:
@@ -295,7 +285,7 @@ def test_one_association_more_than_may_be_is_rejected_for_the_time_being(tmp_pat
         first, second = listener.associate(), listener.associate()
         assert _rejection(listener.associate()) == (2, 3, 2)
         first.release()
-        assert _eventually(lambda: listener.associate().is_established)
+        assert eventually(lambda: listener.associate().is_established)
         second.release()
 
 
@@ -306,7 +296,7 @@ def test_an_object_that_is_too_large_ends_its_association_and_no_other(tmp_path:
         assert association.send_c_store(radiograph(1, side=512)).get("Status") is None
         assert other.send_c_store(radiograph(2)).Status == 0
         other.release()
-        assert _eventually(lambda: listener.left() == [])
+        assert eventually(lambda: listener.left() == [])
         assert [row.sop_instance for row in listener.inbox.instances] == [uid("instance", "A", 2)]
 
 
@@ -339,7 +329,7 @@ def test_a_listener_that_stops_aborts_what_is_open(tmp_path: Path) -> None:
     aborted: list[object] = []
     with listening(tmp_path) as listener:
         listener.associate(evt_handlers=[(evt.EVT_ABORTED, aborted.append)])
-    assert _eventually(lambda: len(aborted) == 1)
+    assert eventually(lambda: len(aborted) == 1)
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

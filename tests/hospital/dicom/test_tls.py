@@ -13,7 +13,7 @@ import pytest
 from hospital.dicom.acceptor import AssociationLimits
 from tests.dcmtk import needs_dcmtk, run
 from tests.hospital.certificates import Authority, Identity
-from tests.hospital.dicom.listening import OURS, PEER, Listening, listening
+from tests.hospital.dicom.listening import OURS, PEER, Listening, eventually, listening
 from tests.hospital.dicom.samples import part10, radiograph
 
 
@@ -36,7 +36,7 @@ def test_a_peer_is_its_title_its_address_and_its_certificate(tmp_path: Path, aut
     with listening(tmp_path / "files", (peer,), tls=authority.identity("gateway").server()) as listener:
         assert _echoes(listener, sender.client())
         assert not _echoes(listener, other.client())
-        assert listener.scp.refusals == {"calling": 1}
+        assert eventually(lambda: listener.scp.refusals == {"calling": 1})
 
 
 def test_without_a_certificate_of_the_authority_there_is_no_association(tmp_path: Path, authority: Authority) -> None:
@@ -48,7 +48,7 @@ def test_without_a_certificate_of_the_authority_there_is_no_association(tmp_path
         assert not _echoes(listener, unverified)
         assert not _echoes(listener, foreign)
         assert not _echoes(listener, None)
-        assert set(listener.scp.refusals) == {"TLS"}
+        assert eventually(lambda: listener.scp.refusals == {"TLS": 3})
         assert _echoes(listener, authority.identity("sender").client())
 
 
@@ -61,7 +61,7 @@ def test_a_handshake_that_stands_still_holds_up_nobody_and_ends(tmp_path: Path, 
             assert _echoes(listener, authority.identity("sender").client())
             assert slow.recv(1) == b""
         assert monotonic() - start >= 6
-        assert listener.scp.refusals == {"TLS": 1}
+        assert eventually(lambda: listener.scp.refusals == {"TLS": 1})
 
 
 @needs_dcmtk
