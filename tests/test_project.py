@@ -15,6 +15,7 @@ import mlflow
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import consilium
@@ -185,6 +186,17 @@ def test_the_environment_was_installed_from_this_project_file() -> None:
 def test_the_lock_is_what_everything_needs_and_names_no_machine() -> None:
     assert {str(requirement) for requirement in LOCK} == pinned("dev")
     assert all(requirement.url is None and "+" not in str(requirement) for requirement in LOCK)
+
+
+def test_every_pin_installs_on_the_oldest_python_of_the_project_file() -> None:
+    """A fixed release of 3.11 as Debian has it, not the newest: a pin that asks for more ends the installation there."""
+    oldest = re.search(
+        r"\d+\.\d+", next(one for one in metadata("consilium")["Requires-Python"].split(",") if ">=" in one)
+    )
+    assert oldest is not None
+    for pin in LOCK:
+        asked = metadata(pin.name).get("Requires-Python")
+        assert asked is None or SpecifierSet(asked).contains(f"{oldest[0]}.0"), (pin.name, asked)
 
 
 @pytest.mark.parametrize(
