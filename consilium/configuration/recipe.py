@@ -140,6 +140,10 @@ class ObjectivesRecipe(Section):
     targets: float = Field(default=0.5, ge=0)
     """The cohort's targets beside the findings, by all modalities and by what modality dropout left of them; 0: the
     model does not answer them."""
+    coral: float = Field(default=0.0, ge=0)
+    """How far the fused states of different sources lie apart, in mean and covariance."""
+    adversarial: float = Field(default=0.0, ge=0)
+    """How well a network tells the source from the fused state, which the encoders unlearn."""
     gradient: Literal["sum", "mmpareto"] = "sum"
     """How the gradients of the fused and the modalities' own losses meet in an encoder."""
 
@@ -312,6 +316,15 @@ class Recipe(Section):
             for name in names:
                 if name not in self.modalities:
                     raise RecipeError(key, name, rule)
+        return self
+
+    @model_validator(mode="after")
+    def _aligns_what_is_trained(self) -> Recipe:
+        for name in ("coral", "adversarial"):
+            weight = getattr(self.objectives, name)
+            if weight > 0 and self.fusion.name in ("stacked", "auto"):
+                rule = f"must be 0 with the fusion {self.fusion.name}, which is not trained by gradient descent alone"
+                raise RecipeError(f"objectives.{name}", weight, rule)
         return self
 
     @model_validator(mode="after")

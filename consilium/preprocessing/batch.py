@@ -75,11 +75,14 @@ class Batch:
     steps : float32 [B, S] or None
         Of the targets beside the findings, 1 where the study passed the step, 0 where not, NaN where it did not come to
         it or nobody knows.
+    sources : int64 [B] or None
+        Which of a cohort's sources each study is from, -1 where nobody knows; for training alone.
     """
 
     inputs: Mapping[str, Mapping[str, Tensor]]
     labels: Tensor | None = None
     steps: Tensor | None = None
+    sources: Tensor | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))[MASK])
@@ -103,5 +106,5 @@ class Batch:
             modality: {name: function(tensor) for name, tensor in tensors.items()}
             for modality, tensors in self.inputs.items()
         }
-        known = (None if one is None else function(one) for one in (self.labels, self.steps))
+        known = (None if one is None else function(one) for one in (self.labels, self.steps, self.sources))
         return Batch(inputs, *known)

@@ -157,6 +157,11 @@ class Cohort:
         return np.array([record.patient_id for record in self.records])
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source that a record names, in alphabetical order."""
+        return tuple(sorted({record.source for record in self.records if record.source}))
+
+    @property
     def outcomes(self) -> npt.NDArray[np.float64]:
         """Value of each record and target, and 1 where it was observed, float64 [N, G, 2]; NaN unknown."""
         rows = [[one or (np.nan, np.nan) for one in record.outcomes] for record in self.records]

@@ -44,6 +44,8 @@ class Item(NamedTuple):
     """[F], NaN unknown."""
     steps: npt.NDArray[np.float32]
     """[S]: see `training.cohorts.targets.step_labels`."""
+    source: int
+    """Position in `training.cohorts.cohort.Cohort.sources`; -1 unknown."""
 
 
 class StudyDataset(Dataset[Item]):
@@ -113,6 +115,8 @@ class StudyDataset(Dataset[Item]):
         cohort = cached.cohort
         self.labels = cohort.labels[self.rows] if self.rows else np.zeros((0, len(cohort.findings)))
         self.steps = step_labels(cohort.findings.targets, cohort.outcomes[self.rows]).astype(np.float32)
+        place = {source: position for position, source in enumerate(cohort.sources)}
+        self.sources = np.array([place.get(cohort.records[row].source or "", -1) for row in self.rows], np.int64)
         if self.left_out:
             _log.warning("%d study(ies) left out: nothing in them that this model reads", self.left_out)
 
@@ -124,7 +128,7 @@ class StudyDataset(Dataset[Item]):
         keys = {name: keys[position] for name, keys in self._keys.items()}
         features = {name: self._features[name].features(key) for name, key in keys.items() if key is not None}
         prepared = replace(prepared, features=features) if features else prepared
-        return Item(prepared, self.labels[position], self.steps[position])
+        return Item(prepared, self.labels[position], self.steps[position], int(self.sources[position]))
 
     def whole(self, position: int) -> Prepared:
         """A study with all of its arrays, and without features."""
@@ -173,7 +177,8 @@ class _Collate:
         batch = self._preprocessing.collate(
             [item.prepared for item in items], np.stack([item.labels for item in items])
         )
-        return replace(batch, steps=torch.from_numpy(np.stack([item.steps for item in items])))
+        steps = torch.from_numpy(np.stack([item.steps for item in items]))
+        return replace(batch, steps=steps, sources=torch.tensor([item.source for item in items]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,7 +28,7 @@ from training.data.cached_cohort import CachedCohort
 from training.data.datamodule import StudyDataModule, StudyDataset
 from training.data.feature_cache import FeatureCache, feature_caches
 from training.fitting.lightning_module import TrainingModule, build_model
-from training.fitting.objectives.losses import needs_teachers
+from training.fitting.objectives.losses import aligns_sources, needs_teachers
 from training.fitting.training_run import Ended, ended_before, remember_end, run_training, take_kept_weights
 from training.runtime.process_group import process_group, together
 from training.runtime.tracking import MetricSink
@@ -101,7 +101,8 @@ class _Task:
         model = build_model(self.recipe, findings, self.preprocessing)
         if self.start is not None:
             model.load_state_dict(dict(self.start.weights))
-        return TrainingModule(model, self.recipe, findings, self.key(), self.preprocessing)
+        sources = len(self.cached.cohort.sources)
+        return TrainingModule(model, self.recipe, findings, self.key(), self.preprocessing, sources)
 
     def data(self, module: TrainingModule) -> StudyDataModule:
         """The studies, of which `module` computes anew in every epoch what is no frozen encoder's."""
@@ -110,6 +111,7 @@ class _Task:
         train = self._dataset(self.train, "training", unchanged)
         validation = None if self.validation is None else self._dataset(self.validation, "validation", caches)
         _require_shares(self.recipe, train, validation)
+        _require_sources(self.recipe, train)
         for name in unchanged:
             observe(module.model.encoders[name], name, train, self.preprocessing, self.recipe)
         return StudyDataModule(self.preprocessing, train, validation, self.recipe, self.teachers)
@@ -125,8 +127,13 @@ class _Task:
         parts = [self.recipe.to_yaml(), self.cached.cohort.digest, self.preprocessing.digest, self.train.tolist()]
         parts += [self.epochs, None if self.validation is None else self.validation.tolist()]
         parts += [] if self.start is None else [self.start.digest]
+        parts += [self._sources()] if aligns_sources(self.recipe.objectives) else []
         parts += [[m, hashlib.sha256(logits.tobytes()).hexdigest()] for m, logits in sorted(self.teachers.items())]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _sources(self) -> list[str | None]:
+        """Of the training studies; the digest of a cohort does not name them."""
+        return [self.cached.cohort.records[row].source for row in self.train.tolist()]
 
 
 def fit(
@@ -167,7 +174,8 @@ def fit(
     ------
     TrainingError
         The fusion is not trained by gradient, `folder` holds another training, the loss is not finite, a split has
-        nothing to learn from or cannot be shared by the recipe's processes, or a teacher is missing.
+        nothing to learn from or cannot be shared by the recipe's processes, a teacher is missing, or sources are to be
+        made alike and the training studies have less than two.
     KeyboardInterrupt
         After a clean shutdown.
     """
@@ -246,6 +254,16 @@ def _train(
     return run_training(
         module, data, task.folder, sink, epochs=task.epochs, validated=data.validated, progress=progress
     )
+
+
+def _require_sources(recipe: Recipe, train: StudyDataset) -> None:
+    """Where an objective makes sources alike, there must be two."""
+    found = len(np.unique(train.sources[train.sources >= 0]))
+    if aligns_sources(recipe.objectives) and found < 2:
+        raise TrainingError(
+            f"objectives.coral and objectives.adversarial compare sources, and the training studies name {found}; "
+            "give the column source, or set both to 0"
+        )
 
 
 def _require_shares(recipe: Recipe, train: StudyDataset, validation: StudyDataset | None) -> None:

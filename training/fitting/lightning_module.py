@@ -27,8 +27,9 @@ from training.data.augmentation import augmentations, augmented
 from training.data.datamodule import TaughtBatch
 from training.fitting.gradients import GRADIENTS
 from training.fitting.modality_dropout import modality_dropout
+from training.fitting.objectives.adversarial import Discriminator
 from training.fitting.objectives.likelihood import Summed, log_likelihood_sum
-from training.fitting.objectives.losses import Losses, training_losses
+from training.fitting.objectives.losses import Losses, aligns_sources, training_losses
 from training.fitting.objectives.objective import StepOutputs
 from training.fitting.objectives.target_steps import steps_likelihood_sum
 from training.fitting.scheduled_module import STEP, VALIDATION_LOSS, ScheduledModule, seeded, stream_seed
@@ -52,6 +53,8 @@ class TrainingModule(ScheduledModule):
         Names recipe, cohort, studies and fitted preprocessing. A checkpoint with another key is refused.
     preprocessing : Preprocessing
         That the batches are made by.
+    sources : int
+        Of the cohort; read where an objective makes them alike.
     """
 
     def __init__(
@@ -61,9 +64,13 @@ class TrainingModule(ScheduledModule):
         findings: FindingSet,
         key: str,
         preprocessing: Preprocessing,
+        sources: int = 0,
     ) -> None:
         super().__init__(model, recipe, key)
         self.model: DiagnosisModel = model
+        self.discriminator: Discriminator | None = None
+        if recipe.objectives.adversarial > 0:
+            self.discriminator = seeded(lambda: Discriminator(model.fusion.state_width, sources), recipe.seed)
         self.findings = findings
         self.augmentations = augmentations(preprocessing)
         self._losses: Losses | None = None
@@ -86,7 +93,8 @@ class TrainingModule(ScheduledModule):
         tokens = self.model.encode(self._augmented(batch, share, seed, on_cpu))
         present = {modality: one.present for modality, one in tokens.items()}
         kept = modality_dropout(present, self.recipe.modality_dropout, on_cpu, share)
-        fused = self.model.answers(self.model.fusion(tokens))
+        states = self.model.fusion(tokens)
+        fused = self.model.answers(states)
         subset = self.model.answers(self.model.fusion(self.model.without(tokens, kept)))
         outputs = StepOutputs(
             labels=batch.labels,
@@ -100,6 +108,7 @@ class TrainingModule(ScheduledModule):
             steps=_steps(batch),
             fused_steps=fused[:, len(self.findings) :],
             subset_steps=subset[:, len(self.findings) :],
+            **self._of_sources(batch, states if states.ndim == 2 else states.mean(dim=1)),
         )
         losses = training_losses(self.recipe.objectives, outputs)
         self._losses = losses
@@ -110,6 +119,18 @@ class TrainingModule(ScheduledModule):
         self.log_dict(figures, batch_size=len(batch))
         return losses.total
 
+    def _of_sources(self, batch: Batch, states: Tensor) -> dict[str, Tensor]:
+        """The fields of `StepOutputs` by which sources are made alike; none where they are left as they are."""
+        if not aligns_sources(self.recipe.objectives):
+            return {}
+        assert batch.sources is not None
+        found = {"sources": batch.sources}
+        if self.recipe.objectives.coral > 0:
+            found["states"] = states
+        if self.discriminator is not None:
+            found["source_logits"] = self.discriminator(states)
+        return found
+
     def _augmented(self, batch: Batch, share: Share, seed: int, on_cpu: torch.Generator) -> Batch:
         on_device = torch.Generator(self.device).manual_seed(seed)
         return augmented(batch, self.augmentations, Draws(share.studies, on_device, on_cpu, share.take))
@@ -118,7 +139,7 @@ class TrainingModule(ScheduledModule):
         del loss, args, kwargs
         losses, self._losses = self._losses, None
         assert losses is not None
-        GRADIENTS[self.recipe.objectives.gradient](losses, list(self.model.encoders.values()), self.model)
+        GRADIENTS[self.recipe.objectives.gradient](losses, list(self.model.encoders.values()), self)
 
     def on_after_backward(self) -> None:
         average_statistics(self.model)

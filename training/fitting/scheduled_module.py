@@ -52,7 +52,7 @@ class ScheduledModule(lightning.LightningModule):
         self.key = key
 
     def configure_optimizers(self) -> Any:
-        adamw = optimizer(self.model, self.recipe.training)
+        adamw = optimizer(self, self.recipe.training)
         steps = int(self.trainer.estimated_stepping_batches)
         cosine = scheduler(adamw, steps, self.recipe.training.warmup)
         return {"optimizer": adamw, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

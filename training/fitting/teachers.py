@@ -77,7 +77,9 @@ def fit_with_teachers(
 
 def teacher_recipe(recipe: Recipe, modality: str) -> Recipe:
     """`recipe` for `modality` alone, without a teacher of its own."""
-    objectives = recipe.objectives.model_copy(update={"distillation": 0.0, "targets": 0.0, "gradient": "sum"})
+    objectives = recipe.objectives.model_copy(
+        update={"distillation": 0.0, "targets": 0.0, "coral": 0.0, "adversarial": 0.0, "gradient": "sum"}
+    )
     return recipe.model_copy(update={"modalities": {modality: recipe.modalities[modality]}, "objectives": objectives})
 
 

@@ -38,4 +38,8 @@ MODALITY = Modality(
     training="training.modalities.image.image_training:ImageTraining",
     typicality="consilium.modalities.image.typicality:TYPICALITY",
     refer_checks=("image_quality", "unknown_origin"),
+    self_supervision={
+        "masked_patches": "consilium.modalities.image.pretraining.masked_patches:MaskedPatches",
+        "multi_view": "consilium.modalities.image.pretraining.multi_view:MultiView",
+    },
 )

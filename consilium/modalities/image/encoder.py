@@ -93,6 +93,11 @@ class ImageEncoder(DenseEncoder):
     def reduction(self) -> str:
         return self.connector.reduction
 
+    @property
+    def token_cells(self) -> int:
+        """Rows and columns of the map whose cells are an image's tokens, where each token is a cell."""
+        return self.cells if self.connector.grid is None else self.connector.grid[0]
+
     def blocks(self) -> list[nn.Module]:
         return self.backbone.blocks()
 

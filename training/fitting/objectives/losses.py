@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from consilium.configuration.recipe import ObjectivesRecipe
-from training.fitting.objectives import distillation, fused_head, fused_subset, own_heads, target_steps
+from training.fitting.objectives import (
+    adversarial,
+    coral,
+    distillation,
+    fused_head,
+    fused_subset,
+    own_heads,
+    target_steps,
+)
 from training.fitting.objectives.distillation import TEACHERS
 from training.fitting.objectives.likelihood import Summed, mean_of
 from training.fitting.objectives.objective import Objective, StepOutputs
 from training.runtime.distributed import mean_over_processes
 
-_MODULES = (fused_head, fused_subset, own_heads, distillation, target_steps)
+_MODULES = (fused_head, fused_subset, own_heads, distillation, target_steps, coral, adversarial)
 
 OBJECTIVES: dict[str, Objective] = {module.OBJECTIVE.name: module.OBJECTIVE for module in _MODULES}
 """By the key of their weight. A new one is a module here, a line in this table and a weight in `ObjectivesRecipe`."""
@@ -46,6 +54,11 @@ class Losses:
 def needs_teachers(weights: ObjectivesRecipe) -> bool:
     """Whether an objective that has a weight reads teachers."""
     return any(getattr(weights, name) > 0 and TEACHERS in one.reads for name, one in OBJECTIVES.items())
+
+
+def aligns_sources(weights: ObjectivesRecipe) -> bool:
+    """Whether an objective that has a weight reads where a study comes from."""
+    return any(getattr(weights, name) > 0 and "sources" in one.reads for name, one in OBJECTIVES.items())
 
 
 def training_losses(weights: ObjectivesRecipe, step: StepOutputs) -> Losses:

@@ -37,6 +37,12 @@ class StepOutputs:
         Whether each study passed each step of the targets, NaN where it did not come to it or that is unknown.
     fused_steps, subset_steps : float [B, S]
         Log-odds of passing each, as `fused` and `subset`.
+    sources : int [B]
+        Which source each study is from, -1 unknown; of no studies where no objective with a weight reads it.
+    states : float [B, D]
+        Joint states of everything a study has; likewise.
+    source_logits : float [B, sources]
+        What the discriminator makes of them; of no studies without one.
     """
 
     labels: Tensor
@@ -50,6 +56,9 @@ class StepOutputs:
     steps: Tensor = _NONE
     fused_steps: Tensor = _NONE
     subset_steps: Tensor = _NONE
+    sources: Tensor = _NONE
+    states: Tensor = _NONE
+    source_logits: Tensor = _NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""What pretraining minimises: a weighted sum of objectives, one module each. Open `table` first: it has all of them."""
+"""What pretraining minimises: a weighted sum of objectives, one module each. `objective_table` has all of them."""

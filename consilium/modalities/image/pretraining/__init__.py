@@ -1,0 +1,1 @@
+"""What an image encoder can learn from images alone."""
