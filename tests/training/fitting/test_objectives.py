@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from consilium.configuration.recipe import ObjectivesRecipe
+from consilium.configuration.objectives_recipe import ObjectivesRecipe
 from consilium.domain.targets import OrdinalTarget, SurvivalTarget
 from consilium.modalities.registry import modality_names
 from training.fitting.modality_dropout import modality_dropout
@@ -240,6 +240,9 @@ def test_an_objective_reads_what_it_declares_and_nothing_else(name: str):
         steps=torch.tensor([[1.0], [NAN]]),
         fused_steps=logits,
         subset_steps=logits,
+        sources=torch.tensor([0, 1]),
+        states=logits,
+        source_logits=torch.cat([logits, -logits], dim=1),
     )
     read = []
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from consilium.configuration.recipe import ObjectivesRecipe
+from consilium.configuration.objectives_recipe import ObjectivesRecipe
 from training.fitting.objectives import (
     adversarial,
     coral,
