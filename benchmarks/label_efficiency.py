@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tiny = ["modalities.image.size=64", "modalities.image.width=8", "modalities.text.width=32"]
     tiny += ["modalities.text.depth=1", "fusion.width=32", "evaluation.bootstrap=20"]
     tiny += ["pretraining.stages=[{name: reports, modalities: {text: {note_kinds: [findings]}}, epochs: 1}]"]
-    ways = f"{NOTHING}; pretrained, frozen; pretrained, LoRA"
+    ways = f"{NOTHING}; pretrained, LoRA"
     given = read_options(parser, arguments, labelled="24", seeds=1, steps=4, settings=tiny, ways=ways, scopes="all")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
