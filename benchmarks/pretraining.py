@@ -83,11 +83,14 @@ class Measured:
 def measured(made: RegisteredEncoders, cohort: Path) -> Measured:
     audit, shots = made.audit, []
     for words, prompts in (("of the sites", None), ("by hand", BY_HAND)):
-        table = measure_encoders(str(made.folder), cohort, prompts=prompts)[ZERO_SHOT]
-        shots.append(table.assign(words=words))
-    retrieval = audit.retrieval.merge(audit.similarity[["stage", "pair", "gap"]], on=["stage", "pair"], how="left")
+        if ZERO_SHOT in made.tables:
+            table = measure_encoders(str(made.folder), cohort, prompts=prompts)[ZERO_SHOT]
+            shots.append(table.assign(words=words))
+    retrieval = audit.retrieval
+    if not retrieval.empty:
+        retrieval = retrieval.merge(audit.similarity[["stage", "pair", "gap"]], on=["stage", "pair"], how="left")
     labels = pd.concat([made.tables[LABELS].assign(encoders="pretrained"), random_probe(made, cohort)])
-    return Measured(retrieval, pd.concat(shots), labels)
+    return Measured(retrieval, pd.concat(shots) if shots else pd.DataFrame(), labels)
 
 
 def random_probe(made: RegisteredEncoders, root: Path) -> pd.DataFrame:
@@ -106,6 +109,8 @@ def random_probe(made: RegisteredEncoders, root: Path) -> pd.DataFrame:
 
 def mean_over_seeds(tables: Sequence[pd.DataFrame], keys: list[str], figures: list[str]) -> pd.DataFrame:
     """Means of `figures`, and their standard deviation over seeds where there are several."""
+    if all(table.empty for table in tables):
+        return pd.DataFrame()
     grouped = pd.concat(tables).groupby(keys, sort=False, dropna=False)[figures]
     found = grouped.mean()
     if len(tables) > 1:
@@ -145,7 +150,7 @@ def page(found: Sequence[Measured], recipe: Recipe, cohort: Path, command: str) 
 
 
 def _means(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["finding"] == MACRO]
+    return table if table.empty else table[table["finding"] == MACRO]
 
 
 def recipes(name: str, settings: Sequence[str], epochs: Sequence[int], seeds: int) -> Iterable[Recipe]:

@@ -35,7 +35,8 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, states: Tensor) -> Tensor:
-        logits: Tensor = self.layers(_Reversed.apply(states)).float()
+        reversed_states = _Reversed.apply(states)  # type: ignore[no-untyped-call]
+        logits: Tensor = self.layers(reversed_states).float()
         return logits
 
 

@@ -59,7 +59,7 @@ class MaskedPatches(SelfSupervision):
         hidden = (drawn < _SHARE) & mask[..., None, None]
         covered = _enlarged(hidden, images.shape[-1])
         tokens = encoder({**inputs, IMAGES: torch.where(covered, encoder.typical, images)})
-        predicted = self.head(tokens.values.unflatten(1, (*mask.shape[1:], cells**2))).float()
+        predicted = self.head(torch.unflatten(tokens.values, 1, (*mask.shape[1:], cells**2))).float()
         error = (predicted - _targets(images.float(), cells)).square().mean(dim=-1)
         asked = hidden.flatten(2)
         return torch.where(asked, error, 0.0).sum(), asked.sum().float()
@@ -68,7 +68,7 @@ class MaskedPatches(SelfSupervision):
 def _enlarged(hidden: Tensor, side: int) -> Tensor:
     """Cells `hidden`, bool [B, V, c, c], as pixels of a square, bool [B, V, 1, S, S]."""
     whole = F.interpolate(hidden.flatten(0, 1)[:, None].float(), size=(side, side), mode="nearest")
-    return whole.bool().unflatten(0, hidden.shape[:2])
+    return torch.unflatten(whole.bool(), 0, hidden.shape[:2])
 
 
 def _targets(images: Tensor, cells: int) -> Tensor:
@@ -76,4 +76,5 @@ def _targets(images: Tensor, cells: int) -> Tensor:
     flat = images.flatten(0, 1)
     spread, mean = torch.std_mean(flat, dim=(1, 2, 3), correction=0, keepdim=True)
     points = F.adaptive_avg_pool2d((flat - mean) / spread.clamp(min=_LEAST_SPREAD), cells * _DETAIL)
-    return F.unfold(points, _DETAIL, stride=_DETAIL).transpose(1, 2).unflatten(0, images.shape[:2])
+    cut = F.unfold(points, _DETAIL, stride=_DETAIL).transpose(1, 2)
+    return torch.unflatten(cut, 0, images.shape[:2])
