@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 _PATH = os.pathsep.join(("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"))
 INSTALLED = shutil.which("storescu", path=_PATH) is not None
 needs_dcmtk = pytest.mark.skipif(not INSTALLED, reason="the Debian package dcmtk is not installed")
@@ -24,4 +26,4 @@ def program(name: str) -> str:
 def run(name: str, *arguments: str | Path | int) -> int:
     """The exit status of one of them."""
     command = [program(name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+    return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE_S).returncode

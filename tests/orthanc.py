@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tests.patience import PATIENCE_S
+
 PROGRAM = shutil.which("Orthanc")
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MISSING = "the Debian packages orthanc and orthanc-dicomweb are not installed"
@@ -141,13 +143,13 @@ def running_orthanc(folder: Path, **settings: Any) -> Iterator[Orthanc]:
     url = f"http://127.0.0.1:{http_port}"
     try:
         # The proxy of an environment has no part in what happens on this machine.
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=PATIENCE_S, trust_env=False) as http:
             _wait_until_ready(http, process, log)
             yield Orthanc(url, dicom_port, http, log)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -181,7 +183,7 @@ def configuration(folder: Path, http_port: int, dicom_port: int) -> dict[str, An
 
 
 def _wait_until_ready(http: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break

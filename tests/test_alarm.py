@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.orthanc import free_ports
+from tests.patience import PATIENCE_S, until
 
 PROGRAM = shutil.which("webhook")
 DEPLOY = ROOT / "deploy"
@@ -32,7 +32,7 @@ class Hook:
     def post(self, status: str, token: str | None = TOKEN) -> int:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         sent = {"status": status, "alerts": [{"labels": {"alertname": "; touch x"}}]}
-        return httpx.post(self.url, json=sent, headers=headers, trust_env=False).status_code
+        return httpx.post(self.url, json=sent, headers=headers, trust_env=False, timeout=PATIENCE_S).status_code
 
     def started(self) -> list[list[str]]:
         return [json.loads(line) for line in self.calls.read_text().splitlines()]
@@ -59,35 +59,30 @@ def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hook]:
         yield Hook(_ready(port, process), calls)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
 
 
 def _ready(port: int, process: subprocess.Popen[bytes]) -> str:
-    for _ in range(100):
+    def answers() -> bool:
         assert process.poll() is None
         with suppress(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
-            break
-        time.sleep(0.1)
+            httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=PATIENCE_S)
+            return True
+        return False
+
+    until(answers)
     return f"http://127.0.0.1:{port}/hooks/retrain"
-
-
-def _soon(hook: Hook, number: int) -> list[list[str]]:
-    for _ in range(50):
-        if len(found := hook.started()) >= number:
-            return found
-        time.sleep(0.1)
-    return hook.started()
 
 
 def test_only_a_standing_alarm_with_the_token_starts_it(hook: Hook) -> None:
     assert hook.post("firing", None) == hook.post("firing", "another") == hook.post("resolved") == 403
-    assert httpx.get(hook.url, trust_env=False).status_code == 405
+    assert httpx.get(hook.url, trust_env=False, timeout=PATIENCE_S).status_code == 405
     assert hook.started() == []
 
     assert hook.post("firing") == 200
 
-    assert _soon(hook, 1) == [["start", "--no-block", "consilium-retrain.service"]]
+    until(hook.started)
+    assert hook.started() == [["start", "--no-block", "consilium-retrain.service"]]
 
 
 def test_alert_hook_and_units_name_each_other() -> None:

@@ -18,8 +18,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.orthanc import free_ports
-
-_READY_WITHIN_S = 60.0
+from tests.patience import PATIENCE_S
 
 
 @dataclass
@@ -51,7 +50,7 @@ class GatewayProcess:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + _READY_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if httpx.get(f"http://127.0.0.1:{self.http_port}/readyz", timeout=2, trust_env=False).is_success:
@@ -70,7 +69,7 @@ class GatewayProcess:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(PATIENCE_S)
 
 
 @contextmanager

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.patience import PATIENCE_S
+
 BEGIN, END = b"\x0b", b"\x1c\r"
 
 
 def send_hl7(port: int, *segments: str) -> str:
     """Send one message over MLLP; the acknowledgement, its segments on lines."""
     message = "\r".join(segments).encode() + b"\r"
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(BEGIN + message + END)
         answer = b""
         while not answer.endswith(END) and (data := connection.recv(65536)):

@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 
 from service.app.launch import free_port
-
-_READY_WITHIN_S = 90
+from tests.patience import PATIENCE_S
 
 
 class MlflowServer:
@@ -35,7 +34,7 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, cwd=self._folder, stdout=file, stderr=file, start_new_session=True
             )
-        deadline = time.monotonic() + _READY_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/health", timeout=2).status_code == 200:

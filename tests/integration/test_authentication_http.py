@@ -8,8 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from consilium.api.client import Client, ServiceProblem
 from service.app.launch import RunningService, command, environment, free_port
 from service.auth.api_keys import create_key, revoke_key, rotate_key
 from service.scopes import Scope
+from tests.patience import PATIENCE_S, until
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 
 OPEN = {"/livez", "/readyz", "/healthz"}
@@ -61,19 +61,12 @@ def service(tiny_folder: Path, keys: Path, tokens: dict[str, str], issuer: Issue
 
 @pytest.fixture(scope="module")
 def client(service: RunningService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
         yield client
 
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def paths(routes: list[BaseRoute]) -> set[str]:
@@ -121,7 +114,7 @@ def test_no_other_way_of_writing_a_path_bypasses_authentication(
     service: RunningService, tokens: dict[str, str], path: str
 ) -> None:
     target = {"target": path.encode()}  # as it is written, which httpx would otherwise tidy up
-    with httpx.Client() as client:
+    with httpx.Client(timeout=PATIENCE_S) as client:
         request = client.build_request("GET", service.url, extensions=target)
         assert client.send(request).status_code == 401
         request = client.build_request("GET", service.url, extensions=target, headers=bearer(tokens["read"]))
@@ -171,7 +164,7 @@ def test_an_upload_that_is_refused_leaves_the_connection_to_the_next_request(
     service: RunningService, tokens: dict[str, str]
 ) -> None:
     upload = [("images", ("x", bytes(3_000_000)))]
-    with httpx.Client(base_url=service.url, timeout=30, limits=httpx.Limits(max_connections=1)) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S, limits=httpx.Limits(max_connections=1)) as client:
         for _ in range(5):
             assert client.post("/v1/diagnose", files=upload).status_code == 401
             assert client.post("/v1/diagnose", headers=bearer(tokens["read"]), files=upload).status_code == 403
@@ -180,7 +173,7 @@ def test_an_upload_that_is_refused_leaves_the_connection_to_the_next_request(
 
 def test_headers_that_do_not_come_to_an_end_are_cut_off(service: RunningService) -> None:
     for begun in (b"", b"POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nX-Slow: "):
-        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
             connection.sendall(begun)
             assert connection.recv(1) == b""
 
@@ -209,7 +202,7 @@ def test_without_a_key_the_service_refuses_to_start_in_one_line(tiny_folder: Pat
         env=environment(tiny_folder, settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     output = ended.stdout + ended.stderr
     assert ended.returncode != 0
@@ -226,15 +219,15 @@ def test_with_a_key_every_interface_may_be_bound(tiny_folder: Path, keys: Path, 
         try:
             url = f"http://127.0.0.1:{port}"
             until(lambda: process.poll() is not None or _answers(f"{url}/livez"))
-            assert httpx.get(f"{url}/v1/model").status_code == 401
-            assert httpx.get(f"{url}/docs.json", headers=bearer(tokens["read"])).status_code == 200
+            assert httpx.get(f"{url}/v1/model", timeout=PATIENCE_S).status_code == 401
+            assert httpx.get(f"{url}/docs.json", headers=bearer(tokens["read"]), timeout=PATIENCE_S).status_code == 200
         finally:
             os.kill(process.pid, signal.SIGTERM)
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=PATIENCE_S).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

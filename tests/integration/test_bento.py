@@ -20,6 +20,7 @@ from consilium.artifacts.manifest import verify
 from consilium.cli import main
 from service.app.launch import RunningService
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.patience import PATIENCE_S
 from tests.service import registered
 from tests.test_project import shipped_files
 
@@ -40,7 +41,7 @@ def run(*arguments: str, folder: Path) -> str:
         env=os.environ | OFFLINE | {"PATH": beside},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_S,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

@@ -33,6 +33,7 @@ from hospital.store.received import PatientId
 from tests.hospital.dicom.listening import Listening, listening
 from tests.hospital.dicom.samples import encoded, part10, radiograph, uid, without_pixels
 from tests.orthanc import Orthanc, free_ports
+from tests.patience import PATIENCE_S
 
 TOKEN = "a token of the tests"
 PEER = DicomPeer("pacs", "PACS", patient_issuer="house")
@@ -53,7 +54,7 @@ def _serving(listener: Listening) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/dicom-web"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def _read(dataset: Dataset) -> Dataset:
 
 
 def _server(orthanc: Orthanc) -> DicomWebServer:
-    http = httpx.Client(base_url=orthanc.dicomweb, timeout=20, trust_env=False)
+    http = httpx.Client(base_url=orthanc.dicomweb, timeout=PATIENCE_S, trust_env=False)
     return DicomWebServer(PEER, http, TimeZone("UTC"), {"NORTH": "north"})
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from service.app.launch import RunningService
 from tests.integration.test_service_http import RECORDS, form, png
+from tests.patience import PATIENCE_S
 
 FILES = [png(seed, 1200) for seed in range(4)]
 ROUNDS = 3
@@ -43,14 +44,14 @@ def probabilities(answer: httpx.Response) -> list[float]:
 
 
 def admitted(running: RunningService) -> int:
-    metrics = httpx.get(f"{running.url}/metrics", timeout=10).text
+    metrics = httpx.get(f"{running.url}/metrics", timeout=PATIENCE_S).text
     found = re.search(r'consilium_admitted_requests\{queue="diagnose"\} (\d+)', metrics)
     return 0 if found is None else int(found[1])
 
 
 def test_no_study_is_refused_because_its_decoder_was_killed(running: RunningService) -> None:
     """Each round is answered whole before the next kill: an image that is met by two kills is refused, and rightly."""
-    with httpx.Client(base_url=running.url, timeout=60) as client, ThreadPoolExecutor(6) as callers:
+    with httpx.Client(base_url=running.url, timeout=PATIENCE_S) as client, ThreadPoolExecutor(6) as callers:
         expected = [probabilities(client.post("/v1/diagnose", files=form(RECORDS, file))) for file in FILES]
         parts = [(f"images.{n}", ("x", FILES[n % 4])) for n in range(8)]
         requests = ("requests", (None, json.dumps([RECORDS] * 8), "application/json"))
@@ -80,7 +81,7 @@ def test_admitted_requests_are_answered_when_the_service_is_stopped(running: Run
     with ThreadPoolExecutor(8) as callers:
 
         def ask(number: int) -> httpx.Response:
-            return httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS, *FILES), timeout=60)
+            return httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS, *FILES), timeout=PATIENCE_S)
 
         asked = _all_amid(running, lambda: [callers.submit(ask, number) for number in range(8)])
         supervisor = psutil.Process(running.pid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from consilium.domain.diagnosis import ModelIdentity
 from service.app.launch import RunningService
 from service.serving import last_verified
 from service.serving.contract import Contract
+from tests.patience import PATIENCE_S, until
 from tests.service import registered
 from tests.service.registered import point, register
 
@@ -38,15 +38,8 @@ def versions(folder: Path) -> list[str]:
     return found
 
 
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def deployed(url: str) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{url}/v1/model", timeout=30).json()
+    answer: dict[str, Any] = httpx.get(f"{url}/v1/model", timeout=PATIENCE_S).json()
     return answer
 
 
@@ -62,7 +55,7 @@ async def ask_during(url: str, move: Callable[[], None]) -> list[tuple[str, floa
             body = answer.json()
             answered.append((body["model"]["version"], body["findings"][0]["probability"]))
 
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
         asking = [asyncio.create_task(ask(client)) for _ in range(4)]
         await asyncio.to_thread(move)
         done.set()
@@ -95,8 +88,8 @@ def test_a_service_follows_its_alias_and_outlives_its_registry(
         answer = deployed(url)
         assert answer["model"]["version"] == second
         assert answer["deployment"]["last_refusal"]["reason"] == "digest"
-        assert httpx.get(f"{url}/readyz").status_code == httpx.codes.OK
-        metrics = httpx.get(f"{url}/metrics").text
+        assert httpx.get(f"{url}/readyz", timeout=PATIENCE_S).status_code == httpx.codes.OK
+        metrics = httpx.get(f"{url}/metrics", timeout=PATIENCE_S).text
         assert 'consilium_model_refusals_total{reason="digest",role="serving"} 1.0' in metrics
         assert 'consilium_model_swaps_total{role="serving"} 3.0' in metrics
         assert f"version {tampered} is refused (digest)" in running.log()

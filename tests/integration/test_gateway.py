@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,6 +23,7 @@ from tests import orthanc as real
 from tests.hospital.dicom.samples import part10, radiograph
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
 from tests.hospital.peer_doubles import InformationSystem, RecordSystem, information_system, record_system, send_hl7
+from tests.patience import until
 
 pytestmark = pytest.mark.skipif(not real.INSTALLED, reason=real.MISSING)
 
@@ -70,16 +71,6 @@ def command(gateway: GatewayProcess, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def until(found: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """What `found` gives once that is something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := found():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
 @contextmanager
 def site(folder: Path, model: Path) -> Iterator[Site]:
     dicom_port, lab_port = real.free_ports(2)
@@ -103,7 +94,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
                 "clinic": {"listen": f"127.0.0.1:{lab_port}", "senders": {"laboratory": {"networks": ["127.0.0.1"]}}}
             },
             "identifiers": {"north": {"known_as": ["NORTH"]}, "south": {"known_as": ["SOUTH"]}},
-            "completeness": {"quiet": "1s"},
+            "completeness": {"quiet": "2s"},
             "fhir": {
                 "record": {
                     "url": record.url,

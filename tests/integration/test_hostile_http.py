@@ -31,6 +31,7 @@ from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import LOSSLESS, dicom_file, jpeg, ramp
 from tests.integration.test_service_http import RECORDS, form, png
+from tests.patience import PATIENCE_S
 from tests.soak.hostile import bomb
 
 MIB = 1 << 20
@@ -39,7 +40,7 @@ KEPT = 160 * MIB
 last file with the next one, and the C library keeps some for the next time. Any body that stayed would be seen here."""
 PEAK = 640 * MIB
 """How much more while one is under way: a body of 128 MiB, its parts, and one of them on its way to a decoder."""
-PATIENCE_S = 10.0
+RECEIVE_S = 10.0
 """For a body: 120 MB come in time on a slow machine, too."""
 DICOM = dicom_file(ramp())
 BOUNDARY = "multipart/form-data; boundary=b"
@@ -51,7 +52,7 @@ class Served:
     def __init__(self, running: RunningService, token: str) -> None:
         self.running = running
         self.headers = {"Authorization": f"Bearer {token}"}
-        self.client = httpx.Client(base_url=running.url, headers=self.headers, timeout=60)
+        self.client = httpx.Client(base_url=running.url, headers=self.headers, timeout=PATIENCE_S)
         self.idle = 0
 
     def held(self) -> int:
@@ -67,7 +68,7 @@ class Served:
         length = sum(map(len, body)) if length is None else length
         lines = [head, "Host: x", f"Authorization: {self.headers['Authorization']}", f"Content-Length: {length}"]
         sent = 0
-        with closing(socket.create_connection(("127.0.0.1", self.running.port), timeout=60)) as connection:
+        with closing(socket.create_connection(("127.0.0.1", self.running.port), timeout=PATIENCE_S)) as connection:
             try:
                 connection.sendall("\r\n".join([*lines, "", ""]).encode())
                 for part in body:
@@ -85,7 +86,7 @@ class Served:
 def served(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     keys = tmp_path_factory.mktemp("keys") / "keys.json"
     token = create_key(keys, "attacker", [Scope.READ, Scope.DIAGNOSE])[1]
-    settings = {"keys": keys, "model_threads": 1, "receive_timeout_s": PATIENCE_S}
+    settings = {"keys": keys, "model_threads": 1, "receive_timeout_s": RECEIVE_S}
     with RunningService(tiny_folder, settings) as running:
         served = Served(running, token)
         for _ in range(5):
@@ -101,7 +102,7 @@ def _unharmed(served: Served) -> Iterator[None]:
     yield
     for _ in range(3):
         answers_well(served)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while served.held() > served.idle + KEPT and time.monotonic() < deadline:
         time.sleep(0.1)
     assert served.held() <= served.idle + KEPT
@@ -262,7 +263,7 @@ def test_bodies_that_dribble_are_cut_off_and_keep_nobody_waiting(served: Served)
         f"POST /v1/diagnose HTTP/1.1\r\nHost: x\r\nAuthorization: {served.headers['Authorization']}\r\n"
         f"Content-Type: {BOUNDARY}\r\nContent-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data"
     ).encode()
-    slow = [socket.create_connection(("127.0.0.1", served.running.port), timeout=30) for _ in range(20)]
+    slow = [socket.create_connection(("127.0.0.1", served.running.port), timeout=PATIENCE_S) for _ in range(20)]
     try:
         for connection in slow:
             connection.sendall(head)

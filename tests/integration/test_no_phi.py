@@ -28,6 +28,7 @@ from service.app.launch import RunningService
 from tests.consilium.formats.dicom.dicom_files import header, ramp, written
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.consilium.tiny_index import write_tiny_index
+from tests.patience import PATIENCE_S, until
 from tests.service.collector import Collector, collector
 
 BORN = ("19531127", "1953-11-27", "27.11.1953")
@@ -275,28 +276,21 @@ def written_files(place: Path, running: RunningService) -> dict[str, bytes]:
 
 def spans_of(traces: Collector, requests: int) -> bytes:
     """What the collector has got, once that are the spans of so many requests."""
-    for _ in range(300):
-        if sum(span.kind == span.SPAN_KIND_SERVER for span in traces.spans) >= requests:
-            break
-        time.sleep(0.1)
+    until(lambda: sum(span.kind == span.SPAN_KIND_SERVER for span in traces.spans) >= requests, "spans")
     assert {"POST /v1/diagnose", "decode", "record", "GET other"} <= {span.name for span in traces.spans}
     return b"".join(traces.bodies)
 
 
 def log_of(running: RunningService, requests: int) -> str:
     """The log, once it has a line of so many requests: a line is written after its answer was sent."""
-    for _ in range(300):
-        log = running.log()
-        if (lines := log.count('"event": "request"')) >= requests:
-            return log
-        time.sleep(0.1)
-    raise AssertionError(f"the log has {lines} lines of {requests} requests")
+    until(lambda: running.log().count('"event": "request"') >= requests, "a line of each request")
+    return running.log()
 
 
 def test_nothing_of_a_patient_is_found_outside_the_answers(
     service: RunningService, marks: Marks, place: Path, traces: Collector
 ) -> None:
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
         statuses = everything(marks, client) + stored(marks, client)
         assert set(statuses) >= {200, 404, 413, 415, 422}
         assert all(status < 500 for status in statuses), statuses
@@ -328,12 +322,10 @@ def test_a_body_under_way_lies_in_no_file(service: RunningService, marks: Marks,
     admitted = 'consilium_admitted_requests{queue="diagnose"} 1.0'
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head.encode() + image)
-        while admitted not in httpx.get(f"{service.url}/metrics").text:
-            pass
+        until(lambda: admitted in httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text)
         files = written_files(place, service)
         assert {name for name, data in files.items() if marks.found_in(data)} == set()
-    while admitted in httpx.get(f"{service.url}/metrics").text:
-        pass
+    until(lambda: admitted not in httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text)
     files = written_files(place, service)
     assert {name for name, data in files.items() if marks.found_in(data)} == set()
     assert marks.found_in(service.log().encode()) == set()

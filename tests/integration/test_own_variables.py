@@ -29,6 +29,7 @@ from service.audit_log.pseudonyms import make_keys
 from service.serving.served_model import load_diagnostician
 from service.settings import Settings
 from tests.consilium.tiny import numbers_of, tiny_recipe
+from tests.patience import PATIENCE_S
 from training.cohorts.manifest import read_manifest
 from training.evaluation.rows import AS_PRESENT, Row, RowKind
 from training.inspection.inspect import check_cohort
@@ -171,7 +172,7 @@ def in_service(trained: TrainedModel, scenario: Callable[[httpx.AsyncClient], An
         finally:
             await lifecycle.stop()
 
-    return asyncio.run(asyncio.wait_for(go(), 120))
+    return asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_the_service_names_accepts_and_explains_them(trained: TrainedModel, diagnostician: Diagnostician) -> None:

@@ -15,9 +15,10 @@ from service.app.launch import RunningService, free_port
 from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
+from tests.patience import PATIENCE_S
 from tests.service.auth.issuer import AUDIENCE, CLIENT, Issuer, rsa_key
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 1000 * PATIENCE_S
 HOSTILE = "<img src=x onerror=window.owned=1>"
 SCRIPT = "<script>window.owned=1</script> fever and cough"
 Opened = Callable[..., Page]
@@ -101,7 +102,7 @@ def opened(browser: Browser, service: RunningService) -> Iterator[Opened]:
 @pytest.fixture
 def admin(service: RunningService, tokens: dict[str, str]) -> Iterator[httpx.Client]:
     bearer = {"Authorization": f"Bearer {tokens['admin']}"}
-    with httpx.Client(base_url=service.url, headers=bearer, timeout=60) as client:
+    with httpx.Client(base_url=service.url, headers=bearer, timeout=PATIENCE_S) as client:
         yield client
 
 

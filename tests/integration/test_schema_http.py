@@ -31,6 +31,7 @@ from service.scopes import Scope
 from tests.consilium.formats.dicom.dicom_files import dicom_file, jpeg, ramp
 from tests.consilium.tiny_index import write_tiny_index
 from tests.integration.test_service_http import RECORDS, form, png
+from tests.patience import PATIENCE_S
 
 load_all_checks()
 
@@ -99,7 +100,7 @@ def client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     settings |= {"search_index": index, "studies": True}
     with (
         RunningService(tiny_folder, settings) as running,
-        httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
+        httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S) as client,
     ):
         yield client
 
@@ -113,7 +114,7 @@ def answers_are_as_described(method: str, path: str) -> Any:
             base_url=str(client.base_url),
             headers={"Authorization": client.headers["Authorization"]},
             excluded_checks=NOT_HELD.get(path, []),
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
     return schema.include(method=method.upper(), path=path).parametrize()(test)

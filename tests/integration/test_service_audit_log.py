@@ -17,6 +17,7 @@ from consilium.api.schemas import DiagnosisAnswer, ResultAnswer
 from service.app.launch import RunningService
 from tests.integration.processes import kill
 from tests.integration.test_service_http import RECORDS, form, png
+from tests.patience import PATIENCE_S
 
 CALLERS = 8
 ENOUGH = 40
@@ -45,7 +46,7 @@ async def ask_until_killed(running: RunningService, answered: dict[str, bytes]) 
             await asyncio.sleep(0.01)
         kill(running)
 
-    async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=running.url, timeout=PATIENCE_S) as client:
         await asyncio.gather(kill_amid(), *[ask(client, caller) for caller in range(CALLERS)])
 
 
@@ -58,17 +59,17 @@ def test_a_service_is_not_ready_before_its_audit_log_is(home: Path, tiny_folder:
         try:
             while not starting.done() and not _knows_its_model(running):
                 time.sleep(0.1)
-            assert httpx.get(f"{running.url}/livez").status_code == 200
-            assert httpx.get(f"{running.url}/readyz").status_code == 503
+            assert httpx.get(f"{running.url}/livez", timeout=PATIENCE_S).status_code == 200
+            assert httpx.get(f"{running.url}/readyz", timeout=PATIENCE_S).status_code == 503
         finally:
             holder.close()
         starting.result()
-        assert httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS), timeout=60).status_code == 200
+        assert httpx.post(f"{running.url}/v1/diagnose", files=form(RECORDS), timeout=PATIENCE_S).status_code == 200
 
 
 def _knows_its_model(running: RunningService) -> bool:
     try:
-        return httpx.get(f"{running.url}/v1/model").status_code == 200
+        return httpx.get(f"{running.url}/v1/model", timeout=PATIENCE_S).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -76,7 +77,7 @@ def _knows_its_model(running: RunningService) -> bool:
 def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path, tiny_folder: Path) -> None:
     answered: dict[str, bytes] = {}
     with service(tiny_folder) as running:
-        asyncio.run(asyncio.wait_for(ask_until_killed(running, answered), 120))
+        asyncio.run(asyncio.wait_for(ask_until_killed(running, answered), PATIENCE_S))
     assert len(answered) >= ENOUGH
     answers = {name: DiagnosisAnswer.model_validate_json(body) for name, body in answered.items()}
     with sqlite3.connect(home / "audit-log.db") as record:
@@ -84,7 +85,7 @@ def test_what_a_killed_service_acknowledged_is_recorded_and_replayed(home: Path,
         kept = {UUID(hex=line) for (line,) in record.execute("SELECT result_id FROM results")}
     assert {answer.result_id for answer in answers.values()} <= kept
 
-    with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=60) as client:
+    with service(tiny_folder) as running, httpx.Client(base_url=running.url, timeout=PATIENCE_S) as client:
         for name, answer in list(answers.items())[-10:]:
             again = client.post("/v1/diagnose", files=form(RECORDS), headers={"Idempotency-Key": name})
             assert (again.status_code, again.content) == (200, answered[name])

@@ -21,6 +21,7 @@ import yaml
 
 from service.app.launch import RunningService
 from tests.conftest import ROOT
+from tests.patience import PATIENCE_S
 
 TOY = ROOT / "tests" / "toy"
 SETTINGS = {"model_threads": 1, "device": "cpu", "decode_workers": 1}
@@ -183,12 +184,12 @@ def test_it_is_sent_as_a_file_and_as_numbers(service: RunningService, wave: Path
     as_file = httpx.post(
         f"{service.url}/v1/explain",
         files=[("pulse_files", ("wave", wave.read_bytes(), "text/csv")), ("request", (None, json.dumps(request)))],
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     as_numbers = httpx.post(
         f"{service.url}/v1/explain",
         files=[("request", (None, json.dumps(request | {"pulses": [{"samples": samples}]})))],
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
     assert as_file.status_code == as_numbers.status_code == 200, as_file.text + as_numbers.text
@@ -204,15 +205,17 @@ def test_it_is_sent_as_a_file_and_as_numbers(service: RunningService, wave: Path
     [(b"1\n2\nx\n4", "pulse_files[0]"), (b"1\n2", "pulse_files[0]"), (b"nan\n1\n2\n3", "pulse_files[0]")],
 )
 def test_a_broken_wave_is_refused_by_field(service: RunningService, data: bytes, field: str) -> None:
-    answer = httpx.post(f"{service.url}/v1/diagnose", files=[("pulse_files", ("wave", data, "text/csv"))], timeout=60)
+    answer = httpx.post(
+        f"{service.url}/v1/diagnose", files=[("pulse_files", ("wave", data, "text/csv"))], timeout=PATIENCE_S
+    )
 
     assert answer.status_code == 422
     assert answer.json()["field"] == field
 
 
 def test_the_api_describes_it(service: RunningService) -> None:
-    schema = json.dumps(httpx.get(f"{service.url}/openapi.json", timeout=60).json())
-    model = httpx.get(f"{service.url}/v1/model", timeout=60).json()
+    schema = json.dumps(httpx.get(f"{service.url}/openapi.json", timeout=PATIENCE_S).json())
+    model = httpx.get(f"{service.url}/v1/model", timeout=PATIENCE_S).json()
 
     assert "pulse_files" in schema
     assert "PulseRecord" in schema
@@ -226,7 +229,7 @@ def test_a_bento_with_the_model_answers_for_it(place: Place, trained: dict[str, 
             patch.setenv(name, value)
         with RunningService(None, SETTINGS, bento=tag) as running:
             files = [("pulse_files", ("wave", wave.read_bytes(), "text/csv"))]
-            answer = httpx.post(f"{running.url}/v1/diagnose", files=files, timeout=60)
+            answer = httpx.post(f"{running.url}/v1/diagnose", files=files, timeout=PATIENCE_S)
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["modalities"] == ["pulse"]

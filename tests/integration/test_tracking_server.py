@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from consilium.artifacts import model_registry as registry
 from consilium.artifacts.mlflow_store import open_store
 from consilium.domain.errors import ConsiliumError
 from tests.integration.mlflow_server import MlflowServer
+from tests.patience import until
 from training.cohorts.phantom.write import write_phantom
 from training.pipeline.train import train
 from training.recipes import find_recipe
@@ -47,14 +47,6 @@ def _train(cohort: Path, environment: dict[str, str], answer: Path, resume: bool
         answer.write_text(json.dumps({"run_id": made.run_id, "version": made.version, "steps": made.steps}))
 
 
-def _until(found: Callable[[], object], process: BaseProcess) -> None:
-    deadline = time.monotonic() + 120
-    while not found():
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_it_waits_keeps_what_was_done_and_goes_on(
     server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +67,8 @@ def test_it_waits_keeps_what_was_done_and_goes_on(
         return dict(json.loads(answer.read_text()))
 
     first = start(1, resume=False)
-    _until(lambda: list(home.glob("runs/*/fit/last.ckpt")), first)
+    until(lambda: list(home.glob("runs/*/fit/last.ckpt")) or not first.is_alive())
+    assert first.is_alive()
     server.kill()
     lost = report_of(first)
     assert lost["error"] == "RegistryUnreachable"

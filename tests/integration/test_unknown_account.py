@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from service.app.launch import free_port
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 ANY_ID = 1_234_567
@@ -72,7 +73,9 @@ def test_every_command_runs(home: Path, tiny_folder: Path) -> None:
         ["diagnose", str(tiny_folder), "--note", "history=Fever and cough.", "--level", "fast"],
     ]
     command, given = _as_anybody(home, "-c", _COMMANDS, json.dumps(commands))
-    ended = subprocess.run(command, check=False, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(
+        command, check=False, cwd=ROOT, env=given, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert ended.returncode == 0, ended.stderr
     result = json.loads(ended.stderr.splitlines()[-1])
     assert (result["user"], result["uid"]) == (f"uid-{ANY_ID}", ANY_ID)
@@ -90,11 +93,11 @@ def test_the_service_starts(home: Path, tiny_folder: Path) -> None:
             assert Path(f"/proc/{serving.pid}").stat().st_uid == ANY_ID
         finally:
             serving.terminate()
-            serving.wait(60)
+            serving.wait(PATIENCE_S)
 
 
 def _ready(url: str, serving: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and serving.poll() is None:
         try:
             if httpx.get(url, timeout=2).status_code == httpx.codes.OK:

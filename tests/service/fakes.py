@@ -41,6 +41,7 @@ from consilium.modalities.observations.presentation import (
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.modalities.text.presentation import TextInformation, WordWeight
 from consilium.modalities.weight_source import WeightSource
+from tests.patience import PATIENCE_S
 
 POISON = "poison"
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia", "233604007"), Finding("pneumothorax", "Pneumothorax")))
@@ -104,7 +105,7 @@ class FakeModel:
 
     def diagnose_prepared(self, items: Sequence[Any]) -> list[Diagnosis]:
         self.entered.set()
-        self.hold.wait(10)
+        self.hold.wait(PATIENCE_S)
         self.batches.append(len(items))
         self.threads.add(threading.get_ident())
         if any(note.text == POISON for item in items for note in item.study.parts["text"]):

@@ -18,6 +18,7 @@ from service.observability.metrics import Metrics
 from service.serving.engine import Engine
 from service.serving.served_model import Model, load_diagnostician
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.fakes import FakeModel
 
 Scenario = Callable[[Engine, httpx.AsyncClient], Awaitable[None]]
@@ -57,12 +58,12 @@ def run(scenario: Scenario, source: str, load: Callable[[Settings, ResolvedModel
         app.state.lifecycle = lifecycle
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-            async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=60) as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=PATIENCE_S) as client:
                 await scenario(lifecycle.engine, client)
         finally:
             await lifecycle.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 120))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     return metrics
 
 

@@ -32,6 +32,7 @@ from consilium.ingest.study_records import study_from_records
 from consilium.modalities.image.records import read_image
 from tests.consilium.output.dicom.results import image_file
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.patience import PATIENCE_S
 
 COMMANDS = [
     ["demo"],
@@ -657,7 +658,7 @@ def test_an_interrupted_training_says_how_to_go_on(cohort: Path, tmp_path: Path)
             output += process.stderr.readline()
         process.send_signal(signal.SIGINT)
         output += process.stderr.read()
-        assert process.wait(60) == 130, output
+        assert process.wait(PATIENCE_S) == 130, output
     assert "--resume" in output
     assert "Traceback" not in output
 

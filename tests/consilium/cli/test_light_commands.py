@@ -14,6 +14,8 @@ from threading import Thread
 import pytest
 from mlflow import MlflowClient
 
+from tests.patience import PATIENCE_S
+
 HEAVY = ("torch", "monai", "transformers", "mlflow", "pandas", "scipy", "sklearn", "lightning", "bentoml", "fastapi")
 _RUN = """
 import json, sys
@@ -86,5 +88,5 @@ def test_a_light_command_imports_nothing_heavy(
         monkeypatch.delenv(name, raising=False)
     given = json.dumps([service if argument == _SERVICE else argument for argument in arguments])
     command = [sys.executable, "-c", _RUN, given, json.dumps(HEAVY)]
-    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert json.loads(ended.stderr.splitlines()[-1]) == {"code": code, "loaded": []}, ended.stderr

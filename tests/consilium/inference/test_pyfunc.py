@@ -30,6 +30,7 @@ from consilium.ingest.study_records import study_from_records
 from consilium.modalities.image.records import read_image
 from tests.consilium.tiny import FINDINGS
 from tests.consilium.tiny_artifact import tiny_artifact
+from tests.patience import PATIENCE_S
 
 NOTES = [{"kind": "history", "text": "fever and cough, no wheeze"}]
 OBSERVATIONS = [{"code": "1988-5", "value": 80.0, "unit": "mg/L"}]
@@ -124,7 +125,7 @@ print(json.dumps({"code": consilium.__file__, "answer": answer.iloc[0].tolist()}
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     output = json.loads(done.stdout.splitlines()[-1])

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from consilium.modalities.image.letterbox import SquareConverter
 from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.consilium.ingest.pool_readers import confessing, faulting, large, misbehaving
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
 FILE = dicom_file(ramp())
@@ -81,13 +83,11 @@ def test_what_a_decoder_does_to_itself_ends_one_task_only(pool, deed):
     others = [pool.submit(FILE, "images", f"images[{i}]") for i in range(3)]
     bad = pool.submit(deed, "images", "images[9]")
     others += [pool.submit(FILE, "images", f"images[{i}]") for i in range(10, 13)]
-    start = time.monotonic()
     with pytest.raises(DecodeFailed) as failed:
-        bad.result(timeout=30)
+        bad.result(timeout=PATIENCE_S)
     assert failed.value.field == "images[9]"
     assert "quotes" not in str(failed.value)
-    assert time.monotonic() - start < 10
-    assert all(other.result(timeout=30).shape == (48, 64) for other in others)
+    assert all(other.result(timeout=PATIENCE_S).shape == (48, 64) for other in others)
 
 
 def test_map_keeps_the_order_and_gives_errors_as_values(pool, tmp_path):
@@ -116,23 +116,21 @@ def test_map_holds_few_at_once(pool):
     assert len(taken) == 4 * pool.workers
 
 
-def test_awaited_from_asyncio_and_cancelled(pool):
-    async def main():
+def test_awaited_from_asyncio_and_cancelled():
+    async def main(pool):
         image = await asyncio.wrap_future(pool.submit(FILE, "images"))
-        waiting = [asyncio.ensure_future(asyncio.wrap_future(pool.submit(b"sleep0.9", "images"))) for _ in range(24)]
+        waiting = [asyncio.ensure_future(asyncio.wrap_future(pool.submit(b"hang", "images"))) for _ in range(24)]
         await asyncio.sleep(0.1)
-        start = time.monotonic()
         for future in waiting:
             future.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert all(future.cancelled() for future in waiting)
-        # Cancelled tasks are dropped or killed, not waited for: all of them would take eleven seconds.
-        await asyncio.wrap_future(pool.submit(FILE, "images"))
-        return image, time.monotonic() - start
+        # Cancelled tasks are dropped or killed, not waited for: none of them would ever end.
+        return image, await asyncio.wait_for(asyncio.wrap_future(pool.submit(FILE, "images")), PATIENCE_S)
 
-    image, seconds = asyncio.run(main())
-    assert image.shape == (48, 64)
-    assert seconds < 7
+    with DecodePool(2, seconds=10 * PATIENCE_S, reader=misbehaving) as pool:
+        first, last = asyncio.run(main(pool))
+    assert first.shape == last.shape == (48, 64)
 
 
 def test_workers_are_light_ignore_ctrl_c_and_outlive_the_thread_that_made_the_pool():
@@ -175,9 +173,9 @@ def test_a_pool_outlives_the_death_of_an_idle_worker(workers):
         pid = int(pool.decode(b"", "images").digest.split()[0])
         os.kill(pid, signal.SIGKILL)
         futures = [pool.submit(b"", "images") for _ in range(5)]
-        assert all(future.result(timeout=30) for future in futures)
+        assert all(future.result(timeout=PATIENCE_S) for future in futures)
         time.sleep(0.5)
-        assert int(pool.submit(b"", "images").result(timeout=30).digest.split()[0]) != pid
+        assert int(pool.submit(b"", "images").result(timeout=PATIENCE_S).digest.split()[0]) != pid
 
 
 def test_an_image_whose_decoder_is_killed_is_decoded_again(pool, tmp_path):
@@ -200,17 +198,24 @@ def test_memory_that_another_image_has_left_full_is_no_fault_of_this_one():
 
 def test_decoders_killed_under_load_lose_no_image_and_mix_none_up():
     """Also amid the way back, where a pipe that is shared would be left locked and half full."""
+    futures, others = [], _decoders()
     with DecodePool(2, reader=large) as pool:
-        futures = [pool.submit(str(n).encode(), "images", f"images[{n}]") for n in range(100)]
-        for worker in sorted(_decoders()):  # each decoder once, so that no image meets two kills
-            done = sum(future.done() for future in futures)
-            while sum(future.done() for future in futures) < done + 5:
-                time.sleep(0.01)
+
+        def submit(count):
+            numbers = range(len(futures), len(futures) + count)
+            futures.extend(pool.submit(str(n).encode(), "images", f"images[{n}]") for n in numbers)
+
+        first = set(_decoders()) - set(others)
+        for worker in sorted(first):
+            submit(40)
+            wait(futures[-40:-30], PATIENCE_S)
             os.kill(worker, signal.SIGKILL)
-        images = [future.result(timeout=60) for future in futures]
-    assert [int(image.pixels[0, 0]) for image in images] == list(range(100))
+            wait(futures, PATIENCE_S)  # so that no image meets two kills, and is refused, and rightly
+        submit(10)
+        images = [future.result(timeout=PATIENCE_S) for future in futures]
+    assert [int(image.pixels[0, 0]) for image in images] == list(range(90))
     assert all((image.pixels == n).all() for n, image in enumerate(images))
-    assert len({image.digest for image in images}) > 2
+    assert {int(image.digest) for image in images} - first, "who was killed has a successor"
 
 
 def test_decoders_ignore_the_signal_that_stops_a_service():
@@ -219,7 +224,7 @@ def test_decoders_ignore_the_signal_that_stops_a_service():
         futures = [pool.submit(b"7", "images") for _ in range(50)]
         for worker in before:
             os.kill(worker, signal.SIGTERM)
-        assert {int(future.result(timeout=30).digest) for future in futures} <= set(before)
+        assert {int(future.result(timeout=PATIENCE_S).digest) for future in futures} <= set(before)
         assert _decoders() == before
 
 
@@ -268,7 +273,7 @@ def test_closing_ends_what_is_under_way():
     pool.close()
     pool.close()
     with pytest.raises(DecoderUnavailable, match="closed"):
-        future.result(timeout=5)
+        future.result(timeout=PATIENCE_S)
     assert _decoders() == before
 
 
@@ -308,7 +313,7 @@ def test_workers_die_with_a_parent_that_was_killed(tmp_path):
     assert len(workers) >= 2
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and any(_alive(pid) for pid in workers):
         time.sleep(0.05)
     assert not [pid for pid in workers if _alive(pid)]
@@ -331,14 +336,14 @@ def _alive(pid):
 
 
 def test_thousands_of_small_files_cost_little_more_than_reading_them():
-    count = 800
+    count = 300
     with DecodePool(2) as pool:
-        start = time.perf_counter()
+        pool.decode(FILE, "images")
+        start = time.process_time()
         assert all(isinstance(result, Image) for result in pool.map([FILE] * count, "images"))
-        pooled = time.perf_counter() - start
-    start = time.perf_counter()
-    for _ in range(300):
+        handing = time.process_time() - start
+    start = time.process_time()
+    for _ in range(count):
         read_dicom(FILE)
-    alone = (time.perf_counter() - start) / 300 * count
-    # Two workers on a busy machine may give no gain; what must not be is a cost of milliseconds a file.
-    assert pooled < 3 * alone + 1.0
+    # Of this process alone, and its own time, which no other process on the machine adds to.
+    assert handing < 3 * (time.process_time() - start)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from consilium.modalities.registry import any_record, default_limits, file_inputs, json_inputs, modality_of
+from tests.patience import PATIENCE_S
 
 MODULE = """
 from consilium.domain.study import Record
@@ -71,7 +72,9 @@ def run(folder: Path, name: str, script: str) -> subprocess.CompletedProcess[str
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: steps-modality\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text("[consilium.modalities]\nsteps = steps_modality:MODALITY\n")
     command = f"import sys; sys.path.insert(0, {str(folder)!r})\n{script}"
-    return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def test_a_modality_of_an_entry_point_is_in_requests_settings_signature_and_options(tmp_path: Path) -> None:

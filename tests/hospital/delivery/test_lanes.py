@@ -18,6 +18,7 @@ from hospital.delivery.lanes import Lane, Lanes
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.state import Delivery, DeliveryStage, QueuedDelivery
 from tests.hospital.clock import SetClock
+from tests.patience import PATIENCE_S
 
 SEED = 7
 
@@ -171,7 +172,7 @@ def test_a_destination_that_hangs_holds_up_its_own_lane_alone(store: Store, cloc
         with suppress(asyncio.CancelledError):
             await running
 
-    asyncio.run(asyncio.wait_for(watched(), 30))
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE_S))
 
     assert other.arrived == ["a", "b", "c"]
     assert hanging.closed
@@ -198,7 +199,7 @@ def test_what_comes_in_while_lanes_run_is_sent(store: Store, clock: SetClock) ->
             await asyncio.sleep(0.01)
         running.cancel()
 
-    asyncio.run(asyncio.wait_for(watched(), 30))
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE_S))
 
     assert destination.arrived == ["later"]
 

@@ -24,6 +24,7 @@ from hospital.store.holds import Holds
 from hospital.store.keys import StoreKey
 from hospital.store.received import RawMessage, Received, ReceivedInstance
 from hospital.store.sealed_files import SealedFiles
+from tests.patience import PATIENCE_S
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PEER = DicomPeer("pacs", "SENDER", host="127.0.0.1")
@@ -105,7 +106,7 @@ class Listening:
 
 def eventually(condition: Callable[[], bool]) -> bool:
     """Whether `condition` holds within 20 s; a thread of the listener may do its part after the peer saw it."""
-    deadline = monotonic() + 20
+    deadline = monotonic() + PATIENCE_S
     while monotonic() < deadline:
         if condition():
             return True

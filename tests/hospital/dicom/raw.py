@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.hospital.dicom.listening import OURS, PEER
+from tests.patience import PATIENCE_S
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
@@ -63,7 +64,7 @@ def command(
 
 def connect(port: int, *, associated: bool = True, contexts: Sequence[tuple[str, str]] = CONTEXTS) -> socket.socket:
     """A connection, with an association where it is to be `associated`."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     if associated:
         connection.sendall(
             associate(contexts or ((DX, ExplicitVRLittleEndian), (VERIFICATION, ImplicitVRLittleEndian)))

@@ -18,6 +18,7 @@ from hospital.store.received import ReceivedInstance
 from tests.hospital.dicom.listening import OURS, PEER
 from tests.hospital.dicom.receiver_process import opened
 from tests.hospital.dicom.samples import encoded, radiograph, uid
+from tests.patience import PATIENCE_S
 
 
 @contextmanager
@@ -62,11 +63,11 @@ def test_everything_that_was_acknowledged_is_there_whole(tmp_path: Path) -> None
     with _running(tmp_path) as (process, port):
         sender = threading.Thread(target=_send, args=(port, sent, acknowledged))
         sender.start()
-        deadline = monotonic() + 60
+        deadline = monotonic() + PATIENCE_S
         while len(acknowledged) < 12 and monotonic() < deadline:
             sleep(0.005)
         process.kill()
-        sender.join(60)
+        sender.join(PATIENCE_S)
     assert 12 <= len(acknowledged) < len(sent)
     stored = _stored(tmp_path)
     by_uid = {one.SOPInstanceUID: encoded(one) for one in sent}

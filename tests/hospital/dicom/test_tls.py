@@ -15,6 +15,7 @@ from tests.dcmtk import needs_dcmtk, run
 from tests.hospital.certificates import Authority, Identity
 from tests.hospital.dicom.listening import OURS, PEER, Listening, eventually, listening
 from tests.hospital.dicom.samples import part10, radiograph
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_handshake_that_stands_still_holds_up_nobody_and_ends(tmp_path: Path, 
     tls, limits = authority.identity("gateway").server(), AssociationLimits(read_s=6)
     with listening(tmp_path / "files", tls=tls, limits=limits) as listener:
         start = monotonic()
-        with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as slow:
+        with socket.create_connection(("127.0.0.1", listener.port), timeout=PATIENCE_S) as slow:
             slow.sendall(b"\x16\x03\x01")
             assert _echoes(listener, authority.identity("sender").client())
             assert slow.recv(1) == b""

@@ -13,6 +13,7 @@ from hospital.hl7.sender import NotDelivered, Sender
 from hospital.store.received import PatientId
 from tests.hospital.hl7.receiver_to_kill import opened
 from tests.hospital.hl7.sent_messages import OBR, PID, message, result
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +48,7 @@ async def test_a_message_stored_by_a_receiver_that_was_killed_before_its_answer_
         with pytest.raises(NotDelivered) as fault:
             await sender.send(numbered(3))
         assert fault.value.transient
-        assert await asyncio.to_thread(process.wait, 30) == -9
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == -9
     with receiving(tmp_path, killed_after=100) as (port, _):
         sender = Sender("127.0.0.1", port)
         for number in (3, 3, 4):

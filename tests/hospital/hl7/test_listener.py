@@ -17,6 +17,7 @@ from hospital.hl7.sender import NotDelivered, Sender
 from hospital.store.received import ReceivedObservation
 from tests.hospital.certificates import Authority
 from tests.hospital.hl7.sent_messages import LABORATORY, NOW, OBR, PID, MemoryInbox, message, result
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ async def answers(reader: asyncio.StreamReader, number: int) -> list[tuple[str, 
     """The next acknowledgements: code and control id."""
     frames, found = FrameReader(65536), []
     while len(found) < number:
-        data = await asyncio.wait_for(reader.read(65536), 20)
+        data = await asyncio.wait_for(reader.read(65536), PATIENCE_S)
         assert data, "closed before the answer"
         found += [parse(frame.content).segments[1] for frame in frames.feed(data)]
     return [(one.text(1), one.text(2)) for one in found]
@@ -85,11 +86,11 @@ async def test_a_bad_frame_does_not_block_the_next() -> None:
 @pytest.mark.parametrize("sent", [b"", b"\x0bMSH|^~\\&|half"])
 async def test_a_silent_connection_is_closed_and_others_go_on(sent: bytes) -> None:
     inbox = MemoryInbox()
-    async with listening(inbox, ListenerLimits(idle_s=0.2, frame_s=0.2)) as listener:
+    async with listening(inbox, ListenerLimits(idle_s=1, frame_s=1)) as listener:
         silent, held = await asyncio.open_connection("127.0.0.1", listener.port)
         held.write(sent)
         await Sender("127.0.0.1", listener.port).send(numbered(1))
-        assert await asyncio.wait_for(silent.read(), 20) == b""
+        assert await asyncio.wait_for(silent.read(), PATIENCE_S) == b""
         assert listener.counts["timed out"] >= 1
         held.close()
 
@@ -110,7 +111,7 @@ async def test_what_speaks_no_mllp_is_closed() -> None:
     async with listening(MemoryInbox()) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         writer.write(b"GET / HTTP/1.1\r\n" * 5000)
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
         writer.close()
 
 

@@ -9,6 +9,7 @@ import httpx
 
 from hospital.running.commands.assembled_gateway import assembled_gateway
 from tests.hospital.running.settings_sample import settings
+from tests.patience import PATIENCE_S
 
 EVERYTHING = """
 dicom: {ae_title: GATEWAY, listen: "127.0.0.1:0"}
@@ -31,11 +32,11 @@ async def metrics_of(folder: Path, more: str) -> str:
     gateway = assembled_gateway(settings(folder, more))
     stop, started = asyncio.Event(), asyncio.Event()
     running = asyncio.create_task(gateway.run(stop, started.set))
-    await asyncio.wait_for(started.wait(), 60)
+    await asyncio.wait_for(started.wait(), PATIENCE_S)
     async with httpx.AsyncClient(trust_env=False) as client:
-        text = (await client.get(f"http://127.0.0.1:{gateway.http.port}/metrics", timeout=60)).text
+        text = (await client.get(f"http://127.0.0.1:{gateway.http.port}/metrics", timeout=PATIENCE_S)).text
     stop.set()
-    await asyncio.wait_for(running, 60)
+    await asyncio.wait_for(running, PATIENCE_S)
     return text
 
 

@@ -18,6 +18,7 @@ from hospital.store.state import StudyStage, StudyState
 from tests.hospital.clock import START, SetClock
 from tests.hospital.running.settings_sample import settings
 from tests.hospital.studies.test_dicom_results import answered
+from tests.patience import PATIENCE_S
 
 MORE = """
 identifiers: {ward: {known_as: [WARD, 1.2.840.1]}, city: {known_as: ["http://city.example/mrn"]}}
@@ -95,8 +96,8 @@ def test_running_gateway_lists_its_services_and_takes_no_call_without_a_token(tm
         stop, started = asyncio.Event(), asyncio.Event()
         gateway = assembled_gateway(settings(tmp_path, MORE))
         running = asyncio.create_task(gateway.run(stop, started.set))
-        await asyncio.wait_for(started.wait(), 60)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http.port}") as client:
+        await asyncio.wait_for(started.wait(), PATIENCE_S)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http.port}", timeout=PATIENCE_S) as client:
             answers = (
                 await client.get("/cds-services"),
                 await client.post("/cds-services/consilium-patient-view", json={}),

@@ -21,6 +21,7 @@ from hospital.store.gateway_store import Store
 from hospital.store.received import PatientId
 from tests.hospital.dicom.samples import part10, radiograph, uid
 from tests.hospital.running.settings_sample import settings, written
+from tests.patience import PATIENCE_S
 
 LISTEN = 'http: {listen: "127.0.0.1:0"}'
 SENDERS = LISTEN[:-1] + ", senders: {vna: {token: {env: STOW_TOKEN}, patient_issuer: house}}}"
@@ -79,11 +80,13 @@ def test_a_gateway_receives_by_c_store_and_by_stow_and_shows_how_much(
     async def used() -> str:
         stop, started = asyncio.Event(), asyncio.Event()
         running = asyncio.create_task(gateway.run(stop, started.set))
-        await asyncio.wait_for(started.wait(), 30)
+        await asyncio.wait_for(started.wait(), PATIENCE_S)
         try:
             assert part.listening == f"dicom CONSILIUM port {scp.port}"
             assert await asyncio.to_thread(_send, scp.port) == 0
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http.port}", trust_env=False) as http:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{gateway.http.port}", trust_env=False, timeout=PATIENCE_S
+            ) as http:
                 assert await _stow(http, "another token") == 401
                 assert await _stow(http, "the token") == 200
                 rows = await asyncio.to_thread(store.records.instances, uid("study", "A"))

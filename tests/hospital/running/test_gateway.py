@@ -19,10 +19,11 @@ from hospital.running.gateway import Gateway, store_location
 from hospital.running.gateway_metrics import CountedEvents
 from hospital.running.http.http_server import bound
 from hospital.store.gateway_store import Store, StoreTaken
-from hospital.store.state import Delivery, QueuedDelivery, StudyStage, StudyState
+from hospital.store.state import Delivery, DeliveryStage, QueuedDelivery, StudyStage, StudyState
 from tests.hospital.clock import START
 from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, observation
 from tests.hospital.running.settings_sample import settings
+from tests.patience import PATIENCE_S, until_async
 
 
 class Listening:
@@ -87,7 +88,7 @@ class Try:
         self.gateway = Gateway(given, self.store, parts, Worker(self.events, error), lanes)
 
     def run(self, meanwhile: Callable[[httpx.AsyncClient], Awaitable[None]] | None = None) -> None:
-        asyncio.run(asyncio.wait_for(self._run(meanwhile), 60))
+        asyncio.run(asyncio.wait_for(self._run(meanwhile), PATIENCE_S))
 
     async def _run(self, meanwhile: Callable[[httpx.AsyncClient], Awaitable[None]] | None) -> None:
         stop, started = asyncio.Event(), asyncio.Event()
@@ -96,7 +97,9 @@ class Try:
         await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if meanwhile is not None and not running.done():
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.gateway.http.port}") as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{self.gateway.http.port}", timeout=PATIENCE_S
+            ) as client:
                 await meanwhile(client)
         stop.set()
         await running
@@ -122,9 +125,10 @@ def test_a_running_gateway_is_alive_and_ready_and_shows_what_it_counts(tmp_path:
         state = StudyState(STUDY, PATIENT, ACCESSION, StudyStage.FAILED, START, START, problem="no image")
         await asyncio.to_thread(tried.store.studies.save, state)
         await asyncio.to_thread(tried.store.outbox.put, [Delivery("sr", "archive", "sr", b"SR")])
-        while not tried.archive.arrived:
+        await until_async(lambda: ("archive", DeliveryStage.SENT) in tried.store.outbox.counts())
+        outcome = 'consilium_gateway_delivery_attempts_total{destination="archive",outcome="sent"}'
+        while outcome not in (await client.get("/metrics")).text:
             await asyncio.sleep(0.05)
-        await asyncio.sleep(0.2)
         assert (await client.get("/healthz")).json() == {"status": "alive"}
         assert (await client.get("/readyz")).json() == {"status": "ready"}
         lines = (await client.get("/metrics")).text.splitlines()

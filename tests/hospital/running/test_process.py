@@ -22,6 +22,7 @@ from hospital.running.gateway import store_location
 from hospital.store.gateway_store import Store
 from hospital.store.received import PatientId
 from tests.hospital.running.settings_sample import dicom_file, written
+from tests.patience import PATIENCE_S
 
 PORTS = 3
 MORE = """
@@ -63,7 +64,7 @@ class Running:
         command = [sys.executable, "-m", "consilium.cli", "gateway", "run", str(self.file)]
         with (self.file.parent / "log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, text=True)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_S
         while self.process.poll() is None and time.monotonic() < deadline:
             try:
                 if self.get("/readyz").is_success:
@@ -73,12 +74,12 @@ class Running:
         raise AssertionError(self.log)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.ports[0]}{path}", trust_env=False)
+        return httpx.get(f"http://127.0.0.1:{self.ports[0]}{path}", trust_env=False, timeout=PATIENCE_S)
 
     def end(self, how: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
     @property
     def log(self) -> str:
@@ -87,7 +88,7 @@ class Running:
 
 @contextmanager
 def mllp(port: int) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         yield connection
 
 
@@ -139,7 +140,7 @@ def test_a_killed_gateway_has_everything_it_acknowledged_and_goes_on_after_a_res
 def test_a_second_gateway_on_the_same_store_says_so_and_leaves_the_first_alone(running: Running) -> None:
     command = [sys.executable, "-m", "consilium.cli", "gateway", "run", str(running.file)]
 
-    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     assert second.returncode == 1
     assert second.stderr.endswith("another gateway runs on this store\n")

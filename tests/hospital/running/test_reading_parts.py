@@ -21,6 +21,7 @@ from hospital.store.received import PatientId
 from hospital.store.state import StudyStage, StudyState
 from tests.hospital.fhir.stub_server import StubServer, observation, patient
 from tests.hospital.running.settings_sample import settings
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +80,7 @@ async def test_a_server_is_read_for_the_patients_of_open_studies(
         events = CountedEvents()
         part.count(events)
         await part.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not part.polling.counts:
                 await asyncio.sleep(0.02)
         await part.stop()

@@ -14,6 +14,7 @@ from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.http.unrouted import Unrouted
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.fakes import FakeModel
 from tests.service.serving.test_worklist import worklist
 
@@ -40,7 +41,7 @@ def proxied(scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
         finally:
             await lifecycle.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_a_job_and_the_card_are_where_the_answers_say() -> None:

@@ -18,6 +18,7 @@ from service.app.lifecycle import Lifecycle
 from service.app.openapi_examples import MONITOR
 from service.app.routes import PAGE_HEADERS, create_app
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.fakes import FakeModel
 
 PAGE = "<!doctype html><title>Monitor</title>"
@@ -55,7 +56,7 @@ def serve(scenario: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
             finally:
                 await lifecycle.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_the_latest_look_is_given_whole_and_so_is_the_next(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pickle
 import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -29,6 +29,7 @@ from service.http.deadlines import while_connected
 from service.http.multipart import Form
 from service.serving.engine import Model
 from service.settings import Settings
+from tests.patience import PATIENCE_S, until_async
 from tests.service.fakes import POISON, FakeModel
 
 Client = httpx.AsyncClient
@@ -57,7 +58,7 @@ def serve(scenario: Scenario, model: FakeModel | None = None, **settings: Any) -
             model.hold.set()
             await lifecycle.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     return model
 
 
@@ -330,9 +331,10 @@ def test_over_the_places_is_503_at_once_and_diagnoses_do_not_count_explanations(
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         first = asyncio.create_task(client.post("/v1/diagnose", files=note("x")))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         second = asyncio.create_task(client.post("/v1/diagnose", files=note("xx")))
-        await asyncio.sleep(0.05)
+        app = cast(httpx.ASGITransport, client._transport).app
+        await until_async(lambda: app.state.lifecycle.engine.diagnoses.admitted == 2)  # type: ignore[attr-defined]
         full = await client.post("/v1/diagnose", files=note("xxx"))
         assert refused(full, 503)["type"] == "urn:consilium:problem:service-unavailable"
         assert full.headers["retry-after"] == "4"
@@ -372,8 +374,7 @@ def test_memory_of_a_request_is_released_with_its_answer(path: str) -> None:
                 model.hold.set() if name != "late" else model.hold.clear()
                 await client.post(path, files=body)
                 model.hold.set()
-                await asyncio.sleep(0.2)
-                assert not [kept for kept in gc.get_objects() if type(kept) is Form], name
+                await until_async(lambda: not [kept for kept in gc.get_objects() if type(kept) is Form], name)
         finally:
             gc.enable()
 
@@ -387,7 +388,7 @@ def test_a_late_answer_is_504_and_its_place_comes_back() -> None:
         model.hold.set()
         assert (await client.post("/v1/diagnose", files=note("x"))).status_code == 200
 
-    serve(scenario, diagnosis_queue=1, answer_timeout_s=0.5)
+    serve(scenario, diagnosis_queue=1, answer_timeout_s=2)
 
 
 def test_a_slow_body_is_408() -> None:
@@ -469,17 +470,19 @@ def test_a_short_rest_of_a_refused_body_is_passed_over_and_no_long_one(chunks: i
 
 def test_an_explanation_does_not_block_the_event_loop() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        held = threading.Event()
+        begun, held = threading.Event(), threading.Event()
         explain = model.explain_prepared
 
         def slow(*arguments: Any) -> Any:
-            held.wait(10)
+            begun.set()
+            held.wait(PATIENCE_S)
             return explain(*arguments)
 
         model.explain_prepared = slow  # type: ignore[method-assign]
         explaining = asyncio.create_task(client.post("/v1/explain", files=note("x")))
-        await asyncio.sleep(0.05)
-        assert (await asyncio.wait_for(client.get("/v1/model"), 2)).status_code == 200
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        assert (await client.get("/v1/model")).status_code == 200
+        assert not explaining.done()
         held.set()
         assert (await explaining).status_code == 200
 
@@ -516,7 +519,7 @@ def test_a_caller_who_goes_away_takes_its_study_out_of_the_queue() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         first = asyncio.create_task(client.post("/v1/diagnose", files=note("x")))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         status = await gone_after_sending(client)
         model.hold.set()
         assert (await first).status_code == 200

@@ -25,6 +25,7 @@ from service.audit_log.database import read_url
 from service.audit_log.pseudonyms import Kind, read_keys
 from service.scopes import Scope
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.callers import caller
 from tests.service.fakes import FakeModel
 
@@ -55,7 +56,7 @@ def run(scenario: Callable[[Client, FakeModel], Awaitable[None]], **settings: An
         async with service(model, **settings) as client:
             await scenario(client, model)
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def note(words: str, **more: Any) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def test_the_diagnoses_of_one_batch_are_one_transaction(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200] * 4
         assert model.batches == [4]
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     assert transactions == [4]
 
 
@@ -245,7 +246,7 @@ def test_the_same_key_and_body_get_the_same_bytes_from_any_process(url: str, key
             unkeyed = [await one.post("/v1/diagnose", files=sent) for _ in range(2)]
             assert len({answer.json()["result_id"] for answer in unkeyed}) == 2
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_a_second_request_with_the_key_is_409_while_the_first_is_answered(url: str, key_file: Path) -> None:
@@ -255,7 +256,7 @@ def test_a_second_request_with_the_key_is_409_while_the_first_is_answered(url: s
         async with service(models[0], **shared) as one, service(models[1], **shared) as other:
             models[0].hold.clear()
             first = asyncio.create_task(one.post("/v1/diagnose", files=note("Cough."), headers=keyed("k")))
-            await asyncio.to_thread(models[0].entered.wait, 5)
+            await asyncio.to_thread(models[0].entered.wait, PATIENCE_S)
             second = await other.post("/v1/diagnose", files=note("Cough."), headers=keyed("k"))
             assert (second.status_code, second.json()["type"]) == (409, "urn:consilium:problem:conflict")
             assert int(second.headers["Retry-After"]) > 0
@@ -265,7 +266,7 @@ def test_a_second_request_with_the_key_is_409_while_the_first_is_answered(url: s
                 third = await other.post("/v1/diagnose", files=note("Cough."), headers=keyed("k"))
             assert third.content == (await first).content
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_a_request_that_failed_gives_its_key_back() -> None:

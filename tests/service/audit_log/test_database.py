@@ -18,6 +18,7 @@ from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Data
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import Store
 from service.audit_log.tables import Base, FeedbackRow
+from tests.patience import PATIENCE_S
 from tests.postgres import Cluster
 from tests.service.audit_log.samples import NOW, entry
 
@@ -72,7 +73,7 @@ def test_processes_that_start_together_make_one_audit_log(url: str, tmp_path: Pa
         assert child.stdout is not None
         child.stdout.readline()
     for child in children:
-        assert child.communicate(b"\n", timeout=60)[1] == b""
+        assert child.communicate(b"\n", timeout=PATIENCE_S)[1] == b""
     assert [child.returncode for child in children] == [0, 0, 0]
 
 

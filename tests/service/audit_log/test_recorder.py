@@ -28,6 +28,7 @@ from service.audit_log.store import OfModel, Store
 from service.http.problems import Unavailable
 from service.serving.served_model import Case
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.postgres import Cluster
 from tests.service.fakes import FakeModel, note_study, reads
 from tests.service.no_room import no_room
@@ -44,7 +45,7 @@ def exercise(scenario: Callable[[Recorder], Awaitable[None]], **settings: Any) -
         finally:
             await recorder.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 async def record(recorder: Recorder, claim: Claim | None = None) -> Answered:
@@ -221,7 +222,7 @@ def test_a_request_cancelled_amid_its_claim_gives_the_key_back(monkeypatch: pyte
 
     def slow(*arguments: Any) -> Claim | bytes:
         claiming.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         return claim(*arguments)
 
     async def scenario(recorder: Recorder) -> None:
@@ -230,7 +231,7 @@ def test_a_request_cancelled_amid_its_claim_gives_the_key_back(monkeypatch: pyte
                 pytest.fail("its caller had gone")
 
         asking = asyncio.create_task(ask())
-        await asyncio.to_thread(claiming.wait, 10)
+        await asyncio.to_thread(claiming.wait, PATIENCE_S)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking

@@ -12,6 +12,7 @@ from service.auth.api_keys import KeysUnusable, create_key, revoke_key, rotate_k
 from service.auth.caller import Unauthenticated
 from service.auth.keyring import KeyRing
 from service.scopes import Scope
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -88,4 +89,4 @@ def test_the_file_is_followed_while_the_service_runs(path: Path, monkeypatch: py
         assert ring.caller(token).scopes == {Scope.READ}
         following.cancel()
 
-    asyncio.run(asyncio.wait_for(go(), 10))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))

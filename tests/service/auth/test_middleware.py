@@ -23,6 +23,7 @@ from service.auth.guard import Guard, refuse_unguarded
 from service.auth.middleware import Authentication, needed_scope
 from service.scopes import Scope
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.auth.issuer import AUDIENCE, Issuer, rsa_key
 
 Client = httpx.AsyncClient
@@ -48,7 +49,7 @@ def serve(scenario: Callable[[Client], Awaitable[None]], path: Path | None = Non
         finally:
             await guard.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 30))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from service.auth.issuer_keys import IssuerKeys
 from service.auth.oidc import TokenReader, Trust
 from service.http.problems import Unavailable
 from service.scopes import Scope
+from tests.patience import PATIENCE_S
 from tests.service.auth.issuer import AUDIENCE, Issuer, ec_key, public_jwk, rsa_key
 
 FIRST, SECOND = rsa_key(), rsa_key()
@@ -46,7 +47,7 @@ def reading(issuer: Issuer, ask: Callable[[TokenReader], Awaitable[Any]], clock:
         finally:
             await keys.stop()
 
-    return asyncio.run(asyncio.wait_for(go(), 20))
+    return asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 async def refused(reader: TokenReader, token: str) -> None:
@@ -199,7 +200,7 @@ def test_old_keys_are_read_again_while_they_still_serve(issuer: Issuer) -> None:
         issuer.keys = {"second": SECOND}
         clock.now += 301
         await reader.caller(token)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while issuer.fetched.count("/keys") < 2 or await _still_taken(reader, token):
                 await asyncio.sleep(0.01)
 

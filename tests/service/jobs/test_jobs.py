@@ -25,6 +25,7 @@ from service.jobs import runner
 from service.jobs.worker_store import wipe
 from service.scopes import Scope
 from service.settings import Settings
+from tests.patience import PATIENCE_S, until_async
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
@@ -178,7 +179,7 @@ def test_a_job_under_way_has_no_results_yet() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         seen = await shown(client, job)
         assert (seen.state, seen.answered, seen.ended) == ("running", 0, None)
         early = await client.get(f"{PATH}/{job.job_id}/results")
@@ -194,7 +195,7 @@ def test_a_cancelled_job_is_answered_no_further(embedded_audit_log: Path) -> Non
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx", "xxx"))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         answer = await client.request("DELETE", f"{PATH}/{job.job_id}")
         assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
         model.hold.set()
@@ -361,7 +362,7 @@ def run_twice(first: Callable[[Client, FakeModel], Awaitable[Any]], second: Call
     async def go() -> None:
         await served(second, await served(first))
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_a_job_goes_on_at_the_next_start_and_no_study_is_answered_twice(embedded_audit_log: Path) -> None:
@@ -396,7 +397,7 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
         async with Client(transport=httpx.ASGITransport(app), base_url="http://service") as client:
             models[0].entered.clear()
             job = await submitted(client, worklist("x", "xx", "xxx"))
-            await asyncio.to_thread(models[0].entered.wait, 10)
+            await asyncio.to_thread(models[0].entered.wait, PATIENCE_S)
             await living.start()
             dying.jobs._release = released  # type: ignore[method-assign]
             await dying.jobs.stop()
@@ -406,7 +407,7 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
         await asyncio.gather(dying.stop(), living.stop())
         assert recorded(embedded_audit_log) == 3
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def test_while_the_audit_log_is_away_a_job_waits(embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +416,7 @@ def test_while_the_audit_log_is_away_a_job_waits(embedded_audit_log: Path, monke
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         with sqlite3.connect(embedded_audit_log / "audit-log.db", isolation_level=None) as holder:
             holder.execute("BEGIN IMMEDIATE")
             model.hold.set()
@@ -434,7 +435,7 @@ def test_a_job_whose_studies_are_gone_is_left_and_others_go_on(embedded_audit_lo
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         job = await submitted(client, worklist("x", "xx"))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         store = lifecycle_of(client).engine.recorder.opened
         await asyncio.to_thread(wipe, store.database, job.job_id, 1)
         model.hold.set()
@@ -452,8 +453,7 @@ def test_memory_of_a_job_is_released_when_it_is_stored_and_when_it_is_answered()
         try:
             for files in (worklist("x", images_0=png(1)), worklist(POISON, "", images_1=b"%PDF-1.7")):
                 await ended(client, await submitted(client, files))
-                await asyncio.sleep(0.2)
-                assert not [kept for kept in gc.get_objects() if type(kept) is Form]
+                await until_async(lambda: not [kept for kept in gc.get_objects() if type(kept) is Form])
         finally:
             gc.enable()
 
@@ -487,7 +487,7 @@ def test_whoever_waits_is_answered_before_the_rest_of_a_job() -> None:
         model.diagnose_prepared = noted  # type: ignore[method-assign]
         model.hold.clear()
         job = await submitted(client, worklist(*["x"] * 5))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         single = asyncio.create_task(client.post("/v1/diagnose", files=note("y")))
         while lifecycle_of(client).engine.diagnoses.waiting == 0:
             await asyncio.sleep(0.01)
@@ -511,7 +511,7 @@ def test_nothing_that_names_a_patient_is_in_the_files(embedded_audit_log: Path) 
         files[-1] = ("requests", (None, json.dumps(requests), "application/json"))
         headers = {"Idempotency-Key": "Quill", "X-Request-Id": "Quill"}
         job = await submitted(client, files, headers=headers)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
 
         def held() -> bytes:
             return b"".join(path.read_bytes() for path in embedded_audit_log.rglob("*") if path.is_file())

@@ -21,6 +21,7 @@ from service.serving.engine import Engine
 from service.serving.served_model import Model
 from service.settings import Settings
 from tests.conftest import ROOT
+from tests.patience import PATIENCE_S
 from tests.service.app.test_routes import note, png
 from tests.service.fakes import FakeModel, note_study
 
@@ -52,7 +53,7 @@ def observed(scenario: Any, **settings: Any) -> Metrics:
             model.hold.set()
             await lifecycle.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     return metrics
 
 
@@ -124,7 +125,7 @@ def test_the_queues_are_seen_while_they_are_full() -> None:
         model.entered.clear()
         model.hold.clear()
         asked = [asyncio.create_task(client.post("/v1/diagnose", files=note("Cough."))) for _ in range(4)]
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         while engine.diagnoses.waiting < 3:
             await asyncio.sleep(0.001)
         for name in ("admitted_requests", "queue_depth"):

@@ -17,6 +17,7 @@ from service.auth.middleware import Authentication
 from service.http.unrouted import Unrouted
 from service.page.page import Page
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 
 HERE = "http://127.0.0.1:3000"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Origin": HERE}
@@ -49,7 +50,7 @@ def serve(
             if page is not None:
                 page.close()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 def _routed(app: ASGIApp) -> ASGIApp:

@@ -16,6 +16,7 @@ from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
 from service.http.multipart import FileBytes
 from service.serving.intake import Intake
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 
 
 def png(grey: int) -> bytes:
@@ -33,7 +34,7 @@ def exercise(scenario: Callable[[Intake], Awaitable[None]], **settings: int) -> 
         finally:
             await intake.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
 
 
 async def images_of(intake: Intake, files: tuple[bytes, ...]) -> list[Any]:
@@ -41,9 +42,20 @@ async def images_of(intake: Intake, files: tuple[bytes, ...]) -> list[Any]:
     return (await intake.decode({"images": sent}, {}))["images"]
 
 
+_OTHERS: set[psutil.Process] = set()
+"""Decoders that are lent to other tests of this worker."""
+
+
+@pytest.fixture(autouse=True)
+def lent_pools() -> None:
+    """Each of these tests has a pool of its own."""
+    _OTHERS.update(decoders())
+
+
 def decoders() -> list[psutil.Process]:
     children = psutil.Process(os.getpid()).children()
-    return [child for child in children if any("spawn_main" in argument for argument in child.cmdline())]
+    spawned = [child for child in children if any("spawn_main" in argument for argument in child.cmdline())]
+    return [child for child in spawned if child not in _OTHERS]
 
 
 def test_images_come_back_in_order_and_the_refused_one_is_named() -> None:

@@ -21,6 +21,7 @@ from service.serving.live_model import LiveModel
 from service.serving.served_model import Case, Model, Role, diagnose, load_diagnostician, load_version
 from service.settings import Settings
 from tests.consilium.tiny import tiny_study
+from tests.patience import PATIENCE_S
 from tests.service.fakes import FakeModel, note_study, reads
 from tests.service.following import Numbered, asked, numbered, run
 from tests.service.registered import moved, point, register
@@ -113,7 +114,7 @@ def test_a_request_ends_on_the_model_it_began_with(versions: list[str]) -> None:
         old.entered.clear()
         old.hold.clear()
         first = asyncio.create_task(asked(client))
-        await asyncio.to_thread(old.entered.wait, 10)
+        await asyncio.to_thread(old.entered.wait, PATIENCE_S)
         waiting = [asyncio.create_task(asked(client, path)) for path in ("/v1/diagnose", "/v1/diagnose", "/v1/explain")]
         while engine.diagnoses.waiting < 2 or engine.explanations.admitted < 1:
             await asyncio.sleep(0.001)
@@ -189,7 +190,7 @@ def test_the_old_model_is_freed_when_its_last_answer_is_given(versions: list[str
             assert old() is case.model
             weakref.finalize(case.model, freed.set)
             del case
-            await asyncio.to_thread(freed.wait, 10)
+            await asyncio.to_thread(freed.wait, PATIENCE_S)
             assert old() is None
             assert weights() is None
         finally:
@@ -252,5 +253,5 @@ def test_a_poll_that_breaks_is_not_the_last(caplog: pytest.LogCaptureFixture) ->
             assert calls[2] is not first
             assert live.current is None
 
-    asyncio.run(asyncio.wait_for(go(), 30))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     assert "the next poll tries again" in caplog.text

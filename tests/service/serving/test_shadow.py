@@ -14,6 +14,7 @@ from service.audit_log.entries import Claim, Draft, Endpoint, Origin
 from service.observability.metrics import Metrics
 from service.serving.served_model import Role
 from service.serving.shadow import Shadow
+from tests.patience import PATIENCE_S, until_async
 from tests.service.fakes import POISON, FakeModel, note_study, reads
 from tests.service.following import Numbered
 
@@ -26,7 +27,7 @@ def draft() -> Draft:
 
 
 def listen(
-    scenario: Callable[[Shadow], Awaitable[None]],
+    scenario: Callable[[Shadow, Metrics], Awaitable[None]],
     model: FakeModel | None,
     most_waiting: int = 8,
     record: Callable[[Draft, Study, str, Diagnosis], Awaitable[None]] | None = None,
@@ -41,17 +42,18 @@ def listen(
         shadow = Shadow(lambda: model, metrics, most_waiting, record or keep)
         shadow.start()
         try:
-            await scenario(shadow)
+            await scenario(shadow, metrics)
         finally:
             await shadow.stop()
 
-    asyncio.run(asyncio.wait_for(go(), 30))
+    asyncio.run(asyncio.wait_for(go(), PATIENCE_S))
     return kept, metrics
 
 
-async def _until(done: Callable[[], bool]) -> None:
-    while not done():
-        await asyncio.sleep(0.001)
+async def _answers(metrics: Metrics, model: FakeModel) -> None:
+    """Once an answer of `model` has been recorded and counted."""
+    labels = {"role": "shadow", "version": model.identity.version}
+    await until_async(lambda: metrics.registry.get_sample_value("consilium_answers_total", labels) == 1)
 
 
 def _count(metrics: Metrics, name: str) -> float | None:
@@ -62,10 +64,9 @@ def test_a_shadow_answers_a_copy_under_an_id_of_its_own() -> None:
     model = Numbered(ModelIdentity("consilium-fake", "9", "cd" * 32))
     original = draft()
 
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, metrics: Metrics) -> None:
         shadow.submit(original, reads(note_study("Cough.")))
-        await _until(lambda: len(model.batches) == 1)
-        await asyncio.sleep(0.01)
+        await _answers(metrics, model)
 
     kept, metrics = listen(scenario, model)
     ((copy, study, role, diagnosis),) = kept
@@ -85,13 +86,13 @@ def test_what_the_shadow_has_no_time_for_is_dropped_and_counted() -> None:
     model = FakeModel()
     model.hold.clear()
 
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, _: Metrics) -> None:
         shadow.submit(draft(), reads(note_study("the first")))
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         for number in range(5):
             shadow.submit(draft(), reads(note_study(f"another {number}")))
         model.hold.set()
-        await _until(lambda: len(model.batches) == 3)
+        await until_async(lambda: len(model.batches) == 3)
 
     _, metrics = listen(scenario, model, most_waiting=2)
     assert _count(metrics, "consilium_shadow_dropped_total") == 3
@@ -103,11 +104,10 @@ def test_a_study_that_the_shadow_fails_on_is_counted_and_the_next_is_answered(
 ) -> None:
     model = FakeModel()
 
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, metrics: Metrics) -> None:
         shadow.submit(draft(), reads(note_study(text)))
         shadow.submit(draft(), reads(note_study("Cough.")))
-        await _until(lambda: sum(model.batches) == (2 if text == POISON else 1))
-        await asyncio.sleep(0.01)
+        await _answers(metrics, model)
 
     kept, metrics = listen(scenario, model)
     assert len(kept) == 1
@@ -121,10 +121,10 @@ def test_what_was_decoded_for_other_models_is_dropped_and_counted() -> None:
     def condensed_for_others(_: object) -> Study:
         raise NotConverted("an image was condensed without letterbox2-48")
 
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, _: Metrics) -> None:
         shadow.submit(draft(), condensed_for_others)
         shadow.submit(draft(), reads(note_study("Cough.")))
-        await _until(lambda: sum(model.batches) == 1)
+        await until_async(lambda: sum(model.batches) == 1)
 
     _, metrics = listen(scenario, model)
     assert _count(metrics, "consilium_shadow_dropped_total") == 1
@@ -139,16 +139,16 @@ def test_a_shadow_answer_that_cannot_be_recorded_does_not_end_the_shadow() -> No
         if len(seen) == 1:
             raise InputError("record", "", "must be there")
 
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, _: Metrics) -> None:
         for _ in range(2):
             shadow.submit(draft(), reads(note_study("Cough.")))
-        await _until(lambda: len(seen) == 2)
+        await until_async(lambda: len(seen) == 2)
 
     listen(scenario, model, record=fails)
 
 
 def test_without_a_shadow_nothing_is_kept_waiting() -> None:
-    async def scenario(shadow: Shadow) -> None:
+    async def scenario(shadow: Shadow, _: Metrics) -> None:
         for _ in range(9):
             shadow.submit(draft(), reads(note_study("Cough.")))
         assert shadow._waiting.empty()

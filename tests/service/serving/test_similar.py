@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consilium.api.schemas import SimilarAnswer
+from tests.patience import PATIENCE_S
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.fakes import FakeModel
 
@@ -85,12 +86,12 @@ def test_it_waits_in_the_queue_of_the_explanations_and_not_in_that_of_the_diagno
 
         def slow(*arguments: Any) -> Any:
             begun.set()
-            go_on.wait(10)
+            go_on.wait(PATIENCE_S)
             return explain(*arguments)
 
         model.explain_prepared = slow  # type: ignore[method-assign]
         explaining = asyncio.create_task(client.post("/v1/explain", files=note("x")))
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
         refused(await client.post(PATH, files=note("x")), 503)
         diagnosing = asyncio.create_task(client.post("/v1/diagnose", files=note("x")))
         go_on.set()

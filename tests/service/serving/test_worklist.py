@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from consilium.api.schemas import DiagnosisAnswer, ProblemAnswer, WorklistCount
 from service.app.lifecycle import Lifecycle
 from service.batching import Closed, QueueFull
+from tests.patience import PATIENCE_S, until_async
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.fakes import POISON, FakeModel
 
@@ -169,7 +170,7 @@ def test_a_worklist_waits_for_places_and_never_exceeds_its_limit() -> None:
         assert count.answered == 20
         assert [probability(studies[n]) for n in range(20)] == [(n + 1) / 1000 for n in range(20)]
 
-    model = serve(scenario, diagnosis_queue=64, worklist_places=3, batch_size=8, batch_wait_ms=50)
+    model = serve(scenario, diagnosis_queue=64, worklist_places=3, batch_size=8, batch_wait_ms=5000)
     assert max(most) == 3
     assert sum(model.batches) == 20
     assert 1 < max(model.batches) <= 3, "its studies share batches"
@@ -188,10 +189,9 @@ def test_a_full_queue_delays_a_worklist_and_a_worklist_leaves_places_for_single_
         model.hold.clear()
         model.entered.clear()
         waiting = asyncio.create_task(client.post(PATH, files=worklist("x", "xx", "xxx", "xxxx")))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         single = asyncio.create_task(client.post("/v1/diagnose", files=note("x" * 9)))
-        await asyncio.sleep(0.05)
-        assert diagnoses.admitted == 3
+        await until_async(lambda: diagnoses.admitted == 3)
         model.hold.set()
         assert (await single).status_code == 200
         assert lines(await waiting)[1].answered == 4
@@ -203,7 +203,7 @@ def test_too_many_concurrent_worklists_are_503_at_once() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
         first = asyncio.create_task(client.post(PATH, files=worklist("x")))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         full = await client.post(PATH, files=worklist("x"))
         refused(full, 503)
         assert full.headers["retry-after"] == "4"
@@ -233,7 +233,7 @@ def test_a_service_that_drains_ends_a_worklist_with_its_count() -> None:
         engine = lifecycle_of(client).engine
         model.hold.clear()
         waiting = asyncio.create_task(client.post(PATH, files=worklist("x", "xx", "xxx")))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         draining = asyncio.create_task(engine.diagnoses.drain())
         await asyncio.sleep(0.05)
         model.hold.set()
@@ -293,7 +293,7 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
 
         model.hold.clear()
         asking = asyncio.create_task(asked_directly(client, ["x"] * 10, send, gone))
-        await asyncio.to_thread(model.entered.wait, 5)
+        await asyncio.to_thread(model.entered.wait, PATIENCE_S)
         gone.set()
         await asking
         model.hold.set()
@@ -311,21 +311,22 @@ def test_a_caller_who_goes_away_leaves_no_work_behind() -> None:
 
 def test_a_caller_who_reads_no_further_is_cut_off_and_holds_no_places_meanwhile() -> None:
     async def scenario(client: Client, model: FakeModel) -> None:
-        lifecycle, sent = lifecycle_of(client), []
+        lifecycle, sent, freed = lifecycle_of(client), [], asyncio.Event()
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
             if len(sent) > 2:
-                await asyncio.sleep(0.3)
-                assert lifecycle.engine.diagnoses.admitted == 0
+                await until_async(lambda: lifecycle.engine.diagnoses.admitted == 0)
+                freed.set()
                 await asyncio.Event().wait()
 
-        await asyncio.wait_for(asked_directly(client, ["x"] * 10, send, asyncio.Event()), 20)
+        await asked_directly(client, ["x"] * 10, send, asyncio.Event())
+        assert freed.is_set()
         assert [message["type"] for message in sent] == ["http.response.start", *["http.response.body"] * 2]
         assert all(message.get("more_body", True) for message in sent), "cut off, and seen to be"
         assert lifecycle.worklists.admitted == 0
 
-    model = serve(scenario, send_timeout_s=0.6, worklist_places=2, batch_size=1)
+    model = serve(scenario, send_timeout_s=2, worklist_places=2, batch_size=1)
     assert sum(model.batches) < 10, "it goes no further than it is read"
 
 
@@ -350,7 +351,7 @@ def test_lines_are_sent_while_other_studies_are_still_asked() -> None:
 
         engine.diagnose = diagnosed  # type: ignore[method-assign]
         asking = asyncio.create_task(asked_directly(client, ["slow", "x"], send, asyncio.Event()))
-        await asyncio.wait_for(first.wait(), 10)
+        await asyncio.wait_for(first.wait(), PATIENCE_S)
         assert json.loads(sent[-1]["body"])["study"] == 1
         slow.set()
         await asking

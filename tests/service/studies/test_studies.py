@@ -21,6 +21,7 @@ from consilium.modalities.image.files.dicom_image import read_dicom
 from service.scopes import Scope
 from service.studies import study_runner
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
+from tests.patience import PATIENCE_S
 from tests.service.app.test_routes import Client, note, png, refused, serve
 from tests.service.callers import caller
 from tests.service.fakes import POISON, FakeModel
@@ -202,7 +203,7 @@ def test_a_study_can_be_read_before_it_is_answered(embedded_audit_log: Path) -> 
         loop = asyncio.get_running_loop()
 
         def wait(*given: Any, **more: Any) -> Any:
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(PATIENCE_S)
             return explain(*given, **more)
 
         model.explain_prepared = wait  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from consilium.cli import main
+from tests.patience import PATIENCE_S
 from training.data.array_store import ArrayStore
 from training.data.cache_folders import choose, feature_cache_folder, file_cache_folder, list_caches, remove
 from training.data.store_use import USE, remove_unused, unused
@@ -109,7 +110,7 @@ def test_a_killed_process_holds_nothing() -> None:
     ready = context.Event()
     process = context.Process(target=_hold, args=(folder, ready))
     process.start()
-    assert ready.wait(10)
+    assert ready.wait(PATIENCE_S)
     with unused(folder) as free:
         assert not free
     process.kill()

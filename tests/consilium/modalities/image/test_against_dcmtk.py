@@ -24,6 +24,7 @@ from consilium.modalities.image.image_record import Image
 from consilium.modalities.image.records import read_image
 from tests.consilium.formats.dicom.dicom_files import dicom_file
 from tests.consilium.modalities.image.files.test_raster import png
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dcmj2pnm") is None or shutil.which("dcml2pnm") is None,
@@ -85,7 +86,9 @@ def shown_by_dcmtk(path: Path, folder: Path, options: list[str]) -> np.ndarray |
         tool = "dcml2pnm"
     shown = folder / "shown.pgm"
     shown.unlink(missing_ok=True)
-    subprocess.run([tool, "+op", "-O", *options, str(path), str(shown)], capture_output=True, timeout=60, check=False)
+    subprocess.run(
+        [tool, "+op", "-O", *options, str(path), str(shown)], capture_output=True, timeout=PATIENCE_S, check=False
+    )
     return np.asarray(Pillow.open(shown).convert("L")) if shown.exists() else None
 
 
