@@ -159,7 +159,7 @@ class RunningService:
         *,
         bento: str = SERVICE,
         port: int | None = None,
-        ready_within_s: float = 120.0,
+        ready_within_s: float = 300.0,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"

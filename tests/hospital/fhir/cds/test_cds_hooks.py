@@ -266,11 +266,14 @@ def test_look_up_that_takes_too_long_is_given_up(site, monkeypatch):
     waiting = threading.Event()
     monkeypatch.setattr(cds_hooks, "LONGEST_LOOKUP_S", 0.05)
     hooks = CdsHooks(BASE, site.hooks.tokens, lambda _: [waiting.wait(PATIENCE_S)][1:], site.fed_back.extend)
-    site.app = Starlette(routes=hooks.routes)
-    try:
-        assert site.post("/cds-services/consilium-patient-view", request()).status_code == 503
-    finally:
+    app = Starlette(routes=hooks.routes)
+
+    async def answered_while_it_waits(*connection: Any) -> None:
+        await app(*connection)
         waiting.set()
+
+    site.app = answered_while_it_waits
+    assert site.post("/cds-services/consilium-patient-view", request()).status_code == 503
 
 
 def test_feedback_is_taken_without_the_words_of_users(site):
