@@ -87,7 +87,7 @@ sizes: $(STAMP)  ## how large functions, modules and folders are
 
 # One thread a worker: more threads than cores cost up to five times.
 test: $(STAMP) lint debian  ## lint and all tests
-	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" --durations=15 $(ARGS)
+	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --basetemp="$(VAR)/pytest" --durations=15 $(ARGS)
 
 quick: $(STAMP)  ## the unit tests that need no server, browser or training
 	@$(INSIDE) OMP_NUM_THREADS=1 python -m pytest --quick -n $(JOBS) --dist loadfile --basetemp="$(VAR)/pytest" $(ARGS)

@@ -37,7 +37,7 @@ load_all_checks()
 
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance  # noqa: E402
 
-EXAMPLES = 100
+EXAMPLES = 40
 """Requests made at random for each door, beside those that cover its document rule by rule."""
 
 

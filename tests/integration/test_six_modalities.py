@@ -47,3 +47,11 @@ def test_an_answer_is_read_from_all_six_and_explained(found: dict[str, Any]) -> 
 def test_the_model_learns_and_memory_is_bounded(found: dict[str, Any]) -> None:
     assert 0.5 < found["auroc"] < 1
     assert max(found["memory_mib"].values()) < 3000
+
+
+def test_the_benchmark_prints_figures(found: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("six_modalities").show(found)
+
+    output = capsys.readouterr().out
+    assert "63 subsets calibrated" in output
+    assert f"mean AUROC {found['auroc']:.3f}" in output
