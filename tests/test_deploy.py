@@ -35,6 +35,8 @@ VERSION = "1.37"
 COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
+LOOP = ("retrain", "monitor", "rollout")
+"""Services that a clock starts, and that end."""
 IMAGE_USER = 1034
 """Of BentoML's images."""
 
@@ -214,7 +216,7 @@ def _options(words: list[str]) -> dict[str, list[str]]:
 
 
 def test_a_job_retrains_one_at_a_time_and_ends_itself_before_it_is_ended() -> None:
-    (job,) = documents("training")
+    job = called("CronJob", "consilium-retrain", documents("training"))
     kubernetes_validate.validate(job, VERSION, strict=True)
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     spec = job["spec"]["jobTemplate"]["spec"]
@@ -224,6 +226,38 @@ def test_a_job_retrains_one_at_a_time_and_ends_itself_before_it_is_ended() -> No
     assert float(words[words.index("--hours") + 1]) * 3600 < spec["activeDeadlineSeconds"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert spec["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
+
+
+def _accepted(words: list[str]) -> str:
+    """The command that `words` are of `consilium`, whose options must be its own."""
+    command, rest = typer.main.get_command(command_line), list(words)
+    while hasattr(command, "commands"):
+        command = command.commands[rest.pop(0)]
+    command.make_context(str(command.name), list(rest))
+    return " ".join(words[: len(words) - len(rest)])
+
+
+@pytest.mark.parametrize("name", ["monitor", "rollout"])
+def test_the_monitor_and_the_rollout_are_started_by_a_clock_everywhere_alike(name: str) -> None:
+    job = called("CronJob", f"consilium-{name}", documents("training"))
+    kubernetes_validate.validate(job, VERSION, strict=True)
+    spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    keys = next(one["value"] for one in container["env"] if one["name"] == "CONSILIUM_AUDIT_LOG_KEYS")
+    assert str(Path(keys).parent) in mounted
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment]
+    unit.read(DEPLOY / "systemd" / f"consilium-{name}.service")
+    commands = [SERVICES[name]["command"], container["command"]]
+    started = [words[3:] for words in commands] + [shlex.split(unit["Service"]["ExecStart"])[1:]]
+    assert {_accepted(words) for words in started} == {f"{name} run"}
+    timer = configparser.RawConfigParser()
+    timer.read(DEPLOY / "systemd" / f"consilium-{name}.timer")
+    assert timer["Timer"]["oncalendar"]
 
 
 def test_a_timer_retrains_and_the_end_of_its_hours_is_no_failure() -> None:
@@ -254,6 +288,7 @@ def test_the_compose_file_is_what_its_specification_allows() -> None:
         "postgres",
         "prometheus",
         "grafana",
+        *LOOP,
     }
 
 
@@ -286,7 +321,8 @@ def test_all_that_compose_services_name_is_there_and_used() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_compose_service_is_watched_limited_and_confined(name: str) -> None:
     service = SERVICES[name]
-    assert service["healthcheck"]["test"]
+    assert service["profiles"] == ["loop"] if name in LOOP else service["healthcheck"]["test"]
+    assert service["restart"] == ("no" if name in LOOP else "unless-stopped")
     assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]

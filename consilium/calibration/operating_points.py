@@ -56,8 +56,12 @@ def patient_bootstrap(patient_ids: npt.NDArray, replicates: int, seed: int) -> F
     """
     patients, patient = np.unique(np.asarray(patient_ids), return_inverse=True)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=replicates)
-    return np.concatenate([np.ones((1, len(patient))), counts[:, patient]]).astype(np.float64)
+    alike = np.full(len(patients), 1 / len(patients))
+    weights = np.ones((1 + replicates, len(patient)))
+    # Drawn one by one they are the same numbers as all at once, which would need four times the room.
+    for row in weights[1:]:
+        row[:] = rng.multinomial(len(patients), alike)[patient]
+    return weights
 
 
 def percentile_interval(values: npt.NDArray) -> Estimate:

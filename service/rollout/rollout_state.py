@@ -100,6 +100,12 @@ def running(name: str) -> str | None:
     return None
 
 
+def ends_unfinished(name: str, version: str, state: RolloutState) -> bool:
+    """Its end is noted, and it still answers as shadow or canary: what noted the end was killed before it let go."""
+    aliases = open_registry().aliases(name) or {}
+    return state.status != RUNNING and version in (aliases.get(SHADOW), aliases.get(CANARY))
+
+
 def write(name: str, version: str, state: RolloutState) -> None:
     """Keep `state`, and a line about the step that led to it."""
     kept = {key: value for key, value in state.to_json().items() if key != "plan"}

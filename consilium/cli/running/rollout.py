@@ -45,8 +45,11 @@ def run(
     """
     log_to_terminal()
     from service.rollout import walk
-    from service.rollout.rollout_state import STOPPED
+    from service.rollout.rollout_state import STOPPED, running
 
+    if once and version is None and running(name) is None:
+        show(f"{name}: no version is on its way")  # what a clock finds most of the time
+        return
     number = _set_out(name, version, plan, reason)
     with opened_store() as store:
         if once:
@@ -109,7 +112,7 @@ def _set_out(name: str, version: str | None, plan: Path | None, reason: str) -> 
     from datetime import UTC, datetime
 
     from service.rollout.rollout_plan import load_plan
-    from service.rollout.rollout_state import RUNNING, begin, read_state
+    from service.rollout.rollout_state import RUNNING, begin, ends_unfinished, read_state
 
     chosen = None if plan is None else load_plan(plan)
     number = _number(name, version)
@@ -117,6 +120,8 @@ def _set_out(name: str, version: str | None, plan: Path | None, reason: str) -> 
     if state is not None and state.status == RUNNING:
         if chosen is not None and chosen.digest != state.plan.digest:
             raise InputError("--plan", str(plan), "must be the plan that the version set out on; or abort that first")
+        return number
+    if state is not None and ends_unfinished(name, number, state):
         return number
     if chosen is None:
         raise InputError("--plan", "none", "must be given where a version sets out")

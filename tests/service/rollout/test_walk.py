@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,12 +12,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from consilium.api.schemas import FeedbackRequest
 from consilium.artifacts import model_registry as registry
 from consilium.artifacts.artifact import save_artifact
 from consilium.artifacts.mlflow_store import open_store
 from consilium.artifacts.version_events import GateRecord, note_gate
+from consilium.cli import main
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.errors import NotGated, RegistryError
 from consilium.domain.study import Study
@@ -31,6 +36,7 @@ from service.serving.canary_share import CANARY_SHARE
 from tests.consilium.tiny_artifact import tiny_artifact
 from tests.service.fakes import FakeModel
 from tests.service.registered import point, register
+from tests.service.rollout.killed_run import rollout_run
 
 NAME, MODEL = "walked", "consilium-walked"
 PLAN = read_plan(
@@ -44,6 +50,17 @@ PLAN = read_plan(
     }
 )
 BEGUN = datetime(2026, 5, 1, tzinfo=UTC)
+AT_ONCE = {
+    "stages": [
+        {"role": "shadow", "hours": 0, "answers": 1},
+        {"role": "canary", "share": 0.25, "hours": 0, "answers": 1},
+    ],
+    "stop": {},
+    "poll_s": 0.01,
+}
+"""A way that ends as soon as there is an answer in each role."""
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.service.rollout.killed_run"])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +82,7 @@ def pair(versions: list[str]) -> Iterator[tuple[str, str]]:
     client = open_store()
     for version in registry.list_versions(MODEL):
         for tag in version.tags:
-            if tag.startswith(("rollout", "gate")) or tag == CANARY_SHARE:
+            if tag.startswith(("rollout", "gate", "promoted")) or tag == CANARY_SHARE:
                 client.delete_model_version_tag(MODEL, version.version, tag)
     for alias in aliases():
         client.delete_registered_model_alias(MODEL, alias)
@@ -195,6 +212,100 @@ def test_killed_after_the_promotion_it_notes_the_end(pair: tuple[str, str], stor
 
     assert state.status == PROMOTED
     assert aliases() == {"champion": candidate}
+
+
+def test_rollout_run_killed_before_each_change_of_the_registry_goes_on_and_promotes_nothing_by_halves(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, candidate = pair
+    plan, kept = _at_once(champion, candidate, tmp_path)
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+
+    killed = 0
+    while True:
+        process = CONTEXT.Process(target=rollout_run, args=(MODEL, candidate, str(plan), killed + 1, kept))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL, killed
+        killed += 1
+        found, lines = aliases(), [line for _, line in steps(MODEL, candidate)]
+        assert found["champion"] in {champion, candidate}
+        assert not {"shadow", "canary"} <= found.keys()
+        if found["champion"] == candidate:
+            assert found["previous"] == champion
+            assert any("canary 25%" in line for line in lines), "it has been a canary before"
+        assert main(["rollout", "run", MODEL, candidate, "--plan", str(plan)]) == 0
+        _ended_well(champion, candidate)
+        _start_again(champion, candidate)
+
+    _ended_well(champion, candidate)
+    assert killed == 16, (
+        "four to be a shadow, five to be a canary, whose share is set twice, three to be champion, three to end"
+    )
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _at_once(champion: str, candidate: str, folder: Path) -> tuple[Path, dict[str, str]]:
+    """A plan that ends at once with the answers in an audit log, and the environment that names the log."""
+    kept = {"CONSILIUM_HOME": os.environ["CONSILIUM_HOME"], "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
+    kept |= {"CONSILIUM_AUDIT_LOG_URL": f"sqlite:///{folder / 'log.db'}"}
+    kept |= {"CONSILIUM_AUDIT_LOG_KEYS": str(folder / "log.keys")}
+    make_keys(folder / "log.keys")
+    database = Database(read_url(kept["CONSILIUM_AUDIT_LOG_URL"]))
+    log = Store(database, read_keys(folder / "log.keys"))
+    later = (datetime.now(UTC) - BEGUN) / timedelta(hours=1) + 1  # after any stage has begun
+    both(log, champion, candidate, 1, hours=later)
+    answered(log, candidate, "canary", hours=later)
+    database.close()
+    plan = folder / "rollout.yaml"
+    plan.write_text(yaml.safe_dump(AT_ONCE))
+    return plan, kept
+
+
+def test_a_stop_that_was_killed_before_it_let_go_is_finished_and_not_begun_anew(
+    pair: tuple[str, str], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, candidate = pair
+    (tmp_path / "log").mkdir()
+    plan, kept = _at_once(champion, candidate, tmp_path / "log")
+    begin(MODEL, candidate, read_plan(AT_ONCE), "asked for", datetime.now(UTC) + timedelta(days=1))
+    walk.step(store, MODEL, candidate)
+    with monkeypatch.context() as patch:
+        patch.setattr(walk, "align_aliases", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            walk.abort(MODEL, candidate, "complaints of ward 3")
+    assert aliases() == {"champion": champion, "shadow": candidate}
+
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    assert main(["rollout", "run", MODEL, candidate, "--plan", str(plan)]) == 4
+    state = read_state(MODEL, candidate)
+    assert state is not None
+    assert (state.status, state.reason) == (STOPPED, "complaints of ward 3")
+    assert aliases() == {"champion": champion}
+    assert main(["rollout", "run", MODEL, "--once"]) == 0, "nothing is on its way, and a clock is told so"
+
+
+def _ended_well(champion: str, candidate: str) -> None:
+    assert aliases() == {"champion": candidate, "previous": champion}
+    assert running(MODEL) is None
+    stages = [line.split(", by ")[0] for _, line in steps(MODEL, candidate)]
+    assert list(dict.fromkeys(stages)) == ["running, shadow", "running, canary 25%", "promoted, canary 25%"]
+
+
+def _start_again(champion: str, candidate: str) -> None:
+    point(NAME, champion)
+    client = open_store()
+    client.delete_registered_model_alias(MODEL, "previous")
+    for tag in registry.describe(MODEL, candidate).tags:
+        if tag.startswith(("rollout", "promoted")) or tag == CANARY_SHARE:
+            client.delete_model_version_tag(MODEL, candidate, tag)
 
 
 def test_one_version_at_a_time_is_on_its_way_and_can_be_taken_back(

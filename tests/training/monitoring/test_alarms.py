@@ -7,8 +7,9 @@ import pytest
 
 from consilium.monitoring.reference import MonitoringReference
 from tests.training.monitoring.answers_made import made_model, made_reference, made_table, moved
-from training.monitoring.alarms import DAY, AlarmRule, StreamEvidence, run_tests
+from training.monitoring.alarms import DAY, YEAR_DAYS, AlarmRule, StreamEvidence, _outcome_bets, run_tests
 from training.monitoring.answers import AnswerTable
+from training.monitoring.betting import capital_after_change
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,24 @@ def test_outcomes_that_probabilities_do_not_foresee_are_found(reference: Monitor
         name for name, one in evidence(replace(table, labels=labels), reference, 40).items() if one.crossed is not None
     }
     assert crossed == {"calibration pneumonia"}
+
+
+@pytest.mark.parametrize(("by", "alarms"), [("probability", 0), ("truth", 5)])
+def test_confirmation_by_what_the_answer_shows_raises_no_alarm_and_by_what_it_does_not_does(
+    by: str, alarms: int, reference: MonitoringReference
+) -> None:
+    table = made_table(reference, 60, a_day=40, confirmed=1.0)
+    shown, truth = table.probabilities[:, 0] >= 0.3, table.labels[:, 0] == 1
+    chance = np.where(shown, 0.6, 0.2) if by == "probability" else np.where(truth, 0.6, 0.3)
+    begin, end = table.times.min(), table.times.max() + DAY
+    crossed = 0
+    for seed in range(5):
+        confirmed = np.random.default_rng(seed).random(len(table)) < chance
+        known = replace(table, labels=np.where(confirmed[:, None], table.labels, np.nan))
+        _, _, times, growth = next(_outcome_bets(known, 0.07, begin, end))
+        _, capital = capital_after_change(growth, ((times - begin) // DAY).astype(np.int64), YEAR_DAYS)
+        crossed += bool(capital.max() >= np.log(20 / 0.05))
+    assert crossed == alarms
 
 
 def test_influenced_reads_raise_no_alarm(reference: MonitoringReference) -> None:
