@@ -26,12 +26,14 @@ from hospital.configuration.strict_section import Duration, FilePath, Name, Size
 from hospital.configuration.system_settings import (
     DicomListener,
     DicomPeerSettings,
+    DicomWebSettings,
     DocumentType,
     FhirServer,
     Hl7Listener,
     Identifiers,
     LocalCode,
 )
+from hospital.configuration.worklist_settings import WorklistSettings
 
 BROKEN_REFERENCE = "broken_reference"
 
@@ -113,7 +115,8 @@ class GatewaySettings(StrictSection):
     peers: dict[Name, DicomPeerSettings] = Field(default_factory=dict)
     hl7: dict[Name, Hl7Listener] = Field(default_factory=dict)
     fhir: dict[Name, FhirServer] = Field(default_factory=dict)
-    dicomweb: dict[Name, HttpServer] = Field(default_factory=dict)
+    dicomweb: dict[Name, DicomWebSettings] = Field(default_factory=dict)
+    worklists: dict[Name, WorklistSettings] = Field(default_factory=dict)
     cds_hooks: CdsHooksSettings | None = None
     identifiers: dict[Name, Identifiers] = Field(default_factory=dict)
     local_codes: tuple[LocalCode, ...] = ()
@@ -141,6 +144,15 @@ class GatewaySettings(StrictSection):
         return self
 
     @model_validator(mode="after")
+    def _inputs_can_be_fetched(self) -> GatewaySettings:
+        askable = [name for name, one in self.peers.items() if "be asked" in one.may and self.dicom is not None]
+        for name, worklist in self.worklists.items():
+            if worklist.inputs not in (*self.dicomweb, *askable):
+                rule = "must be a name of `dicomweb`, or of a peer that may `be asked` and sends to `dicom`"
+                raise _broken(f"worklists.{name}.inputs", worklist.inputs, rule)
+        return self
+
+    @model_validator(mode="after")
     def _unambiguous(self) -> GatewaySettings:
         issuers: dict[str, str] = {}
         for name, given in self.identifiers.items():
@@ -149,7 +161,7 @@ class GatewaySettings(StrictSection):
                     rule = f"must name one authority; it stands at {issuers[known_as]}, too"
                     raise _broken(f"identifiers.{name}.known_as", known_as, rule)
         senders = [sender for listener in self.hl7.values() for sender in listener.senders]
-        sources = [*self.peers, *senders, *self.http.senders, *self.fhir, *self.dicomweb]
+        sources = [*self.peers, *senders, *self.http.senders, *self.fhir, *self.dicomweb, *self.worklists]
         for source in sources:
             if sources.count(source) > 1:
                 raise _broken(source, source, "must be the name of one system: rows and metrics go by it")
@@ -174,6 +186,7 @@ class GatewaySettings(StrictSection):
         places: Iterable[tuple[str, Any]] = (
             *((f"peers.{name}", one) for name, one in self.peers.items()),
             *((f"fhir.{name}", one) for name, one in self.fhir.items()),
+            *((f"dicomweb.{name}", one) for name, one in self.dicomweb.items()),
             *(
                 (f"hl7.{port}.senders.{name}", one)
                 for port, listener in self.hl7.items()

@@ -61,6 +61,14 @@ class DicomPeerSettings(StrictSection):
         return self
 
 
+class DicomWebSettings(HttpServer):
+    """A DICOMweb server that is asked, pulled from or sent to."""
+
+    patient_issuer: Name | None = None
+    accession_issuer: Name | None = None
+    """Who issued identifiers that come from it without an issuer."""
+
+
 class Hl7Sender(StrictSection):
     """A system that sends HL7 v2 messages."""
 

@@ -22,6 +22,7 @@ from hospital.dicom.storage_scp import StorageListener, StorageScp
 from hospital.dicom.storing import ArchiveStorage
 from hospital.dicom.web.dicomweb_server import DicomWebServer
 from hospital.running.source_listing import ListInstances
+from hospital.running.study_fetching import StudyFetching
 from hospital.store.gateway_store import Store
 
 _TITLE = "CONSILIUM"
@@ -110,6 +111,16 @@ class DicomParts:
             ArchiveStorage(self._requestor(destination.peer), dicom_peer(destination.peer, peer), query)
         )
 
+    def fetching(self, name: str) -> StudyFetching:
+        """How studies are fetched from a system that may be asked."""
+        if name in self.settings.dicomweb:
+            server = self._server(name)
+            return StudyFetching(
+                name, lambda study: server.retrieve(study, self.receiver, self.store.holds), server.instances
+            )
+        query = self._query(name)
+        return StudyFetching(name, query.move, query.instances)
+
     def _query(self, name: str) -> QueryRetrieve:
         peer = dicom_peer(name, self.settings.peers[name])
         return QueryRetrieve(self._requestor(name), peer, self.receiver.zone, issuers(self.settings))
@@ -122,7 +133,8 @@ class DicomParts:
             verify=given.tls.context(f"{field}.tls"),
             timeout=given.timeout_s,
         )
-        return DicomWebServer(DicomPeer(name, name), http, self.receiver.zone, issuers(self.settings))
+        peer = DicomPeer(name, "", patient_issuer=given.patient_issuer, accession_issuer=given.accession_issuer)
+        return DicomWebServer(peer, http, self.receiver.zone, issuers(self.settings))
 
     def _requestor(self, name: str) -> Requestor:
         given = self.settings.peers[name].tls

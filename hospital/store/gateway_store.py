@@ -11,6 +11,7 @@ from sqlalchemy import URL, select
 
 from consilium.databases.database import Database, refuse_unusable
 from consilium.domain.errors import ConsiliumError
+from hospital.store.claims import Claims
 from hospital.store.clock import Clock, system_clock
 from hospital.store.holds import Holds
 from hospital.store.inbox import StoredInbox, Watermark
@@ -59,7 +60,7 @@ class Store:
 
     Attributes
     ----------
-    inbox, records, studies, outbox, patients, files, holds, positions
+    inbox, records, studies, outbox, claims, patients, files, holds, positions
         See their classes.
     arrived, to_send : threading.Event
         Set after something was received, and after something was put into the outbox; whoever waits clears them.
@@ -79,6 +80,7 @@ class Store:
         self.records = Records(self.database, self.key)
         self.outbox = Outbox(self.database, self.key, clock, self.to_send.set)
         self.studies = StudyStates(self.database, self.key, self.outbox, clock)
+        self.claims = Claims(self.database, self.key, clock)
         self.patients = Patients(self.database, self.key)
         self.positions = Positions(self.database)
         self.holds = Holds()

@@ -144,6 +144,13 @@ class Outbox:
         with self._database.reading() as session:
             return frozenset(self._opened(row, content=False).delivery.key for row in session.scalars(wanted))
 
+    def of_revision(self, study: str, revision: str) -> list[QueuedDelivery]:
+        """What was put in for one answer to a study, without contents."""
+        where = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.revision == revision)
+        with self._database.reading() as session:
+            rows = session.scalars(select(DeliveryRow).where(*where).order_by(DeliveryRow.number))
+            return [self._opened(row, content=False) for row in rows]
+
     def counts(self) -> dict[tuple[str, DeliveryStage], int]:
         """How many deliveries of each destination are in each stage."""
         counted = select(DeliveryRow.destination, DeliveryRow.stage, func.count())

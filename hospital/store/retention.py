@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, select, true
 
 from hospital.store.gateway_store import Store
-from hospital.store.rows.tables import DeliveryRow, MessageRow, RecordRow, RevisionRow, StudyRow
+from hospital.store.rows.tables import ClaimRow, DeliveryRow, MessageRow, RecordRow, RevisionRow, StudyRow
 from hospital.store.state import DeliveryStage, StudyStage
 
 _AT_ONCE = 500
@@ -25,6 +25,7 @@ class Purged:
     studies: int
     revisions: int
     deliveries: int
+    claims: int
 
 
 def purge(store: Store, keep: timedelta) -> Purged:
@@ -46,6 +47,7 @@ def purge(store: Store, keep: timedelta) -> Purged:
             DeliveryRow.number,
             (DeliveryRow.ended < before) & (DeliveryRow.stage != DeliveryStage.WAITING),
         ),
+        claims=_delete(store, ClaimRow, ClaimRow.claim, ClaimRow.ended < before),
     )
     store.database.shrink()
     return purged

@@ -17,6 +17,7 @@ from hospital.running.result_objects import ResultObjects
 from hospital.running.routes.cds_parts import cds_routes
 from hospital.running.routes.stow_routes import stow_routes
 from hospital.running.source_listing import ConfiguredSources
+from hospital.running.worklist_parts import worklist_parts
 from hospital.store.clock import Clock, system_clock
 from hospital.store.gateway_store import Store
 from hospital.studies.asking.explanation_jobs import ExplanationJobs
@@ -50,6 +51,7 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
 def _parts(settings: GatewaySettings, store: Store, dicom: DicomParts) -> list[Part]:
     parts: list[Part] = [Hl7Part(name, listener) for name, listener in hl7_listeners(settings, store).items()]
     parts += reading_parts(settings, store)
+    parts += worklist_parts(settings, store, dicom)
     entity = dicom.listener()
     if entity is None or settings.dicom is None:
         return parts

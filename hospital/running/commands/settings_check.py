@@ -28,6 +28,12 @@ from hospital.studies.rules.configured_routes import configured_routes
 from hospital.studies.rules.routing import routed
 
 _PATIENCE_S = 10.0
+_PATHS = {
+    "services": "/readyz",
+    "fhir": "/metadata",
+    "dicomweb": "/studies?limit=1",
+    "worklists": "/workitems?limit=1",
+}
 _META_STARTS = 128 + 4 + 12
 """Preamble, prefix, and the element that says how long the file meta information is. Source: PS3.10 7.1."""
 
@@ -87,9 +93,9 @@ def _source(settings: GatewaySettings, given: str | None) -> str:
 def _questions(settings: GatewaySettings) -> list[tuple[str, str, Callable[[], None]]]:
     """Each system, what it is asked, and how."""
     found: list[tuple[str, str, Callable[[], None]]] = []
-    for section in ("services", "fhir", "dicomweb"):
+    for section in ("services", "fhir", "dicomweb", "worklists"):
         for name, server in getattr(settings, section).items():
-            path = {"services": "/readyz", "fhir": "/metadata", "dicomweb": "/studies?limit=1"}[section]
+            path = _PATHS[section]
             found.append((f"{section}.{name}", f"GET {path}", _http(f"{section}.{name}", server, path)))
     for name, peer in settings.peers.items():
         if peer.address is not None:

@@ -136,6 +136,20 @@ class DeliveryRow(Base):
     content: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
+class ClaimRow(Base):
+    """A work item of a worklist that the gateway claimed."""
+
+    __tablename__ = "claims"
+    __table_args__ = (Index(None, "worklist", "stage"),)
+
+    claim: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
+    worklist: Mapped[str]
+    stage: Mapped[str] = mapped_column(String(16))
+    began: Mapped[datetime]
+    ended: Mapped[datetime | None] = mapped_column(index=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class PositionRow(Base):
     """How far something was read, such as the polling of a FHIR server."""
 

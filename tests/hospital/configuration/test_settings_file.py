@@ -82,9 +82,18 @@ def test_every_value_is_read_as_it_is_meant(tmp_path: Path) -> None:
     assert settings.destinations["archive"] == DicomDestination(kind="dicom", peer="pacs", objects=("sr", "sc", "seg"))
 
 
+INPUTS = "must be a name of `dicomweb`, or of a peer that may `be asked` and sends to `dicom`"
+WORKLIST = {"url": "http://127.0.0.1:9", "codes": [{"value": "A", "scheme": "99S", "meaning": "A"}]}
+
+
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
+        (
+            "worklists",
+            {"orders": {**WORKLIST, "inputs": "modality"}},
+            f"worklists.orders.inputs: got 'modality', {INPUTS}",
+        ),
         ("stor", {}, "stor: got 'stor', is no known key; the nearest is 'store'"),
         ("peers.pacs.adress", "a:1", "peers.pacs.adress: got 'adress', is no known key; the nearest is 'address'"),
         (

@@ -159,13 +159,13 @@ def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to
     purged = purge(store, timedelta(days=7))
 
     # The instance and the merge of the old study, its value and its message; what is assembled and waits stays.
-    assert purged == Purged(records=3, messages=1, studies=1, revisions=1, deliveries=1)
+    assert purged == Purged(records=3, messages=1, studies=1, revisions=1, deliveries=1, claims=0)
     assert list(store.files.names()) == [other]
     assert [one.key for one in store.records.observations([PATIENT])] == ["new"]
     assert store.studies.get(STUDY) is None
     assert [one.delivery.key for one in store.outbox.listed()] == ["waits"]
     assert len(store.patients.same(PatientId("b", "i"))) == 2
-    assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0)
+    assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0, 0)
 
 
 def test_positions_survive(store: Store) -> None:

@@ -1,0 +1,62 @@
+"""What others ask of our work items, as the worklist reports it over a WebSocket. PS3.18 11.13, PS3.4 CC.2.4."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+import httpx
+from httpx_ws import HTTPXWSException, aconnect_ws
+
+from hospital.worklist.work_items import text_of
+
+logger = logging.getLogger("consilium.gateway")
+
+_CANCEL_REQUESTED = "2"
+_LARGEST_EVENT = 1 << 20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_FAILURES = (HTTPXWSException, httpx.HTTPError, OSError)
+
+
+class CancelRequests:
+    """The event channel of one worklist, opened anew when it breaks.
+
+    Parameters
+    ----------
+    http : httpx.AsyncClient
+        Of the worklist.
+    request : callable
+        Called with the UID of a work item whose cancellation somebody asks for.
+    """
+
+    def __init__(
+        self, name: str, http: httpx.AsyncClient, ae_title: str, request: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._name, self._http, self._request = name, http, request
+        self._url = f"{str(http.base_url).rstrip('/')}/subscribers/{ae_title}"
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        failures = 0
+        while True:
+            try:
+                async with aconnect_ws(self._url, self._http, max_message_size_bytes=_LARGEST_EVENT) as channel:
+                    failures = 0
+                    while True:
+                        await self._take(await channel.receive_text())
+            except* _FAILURES as group:
+                if not failures:
+                    cause = type(group.exceptions[0]).__name__
+                    logger.warning("cancel requests of %s are not seen now (%s)", self._name, cause)
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 20)))
+            failures += 1
+
+    async def _take(self, event: str) -> None:
+        try:
+            told = json.loads(event)
+        except ValueError:
+            return
+        if isinstance(told, dict) and text_of(told, "00001002") == _CANCEL_REQUESTED:
+            await self._request(text_of(told, "00001000"))
