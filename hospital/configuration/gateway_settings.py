@@ -22,6 +22,7 @@ from hospital.configuration.route_settings import (
     RouteSettings,
     StowDestination,
 )
+from hospital.configuration.smart_settings import SmartLaunchSettings
 from hospital.configuration.strict_section import Duration, FilePath, Name, Size, StrictSection
 from hospital.configuration.system_settings import (
     DicomListener,
@@ -118,6 +119,7 @@ class GatewaySettings(StrictSection):
     dicomweb: dict[Name, DicomWebSettings] = Field(default_factory=dict)
     worklists: dict[Name, WorklistSettings] = Field(default_factory=dict)
     cds_hooks: CdsHooksSettings | None = None
+    smart_launch: SmartLaunchSettings | None = None
     identifiers: dict[Name, Identifiers] = Field(default_factory=dict)
     local_codes: tuple[LocalCode, ...] = ()
     documents: tuple[DocumentType, ...] = ()

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from hospital.fhir.cds.cds_cards import StoredResult, cards
 from hospital.fhir.cds.cds_tokens import TokenCheck, TokenRefused
+from hospital.fhir.patient_identifiers import PatientIdentifiers, current_identifiers
 from hospital.fhir.results.result_values import Json
 
 logger = logging.getLogger("consilium.gateway")
@@ -27,7 +28,6 @@ logger = logging.getLogger("consilium.gateway")
 LONGEST_LOOKUP_S = 0.4
 _MOST_BYTES = 1 << 20
 _MOST_CARDS = 5
-_MOST_IDENTIFIERS = 50
 _MOST_FEEDBACK = 100
 _PREFETCH = {"patient": "Patient/{{context.patientId}}"}
 
@@ -37,9 +37,6 @@ HOOKS = {
     "order-sign": "Findings of imaging studies of the patient for whom an order is signed.",
 }
 _OUTCOMES = ("accepted", "overridden")
-
-PatientIdentifiers = Sequence[tuple[str, str]]
-"""System and value of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,20 +192,7 @@ def _patient_identifiers(body: Mapping[str, Any]) -> PatientIdentifiers:
         raise Problem(412, "prefetch.patient must be a Patient")
     if patient.get("id") != body["context"]["patientId"]:
         raise Problem(412, "prefetch.patient must be the patient of the context")
-    given = patient.get("identifier")
-    return [_pair(one) for one in given[:_MOST_IDENTIFIERS] if _is_current(one)] if isinstance(given, list) else []
-
-
-def _is_current(identifier: object) -> bool:
-    return (
-        isinstance(identifier, dict)
-        and all(isinstance(identifier.get(key), str) and identifier[key] for key in ("system", "value"))
-        and identifier.get("use") != "old"
-    )
-
-
-def _pair(identifier: Mapping[str, str]) -> tuple[str, str]:
-    return identifier["system"], identifier["value"]
+    return current_identifiers(patient)
 
 
 def _concerns_imaging(hook: str, context: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 
@@ -28,24 +29,36 @@ def presented_form(reported: ReportedStudy, created: datetime) -> Json:
 
 def result_page(reported: ReportedStudy, created: datetime) -> str:
     """HTML, referral before any number."""
-    model = reported.model
-    heads = ("Finding", "Answer", "Probability", "Interval", "Operating point")
-    made = f"{model.name}, version {model.version}, manifest {model.manifest_digest}; "
+    return page_of(result_body(reported, created))
+
+
+def page_of(body: Sequence[str]) -> str:
+    """A page of these elements."""
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Findings of a model</title></head>',
             "<body>",
-            f"<p><strong>{escape(DISCLAIMER)} Preliminary.</strong></p>",
-            *_listed("Referred: assess this study without the model", reported.refer_reasons),
-            f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>",
-            *(_row(finding) for finding in reported.findings),
-            "</tbody></table>",
-            *(f"<p>{escape(f'{one.display}: {one.answer} ({one.detail})')}</p>" for one in reported.targets),
-            *_listed("Remarks", reported.remarks),
-            f"<p>{escape(made + created.isoformat(timespec='minutes'))}</p>",
+            *body,
             "</body></html>",
         ]
     )
+
+
+def result_body(reported: ReportedStudy, created: datetime) -> list[str]:
+    """The elements of a page about one result."""
+    model = reported.model
+    heads = ("Finding", "Answer", "Probability", "Interval", "Operating point")
+    made = f"{model.name}, version {model.version}, manifest {model.manifest_digest}; "
+    return [
+        f"<p><strong>{escape(DISCLAIMER)} Preliminary.</strong></p>",
+        *_listed("Referred: assess this study without the model", reported.refer_reasons),
+        f"<table><thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead><tbody>",
+        *(_row(finding) for finding in reported.findings),
+        "</tbody></table>",
+        *(f"<p>{escape(f'{one.display}: {one.answer} ({one.detail})')}</p>" for one in reported.targets),
+        *_listed("Remarks", reported.remarks),
+        f"<p>{escape(made + created.isoformat(timespec='minutes'))}</p>",
+    ]
 
 
 def _row(finding: ReportedFinding) -> str:

@@ -15,6 +15,7 @@ from hospital.running.parts import Part
 from hospital.running.reading_parts import reading_parts
 from hospital.running.result_objects import ResultObjects
 from hospital.running.routes.cds_parts import cds_routes
+from hospital.running.routes.smart_parts import smart_routes
 from hospital.running.routes.stow_routes import stow_routes
 from hospital.running.source_listing import ConfiguredSources
 from hospital.running.worklist_parts import worklist_parts
@@ -44,7 +45,11 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
         clock=clock,
     )
     lanes = Lanes(senders(settings, dicom), store.outbox, clock)
-    routes = [*stow_routes(settings, store, dicom.receiver), *cds_routes(settings, store, clock)]
+    routes = [
+        *stow_routes(settings, store, dicom.receiver),
+        *cds_routes(settings, store, clock),
+        *smart_routes(settings, store, clock),
+    ]
     return Gateway(settings, store, _parts(settings, store, dicom), StudyWorker(surroundings), lanes, routes)
 
 

@@ -1,1 +1,1 @@
-"""HTTP routes that the configuration adds to those of every gateway: STOW-RS in, CDS Hooks."""
+"""HTTP routes that the configuration adds to those of every gateway: STOW-RS in, CDS Hooks, SMART launch."""

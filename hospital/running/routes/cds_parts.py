@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 
 import httpx
 from starlette.routing import Route
@@ -16,9 +17,11 @@ from consilium.output.reported import ReportedStudy, reported_study
 from hospital.configuration.cds_settings import CdsHooksSettings
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.fhir.cds.cds_cards import StoredResult
-from hospital.fhir.cds.cds_hooks import CardFeedback, CdsHooks, PatientIdentifiers
+from hospital.fhir.cds.cds_hooks import CardFeedback, CdsHooks
 from hospital.fhir.cds.cds_tokens import TokenCheck, TrustedIssuer
 from hospital.fhir.cds.key_sets import KeySet
+from hospital.fhir.patient_identifiers import PatientIdentifiers
+from hospital.fhir.smart.smart_launch import LAUNCH
 from hospital.store.clock import Clock
 from hospital.store.gateway_store import Store
 from hospital.store.received import PatientId
@@ -42,7 +45,8 @@ def cds_routes(settings: GatewaySettings, store: Store, clock: Clock) -> list[Ro
     if given is None:
         return []
     tokens = TokenCheck(_issuers(given, clock), clock)
-    results = PatientResults(store, patient_systems(settings))
+    launch = None if settings.smart_launch is None else f"{settings.smart_launch.url}{LAUNCH}"
+    results = PatientResults(store, patient_systems(settings), launch)
     return CdsHooks(given.url, tokens, results, FeedbackCounts()).routes
 
 
@@ -56,6 +60,15 @@ def patient_systems(settings: GatewaySettings) -> dict[str, str]:
     return {**oids, **uris, **known}
 
 
+@dataclass(frozen=True, slots=True)
+class LatestResult:
+    """The latest answer to a study; `day` is the study's."""
+
+    reported: ReportedStudy
+    created: datetime
+    day: date | None
+
+
 class PatientResults:
     """The latest answer to each of a patient's studies, those that were taken last first.
 
@@ -63,28 +76,35 @@ class PatientResults:
     ----------
     systems : mapping
         See `patient_systems`; an identifier of another system names nobody here.
+    launch : str, optional
+        Where a SMART launch of the results begins.
     """
 
-    def __init__(self, store: Store, systems: Mapping[str, str]) -> None:
+    def __init__(self, store: Store, systems: Mapping[str, str], launch: str | None = None) -> None:
         self._store = store
         self._systems = systems
+        self._launch = launch
 
     def __call__(self, identifiers: PatientIdentifiers) -> list[StoredResult]:
+        found = (self.latest(one) for one in self.answered(identifiers)[:_MOST_RESULTS])
+        results = [StoredResult(one.reported, one.day, launch=self._launch) for one in found if one is not None]
+        return sorted(results, key=lambda one: one.day or date.min, reverse=True)
+
+    def answered(self, identifiers: PatientIdentifiers) -> list[StudyState]:
+        """The patient's studies that are answered, those that last received something first."""
         named = [PatientId(value, self._systems[system]) for system, value in identifiers if system in self._systems]
         everyone = {one for patient in named for one in self._store.patients.same(patient)}
-        if not everyone:
-            return []
-        states = [one for one in self._store.studies.of(everyone) if one.stage is StudyStage.ANSWERED]
-        found = [self._result(one) for one in states[-_MOST_RESULTS:]]
-        return sorted((one for one in found if one), key=lambda one: one.day or date.min, reverse=True)
+        found = self._store.studies.of(everyone) if everyone else []
+        return [one for one in reversed(found) if one.stage is StudyStage.ANSWERED]
 
-    def _result(self, state: StudyState) -> StoredResult | None:
+    def latest(self, state: StudyState) -> LatestResult | None:
+        """The latest answer to a study."""
         revisions = self._store.studies.revisions(state.study)
         if not revisions:
             return None
         times = [one.description.acquired for one in self._store.records.instances(state.study)]
         day = min((time for time in times if time is not None), default=None)
-        return StoredResult(_reported(revisions[-1]), day.date() if day else None)
+        return LatestResult(_reported(revisions[-1]), revisions[-1].time, day.date() if day else None)
 
 
 def _reported(revision: Revision) -> ReportedStudy:

@@ -52,7 +52,11 @@ class ServiceDouble:
     submitted: int = 0
 
     def client(self) -> AsyncClient:
-        return AsyncClient("http://service", transport=httpx.MockTransport(self._handle), retries=0)
+        return AsyncClient("http://service", transport=self.transport, retries=0)
+
+    @property
+    def transport(self) -> httpx.MockTransport:
+        return httpx.MockTransport(self._handle)
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         if self.away:
