@@ -8,16 +8,14 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import httpx
-from httpx_ws import HTTPXWSException, aconnect_ws
 
+from hospital.worklist.event_channel import ChannelBroken, texts
 from hospital.worklist.work_items import text_of
 
 logger = logging.getLogger("consilium.gateway")
 
 _CANCEL_REQUESTED = "2"
-_LARGEST_EVENT = 1 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
-_FAILURES = (HTTPXWSException, httpx.HTTPError, OSError)
 
 
 class CancelRequests:
@@ -42,14 +40,12 @@ class CancelRequests:
         failures = 0
         while True:
             try:
-                async with aconnect_ws(self._url, self._http, max_message_size_bytes=_LARGEST_EVENT) as channel:
+                async for event in texts(self._http, self._url):
                     failures = 0
-                    while True:
-                        await self._take(await channel.receive_text())
-            except* _FAILURES as group:
+                    await self._take(event)
+            except ChannelBroken as error:
                 if not failures:
-                    cause = type(group.exceptions[0]).__name__
-                    logger.warning("cancel requests of %s are not seen now (%s)", self._name, cause)
+                    logger.warning("cancel requests of %s are not seen now: %s", self._name, error)
             await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(failures, 20)))
             failures += 1
 
