@@ -71,4 +71,5 @@ class PageSettings(AuditLogSettings):
     page_letter_keys: bool = True
     """Whether single letters are keyboard shortcuts of the page until a reader turns them off."""
     page_ohif_url: SafeAddress | None = None
-    """An OHIF viewer that the page links to: ``https://ohif.example.org/viewer``."""
+    """An OHIF viewer, to which the page of a study of DICOM files links, with its Study Instance UID:
+    ``https://ohif.example.org/viewer``. That archive must hold the study."""

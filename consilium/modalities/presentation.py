@@ -106,6 +106,8 @@ class FileView(Wire):
     """Position among the files of its kind."""
     digest: str
     """SHA-256 of the file that was sent, in hex."""
+    words_digest: str = ""
+    """SHA-256 of what is shown of it, row by row and little endian, in hex; given when the study is stored."""
     pixels: Literal["stored", "expired"] = "stored"
 
 

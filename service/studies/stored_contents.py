@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 from consilium.api.schemas import PatientView
 from consilium.domain.wire import Wire
-from consilium.modalities.presentation import ViewContext, Viewed, file_viewings, record_viewings
+from consilium.modalities.presentation import FileView, ViewContext, Viewed, file_viewings, record_viewings
 from consilium.modalities.registry import modality_of
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tasks.study_answers import study_place
@@ -44,9 +45,7 @@ def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
     study, viewed, kept = read.study, read.viewed, read.study.within(read.window)
     context = ViewContext(study.patient, read.variables, kept.records)
     views: dict[str, tuple[dict[str, Any], ...]] = {
-        name: tuple(
-            one.view.model_copy(update={"number": number}).model_dump(mode="json") for number, one in enumerate(files)
-        )
+        name: tuple(_view(number, one).model_dump(mode="json") for number, one in enumerate(files))
         for name, files in viewed.items()
         if name in file_viewings()
     }
@@ -64,6 +63,11 @@ def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
     )
     rest = tuple(one for one in warnings if one not in left_out)
     return summary, StoredContents(shown=views, warnings=rest, left_out=left_out)
+
+
+def _view(number: int, file: Viewed) -> FileView:
+    digest = hashlib.sha256(file.words.tobytes()).hexdigest()
+    return file.view.model_copy(update={"number": number, "words_digest": digest})
 
 
 def _label(viewed: Mapping[str, Sequence[Viewed]]) -> str | None:

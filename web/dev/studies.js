@@ -25,7 +25,7 @@ function pixels(seed, mass, size = 1024) {
 
 function image(number, { words, size, table }, changes = {}) {
   return {
-    number, digest: createHash('sha256').update(words).digest('hex'), pixels: 'stored', rows: size, columns: size, bits: 16, signed: false, table,
+    number, digest: createHash('sha256').update(words).digest('hex'), words_digest: createHash('sha256').update(words).digest('hex'), study_instance_uid: '1.2.3', pixels: 'stored', rows: size, columns: size, bits: 16, signed: false, table,
     padding: null, quantity: { slope: 1, intercept: 0 }, windows: [{ center: 1850, width: 2900 }, { center: 1200, width: 1600 }],
     spacing_mm: [0.35, 0.35], spacing_source: 'ImagerPixelSpacing', view: 'PA', laterality: null, acquired: later(-1, 14), photometric: 'MONOCHROME2',
     source: 'dicom', burned_in: null, warnings: [], ...changes,

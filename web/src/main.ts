@@ -7,5 +7,6 @@ import { preferences } from './state/preferences.svelte';
 
 // Addresses of the page differ in depth, and a browser asks for the icon again, relative to each of them.
 document.querySelector('link[rel=icon]')!.setAttribute('href', toPage('icon.svg'));
-await speak(preferences.locale);
+// Nothing can be shown without words.
+while (!(await speak(preferences.locale))) await new Promise((resolve) => setTimeout(resolve, 2000));
 mount(App, { target: document.getElementById('app')! });

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { isRecord } from '../src/parts/dropped';
 import { pastedValues } from '../src/parts/pasted';
 import { segments } from '../src/parts/segments';
+import { written } from '../src/parts/units';
 
 const word = (start_utf16: number, end_utf16: number, text: string, weight = 1) => ({ note: 0, start_utf16, end_utf16, text, weight });
 
@@ -54,4 +55,8 @@ describe('pasted values', () => {
 
 test('files that a computer adds to folders are no records', () => {
   expect(['a/.DS_Store', 'Thumbs.db', 'x/DICOMDIR', 'IM0001', 'x/film.dcm'].map(isRecord)).toEqual([false, false, false, true, true]);
+});
+
+test('powers of ten in units are raised', () => {
+  expect(['10*9/L', '10*12/L', 'mg/L', '%'].map(written)).toEqual(['10⁹/L', '10¹²/L', 'mg/L', '%']);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { decodeWords, extremes, UnreadablePixels } from '../src/viewer/words';
+import { decodeWords, extremes, hexDigest, UnreadablePixels } from '../src/viewer/words';
 
 const shape = { rows: 2, columns: 3, bits: 16, signed: false };
 const sixteen = (...words: number[]) => new Uint16Array(words).buffer;
@@ -31,6 +31,10 @@ describe('words', () => {
 
   test('an encoding that is not known is refused', () => {
     expect(() => decodeWords(sixteen(1, 2, 3, 4, 5, 6), 'zstd', shape)).toThrow(UnreadablePixels);
+  });
+
+  test('the digest is that of the little-endian bytes', async () => {
+    expect(await hexDigest(new Uint16Array([0x6261, 0x0063]))).toBe('dc1114cd074914bd872cc1f9a23ec910ea2203bc79779ab2e17da25782a624fc');
   });
 
   test('lowest and highest word', () => {

@@ -96,6 +96,7 @@ def test_a_study_is_shown_with_the_greys_of_the_model_s_own_reading() -> None:
         words = await client.get(f"{PATH}/{study.study_id}/images/0")
         digest = base64.b64encode(hashlib.sha256(words.content).digest()).decode()
         assert words.headers["Content-Digest"] == f"sha-256=:{digest}:"
+        assert (view.words_digest, view.study_instance_uid) == (hashlib.sha256(words.content).hexdigest(), "1.2.3")
         assert (words.headers["Consilium-Encoding"], words.headers["Cache-Control"]) == ("raw", "private, no-store")
         shown = np.frombuffer(words.content, "<u2").reshape(48, 64)
         greys = np.frombuffer(base64.b64decode(view.table.greys), np.uint8)[shown - view.table.first]

@@ -92,6 +92,9 @@ export interface ImageInformation {
   source: string;
   burned_in: boolean | null;
   digest: string;
+  /** SHA-256 of the words, in hex. */
+  words_digest: string;
+  study_instance_uid: string | null;
   pixels: 'stored' | 'expired';
   warnings: string[];
 }

@@ -1,23 +1,24 @@
 import type { Locale } from '../state/preferences.svelte';
 import germanAddress from './de.json?url';
-import en from './en.json';
+import type en from './en.json';
+import englishAddress from './en.json?url';
 
 export type Key = keyof typeof en;
 type Catalogue = Record<Key, string>;
 
-// English comes with the page; another language is fetched by who reads it.
-const ADDRESSES: Record<Exclude<Locale, 'en'>, string> = { de: germanAddress };
-const known: Partial<Record<Locale, Catalogue>> = { en };
-let catalogue: Catalogue = $state.raw(en);
+const ADDRESSES: Record<Locale, string> = { de: germanAddress, en: englishAddress };
+const known: Partial<Record<Locale, Catalogue>> = {};
+let catalogue = $state.raw({} as Catalogue);
 
-/** Show the page in `locale` from now on. Where its catalogue cannot be fetched the page stays as it is. */
-export async function speak(locale: Locale): Promise<void> {
-  if (locale !== 'en' && !known[locale]) {
+/** Show the page in `locale` from now on; false where its catalogue cannot be fetched, and the page stays as it is. */
+export async function speak(locale: Locale): Promise<boolean> {
+  if (!known[locale]) {
     const response = await fetch(ADDRESSES[locale]).catch(() => null);
-    if (!response?.ok) return;
+    if (!response?.ok) return false;
     known[locale] = (await response.json()) as Catalogue;
   }
   catalogue = known[locale]!;
+  return true;
 }
 
 /** A sentence of the reader's language, with `{name}` replaced. */
@@ -28,5 +29,5 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
 /** What the service sends as a code, in words where the catalogue has some. */
 export function word(group: string, code: string): string {
   const key = `${group}.${code.replaceAll(' ', '_')}`;
-  return key in en ? t(key as Key) : code;
+  return key in catalogue ? t(key as Key) : code;
 }

@@ -32,6 +32,9 @@ export function gridOf(image: { rows: number; columns: number; spacing_mm: [numb
   return { width: image.columns, height: image.rows, aspect };
 }
 
+/** A change of a view, for whatever image lies on whatever canvas: linked images change alike. */
+export type Step = (view: View, grid: Grid, canvas: Size) => View;
+
 export const UPRIGHT: View = { zoom: 1, shift: { x: 0, y: 0 }, quarterTurns: 0, mirrored: false };
 
 /** From pixels of the image to those of the canvas. */
@@ -56,6 +59,8 @@ export function onImage([a, b, c, d, e, f]: Matrix, { x, y }: Point): Point {
   const determinant = a * d - b * c;
   return { x: (d * (x - e) - c * (y - f)) / determinant, y: (a * (y - f) - b * (x - e)) / determinant };
 }
+
+export const actual: Step = (view) => ({ ...view, zoom: 1, shift: { x: 0, y: 0 } });
 
 export function fitting(view: View, grid: Grid, canvas: Size): View {
   const sideways = view.quarterTurns % 2 === 1;

@@ -1,7 +1,7 @@
 import { toService } from '../api/addresses';
 import { ask } from '../api/client';
 import type { ImageInformation } from '../api/types';
-import { decodeWords, type Words } from './words';
+import { decodeWords, hexDigest, UnreadablePixels, type Words } from './words';
 
 const MOST_BYTES = 384 * 1024 ** 2;
 
@@ -40,7 +40,11 @@ export class Pixels {
 
   async #fetched(study: string, image: ImageInformation): Promise<Words> {
     const response = await ask(toService(`v1/studies/${study}/images/${image.number}`), { signal: this.#stopped.signal });
-    return decodeWords(await response.arrayBuffer(), response.headers.get('Consilium-Encoding') ?? 'raw', image);
+    const words = decodeWords(await response.arrayBuffer(), response.headers.get('Consilium-Encoding') ?? 'raw', image);
+    // Of the right size, another patient's image would look like this one's.
+    const digest = await hexDigest(words);
+    if (digest !== image.words_digest) throw new UnreadablePixels(`SHA-256 ${digest.slice(0, 12)}…, expected ${image.words_digest.slice(0, 12)}…`);
+    return words;
   }
 
   #forget(name: string): void {

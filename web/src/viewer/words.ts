@@ -8,7 +8,7 @@ export class UnreadablePixels extends Error {}
 
 type Shape = Pick<ImageInformation, 'rows' | 'columns' | 'bits' | 'signed'>;
 
-/** Words of a body as the service sends it: little endian, raw or as differences within each row. */
+/** Words of a body as the service sends it: little endian, as browsers are, raw or as differences within each row. */
 export function decodeWords(body: ArrayBuffer, encoding: string, shape: Shape): Words {
   const { rows, columns, bits, signed } = shape;
   const size = bits > 8 ? 2 : 1;
@@ -16,26 +16,12 @@ export function decodeWords(body: ArrayBuffer, encoding: string, shape: Shape): 
   if (body.byteLength !== expected) {
     throw new UnreadablePixels(`${body.byteLength} bytes, expected ${expected}`);
   }
-  const words = size === 2 ? sixteen(body, signed) : signed ? new Int8Array(body) : new Uint8Array(body);
+  const words = size === 2 ? (signed ? new Int16Array(body) : new Uint16Array(body)) : signed ? new Int8Array(body) : new Uint8Array(body);
   if (encoding === 'delta') addUp(words, columns);
   else if (encoding !== 'raw') throw new UnreadablePixels(`encoding ${encoding}, expected raw or delta`);
   return words;
 }
 
-function sixteen(body: ArrayBuffer, signed: boolean): Words {
-  if (!littleEndian) swap(new Uint8Array(body));
-  return signed ? new Int16Array(body) : new Uint16Array(body);
-}
-
-const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-
-function swap(bytes: Uint8Array): void {
-  for (let i = 0; i < bytes.length; i += 2) {
-    const low = bytes[i]!;
-    bytes[i] = bytes[i + 1]!;
-    bytes[i + 1] = low;
-  }
-}
 
 /** Each word but a row's first is the difference from its left neighbour; typed arrays wrap around as the sender does. */
 function addUp(words: Words, columns: number): void {
@@ -43,6 +29,11 @@ function addUp(words: Words, columns: number): void {
     const end = row + columns;
     for (let i = row + 1; i < end; i++) words[i] = words[i]! + words[i - 1]!;
   }
+}
+
+export async function hexDigest(words: Words): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', words as Words & { buffer: ArrayBuffer });
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 export function extremes(words: Words): { low: number; high: number } {

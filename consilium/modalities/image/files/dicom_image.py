@@ -201,6 +201,7 @@ def _viewed(decoded: _Decoded) -> Viewed:
         windows=tuple(ViewWindow(center=center, width=width) for center, width in windows(dataset)),
         photometric=pixels.photometric_interpretation,
         spacing_source=spacing_element(dataset),
+        study_instance_uid=_uid(dataset, "StudyInstanceUID"),
     )
     return Viewed(image, view, np.ascontiguousarray(words), patient_label(dataset))
 
@@ -285,6 +286,12 @@ def _view(dataset: Dataset) -> ViewPosition:
     if view is ViewPosition.AP and optional_text(dataset, "PatientPosition").upper() in ("HFS", "FFS"):
         return ViewPosition.AP_SUPINE
     return view
+
+
+def _uid(dataset: Dataset, keyword: str) -> str | None:
+    """Source: PS3.5, section 9.1."""
+    found = uid.UID(optional_text(dataset, keyword))
+    return str(found) if found.is_valid else None
 
 
 def _laterality(dataset: Dataset) -> str | None:

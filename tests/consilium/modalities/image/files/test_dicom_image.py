@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from consilium.domain.errors import DecodeFailed, InputError, TooLarge, UnreadableImage, UnsupportedMedia
 from consilium.domain.study import accession_digest
 from consilium.formats.dicom import pixels as dicom_pixels
-from consilium.modalities.image.files.dicom_image import read_dicom
+from consilium.modalities.image.files.dicom_image import read_dicom, read_viewed_dicom
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.registry import default_limits
 from tests.consilium.formats.dicom.dicom_files import HTJ2K_STREAM, LOSSLESS, dicom_file, header, jpeg, ramp, written
@@ -582,6 +582,13 @@ def test_without_order_device_and_site_there_are_no_digests():
     image = read_dicom(dicom_file(ramp(), IssuerOfAccessionNumberSequence=Sequence([])))
     assert (image.accession_digest, image.device_digest, image.site_digest) == (None, None, None)
     assert read_dicom(dicom_file(ramp(), AccessionNumber="A-17")).accession_digest == accession_digest(" A-17")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("1.2.840.1", "1.2.840.1"), ("1.02", None), ("1.2&x=<b>", None), ("", None)]
+)
+def test_study_instance_uid_is_shown_where_it_keeps_the_rule(given, shown):
+    assert read_viewed_dicom(dicom_file(ramp(), StudyInstanceUID=given)).view.study_instance_uid == shown
 
 
 def test_metadata_that_is_absent_or_malformed():
