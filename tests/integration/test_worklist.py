@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_killed_gateway_completes_every_work_item_that_it_claimed(tmp_path: Pa
         }
         with running_gateway(tmp_path / "gateway", settings) as gateway:
             for claims in (1, len(items)):
-                until(lambda claims=claims: len(worklist.claims) >= claims, "the claim")
+                until(partial(worklist.has_claims, claims), "the claim")
                 gateway.kill()
                 gateway.start()
             ended = ("COMPLETED", "CANCELED")

@@ -97,7 +97,7 @@ async def test_what_is_not_for_us_or_not_ready_is_left_alone(
 async def test_no_more_are_claimed_than_may_be_under_way_and_urgent_ones_first(tmp_path: Path) -> None:
     worklist = UpsServer()
     for number, priority in enumerate(("LOW", "MEDIUM", "HIGH", "HIGH")):
-        worklist.add(work_item(f"1.2.{number + 1}", STUDY, **{"00741200": element("CS", priority)}))
+        worklist.add(work_item(f"1.2.{number + 1}", STUDY) | {"00741200": element("CS", priority)})
     site = Site(tmp_path, worklist, at_once=2)
 
     await site.turns(2)

@@ -89,6 +89,9 @@ class UpsServer:
     def state(self, item: str) -> str:
         return str(value(self.items[item], STATE))
 
+    def has_claims(self, number: int) -> bool:
+        return len(self.claims) >= number
+
     def performed(self, item: str) -> DataSet:
         return dict(value(self.items[item], PERFORMED))
 
