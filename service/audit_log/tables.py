@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, String
@@ -27,6 +27,23 @@ _DIGEST = String(64)
 class Base(DeclarativeBase):
     metadata = named_metadata()
     type_annotation_map = TYPES
+
+
+class LeasedRow:
+    """The columns of a row that one process at a time works at.
+
+    A process holds it as `owner` until `lease`, which it renews. From then on another process may take it, and `losses`
+    counts how often one did.
+    """
+
+    KIND: ClassVar[str]
+
+    state: Mapped[str]
+    submitted: Mapped[datetime]
+    expires: Mapped[datetime] = mapped_column(index=True)
+    owner: Mapped[UUID | None]
+    lease: Mapped[datetime | None]
+    losses: Mapped[int]
 
 
 class ResultRow(Base):
@@ -105,11 +122,10 @@ class ClaimRow(Base):
     process: Mapped[UUID | None]
 
 
-class JobRow(Base):
-    """Several studies that were handed over, and are answered while nobody waits.
+class JobRow(LeasedRow, Base):
+    """Several studies that were handed over, and are answered while nobody waits."""
 
-    A process holds it as `owner` until `lease`, which it renews. From then on another process may take it.
-    """
+    KIND = "job"
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -121,13 +137,7 @@ class JobRow(Base):
     job_id: Mapped[UUID] = mapped_column(primary_key=True)
     caller: Mapped[str] = mapped_column(index=True)
     kind: Mapped[str]
-    state: Mapped[str]
-    submitted: Mapped[datetime]
     ended: Mapped[datetime | None]
-    expires: Mapped[datetime] = mapped_column(index=True)
-    owner: Mapped[UUID | None]
-    lease: Mapped[datetime | None]
-    losses: Mapped[int]
 
 
 class JobStudyRow(Base):
@@ -196,11 +206,13 @@ class SpentStateRow(Base):
     expires: Mapped[datetime] = mapped_column(index=True)
 
 
-class StudyRow(Base):
-    """One study. A process holds it as `owner` until `lease`, as it holds a job.
+class StudyRow(LeasedRow, Base):
+    """One study that is stored for its readers.
 
     `summary`, `contents`, `outcome`, `answer` and `problem` are sealed; each is null until it is known.
     """
+
+    KIND = "study"
 
     __tablename__ = "studies"
     __table_args__ = (
@@ -212,13 +224,7 @@ class StudyRow(Base):
     study_id: Mapped[UUID] = mapped_column(primary_key=True)
     reading_group: Mapped[str]
     caller: Mapped[str]
-    state: Mapped[str]
-    submitted: Mapped[datetime]
     pixels_until: Mapped[datetime] = mapped_column(index=True)
-    expires: Mapped[datetime] = mapped_column(index=True)
-    owner: Mapped[UUID | None]
-    lease: Mapped[datetime | None]
-    losses: Mapped[int]
     size: Mapped[int] = mapped_column(BigInteger)
     summary: Mapped[bytes | None] = mapped_column(LargeBinary)
     contents: Mapped[bytes | None] = mapped_column(LargeBinary)

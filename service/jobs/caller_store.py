@@ -5,7 +5,6 @@ Synchronous: `runner` runs it on threads.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +22,13 @@ from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Claim
 from service.audit_log.store import Store
 from service.audit_log.tables import JOB_STATES, JobInputRow, JobRow, JobStudyRow
-from service.audit_log.tasks.job_answers import RUNNING, answer_place
+from service.audit_log.tasks.job_answers import answer_place
+from service.audit_log.tasks.leases import QUEUED, RUNNING
 from service.http.multipart import Form
 from service.http.problems import Unavailable
-from service.jobs.sealed_input import sealed, size
-from service.jobs.worker_store import QUEUED, close, study_name, wipe
+from service.jobs.worker_store import close, study_name, wipe
+from service.leased_work.lease_store import add_slowly
+from service.leased_work.sealed_input import sealed, size
 from service.settings import Settings
 
 RECEIVING, CANCELLED = "receiving", "cancelled"
@@ -37,7 +38,6 @@ _ROOM_LOCK = 0x636F6E74
 """Of PostgreSQL's advisory locks the one under which room is given out."""
 _RECEIVING_S = 300.0
 """Older than this, what is still being received is of a process that crashed."""
-_LONGEST_PAUSE_S = 0.1
 _LINES_AT_ONCE = 4
 
 
@@ -112,12 +112,7 @@ class CallerStore:
         """
         job_id = self._open(caller, kind, [size(form) for form in studies])
         try:
-            for row in self._chunks(job_id, studies):
-                begun = time.monotonic()
-                with self._database.writing() as session:
-                    session.add(row)
-                # SQLite has one writer at a time: whoever waits for an answer gets a turn in between.
-                time.sleep(min(time.monotonic() - begun, _LONGEST_PAUSE_S))
+            add_slowly(self._database, self._chunks(job_id, studies))
             return self._queue(job_id, claim)
         except BaseException:
             with suppress(AuditLogUnavailable):

@@ -1,8 +1,5 @@
 """Jobs as the processes see them that answer: taken, one study after the other, by one process at a time.
 
-A process holds a job by a lease, which it renews; where it dies, another takes the job over. Whatever it does to a job
-it does as its owner: one that was too slow, and has lost the job meanwhile, does nothing any more.
-
 Synchronous: `runner` runs it on threads.
 """
 
@@ -10,93 +7,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service.audit_log.database import Database
 from service.audit_log.entries import Task
-from service.audit_log.store import Store
 from service.audit_log.tables import JobInputRow, JobRow, JobStudyRow
 from service.audit_log.tasks import job_answers as tasks
-from service.audit_log.tasks.job_answers import RUNNING, Superseded
+from service.audit_log.tasks.leases import Superseded
 from service.http.multipart import Form
-from service.jobs.sealed_input import unsealed
+from service.leased_work.lease_store import Held, LeaseStore
+from service.leased_work.sealed_input import unsealed
 from service.settings import Settings
 
-QUEUED, DONE, FAILED = "queued", "done", "failed"
-_MOST_LOSSES = 5
-"""How often a process may die at a job before the job is thought to be the reason."""
+DONE, FAILED = "done", "failed"
 _WIPED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Held):
     """A job that this process holds, and the studies of it that have no answer yet."""
 
-    job_id: UUID
-    owner: UUID
-    caller: str
     kind: str
     studies: tuple[int, ...]
 
+    @property
+    def job_id(self) -> UUID:
+        return self.key
+
     def task(self, study: int) -> Task:
-        return Task(self.job_id, study, self.owner)
+        return Task(self.key, study, self.owner)
 
 
-class WorkerStore:
-    """Jobs in the audit log's database.
+class WorkerStore(LeaseStore[JobRow, Taken]):
+    """Jobs in the audit log's database."""
 
-    Parameters
-    ----------
-    store : Store
-        The audit log, with the keys that unseal.
-    """
-
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._database = store.database
-        self._keys = store.keys
-        self._settings = settings
-
-    def take(self) -> Taken | None:
-        """The job that has waited longest: it is new, or whoever held it has not renewed its lease."""
-        now = datetime.now(UTC)
-        lost = and_(JobRow.state == RUNNING, JobRow.lease <= now)
-        waiting = select(JobRow).where(or_(JobRow.state == QUEUED, lost), JobRow.expires > now)
-        waiting = waiting.order_by(JobRow.submitted).limit(1)
-        with self._database.reading() as session:
-            if session.scalars(waiting).first() is None:
-                return None  # Most often; and nobody had to wait for us.
-        with self._database.writing() as session:
-            row = session.scalars(waiting.with_for_update(skip_locked=True)).first()
-            if row is None:
-                return None
-            row.losses += row.state == RUNNING
-            if row.losses <= _MOST_LOSSES:
-                return self._taken(session, row)
-            close(row, FAILED, self._settings)
-        wipe(self._database, row.job_id)
-        return None
-
-    def renew(self, taken: Taken) -> None:
-        """Renew the lease of the job.
-
-        Raises
-        ------
-        Superseded, AuditLogUnavailable
-        """
-        self._change(taken, lease=self._lease())
-
-    def release(self, taken: Taken) -> None:
-        """Give a job back that is not finished, so that another process can take it at once."""
-        self._change(taken, state=QUEUED, owner=None, lease=None)
+    rows = JobRow
 
     def end(self, taken: Taken) -> None:
         """Every study of the job has its answer or its problem."""
         with self._database.writing() as session:
-            close(_held(session, taken), DONE, self._settings)
-        wipe(self._database, taken.job_id)
+            close(self._required(session, taken), DONE, self._settings)
+        wipe(self._database, taken.key)
+
+    def give_up(self, taken: Taken) -> None:
+        """Nobody is to try the job again; its studies without an answer get none."""
+        with self._database.writing() as session:
+            close(self._required(session, taken), FAILED, self._settings)
+        wipe(self._database, taken.key)
 
     def form(self, task: Task) -> Form:
         """What one study consists of.
@@ -131,30 +91,10 @@ class WorkerStore:
         """Delete what a study consisted of."""
         wipe(self._database, task.job_id, task.study)
 
-    def _taken(self, session: Session, row: JobRow) -> Taken:
-        row.state, row.lease = RUNNING, self._lease()
-        row.owner = owner = uuid4()
+    def _taken(self, session: Session, row: JobRow, owner: UUID, lost: bool) -> Taken:
         studies = select(JobStudyRow.study).where(JobStudyRow.job_id == row.job_id, JobStudyRow.status.is_(None))
         left = session.scalars(studies.order_by(JobStudyRow.study)).all()
-        return Taken(row.job_id, owner, row.caller, row.kind, tuple(left))
-
-    def _lease(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self._settings.job_lease_s)
-
-    def _change(self, taken: Taken, **values: object) -> None:
-        with self._database.writing() as session:
-            row = _held(session, taken)
-            for name, value in values.items():
-                setattr(row, name, value)
-
-
-def _held(session: Session, taken: Taken) -> JobRow:
-    """The row of the job, locked; `Superseded` where it is another's now."""
-    own = and_(JobRow.job_id == taken.job_id, JobRow.owner == taken.owner, JobRow.state == RUNNING)
-    row = session.scalars(select(JobRow).where(own).with_for_update()).first()
-    if row is None:
-        raise Superseded(f"job {taken.job_id} is not held any more")
-    return row
+        return Taken(row.job_id, owner, row.caller, lost, row.kind, tuple(left))
 
 
 def study_name(job_id: UUID, study: int) -> str:

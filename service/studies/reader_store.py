@@ -5,7 +5,6 @@ Synchronous: `study_runner` runs it on threads.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,12 +23,14 @@ from service.audit_log.entries import Claim
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import Store
 from service.audit_log.tables import StudyChunkRow, StudyRow, StudyViewRow
+from service.audit_log.tasks.leases import QUEUED
 from service.audit_log.tasks.study_answers import ANSWERED, REFUSED, study_place
 from service.http.multipart import Form
 from service.http.problems import NotOffered, Unavailable
-from service.jobs.sealed_input import sealed, size, unsealed_bytes
+from service.leased_work.lease_store import add_slowly
+from service.leased_work.sealed_input import sealed, size, unsealed_bytes
 from service.settings import Settings
-from service.studies.answering_store import FORM, QUEUED, delete_chunks, words_name
+from service.studies.answering_store import FORM, delete_chunks, words_name
 from service.studies.decisions import reading_state
 from service.studies.reader import (
     ANSWER,
@@ -48,7 +49,6 @@ _ROOM_LOCK = 0x636F6E75
 """Of PostgreSQL's advisory locks the one under which room is given out."""
 _RECEIVING_S = 300.0
 """Older than this, what is still being received is of a process that crashed."""
-_LONGEST_PAUSE_S = 0.1
 _MOST_PRIORS = 20
 _SAME_VIEW = timedelta(minutes=5)
 """A page that looks again whether a study has changed leaves no row each time."""
@@ -89,12 +89,11 @@ class ReaderStore:
         """
         study_id = self._open(caller, group, size(form))
         try:
-            for number, data in enumerate(sealed(form, self._keys, study_place(study_id, FORM))):
-                begun = time.monotonic()
-                with self._database.writing() as session:
-                    session.add(StudyChunkRow(study_id=study_id, name=FORM, chunk=number, data=data))
-                # SQLite has one writer at a time: whoever waits for an answer gets a turn in between.
-                time.sleep(min(time.monotonic() - begun, _LONGEST_PAUSE_S))
+            chunks = enumerate(sealed(form, self._keys, study_place(study_id, FORM)))
+            add_slowly(
+                self._database,
+                (StudyChunkRow(study_id=study_id, name=FORM, chunk=number, data=data) for number, data in chunks),
+            )
             return self._queue(study_id, claim)
         except BaseException:
             with suppress(AuditLogUnavailable):

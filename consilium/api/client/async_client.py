@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
-from consilium.api.client.endpoints import Calls, Token
+from consilium.api.client.endpoints import Calls
 from consilium.api.client.multipart import read_job, read_studies, read_study
 from consilium.api.client.retry import Exchange, Outcome, Pause, Step
 from consilium.api.schemas import (
@@ -40,22 +39,12 @@ from consilium.domain.errors import ServiceProblem
 Answer = TypeVar("Answer")
 
 
-class AsyncClient(Calls):
-    """`Client` for asyncio; an asynchronous context manager, or closed by `aclose`."""
+class AsyncClient(Calls[httpx.AsyncClient, httpx.AsyncBaseTransport]):
+    """`Client` for asyncio; an asynchronous context manager, or closed by `aclose`. Its parameters: `Calls`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: Token = None,
-        timeout: float = 120.0,
-        retries: int = 4,
-        patience: float = 60.0,
-        verify: ssl.SSLContext | bool = True,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(url, token, timeout, retries, patience, verify)
-        self._client = httpx.AsyncClient(**self._http, transport=transport)
+    @staticmethod
+    def _connection(**options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**options)
 
     async def diagnose(self, request: DiagnoseRequest | None = None, **sent: Any) -> DiagnosisAnswer:
         """See `Client.diagnose`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
-from consilium.api.client.endpoints import Calls, Token
+from consilium.api.client.endpoints import Calls
 from consilium.api.client.multipart import read_job, read_studies, read_study
 from consilium.api.client.retry import Exchange, Outcome, Pause, Step
 from consilium.api.schemas import (
@@ -40,40 +39,12 @@ from consilium.domain.errors import ServiceProblem
 Answer = TypeVar("Answer")
 
 
-class Client(Calls):
-    """A blocking client; a context manager, or closed by `close`. Threads may share it.
+class Client(Calls[httpx.Client, httpx.BaseTransport]):
+    """A blocking client; a context manager, or closed by `close`. Threads may share it. Its parameters: `Calls`."""
 
-    Parameters
-    ----------
-    url : str
-        Where the service answers: ``https://consilium.hospital.example``, with a path where a proxy gives it one.
-    token : str or callable, optional
-        API key or token of an issuer; a callable is asked before every attempt.
-    timeout : float
-        Seconds without a byte after which an attempt is given up.
-    retries : int
-        Attempts after the first, where the connection broke or the service answered 429, 503 or 504.
-    patience : float
-        Most seconds spent waiting between attempts.
-    verify : ssl.SSLContext or bool
-        How the service's certificate is checked.
-    transport : httpx.BaseTransport, optional
-        What carries the requests; the network unless given.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: Token = None,
-        timeout: float = 120.0,
-        retries: int = 4,
-        patience: float = 60.0,
-        verify: ssl.SSLContext | bool = True,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        super().__init__(url, token, timeout, retries, patience, verify)
-        self._client = httpx.Client(**self._http, transport=transport)
+    @staticmethod
+    def _connection(**options: Any) -> httpx.Client:
+        return httpx.Client(**options)
 
     def diagnose(self, request: DiagnoseRequest | None = None, **sent: Any) -> DiagnosisAnswer:
         """A calibrated probability per finding.

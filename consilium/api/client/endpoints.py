@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import ssl
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -49,21 +50,57 @@ _AS_THEY_ARE = {"Accept-Encoding": "identity"}
 """The service sends compressed words in another form."""
 
 
-class Calls:
-    """Both clients, but for how they send and wait."""
+Connection = TypeVar("Connection")
+Transport = TypeVar("Transport")
+
+
+class Calls(ABC, Generic[Connection, Transport]):
+    """Both clients, but for how they send and wait.
+
+    Parameters
+    ----------
+    url : str
+        Where the service answers: ``https://consilium.hospital.example``, with a path where a proxy gives it one.
+    token : str or callable, optional
+        API key or token of an issuer; a callable is asked before every attempt.
+    timeout : float
+        Seconds without a byte after which an attempt is given up.
+    retries : int
+        Attempts after the first, where the connection broke or the service answered 429, 503 or 504.
+    patience : float
+        Most seconds spent waiting between attempts.
+    verify : ssl.SSLContext or bool
+        How the service's certificate is checked.
+    transport : httpx.BaseTransport or httpx.AsyncBaseTransport, optional
+        What carries the requests; the network unless given.
+    """
 
     def __init__(
-        self, url: str, token: Token, timeout: float, retries: int, patience: float, verify: ssl.SSLContext | bool
+        self,
+        url: str,
+        *,
+        token: Token = None,
+        timeout: float = 120.0,
+        retries: int = 4,
+        patience: float = 60.0,
+        verify: ssl.SSLContext | bool = True,
+        transport: Transport | None = None,
     ) -> None:
         if retries < 0:
             raise InputError("retries", retries, "must be 0 or more")
         self._token = token
         self._patience = Patience(retries, patience)
-        self._http: dict[str, Any] = {
-            "base_url": _base(url),
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
-            "verify": verify,
-        }
+        self._client = self._connection(
+            base_url=_base(url),
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)),
+            verify=verify,
+            transport=transport,
+        )
+
+    @staticmethod
+    @abstractmethod
+    def _connection(**options: Any) -> Connection:
+        """One of httpx's clients."""
 
     def _arguments(self, attempt: Attempt) -> dict[str, Any]:
         """Of httpx's `request`."""

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from consilium.domain.errors import ConsiliumError
 from service.audit_log.entries import Task
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import JobRow, JobStudyRow
-
-RUNNING = "running"
-
-
-class Superseded(ConsiliumError):
-    """The job was cancelled or has expired, or another process holds it; what this one found out is nobody's."""
+from service.audit_log.tasks.leases import Superseded, held_row
 
 
 def held(session: Session, task: Task) -> JobStudyRow | Superseded:
     """The study's row, its job locked; `Superseded` where it is not for the task's owner to answer any more."""
-    job = session.get(JobRow, task.job_id, with_for_update=True)
-    if job is None or job.state != RUNNING or job.owner != task.owner:
-        return Superseded(f"job {task.job_id} is not held any more")
+    job = held_row(session, JobRow, task.job_id, task.owner)
+    if isinstance(job, Superseded):
+        return job
     row = session.get(JobStudyRow, (task.job_id, task.study))
     if row is None or row.status is not None:
         return Superseded(f"job {task.job_id}: study {task.study} was answered before")

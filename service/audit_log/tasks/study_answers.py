@@ -13,17 +13,14 @@ from consilium.domain.diagnosis import Diagnosis
 from service.audit_log.entries import Entry, StudyTask
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import FeedbackRow, StudyReadRow, StudyRow
-from service.audit_log.tasks.job_answers import RUNNING, Superseded
+from service.audit_log.tasks.leases import Superseded, held_row
 
 ANSWERED, REFUSED = "answered", "refused"
 
 
 def held(session: Session, task: StudyTask) -> StudyRow | Superseded:
     """The study's row, locked; `Superseded` where it is not for the task's owner to answer any more."""
-    row = session.get(StudyRow, task.study_id, with_for_update=True)
-    if row is None or row.state != RUNNING or row.owner != task.owner:
-        return Superseded(f"study {task.study_id} is not held any more")
-    return row
+    return held_row(session, StudyRow, task.study_id, task.owner)
 
 
 def keep(session: Session, row: StudyRow, keys: AuditLogKeys, entry: Entry) -> None:

@@ -21,8 +21,8 @@ from service.app.lifecycle import Lifecycle
 from service.app.routes import create_app
 from service.http.multipart import Form
 from service.http.problems import Overdue, Unavailable
-from service.jobs import runner
 from service.jobs.worker_store import wipe
+from service.leased_work import lease_worker
 from service.scopes import Scope
 from service.settings import Settings
 from tests.patience import PATIENCE_S, until_async
@@ -133,7 +133,7 @@ def _failure(kind: str) -> Exception:
 def test_a_study_that_fails_through_no_fault_of_its_own_is_tried_again(
     kind: str, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "_RETRY_S", 0.01)
+    monkeypatch.setattr(lease_worker, "_RETRY_S", 0.01)
 
     async def scenario(client: Client, _: FakeModel) -> None:
         intake, left = lifecycle_of(client).engine._intake, times
@@ -321,12 +321,14 @@ def test_a_body_that_is_no_worklist_or_too_long_is_refused_whole() -> None:
 
 
 def test_a_job_is_deleted_when_its_time_is_over(embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_PURGE_EVERY_S", 0.05)
+    monkeypatch.setattr(lease_worker, "_PURGE_EVERY_S", 0.05)
 
     async def scenario(client: Client, _: FakeModel) -> None:
         job = await submitted(client, worklist("x"))
-        while (await client.get(f"{PATH}/{job.job_id}")).status_code == 200:
-            await asyncio.sleep(0.02)
+        await ended(client, job)
+        with sqlite3.connect(embedded_audit_log / "audit-log.db") as record:
+            record.execute("UPDATE jobs SET expires = submitted")
+        refused(await client.get(f"{PATH}/{job.job_id}"), 404)
         refused(await client.get(f"{PATH}/{job.job_id}/results"), 404)
 
         def left() -> int:
@@ -338,7 +340,7 @@ def test_a_job_is_deleted_when_its_time_is_over(embedded_audit_log: Path, monkey
             await asyncio.sleep(0.02)
         assert recorded(embedded_audit_log) == 1, "the audit log keeps what was answered"
 
-    serve(scenario, job_ttl_s=1.0)
+    serve(scenario)
 
 
 def run_twice(first: Callable[[Client, FakeModel], Awaitable[Any]], second: Callable[..., Awaitable[None]]) -> None:
@@ -411,7 +413,7 @@ def test_a_job_of_a_process_that_dies_is_taken_over_by_the_one_beside_it(embedde
 
 
 def test_while_the_audit_log_is_away_a_job_waits(embedded_audit_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_RETRY_S", 0.02)
+    monkeypatch.setattr(lease_worker, "_RETRY_S", 0.02)
 
     async def scenario(client: Client, model: FakeModel) -> None:
         model.hold.clear()
@@ -422,7 +424,7 @@ def test_while_the_audit_log_is_away_a_job_waits(embedded_audit_log: Path, monke
             model.hold.set()
             await asyncio.sleep(0.5)
             away = await client.post(PATH, files=worklist("y"))
-            assert refused(away, 503)["detail"] == "The jobs are unavailable."
+            assert refused(away, 503)["detail"] == "The audit log is unavailable."
             holder.execute("ROLLBACK")
         done = await ended(client, job)
         assert (done.state, done.answered) == ("done", 2)

@@ -17,12 +17,12 @@ from service.audit_log.entries import Claim, Task
 from service.audit_log.pseudonyms import AuditLogKeys, Unsealable, add_key, read_keys
 from service.audit_log.store import OfModel, Store
 from service.audit_log.tables import JobInputRow, JobRow, JobStudyRow
-from service.audit_log.tasks.job_answers import Superseded
+from service.audit_log.tasks.leases import Superseded
 from service.http.multipart import FileBytes, Form
 from service.http.problems import Unavailable
 from service.jobs.caller_store import CallerStore, NoSuchJob, NotEnded, TooManyJobs
-from service.jobs.sealed_input import sealed, size, unsealed
 from service.jobs.worker_store import Taken, WorkerStore
+from service.leased_work.sealed_input import sealed, size, unsealed
 from service.settings import Settings
 from tests.service.audit_log.samples import entry
 
@@ -170,8 +170,11 @@ def test_a_job_at_which_processes_die_is_given_up(store: Store) -> None:
     for _ in range(5):
         lose(store, job)
         job = taken(store)
+    assert not job.lost
     lose(store, job)
-    assert worker_store.take() is None
+    job = taken(store)
+    assert job.lost
+    worker_store.give_up(job)
     lines, pages = caller_store.lines(job.job_id, None)
     assert (lines.state, lines.answered, lines.refused) == ("failed", 1, 0)
     assert [line.status for line in next(pages)] == [200, None]

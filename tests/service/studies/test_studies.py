@@ -18,8 +18,8 @@ import pytest
 
 from consilium.api.schemas import ExplanationAnswer, ReadAnswer, StudyAnswer, StudyDetail, StudyList, ViewAnswer
 from consilium.modalities.image.files.dicom_image import read_dicom
+from service.leased_work import lease_worker
 from service.scopes import Scope
-from service.studies import study_runner
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.patience import PATIENCE_S
 from tests.service.app.test_routes import Client, note, png, refused, serve
@@ -377,7 +377,7 @@ def test_pixels_go_before_the_study_and_the_study_in_its_time(embedded_audit_log
             await asyncio.sleep(0.01)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_runner, "_PURGE_EVERY_S", 0.02)
+        patch.setattr(lease_worker, "_PURGE_EVERY_S", 0.02)
         serve(scenario, studies=True)
 
 
@@ -418,7 +418,7 @@ def test_a_study_at_which_the_model_fails_is_refused_after_a_few_attempts() -> N
         assert "Roe" not in found.model_dump_json()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study_runner, "_RETRY_S", 0.01)
+        patch.setattr(lease_worker, "_RETRY_S", 0.01)
         serve(scenario, studies=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.studies import study_runner
+from service.leased_work import lease_worker
 from service.studies.answering_store import AnsweringStore
 from tests.service.app.test_routes import Client, png, serve
 from tests.service.fakes import FakeModel
@@ -28,6 +28,6 @@ def test_an_error_that_nobody_thought_of_ends_no_more_than_one_look() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AnsweringStore, "take", fail_first)
-        patch.setattr(study_runner, "_LOOK_EVERY_S", 0.01)
+        patch.setattr(lease_worker, "_LOOK_EVERY_S", 0.01)
         serve(scenario, studies=True)
     assert failed == ["once"]
