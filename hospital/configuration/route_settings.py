@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from consilium.api.schemas import MAX_GROUP
 from hospital.configuration.network_settings import ClientTls, PeerAddress
 from hospital.configuration.strict_section import Duration, Name, StrictSection
 
@@ -54,6 +55,8 @@ class RouteSettings(StrictSection):
     service: Name = "default"
     send_to: tuple[Name, ...] = ()
     """Names of destinations."""
+    reading_group: Annotated[str, StringConstraints(min_length=1, max_length=MAX_GROUP)] | None = None
+    """Readers in this group see the studies on the reading page of the service; its API key must be in the group."""
     completeness: Completeness | None = None
     """Instead of that of all routes."""
 

@@ -161,7 +161,7 @@ class StudyWalk:
             if state.revision != digest:
                 state = replace(state, attempts=0)
             state = await self._save(replace(state, stage=StudyStage.REQUESTED, revision=digest, problem=None))
-            explained = await service.explain(request, self._files(found), digest, state.attempts)
+            explained = await service.explain(request, self._files(found), digest, state.attempts, route.reading_group)
         except StudyRefused as error:
             return await self._end(state, StudyStage.FAILED, str(error))
         except ServiceAway as error:

@@ -37,8 +37,8 @@ class Lifecycle:
         self.settings = settings
         self.engine = Engine(settings, load, metrics or Metrics(), load_followed, load_index)
         self.worklists = Worklists(settings)
-        self.jobs = Jobs(self.engine)
         self.studies = Studies(self.engine)
+        self.jobs = Jobs(self.engine, self.studies)
         self.monitor = MonitorFiles(self._model_name)
         self.engine.metrics.registry.register(MonitorGauges(self.monitor))
         self.engine.metrics.admitted.labels("worklist").set_function(lambda: self.worklists.admitted)

@@ -14,6 +14,7 @@ from consilium.api.schemas import (
     DIAGNOSE_EXAMPLE,
     EXPLAIN_EXAMPLE,
     FEEDBACK_EXAMPLE,
+    MAX_GROUP,
     SEARCH_EXAMPLE,
     SIMILAR_EXAMPLE,
     DiagnoseRequest,
@@ -149,6 +150,13 @@ _JOB_KIND = {
     "schema": {"type": "string", "enum": ["diagnose", "explain"], "default": "diagnose"},
     "description": "What is asked of each study; `requests` are those of that route.",
 }
+_JOB_GROUP = {
+    "name": "reading_group",
+    "in": "query",
+    "schema": {"type": "string", "maxLength": MAX_GROUP},
+    "description": "Store the studies for readers in this group, too, who see them once they are answered; a group of "
+    "the caller's. Of jobs of the kind `explain`, where the service stores studies.",
+}
 _NO_JOB = parts.problem(404, ("This caller has no job of this id, or it has expired.", "no-such-job"))
 _JOB_ID = {
     "name": "job_id",
@@ -184,7 +192,8 @@ SUBMIT: dict[str, Any] = {
             "headers": {"Location": {"description": "Relative to this path.", "schema": {"type": "string"}}},
         },
     },
-    "openapi_extra": parts.worklist(DiagnoseRequest, ExplainRequest) | {"parameters": [_JOB_KIND, _JOB_KEY]},
+    "openapi_extra": parts.worklist(DiagnoseRequest, ExplainRequest)
+    | {"parameters": [_JOB_KIND, _JOB_GROUP, _JOB_KEY]},
 }
 JOB: dict[str, Any] = {
     "summary": "How far a job is",

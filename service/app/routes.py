@@ -41,6 +41,8 @@ from service.page import page_routes
 from service.serving.engine import CARD_PATH, Engine
 from service.serving.worklist import WorklistResponse
 from service.settings import Settings
+from service.studies import study_routes
+from service.studies.reader import require_member
 
 if TYPE_CHECKING:
     from service.app.lifecycle import Lifecycle
@@ -125,13 +127,17 @@ async def _worklist(request: Request) -> Response:
 
 async def _submit(request: Request) -> Response:
     async def answer(running: Lifecycle) -> Response:
-        job_routes.kind_of(request)
+        group = job_routes.group_of(request, job_routes.kind_of(request), stored=running.settings.studies)
+        if group is not None:
+            require_member(request, group)
         # Until it is kept, its body lies in memory as a worklist's does.
         with running.worklists.place():
             await job_routes.check_room(request, running.jobs)
+            if group is not None:
+                await study_routes.check_room(running.studies)
             studies = await receive_body(request, running.engine, read_job)
             _charge(request, studies)
-            return await job_routes.submit(request, running.jobs, studies)
+            return await job_routes.submit(request, running.jobs, studies, group)
 
     return await guarded(request, answer)
 

@@ -54,11 +54,15 @@ class Recordable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One study of a job. Only the process that holds the job, as `owner`, may answer it, and only once."""
+    """One study of a job. Only the process that holds the job, as `owner`, may answer it, and only once.
+
+    `stored` is the stored study by which readers see it; None where none do.
+    """
 
     job_id: UUID
     study: int
     owner: UUID
+    stored: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ class Draft:
         """What the answer holds beside the diagnosis."""
         return {"result_id": self.result_id, "caller_reference": self.caller_reference}
 
-    def entry(self, study: Study, diagnosis: Recordable, body: bytes, role: str) -> Entry:
+    def entry(
+        self, study: Study, diagnosis: Recordable, body: bytes, role: str, readers_body: bytes | None = None
+    ) -> Entry:
         """The answer, as it is about to be sent."""
         return Entry(
             result_id=self.result_id,
@@ -125,6 +131,7 @@ class Draft:
             body=body,
             claim=self.claim,
             role=role,
+            readers_body=readers_body,
         )
 
 
@@ -140,6 +147,8 @@ class Entry:
         The answer itself; kept, encrypted, where `claim` says that it may have to be given again.
     role : str
         Of the model that answered: whether callers get its answers, or it only listens.
+    readers_body : bytes or None
+        The answer as readers of a stored study get it, where that is another one.
     """
 
     result_id: UUID
@@ -153,6 +162,7 @@ class Entry:
     body: bytes
     role: str
     claim: Claim | Task | StudyTask | None = None
+    readers_body: bytes | None = None
 
     def values(self, key: AuditLogKey) -> dict[str, object]:
         """The columns of its `ResultRow`, the pseudonyms signed with `key`."""

@@ -104,8 +104,18 @@ class Recorder:
             self._processes.end()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def record(self, draft: Draft, study: Study, role: str, diagnosis: Recordable, answer: BaseModel) -> Answered:
+    async def record(
+        self,
+        draft: Draft,
+        study: Study,
+        role: str,
+        diagnosis: Recordable,
+        answer: BaseModel,
+        for_readers: BaseModel | None = None,
+    ) -> Answered:
         """Commit `answer` of the model in `role`; what this returns may be sent.
+
+        `for_readers` is the answer as readers of a stored study get it, where that is another one.
 
         It loses its ``result_id`` where it need not be recorded.
 
@@ -119,8 +129,9 @@ class Recorder:
             Where it is a job's study, and the job is not held any more.
         """
         body = answer.model_dump_json().encode()
+        readers_body = None if for_readers is None else for_readers.model_dump_json().encode()
         with self._commits.place() as place:
-            outcome = await place.submit(draft.entry(study, diagnosis, body, role))
+            outcome = await place.submit(draft.entry(study, diagnosis, body, role, readers_body))
         if outcome is None:
             return Answered(body)
         # Who sends an idempotency key is promised the same answer again, which only the audit log can give.

@@ -21,7 +21,7 @@ from consilium.formats.sent_records import nearest_key
 from consilium.formats.times import read_time
 from service.audit_log import idempotency as claims
 from service.audit_log.database import Database
-from service.audit_log.entries import Claim, Entry, StudyTask
+from service.audit_log.entries import Claim, Entry, StudyTask, Task
 from service.audit_log.pseudonyms import AuditLogKeys, Kind
 from service.audit_log.tables import ClaimRow, FeedbackRow, JobStudyRow, MonitoringRow, ResultRow, StudyRow
 from service.audit_log.tasks import job_answers as tasks
@@ -124,6 +124,8 @@ class Store:
                     claims.keep(hold, self.keys, entry.body, until, entry.result_id)
                 elif isinstance(hold, JobStudyRow):
                     tasks.keep(hold, self.keys, HTTPStatus.OK, entry.body)
+                    if isinstance(entry.claim, Task) and entry.claim.stored is not None:
+                        studies.keep_of_job(session, entry.claim.stored, self.keys, entry)
                 elif isinstance(hold, StudyRow):
                     studies.keep(session, hold, self.keys, entry)
             session.flush()

@@ -123,7 +123,10 @@ class ClaimRow(Base):
 
 
 class JobRow(LeasedRow, Base):
-    """Several studies that were handed over, and are answered while nobody waits."""
+    """Several studies that were handed over, and are answered while nobody waits.
+
+    Those of a job with a `reading_group` are stored for its readers, too.
+    """
 
     KIND = "job"
 
@@ -138,6 +141,7 @@ class JobRow(LeasedRow, Base):
     caller: Mapped[str] = mapped_column(index=True)
     kind: Mapped[str]
     ended: Mapped[datetime | None]
+    reading_group: Mapped[str | None]
 
 
 class JobStudyRow(Base):
@@ -218,7 +222,8 @@ class StudyRow(LeasedRow, Base):
     __table_args__ = (
         CheckConstraint(f"state IN {STUDY_STATES}", name="state"),
         Index(None, "state", "submitted"),
-        Index(None, "reading_group", "submitted"),
+        Index(None, "submitted", "study_id"),
+        Index(None, "reading_group", "submitted", "study_id"),
     )
 
     study_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -101,8 +101,17 @@ class CallerStore:
         with self._database.reading() as session:
             self._require_room(session, caller, 1)
 
-    def receive(self, caller: str, kind: JobKind, studies: Sequence[Form], claim: Claim | None) -> JobAnswer:
+    def receive(
+        self,
+        caller: str,
+        kind: JobKind,
+        studies: Sequence[Form],
+        claim: Claim | None,
+        reading_group: str | None = None,
+    ) -> JobAnswer:
         """Keep `studies` as a new job. When this returns they are on the disk, and will be answered.
+
+        Readers in `reading_group` see them once they are.
 
         Raises
         ------
@@ -110,7 +119,7 @@ class CallerStore:
         InFlight
             Where another request took the idempotency key over.
         """
-        job_id = self._open(caller, kind, [size(form) for form in studies])
+        job_id = self._open(caller, kind, [size(form) for form in studies], reading_group)
         try:
             add_slowly(self._database, self._chunks(job_id, studies))
             return self._queue(job_id, claim)
@@ -195,10 +204,11 @@ class CallerStore:
         if taken + wanted > self._settings.job_storage_bytes:
             raise Unavailable("The storage quota of jobs is exceeded.", _RETRY_AFTER_S)
 
-    def _open(self, caller: str, kind: JobKind, sizes: Sequence[int]) -> UUID:
+    def _open(self, caller: str, kind: JobKind, sizes: Sequence[int], reading_group: str | None) -> UUID:
         now = datetime.now(UTC)
         job_id, expires = uuid4(), now + timedelta(seconds=self._settings.job_ttl_s)
-        job = JobRow(job_id=job_id, caller=caller, kind=kind, state=RECEIVING, submitted=now, expires=expires, losses=0)
+        job = JobRow(job_id=job_id, caller=caller, kind=kind, reading_group=reading_group, losses=0)
+        job.state, job.submitted, job.expires = RECEIVING, now, expires
         with self._database.writing() as session:
             if self._database.path is None:
                 session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ROOM_LOCK})

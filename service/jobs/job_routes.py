@@ -35,7 +35,7 @@ def kind_of(request: Request) -> JobKind:
     ------
     InputError
     """
-    require_known(request.query_params, "kind")
+    require_known(request.query_params, "kind", "reading_group")
     given = request.query_params.get("kind", "diagnose")
     kinds: tuple[JobKind, ...] = get_args(JobKind)
     for kind in kinds:
@@ -44,15 +44,38 @@ def kind_of(request: Request) -> JobKind:
     raise InputError("kind", given, f"must be one of {', '.join(kinds)}")
 
 
+def group_of(request: Request, kind: JobKind, *, stored: bool) -> str | None:
+    """The reading group whose readers see the studies of the job; None: nobody does.
+
+    Parameters
+    ----------
+    stored : bool
+        Whether the service stores studies for readers.
+
+    Raises
+    ------
+    InputError
+    """
+    group = request.query_params.get("reading_group")
+    if group is None:
+        return None
+    if kind != "explain":
+        raise InputError("reading_group", group, "must be left out where kind is not explain: readers see explanations")
+    if not stored:
+        raise InputError("reading_group", group, "must be left out: this service stores no studies (CONSILIUM_STUDIES)")
+    return group
+
+
 async def check_room(request: Request, jobs: Jobs) -> None:
     """Raise, before a body is read, where no job of this caller could be taken."""
     await jobs.ask(jobs.caller_store.check_room, origin_of(request).caller)
 
 
-async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
-    """Keep `studies` as a job. The same request again gets the same answer."""
+async def submit(request: Request, jobs: Jobs, studies: list[Form], group: str | None) -> Response:
+    """Keep `studies` as a job, for readers in `group` too. The same request again gets the same answer."""
     kind, origin = kind_of(request), origin_of(request)
-    shape = b" ".join((kind.encode(), *(form.shape for form in studies)))
+    named = (kind,) if group is None else (kind, group)
+    shape = b" ".join((*(name.encode() for name in named), *(form.shape for form in studies)))
     parts: list[SupportsBytes] = []
     for form in studies:
         parts += (form.request, *form.contents)
@@ -60,7 +83,7 @@ async def submit(request: Request, jobs: Jobs, studies: list[Form]) -> Response:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})
         held = claim if isinstance(claim, Claim) else None
-        job = await jobs.ask(jobs.caller_store.receive, origin.caller, kind, studies, held)
+        job = await jobs.ask(jobs.caller_store.receive, origin.caller, kind, studies, held, group)
     jobs.wake()
     return _accepted(job.model_dump_json().encode(), {})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from http import HTTPStatus
+from typing import Protocol
 
 from service.audit_log.entries import Origin, Task
 from service.http.deadlines import in_time
@@ -17,12 +18,40 @@ from service.http.problems import problem
 from service.jobs.caller_store import CallerStore
 from service.jobs.worker_store import Taken, WorkerStore
 from service.leased_work.lease_worker import LeaseWorker
+from service.serving.answering import Answering, ReadForm
+
+
+class KeptForReaders(Protocol):
+    """Keeps studies of jobs for a reading group; synchronous."""
+
+    def keep(self, task: Task, caller: str, group: str, read: ReadForm) -> None:
+        """Keep what readers in `group` see of the study, which `caller` handed over."""
+
+    def drop(self, task: Task) -> None:
+        """Delete it: the study was refused."""
+
+
+class Readers(Protocol):
+    """Where studies are stored for readers."""
+
+    @property
+    def of_jobs(self) -> KeptForReaders: ...
 
 
 class Jobs(LeaseWorker[Taken]):
-    """The jobs of one service."""
+    """The jobs of one service.
+
+    Parameters
+    ----------
+    readers : Readers
+        Where studies of jobs with a reading group are kept, too.
+    """
 
     kind = "job"
+
+    def __init__(self, engine: Answering, readers: Readers) -> None:
+        super().__init__(engine)
+        self._readers = readers
 
     @property
     def caller_store(self) -> CallerStore:
@@ -67,23 +96,39 @@ class Jobs(LeaseWorker[Taken]):
         origin = Origin(taken.caller, str(taken.job_id), task=task)
 
         async def attempt() -> None:
-            await self._ask(taken.kind, await self._persist(self._store.form, task), origin)
+            form = await self._persist(self._store.form, task)
+            if taken.kind == "explain":
+                await self._explain(form, origin, await self._kept(taken, task, form))
+            else:
+                await self._diagnose(form, origin)
 
         error = await self._with_retries(attempt, taken.job_id)
         if error is None:
             return HTTPStatus.OK
+        if taken.reading_group is not None:
+            await self._persist(self._readers.of_jobs.drop, task)
         document, _ = problem(error)
         body = document.model_dump_json(exclude_none=True).encode()
         await self._persist(self._store.refuse, task, document.status, body)
         return document.status
 
-    async def _ask(self, kind: str, form: Form, origin: Origin) -> None:
-        engine, settings = self._engine, self.settings
-        if kind == "explain":
-            with await engine.explanations.free_place(awaited=False) as order:
-                async with in_time(settings.explanation_timeout_s, "The answer"):
-                    await engine.explain(form, order, origin)
-        else:
-            with await engine.diagnoses.free_place(awaited=False) as place:
-                async with in_time(settings.answer_timeout_s, "The answer"):
-                    await engine.diagnose(form, place, origin)
+    async def _kept(self, taken: Taken, task: Task, form: Form) -> ReadForm | None:
+        """The form as it is read for model and readers, where there are any."""
+        if taken.reading_group is None:
+            return None
+        async with in_time(self.settings.explanation_timeout_s, "The answer"):
+            read = await self._engine.read(form)
+        await self._persist(self._readers.of_jobs.keep, task, taken.caller, taken.reading_group, read)
+        return read
+
+    async def _explain(self, form: Form, origin: Origin, read: ReadForm | None) -> None:
+        engine = self._engine
+        with await engine.explanations.free_place(awaited=False) as order:
+            async with in_time(self.settings.explanation_timeout_s, "The answer"):
+                await engine.explain(form, order, origin, read)
+
+    async def _diagnose(self, form: Form, origin: Origin) -> None:
+        engine = self._engine
+        with await engine.diagnoses.free_place(awaited=False) as place:
+            async with in_time(self.settings.answer_timeout_s, "The answer"):
+                await engine.diagnose(form, place, origin)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -31,6 +31,7 @@ class Taken(Held):
     """A job that this process holds, and the studies of it that have no answer yet."""
 
     kind: str
+    reading_group: str | None
     studies: tuple[int, ...]
 
     @property
@@ -38,7 +39,8 @@ class Taken(Held):
         return self.key
 
     def task(self, study: int) -> Task:
-        return Task(self.key, study, self.owner)
+        stored = None if self.reading_group is None else uuid5(self.key, str(study))
+        return Task(self.key, study, self.owner, stored)
 
 
 class WorkerStore(LeaseStore[JobRow, Taken]):
@@ -94,7 +96,7 @@ class WorkerStore(LeaseStore[JobRow, Taken]):
     def _taken(self, session: Session, row: JobRow, owner: UUID, lost: bool) -> Taken:
         studies = select(JobStudyRow.study).where(JobStudyRow.job_id == row.job_id, JobStudyRow.status.is_(None))
         left = session.scalars(studies.order_by(JobStudyRow.study)).all()
-        return Taken(row.job_id, owner, row.caller, lost, row.kind, tuple(left))
+        return Taken(row.job_id, owner, row.caller, lost, row.kind, row.reading_group, tuple(left))
 
 
 def study_name(job_id: UUID, study: int) -> str:

@@ -27,7 +27,7 @@ from consilium.api.schemas import (
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
 from consilium.modalities.converter import NotConverted
-from service.audit_log.entries import Draft, Endpoint, Origin
+from service.audit_log.entries import Draft, Endpoint, Origin, StudyTask
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, BatchLimits
 from service.http.multipart import Form
@@ -163,9 +163,12 @@ class Engine:
     async def explain(
         self, form: Form, place: ExplanationPlace, origin: Origin, read: ReadForm | None = None
     ) -> Answered:
-        """The answer of `POST /v1/explain`, recorded; with maps as cells of a form that was `read` before."""
+        """The answer of `POST /v1/explain`, recorded; `read` is the form where readers see it, too.
+
+        Readers get maps as cells. Of a stored study the answer is theirs alone.
+        """
         request = parse_request(ExplainRequest, form.request)
-        if read is not None:
+        if isinstance(origin.task, StudyTask):
             request = request.model_copy(update={"maps": "cells"})
         for number, name in enumerate(request.findings or ()):
             self.model.findings.index(name, f"findings[{number}]")
@@ -175,8 +178,11 @@ class Engine:
             make = partial(case.explain, request.findings, request.level)
             explanation = await place.submit(ExplanationOrder("explain", make))
         with draft.stage("draw"):
-            answer = await asyncio.to_thread(explanation_answer, explanation, request.maps, **draft.service_fields())
-        return await self._recorded(draft, case, explanation.diagnosis, answer)
+            drawn = partial(explanation_answer, explanation, **draft.service_fields())
+            answer = await asyncio.to_thread(drawn, request.maps)
+            other = read is not None and request.maps != "cells"
+            for_readers = await asyncio.to_thread(drawn, "cells") if other else None
+        return await self._recorded(draft, case, explanation.diagnosis, answer, for_readers)
 
     async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
         """The answer of `POST /v1/similar`, recorded: similar training cases with their findings."""
@@ -240,10 +246,18 @@ class Engine:
             | model.findings.to_json()
         )
 
-    async def _recorded(self, draft: Draft, case: Case, diagnosis: Diagnosis, answer: DiagnosisAnswer) -> Answered:
+    async def _recorded(
+        self,
+        draft: Draft,
+        case: Case,
+        diagnosis: Diagnosis,
+        answer: DiagnosisAnswer,
+        for_readers: DiagnosisAnswer | None = None,
+    ) -> Answered:
         """What may be sent: recorded, counted, and given to the shadow."""
         with self.metrics.stage("record"), tracing.stage("record"):
-            answered = await self.recorder.record(draft, case.prepared.study, case.role, diagnosis, answer)
+            study = case.prepared.study
+            answered = await self.recorder.record(draft, study, case.role, diagnosis, answer, for_readers)
         self.metrics.answered(case.role, diagnosis)
         self._shadow.submit(draft, case.read)
         return answered

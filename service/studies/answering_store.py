@@ -5,24 +5,22 @@ Synchronous: `study_runner` runs it on threads.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from consilium.modalities.presentation import Viewed
 from service.audit_log.database import Database
 from service.audit_log.entries import StudyTask
 from service.audit_log.tables import StudyChunkRow, StudyRow
 from service.audit_log.tasks.leases import Superseded
 from service.audit_log.tasks.study_answers import REFUSED, study_place
 from service.http.multipart import Form
-from service.leased_work.lease_store import Held, LeaseStore, pause
-from service.leased_work.sealed_input import sealed_bytes, unsealed
-from service.studies.stored_contents import StoredContents, StoredSummary, sealed_model
+from service.leased_work.lease_store import Held, LeaseStore
+from service.leased_work.sealed_input import unsealed
+from service.serving.answering import ReadForm
+from service.studies.kept_views import KeptViews
 
 FORM = "form"
 _DELETED_AT_ONCE = 4
@@ -60,30 +58,14 @@ class AnsweringStore(LeaseStore[StudyRow, TakenStudy]):
             raise Superseded(f"study {task.study_id} is not there any more")
         return unsealed(chunks, self._keys, study_place(task.study_id, FORM))
 
-    def keep_views(
-        self,
-        taken: TakenStudy,
-        contents: tuple[StoredSummary, StoredContents],
-        viewed: Mapping[str, Sequence[Viewed]],
-    ) -> None:
+    def keep_views(self, taken: TakenStudy, read: ReadForm) -> None:
         """Keep what readers see of the study: from now on they see it.
 
         Raises
         ------
         Superseded, AuditLogUnavailable
         """
-        added = 0
-        for place, one in _places(viewed):
-            data = one.words.tobytes()
-            self._keep_words(taken, place, data)
-            added += len(data)
-        with self._database.writing() as session:
-            row = self._required(session, taken)
-            if row.summary is not None:
-                return  # Of an earlier attempt.
-            row.summary = sealed_model(self._keys, row.study_id, "summary", contents[0])
-            row.contents = sealed_model(self._keys, row.study_id, "contents", contents[1])
-            row.size += added + len(row.contents)
+        KeptViews(self._database, self._keys, taken.key, lambda session: self._required(session, taken)).keep(read)
 
     def refuse(self, taken: TakenStudy, problem: bytes) -> None:
         """Keep the problem because of which the study has no answer; its images go.
@@ -105,28 +87,6 @@ class AnsweringStore(LeaseStore[StudyRow, TakenStudy]):
     def _taken(self, session: Session, row: StudyRow, owner: UUID, lost: bool) -> TakenStudy:
         del session
         return TakenStudy(row.study_id, owner, row.caller, lost, row.summary is not None)
-
-    def _keep_words(self, taken: TakenStudy, place: str, data: bytes) -> None:
-        whose = StudyChunkRow.study_id == taken.key, StudyChunkRow.name == place
-        with self._database.reading() as session:
-            there = set(session.scalars(select(StudyChunkRow.chunk).where(*whose)).all())
-        for number, chunk in enumerate(sealed_bytes(data, self._keys, study_place(taken.key, place))):
-            if number in there:
-                continue
-            begun = time.monotonic()
-            with self._database.writing() as session:
-                self._required(session, taken)
-                session.add(StudyChunkRow(study_id=taken.key, name=place, chunk=number, data=chunk))
-            pause(begun)
-
-
-def _places(viewed: Mapping[str, Sequence[Viewed]]) -> Iterable[tuple[str, Viewed]]:
-    return ((words_name(name, number), one) for name, files in viewed.items() for number, one in enumerate(files))
-
-
-def words_name(name: str, number: int) -> str:
-    """What the words of one file are called: ``images[0]``."""
-    return f"{name}[{number}]"
 
 
 def delete_chunks(database: Database, study_id: UUID, name: str | None = None) -> None:

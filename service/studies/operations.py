@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from consilium.api.schemas import AgreementFigure, DayFigures, StageFigure, VersionFigure
 from service.audit_log.store import Store
 from service.audit_log.tables import JobRow, MonitoringRow, ResultRow, StudyReadRow, StudyRow
+from service.audit_log.tasks.study_answers import RECEIVING
 from service.jobs.caller_store import OPEN
-from service.studies.reader import RECEIVING
 
 _DAYS = 30
 _MOST_ANSWERS = 20_000

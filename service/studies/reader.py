@@ -14,12 +14,11 @@ from starlette.requests import Request
 from consilium.domain.errors import InputError
 from service.audit_log.audit_routes import caller_of
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
-from service.audit_log.tasks.study_answers import ANSWERED
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING
 from service.http.problems import NotYetReadable
 from service.scopes import Scope
 from service.settings import Settings
 
-RECEIVING = "receiving"
 ANSWER, DETAIL = "answer", "detail"
 """What is viewed, beside the words of a file."""
 
@@ -64,6 +63,12 @@ def reader_of(request: Request) -> Reader:
     """Who reads by `request`."""
     everybody = Scope.ADMIN in getattr(request.state, "scopes", ())
     return Reader(caller_of(request), None if everybody else groups_of(request))
+
+
+def require_member(request: Request, group: str) -> None:
+    """Raise `InputError` where whoever sent `request` may hand nothing over to readers in `group`."""
+    if group not in groups_of(request) and Scope.ADMIN not in getattr(request.state, "scopes", ()):
+        raise InputError("reading_group", group, "must be a reading group of this caller: see `consilium keys`")
 
 
 def group_of(request: Request) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from consilium.api.schemas import PriorStudy, StudyAnswer, StudyDetail, StudyList
@@ -22,20 +22,20 @@ from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Claim
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.store import Store
-from service.audit_log.tables import StudyChunkRow, StudyRow, StudyViewRow
+from service.audit_log.tables import JobRow, StudyChunkRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.leases import QUEUED
-from service.audit_log.tasks.study_answers import ANSWERED, REFUSED, study_place
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, study_place
 from service.http.multipart import Form
 from service.http.problems import NotOffered, Unavailable
 from service.leased_work.lease_store import add_slowly
 from service.leased_work.sealed_input import sealed, size, unsealed_bytes
 from service.settings import Settings
-from service.studies.answering_store import FORM, delete_chunks, words_name
+from service.studies.answering_store import FORM, delete_chunks
 from service.studies.decisions import reading_state
+from service.studies.kept_views import words_name
 from service.studies.reader import (
     ANSWER,
     DETAIL,
-    RECEIVING,
     Reader,
     found,
     note_view,
@@ -186,7 +186,10 @@ class ReaderStore:
     def purge(self) -> int:
         """Delete studies and pixels whose time is over, and what a crashed process was receiving; how many."""
         now = datetime.now(UTC)
+        # Of a job's study, `owner` is the process that holds the job.
+        answering = exists().where(JobRow.owner == StudyRow.owner)
         abandoned = (StudyRow.state == RECEIVING) & (StudyRow.submitted <= now - timedelta(seconds=_RECEIVING_S))
+        abandoned &= ~answering
         ended = StudyRow.pixels_until <= now, StudyRow.state.in_((ANSWERED, REFUSED))
         with self._database.reading() as session:
             over = session.scalars(select(StudyRow.study_id).where((StudyRow.expires <= now) | abandoned)).all()
@@ -260,12 +263,11 @@ class ReaderStore:
         if own["patient_digest"] is None:
             return []
         alive = StudyRow.expires > datetime.now(UTC), StudyRow.summary.is_not(None), StudyRow.state != RECEIVING
-        others = select(StudyRow).where(
+        others = select(StudyRow.study_id, StudyRow.submitted, StudyRow.summary).where(
             reader.own, StudyRow.reading_group == row.reading_group, StudyRow.study_id != row.study_id, *alive
         )
         priors: list[tuple[str, PriorStudy]] = []
-        for other in session.scalars(others):
-            assert other.summary is not None
+        for other in session.execute(others):
             facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
             earlier = (facts["studied"] or "", other.submitted) < (own["studied"] or "", row.submitted)
             if facts["patient_digest"] == own["patient_digest"] and earlier:

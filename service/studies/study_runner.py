@@ -13,7 +13,7 @@ from service.studies.answering_store import AnsweringStore, TakenStudy
 from service.studies.decisions import Decisions
 from service.studies.operations import Figures
 from service.studies.reader_store import ReaderStore
-from service.studies.stored_contents import stored_contents
+from service.studies.studies_of_jobs import StudiesOfJobs
 
 
 class Studies(LeaseWorker[TakenStudy]):
@@ -35,6 +35,11 @@ class Studies(LeaseWorker[TakenStudy]):
     def figures(self) -> Figures:
         """What is counted of answers and reads; see `ask`."""
         return Figures(self.recorder.opened)
+
+    @property
+    def of_jobs(self) -> StudiesOfJobs:
+        """Those of jobs; on a thread."""
+        return StudiesOfJobs(self.recorder.opened, self.settings)
 
     @property
     def _store(self) -> AnsweringStore:
@@ -68,7 +73,7 @@ class Studies(LeaseWorker[TakenStudy]):
         async with in_time(settings.explanation_timeout_s, "The answer"):
             read = await engine.read(form)
         if not taken.decoded:
-            await self._persist(self._store.keep_views, taken, stored_contents(read), read.viewed)
+            await self._persist(self._store.keep_views, taken, read)
         with await engine.explanations.free_place(awaited=False) as place:
             async with in_time(settings.explanation_timeout_s, "The answer"):
                 await engine.explain(form, place, Origin(taken.caller, str(taken.key), task=task), read)

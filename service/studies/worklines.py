@@ -1,26 +1,32 @@
-"""The lines of the reading worklist: made of what is sealed, filtered, sorted, and paged."""
+"""The lines of the reading worklist: filtered, sorted and paged by the database, or by what is sealed where it must be.
+
+Who asks for studies in the order in which they came has one page read and unsealed, however many there are. What is
+searched for, when a study was made, its priority, and whether a finding of it is referred lie sealed: of these every
+study of the reader is unsealed, its answer and its records aside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy.orm import Session, defer
 
 from consilium.api.schemas import StudyFilter, StudyList, StudySort, StudySummary
 from consilium.domain.errors import InputError
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
-from service.audit_log.tasks.study_answers import ANSWERED, REFUSED
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED
 from service.settings import Settings
-from service.studies.reader import ANSWER, RECEIVING, Reader
+from service.studies.reader import ANSWER, Reader
 from service.studies.stored_contents import unsealed_json
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
+_LINES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,11 @@ class Asked:
     after: UUID | None = None
     limit: int = 50
 
+    @property
+    def by_time(self) -> bool:
+        """Whether the database alone can tell which lines these are."""
+        return self.sort == "created" and not self.search and self.state != "referred"
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -53,16 +64,99 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     """The page of the worklist that `reader` has `asked` for."""
     if asked.sort == "priority" and not settings.studies_priority:
         raise InputError("sort", asked.sort, "must be created or studied while CONSILIUM_STUDIES_PRIORITY is off")
-    now = datetime.now(UTC)
-    wanted = select(StudyRow).where(reader.own, StudyRow.expires > now, StudyRow.state != RECEIVING)
-    rows = session.scalars(wanted).all()
-    known = known_of(session, reader, [row.study_id for row in rows])
-    lines = [line for row in rows if _passes(line := summary_of(row, known, keys, settings), asked)]
-    lines.sort(key=lambda line: (_sort_key(line, asked.sort), line.created, line.study_id), reverse=True)
-    begin = _position(lines, asked.after)
-    page = lines[begin : begin + asked.limit]
-    more = begin + asked.limit < len(lines)
-    return StudyList(studies=tuple(page), next=str(page[-1].study_id) if more else None, total=len(lines))
+    alive = reader.own, StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, *_in_state(asked.state)
+    if asked.by_time:
+        found, total = _page_by_time(session, reader, asked, alive)
+    else:
+        found, total = _page_by_contents(session, reader, asked, alive, keys, settings)
+    page = found[: asked.limit]
+    without_answers = select(StudyRow).options(defer(StudyRow.answer), defer(StudyRow.contents))
+    rows = {row.study_id: row for row in session.scalars(without_answers.where(StudyRow.study_id.in_(page)))}
+    known = known_of(session, reader, page)
+    lines = tuple(summary_of(rows[one], known, keys, settings) for one in page if one in rows)
+    return StudyList(studies=lines, next=str(page[-1]) if len(found) > asked.limit else None, total=total)
+
+
+def _in_state(state: StudyFilter | None) -> Sequence[ColumnElement[bool]]:
+    """What the database knows of the filter."""
+    is_read = exists().where(StudyReadRow.study_id == StudyRow.study_id)
+    if state == "waiting":
+        return StudyRow.state != REFUSED, ~is_read
+    if state == "read":
+        return (is_read,)
+    return (StudyRow.state == REFUSED,) if state == "refused" else ()
+
+
+def _page_by_time(
+    session: Session, reader: Reader, asked: Asked, alive: Sequence[ColumnElement[bool]]
+) -> tuple[Sequence[UUID], int]:
+    """The ids of the page and of one study more where there is one; and of how many it is a page."""
+    place = StudyRow.submitted, StudyRow.study_id
+    wanted = select(StudyRow.study_id).where(*alive)
+    if asked.after is not None:
+        last = session.execute(select(*place).where(StudyRow.study_id == asked.after, reader.own)).first()
+        if last is None:
+            raise _no_page(asked.after)
+        wanted = wanted.where(tuple_(*place) < tuple(last))
+    ids = session.scalars(wanted.order_by(*(one.desc() for one in place)).limit(asked.limit + 1)).all()
+    return ids, session.scalar(select(func.count()).select_from(StudyRow).where(*alive)) or 0
+
+
+def _page_by_contents(
+    session: Session,
+    reader: Reader,
+    asked: Asked,
+    alive: Sequence[ColumnElement[bool]],
+    keys: AuditLogKeys,
+    settings: Settings,
+) -> tuple[Sequence[UUID], int]:
+    """The same, of what is sealed."""
+    columns = StudyRow.study_id, StudyRow.submitted, StudyRow.state, StudyRow.summary, StudyRow.outcome
+    rows = session.execute(select(*columns).where(*alive)).all()
+    known = known_of(session, reader, [row.study_id for row in rows] if asked.state == "referred" else ())
+    places: list[tuple[Any, datetime, UUID]] = []
+    last: tuple[Any, datetime, UUID] | None = None
+    for row in rows:
+        place = _place(row, asked.sort, keys, settings)
+        if row.study_id == asked.after:
+            last = place
+        if _passes(row, asked, known, keys, settings):
+            places.append(place)
+    places.sort(reverse=True)
+    if asked.after is not None and last is None:
+        raise _no_page(asked.after)
+    behind = [place for place in places if last is None or place < last]
+    return [study_id for _, _, study_id in behind[: asked.limit + 1]], len(places)
+
+
+def _place(row: Any, sort: StudySort, keys: AuditLogKeys, settings: Settings) -> tuple[Any, datetime, UUID]:
+    """By what a study is sorted."""
+    key: Any = 0
+    if sort == "studied":
+        studied = None if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)["studied"]
+        key = datetime.fromisoformat(studied) if studied else _FIRST
+    elif sort == "priority":
+        outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
+        priority = _priority(outcome, settings)
+        key = -1.0 if priority is None else priority
+    return key, row.submitted, row.study_id
+
+
+def _passes(row: Any, asked: Asked, known: Known, keys: AuditLogKeys, settings: Settings) -> bool:
+    """What the database does not know of the filter."""
+    if asked.search:
+        facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
+        label = (facts.get("patient") or {}).get("label") or ""
+        if asked.search.casefold() not in f"{label} {row.study_id}".casefold():
+            return False
+    if asked.state != "referred":
+        return True
+    outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
+    return bool(_of_answer(outcome, row.state == ANSWERED and _shown(row.study_id, known, settings))["referred"])
+
+
+def _no_page(after: UUID) -> InputError:
+    return InputError("after", str(after), "must be the `next` of a page that was asked for in the same way")
 
 
 def known_of(session: Session, reader: Reader, study_ids: Sequence[UUID]) -> Known:
@@ -70,8 +164,8 @@ def known_of(session: Session, reader: Reader, study_ids: Sequence[UUID]) -> Kno
     latest: dict[UUID, str] = {}
     own: set[UUID] = set()
     seen: set[UUID] = set()
-    for begin in range(0, len(study_ids), 500):
-        some = study_ids[begin : begin + 500]
+    for begin in range(0, len(study_ids), _LINES_AT_ONCE):
+        some = study_ids[begin : begin + _LINES_AT_ONCE]
         reads = select(StudyReadRow).where(StudyReadRow.study_id.in_(some)).order_by(StudyReadRow.time)
         for read in session.scalars(reads):
             latest[read.study_id] = read.kind
@@ -127,33 +221,3 @@ def _priority(outcome: dict[str, Any] | None, settings: Settings) -> float | Non
     if outcome is None or not settings.studies_priority:
         return None
     return float(outcome["highest"]) + bool(outcome["refer_reasons"])
-
-
-def _passes(line: StudySummary, asked: Asked) -> bool:
-    if asked.search:
-        label = "" if line.patient is None else line.patient.label or ""
-        if asked.search.casefold() not in f"{label} {line.study_id}".casefold():
-            return False
-    passes = {
-        None: True,
-        "waiting": line.state != REFUSED and line.read is None,
-        "read": line.read is not None,
-        "referred": line.referred,
-        "refused": line.state == REFUSED,
-    }
-    return passes[asked.state]
-
-
-def _sort_key(line: StudySummary, sort: StudySort) -> Any:
-    if sort == "studied":
-        return line.studied or _FIRST
-    return -1.0 if line.priority is None else line.priority
-
-
-def _position(lines: Iterable[StudySummary], after: UUID | None) -> int:
-    if after is None:
-        return 0
-    for position, line in enumerate(lines):
-        if line.study_id == after:
-            return position + 1
-    raise InputError("after", str(after), "must be the `next` of a page that was asked for in the same way")

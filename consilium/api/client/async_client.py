@@ -72,9 +72,11 @@ class AsyncClient(Calls[httpx.AsyncClient, httpx.AsyncBaseTransport]):
         kind: JobKind = "diagnose",
         *,
         idempotency_key: str | None = None,
+        reading_group: str | None = None,
     ) -> JobAnswer:
         """See `Client.submit`."""
-        return await self._run(self._submit(await asyncio.to_thread(read_job, studies, kind), kind, idempotency_key))
+        read = await asyncio.to_thread(read_job, studies, kind)
+        return await self._run(self._submit(read, kind, idempotency_key, reading_group))
 
     async def job(self, job_id: uuid.UUID | str) -> JobAnswer:
         """See `Client.job`."""

@@ -111,6 +111,7 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
         kind: JobKind = "diagnose",
         *,
         idempotency_key: str | None = None,
+        reading_group: str | None = None,
     ) -> JobAnswer:
         """Hand several studies over, to be answered while nobody waits.
 
@@ -123,6 +124,8 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
         idempotency_key : str, optional
             The caller's own name of this request, 1 to 255 printable ASCII characters: sent again with it, also by
             another process, the same studies are the same job. A random one unless given.
+        reading_group : str, optional
+            Readers in this group see the studies of an ``explain`` job once they are answered.
 
         Returns
         -------
@@ -135,7 +138,7 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
             Where a study breaks a rule; nothing was sent.
         ServiceProblem, ServiceUnreachable, UnreadableAnswer
         """
-        return self._run(self._submit(read_job(studies, kind), kind, idempotency_key))
+        return self._run(self._submit(read_job(studies, kind), kind, idempotency_key, reading_group))
 
     def job(self, job_id: uuid.UUID | str) -> JobAnswer:
         """How far a job is."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
@@ -127,8 +128,11 @@ class Calls(ABC, Generic[Connection, Transport]):
     def _model(self) -> Exchange[ModelInformation]:
         return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
 
-    def _submit(self, studies: Sequence[Study], kind: JobKind, key: str | None = None) -> Exchange[JobAnswer]:
-        attempt = _post(f"/v1/jobs?kind={kind}", worklist_form(studies), key)
+    def _submit(
+        self, studies: Sequence[Study], kind: JobKind, key: str | None = None, group: str | None = None
+    ) -> Exchange[JobAnswer]:
+        asked = {"kind": kind, **({} if group is None else {"reading_group": group})}
+        attempt = _post(f"/v1/jobs?{urlencode(asked)}", worklist_form(studies), key)
         return exchange(attempt, reader(JobAnswer), self._patience)
 
     def _job(self, job_id: uuid.UUID | str) -> Exchange[JobAnswer]:

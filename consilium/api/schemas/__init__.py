@@ -21,7 +21,7 @@ from consilium.api.schemas.answers import (
     TargetInformation,
 )
 from consilium.api.schemas.audit_entry import FEEDBACK_EXAMPLE, FeedbackAnswer, FeedbackRequest, ResultAnswer
-from consilium.api.schemas.job import ExplanationLine, JobAnswer, JobKind, JobState
+from consilium.api.schemas.job import MAX_GROUP, ExplanationLine, JobAnswer, JobKind, JobState
 from consilium.api.schemas.monitor_answer import MonitorAnswer
 from consilium.api.schemas.operations import (
     AgreementFigure,
@@ -89,6 +89,7 @@ __all__ = [
     "FEEDBACK_EXAMPLE",
     "FLAG_EXAMPLE",
     "MAX_CALLER_REFERENCE",
+    "MAX_GROUP",
     "MAX_LINES",
     "READ_EXAMPLE",
     "SEARCH_EXAMPLE",

@@ -16,6 +16,8 @@ from consilium.api.schemas.worklist import Position
 from consilium.domain.wire import Wire
 
 JobKind = Literal["diagnose", "explain"]
+MAX_GROUP = 200
+"""Characters of a reading group's name."""
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 

@@ -93,8 +93,11 @@ class ExplanationJobs:
         files: Callable[[StudyRequest], Awaitable[Sequence[bytes]]],
         revision: str,
         attempt: int,
+        reading_group: str | None = None,
     ) -> Explained:
         """The answer to a study; what the service refuses of it by name is left out with a warning.
+
+        Readers in `reading_group` see it on the service's reading page.
 
         Asked again for the same `revision` and `attempt`, the service is not given more work: the same keys name the
         same jobs, and each refusal follows from the one before.
@@ -108,7 +111,8 @@ class ExplanationJobs:
         for refused in range(MOST_REFUSED + 1):
             if not request.images:
                 raise StudyRefused(_nothing_left(request))
-            result, job = await self._ask(request, await files(request), idempotency_key(revision, refused, attempt))
+            key = idempotency_key(revision, refused, attempt)
+            result, job = await self._ask(request, await files(request), key, reading_group)
             if isinstance(result, ExplanationAnswer):
                 return Explained(result, request, job)
             request = _without(request, result)
@@ -122,12 +126,12 @@ class ExplanationJobs:
             return
 
     async def _ask(
-        self, request: StudyRequest, files: Sequence[bytes], key: str
+        self, request: StudyRequest, files: Sequence[bytes], key: str, reading_group: str | None
     ) -> tuple[ExplanationAnswer | ServiceProblem, str]:
         """The answer or the refusal, and the job's id, empty where none was taken."""
         try:
             study = {**request.json, "images": list(files)}
-            job = await self._client.submit([study], "explain", idempotency_key=key)
+            job = await self._client.submit([study], "explain", idempotency_key=key, reading_group=reading_group)
             await self._until_ended(job)
             (result,) = await self._client.job_results(job.job_id)
         except InputError as error:

@@ -21,6 +21,7 @@ def configured_routes(settings: GatewaySettings) -> tuple[Route, ...]:
             route.send_to,
             _rules(route.completeness or settings.completeness),
             Conditions(**{field: getattr(route.when, field) for field in Conditions.__dataclass_fields__}),
+            route.reading_group,
         )
         for name, route in settings.routes.items()
     )

@@ -51,6 +51,8 @@ class Route:
         Name of the service that is asked.
     destinations : tuple of str
         Names of those that get results.
+    reading_group : str or None
+        Whose readers see the studies on the service's reading page.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Route:
         default_factory=lambda: CompletenessRules(timedelta(seconds=60), timedelta(minutes=30))
     )
     conditions: Conditions = Conditions()
+    reading_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

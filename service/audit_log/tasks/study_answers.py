@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from consilium.domain.diagnosis import Diagnosis
 from service.audit_log.entries import Entry, StudyTask
 from service.audit_log.pseudonyms import AuditLogKeys
-from service.audit_log.tables import FeedbackRow, StudyReadRow, StudyRow
+from service.audit_log.tables import FeedbackRow, ResultRow, StudyReadRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.leases import Superseded, held_row
 
-ANSWERED, REFUSED = "answered", "refused"
+RECEIVING, ANSWERED, REFUSED = "receiving", "answered", "refused"
 
 
 def held(session: Session, task: StudyTask) -> StudyRow | Superseded:
@@ -23,13 +24,33 @@ def held(session: Session, task: StudyTask) -> StudyRow | Superseded:
     return held_row(session, StudyRow, task.study_id, task.owner)
 
 
+def keep_of_job(session: Session, study_id: UUID, keys: AuditLogKeys, entry: Entry) -> None:
+    """Keep the answer for readers of a job's study, in place of those that nobody has looked at of the same study."""
+    row = session.get(StudyRow, study_id, with_for_update=True)
+    if row is None:
+        return  # Its time was over before it had an answer.
+    keep(session, row, keys, entry)
+    now = datetime.now(UTC)
+    study = select(ResultRow.study).where(ResultRow.result_id == entry.result_id).scalar_subquery()
+    same = select(ResultRow.result_id).where(ResultRow.study == study, ResultRow.result_id != entry.result_id)
+    looked_at = exists().where(StudyViewRow.study_id == StudyRow.study_id) | exists().where(
+        StudyReadRow.study_id == StudyRow.study_id
+    )
+    replaced = update(StudyRow).where(
+        StudyRow.result_id.in_(same), StudyRow.reading_group == row.reading_group, StudyRow.caller == row.caller
+    )
+    replaced = replaced.where(StudyRow.expires > now, ~looked_at)
+    session.execute(replaced.values(expires=now), execution_options={"synchronize_session": False})
+
+
 def keep(session: Session, row: StudyRow, keys: AuditLogKeys, entry: Entry) -> None:
     """Keep the answer, and write what was read before it as feedback about it."""
     row.state, row.owner, row.lease, row.result_id = ANSWERED, None, None, entry.result_id
-    row.answer = keys.newest.seal(entry.body, study_place(row.study_id, "answer"))
+    body = entry.body if entry.readers_body is None else entry.readers_body
+    row.answer = keys.newest.seal(body, study_place(row.study_id, "answer"))
     outcome = json.dumps(_outcome(entry.diagnosis)).encode()
     row.outcome = keys.newest.seal(outcome, study_place(row.study_id, "outcome"))
-    row.size += len(entry.body)
+    row.size += len(body)
     session.flush()
     # The first read may be made while the study waits.
     known = {one.finding for one in entry.diagnosis.findings}

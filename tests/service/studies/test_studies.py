@@ -264,6 +264,29 @@ def test_the_worklist_is_filtered_sorted_searched_and_paged() -> None:
     serve(scenario, studies=True)
 
 
+def test_a_page_goes_on_after_a_study_that_has_left_the_filter_meanwhile() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        studies = [await submitted(client, form(png(grey))) for grey in (9, 99, 199)]
+        for one in studies:
+            await ended(client, one)
+        found = []
+        for sort in ("created", "studied"):
+            query: dict[str, Any] = {"state": "waiting", "sort": sort, "limit": 1}
+            first = StudyList.model_validate_json((await client.get(PATH, params=query)).text)
+            await read(client, first.studies[0])
+            rest = StudyList.model_validate_json((await client.get(PATH, params=query | {"after": first.next})).text)
+            found.append([one.study_id for one in (*first.studies, *rest.studies)])
+        ids = [one.study_id for one in reversed(studies)]
+        assert found == [ids[:2], ids[1:]]
+        unknown = {"after": "00000000-0000-0000-0000-000000000000"}
+        for sort in ("created", "studied"):
+            assert refused(await client.get(PATH, params=unknown | {"sort": sort}), 422)["field"] == "after"
+        as_it_came = (await client.get(PATH)).json()["studies"]
+        assert [one["study_id"] for one in as_it_came] == [str(one) for one in ids], "whatever its priority"
+
+    serve(scenario, studies=True, studies_priority=True)
+
+
 def test_priority_is_the_highest_probability_and_more_where_a_physician_must_look() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         studies = [await submitted(client, form(png(grey))) for grey in (204, 51)]
