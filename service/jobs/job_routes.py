@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from consilium.api.schemas import JobAnswer, JobKind
+from consilium.api.schemas import MAX_GROUP, JobAnswer, JobKind
 from consilium.domain.errors import ConsiliumError, InputError
 from service.audit_log.audit_routes import only_of, origin_of, uuid_of
 from service.audit_log.entries import Claim
@@ -59,6 +59,8 @@ def group_of(request: Request, kind: JobKind, *, stored: bool) -> str | None:
     group = request.query_params.get("reading_group")
     if group is None:
         return None
+    if not (0 < len(group) <= MAX_GROUP and group.isprintable()):
+        raise InputError("reading_group", group, f"must be 1 to {MAX_GROUP} printable characters")
     if kind != "explain":
         raise InputError("reading_group", group, "must be left out where kind is not explain: readers see explanations")
     if not stored:

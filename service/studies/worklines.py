@@ -114,18 +114,16 @@ def _page_by_contents(
     columns = StudyRow.study_id, StudyRow.submitted, StudyRow.state, StudyRow.summary, StudyRow.outcome
     rows = session.execute(select(*columns).where(*alive)).all()
     known = known_of(session, reader, [row.study_id for row in rows] if asked.state == "referred" else ())
-    places: list[tuple[Any, datetime, UUID]] = []
-    last: tuple[Any, datetime, UUID] | None = None
-    for row in rows:
-        place = _place(row, asked.sort, keys, settings)
-        if row.study_id == asked.after:
-            last = place
-        if _passes(row, asked, known, keys, settings):
-            places.append(place)
-    places.sort(reverse=True)
-    if asked.after is not None and last is None:
-        raise _no_page(asked.after)
-    behind = [place for place in places if last is None or place < last]
+    passed = [row for row in rows if _passes(row, asked, known, keys, settings)]
+    places = sorted((_place(row, asked.sort, keys, settings) for row in passed), reverse=True)
+    behind = places
+    if asked.after is not None:
+        # It may have left the filter meanwhile.
+        row = session.execute(select(*columns).where(StudyRow.study_id == asked.after, reader.own)).first()
+        if row is None:
+            raise _no_page(asked.after)
+        last = _place(row, asked.sort, keys, settings)
+        behind = [place for place in places if place < last]
     return [study_id for _, _, study_id in behind[: asked.limit + 1]], len(places)
 
 
