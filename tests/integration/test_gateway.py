@@ -16,9 +16,12 @@ import pytest
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
+from consilium.api.client import Client, ServiceProblem
 from consilium.cli import app
 from consilium.formats.dicom.own_objects import is_own_object
 from service.app.launch import RunningService
+from service.auth.api_keys import create_key
+from service.scopes import Scope
 from tests import orthanc as real
 from tests.hospital.dicom.samples import part10, radiograph
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
@@ -30,9 +33,12 @@ pytestmark = pytest.mark.skipif(not real.INSTALLED, reason=real.MISSING)
 RESULTS = {Comprehensive3DSRStorage, SecondaryCaptureImageStorage}
 
 
+GROUPS = {"gateway": ("chest", "bone"), "ann": ("chest",), "bob": ("bone",)}
+
+
 @dataclass(frozen=True)
 class Site:
-    """Everything that runs."""
+    """Everything that runs; `tokens` are those of the gateway and of two readers."""
 
     orthanc: real.Orthanc
     gateway: GatewayProcess
@@ -41,6 +47,10 @@ class Site:
     record: RecordSystem
     lab_port: int
     model: Path
+    tokens: dict[str, str]
+
+    def reader(self, name: str) -> Client:
+        return Client(self.service.url, token=self.tokens[name], retries=0)
 
     def push(self, *images: Any) -> str:
         """Put images into the archive, and let it send their study; its UID."""
@@ -74,14 +84,18 @@ def command(gateway: GatewayProcess, *words: str) -> Any:
 @contextmanager
 def site(folder: Path, model: Path) -> Iterator[Site]:
     dicom_port, lab_port = real.free_ports(2)
+    keys, scopes = folder / "keys.json", [Scope.DIAGNOSE, Scope.READ]
+    tokens = {name: create_key(keys, name, scopes, groups)[1] for name, groups in GROUPS.items()}
+    (folder / "token").write_text(tokens["gateway"])
+    settings_of_service = {"model_threads": 1, "device": "cpu", "keys": keys, "studies": True}
     with (
         information_system() as ris,
         record_system() as record,
         real.running_orthanc(folder / "orthanc") as orthanc,
-        RunningService(model, {"model_threads": 1, "device": "cpu"}) as service,
+        RunningService(model, settings_of_service, ready_within_s=600) as service,
     ):
         settings = {
-            "services": {"default": {"url": service.url}},
+            "services": {"default": {"url": service.url, "token": {"file": str(folder / "token")}}},
             "dicom": {"ae_title": "CONSILIUM", "listen": f"127.0.0.1:{dicom_port}"},
             "peers": {
                 "pacs": {
@@ -106,6 +120,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
                 "chest": {
                     "when": {"modalities": ["DX"], "body_parts": ["CHEST"]},
                     "send_to": ["archive", "ris", "record"],
+                    "reading_group": "chest",
                 }
             },
             "destinations": {
@@ -116,7 +131,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
         }
         with running_gateway(folder / "gateway", settings) as gateway:
             orthanc.register("gateway", "CONSILIUM", dicom_port)
-            yield Site(orthanc, gateway, service, ris, record, lab_port, model)
+            yield Site(orthanc, gateway, service, ris, record, lab_port, model, tokens)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +205,23 @@ def test_results_of_a_pushed_study_are_in_the_archive_with_the_laboratorys_value
     findings = [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Observation"]
     values = [one["component"][0]["valueQuantity"]["value"] for one in findings]
     assert values == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_what_the_gateway_sent_is_on_the_worklist_of_the_routes_group_and_on_no_other(running: Site) -> None:
+    study = running.push(radiograph(1, side=128, study="G"))
+    until(lambda: len(running.results(study)) == 2, "results in the archive")
+    with running.reader("ann") as ann, running.reader("bob") as bob:
+        (line,) = ann.studies(search="P-G").studies
+        assert (line.state, line.image_count) == ("answered", 1)
+        assert len(ann.study_words(line.study_id)) == 128 * 128 * 2
+        ann.read(line.study_id, {ann.model().findings[0].name: "absent"})
+        answer = ann.study_answer(line.study_id)
+        assert [one.probability for one in answer.findings] == pytest.approx(reported(running.report(study)), abs=1e-6)
+        assert bob.studies().total == 0
+        for ask in (bob.study, bob.study_words, bob.study_answer):
+            with pytest.raises(ServiceProblem) as caught:
+                ask(line.study_id)
+            assert caught.value.status == 404
 
 
 def test_own_results_that_come_back_are_not_read_and_change_nothing(running: Site) -> None:
