@@ -16,6 +16,7 @@ from consilium.api.schemas import (
     ExplanationAnswer,
     FlagAnswer,
     FlagRequest,
+    ModelHistoryAnswer,
     OperationsAnswer,
     ReadAnswer,
     ReadRequest,
@@ -179,6 +180,14 @@ OPERATIONS: dict[str, Any] = {
     "operation_id": "operations",
     "tags": ["model"],
     "responses": parts.answers(OperationsAnswer, study_examples.OPERATIONS, [*parts.OF_AUTHENTICATION, 503]),
+}
+
+
+MODEL_HISTORY: dict[str, Any] = {
+    "summary": "Which models were loaded and refused here, and how the serving one's probabilities met outcomes",
+    "operation_id": "model_history",
+    "tags": ["model"],
+    "responses": parts.answers(ModelHistoryAnswer, study_examples.MODEL_HISTORY, [*parts.OF_AUTHENTICATION, 503]),
 }
 
 

@@ -45,6 +45,7 @@ def add_to(app: FastAPI) -> None:
     )
     app.add_api_route("/v1/reads", _of_store(study_routes.reads), methods=["GET"], **openapi.READS)
     app.add_api_route("/v1/operations", _operations, methods=["GET"], **openapi.OPERATIONS)
+    app.add_api_route("/v1/model/history", _model_history, methods=["GET"], **openapi.MODEL_HISTORY)
     app.add_api_route("/v1/reads/views/{study_id}", _of_store(study_routes.views), methods=["GET"], **openapi.VIEWS)
 
 
@@ -90,3 +91,7 @@ def _of_store_and_model(
 
 async def _operations(request: Request) -> Response:
     return await guarded(request, lambda running: study_routes.operations(request, running.studies, running.engine))
+
+
+async def _model_history(request: Request) -> Response:
+    return await guarded(request, lambda running: study_routes.model_history(request, running.studies, running.engine))

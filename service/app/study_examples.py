@@ -84,3 +84,32 @@ OPERATIONS: dict[str, Any] = {
     "agreement": [{"finding": "pneumonia", "reads": 80, "agree": 72}],
     "answers_looked_at": 412,
 }
+MODEL_HISTORY: dict[str, Any] = {
+    "events": [
+        {
+            "time": "2024-03-04T22:15:00Z",
+            "role": "serving",
+            "event": "refused",
+            "model": MODEL["model"] | {"version": "13"},
+            "reason": "findings",
+            "detail": "got pneumonia, the service answers pneumonia, effusion",
+        },
+        {
+            "time": "2024-03-01T06:00:00Z",
+            "role": "serving",
+            "event": "loaded",
+            "model": MODEL["model"],
+            "reason": None,
+            "detail": None,
+        },
+    ],
+    "calibration": [
+        {
+            "finding": "pneumonia",
+            "outcomes": 20,
+            "points": [
+                {"predicted": 0.31, "observed": 0.3, "observed_low": 0.145, "observed_high": 0.519, "outcomes": 20}
+            ],
+        }
+    ],
+}

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import SupportsBytes, TypeVar
 from uuid import UUID
@@ -26,6 +26,7 @@ from consilium.domain.study import Study
 from consilium.system.environment import home_folder
 from service.audit_log import idempotency as claims
 from service.audit_log.database import AuditLogTooNew, AuditLogUnavailable, Database, read_url, refuse_unusable
+from service.audit_log.deployment_log import ModelEvent, keep_event
 from service.audit_log.entries import Claim, Draft, Entry, Origin, Recordable, StudyTask, Task
 from service.audit_log.processes import Processes
 from service.audit_log.pseudonyms import read_keys
@@ -171,6 +172,11 @@ class Recorder:
             self._thread.submit(self._release, asked)
             raise
 
+    def note_event(self, event: ModelEvent) -> None:
+        """Record that a model was loaded or refused; on any thread, and lost where the audit log is down."""
+        with suppress(RuntimeError):  # The service has stopped.
+            self._thread.submit(self._keep_event, event)
+
     async def result(self, result_id: UUID, caller: str | None = None) -> ResultAnswer:
         """What was recorded of one answer; see `Store.result`."""
         return await self._ask(lambda store: store.result(result_id, caller))
@@ -206,6 +212,12 @@ class Recorder:
         if self._store is None:
             raise RuntimeError("the recorder was not started")
         return self._store
+
+    def _keep_event(self, event: ModelEvent) -> None:
+        try:
+            keep_event(self.opened.database, event)
+        except AuditLogUnavailable as error:
+            logger.warning("that version %s was %s is not recorded: %s", event.model.version, event.event, error)
 
     def _commit(self, entries: Sequence[Entry]) -> Sequence[Outcome]:
         """Runs on the thread. An audit log that is down fails all entries at once; the batcher would try each alone."""

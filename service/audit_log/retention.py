@@ -18,7 +18,7 @@ from consilium.domain.errors import ConsiliumError, InputError
 from consilium.system.durable import sync
 from service.audit_log import idempotency as claims
 from service.audit_log.database import SETTING, Database
-from service.audit_log.tables import FeedbackRow, ResultRow, SignInRow
+from service.audit_log.tables import DeploymentEventRow, FeedbackRow, ResultRow, SignInRow
 
 _DELETED_AT_ONCE = 500
 _UNITS = {"d": "days", "h": "hours", "w": "weeks"}
@@ -78,6 +78,7 @@ def purge(database: Database, older_than: timedelta) -> Purged:
     replays = claims.expire(database)
     with database.writing() as session:
         session.execute(delete(SignInRow).where(SignInRow.time < before))
+        session.execute(delete(DeploymentEventRow).where(DeploymentEventRow.time < before))
     database.shrink()
     return Purged(results, feedback, replays)
 

@@ -18,6 +18,7 @@ STATES = ("present", "absent", "unknown")
 JOB_KINDS = ("diagnose", "explain")
 SIGN_IN_EVENTS = ("signed_in", "refused", "signed_out", "replaced", "revoked")
 JOB_STATES = ("receiving", "queued", "running", "done", "failed", "cancelled")
+MODEL_EVENTS = ("loaded", "removed", "refused")
 STUDY_STATES = ("receiving", "queued", "running", "answered", "refused")
 READ_KINDS = ("first", "revised")
 FLAG_REASONS = ("model_error", "disagreement", "wrong_patient", "image_quality")
@@ -295,3 +296,20 @@ class StudyFlagRow(Base):
     finding: Mapped[str | None]
     time: Mapped[datetime]
     caller: Mapped[str]
+
+
+class DeploymentEventRow(Base):
+    """A model was loaded, let go of or refused by a process of the service. `reason` and `detail` are of a refusal."""
+
+    __tablename__ = "deployment_events"
+    __table_args__ = (CheckConstraint(f"event IN {MODEL_EVENTS}", name="event"),)
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    time: Mapped[datetime] = mapped_column(index=True)
+    role: Mapped[str]
+    event: Mapped[str]
+    model_name: Mapped[str]
+    model_version: Mapped[str]
+    manifest_digest: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[str]

@@ -26,6 +26,7 @@ from consilium.domain.errors import (
     RegistryUnreachable,
     UnsupportedArtifact,
 )
+from service.audit_log.deployment_log import REFUSED, ModelEvent, NoteEvent
 from service.observability.metrics import Metrics
 from service.serving import last_verified
 from service.serving.canary_share import read_share
@@ -77,6 +78,8 @@ class Alias:
     expected : callable, optional
         The contract that a version must keep. By default that of the version before it; a shadow, whose answers reach
         nobody, keeps none.
+    note : callable, optional
+        Told of every refusal.
 
     Attributes
     ----------
@@ -91,6 +94,7 @@ class Alias:
         load: Callable[[ResolvedModel], Model],
         metrics: Metrics,
         expected: Callable[[], Contract] | None = None,
+        note: NoteEvent | None = None,
     ) -> None:
         self.source = source
         self.role = role
@@ -102,6 +106,7 @@ class Alias:
         self._load = load
         self._metrics = metrics
         self._expected = expected
+        self._note = note
         ask_briefly()  # the next poll asks again anyway
 
     def first(self) -> Model:
@@ -204,6 +209,8 @@ class Alias:
     def _refusal(self, identity: ModelIdentity, error: Exception) -> Refused:
         reason, detail = _reason(error), _first_line(error)
         self.last_refusal, self._refused = Refusal(identity, reason, detail, datetime.now(UTC)), identity
+        if self._note is not None:
+            self._note(ModelEvent(self.role.value, REFUSED, identity, reason.value, detail))
         self._metrics.refusals.labels(self.role.value, reason.value).inc()
         logger.error("%s: version %s is refused (%s): %s", self.source, identity.version, reason, detail)
         return Refused(reason, detail)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from consilium.api.schemas import DeploymentInformation, RefusalAnswer
 from consilium.domain.study import Study
 from consilium.modalities.converter import Converter
+from service.audit_log.deployment_log import NoteEvent
 from service.observability.metrics import Metrics
 from service.serving.live_model import LiveModel
 from service.serving.served_model import Case, Model, Read, Role, decoder_converters, warm_up
@@ -37,6 +38,8 @@ class Deployment:
         Gives the model of a verified artifact, where the settings name an alias, which may move.
     thread : Executor
         The thread on which models answer callers.
+    note : callable, optional
+        Told of every model that is loaded, let go of or refused.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class Deployment:
         load_followed: Callable[[Settings, ResolvedModel], Model],
         thread: Executor,
         metrics: Metrics,
+        note: NoteEvent | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
         self._load_followed = load_followed
         self._thread = thread
         self._metrics = metrics
+        self._note = note
         self._aliases: dict[Role, Alias] = {}
         self._live: dict[Role, LiveModel] = {}
 
@@ -128,7 +133,12 @@ class Deployment:
     def _begin(self, role: Role, model: Model | None = None) -> None:
         alias = self._aliases.get(role)
         live = LiveModel(
-            role, None if alias is None else alias.follow, self._thread, self._metrics, self._settings.poll_s
+            role,
+            None if alias is None else alias.follow,
+            self._thread,
+            self._metrics,
+            self._settings.poll_s,
+            self._note,
         )
         self._live[role] = live
         live.begin(model)
@@ -154,7 +164,7 @@ class Deployment:
         from service.serving.contract import Contract
 
         expected = (lambda: Contract.of(self.serving)) if role is Role.CANARY else None
-        alias = Alias(source, role, partial(self._load_followed, self._settings), self._metrics, expected)
+        alias = Alias(source, role, partial(self._load_followed, self._settings), self._metrics, expected, self._note)
         self._aliases[role] = alias
         return alias
 

@@ -75,7 +75,8 @@ class Engine:
         self.recorder = Recorder(settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
-        self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics)
+        note = self.recorder.note_event
+        self._deployment = Deployment(settings, load, load_followed, self._model_thread, self.metrics, note)
         self._shadow = Shadow(
             partial(self._deployment.loaded, Role.SHADOW),
             self.metrics,

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from service.audit_log.deployment_log import LOADED, REMOVED, ModelEvent, NoteEvent
 from service.observability.metrics import Metrics
 from service.serving import garbage_collection as garbage
 from service.serving.served_model import Model, Role
@@ -41,6 +42,8 @@ class LiveModel:
         Given the model that is loaded, blocks and gives the one to go on with. Without it the model never changes.
     thread : Executor
         The model's own thread, on which it is replaced.
+    note : callable, optional
+        Told of every replacement.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class LiveModel:
         thread: Executor,
         metrics: Metrics,
         poll_s: float,
+        note: NoteEvent | None = None,
     ) -> None:
         self.role = role
         self.current: Model | None = None
@@ -58,6 +62,7 @@ class LiveModel:
         self._thread = thread
         self._metrics = metrics
         self._poll_s = poll_s
+        self._note = note
         self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"{role}-loader", initializer=give_way)
         self._polling = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
@@ -110,6 +115,9 @@ class LiveModel:
         self._metrics.loaded(
             self.role, None if model is None else model.identity, None if old is None else old.identity
         )
+        changed = model or old
+        if self._note is not None and changed is not None:
+            self._note(ModelEvent(self.role.value, REMOVED if model is None else LOADED, changed.identity))
         if model is None:
             logger.info("%s: no model any more", self.role)
         else:

@@ -182,6 +182,13 @@ async def operations(request: Request, studies: Studies, engine: Engine) -> Resp
     return _json(OperationsAnswer(**counted, queue=QueueFigures(**queue), deployment=engine.information().deployment))
 
 
+async def model_history(request: Request, studies: Studies, engine: Engine) -> Response:
+    """Which models were loaded and refused, and how well the serving one's probabilities met outcomes."""
+    del request
+    digest = engine.model.identity.manifest_digest
+    return _json(await studies.ask(studies.model_history.of, digest))
+
+
 def _compressed(view: dict[str, Any], data: bytes) -> bytes:
     """Differences to the left neighbour, which repeat more than the words do; the first of a row as it is."""
     bits = view["bits"] // 8

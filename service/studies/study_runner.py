@@ -11,6 +11,7 @@ from service.http.problems import NotAnswered, problem
 from service.leased_work.lease_worker import LeaseWorker
 from service.studies.answering_store import AnsweringStore, TakenStudy
 from service.studies.decisions import Decisions
+from service.studies.model_history import ModelHistory
 from service.studies.operations import Figures
 from service.studies.reader_store import ReaderStore
 from service.studies.studies_of_jobs import StudiesOfJobs
@@ -35,6 +36,11 @@ class Studies(LeaseWorker[TakenStudy]):
     def figures(self) -> Figures:
         """What is counted of answers and reads; see `ask`."""
         return Figures(self.recorder.opened)
+
+    @property
+    def model_history(self) -> ModelHistory:
+        """What was recorded of the models; see `ask`."""
+        return ModelHistory(self.recorder.opened)
 
     @property
     def of_jobs(self) -> StudiesOfJobs:

@@ -166,6 +166,7 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
         "/v1/sessions/{session_id}": client.delete("/v1/sessions/7c0b3ad0-4f0e-4a53-9d0c-3a1de6e0f9b1"),
         "/v1/sign-ins": client.get("/v1/sign-ins"),
         "/v1/model": client.get("/v1/model"),
+        "/v1/model/history": client.get("/v1/model/history"),
         "/v1/model/card": client.get("/v1/model/card"),
         "/v1/monitor": client.get("/v1/monitor"),
         "/v1/monitor/report": client.get("/v1/monitor/report"),

@@ -22,6 +22,7 @@ from consilium.api.schemas import (
     FeedbackAnswer,
     JobAnswer,
     JobKind,
+    ModelHistoryAnswer,
     ModelInformation,
     OperationsAnswer,
     ReadAnswer,
@@ -129,6 +130,10 @@ class AsyncClient(Calls[httpx.AsyncClient, httpx.AsyncBaseTransport]):
     async def operations(self) -> OperationsAnswer:
         """See `Client.operations`."""
         return await self._run(self._operations())
+
+    async def model_history(self) -> ModelHistoryAnswer:
+        """See `Client.model_history`."""
+        return await self._run(self._model_history())
 
     async def model(self) -> ModelInformation:
         """See `Client.model`."""

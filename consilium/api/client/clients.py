@@ -22,6 +22,7 @@ from consilium.api.schemas import (
     FeedbackAnswer,
     JobAnswer,
     JobKind,
+    ModelHistoryAnswer,
     ModelInformation,
     OperationsAnswer,
     ReadAnswer,
@@ -209,6 +210,10 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
     def operations(self) -> OperationsAnswer:
         """Figures for those who run the service; needs the scope ``admin``."""
         return self._run(self._operations())
+
+    def model_history(self) -> ModelHistoryAnswer:
+        """Which models the service loaded and refused, and how the serving one's probabilities met outcomes."""
+        return self._run(self._model_history())
 
     def model(self) -> ModelInformation:
         """Which model answers, what it reads, and what a request may hold."""

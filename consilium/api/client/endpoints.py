@@ -26,6 +26,7 @@ from consilium.api.schemas import (
     FeedbackRequest,
     JobAnswer,
     JobKind,
+    ModelHistoryAnswer,
     ModelInformation,
     OperationsAnswer,
     ReadAnswer,
@@ -127,6 +128,9 @@ class Calls(ABC, Generic[Connection, Transport]):
 
     def _model(self) -> Exchange[ModelInformation]:
         return exchange(Attempt("GET", "/v1/model"), reader(ModelInformation), self._patience)
+
+    def _model_history(self) -> Exchange[ModelHistoryAnswer]:
+        return exchange(Attempt("GET", "/v1/model/history"), reader(ModelHistoryAnswer), self._patience)
 
     def _submit(
         self, studies: Sequence[Study], kind: JobKind, key: str | None = None, group: str | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Literal
 
 from pydantic import Field
 
 from consilium.api.schemas.answers import DeploymentInformation
+from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.wire import Share, Wire
 
 
@@ -55,6 +57,49 @@ class QueueFigures(Wire):
     explanations: int
     studies: int = Field(description="Stored ones, those under way among them.")
     jobs: int = Field(description="Likewise.")
+
+
+class DeploymentEvent(Wire):
+    """A model was loaded, let go of without another in its place, or refused, by a process of the service."""
+
+    time: datetime = Field(description="UTC.")
+    role: str = Field(description="`serving`, `canary` or `shadow`.")
+    event: Literal["loaded", "removed", "refused"]
+    model: ModelIdentity
+    reason: str | None = Field(description="Of a refusal, in a word: `findings`, `digest`, ...")
+    detail: str | None = Field(description="Likewise, in a sentence.")
+
+
+class CalibrationPoint(Wire):
+    """Answers of about the same probability beside what was confirmed after them."""
+
+    predicted: Share = Field(description="Mean probability.")
+    observed: Share = Field(description="Share of the outcomes in which the finding was present.")
+    observed_low: Share = Field(description="Of an interval of 95 % (Wilson).")
+    observed_high: Share
+    outcomes: int
+
+
+class FindingCalibration(Wire):
+    """The probabilities of one finding that the serving model gave here, beside what was confirmed."""
+
+    finding: str
+    outcomes: int = Field(
+        description="Answers of which it was confirmed, by reads or feedback, whether the finding was present; without "
+        "those by who had seen the answer before."
+    )
+    points: tuple[CalibrationPoint, ...] = Field(
+        description="At most ten of equal mass, by rising probability; none of fewer than 20 outcomes."
+    )
+
+
+class ModelHistoryAnswer(Wire):
+    """The answer of `GET /v1/model/history`: what the service itself recorded of its models."""
+
+    events: tuple[DeploymentEvent, ...] = Field(description="The latest 50, latest first, of all processes.")
+    calibration: tuple[FindingCalibration, ...] = Field(
+        description="Of the model that serves. Outcomes are those that somebody confirmed, and may be a selection."
+    )
 
 
 class OperationsAnswer(Wire):

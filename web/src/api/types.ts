@@ -295,6 +295,25 @@ export interface ModelInformation {
   };
 }
 
+export interface ModelEvent {
+  time: string;
+  role: string;
+  event: 'loaded' | 'removed' | 'refused';
+  model: { name: string; version: string };
+  detail: string | null;
+}
+
+export interface FindingCalibration {
+  finding: string;
+  outcomes: number;
+  points: { predicted: number; observed: number; observed_low: number; observed_high: number; outcomes: number }[];
+}
+
+export interface ModelHistory {
+  events: ModelEvent[];
+  calibration: FindingCalibration[];
+}
+
 export interface OperationsAnswer {
   queue: Record<string, number>;
   stages: { stage: string; median: number; p95: number }[];
