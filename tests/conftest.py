@@ -62,6 +62,7 @@ NOT_QUICK = (
     "tests/hospital/store",
     "tests/hospital/dicom",
     "tests/hospital/hl7/test_killed_receiver.py",
+    "tests/hospital/fhir/test_real_server.py",
     "tests/service/jobs",
     "tests/service/studies",
     "tests/service/audit_log",

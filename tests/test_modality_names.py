@@ -51,6 +51,7 @@ EXCEPTIONS = {
     "hospital/studies/asking/study_request.py": "what DICOM, HL7 and FHIR bring are images, notes and observations",
     "hospital/configuration/route_settings.py": "a study may be complete when the views that a site wants are there",
     "hospital/running/reading_parts.py": "what is stored of a patient, by its kind",
+    "hospital/fhir/smart/smart_launch.py": "the whole of a HumanName is called text",
     "hospital/fhir/results/bundle.py": "text is a key of FHIR's codes and notes",
     "hospital/fhir/results/result_values.py": "likewise",
     "hospital/terminology/site_tables.py": "which kinds of notes a site's documents may be",

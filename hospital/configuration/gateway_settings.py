@@ -16,6 +16,7 @@ from hospital.configuration.cds_settings import CdsHooksSettings
 from hospital.configuration.network_settings import HttpServer, ListenAddress, Secret
 from hospital.configuration.route_settings import (
     Completeness,
+    DeliverySettings,
     Destination,
     DicomDestination,
     FhirDestination,
@@ -127,6 +128,7 @@ class GatewaySettings(StrictSection):
     routes: dict[Name, RouteSettings] = Field(min_length=1)
     """Tried in their order."""
     destinations: dict[Name, Destination] = Field(default_factory=dict)
+    delivery: DeliverySettings = DeliverySettings()
 
     @model_validator(mode="after")
     def _known_names(self) -> GatewaySettings:

@@ -35,6 +35,26 @@ class Completeness(StrictSection):
         return self
 
 
+class DeliverySettings(StrictSection):
+    """How results are delivered, whatever their destination."""
+
+    give_up: Duration = Field(default="7d", validate_default=True)
+    """What could not be delivered for so long becomes a dead letter: `consilium gateway outbox` lists it."""
+
+
+class AgeRange(StrictSection):
+    """Of the patient at the time of the study, in years."""
+
+    at_least: float = Field(default=0.0, ge=0, le=150)
+    below: float = Field(default=151.0, gt=0, le=151)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AgeRange:
+        if self.at_least >= self.below:
+            raise ValueError("at_least must be less than below")
+        return self
+
+
 class Conditions(StrictSection):
     """What an image must say of itself; a list that is empty asks nothing, of the others one word must fit."""
 
@@ -46,6 +66,10 @@ class Conditions(StrictSection):
     stations: frozenset[str] = frozenset()
     procedures: frozenset[str] = frozenset()
     """Codes, alone or as SCHEME:CODE."""
+    age: AgeRange | None = None
+    """An image that tells no age meets no range."""
+    priorities: frozenset[Literal["stat", "routine"]] = frozenset()
+    """Of the orders for the study: ``stat`` where one of them is, else ``routine``."""
 
 
 class RouteSettings(StrictSection):
@@ -67,6 +91,9 @@ class DicomDestination(StrictSection):
     kind: Literal["dicom"]
     peer: Name
     objects: Objects = ("sr", "sc")
+    commitment: bool = False
+    """Whether the archive is asked to commit itself to each object (storage commitment); until it has, the object
+    counts as not delivered."""
 
 
 class StowDestination(StrictSection):

@@ -73,6 +73,8 @@ class Hl7Sender(StrictSection):
     """A system that sends HL7 v2 messages."""
 
     networks: tuple[Network, ...] = Field(min_length=1)
+    fingerprint: Fingerprint | None = None
+    """SHA-256 of the certificate that it must show, in lower-case hex; `tls.ca` of the listener must be given."""
     encoding: str | None = None
     """In which it writes where MSH-18 is empty: ``latin-1``, ``cp1252``, ``utf-8``."""
     patient_issuer: Name | None = None
@@ -104,6 +106,13 @@ class Hl7Listener(StrictSection):
     connections: int = Field(default=64, ge=1, le=10_000)
     test_messages: bool = False
     """Whether messages of MSH-11 T or D are taken."""
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Hl7Listener:
+        bound = [name for name, sender in self.senders.items() if sender.fingerprint is not None]
+        if bound and (self.tls is None or self.tls.ca is None):
+            raise ValueError(f"must give tls with ca: a certificate is wanted of {', '.join(bound)}")
+        return self
 
 
 class BackendService(StrictSection):

@@ -22,6 +22,8 @@ from hospital.store.state import QueuedDelivery
 logger = logging.getLogger("consilium.gateway")
 
 LONGEST_SEND = timedelta(minutes=10)
+GIVE_UP = timedelta(days=7)
+"""After which a delivery that is tried again and again is given to a person."""
 _LOOK_EVERY_S = 1.0
 
 
@@ -37,7 +39,13 @@ class Lane:
     """
 
     def __init__(
-        self, destination: str, sender: DeliverySender, outbox: Outbox, backoff: Backoff, clock: Clock
+        self,
+        destination: str,
+        sender: DeliverySender,
+        outbox: Outbox,
+        backoff: Backoff,
+        clock: Clock,
+        give_up: timedelta = GIVE_UP,
     ) -> None:
         self.destination = destination
         self.outcomes = Counter[str]()
@@ -46,6 +54,7 @@ class Lane:
         self._outbox = outbox
         self._backoff = backoff
         self._clock = clock
+        self._give_up = give_up
         self._unanswered = 0
 
     async def step(self) -> bool:
@@ -87,6 +96,7 @@ class Lane:
         self._answered()
         due = self._clock() + self._backoff.pause(queued.attempts + 1)
         await asyncio.to_thread(self._outbox.failed, queued.number, due, problem)
+        await self._expire(queued.number)
         return "postponed"
 
     async def _unreachable(self, problem: str) -> str:
@@ -96,7 +106,15 @@ class Lane:
         if self._unanswered == 1:
             logger.warning("%s cannot be reached: %s", self.destination, problem)
         await asyncio.to_thread(self._outbox.postpone, self.destination, due, problem)
+        await self._expire()
         return "unreachable"
+
+    async def _expire(self, number: int | None = None) -> None:
+        """Only after an attempt: what was put in while the gateway stood still is tried before it is given up."""
+        before = self._clock() - self._give_up
+        given_up = await asyncio.to_thread(self._outbox.expire, self.destination, before, number)
+        if given_up:
+            logger.error("%d deliveries to %s are given up: not taken for too long", given_up, self.destination)
 
     def _answered(self) -> None:
         if self._unanswered:
@@ -111,6 +129,8 @@ class Lanes:
     ----------
     sleep : callable
         Waits for a number of seconds.
+    give_up : timedelta
+        How long a delivery is tried.
     """
 
     def __init__(
@@ -120,9 +140,10 @@ class Lanes:
         clock: Clock,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        give_up: timedelta = GIVE_UP,
     ) -> None:
         pauses = backoff or Backoff()
-        self.lanes = {name: Lane(name, sender, outbox, pauses, clock) for name, sender in senders.items()}
+        self.lanes = {name: Lane(name, sender, outbox, pauses, clock, give_up) for name, sender in senders.items()}
         self._sleep = sleep
 
     async def run(self) -> None:

@@ -40,6 +40,7 @@ from hospital.store.received import (
     PatientId,
     Received,
     ReceivedInstance,
+    ReceivedStep,
     StoreFull,
     StoreUnavailable,
 )
@@ -82,6 +83,8 @@ class Receiver:
     ----------
     sent : callable
         Whether the gateway itself sent an instance of this SOP Instance UID.
+    begun : callable
+        What was last received of a performed procedure step, by its SOP Instance UID.
     issuers : mapping
         What issuers call themselves → their name in the configuration.
     counts : Counter
@@ -94,6 +97,7 @@ class Receiver:
     zone: TimeZone
     limits: ObjectLimits = ObjectLimits()
     sent: Callable[[str], bool] = lambda _: False
+    begun: Callable[[str], ReceivedStep | None] = lambda _: None
     issuers: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 

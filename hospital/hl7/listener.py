@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import structlog
@@ -47,10 +48,22 @@ class ListenerLimits:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A sender, and the addresses that it may come from."""
+    """A sender, the addresses that it may come from, and the certificate that it must show.
+
+    Attributes
+    ----------
+    fingerprint : str, optional
+        SHA-256, in lower-case hex, of the certificate (DER).
+    """
 
     receiver: Receiver
     networks: Sequence[Network]
+    fingerprint: str | None = None
+
+    def is_who(self, address: str, fingerprint: str | None) -> bool:
+        """Whether a connection from `address`, with a certificate of that `fingerprint`, is this sender's."""
+        shown = self.fingerprint in (None, fingerprint)
+        return shown and any(ip_address(address) in network for network in self.networks)
 
 
 @dataclass
@@ -62,7 +75,8 @@ class Listener:
     host, port : str, int
         Where it listens; port 0 takes a free one, see `Listener.port`.
     senders : sequence of Allowed
-        Who may connect. The first whose networks hold the address is who it is; others are refused.
+        Who may connect. The first that has the address, and the certificate where it must show one, is who it is;
+        others are refused.
     tls : ssl.SSLContext, optional
         With ``verify_mode`` ``CERT_REQUIRED`` senders need a certificate as well.
     """
@@ -109,7 +123,7 @@ class Listener:
         self._tasks.add(task)
         address = str(writer.get_extra_info("peername")[0]).partition("%")[0]
         try:
-            receiver = self._admitted(address)
+            receiver = self._admitted(address, _fingerprint(writer))
             if receiver is not None:
                 await self._served(reader, writer, receiver, address)
         finally:
@@ -118,12 +132,13 @@ class Listener:
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), self.limits.frame_s)
 
-    def _admitted(self, address: str) -> Receiver | None:
-        """Who connects from `address`; None where nobody may, or too many have."""
-        sender = next((one for one in self.senders if any(ip_address(address) in net for net in one.networks)), None)
+    def _admitted(self, address: str, fingerprint: str | None) -> Receiver | None:
+        """Who connects; None where nobody may, or too many have."""
+        sender = next((one for one in self.senders if one.is_who(address, fingerprint)), None)
         reason = None
         if sender is None:
-            reason = "address not allowed"
+            known = any(one.is_who(address, one.fingerprint) for one in self.senders)
+            reason = "certificate not allowed" if known else "address not allowed"
         elif self.open_connections >= self.limits.connections:
             reason = "too many connections"
         elif self._open[address] >= self.limits.connections_per_address:
@@ -176,3 +191,9 @@ class Listener:
                 due = now() + self.limits.idle_s
             elif ended or not began:
                 due = now() + self.limits.frame_s
+
+
+def _fingerprint(writer: asyncio.StreamWriter) -> str | None:
+    connection = writer.get_extra_info("ssl_object")
+    shown = connection.getpeercert(binary_form=True) if connection is not None else None
+    return sha256(shown).hexdigest() if shown else None

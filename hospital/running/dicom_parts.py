@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -14,6 +14,7 @@ from hospital.configuration.route_settings import DicomDestination, StowDestinat
 from hospital.configuration.system_settings import DicomListener, DicomPeerSettings
 from hospital.dicom.acceptor import AssociationLimits
 from hospital.dicom.archive_sender import ArchiveSender
+from hospital.dicom.notices.commitments import Commitments
 from hospital.dicom.peers import DicomPeer
 from hospital.dicom.query_retrieve import QueryRetrieve
 from hospital.dicom.reception import ObjectLimits, Receiver
@@ -54,6 +55,7 @@ class DicomParts:
     settings: GatewaySettings
     store: Store
     receiver: Receiver
+    commitments: Commitments = field(default_factory=Commitments)
 
     @classmethod
     def of(cls, settings: GatewaySettings, store: Store) -> DicomParts:
@@ -67,6 +69,7 @@ class DicomParts:
             TimeZone(settings.time_zone),
             ObjectLimits(bytes=largest),
             sent=lambda instance: store.outbox.holds(instance, archives),
+            begun=store.records.step,
             issuers=issuers(settings),
         )
         return cls(settings, store, receiver)
@@ -93,7 +96,7 @@ class DicomParts:
             tls,
             has_room=lambda: self.store.inbox.has_room,
         )
-        return StorageScp(listening, self.receiver, self.store.holds)
+        return StorageScp(listening, self.receiver, self.store.holds, self.commitments)
 
     def listings(self) -> Mapping[str, ListInstances]:
         """How each system that may be asked is asked what it has of a study."""
@@ -107,9 +110,9 @@ class DicomParts:
             return ArchiveSender(self._server(destination.server))
         peer = self.settings.peers[destination.peer]
         query = self._query(destination.peer) if "be asked" in peer.may else None
-        return ArchiveSender(
-            ArchiveStorage(self._requestor(destination.peer), dicom_peer(destination.peer, peer), query)
-        )
+        commitments = self.commitments if destination.commitment else None
+        called = dicom_peer(destination.peer, peer)
+        return ArchiveSender(ArchiveStorage(self._requestor(destination.peer), called, query, commitments))
 
     def fetching(self, name: str) -> StudyFetching:
         """How studies are fetched from a system that may be asked."""

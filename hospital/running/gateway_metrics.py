@@ -65,6 +65,15 @@ class StoreGauges(Collector):
             for stage in DeliveryStage:
                 held.add_metric([name, stage.value], counts.get((name, stage), 0))
         yield held
+        oldest = GaugeMetricFamily(
+            "consilium_gateway_oldest_delivery_seconds",
+            "Age of the delivery that waits longest, 0 where none waits",
+            labels=["destination"],
+        )
+        since, now = self._store.outbox.oldest(), self._store.clock()
+        for name in {*names, *since}:
+            oldest.add_metric([name], (now - since[name]).total_seconds() if name in since else 0.0)
+        yield oldest
         reachable = GaugeMetricFamily(
             "consilium_gateway_destination_reachable", "Whether the last attempt had an answer", labels=["destination"]
         )

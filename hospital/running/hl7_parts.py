@@ -54,7 +54,7 @@ def _listener(name: str, given: Hl7Listener, settings: GatewaySettings, terms: T
             store.clock,
             productive=not given.test_messages,
         )
-        senders.append(Allowed(receiver, known.networks))
+        senders.append(Allowed(receiver, known.networks, known.fingerprint))
     limits = ListenerLimits(message_bytes=given.largest_message, connections=given.connections)
     tls = None if given.tls is None else given.tls.context(f"hl7.{name}.tls")
     return Listener(given.listen.host, given.listen.port, senders, limits, tls)
@@ -118,7 +118,8 @@ class EarlierValues:
 
     def __call__(self, patient: PatientId, key: str) -> ReceivedObservation | None:
         known = self.store.records.observations([patient])
-        return next((one for one in known if (one.source, one.key) == (self.source, key)), None)
+        same = [one for one in known if (one.source, one.key) == (self.source, key)]
+        return max(same, key=lambda one: one.issued, default=None)
 
 
 @dataclass(frozen=True, slots=True)

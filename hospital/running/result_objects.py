@@ -63,13 +63,14 @@ def hl7_message(name: str, destination: Hl7Destination, answered: Answered) -> S
 
 
 def fhir_transaction(name: str, destination: FhirDestination, answered: Answered) -> Sequence[Delivery]:
-    """One transaction; none for a patient whom the server knows by no identifier."""
+    """One transaction; for a patient whom the server knows by no identifier, a dead letter that says so."""
     study, made = answered.study, answered.made
     server = answered.settings.fhir[destination.server]
-    patient = study.patient
+    patient, revision = study.patient, study.revision.revision
     if patient is None or server.patient_system is None or patient.issuer != server.patient_issuer:
         logger.warning("%s knows the patient of a study by no identifier: it is sent no result", name)
-        return []
+        problem = f"the patient has no identifier of {server.patient_issuer}, by which {destination.server} knows one"
+        return [Delivery(revision, name, "bundle", b"", study.study, revision, problem=problem)]
     bundle = result_bundle(
         FhirResult(
             reported=made.reported,
@@ -83,7 +84,6 @@ def fhir_transaction(name: str, destination: FhirDestination, answered: Answered
             structured_report=made.reported.uid("sr") if _archived(answered) else None,
         )
     )
-    revision = study.revision.revision
     return [Delivery(revision, name, "bundle", json.dumps(bundle).encode(), study.study, revision)]
 
 

@@ -94,15 +94,47 @@ class Outbox:
         with self._database.writing() as session:
             session.execute(update(DeliveryRow).where(*waiting, DeliveryRow.due < due).values(due=due, problem=problem))
 
+    def expire(self, destination: str, before: datetime, number: int | None = None) -> int:
+        """Make dead letters of what waits for a destination since before `before`; of `number` alone, where given."""
+        where = [
+            DeliveryRow.destination == destination,
+            DeliveryRow.stage == DeliveryStage.WAITING,
+            DeliveryRow.created < before,
+        ]
+        if number is not None:
+            where.append(DeliveryRow.number == number)
+        values = {"stage": DeliveryStage.DEAD, "ended": self._clock()}
+        with self._database.writing() as session:
+            numbers = session.scalars(update(DeliveryRow).where(*where).values(values).returning(DeliveryRow.number))
+            return len(numbers.all())
+
+    def oldest(self) -> dict[str, datetime]:
+        """By destination, since when the delivery waits that waits longest."""
+        wanted = select(DeliveryRow.destination, func.min(DeliveryRow.created))
+        waiting = wanted.where(DeliveryRow.stage == DeliveryStage.WAITING).group_by(DeliveryRow.destination)
+        with self._database.reading() as session:
+            return {row[0]: row[1] for row in session.execute(waiting)}
+
+    def unaddressed(self, limit: int = 100) -> list[QueuedDelivery]:
+        """Deliveries whose destination knows the patient by no identifier, the latest first."""
+        dead = (DeliveryRow.stage == DeliveryStage.DEAD, DeliveryRow.content.is_(None))
+        with self._database.reading() as session:
+            rows = session.scalars(select(DeliveryRow).where(*dead).order_by(DeliveryRow.number.desc()).limit(limit))
+            return [self._opened(row) for row in rows]
+
     def retry(self, number: int) -> QueuedDelivery:
-        """Send a delivery now that waits or is dead.
+        """Send a delivery now that waits or is dead; from now on it is tried for as long as a new one.
 
         Raises
         ------
         InputError
+            There is none, it ended otherwise, or it was never made.
         """
-        self._require(number, DeliveryStage.WAITING, DeliveryStage.DEAD)
-        self._change(number, stage=DeliveryStage.WAITING, due=self._clock(), ended=None)
+        queued = self._require(number, DeliveryStage.WAITING, DeliveryStage.DEAD)
+        if queued.unaddressed:
+            raise InputError("NUMBER", number, "must be a delivery with an addressee: its destination knows nobody")
+        now = self._clock()
+        self._change(number, stage=DeliveryStage.WAITING, due=now, created=now, ended=None)
         self.wake()
         return self._require(number)
 
@@ -163,19 +195,22 @@ class Outbox:
         place = self._place(delivery.destination, delivery.key)
         described = _Described(delivery.key, delivery.study, delivery.revision, delivery.after)
         now = self._clock()
+        unaddressed = delivery.problem is not None
         values = {
             "destination": delivery.destination,
             "key": place,
             "kind": delivery.kind,
-            "stage": DeliveryStage.WAITING,
+            "stage": DeliveryStage.DEAD if unaddressed else DeliveryStage.WAITING,
             "attempts": 0,
             "created": now,
             "due": now,
+            "ended": now if unaddressed else None,
+            "problem": delivery.problem,
             "study": study_digest(self._key, delivery.study),
             "revision": delivery.revision,
             "after": [self._place(delivery.destination, key) for key in delivery.after],
             "body": self._key.seal(_DESCRIBED.dump_json(described), f"delivery {place}"),
-            "content": self._key.seal(delivery.content, f"content {place}"),
+            "content": None if unaddressed else self._key.seal(delivery.content, f"content {place}"),
         }
         dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
         added = dialect.insert(DeliveryRow).values(values)
@@ -223,4 +258,14 @@ class Outbox:
         data = self._key.unseal(row.content or b"", f"content {row.key}") if held else b""
         delivery = Delivery(known.key, row.destination, row.kind, data, known.study, known.revision, known.after)
         stage = DeliveryStage(row.stage)
-        return QueuedDelivery(row.number, delivery, stage, row.attempts, row.created, row.due, row.ended, row.problem)
+        return QueuedDelivery(
+            row.number,
+            delivery,
+            stage,
+            row.attempts,
+            row.created,
+            row.due,
+            row.ended,
+            row.problem,
+            unaddressed=stage is DeliveryStage.DEAD and row.content is None,
+        )

@@ -23,12 +23,14 @@ from hospital.store.received import (
     ReceivedOrder,
     ReceivedRejection,
     ReceivedStep,
+    Status,
 )
 from hospital.store.rows.sealed_records import KINDS, accession_digest, opened, patient_digest, study_digest
 from hospital.store.rows.tables import MessageRow, RecordRow
 from hospital.store.state import Stored
 
 _T = TypeVar("_T", bound=Received)
+_V = TypeVar("_V", ReceivedObservation, ReceivedNote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,21 @@ class Records:
     def steps(self, study: str) -> list[ReceivedStep]:
         return self._latest(ReceivedStep, RecordRow.study == study_digest(self._key, study))
 
+    def step(self, step: str) -> ReceivedStep | None:
+        """What was last received of a performed procedure step, by its SOP Instance UID."""
+        name = RecordRow.key == self._key.digest(f"{KINDS[ReceivedStep]} key", step)
+        return next(iter(self._latest(ReceivedStep, name)), None)
+
     def observations(self, patients: Iterable[PatientId]) -> list[ReceivedObservation]:
-        """The latest version of every value of these identifiers, those among them that were withdrawn."""
-        return self._latest(ReceivedObservation, self._of(patients))
+        """Of every value of these identifiers the version that holds, which may be that it is withdrawn.
+
+        A preliminary version holds until another one comes; where it came after another one, both are given.
+        """
+        return self._holding(ReceivedObservation, self._of(patients))
 
     def notes(self, patients: Iterable[PatientId]) -> list[ReceivedNote]:
         """As `observations`."""
-        return self._latest(ReceivedNote, self._of(patients))
+        return self._holding(ReceivedNote, self._of(patients))
 
     def updates(self, patients: Iterable[PatientId]) -> list[PatientUpdate]:
         """What registration systems last said of each of these identifiers."""
@@ -111,6 +121,25 @@ class Records:
     def _of(self, patients: Iterable[PatientId]) -> ColumnElement[bool]:
         digests = [patient_digest(self._key, patient) for patient in patients]
         return RecordRow.patient.in_(digests)
+
+    def _holding(self, of: type[_V], where: ColumnElement[bool]) -> list[_V]:
+        """By key, in the order in which they first came: the latest version, and what it leaves in force."""
+        wanted = select(RecordRow).where(RecordRow.kind == KINDS[of], where)
+        versions: dict[str, list[RecordRow]] = {}
+        with self._database.reading() as session:
+            for row in session.scalars(wanted.order_by(RecordRow.number)):
+                versions.setdefault(row.key, []).append(row)
+            return [one for rows in versions.values() for one in self._in_force(of, rows)]
+
+    def _in_force(self, of: type[_V], rows: list[RecordRow]) -> list[_V]:
+        """Of the versions of one value or note; the latest last."""
+        found: list[_V] = []
+        for row in sorted(rows, key=lambda one: (one.issued, one.number), reverse=True):
+            version = cast(_V, opened(self._key, row))
+            if version.status is not Status.PRELIMINARY:
+                return [version, *found]
+            found = found or [version]
+        return found
 
     def _latest(self, of: type[_T], where: ColumnElement[bool]) -> list[_T]:
         wanted = select(RecordRow).where(RecordRow.kind == KINDS[of], where)

@@ -128,6 +128,8 @@ class Delivery:
         What is sent, byte for byte, at every attempt.
     after : tuple of str
         Keys of deliveries to the same destination that must be sent before, such as the one that this corrects.
+    problem : str, optional
+        Why it cannot be made for this destination: it is a dead letter from the start, without content.
     """
 
     key: str
@@ -137,6 +139,7 @@ class Delivery:
     study: str | None = None
     revision: str | None = None
     after: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,8 @@ class QueuedDelivery:
     ----------
     number : int
         Its row; a lane sends in this order.
+    created : datetime
+        When it was put in, or a person last said that it be sent again.
     due : datetime
         Not to be tried before.
     problem : str, optional
@@ -161,6 +166,8 @@ class QueuedDelivery:
     due: datetime
     ended: datetime | None = None
     problem: str | None = None
+    unaddressed: bool = False
+    """It was never made: see `Delivery.problem`."""
 
 
 @dataclass(frozen=True, slots=True)

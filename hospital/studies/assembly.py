@@ -19,9 +19,17 @@ from hospital.studies.rules.current_records import (
     current_observations,
     current_orders,
 )
-from hospital.studies.rules.matching import MatchedRecords, PatientRecords, StudyIdentity, identity_of, match
+from hospital.studies.rules.matching import (
+    MatchedRecords,
+    PatientRecords,
+    StudyIdentity,
+    identity_of,
+    match,
+    orders_of,
+)
 from hospital.studies.rules.model_inputs import ModelInputs
 from hospital.studies.rules.patient_aliases import PatientAliases
+from hospital.studies.rules.routing import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Assembled:
         What was answered before, the latest last.
     at : datetime
         When this was read.
+    priority : str
+        ``stat`` where an order for the study is.
     """
 
     identity: StudyIdentity
@@ -49,6 +59,7 @@ class Assembled:
     steps: tuple[ReceivedStep, ...]
     answered: tuple[Revision, ...]
     at: datetime
+    priority: Priority = "routine"
 
     @property
     def unanswered(self) -> list[ReceivedInstance]:
@@ -93,15 +104,22 @@ def assemble(store: Store, study: str, aliases: PatientAliases, now: datetime) -
     others = [one for one in received if not one.ours]
     if not others:
         return None
+    identity = identity_of(current.used or others, aliases)
     return Assembled(
-        identity=identity_of(current.used or others, aliases),
+        identity=identity,
         received=tuple(received),
         current=current,
         images=tuple(one for one in current.used if one.file is not None),
         steps=tuple(store.records.steps(study)),
         answered=tuple(store.studies.revisions(study)),
         at=now,
+        priority=_priority(store, identity, aliases),
     )
+
+
+def _priority(store: Store, identity: StudyIdentity, aliases: PatientAliases) -> Priority:
+    stored = current_orders(store.records.orders(study=identity.study, accession=identity.accession))
+    return "stat" if any(one.priority == "stat" for one in orders_of(identity, stored, aliases)) else "routine"
 
 
 def request_of(

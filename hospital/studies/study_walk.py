@@ -121,7 +121,7 @@ class StudyWalk:
             return await self._end(state, StudyStage.FAILED, SEVERAL_PATIENTS)
         if found is None or not found.images:
             return await self._end(state, StudyStage.IGNORED, NO_IMAGE)
-        chosen = routed(self._around.routes, found.images)
+        chosen = routed(self._around.routes, found.images, found.priority)
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
             return await self._end(state, StudyStage.IGNORED, NO_ROUTE)

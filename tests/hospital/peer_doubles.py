@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from tests.patience import PATIENCE_S
 
@@ -67,45 +64,6 @@ def information_system() -> Iterator[InformationSystem]:
 
     with Server(("127.0.0.1", 0), Connection) as server:
         system.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield system
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@dataclass
-class RecordSystem:
-    """A FHIR server that takes transactions and keeps them."""
-
-    url: str = ""
-    transactions: list[dict[str, Any]] = field(default_factory=list)
-
-
-@contextmanager
-def record_system() -> Iterator[RecordSystem]:
-    system = RecordSystem()
-
-    class Request(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bundle = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            system.transactions.append(bundle)
-            entries = [{"response": {"status": "201 Created"}} for _ in bundle["entry"]]
-            answer = {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
-            content = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/fhir+json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Request) as server:
-        system.url = f"http://127.0.0.1:{server.server_address[1]}/fhir"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -14,7 +14,7 @@ from consilium.domain.errors import InputError
 if TYPE_CHECKING:
     from hospital.store.gateway_store import Store
     from hospital.store.records import StoredMessage
-    from hospital.store.state import Revision, StudyStage, StudyState
+    from hospital.store.state import QueuedDelivery, Revision, StudyStage, StudyState
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID.")]
 _ATTEMPTS = 5
@@ -78,18 +78,20 @@ def ignore(study: Study, settings: Settings = DEFAULT) -> None:
 
 
 def unmatched(limit: Limit = 100, settings: Settings = DEFAULT, as_json: AsJson = False) -> None:
-    """List messages that were not understood as a whole, and studies that failed or that no route takes."""
+    """List messages not understood as a whole, studies that failed or take no route, and results without addressee."""
     from hospital.store.state import StudyStage
 
     with gateway_store(settings) as store:
         messages = [_message(one) for one in store.records.messages(with_problem=True, limit=limit)]
         stages = (StudyStage.FAILED, StudyStage.IGNORED)
         studies = [_line(one) for one in store.studies.listed(stages=stages, limit=limit)]
+        results = [_unaddressed(one) for one in store.outbox.unaddressed(limit)]
+    found = {"messages": messages, "studies": studies, "results": results}
     if as_json:
-        show_json({"messages": messages, "studies": studies})
+        show_json(found)
         return
-    _show_lines("messages", messages, as_json=False)
-    _show_lines("studies", studies, as_json=False)
+    for title, lines in found.items():
+        _show_lines(title, lines, as_json=False)
 
 
 def _show_lines(title: str, lines: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -148,6 +150,15 @@ def _line(state: StudyState) -> dict[str, Any]:
 
 def _revision(one: Revision) -> dict[str, Any]:
     return {"number": one.number, "time": f"{one.time:%Y-%m-%d %H:%M:%S}", "revision": one.revision}
+
+
+def _unaddressed(one: QueuedDelivery) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "destination": one.delivery.destination,
+        "study": one.delivery.study,
+        "problem": one.problem,
+    }
 
 
 def _message(one: StoredMessage) -> dict[str, Any]:

@@ -6,8 +6,6 @@ Source: PS3.4 F.7 (MPPS), PS3.4 R and PS3.3 C.4.23 (IAN), PS3.7 C (statuses).
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
 from typing import Any, Literal
 
 from pydicom.dataset import Dataset
@@ -24,7 +22,6 @@ State = Literal["in progress", "completed", "discontinued"]
 
 _SUCCESS, _INVALID_VALUE, _PROCESSING_FAILURE, _UNKNOWN_STEP, _NO_RESOURCES = 0x0000, 0x0106, 0x0110, 0x0112, 0x0213
 _STATES: dict[str, State] = {"IN PROGRESS": "in progress", "COMPLETED": "completed", "DISCONTINUED": "discontinued"}
-_MOST_OPEN = 10_000
 _IMAGES = ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence")
 _LOG = logging.getLogger("consilium.gateway")
 
@@ -32,14 +29,12 @@ _LOG = logging.getLogger("consilium.gateway")
 class ProcedureSteps:
     """Takes the notices of every association.
 
-    The end of a step does not name its study, so that of its beginning is remembered: for steps that began before the
-    gateway did, the source is asked how many instances there are.
+    The end of a step does not name its study: that of its beginning is looked up in the store, so that a step may end
+    after a restart.
     """
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._lock = threading.Lock()
-        self._studies: OrderedDict[str, str] = OrderedDict()
 
     def created(self, event: evt.Event) -> Answer:
         """Answer an N-CREATE: a step begins, or instances are available."""
@@ -69,29 +64,20 @@ class ProcedureSteps:
             return _SUCCESS
         scheduled = items(given, "ScheduledStepAttributesSequence")
         study = optional_text(scheduled[0], "StudyInstanceUID") if scheduled else ""
-        if is_uid(study):
-            with self._lock:
-                self._studies[step] = study
-                while len(self._studies) > _MOST_OPEN:
-                    self._studies.popitem(last=False)
         self._add(event, step, study, "in progress", ())
         return _SUCCESS
 
     def _changed(self, event: evt.Event) -> int:
         request: Any = event.request
         given, step = event.modification_list, str(request.RequestedSOPInstanceUID or "")
-        with self._lock:
-            study = self._studies.get(step)
-        if study is None:
+        begun = self._receiver.begun(step)
+        if begun is None or begun.state != "in progress":
             return _UNKNOWN_STEP
         written = optional_text(given, "PerformedProcedureStepStatus")
         if written not in (*_STATES, ""):
             return _INVALID_VALUE
         state = _STATES.get(written, "in progress")
-        self._add(event, step, study, state, _performed(given))
-        if state != "in progress":
-            with self._lock:
-                self._studies.pop(step, None)
+        self._add(event, step, begun.study, state, _performed(given))
         return _SUCCESS
 
     def _add(self, event: evt.Event, step: str, study: str, state: State, instances: tuple[str, ...]) -> None:

@@ -44,7 +44,7 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
         build=ResultObjects(settings),
         clock=clock,
     )
-    lanes = Lanes(senders(settings, dicom), store.outbox, clock)
+    lanes = Lanes(senders(settings, dicom), store.outbox, clock, give_up=settings.delivery.give_up)
     routes = [
         *stow_routes(settings, store, dicom.receiver),
         *cds_routes(settings, store, clock),

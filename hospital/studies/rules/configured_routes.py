@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hospital.configuration import route_settings
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.configuration.route_settings import Completeness
 from hospital.studies.rules.completeness import CompletenessRules, Proof
@@ -20,11 +21,16 @@ def configured_routes(settings: GatewaySettings) -> tuple[Route, ...]:
             route.service,
             route.send_to,
             _rules(route.completeness or settings.completeness),
-            Conditions(**{field: getattr(route.when, field) for field in Conditions.__dataclass_fields__}),
+            _conditions(route.when),
             route.reading_group,
         )
         for name, route in settings.routes.items()
     )
+
+
+def _conditions(given: route_settings.Conditions) -> Conditions:
+    alike = {name: getattr(given, name) for name in Conditions.__dataclass_fields__ if name != "ages"}
+    return Conditions(**alike, ages=None if given.age is None else (given.age.at_least, given.age.below))
 
 
 def _rules(given: Completeness) -> CompletenessRules:

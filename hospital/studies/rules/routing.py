@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 from hospital.store.received import ReceivedInstance
 from hospital.studies.rules.completeness import CompletenessRules
+
+Priority = Literal["stat", "routine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class Conditions:
 
     Words are compared as DICOM's code strings are: without regard to case, underscores and blanks around them.
     Procedures are codes of the procedure as performed or requested, with their scheme (``SCT:399208008``) or without.
+    `ages` are years, from the first of two to below the second.
     """
 
     sources: frozenset[str] = frozenset()
@@ -24,8 +28,19 @@ class Conditions:
     views: frozenset[str] = frozenset()
     stations: frozenset[str] = frozenset()
     procedures: frozenset[str] = frozenset()
+    ages: tuple[float, float] | None = None
+    priorities: frozenset[str] = frozenset()
 
-    def met_by(self, image: ReceivedInstance) -> bool:
+    def met_by(self, image: ReceivedInstance, priority: Priority = "routine") -> bool:
+        """Whether `image`, of a study of that priority, meets all of them."""
+        if self.priorities and priority not in self.priorities:
+            return False
+        return self._in_age(image.description.age) and self._described(image)
+
+    def _in_age(self, age: float | None) -> bool:
+        return self.ages is None or (age is not None and self.ages[0] <= age < self.ages[1])
+
+    def _described(self, image: ReceivedInstance) -> bool:
         told = image.description
         words = (
             (self.modalities, told.modality),
@@ -73,10 +88,18 @@ class Routed:
     images: tuple[ReceivedInstance, ...]
 
 
-def routed(routes: Sequence[Route], images: Sequence[ReceivedInstance]) -> Routed | None:
-    """The first of `routes` that an image takes, with the images that do; None where none does."""
+def routed(
+    routes: Sequence[Route], images: Sequence[ReceivedInstance], priority: Priority = "routine"
+) -> Routed | None:
+    """The first of `routes` that an image takes, with the images that do; None where none does.
+
+    Parameters
+    ----------
+    priority : str
+        Of the study: the highest of its orders.
+    """
     for route in routes:
-        taking = tuple(image for image in images if route.conditions.met_by(image))
+        taking = tuple(image for image in images if route.conditions.met_by(image, priority))
         if taking:
             return Routed(route, taking)
     return None

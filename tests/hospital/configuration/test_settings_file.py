@@ -108,6 +108,14 @@ WORKLIST = {"url": "http://127.0.0.1:9", "codes": [{"value": "A", "scheme": "99S
         ("store.free", 5, "store.free: got 5, must be a number with its unit, such as 512MB"),
         ("http.listen", "8042", "http.listen: got '8042', must read HOST:PORT"),
         ("http.listen", "h:70000", "http.listen: got 'h:70000', must read HOST:PORT"),
+        ("routes.chest.when.age", {"at_least": 90, "below": 18}, "routes.chest.when.age: got 'a section', at_least"),
+        ("routes.chest.when.priorities", ["now"], "routes.chest.when.priorities.0: got 'now'"),
+        (
+            "hl7.port.senders.lis.fingerprint",
+            "ab" * 32,
+            "hl7.port: got 'a section', must give tls with ca: a certificate is wanted of lis",
+        ),
+        ("delivery", {"give_up": "soon"}, "delivery.give_up: got 'soon', must be a number with its unit"),
         ("dicom.ae_title", "A" * 17, "dicom.ae_title: got 'AAAAAAAAAAAAAAAAA', string should match pattern"),
         ("services.default.url", "ftp://a", "services.default.url: got 'ftp://a', must be an http or https URL"),
         (

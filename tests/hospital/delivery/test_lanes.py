@@ -235,6 +235,49 @@ def test_a_correction_is_sent_after_what_it_corrects(store: Store, clock: SetClo
     assert destination.arrived == ["first", "corrected"]
 
 
+@pytest.mark.parametrize("failure", [Unreachable("no answer"), TryAgain("busy")])
+def test_what_is_not_taken_for_too_long_becomes_a_dead_letter_and_retry_gives_it_as_long_again(
+    store: Store, clock: SetClock, failure: NotSent
+) -> None:
+    destination = Destination(lambda _: failure)
+    put(store, "a")
+    lane = Lane("pacs", destination, store.outbox, Backoff(), clock, give_up=timedelta(days=2))
+    asyncio.run(drained(lane))
+    clock.move(days=1)
+    asyncio.run(drained(lane))
+    assert stages(store) == {"a": DeliveryStage.WAITING}
+    assert store.outbox.oldest() == {"pacs": clock() - timedelta(days=1)}
+
+    clock.move(days=1, hours=1)
+    put(store, "b")
+    asyncio.run(drained(lane))
+    assert stages(store) == {"a": DeliveryStage.DEAD, "b": DeliveryStage.WAITING}
+    (dead,) = store.outbox.listed(stages=[DeliveryStage.DEAD])
+    assert (dead.problem, dead.unaddressed) == (str(failure), False)
+
+    destination.refuses = lambda _: TryAgain("busy")
+    store.outbox.retry(dead.number)
+    clock.move(days=1)
+    asyncio.run(drained(lane))
+    destination.refuses = lambda _: None
+    clock.move(hours=1)
+    asyncio.run(drained(lane))
+    assert stages(store) == {"a": DeliveryStage.SENT, "b": DeliveryStage.SENT}
+    assert store.outbox.oldest() == {}
+
+
+def test_what_waited_while_the_gateway_stood_still_is_tried_before_it_is_given_up(
+    store: Store, clock: SetClock
+) -> None:
+    put(store, "a", "b")
+    clock.move(days=30)
+    destination = Destination()
+
+    asyncio.run(drained(lane_to(destination, store, clock)))
+
+    assert destination.arrived == ["a", "b"]
+
+
 def test_pauses_double_up_to_a_limit_and_are_shortened_by_at_most_half() -> None:
     backoff = Backoff(timedelta(seconds=4), timedelta(seconds=60), random.Random(SEED))
 

@@ -22,7 +22,7 @@ from hospital.dicom.reception import Receiver
 from hospital.dicom.storage_scp import StorageListener, StorageScp
 from hospital.store.holds import Holds
 from hospital.store.keys import StoreKey
-from hospital.store.received import RawMessage, Received, ReceivedInstance
+from hospital.store.received import RawMessage, Received, ReceivedInstance, ReceivedStep
 from hospital.store.sealed_files import SealedFiles
 from tests.patience import PATIENCE_S
 
@@ -55,6 +55,11 @@ class MemoryInbox:
     @property
     def instances(self) -> list[ReceivedInstance]:
         return [one for one in self.records.values() if isinstance(one, ReceivedInstance)]
+
+    def step(self, step: str) -> ReceivedStep | None:
+        """What was last received of a procedure step."""
+        found = [one for one in self.records.values() if isinstance(one, ReceivedStep) and one.step == step]
+        return next(reversed(found), None)
 
     @staticmethod
     def _key(record: Received) -> object:
@@ -119,7 +124,7 @@ def listening(folder: Path, peers: tuple[DicomPeer, ...] = (PEER,), **options: A
     """Listen at a free port with the options of `StorageListener` and, by their names, of `Receiver`."""
     files, holds = SealedFiles(folder, StoreKey(bytes(32))), Holds()
     inbox = MemoryInbox(files)
-    receiver = Receiver(files, inbox, lambda: NOW, TimeZone("UTC"))
+    receiver = Receiver(files, inbox, lambda: NOW, TimeZone("UTC"), begun=inbox.step)
     of_receiver = {name: options.pop(name) for name in ("sent", "issuers") if name in options}
     if "object_limits" in options:
         of_receiver["limits"] = options.pop("object_limits")

@@ -164,6 +164,32 @@ async def test_over_tls_a_client_certificate_is_required(authority: Authority, t
     assert values(inbox) == [1]
 
 
+async def test_a_certificate_tells_senders_of_one_address_apart_and_another_one_is_nobody(
+    authority: Authority,
+) -> None:
+    known, other = authority.identity("ward"), authority.identity("clinic")
+    inboxes = MemoryInbox(), MemoryInbox()
+    local = [ip_network("127.0.0.0/8")]
+    allowed = [
+        Allowed(Receiver(LABORATORY, inbox, clock=lambda: NOW), local, one.fingerprint)
+        for inbox, one in zip(inboxes, (known, other), strict=True)
+    ]
+    listener = Listener("127.0.0.1", 0, allowed, tls=authority.identity("gateway").server())
+    await listener.start()
+    try:
+        for number, one in enumerate((known, other)):
+            sender = Sender("127.0.0.1", listener.port, tls=one.client())
+            await sender.send(numbered(number))
+            await sender.close()
+        third = authority.identity("stranger").client()
+        with pytest.raises(NotDelivered):
+            await Sender("127.0.0.1", listener.port, tls=third, answer_s=20).send(numbered(2))
+        assert listener.counts == {"certificate not allowed": 1}
+    finally:
+        await listener.stop()
+    assert [values(one) for one in inboxes] == [[0], [1]]
+
+
 async def test_a_message_repeated_after_a_restart_is_stored_once() -> None:
     inbox = MemoryInbox()
     async with listening(inbox) as listener:

@@ -61,8 +61,10 @@ def test_structured_report_is_named_where_it_goes_to_an_archive_too(tmp_path):
 
 
 @pytest.mark.parametrize("patient", [None, PatientId("MRN-1", None), PatientId("MRN-1", "other")])
-def test_nothing_goes_to_a_server_that_does_not_know_the_patient(tmp_path, patient, caplog):
-    assert transactions(tmp_path, replace(study(), patient=patient)) == []
+def test_nothing_goes_to_a_server_that_does_not_know_the_patient_and_a_person_is_told(tmp_path, patient, caplog):
+    (delivery,) = transactions(tmp_path, replace(study(), patient=patient))
+    assert delivery.content == b""
+    assert delivery.problem == "the patient has no identifier of ward, by which ehr knows one"
     assert "knows the patient of a study by no identifier" in caplog.text
     assert "MRN-1" not in caplog.text
 

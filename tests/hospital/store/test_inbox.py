@@ -17,6 +17,7 @@ from hospital.store.inbox import Watermark
 from hospital.store.received import PatientId, Received, Status, StoreFull, StoreUnavailable
 from hospital.store.rows.database import StoreTooNew
 from hospital.store.rows.tables import Base
+from hospital.studies.rules.current_records import current_notes, current_observations
 from tests.hospital.clock import START, SetClock
 from tests.hospital.received_samples import (
     ACCESSION,
@@ -112,6 +113,28 @@ def test_a_value_that_was_taken_back_is_read_as_withdrawn(store: Store) -> None:
     store.inbox.add(withdrawn)
 
     assert store.records.observations([PATIENT]) == [withdrawn]
+
+
+def test_a_preliminary_version_hides_no_final_one_that_came_before(store: Store) -> None:
+    final = observation()
+    preliminary = observation(version="2", status=Status.PRELIMINARY, value=7.0, issued=LATER)
+    store.inbox.add(final, note())
+    store.inbox.add(preliminary, note(version="2", status=Status.PRELIMINARY, text="", issued=LATER))
+
+    assert store.records.observations([PATIENT]) == [final, preliminary]
+    assert current_observations(store.records.observations([PATIENT])) == [final]
+    assert current_notes(store.records.notes([PATIENT])) == [note()]
+    corrected = observation(version="3", status=Status.CORRECTED, issued=LATER + timedelta(hours=1))
+    store.inbox.add(corrected)
+    assert store.records.observations([PATIENT]) == [corrected]
+
+
+def test_the_beginning_of_a_procedure_step_is_found_by_its_uid(store: Store) -> None:
+    store.inbox.add(step(state="in progress", instances=()))
+    assert store.records.step("1.9.1") == step(state="in progress", instances=())
+    store.inbox.add(step())
+    assert store.records.step("1.9.1") == step()
+    assert store.records.step("1.9.2") is None
 
 
 def test_records_of_another_issuer_with_the_same_id_are_not_found(store: Store) -> None:

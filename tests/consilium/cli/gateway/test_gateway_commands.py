@@ -99,11 +99,15 @@ def test_what_was_not_understood_is_listed(store: Store, capsys: pytest.CaptureF
     store.studies.save(STATE)
     store.inbox.add(raw=raw("1", problem="PID-3 must hold an identifier"))
     store.inbox.add(raw=raw("2"))
+    store.outbox.put([Delivery("r1", "record", "bundle", b"", STUDY, "r1", problem="no identifier of ward")])
 
     listed = asked(capsys, "unmatched")
 
     assert [one["problem"] for one in listed["messages"]] == ["PID-3 must hold an identifier"]
     assert [one["problem"] for one in listed["studies"]] == ["no image"]
+    assert listed["results"] == [
+        {"number": 1, "destination": "record", "study": STUDY, "problem": "no identifier of ward"}
+    ]
     assert main(["gateway", "unmatched"]) == 0
     assert "PID-3 must hold an identifier" in capsys.readouterr().out
 

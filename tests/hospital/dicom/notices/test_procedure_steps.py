@@ -73,6 +73,19 @@ def test_a_step_that_is_unknown_malformed_or_of_no_study_proves_nothing(listener
     assert _steps(listener) == [(STEP, STUDY, "in progress", ())]
 
 
+def test_a_step_that_began_before_a_restart_ends_after_it(tmp_path: Path) -> None:
+    with listening(tmp_path / "before") as before:
+        association = before.associate(PROCEDURE_STEP)
+        assert association.send_n_create(_begun(), PROCEDURE_STEP, STEP)[0].Status == 0
+        association.release()
+    with listening(tmp_path / "after") as after:
+        after.inbox.records |= before.inbox.records
+        association = after.associate(PROCEDURE_STEP)
+        assert association.send_n_set(_ended("COMPLETED", "1.2.1"), PROCEDURE_STEP, STEP)[0].Status == 0
+        association.release()
+        assert _steps(after)[1:] == [(STEP, STUDY, "completed", ("1.2.1",))]
+
+
 def test_a_notification_names_the_instances_that_are_available(listener: Listening) -> None:
     series, given = Dataset(), Dataset()
     gone = _referenced("1.2.3", InstanceAvailability="UNAVAILABLE")

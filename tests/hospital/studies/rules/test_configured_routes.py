@@ -19,7 +19,15 @@ SETTINGS: dict[str, Any] = {
     "destinations": {"archive-results": {"kind": "stow", "server": "archive"}},
     "completeness": {"quiet": "90s"},
     "routes": {
-        "chest": {"when": {"modalities": ["DX", "CR"], "body_parts": ["CHEST"]}, "send_to": ["archive-results"]},
+        "chest": {
+            "when": {
+                "modalities": ["DX", "CR"],
+                "body_parts": ["CHEST"],
+                "age": {"at_least": 18},
+                "priorities": ["stat"],
+            },
+            "send_to": ["archive-results"],
+        },
         "hand": {
             "service": "hands",
             "completeness": {"proofs": ["views", "mpps"], "views": ["PA", "OBLIQUE"], "deadline": "2h"},
@@ -35,7 +43,12 @@ def test_routes_have_the_conditions_rules_and_destinations_of_the_file_in_its_or
         "default",
         ("archive-results",),
         CompletenessRules(timedelta(seconds=90), timedelta(minutes=30), ("count",)),
-        Conditions(modalities=frozenset({"DX", "CR"}), body_parts=frozenset({"CHEST"})),
+        Conditions(
+            modalities=frozenset({"DX", "CR"}),
+            body_parts=frozenset({"CHEST"}),
+            ages=(18, 151),
+            priorities=frozenset({"stat"}),
+        ),
     )
     assert (hand.service, hand.destinations, hand.conditions) == ("hands", (), Conditions())
     assert hand.completeness == CompletenessRules(

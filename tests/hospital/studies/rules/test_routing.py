@@ -27,6 +27,18 @@ def test_the_first_route_that_an_image_takes_is_that_of_the_study_with_the_image
     assert routed(routes[:2], images[:1]) is None
 
 
+def test_the_priority_of_the_orders_decides_where_a_route_asks_for_it() -> None:
+    urgent = Route("urgent", "main", (), conditions=Conditions(priorities=frozenset({"stat"})))
+    routes = [urgent, Route("rest", "main", ())]
+    taken = [routed(routes, [instance(1)], priority) for priority in ("stat", "routine")]
+    assert [one.route.name for one in taken if one] == ["urgent", "rest"]
+
+
+@pytest.mark.parametrize(("age", "met"), [(17.9, False), (18.0, True), (89.9, True), (90.0, False), (None, False)])
+def test_an_age_is_within_its_range_and_an_unknown_one_is_not(age: float | None, met: bool) -> None:
+    assert Conditions(ages=(18, 90)).met_by(instance(age=age)) is met
+
+
 @pytest.mark.parametrize(
     ("conditions", "met"),
     [
