@@ -13,13 +13,16 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from consilium.cli import app as command_line
@@ -29,6 +32,9 @@ from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
 from consilium.system.installed import load
+from hospital.configuration.gateway_settings import GatewaySettings
+from hospital.configuration.network_settings import Address, Secret
+from hospital.configuration.strict_section import Size
 from service.app import openapi
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings
@@ -44,6 +50,19 @@ _BOUNDS = {
     "multipleOf": "multiple of",
 }
 _KINDS = {str: "text", int: "whole number", float: "number", Path: "path"}
+_GATEWAY_VALUES: Mapping[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true`, `false`",
+    Path: "path, from the file's folder",
+    timedelta: "time, such as `60s`, `30m`, `12h`, `30d`",
+    Address: "`HOST:PORT`",
+    Secret: "`{env: NAME}` or `{file: PATH}`",
+}
+_IS_SIZE = get_args(Size)[1]
+_ENTRY = "NAME"
+"""In the path of a section that stands under names which the file gives."""
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -71,7 +90,7 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
     """The docstrings of the attributes of `kind` and of the classes that it derives from, as Markdown."""
     found: dict[str, str] = {}
     for base in reversed(
-        [one for one in kind.__mro__ if one.__module__.startswith(("consilium", "service", "training"))]
+        [one for one in kind.__mro__ if one.__module__.startswith(("consilium", "service", "training", "hospital"))]
     ):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = getattr(tree, "body", [])
@@ -145,6 +164,93 @@ def settings_page() -> Iterator[str]:
     yield from ("## Read by the command as well", "")
     texts = attribute_docstrings(Variable)
     yield from table(["variable", "what it sets"], [[code(one.value), texts.get(one.name, "")] for one in Variable])
+
+
+def gateway_page() -> Iterator[str]:
+    """Every key of gateway.yaml."""
+    yield from ("# gateway.yaml", "")
+    yield "The settings of `consilium gateway`. `NAME` stands for a name that the file gives. A key that is unknown is"
+    yield from ("an error that names the nearest one; `consilium gateway check` says all that is wrong.", "")
+    known = {kind: place for place, kind in gateway_sections()}
+    for kind, place in known.items():
+        yield from (f"## {place}", "", _sentences(kind.__doc__).replace("``", "`"), "")
+        texts = attribute_docstrings(kind)
+        rows = []
+        for name, field in kind.model_fields.items():
+            words = words_of(field.annotation, tuple(field.metadata), known)
+            rows.append([code(name), words, gateway_default(field), texts.get(name, "")])
+        yield from table(["key", "values", "default", "what it sets"], rows)
+
+
+def gateway_sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of the file by its place in it, ``peers.NAME``; one class stands where it is first met."""
+    yield "gateway.yaml", GatewaySettings
+    yield from _within(GatewaySettings, "", set())
+
+
+def _within(kind: type[BaseModel], prefix: str, seen: set[type[BaseModel]]) -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in kind.model_fields.items():
+        for section, place in _sections_of(field.annotation, prefix + name):
+            if section not in seen and section is not Secret:
+                seen.add(section)
+                yield place, section
+                yield from _within(section, f"{place}.", seen)
+
+
+def _sections_of(annotation: Any, place: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """The sections that a value may be, each with its place."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kinds = get_args(annotation.model_fields["kind"].annotation) if "kind" in annotation.model_fields else ()
+        yield annotation, place + "".join(f" (kind: {one})" for one in kinds)
+        return
+    below = f"{place}.{_ENTRY}" if get_origin(annotation) is dict else place
+    for inner in get_args(annotation):
+        yield from _sections_of(inner, below)
+
+
+def places() -> dict[type[BaseModel], str]:
+    return {kind: place for place, kind in gateway_sections()}
+
+
+def words_of(annotation: Any, metadata: tuple[Any, ...], known: Mapping[type[BaseModel], str]) -> str:
+    """What a key takes, in a few words; a section by a link."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if _IS_SIZE in metadata:
+        return "size, such as `512MB`, `5GB`"
+    if origin is Literal:
+        return ", ".join(map(code, arguments))
+    if origin is not None:
+        return _composed(origin, arguments, known)
+    if annotation in known:
+        return f"[{known[annotation]}](#{anchor(known[annotation])})"
+    return _GATEWAY_VALUES.get(annotation, "address or network")
+
+
+def _composed(origin: Any, arguments: tuple[Any, ...], known: Mapping[type[BaseModel], str]) -> str:
+    if origin is Annotated:
+        return words_of(arguments[0], arguments[1:], known)
+    if origin is dict:
+        return f"mapping of names to {words_of(arguments[1], (), known)}"
+    words = [words_of(one, (), known) for one in arguments if one not in (NoneType, ...)]
+    joined = " or ".join(dict.fromkeys(words))
+    return joined if origin in (Union, UnionType) else f"list of {joined}"
+
+
+def anchor(title: str) -> str:
+    """What a heading is linked by."""
+    return "".join(one for one in title.lower().replace(" ", "-") if one.isalnum() or one in "-_")
+
+
+def gateway_default(field: FieldInfo) -> str:
+    """A default as the file would write it."""
+    value = field.default
+    if field.is_required():
+        return "**required**"
+    if value in (None, PydanticUndefined, "", (), frozenset()) or isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, tuple | frozenset):
+        return code(f"[{', '.join(sorted(value) if isinstance(value, frozenset) else value)}]")
+    return code(str(value).lower() if isinstance(value, bool) else value)
 
 
 def recipes_page() -> Iterator[str]:
@@ -314,6 +420,7 @@ def write(folder: Path) -> None:
     document = json.loads(openapi.document(create_app()))
     pages = {
         "settings": settings_page(),
+        "gateway": gateway_page(),
         "recipes": recipes_page(),
         "commands": commands_page(),
         "http-api": http_page(document),

@@ -30,6 +30,8 @@ from consilium.modalities.registry import modalities
 from consilium.network.fusion import FUSIONS
 from consilium.system.environment import Variable
 from hospital.configuration.gateway_settings import GatewaySettings
+from hospital.configuration.route_settings import Conditions
+from hospital.configuration.system_settings import DicomPeerSettings
 from scripts import first_steps, reference_pages
 from service.app.routes import create_app
 from service.settings import PREFIX, Settings
@@ -41,7 +43,7 @@ from training.cohorts.phantom import renderers
 from training.recipes import find_recipe
 
 GENERATED = ROOT / "docs" / "reference" / "generated"
-GENERATED_PAGES = {"settings.md", "recipes.md", "commands.md", "http-api.md", "registers.md"}
+GENERATED_PAGES = {"settings.md", "gateway.md", "recipes.md", "commands.md", "http-api.md", "registers.md"}
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PAGES = [page for page in PAGES if GENERATED not in page.parents and "_build" not in page.parts]
 LONGEST_README = 200
@@ -104,7 +106,8 @@ def test_every_setting_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_metric_exists(page: Path) -> None:
-    source = text_of(ROOT / "service" / "observability" / "metrics.py")
+    modules = [ROOT / "service" / "observability" / "metrics.py", *(ROOT / "hospital" / "running").glob("*.py")]
+    source = "".join(map(text_of, modules))
     named = {name.removesuffix("_total") for name in re.findall(r"\bconsilium_[a-z_]+\b", text_of(page))}
 
     assert [name for name in named if f'"{name}' not in source] == []
@@ -226,7 +229,7 @@ def test_every_yaml_block_is_a_recipe_a_gateway_or_the_description_of_a_cohort(d
     given = yaml.safe_load(document)
     if "cohort" in given:
         Recipe.from_mapping(given)
-    elif given.keys() & {"destinations", "worklists", "smart_launch"}:
+    elif given.keys() & {"destinations", "worklists", "smart_launch", "audit"}:
         whole = yaml.safe_load(text_of(ROOT / "deploy" / "gateway.yaml"))
         GatewaySettings.model_validate(
             whole | {key: whole.get(key, {}) | section for key, section in given.items()}, context={"folder": ROOT}
@@ -290,6 +293,18 @@ def test_the_settings_page_has_every_setting_with_what_it_sets(reference: Path) 
 
     assert texts.keys() == {PREFIX + field.upper() for field in Settings.model_fields} | set(Variable)
     assert texts["CONSILIUM_CANARY_SHARE"].startswith("Of the patients, which share")
+
+
+def test_the_gateway_page_has_every_section_and_key(reference: Path) -> None:
+    page = text_of(reference / "gateway.md")
+    keys = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+
+    assert keys >= {*GatewaySettings.model_fields, *DicomPeerSettings.model_fields, *Conditions.model_fields}
+    assert "## destinations.NAME (kind: fhir)" in page
+    assert "| `quiet` | time, such as `60s`, `30m`, `12h`, `30d` | `60s` | Nothing arrived for as long. |" in page
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= {
+        reference_pages.anchor(title) for title in re.findall(r"^## (.+)", page, re.MULTILINE)
+    }
 
 
 def test_the_recipe_page_has_every_section_and_key(reference: Path) -> None:

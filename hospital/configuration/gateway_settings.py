@@ -12,6 +12,7 @@ from sqlalchemy import URL
 from consilium.databases.database import read_url
 from consilium.domain.errors import InputError
 from consilium.formats.time_zone import TimeZone
+from hospital.configuration.audit_settings import AuditSettings, FhirRepository
 from hospital.configuration.cds_settings import CdsHooksSettings
 from hospital.configuration.network_settings import HttpServer, ListenAddress, Secret
 from hospital.configuration.route_settings import (
@@ -129,6 +130,7 @@ class GatewaySettings(StrictSection):
     """Tried in their order."""
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     delivery: DeliverySettings = DeliverySettings()
+    audit: AuditSettings | None = None
 
     @model_validator(mode="after")
     def _known_names(self) -> GatewaySettings:
@@ -164,6 +166,9 @@ class GatewaySettings(StrictSection):
                 if issuers.setdefault(known_as, name) != name:
                     rule = f"must name one authority; it stands at {issuers[known_as]}, too"
                     raise _broken(f"identifiers.{name}.known_as", known_as, rule)
+        for name in self.audit.repositories if self.audit else ():
+            if name in self.destinations:
+                raise _broken(f"audit.repositories.{name}", name, "must be no name of a destination")
         senders = [sender for listener in self.hl7.values() for sender in listener.senders]
         sources = [*self.peers, *senders, *self.http.senders, *self.fhir, *self.dicomweb, *self.worklists]
         for source in sources:
@@ -183,6 +188,9 @@ class GatewaySettings(StrictSection):
                 yield f"destinations.{name}.server", destination.server, "dicomweb"
             elif isinstance(destination, FhirDestination):
                 yield f"destinations.{name}.server", destination.server, "fhir"
+        for name, repository in (self.audit.repositories if self.audit else {}).items():
+            if isinstance(repository, FhirRepository):
+                yield f"audit.repositories.{name}.server", repository.server, "fhir"
         yield from self._issuers()
 
     def _issuers(self) -> Iterator[tuple[str, str, str]]:

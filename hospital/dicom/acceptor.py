@@ -186,7 +186,8 @@ class AssociationServer(ThreadedAssociationServer):
     known : callable
         Whether any peer calls from an address.
     refused : callable
-        Is called with the reason when a connection is closed or aborted for what the other side did.
+        Is called with the reason, and the address where it is known, when a connection is closed or aborted for what
+        the other side did.
     """
 
     daemon_threads = True
@@ -203,7 +204,7 @@ class AssociationServer(ThreadedAssociationServer):
         receiver: Receiver,
         holds: Holds,
         known: Callable[[str], bool],
-        refused: Callable[[str], None],
+        refused: Callable[..., None],
     ) -> None:
         self.tls, self.limits, self.receiver, self.holds = tls, limits, receiver, holds
         self.known, self.refused = known, refused
@@ -214,7 +215,7 @@ class AssociationServer(ThreadedAssociationServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether a connection gets a thread."""
         if not self.known(client_address[0]):
-            self.refused("address")
+            self.refused("address", client_address[0])
             return False
         if len(self.active_associations) >= self.limits.associations + _SPARE:
             self.refused("connections")
@@ -236,7 +237,7 @@ class AssociationServer(ThreadedAssociationServer):
             with _closed_after(secured, self.limits.read_s):
                 secured.do_handshake()
         except OSError:
-            self.refused("TLS")
+            self.refused("TLS", client_address[0])
             self.shutdown_request(secured)
             return
         finally:

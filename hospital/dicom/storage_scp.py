@@ -29,6 +29,8 @@ from hospital.store.holds import Holds
 from hospital.store.received import StoreFull, StoreUnavailable
 
 SUCCESS, PROCESSING_FAILURE, MISMATCH, NOT_UNDERSTOOD = 0x0000, 0x0110, 0xA900, 0xC000
+_NOT_NOW = frozenset({"full", "connections", "StoreFull", "StoreUnavailable", "OSError"})
+"""Why somebody who may call is refused for a while."""
 _LOG = logging.getLogger("consilium.gateway")
 
 
@@ -42,6 +44,8 @@ class StorageListener:
         Of the server's side; it decides whether a client must show a certificate.
     has_room : callable
         Whether the store takes objects now; while it does not, associations are rejected.
+    alarm : callable
+        Is told why, and from which address where it is known, somebody was refused who may not call or sent no DICOM.
     """
 
     ae_title: str
@@ -51,6 +55,7 @@ class StorageListener:
     limits: AssociationLimits = field(default_factory=AssociationLimits)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     has_room: Callable[[], bool] = lambda: True
+    alarm: Callable[[str, str | None], None] = lambda *_: None
 
 
 class StorageScp:
@@ -129,9 +134,11 @@ class StorageScp:
     def _known(self, address: str) -> bool:
         return any(peer.calls_from(address) for peer in self._listener.peers)
 
-    def _refused(self, reason: str) -> None:
+    def _refused(self, reason: str, address: str | None = None) -> None:
         self.refusals[reason] += 1
         _LOG.warning("a DICOM association was refused: %s", reason)
+        if reason not in _NOT_NOW:
+            self._listener.alarm(reason, address)
 
     def _admit(self, event: evt.Event) -> None:
         """Reject the association, or offer what it asks for as far as it is taken."""
@@ -147,7 +154,7 @@ class StorageScp:
         if isinstance(peer, DicomPeer) and not self._listener.has_room():
             peer = Refusal.FULL
         if isinstance(peer, Refusal):
-            self._refused(peer.name.lower())
+            self._refused(peer.name.lower(), caller.address)
             association.acse.send_reject(*peer.value)
             association.is_rejected = True
             association.kill()

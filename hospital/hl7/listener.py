@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -79,6 +79,8 @@ class Listener:
         others are refused.
     tls : ssl.SSLContext, optional
         With ``verify_mode`` ``CERT_REQUIRED`` senders need a certificate as well.
+    alarm : callable
+        Is told why, and from which address, somebody was refused; on a thread.
     """
 
     host: str
@@ -86,6 +88,7 @@ class Listener:
     senders: Sequence[Allowed]
     limits: ListenerLimits = ListenerLimits()
     tls: ssl.SSLContext | None = None
+    alarm: Callable[[str, str | None], None] = lambda *_: None
     counts: Counter[str] = field(default_factory=Counter)
     _open: Counter[str] = field(default_factory=Counter)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -124,16 +127,18 @@ class Listener:
         address = str(writer.get_extra_info("peername")[0]).partition("%")[0]
         try:
             receiver = self._admitted(address, _fingerprint(writer))
-            if receiver is not None:
+            if isinstance(receiver, Receiver):
                 await self._served(reader, writer, receiver, address)
+            else:
+                await asyncio.to_thread(self.alarm, receiver, address)
         finally:
             self._tasks.discard(task)
             writer.close()
             with contextlib.suppress(OSError, asyncio.TimeoutError):
                 await asyncio.wait_for(writer.wait_closed(), self.limits.frame_s)
 
-    def _admitted(self, address: str, fingerprint: str | None) -> Receiver | None:
-        """Who connects; None where nobody may, or too many have."""
+    def _admitted(self, address: str, fingerprint: str | None) -> Receiver | str:
+        """Who connects, or why nobody may."""
         sender = next((one for one in self.senders if one.is_who(address, fingerprint)), None)
         reason = None
         if sender is None:
@@ -147,7 +152,7 @@ class Listener:
             return sender.receiver
         self.counts[str(reason)] += 1
         _LOG.warning("connection refused", reason=reason, address=address)
-        return None
+        return str(reason)
 
     async def _served(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receiver: Receiver, address: str

@@ -113,7 +113,7 @@ class Receiver:
         except (StoreFull, StoreUnavailable):
             outcome = _NOT_NOW
         except InputError as error:
-            outcome = Outcome(Verdict.REJECT, 102, _without_value(error))
+            outcome = Outcome(Verdict.REJECT, 102, without_value(error))
         except Exception as error:  # noqa: BLE001 -- a fault of ours on one message must not keep the next from an answer
             _LOG.error("message failed", source=self.source.name, error=type(error).__name__)
             outcome = Outcome(Verdict.REJECT, 207, "internal error")
@@ -129,10 +129,10 @@ class Receiver:
             message = parse(frame.content, self.source.encoding)
             reading = read(message, frame.content, self.source, now, self.earlier)
         except Unsupported as error:
-            return Outcome(Verdict.REJECT, 200, _without_value(error))
+            return Outcome(Verdict.REJECT, 200, without_value(error))
         except InputError as error:
-            self._add(frame.content, header, now, Reading(problem=_without_value(error)), kept_as="refused")
-            return Outcome(Verdict.ERROR, 101 if error.value == "" else 102, _without_value(error))
+            self._add(frame.content, header, now, Reading(problem=without_value(error)), kept_as="refused")
+            return Outcome(Verdict.ERROR, 101 if error.value == "" else 102, without_value(error))
         for warning in message.warnings:
             _LOG.info("message read with a doubt", source=self.source.name, doubt=warning)
         if reading.records or reading.problem:
@@ -152,6 +152,6 @@ class Receiver:
             _LOG.warning("message refused", source=self.source.name, code=outcome.code, reason=outcome.text)
 
 
-def _without_value(error: InputError) -> str:
+def without_value(error: InputError) -> str:
     """What is wrong, without what was sent."""
     return f"{error.field} {error.rule}"

@@ -59,10 +59,10 @@ def transaction_sender(settings: GatewaySettings, destination: FhirDestination) 
         verify=given.tls.context(f"{field}.tls"),
         timeout=given.timeout_s,
     )
-    return TransactionSender(client, _authorisation(given, field, client))
+    return TransactionSender(client, fhir_authorisation(given, field, client))
 
 
-def _authorisation(given: FhirServer, field: str, http: httpx.AsyncClient) -> Authorise | None:
+def fhir_authorisation(given: FhirServer, field: str, http: httpx.AsyncClient) -> Authorise | None:
     """Asks for a token of the backend service before each request; None where there is none."""
     service = given.backend_service
     if service is None:

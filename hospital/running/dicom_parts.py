@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -27,6 +28,12 @@ from hospital.running.study_fetching import StudyFetching
 from hospital.store.gateway_store import Store
 
 _TITLE = "CONSILIUM"
+Alarm = Callable[[str, str, str | None], None]
+"""Is told the door at which somebody was refused, why, and from which address."""
+
+
+def no_alarm(*_: str | None) -> None:
+    """Where nobody wants to know."""
 
 
 def issuers(settings: GatewaySettings) -> dict[str, str]:
@@ -56,9 +63,10 @@ class DicomParts:
     store: Store
     receiver: Receiver
     commitments: Commitments = field(default_factory=Commitments)
+    alarm: Alarm = no_alarm
 
     @classmethod
-    def of(cls, settings: GatewaySettings, store: Store) -> DicomParts:
+    def of(cls, settings: GatewaySettings, store: Store, alarm: Alarm = no_alarm) -> DicomParts:
         listener = settings.dicom
         archives = [name for name, one in settings.destinations.items() if one.kind in ("dicom", "stow")]
         largest = ObjectLimits().bytes if listener is None else listener.largest_object
@@ -72,7 +80,7 @@ class DicomParts:
             begun=store.records.step,
             issuers=issuers(settings),
         )
-        return cls(settings, store, receiver)
+        return cls(settings, store, receiver, alarm=alarm)
 
     def listener(self) -> StorageScp | None:
         """What receives, not yet started; None where the configuration has no `dicom`.
@@ -95,6 +103,7 @@ class DicomParts:
             _limits(given),
             tls,
             has_room=lambda: self.store.inbox.has_room,
+            alarm=partial(self.alarm, "dicom"),
         )
         return StorageScp(listening, self.receiver, self.store.holds, self.commitments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from consilium.domain.errors import InputError
 from consilium.formats.time_zone import TimeZone
@@ -14,7 +15,7 @@ from hospital.hl7.listener import Allowed, Listener, ListenerLimits
 from hospital.hl7.receiving import Receiver
 from hospital.hl7.sender import NotDelivered, Sender
 from hospital.hl7.source import Source, places
-from hospital.running.dicom_parts import issuers
+from hospital.running.dicom_parts import Alarm, issuers, no_alarm
 from hospital.running.gateway_metrics import CountedEvents
 from hospital.store.gateway_store import Store
 from hospital.store.received import PatientId, ReceivedObservation
@@ -31,7 +32,7 @@ def terminology(settings: GatewaySettings) -> Terminology:
     )
 
 
-def hl7_listeners(settings: GatewaySettings, store: Store) -> dict[str, Listener]:
+def hl7_listeners(settings: GatewaySettings, store: Store, alarm: Alarm = no_alarm) -> dict[str, Listener]:
     """The ports for HL7 messages, not yet started, by their names.
 
     Raises
@@ -40,7 +41,10 @@ def hl7_listeners(settings: GatewaySettings, store: Store) -> dict[str, Listener
         A certificate or a place in messages cannot be read.
     """
     terms = terminology(settings)
-    return {name: _listener(name, given, settings, terms, store) for name, given in settings.hl7.items()}
+    listeners = {name: _listener(name, given, settings, terms, store) for name, given in settings.hl7.items()}
+    for name, listener in listeners.items():
+        listener.alarm = partial(alarm, f"hl7 {name}")
+    return listeners
 
 
 def _listener(name: str, given: Hl7Listener, settings: GatewaySettings, terms: Terminology, store: Store) -> Listener:
@@ -58,6 +62,20 @@ def _listener(name: str, given: Hl7Listener, settings: GatewaySettings, terms: T
     limits = ListenerLimits(message_bytes=given.largest_message, connections=given.connections)
     tls = None if given.tls is None else given.tls.context(f"hl7.{name}.tls")
     return Listener(given.listen.host, given.listen.port, senders, limits, tls)
+
+
+def hl7_source(settings: GatewaySettings, sender: str) -> Source:
+    """What a sender of HL7 is, by its name.
+
+    Raises
+    ------
+    InputError
+        `settings` have none of that name.
+    """
+    known = {name: one for listener in settings.hl7.values() for name, one in listener.senders.items()}
+    if sender not in known:
+        raise InputError("sender", sender, f"must be one of `hl7`: {', '.join(known) or 'there is none'}")
+    return _source(sender, known[sender], terminology(settings), TimeZone(settings.time_zone))
 
 
 def _source(name: str, given: Hl7Sender, terms: Terminology, zone: TimeZone) -> Source:

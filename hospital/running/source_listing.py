@@ -17,9 +17,16 @@ ListInstances = Callable[[str], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredSources:
-    """The sources that can be asked, by their names in the configuration."""
+    """The sources that can be asked, by their names in the configuration.
+
+    Attributes
+    ----------
+    asked : callable
+        Is told the source and the study of each question, on a thread.
+    """
 
     listings: Mapping[str, ListInstances]
+    asked: Callable[[str, str], None] = lambda *_: None
 
     async def instances(self, source: str, study: str) -> frozenset[str] | None:
         """See `hospital.studies.study_walk.SourceListing`."""
@@ -27,7 +34,9 @@ class ConfiguredSources:
         if listing is None:
             return None
         try:
-            return await asyncio.to_thread(listing, study)
+            found = await asyncio.to_thread(listing, study)
+            await asyncio.to_thread(self.asked, source, study)
         except ConsiliumError as error:
             logger.warning("%s does not say what it has of a study: %s", source, error)
             return None
+        return found

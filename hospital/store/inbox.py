@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Insert, select, update
+from sqlalchemy import Insert, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -79,6 +79,24 @@ class StoredInbox:
         if new:
             self._wake()
         return new
+
+    def read_again(self, message: int, records: Sequence[Received], problem: str | None) -> None:
+        """Put in what a message in the store gives now: each record takes the place of its own former reading.
+
+        Raises
+        ------
+        StoreUnavailable
+        """
+        with self._database.writing() as session:
+            session.execute(update(MessageRow).where(MessageRow.number == message).values(problem=problem))
+            for record in records:
+                values = row_values(self._key, record, self._clock())
+                same = [getattr(RecordRow, name) == values[name] for name in ("kind", "key", "version")]
+                session.execute(delete(RecordRow).where(*same))
+                _insert_new(session, RecordRow, values)
+                if isinstance(record, PatientMerge):
+                    self._merge(session, record, message)
+        self._wake()
 
     def _discard(self, records: Sequence[Received]) -> None:
         """Remove the files of instances that were passed over, unless a row names them: of a call that is repeated."""

@@ -108,6 +108,12 @@ class Outbox:
             numbers = session.scalars(update(DeliveryRow).where(*where).values(values).returning(DeliveryRow.number))
             return len(numbers.all())
 
+    def waiting(self, destination: str) -> int:
+        """How many deliveries wait for a destination."""
+        where = (DeliveryRow.destination == destination, DeliveryRow.stage == DeliveryStage.WAITING)
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).select_from(DeliveryRow).where(*where)) or 0
+
     def oldest(self) -> dict[str, datetime]:
         """By destination, since when the delivery waits that waits longest."""
         wanted = select(DeliveryRow.destination, func.min(DeliveryRow.created))

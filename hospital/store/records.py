@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
 from typing import TypeVar, cast
 
-from sqlalchemy import ColumnElement, false, select, update
+from sqlalchemy import ColumnElement, false, func, select, update
 from sqlalchemy.orm import Session
 
 from consilium.databases.database import Database
@@ -53,6 +55,18 @@ class Records:
         wanted = select(RecordRow).where(RecordRow.handled == false()).order_by(RecordRow.number).limit(limit)
         with self._database.reading() as session:
             return [Stored(row.number, opened(self._key, row)) for row in session.scalars(wanted)]
+
+    def after(self, number: int, before: datetime, limit: int = 500) -> list[Stored]:
+        """Records behind row `number` that were received before `before`, oldest first, up to the first later one."""
+        wanted = select(RecordRow).where(RecordRow.number > number).order_by(RecordRow.number).limit(limit)
+        with self._database.reading() as session:
+            rows = takewhile(lambda row: row.received < before, session.scalars(wanted))
+            return [Stored(row.number, opened(self._key, row)) for row in rows]
+
+    def last_number(self) -> int:
+        """That of the latest record; 0 where there is none."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.max(RecordRow.number))) or 0
 
     def mark_handled(self, numbers: Sequence[int]) -> None:
         """Note that records need no more of the study worker's attention."""
@@ -137,8 +151,10 @@ class Records:
         for row in sorted(rows, key=lambda one: (one.issued, one.number), reverse=True):
             version = cast(_V, opened(self._key, row))
             if version.status is not Status.PRELIMINARY:
-                return [version, *found]
-            found = found or [version]
+                found.insert(0, version)
+                break
+            if not found:
+                found.append(version)
         return found
 
     def _latest(self, of: type[_T], where: ColumnElement[bool]) -> list[_T]:

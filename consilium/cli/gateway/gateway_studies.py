@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from consilium.cli.gateway.message_commands import message_line
 from consilium.cli.gateway.settings_option import DEFAULT, Limit, Settings, gateway_store
 from consilium.cli.shared.console import AsJson, show, show_json, table_of
 from consilium.domain.errors import InputError
 
 if TYPE_CHECKING:
     from hospital.store.gateway_store import Store
-    from hospital.store.records import StoredMessage
     from hospital.store.state import QueuedDelivery, Revision, StudyStage, StudyState
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="Study Instance UID.")]
@@ -82,7 +82,7 @@ def unmatched(limit: Limit = 100, settings: Settings = DEFAULT, as_json: AsJson 
     from hospital.store.state import StudyStage
 
     with gateway_store(settings) as store:
-        messages = [_message(one) for one in store.records.messages(with_problem=True, limit=limit)]
+        messages = [message_line(one) for one in store.records.messages(with_problem=True, limit=limit)]
         stages = (StudyStage.FAILED, StudyStage.IGNORED)
         studies = [_line(one) for one in store.studies.listed(stages=stages, limit=limit)]
         results = [_unaddressed(one) for one in store.outbox.unaddressed(limit)]
@@ -158,15 +158,4 @@ def _unaddressed(one: QueuedDelivery) -> dict[str, Any]:
         "destination": one.delivery.destination,
         "study": one.delivery.study,
         "problem": one.problem,
-    }
-
-
-def _message(one: StoredMessage) -> dict[str, Any]:
-    raw = one.message
-    return {
-        "number": one.number,
-        "protocol": raw.protocol,
-        "source": raw.source,
-        "received": f"{raw.received:%Y-%m-%d %H:%M:%S}",
-        "problem": raw.problem,
     }

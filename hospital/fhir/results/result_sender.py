@@ -49,6 +49,14 @@ class TransactionSender:
         await self._client.aclose()
 
 
+class ResourceSender(TransactionSender):
+    """A destination that takes resources of one type, such as AuditEvent, one POST each."""
+
+    def __init__(self, client: httpx.AsyncClient, kind: str, authorise: Authorise | None = None) -> None:
+        super().__init__(client, authorise)
+        self._base = f"{self._base}/{kind}"
+
+
 def _judge(answer: httpx.Response) -> None:
     status = answer.status_code
     if status >= 500 or status in _UNAUTHORISED or answer.is_redirect:

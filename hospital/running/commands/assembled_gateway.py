@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from consilium.api.client import AsyncClient
+from hospital.audit.audit_trail import AuditTrail
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.configuration.network_settings import HttpServer
+from hospital.delivery.destinations import DeliverySender
 from hospital.delivery.lanes import Lanes
+from hospital.running.audit_parts import AuditedSender, AuditPart, audit_trail, repository_senders
 from hospital.running.delivery_parts import senders
 from hospital.running.dicom_listening import DicomPart
-from hospital.running.dicom_parts import DicomParts
+from hospital.running.dicom_parts import DicomParts, no_alarm
 from hospital.running.gateway import Gateway, store_location
 from hospital.running.hl7_parts import Hl7Part, hl7_listeners
 from hospital.running.parts import Part
@@ -35,26 +38,38 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
     InputError
     """
     store = Store(store_location(settings), clock)
-    dicom = DicomParts.of(settings, store)
+    trail = audit_trail(settings, store)
+    dicom = DicomParts.of(settings, store, trail.alert if trail else no_alarm)
     surroundings = Surroundings(
         store=store,
         routes=configured_routes(settings),
         services={name: _jobs(name, given, clock) for name, given in settings.services.items()},
-        sources=ConfiguredSources(dicom.listings()),
+        sources=ConfiguredSources(dicom.listings(), trail.queried if trail else no_alarm),
         build=ResultObjects(settings),
         clock=clock,
     )
-    lanes = Lanes(senders(settings, dicom), store.outbox, clock, give_up=settings.delivery.give_up)
+    lanes = Lanes(_senders(settings, dicom, trail), store.outbox, clock, give_up=settings.delivery.give_up)
     routes = [
         *stow_routes(settings, store, dicom.receiver),
         *cds_routes(settings, store, clock),
         *smart_routes(settings, store, clock),
     ]
-    return Gateway(settings, store, _parts(settings, store, dicom), StudyWorker(surroundings), lanes, routes)
+    parts = _parts(settings, store, dicom)
+    told = [] if trail is None else [AuditPart(trail)]
+    return Gateway(settings, store, [*told, *parts], StudyWorker(surroundings), lanes, routes)
+
+
+def _senders(settings: GatewaySettings, dicom: DicomParts, trail: AuditTrail | None) -> dict[str, DeliverySender]:
+    made = senders(settings, dicom)
+    if trail is None:
+        return made
+    audited: dict[str, DeliverySender] = {name: AuditedSender(one, trail) for name, one in made.items()}
+    return audited | repository_senders(settings)
 
 
 def _parts(settings: GatewaySettings, store: Store, dicom: DicomParts) -> list[Part]:
-    parts: list[Part] = [Hl7Part(name, listener) for name, listener in hl7_listeners(settings, store).items()]
+    listeners = hl7_listeners(settings, store, dicom.alarm)
+    parts: list[Part] = [Hl7Part(name, listener) for name, listener in listeners.items()]
     parts += reading_parts(settings, store)
     parts += worklist_parts(settings, store, dicom)
     entity = dicom.listener()

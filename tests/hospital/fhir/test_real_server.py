@@ -13,12 +13,14 @@ import pytest
 
 from consilium.databases.database import read_url
 from consilium.formats.time_zone import TimeZone
+from hospital.audit.audit_events import AuditCode, AuditEvent, Participant
+from hospital.audit.fhir_message import audit_event
 from hospital.delivery.destinations import Refused
 from hospital.fhir.fhir_client import FhirClient
 from hospital.fhir.reading.polling import Polling
 from hospital.fhir.reading.record_reader import FhirSource, RecordReader
 from hospital.fhir.results.bundle import PatientIdentifier, result_bundle
-from hospital.fhir.results.result_sender import TransactionSender
+from hospital.fhir.results.result_sender import ResourceSender, TransactionSender
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.received import PatientId
 from hospital.store.state import Delivery, DeliveryStage, QueuedDelivery
@@ -56,9 +58,12 @@ def known_patient(server: FhirServer, number: str) -> Resource:
 
 
 async def sent(server: FhirServer, bundle: dict[str, Any]) -> None:
+    await posted(TransactionSender(httpx.AsyncClient(base_url=server.url, trust_env=False)), bundle)
+
+
+async def posted(sender: TransactionSender, content: dict[str, Any]) -> None:
     now = datetime.now(UTC)
-    delivery = Delivery("k", "ehr", "bundle", json.dumps(bundle).encode())
-    sender = TransactionSender(httpx.AsyncClient(base_url=server.url, trust_env=False))
+    delivery = Delivery("k", "ehr", "bundle", json.dumps(content).encode())
     try:
         await sender.send(QueuedDelivery(1, delivery, DeliveryStage.WAITING, 0, now, now))
     finally:
@@ -117,6 +122,16 @@ async def test_a_result_of_an_unknown_patient_is_refused_and_names_nobody(server
         await sent(server, result_bundle(result(study="1.2.5", patient=other)))
     assert "MRN-NOBODY" not in str(refused.value)
     assert server.search("DiagnosticReport", identifier=search_of_report("1.2.5")) == []
+
+
+async def test_an_audit_event_is_taken(server: FhirServer) -> None:
+    us, pacs = Participant("CONSILIUM", requestor=False), Participant("ORTHANC", requestor=True, address="10.0.0.5")
+    told = {"patient": PatientId("MRN-0042", "hospital"), "study": "1.2.3", "sop_classes": {"1.2": 2}}
+    event = AuditEvent(AuditCode.INSTANCES_TRANSFERRED, "C", datetime.now(UTC), (pacs, us), **told)
+    client = httpx.AsyncClient(base_url=server.url, trust_env=False)
+    await posted(ResourceSender(client, "AuditEvent"), audit_event(event, "gateway", "radiology"))
+    (stored,) = server.search("AuditEvent", type="http://dicom.nema.org/resources/ontology/DCM|110104")
+    assert stored["entity"][1]["what"]["identifier"]["value"] == "MRN-0042"
 
 
 def laboratory_value(person: Resource, value: float, **fields: Any) -> Resource:

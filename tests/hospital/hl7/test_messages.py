@@ -179,3 +179,13 @@ def test_a_day_is_read_of_a_date_or_a_time() -> None:
     person = parse(message("PID|1||1||||19500712|F||195007121200")).first("PID")
     assert person is not None
     assert [person.day(7), person.day(10), person.day(8)] == [date(1950, 7, 12), date(1950, 7, 12), None]
+
+
+def test_a_text_of_a_hundred_thousand_lines_is_one_segment_however_long_it_grows() -> None:
+    """Joined once: appended line by line to one string, it would be copied a hundred thousand times."""
+    lines = 100_000
+    sent = message("OBX|1|TX|ANAM^^L||line 0\n" + "\n".join(f"line {number}" for number in range(1, lines)))
+    found = parse(sent)
+    assert [segment.name for segment in found.segments] == ["MSH", "OBX"]
+    text = found.segments[1].free_text(5).splitlines()
+    assert (len(text), text[0], text[-1]) == (lines, "line 0", f"line {lines - 1}")

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from consilium.cli import main
+from hospital.hl7.mllp import Frame
+from hospital.hl7.receiving import Receiver
 from hospital.running.gateway import store_location
+from hospital.running.hl7_parts import hl7_source
 from hospital.store.gateway_store import Store
+from hospital.store.received import PatientId
 from hospital.store.state import Delivery, DeliveryStage, Revision, StudyStage, StudyState
 from tests.hospital.clock import START
 from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, instance, raw
@@ -128,3 +132,62 @@ def test_a_dead_delivery_is_sent_again_or_dropped(store: Store, capsys: pytest.C
     assert store.outbox.counts()[("archive", DeliveryStage.DROPPED)] == 1
     assert main(["gateway", "outbox", "retry", "2"]) == 2
     assert "it is sent" in capsys.readouterr().err
+
+
+LABORATORY = """
+hl7:
+  clinic: {listen: "127.0.0.1:2575", senders: {lis: {networks: [127.0.0.1], patient_issuer: ward}}}
+identifiers: {ward: {known_as: [WARD]}}
+"""
+LOCAL_CODES = "local_codes: [{system: L, code: CRP, means: 1988-5}]\n"
+ORU = (
+    b"MSH|^~\\&|LIS|H|G|H|20260302080000||ORU^R01|7|P|2.5.1\rPID|1||4711^^^WARD^MR\r"
+    b"OBR|1||F1|CHEM|||20260302073000\rOBX|1|NM|CRP^^L||112|mg/L|||||F\r"
+)
+WARD = PatientId("4711", "ward")
+
+
+def test_a_message_is_read_again_with_the_tables_of_now(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings(tmp_path, LABORATORY)
+    Receiver(hl7_source(given, "lis"), store.inbox, clock=store.clock).receive(Frame(ORU, whole=True))
+    (before,) = store.records.observations([WARD])
+    assert (before.code, before.value, before.text) == (None, None, "112")
+
+    settings(tmp_path, LABORATORY + LOCAL_CODES)
+    (message,) = asked(capsys, "messages", "list")
+    assert (message["number"], message["source"], "112" in json.dumps(message)) == (1, "lis", False)
+    store.records.mark_handled([one.number for one in store.records.unhandled()])
+    assert asked(capsys, "messages", "replay", "1") == [{"number": 1, "records": 1, "problem": None}]
+
+    (after,) = store.records.observations([WARD])
+    assert (after.code, after.value, after.problem) == ("1988-5", 112.0, None)
+    assert [one.record for one in store.records.unhandled()] == [after], "studies of it are looked at again"
+    asked(capsys, "messages", "replay", "1")
+    assert store.records.observations([WARD]) == [after]
+
+
+def test_a_message_that_was_refused_is_taken_once_it_can_be_read(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings(tmp_path, LABORATORY + LOCAL_CODES)
+    store.inbox.add(raw=raw(content=ORU, problem="PID-3 must hold an identifier of the patient"))
+    assert len(asked(capsys, "messages", "list", "--problems")) == 1
+
+    assert asked(capsys, "messages", "replay", "1") == [{"number": 1, "records": 1, "problem": None}]
+
+    assert asked(capsys, "messages", "list", "--problems") == []
+    assert [one.value for one in store.records.observations([WARD])] == [112.0]
+
+
+def test_a_message_that_is_not_there_or_of_nobody_is_not_replayed(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings(tmp_path, LABORATORY)
+    store.inbox.add(raw=raw(content=ORU, source="gone"))
+
+    assert main(["gateway", "messages", "replay", "9"]) == 2
+    assert "must be the number of an HL7 message" in capsys.readouterr().err
+    assert main(["gateway", "messages", "replay", "1"]) == 2
+    assert "sender: got 'gone', must be one of `hl7`: lis" in capsys.readouterr().err
