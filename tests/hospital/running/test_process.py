@@ -32,13 +32,13 @@ hl7: {{port: {{listen: "127.0.0.1:{2}", senders: {{lis: {{networks: [127.0.0.1]}
 identifiers: {{hospital: {{known_as: [HOSP]}}}}
 local_codes: [{{code: CRP, means: 1988-5}}]
 """
-PATIENT = PatientId("4711", "hospital")
+PATIENT = PatientId("MRN-4711", "hospital")
 
 
 def message(number: int) -> bytes:
     lines = [
         f"MSH|^~\\&|LAB|HOSP|GW|X|20260302080000||ORU^R01|{number}|P|2.5",
-        "PID|1||4711^^^HOSP^MR||Kaltmüller^Anna",
+        "PID|1||MRN-4711^^^HOSP^MR||Kaltmüller^Anna",
         f"OBR|1|P{number}|F{number}|CRP|||20260302080000",
         f"OBX|1|NM|CRP^CRP^LAB||{number}|mg/L|||||F|||20260302080000",
     ]
@@ -133,7 +133,7 @@ def test_a_killed_gateway_has_everything_it_acknowledged_and_goes_on_after_a_res
     assert values(running.file) == [1.0, 2.0, 3.0, 4.0]
     lines = [json.loads(line) for line in running.log.splitlines()]
     assert lines[-1]["event"] == "the gateway ends"
-    for secret in ("4711", "Kaltm", "Anna"):
+    for secret in ("MRN-4711", "Kaltm", "Anna"):
         assert secret not in running.log
 
 

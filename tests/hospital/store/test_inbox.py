@@ -259,5 +259,6 @@ def test_nothing_of_a_patient_is_readable_on_the_disk(store: Store, location: St
 
     written = b"".join(path.read_bytes() for path in location.folder.rglob("*") if path.is_file())
     assert b"lis" in written  # the source of a message is in clear
-    for secret in ("MRN-4711", "A-1001", "Kaltm", "Husten", "Fieber", "1988-5", "112.0", "1960", STUDY):
+    born = ("1960-04-01", "19600401")
+    for secret in ("MRN-4711", "A-1001", "Kaltm", "Husten", "Fieber", "1988-5", "112.0", *born, STUDY):
         assert secret.encode() not in written
