@@ -10,47 +10,20 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from consilium.artifacts.artifact import Artifact
 from consilium.calibration import patient_bootstrap
 from consilium.configuration.recipe import CohortRecipe
 from consilium.domain.errors import TrainingError
 from consilium.output.labels import share
 from training.evaluation.metrics import Sample, macro
 from training.evaluation.subgroups import LEAST_OF_EACH_CLASS
+from training.lifecycle.frozen_answers import FrozenAnswers, Rival
 from training.lifecycle.gate_file import ChampionGate, Gates, SubgroupGate
 from training.lifecycle.gate_results import GateResult
 from training.lifecycle.looks import Look, studies_digest, take_look
-from training.pipeline.compare_models import ANSWERS, Answers, common_studies, compare_answers
+from training.pipeline.compare_models import Answers, common_studies, compare_answers
 from training.pipeline.evaluate_registered import evaluate_model
-from training.runtime.tracking import download_evaluation, patients_of_run
 
 TEST, NEWEST, GROUPS = "champion, frozen test set", "champion, newest data", "subgroups"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rival:
-    """One of the two models.
-
-    Attributes
-    ----------
-    uri : str
-        ``models:/NAME/VERSION``.
-    """
-
-    name: str
-    version: str
-    uri: str
-    artifact: Artifact
-
-    def tested(self) -> Answers:
-        """Its answers to its own test studies, which its training kept."""
-        return Answers.load(download_evaluation(self.artifact.details["run_id"], ANSWERS))
-
-    def learned_from(self) -> set[str]:
-        """Pseudonyms of the patients that its training did not hold out."""
-        parts = patients_of_run(self.artifact.details["run_id"])
-        held_out = "test" if self.artifact.recipe.evaluation.protocol == "split" else None
-        return {patient for patient, part in parts if part != held_out}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,20 +40,22 @@ class Difference:
 
 
 def frozen_test_gate(
-    gates: Gates, one: Rival, other: Rival, tables: dict[str, pd.DataFrame], seed: int
+    gates: Gates, one: Rival, other: Rival, answers: FrozenAnswers, tables: dict[str, pd.DataFrame], seed: int
 ) -> tuple[GateResult, Answers, Answers]:
     """Not inferior on the studies that the champion was tested on, by their labels of then; also both's answers.
 
     Raises
     ------
     TrainingError
-        The answers of a training are not in this store, or the two were tested on too few common studies.
+        As `FrozenAnswers.of`, or the two were tested on too few common studies.
+    InputError, CohortError
+        The cohort cannot be read by one of them.
     """
     wanted = gates.champion or ChampionGate()
-    frozen, own = other.tested(), one.tested()
+    frozen, own = answers.of(other), answers.of(one)
     first, second = common_studies(own, frozen)
     first = replace(first, labels=second.labels)
-    covered = len(first.study_ids) / len(frozen.study_ids)
+    covered = len(first.study_ids) / len(other.kept().study_ids)
     if covered < wanted.least_common:
         rule = f"{share(covered)} of the champion's test studies, at least {share(wanted.least_common)} must be"
         raise TrainingError(f"in the version's own test split are {rule}")

@@ -20,18 +20,18 @@ from consilium.artifacts import model_registry as registry
 from consilium.artifacts.artifact import load_artifact
 from consilium.artifacts.version_events import GateRecord, note_gate
 from consilium.configuration.recipe import CohortRecipe
-from consilium.domain.errors import InputError, NotRegistered, TrainingError
+from consilium.domain.errors import CohortError, InputError, NotRegistered, TrainingError
 from consilium.system.environment import home_folder
 from consilium.system.threads import limit_threads
 from training.lifecycle.champion_gates import (
     GROUPS,
     NEWEST,
     TEST,
-    Rival,
     frozen_test_gate,
     newest_gate,
     subgroup_gate,
 )
+from training.lifecycle.frozen_answers import FrozenAnswers, Rival
 from training.lifecycle.gate_file import ChampionGate, Gates
 from training.lifecycle.gate_results import GateReport, GateResult
 from training.lifecycle.own_gates import (
@@ -64,6 +64,7 @@ def gate(
     champion: str | None = None,
     newest: Path | None = None,
     cohort: CohortRecipe | None = None,
+    tested_on: Path | None = None,
     why: str = "",
 ) -> GateReport:
     """Measure the version `source` by `gates`, as an MLflow run, and tag it with the outcome.
@@ -79,6 +80,8 @@ def gate(
         Cohort of the newest studies.
     cohort : CohortRecipe or None
         Kind and task of `newest`; None: those of the version's recipe.
+    tested_on : Path or None
+        Folder with the test studies of both, which both answer anew; None: where this machine trained the version.
     why : str
         Kept with the run.
 
@@ -97,7 +100,8 @@ def gate(
         with TrackedRun.start(one.artifact.recipe, kind="gate") as run:
             for tag, value in _about(one, other, gates, why).items():
                 run.tag(tag, value)
-            results, tables = _measured(gates, one, other, newest, cohort)
+            answers = FrozenAnswers.beside(one, tested_on)
+            results, tables = _measured(gates, one, other, answers, newest, cohort)
             report = GateReport(one.uri, other.uri if other else "", gates.digest, run.run_id, tuple(results), tables)
             _log_report(run, report, gates)
         digest = registry.describe(one.name, one.version).manifest_digest
@@ -154,14 +158,30 @@ def _log_report(run: TrackedRun, report: GateReport, gates: Gates) -> None:
 
 
 def _measured(
-    gates: Gates, one: Rival, other: Rival | None, newest: Path | None, cohort: CohortRecipe | None
+    gates: Gates,
+    one: Rival,
+    other: Rival | None,
+    answers: FrozenAnswers,
+    newest: Path | None,
+    cohort: CohortRecipe | None,
 ) -> tuple[list[GateResult], dict[str, pd.DataFrame]]:
-    results, tables = _compared(gates, one, other, newest, cohort)
-    return results + _own(gates, one), tables
+    results, tables = _compared(gates, one, other, answers, newest, cohort)
+    results += _own(gates, one, answers)
+    return results + ([answers.result()] if _by_answers(gates) else []), tables
+
+
+def _by_answers(gates: Gates) -> bool:
+    """Something is demanded of the answers to test studies."""
+    return any(wanted is not None for wanted in (gates.champion, gates.subgroups, gates.calibration))
 
 
 def _compared(
-    gates: Gates, one: Rival, other: Rival | None, newest: Path | None, cohort: CohortRecipe | None
+    gates: Gates,
+    one: Rival,
+    other: Rival | None,
+    answers: FrozenAnswers,
+    newest: Path | None,
+    cohort: CohortRecipe | None,
 ) -> tuple[list[GateResult], dict[str, pd.DataFrame]]:
     """What is measured beside the champion."""
     tables: dict[str, pd.DataFrame] = {}
@@ -175,8 +195,8 @@ def _compared(
     results: list[GateResult] = []
     seed = one.artifact.recipe.seed
     try:
-        compared, first, second = frozen_test_gate(gates, one, other, tables, seed)
-    except (InputError, TrainingError) as error:
+        compared, first, second = frozen_test_gate(gates, one, other, answers, tables, seed)
+    except (InputError, CohortError, TrainingError) as error:
         results.append(GateResult.unmeasured(TEST, error, "to be compared on the champion's test studies"))
     else:
         results += [compared] if gates.champion else []
@@ -205,10 +225,10 @@ def _newest(
         return GateResult.unmeasured(NEWEST, error, f"difference of AUROC above -{wanted.newest_margin:g}")
 
 
-def _own(gates: Gates, one: Rival) -> list[GateResult]:
+def _own(gates: Gates, one: Rival, answers: FrozenAnswers) -> list[GateResult]:
     """What the version must be by itself."""
     artifact, folder = one.artifact, registry.resolve(one.uri).folder
-    results = _of_evaluation(gates, one)
+    results = _calibrated(gates, one, answers) + _of_evaluation(gates, one)
     results += [audit_gate(gates.audit, artifact.audit)] if gates.audit else []
     if gates.serving is not None:
         _log.info("reference studies, latency and memory")
@@ -218,17 +238,27 @@ def _own(gates: Gates, one: Rival) -> list[GateResult]:
     return results
 
 
+def _calibrated(gates: Gates, one: Rival, answers: FrozenAnswers) -> list[GateResult]:
+    """By its answers to its own test studies."""
+    if gates.calibration is None:
+        return []
+    try:
+        return calibration_gates(gates.calibration, answers.of(one))
+    except (InputError, CohortError, TrainingError) as error:
+        return [GateResult.unmeasured("calibration error", error, "answers to the version's test studies")]
+
+
 def _of_evaluation(gates: Gates, one: Rival) -> list[GateResult]:
-    """By what its training has kept of its evaluation."""
+    """By the tables that its training has kept of its evaluation."""
+    if all(wanted is None for wanted in (gates.coverage, gates.out_of_distribution, gates.faithfulness)):
+        return []
     run = one.artifact.details["run_id"]
     try:
-        answers = one.tested()
         document = json.loads(download_evaluation(run, "evaluation.json").read_text(encoding="utf-8"))
     except TrainingError as error:
         return [GateResult.unmeasured("evaluation", error, "the figures of the version's training")]
     tables = tables_of(document)
-    results = calibration_gates(gates.calibration, answers) if gates.calibration else []
-    results += [coverage_gate(gates.coverage, tables)] if gates.coverage else []
+    results = [coverage_gate(gates.coverage, tables)] if gates.coverage else []
     if gates.out_of_distribution is not None:
         results.append(out_of_distribution_gate(gates.out_of_distribution, tables, one.artifact.recipe))
     results += [faithfulness_gate(gates.faithfulness, tables)] if gates.faithfulness else []

@@ -38,6 +38,7 @@ from training.cohorts.cohort import Cohort
 from training.cohorts.versions.version_record import read_version
 from training.data.cache_folders import file_cache_folder
 from training.data.cached_cohort import CachedCohort, cache_cohort
+from training.data.cohort_places import remember_place
 from training.evaluation.evaluate import require_no_leak
 from training.evaluation.faithfulness import measured_defaults
 from training.evaluation.results import Evaluation
@@ -194,6 +195,7 @@ def _load(recipe: Recipe, root: Path) -> Cohort:
     chosen = recipe.cohort
     masks = recipe.masks_identifiers
     cohort = load_cohort(chosen.kind, root, chosen.options, mask_notes=masks)
+    remember_place(cohort)
     cohort = cohort if recipe.objectives.targets else cohort.answering(())
     _log.info("cohort %s: %d studies, %d patients", cohort.name, len(cohort), len(set(cohort.patient_ids.tolist())))
     return cohort

@@ -27,6 +27,10 @@ def gate(
     champion: Annotated[
         str | None, typer.Option(help="What it is compared with; the model's champion unless given.")
     ] = None,
+    tested_on: Annotated[
+        Path | None,
+        typer.Option(help="Cohort or store with the test studies of both; where this machine trained it unless given."),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why it is measured; kept with the MLflow run.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +47,7 @@ def gate(
 
     options = {"task": task} if task else {}
     chosen = None if kind is None else CohortRecipe.model_validate({"kind": kind, **options})
-    report = measure(model, demanded, champion=champion, newest=cohort, cohort=chosen, why=reason)
+    report = measure(model, demanded, champion=champion, newest=cohort, cohort=chosen, tested_on=tested_on, why=reason)
     if as_json:
         show_json(report.to_json())
     else:

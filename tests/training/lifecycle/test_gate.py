@@ -19,8 +19,9 @@ from consilium.cli import main
 from consilium.domain.errors import InputError, NotGated, TrainingError
 from tests.training.lifecycle.conftest import LENIENT
 from training.cohorts.phantom.write import write_phantom
+from training.data.cohort_places import remembered_place
 from training.lifecycle import gate as module
-from training.lifecycle.champion_gates import Rival
+from training.lifecycle.frozen_answers import FrozenAnswers, Rival
 from training.lifecycle.gate import gate
 from training.lifecycle.gate_file import ServingGate
 from training.lifecycle.gate_results import Outcome
@@ -64,6 +65,10 @@ def test_killed_at_every_step_nothing_is_passed_and_the_next_run_ends_it(
     client = open_store()
     runs = client.search_runs([experiment_id(second.name)], f"tags.gated = '{second.uri}'")
     assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    (reproduced,) = (one for one in report.results if one.gate == "answers of the artifact")
+    assert reproduced.outcome is Outcome.PASSED
+    assert first.uri in reproduced.measured
+    assert second.uri in reproduced.measured
     last = client.get_run(report.run_id)
     assert last.data.tags["why"] == "cut off before"
     assert last.data.tags["gates"] == LENIENT.digest
@@ -84,11 +89,41 @@ def test_the_first_version_has_no_champion_and_all_else_is_demanded(two_versions
     assert report.champion == ""
 
 
+def _rival(trained: TrainedModel) -> Rival:
+    return Rival(trained.name, trained.version, trained.uri, module.load_artifact(trained.folder))
+
+
+def test_answers_to_the_test_studies_are_the_artifact_s_and_not_those_that_the_training_noted(
+    two_versions: tuple[TrainedModel, TrainedModel], phantom: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one, other = map(_rival, two_versions)
+    kept, noted_of_other = one.kept(), other.kept()
+    digest = one.artifact.details["cohort"]["digest"]
+    assert remembered_place(digest) == phantom.resolve()
+    sound = FrozenAnswers.beside(one, None)
+    made = sound.of(one)
+    assert sound.result().outcome is Outcome.PASSED
+    assert made.study_ids.tolist() == kept.study_ids.tolist()
+    assert made.probabilities == pytest.approx(kept.probabilities, abs=1e-4, nan_ok=True)
+
+    monkeypatch.setattr(Rival, "kept", lambda _: noted_of_other)  # as of other weights than those registered
+    swapped = FrozenAnswers.beside(one, phantom)
+    assert swapped.of(one).probabilities == pytest.approx(kept.probabilities, abs=1e-4, nan_ok=True)
+    assert swapped.result().outcome is Outcome.FAILED
+
+    monkeypatch.setattr(Rival, "kept", lambda _: kept)
+    with pytest.raises(TrainingError, match="not on this machine: name a folder"):
+        FrozenAnswers(None, one.artifact.recipe.cohort).of(one)
+    monkeypatch.setattr(Rival, "learned_from", lambda _: set(kept.patient_ids.tolist()))
+    with pytest.raises(TrainingError, match="none of the test studies"):
+        FrozenAnswers.beside(one, phantom).of(one)
+
+
 def test_on_the_newest_cohort_only_patients_count_that_neither_learned_from(
     two_versions: tuple[TrainedModel, TrainedModel], tmp_path: Path
 ):
     first, second = two_versions
-    known = Rival(second.name, "2", second.uri, module.load_artifact(second.folder)).learned_from()
+    known = _rival(second).learned_from()
     write_phantom(tmp_path / "newest", 240, seed=8, size=64, workers=1, splits=None)
     report = gate(second.uri, LENIENT, champion=first.uri, newest=tmp_path / "newest")
     (newest,) = (one for one in report.results if one.gate == "champion, newest data")
