@@ -144,6 +144,7 @@ def test_jobs_are_described_by_their_bodies_their_kinds_and_their_lines(describe
     assert kinds == [set(DiagnoseRequest.model_fields), set(ExplainRequest.model_fields)]
     assert [(one["name"], one["in"]) for one in submit["parameters"]] == [
         ("kind", "query"),
+        ("reading_group", "query"),
         ("Idempotency-Key", "header"),
     ]
     assert set(submit["responses"]) == {"202", "400", "401", "403", "408", "409", "413", "415", "422", "429", "503"}
