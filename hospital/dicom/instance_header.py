@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -23,6 +23,7 @@ from pydicom.tag import BaseTag
 from consilium.domain.errors import InputError
 from consilium.domain.study import Sex
 from consilium.formats.demographics import read_sex
+from consilium.formats.dicom.elements import sequence_items
 from consilium.formats.dicom.file_structure import quiet
 from consilium.formats.dicom.header import optional_text, read_header_patient
 from consilium.formats.dicom.own_objects import OWN_OBJECT_KEYWORDS, is_own_object
@@ -113,19 +114,11 @@ def read_rejection(
 def codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
     """The items of a code sequence, in their order."""
     found = []
-    for item in items(dataset, keyword):
+    for item in sequence_items(dataset, keyword):
         if value := short_text(item, "CodeValue") or short_text(item, "LongCodeValue"):
             system, meaning = short_text(item, "CodingSchemeDesignator"), short_text(item, "CodeMeaning")
             found.append(Code(value, system or None, meaning or None))
     return tuple(found)
-
-
-def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
-    """The items of a sequence; none where it is absent or malformed."""
-    try:
-        return list(dataset.get(keyword) or ())
-    except Exception:  # noqa: BLE001 - whatever pydicom raises on a broken sequence
-        return ()
 
 
 def short_text(dataset: Dataset, keyword: str) -> str:
@@ -176,14 +169,14 @@ def _uids(dataset: Dataset) -> Uids:
 
 def _patient(dataset: Dataset) -> PatientId | None:
     value = short_text(dataset, "PatientID")
-    qualifiers = items(dataset, "IssuerOfPatientIDQualifiersSequence")
+    qualifiers = sequence_items(dataset, "IssuerOfPatientIDQualifiersSequence")
     issuer = short_text(dataset, "IssuerOfPatientID") or (_entity(qualifiers[0]) if qualifiers else None)
     return PatientId(value, issuer) if value else None
 
 
 def _accession(dataset: Dataset) -> Accession | None:
     value = short_text(dataset, "AccessionNumber")
-    issuers = items(dataset, "IssuerOfAccessionNumberSequence")
+    issuers = sequence_items(dataset, "IssuerOfAccessionNumberSequence")
     return Accession(value, _entity(issuers[0]) if issuers else None) if value else None
 
 
@@ -234,11 +227,11 @@ def _sex(dataset: Dataset) -> Sex:
 def _rejected(dataset: Dataset) -> list[tuple[str, tuple[str, ...]]]:
     """Study and SOP Instance UIDs of the Hierarchical SOP Instance Reference macro (PS3.3 Table C.17-3)."""
     found = []
-    for study in items(dataset, "CurrentRequestedProcedureEvidenceSequence"):
+    for study in sequence_items(dataset, "CurrentRequestedProcedureEvidenceSequence"):
         references = [
             optional_text(reference, "ReferencedSOPInstanceUID")
-            for series in items(study, "ReferencedSeriesSequence")
-            for reference in items(series, "ReferencedSOPSequence")
+            for series in sequence_items(study, "ReferencedSeriesSequence")
+            for reference in sequence_items(series, "ReferencedSOPSequence")
         ]
         if is_uid(name := optional_text(study, "StudyInstanceUID")) and references:
             found.append((name, tuple(filter(is_uid, references))))

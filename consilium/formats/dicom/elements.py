@@ -35,6 +35,15 @@ def text(dataset: Dataset, keyword: str) -> str:
     return str(value).strip(" \x00")
 
 
+def sequence_items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent, malformed or of another kind than its keyword says."""
+    try:
+        value: object = dataset.get(keyword)
+        return [item for item in value if isinstance(item, Dataset)] if isinstance(value, MutableSequence) else []
+    except Exception:  # whatever pydicom raises on a broken sequence
+        return []
+
+
 def decimals(dataset: Dataset, keyword: str) -> tuple[float | None, ...]:
     r"""Every value of a numeric element, None for an empty one; ``1.5\2`` is two of them.
 

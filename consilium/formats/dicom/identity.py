@@ -7,6 +7,7 @@ from collections.abc import MutableSequence
 from pydicom.dataset import Dataset
 
 from consilium.domain.study import accession_digest, identifier_digest
+from consilium.formats.dicom.elements import sequence_items
 
 IDENTITY_KEYWORDS = (
     *("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson"),
@@ -55,11 +56,8 @@ def site_digest(dataset: Dataset) -> str | None:
 
 def order_digest(dataset: Dataset) -> str | None:
     """`accession_digest` of the accession number and, where it is named, its issuer (0008,0051)."""
-    try:
-        items = dataset.get("IssuerOfAccessionNumberSequence") or []
-        issuers = [found for item in items[:1] for keyword in _ISSUER if (found := _text(item, keyword))]
-    except Exception:  # whatever pydicom raises on a broken sequence
-        issuers = []
+    items = sequence_items(dataset, "IssuerOfAccessionNumberSequence")
+    issuers = [found for item in items[:1] for keyword in _ISSUER if (found := _text(item, keyword))]
     return accession_digest(_text(dataset, "AccessionNumber"), *issuers[:1])
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
-
 from pydicom.dataset import Dataset
 
+from consilium.formats.dicom.elements import sequence_items
 from consilium.formats.dicom.header import optional_text
 
 MANUFACTURER = "Consilium"
@@ -20,17 +19,9 @@ def is_own_object(dataset: Dataset) -> bool:
     It carries the name in three places, of which archives that rewrite attributes leave one at least.
     """
     return any(_ours(dataset, keyword) for keyword in _MARKS) or any(
-        _ours(item, "Manufacturer") for item in _equipment(dataset)
+        _ours(item, "Manufacturer") for item in sequence_items(dataset, "ContributingEquipmentSequence")
     )
 
 
 def _ours(dataset: Dataset, keyword: str) -> bool:
     return optional_text(dataset, keyword).casefold() == MANUFACTURER.casefold()
-
-
-def _equipment(dataset: Dataset) -> list[Dataset]:
-    try:
-        items = dataset.get("ContributingEquipmentSequence")
-        return list(items) if isinstance(items, MutableSequence) else []
-    except Exception:  # whatever pydicom raises on a broken sequence
-        return []

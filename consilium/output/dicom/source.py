@@ -14,6 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from consilium.domain.errors import InputError
+from consilium.formats.dicom.elements import sequence_items
 from consilium.formats.dicom.file_structure import data_set_digest, quiet, read_elements
 from consilium.formats.dicom.header import HEADER_KEYWORDS, optional_text, read_origin
 from consilium.formats.times import dicom_date_time
@@ -120,7 +121,7 @@ def _add_description(fit: Dataset, found: Dataset) -> None:
     for keyword in ("Rows", "Columns"):
         setattr(fit, keyword, int(found.get(keyword) or 0))
     for keyword, inner in (("ProcedureCodeSequence", _CODES), ("IssuerOfAccessionNumberSequence", _ISSUERS)):
-        items = [_item(one, inner) for one in _items(found, keyword)]
+        items = [_item(one, inner) for one in sequence_items(found, keyword)]
         if kept := [one for one in items if len(one)]:
             setattr(fit, keyword, kept)
 
@@ -131,13 +132,6 @@ def _item(item: Dataset, keywords: Sequence[str]) -> Dataset:
         if value := optional_text(item, keyword):
             setattr(found, keyword, value)
     return found
-
-
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    try:
-        return list(dataset.get(keyword) or [])
-    except Exception:  # noqa: BLE001  whatever pydicom raises on a broken sequence
-        return []
 
 
 def _words(dataset: Dataset, keyword: str) -> str:

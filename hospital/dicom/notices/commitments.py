@@ -6,8 +6,8 @@ import threading
 
 from pynetdicom import evt
 
+from consilium.formats.dicom.elements import sequence_items
 from consilium.formats.dicom.header import optional_text
-from hospital.dicom.instance_header import items
 
 _SUCCESS, _PROCESSING_FAILURE = 0x0000, 0x0110
 
@@ -28,7 +28,10 @@ class Commitments:
         """Take an N-EVENT-REPORT; those that nobody waits for are passed over."""
         try:
             report = event.event_information
-            transaction, failed = optional_text(report, "TransactionUID"), bool(items(report, "FailedSOPSequence"))
+            transaction, failed = (
+                optional_text(report, "TransactionUID"),
+                bool(sequence_items(report, "FailedSOPSequence")),
+            )
         except Exception:  # noqa: BLE001 - hostile bytes make pydicom raise anything at all
             return _PROCESSING_FAILURE, None
         with self._changed:

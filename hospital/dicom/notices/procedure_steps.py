@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
+from consilium.formats.dicom.elements import sequence_items
 from consilium.formats.dicom.header import optional_text
-from hospital.dicom.instance_header import is_uid, items
+from hospital.dicom.instance_header import is_uid
 from hospital.dicom.reception import Receiver
 from hospital.dicom.storage_classes import AVAILABILITY
 from hospital.store.received import ReceivedStep, StoreFull, StoreUnavailable
@@ -62,7 +63,7 @@ class ProcedureSteps:
         if request.AffectedSOPClassUID == AVAILABILITY:
             self._add(event, step, optional_text(given, "StudyInstanceUID"), "completed", _available(given))
             return _SUCCESS
-        scheduled = items(given, "ScheduledStepAttributesSequence")
+        scheduled = sequence_items(given, "ScheduledStepAttributesSequence")
         study = optional_text(scheduled[0], "StudyInstanceUID") if scheduled else ""
         self._add(event, step, study, "in progress", ())
         return _SUCCESS
@@ -92,8 +93,8 @@ def _available(notification: Dataset) -> tuple[str, ...]:
     """SOP Instance UIDs of an IAN, but those that it says cannot be had."""
     return tuple(
         instance
-        for series in items(notification, "ReferencedSeriesSequence")
-        for one in items(series, "ReferencedSOPSequence")
+        for series in sequence_items(notification, "ReferencedSeriesSequence")
+        for one in sequence_items(series, "ReferencedSOPSequence")
         if is_uid(instance := optional_text(one, "ReferencedSOPInstanceUID"))
         and optional_text(one, "InstanceAvailability") != "UNAVAILABLE"
     )
@@ -103,8 +104,8 @@ def _performed(step: Dataset) -> tuple[str, ...]:
     """SOP Instance UIDs that a step names as made."""
     return tuple(
         instance
-        for series in items(step, "PerformedSeriesSequence")
+        for series in sequence_items(step, "PerformedSeriesSequence")
         for keyword in _IMAGES
-        for one in items(series, keyword)
+        for one in sequence_items(series, keyword)
         if is_uid(instance := optional_text(one, "ReferencedSOPInstanceUID"))
     )

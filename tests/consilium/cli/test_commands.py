@@ -377,7 +377,7 @@ def test_an_error_of_the_machine_is_reported_in_a_line(
     (tmp_path / "home").write_text("a file")
     monkeypatch.setenv("CONSILIUM_HOME", str(tmp_path / "home"))
     assert main(["train", "phantom-tiny", "--cohort", str(cohort)]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: Not a directory ({tmp_path}/home/runs)"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: Not a directory ({tmp_path}/home/cohorts)"
 
 
 def test_no_model_is_refused_in_one_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 
 from consilium.domain.errors import UnreadableImage
 from consilium.formats.decimals import AMBIGUOUS, RULE
-from consilium.formats.dicom.elements import decimal, decimals, whole_number
+from consilium.formats.dicom.elements import decimal, decimals, sequence_items, whole_number
 from consilium.ingest.study_records import study_from_records
 from consilium.modalities.image.files.dicom_image import read_dicom
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp, written
@@ -154,3 +154,13 @@ def test_pixel_aspect_ratio_with_a_decimal_comma_is_warned_of():
     image = read_dicom(file_with(PixelAspectRatio="2,5\\1"))
     assert image.shape == (round(2.5 * image.grid[0]), image.grid[1])
     assert image.warnings == (f"PixelAspectRatio: {COMMA}",)
+
+
+def test_the_items_of_a_sequence_are_data_sets_or_none() -> None:
+    whole = Dataset()
+    whole.ProcedureCodeSequence = [Dataset(), Dataset()]
+    assert len(sequence_items(whole, "ProcedureCodeSequence")) == 2
+    assert sequence_items(whole, "IssuerOfAccessionNumberSequence") == []
+    assert sequence_items(element("ProcedureCodeSequence", "LO", b"ab\\cd"), "ProcedureCodeSequence") == []
+    assert sequence_items(element("ProcedureCodeSequence", "OB", b"abcd"), "ProcedureCodeSequence") == []
+    assert sequence_items(element("ProcedureCodeSequence", "US", b"abcd"), "ProcedureCodeSequence") == []
