@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -258,14 +257,24 @@ def _alone(recipe: Recipe) -> Iterator[None]:
 
 @contextmanager
 def _bounded(hours: float | None) -> Iterator[None]:
-    """Interrupt this process after so many hours, as Ctrl+C would."""
+    """Interrupt this process after so many hours, as Ctrl+C would.
+
+    The handler is set anew: a job that a shell started in the background ignores SIGINT, and libraries (OpenVINO) put a
+    handler of their own beneath Python's, which ends the process.
+    """
     if hours is None:
         yield
         return
-    timer = threading.Timer(hours * 3600, os.kill, (os.getpid(), signal.SIGINT))
+    main = threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is main:
+        signal.signal(signal.SIGINT, before if callable(before) else signal.default_int_handler)
+    timer = threading.Timer(hours * 3600, signal.pthread_kill, (main.ident, signal.SIGINT))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+        if before in (signal.SIG_IGN, signal.SIG_DFL) and threading.current_thread() is main:
+            signal.signal(signal.SIGINT, before)

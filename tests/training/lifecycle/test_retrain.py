@@ -19,6 +19,7 @@ from consilium.artifacts.artifact import load_artifact
 from consilium.artifacts.mlflow_store import open_store
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, TrainingError
+from tests.patience import PATIENCE_S
 from tests.training.lifecycle.conftest import lifecycle_recipe
 from training.cohorts.versions.version_record import version_folders
 from training.lifecycle import retrain as module
@@ -124,8 +125,18 @@ def test_what_cannot_be_retrained_is_refused(
         retrain(recipe, store)
 
 
-def test_its_time_ends_as_an_interrupt_does():
+def test_its_time_ends_as_an_interrupt_does(own_signals: None):
     with pytest.raises(KeyboardInterrupt), module._bounded(0.05 / 3600):
-        time.sleep(10)
+        time.sleep(PATIENCE_S)
     with module._bounded(1):
         pass
+
+
+def test_its_time_ends_also_where_a_shell_has_it_ignore_interrupts(own_signals: None):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), module._bounded(0.05 / 3600):
+            time.sleep(PATIENCE_S)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
