@@ -23,13 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from consilium.api.schemas import PatientView
-from consilium.domain.study import Sex
+from consilium.domain.study import Sex, identifier_digest
 from service.audit_log.database import Database, read_url
 from service.audit_log.pseudonyms import add_key, read_keys
 from service.audit_log.store import Store
 from service.audit_log.tables import StudyReadRow, StudyRow
 from service.audit_log.tasks.study_answers import ANSWERED, study_place
 from service.settings import Settings
+from service.studies.patient_index import patient_code
 from service.studies.reader import Reader
 from service.studies.reader_store import ReaderStore
 from service.studies.stored_contents import StoredContents, StoredSummary, sealed_model
@@ -63,7 +64,7 @@ def _study(store: Store, number: int, submitted: datetime) -> StudyRow:
     study_id = uuid4()
     patient = PatientView(label=f"Roe^{number} · {number}", age=50.0, sex=Sex.FEMALE)
     summary = StoredSummary(
-        studied=submitted, patient=patient, modalities=("image",), image_count=1, patient_digest=f"{number:064x}"
+        studied=submitted, patient=patient, modalities=("image",), image_count=1, patient_digest=_digest(number)
     )
     outcome = {"called": [], "refer_reasons": [], "finding_reasons": [], "highest": 0.5, "findings": []}
     seal = store.keys.newest.seal
@@ -77,11 +78,16 @@ def _study(store: Store, number: int, submitted: datetime) -> StudyRow:
         expires=submitted + timedelta(days=30),
         losses=0,
         size=ANSWER_BYTES,
+        patient=patient_code(store.keys, summary.patient_digest),
         summary=sealed_model(store.keys, study_id, "summary", summary),
         contents=sealed_model(store.keys, study_id, "contents", StoredContents(shown={}, warnings=(), left_out=())),
         outcome=seal(json.dumps(outcome).encode(), study_place(study_id, "outcome")),
         answer=seal(bytes(ANSWER_BYTES), study_place(study_id, "answer")),
     )
+
+
+def _digest(number: int) -> str:
+    return str(identifier_digest(f"P{number}"))
 
 
 def _read(row: StudyRow) -> StudyReadRow:
@@ -116,9 +122,10 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
         "first page of waiting": Asked(state="waiting"),
         "by the day of the study": Asked(sort="studied"),
         "searched for a name": Asked(search=f"roe^{GROUPS * (len(mine) // 2)} "),
+        "searched for a patient's id": Asked(patient_id=f"P{GROUPS * (len(mine) // 2)}"),
     }
     found = {name: milliseconds(partial(reader_store.worklist, READER, one), rounds) for name, one in asked.items()}
-    found["one study"] = milliseconds(lambda: reader_store.detail(mine[0], READER, ()), rounds)
+    found["one study, with its priors"] = milliseconds(lambda: reader_store.detail(mine[0], READER, ()), rounds)
     store.database.close()
     return found
 

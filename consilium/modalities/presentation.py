@@ -125,12 +125,15 @@ class Viewed:
         What of the file is shown, little endian.
     label : str or None
         Name and id of the patient, as the file has them. Not for logs, errors, metrics or addresses.
+    issuer : str or None
+        Who issued that id, where the file says so.
     """
 
     record: Record
     view: FileView
     words: npt.NDArray[Any]
     label: str | None
+    issuer: str | None = None
 
     def __post_init__(self) -> None:
         little = self.words.astype(self.words.dtype.newbyteorder("<"), copy=False)

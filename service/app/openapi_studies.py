@@ -108,7 +108,7 @@ WORKLIST: dict[str, Any] = {
     },
 }
 SEARCH: dict[str, Any] = {
-    "summary": "Studies whose patient's label or id holds a text",
+    "summary": "Studies whose patient's label or id holds a text, or of one patient",
     "operation_id": "search_studies",
     "tags": _TAGS,
     "responses": parts.answers(StudyList, study_examples.LIST, _OF_A_BODY) | {404: _NOT_OFFERED},

@@ -214,7 +214,8 @@ class SpentStateRow(Base):
 class StudyRow(LeasedRow, Base):
     """One study that is stored for its readers.
 
-    `summary`, `contents`, `outcome`, `answer` and `problem` are sealed; each is null until it is known.
+    `summary`, `contents`, `outcome`, `answer` and `problem` are sealed; each is null until it is known. `patient` is
+    a pseudonym, and empty until then: see `service.studies.patient_index`.
     """
 
     KIND = "study"
@@ -225,6 +226,7 @@ class StudyRow(LeasedRow, Base):
         Index(None, "state", "submitted"),
         Index(None, "submitted", "study_id"),
         Index(None, "reading_group", "submitted", "study_id"),
+        Index(None, "patient", "reading_group"),
     )
 
     study_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -232,6 +234,7 @@ class StudyRow(LeasedRow, Base):
     caller: Mapped[str]
     pixels_until: Mapped[datetime] = mapped_column(index=True)
     size: Mapped[int] = mapped_column(BigInteger)
+    patient: Mapped[str] = mapped_column(_DIGEST, server_default="")
     summary: Mapped[bytes | None] = mapped_column(LargeBinary)
     contents: Mapped[bytes | None] = mapped_column(LargeBinary)
     outcome: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -17,6 +17,7 @@ from service.audit_log.tasks.study_answers import study_place
 from service.leased_work.lease_store import pause
 from service.leased_work.sealed_input import sealed_bytes
 from service.serving.answering import ReadForm
+from service.studies.patient_index import patient_code
 from service.studies.stored_contents import sealed_model, stored_contents
 
 
@@ -50,6 +51,7 @@ class KeptViews:
             row = self._required(session)
             if row.summary is not None:
                 return  # Of an earlier attempt.
+            row.patient = patient_code(self._keys, summary.patient_digest)
             row.summary = sealed_model(self._keys, row.study_id, "summary", summary)
             row.contents = sealed_model(self._keys, row.study_id, "contents", contents)
             row.size += added + len(row.contents)

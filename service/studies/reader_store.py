@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,6 +34,7 @@ from service.settings import Settings
 from service.studies.answering_store import FORM, delete_chunks
 from service.studies.decisions import reading_state
 from service.studies.kept_views import words_name
+from service.studies.patient_index import NOT_INDEXED, of_patient, same_patient
 from service.studies.reader import (
     ANSWER,
     DETAIL,
@@ -266,11 +268,12 @@ class ReaderStore:
         others = select(StudyRow.study_id, StudyRow.submitted, StudyRow.summary).where(
             reader.own, StudyRow.reading_group == row.reading_group, StudyRow.study_id != row.study_id, *alive
         )
+        wanted = of_patient(self._keys, own["patient_digest"]), NOT_INDEXED
         priors: list[tuple[str, PriorStudy]] = []
-        for other in session.execute(others):
+        for other in chain.from_iterable(session.execute(others.where(which)) for which in wanted):
             facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
             earlier = (facts["studied"] or "", other.submitted) < (own["studied"] or "", row.submitted)
-            if facts["patient_digest"] == own["patient_digest"] and earlier:
+            if same_patient(facts, own) and earlier:
                 prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
                 priors.append((facts["studied"] or "", PriorStudy.model_validate(prior)))
         priors.sort(key=lambda one: one[0], reverse=True)

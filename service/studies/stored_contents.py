@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from consilium.api.schemas import PatientView
+from consilium.domain.study import identifier_digest
 from consilium.domain.wire import Wire
 from consilium.modalities.presentation import FileView, ViewContext, Viewed, file_viewings, record_viewings
 from consilium.modalities.registry import modality_of
@@ -29,6 +30,8 @@ class StoredSummary(Wire):
     image_count: int
     patient_digest: str | None
     """SHA-256 of the patient's id, by which earlier studies are found."""
+    issuer_digest: str | None = None
+    """SHA-256 of who issued that id."""
 
 
 class StoredContents(Wire):
@@ -60,6 +63,7 @@ def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
         modalities=tuple(study.parts),
         image_count=sum(map(len, viewed.values())),
         patient_digest=next((one.patient_digest for one in study.records if one.patient_digest), None),
+        issuer_digest=_issuer_digest(viewed),
     )
     rest = tuple(one for one in warnings if one not in left_out)
     return summary, StoredContents(shown=views, warnings=rest, left_out=left_out)
@@ -72,6 +76,11 @@ def _view(number: int, file: Viewed) -> FileView:
 
 def _label(viewed: Mapping[str, Sequence[Viewed]]) -> str | None:
     return next((one.label for files in viewed.values() for one in files if one.label), None)
+
+
+def _issuer_digest(viewed: Mapping[str, Sequence[Viewed]]) -> str | None:
+    issuer = next((one.issuer for files in viewed.values() for one in files if one.issuer), None)
+    return None if issuer is None else identifier_digest(issuer)
 
 
 def sealed_model(keys: AuditLogKeys, study_id: object, name: str, value: Wire) -> bytes:

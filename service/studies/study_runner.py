@@ -13,6 +13,7 @@ from service.studies.answering_store import AnsweringStore, TakenStudy
 from service.studies.decisions import Decisions
 from service.studies.model_history import ModelHistory
 from service.studies.operations import Figures
+from service.studies.patient_index import PatientIndex
 from service.studies.reader_store import ReaderStore
 from service.studies.studies_of_jobs import StudiesOfJobs
 
@@ -57,6 +58,7 @@ class Studies(LeaseWorker[TakenStudy]):
             super().start()
 
     def _purge(self) -> int:
+        PatientIndex(self.recorder.opened).fill()
         return self.reader_store.purge()
 
     async def _give_up(self, taken: TakenStudy) -> None:

@@ -1,8 +1,9 @@
 """The lines of the reading worklist: filtered, sorted and paged by the database, or by what is sealed where it must be.
 
-Who asks for studies in the order in which they came has one page read and unsealed, however many there are. What is
-searched for, when a study was made, its priority, and whether a finding of it is referred lie sealed: of these every
-study of the reader is unsealed, its answer and its records aside.
+Who asks for studies in the order in which they came, or for those of one patient's id, has one page read and unsealed,
+however many there are. When a study was made, its priority, and whether a finding of it is referred lie sealed: of
+these every study of the reader is unsealed, its answer and its records aside. Of a part of a label or an id the
+latest ones are; a study of which the id is given whole is found however old it is.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED
 from service.settings import Settings
+from service.studies.patient_index import of_patient_id
 from service.studies.reader import ANSWER, Reader
 from service.studies.stored_contents import unsealed_json
 
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LINES_AT_ONCE = 500
+MOST_SEARCHED = 5_000
+"""Studies that are unsealed for a part of their label."""
+_COLUMNS = StudyRow.study_id, StudyRow.submitted, StudyRow.state, StudyRow.summary, StudyRow.outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,15 @@ class Asked:
 
     state: StudyFilter | None = None
     search: str = ""
+    patient_id: str = ""
     sort: StudySort = "created"
     after: UUID | None = None
     limit: int = 50
 
     @property
     def by_time(self) -> bool:
-        """Whether the database alone can tell which lines these are."""
-        return self.sort == "created" and not self.search and self.state != "referred"
+        """Whether the database alone can tell which lines these are, and in an order that it has an index of."""
+        return self.sort == "created" and not (self.search or self.patient_id) and self.state != "referred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +70,22 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     """The page of the worklist that `reader` has `asked` for."""
     if asked.sort == "priority" and not settings.studies_priority:
         raise InputError("sort", asked.sort, "must be created or studied while CONSILIUM_STUDIES_PRIORITY is off")
-    alive = reader.own, StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, *_in_state(asked.state)
+    alive = [reader.own, StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, *_in_state(asked.state)]
+    if asked.patient_id:
+        alive.append(of_patient_id(keys, asked.patient_id))
+    searched = None
     if asked.by_time:
         found, total = _page_by_time(session, reader, asked, alive)
     else:
-        found, total = _page_by_contents(session, reader, asked, alive, keys, settings)
+        found, total, searched = _page_by_contents(session, reader, asked, alive, keys, settings)
     page = found[: asked.limit]
     without_answers = select(StudyRow).options(defer(StudyRow.answer), defer(StudyRow.contents))
     rows = {row.study_id: row for row in session.scalars(without_answers.where(StudyRow.study_id.in_(page)))}
     known = known_of(session, reader, page)
     lines = tuple(summary_of(rows[one], known, keys, settings) for one in page if one in rows)
-    return StudyList(studies=lines, next=str(page[-1]) if len(found) > asked.limit else None, total=total)
+    return StudyList(
+        studies=lines, next=str(page[-1]) if len(found) > asked.limit else None, total=total, searched=searched
+    )
 
 
 def _in_state(state: StudyFilter | None) -> Sequence[ColumnElement[bool]]:
@@ -109,22 +120,46 @@ def _page_by_contents(
     alive: Sequence[ColumnElement[bool]],
     keys: AuditLogKeys,
     settings: Settings,
-) -> tuple[Sequence[UUID], int]:
-    """The same, of what is sealed."""
-    columns = StudyRow.study_id, StudyRow.submitted, StudyRow.state, StudyRow.summary, StudyRow.outcome
-    rows = session.execute(select(*columns).where(*alive)).all()
+) -> tuple[Sequence[UUID], int, int | None]:
+    """The same, of what is sealed, and how many of the latest were searched where there are more."""
+    rows, named, searched = _candidates(session, asked, alive, keys)
     known = known_of(session, reader, [row.study_id for row in rows] if asked.state == "referred" else ())
-    passed = [row for row in rows if _passes(row, asked, known, keys, settings)]
+    passed = [row for row in rows if _passes(row, asked, named, known, keys, settings)]
     places = sorted((_place(row, asked.sort, keys, settings) for row in passed), reverse=True)
     behind = places
     if asked.after is not None:
         # It may have left the filter meanwhile.
-        row = session.execute(select(*columns).where(StudyRow.study_id == asked.after, reader.own)).first()
+        row = session.execute(select(*_COLUMNS).where(StudyRow.study_id == asked.after, reader.own)).first()
         if row is None:
             raise _no_page(asked.after)
         last = _place(row, asked.sort, keys, settings)
         behind = [place for place in places if place < last]
-    return [study_id for _, _, study_id in behind[: asked.limit + 1]], len(places)
+    return [study_id for _, _, study_id in behind[: asked.limit + 1]], len(places), searched
+
+
+def _candidates(
+    session: Session, asked: Asked, alive: Sequence[ColumnElement[bool]], keys: AuditLogKeys
+) -> tuple[Sequence[Any], frozenset[UUID], int | None]:
+    """Rows that may pass, which of them are searched for by their whole id, and how many are searched where not all."""
+    wanted = select(*_COLUMNS).where(*alive)
+    if not asked.search:
+        return session.execute(wanted).all(), frozenset(), None
+    whole = of_patient_id(keys, asked.search)
+    if (study_id := _study_id(asked.search)) is not None:
+        whole |= StudyRow.study_id == study_id
+    named = {row.study_id: row for row in session.execute(wanted.where(whole))}
+    latest = wanted.order_by(StudyRow.submitted.desc(), StudyRow.study_id.desc()).limit(MOST_SEARCHED + 1)
+    rows = session.execute(latest).all()
+    searched = MOST_SEARCHED if len(rows) > MOST_SEARCHED else None
+    rest = [row for row in rows[:MOST_SEARCHED] if row.study_id not in named]
+    return [*named.values(), *rest], frozenset(named), searched
+
+
+def _study_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _place(row: Any, sort: StudySort, keys: AuditLogKeys, settings: Settings) -> tuple[Any, datetime, UUID]:
@@ -140,9 +175,11 @@ def _place(row: Any, sort: StudySort, keys: AuditLogKeys, settings: Settings) ->
     return key, row.submitted, row.study_id
 
 
-def _passes(row: Any, asked: Asked, known: Known, keys: AuditLogKeys, settings: Settings) -> bool:
+def _passes(
+    row: Any, asked: Asked, named: frozenset[UUID], known: Known, keys: AuditLogKeys, settings: Settings
+) -> bool:
     """What the database does not know of the filter."""
-    if asked.search:
+    if asked.search and row.study_id not in named:
         facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
         label = (facts.get("patient") or {}).get("label") or ""
         if asked.search.casefold() not in f"{label} {row.study_id}".casefold():
@@ -177,7 +214,8 @@ def known_of(session: Session, reader: Reader, study_ids: Sequence[UUID]) -> Kno
 def summary_of(row: StudyRow, known: Known, keys: AuditLogKeys, settings: Settings) -> StudySummary:
     """The line of one study, without what gives the answer away to who may not see it."""
     facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
-    facts.pop("patient_digest", None)
+    for name in ("patient_digest", "issuer_digest"):
+        facts.pop(name, None)
     outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
     shown = row.state == ANSWERED and _shown(row.study_id, known, settings)
     problem = None if row.problem is None else unsealed_json(keys, row.study_id, "problem", row.problem)

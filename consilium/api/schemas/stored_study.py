@@ -79,13 +79,21 @@ class StudyList(Wire):
     studies: tuple[StudySummary, ...]
     next: str | None = Field(description="What `after` has to be for the next ones; null: there are none.")
     total: int = Field(description="Studies that the filter lets through.")
+    searched: int | None = Field(
+        default=None, description="Of a search: how many of the latest studies were looked at; null: all."
+    )
 
 
 class StudySearch(Wire):
     """The body of `POST /v1/studies/search`: what is searched for stands in no address, as it may name a patient."""
 
     search: Annotated[str, StringConstraints(max_length=MAX_SEARCH)] = Field(
-        default="", description="A part of the patient's label or of the study's id, in any case."
+        default="",
+        description="A part of the patient's label or of the study's id, in any case, among the latest studies; or "
+        "one of these ids whole, among all.",
+    )
+    patient_id: Annotated[str, StringConstraints(max_length=MAX_SEARCH)] = Field(
+        default="", description="Only studies of the patient with this DICOM Patient ID, whoever issued it."
     )
     state: StudyFilter | None = None
     sort: StudySort = "created"

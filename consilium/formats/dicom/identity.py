@@ -17,7 +17,7 @@ IDENTITY_KEYWORDS = (
 )
 ORIGIN_KEYWORDS = (
     *("Manufacturer", "ManufacturerModelName", "StationName", "InstitutionName"),
-    *("AccessionNumber", "IssuerOfAccessionNumberSequence"),
+    *("AccessionNumber", "IssuerOfAccessionNumberSequence", "IssuerOfPatientID"),
 )
 _DEVICE = ORIGIN_KEYWORDS[:3]
 _ISSUER = ("LocalNamespaceEntityID", "UniversalEntityID")

@@ -257,6 +257,9 @@ def test_the_worklist_is_filtered_sorted_searched_and_paged() -> None:
         assert (
             StudyList.model_validate_json((await client.post(f"{PATH}/search", json={"search": "roe"})).text).total == 0
         )
+        found = await client.post(f"{PATH}/search", json={"patient_id": "Zq17"})
+        assert [str(one.study_id) for one in StudyList.model_validate_json(found.text).studies] == ids[1:]
+        assert (await client.post(f"{PATH}/search", json={"patient_id": "zq17"})).json()["total"] == 0
         refused(await client.get(PATH, params={"sort": "priority"}), 422)
         refused(await client.get(PATH, params={"limit": "0"}), 422)
         assert {one.priority for one in everything.studies} == {None}
@@ -333,6 +336,13 @@ def test_earlier_studies_of_the_patient_are_its_priors() -> None:
         found = await ended(client, latest)
         assert [(one.study_id, one.image_count) for one in found.priors] == [(earlier.study_id, 1)]
         assert (await seen(client, earlier)).priors == ()
+        issued = [await submitted(client, form(film(IssuerOfPatientID=one, StudyInstanceUID=one))) for one in "12"]
+        for one in issued:
+            await ended(client, one)
+        assert {one.study_id for one in (await seen(client, issued[0])).priors} == {
+            earlier.study_id,
+            latest.study_id,
+        }, "the same id of another issuer is another patient's"
 
     serve(scenario, studies=True)
 
@@ -357,6 +367,7 @@ def test_nothing_that_names_the_patient_lies_open_or_is_logged(
 
     serve(scenario, studies=True)
     stored = everything_stored(embedded_audit_log)
+    assert hashlib.sha256(b"Zq17").hexdigest().encode() not in stored
     for name in ("Quill", "Zara", "Zq17", "Wexford"):
         assert name.encode() not in stored
         assert name not in caplog.text

@@ -56,6 +56,7 @@ export interface StudyPage {
   studies: StudySummary[];
   next: string | null;
   total: number;
+  searched: number | null;
 }
 
 export interface StudyAnswer {

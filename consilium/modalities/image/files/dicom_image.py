@@ -203,7 +203,8 @@ def _viewed(decoded: _Decoded) -> Viewed:
         spacing_source=spacing_element(dataset),
         study_instance_uid=_uid(dataset, "StudyInstanceUID"),
     )
-    return Viewed(image, view, np.ascontiguousarray(words), patient_label(dataset))
+    issuer = optional_text(dataset, "IssuerOfPatientID")
+    return Viewed(image, view, np.ascontiguousarray(words), patient_label(dataset), issuer or None)
 
 
 def _shown_words(decoded: _Decoded) -> tuple[npt.NDArray[Any], GreyTable, Padding | None, bool]:
