@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consilium.configuration.pretraining_recipe import objective_names
 from consilium.configuration.pretraining_stages import recipe_of_stages, stage_recipe
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import InputError, RecipeError
@@ -67,7 +68,7 @@ def test_a_stage_may_not_change_what_the_encoder_is_made_of(stage: dict[str, obj
 @pytest.mark.parametrize(
     ("pretraining", "message"),
     [
-        ({"objectives": {"clipp": 1.0}}, "must be one of clip, siglip, vicreg, local_alignment, simclr, masked_words"),
+        ({"objectives": {"clipp": 1.0}}, f"must be one of {', '.join(objective_names())}"),
         ({"objectives": {"clip": -1}}, "greater than or equal to 0"),
         ({"pairs": [["image", "image"]]}, r"must be two modalities, such as \[image, text\]"),
         ({"pairs": [["image", "volume"]]}, "must name installed modalities"),

@@ -20,8 +20,9 @@ ID = "3a4f6f0e-7d0e-4a43-8f0a-2f1de0a3c1b7"
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """The handlers of this process as they were."""
-    names = [None, "bentoml", "uvicorn", "uvicorn.error", "circus", "py.warnings", "consilium"]
+    names = [None, "bentoml", "uvicorn", "uvicorn.error", "circus", "py.warnings", "consilium", "pydicom"]
     kept = [(logger := logging.getLogger(name), logger.handlers, logger.propagate, logger.level) for name in names]
+    logging.getLogger("pydicom").setLevel(logging.NOTSET)  # a gateway of this process silences it
     yield
     logging.captureWarnings(capture=False)
     for logger, handlers, propagate, level in kept:
