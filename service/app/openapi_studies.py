@@ -65,6 +65,16 @@ def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
+_FOR_WHOM = (
+    _query("reading_group", "Whose readers see it, in place of the caller's first group.", type="string", minLength=1),
+    _query(
+        "beside",
+        "Of a prior: SHA-256 of the Study Instance UID of the study that it is shown with, in lower-case hex. It is on no "
+        "worklist and gets no answer.",
+        type="string",
+        pattern="^[0-9a-f]{64}$",
+    ),
+)
 _AFTER = _query("after", "What the page before says that comes next.", type="string", format="uuid")
 _OF_READERS: dict[int | str, Any] = {status: parts.problem(status) for status in (*parts.OF_AUTHENTICATION, 422, 503)}
 _OF_A_STUDY = _OF_READERS | {404: _NO_STUDY}
@@ -91,7 +101,7 @@ SUBMIT: dict[str, Any] = {
             "headers": {"Location": {"description": "Relative to this path.", "schema": {"type": "string"}}},
         },
     },
-    "openapi_extra": parts.multipart(ExplainRequest, EXPLAIN_EXAMPLE) | {"parameters": [_KEY]},
+    "openapi_extra": parts.multipart(ExplainRequest, EXPLAIN_EXAMPLE) | {"parameters": [_KEY, *_FOR_WHOM]},
 }
 WORKLIST: dict[str, Any] = {
     "summary": "The studies of the caller's reading groups, latest first",

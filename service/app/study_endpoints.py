@@ -52,6 +52,7 @@ def add_to(app: FastAPI) -> None:
 async def _submit(request: Request) -> Response:
     async def answer(running: Lifecycle) -> Response:
         study_routes.require_offered(running.studies)
+        study_routes.require_readers(request)
         # Until it is kept, its body lies in memory as a worklist's does.
         with running.worklists.place():
             await study_routes.check_room(running.studies)

@@ -215,7 +215,8 @@ class StudyRow(LeasedRow, Base):
     """One study that is stored for its readers.
 
     `summary`, `contents`, `outcome`, `answer` and `problem` are sealed; each is null until it is known. `patient` is
-    a pseudonym, and empty until then: see `service.studies.patient_index`.
+    a pseudonym, and empty until then: see `service.studies.patient_index`. `beside`, of a prior, is one of the study
+    that it is shown with: it is on no worklist and gets no answer.
     """
 
     KIND = "study"
@@ -227,6 +228,7 @@ class StudyRow(LeasedRow, Base):
         Index(None, "submitted", "study_id"),
         Index(None, "reading_group", "submitted", "study_id"),
         Index(None, "patient", "reading_group"),
+        Index(None, "beside"),
     )
 
     study_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -241,6 +243,7 @@ class StudyRow(LeasedRow, Base):
     answer: Mapped[bytes | None] = mapped_column(LargeBinary)
     problem: Mapped[bytes | None] = mapped_column(LargeBinary)
     result_id: Mapped[UUID | None]
+    beside: Mapped[str | None] = mapped_column(_DIGEST)
 
 
 class StudyChunkRow(Base):

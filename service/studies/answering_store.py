@@ -15,7 +15,7 @@ from service.audit_log.database import Database
 from service.audit_log.entries import StudyTask
 from service.audit_log.tables import StudyChunkRow, StudyRow
 from service.audit_log.tasks.leases import Superseded
-from service.audit_log.tasks.study_answers import REFUSED, study_place
+from service.audit_log.tasks.study_answers import ANSWERED, REFUSED, study_place
 from service.http.multipart import Form
 from service.leased_work.lease_store import Held, LeaseStore
 from service.leased_work.sealed_input import unsealed
@@ -28,9 +28,18 @@ _DELETED_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class TakenStudy(Held):
-    """A study that this process holds; `decoded` says whether its images are stored already."""
+    """A study that this process holds.
+
+    Attributes
+    ----------
+    decoded : bool
+        Whether its images are stored already.
+    answered : bool
+        Whether the model is to be asked: of a prior readers see no more than the images.
+    """
 
     decoded: bool
+    answered: bool = True
 
     @property
     def task(self) -> StudyTask:
@@ -67,6 +76,17 @@ class AnsweringStore(LeaseStore[StudyRow, TakenStudy]):
         """
         KeptViews(self._database, self._keys, taken.key, lambda session: self._required(session, taken)).keep(read)
 
+    def finish(self, taken: TakenStudy) -> None:
+        """A prior, which gets no answer, is readable now.
+
+        Raises
+        ------
+        Superseded, AuditLogUnavailable
+        """
+        with self._database.writing() as session:
+            row = self._required(session, taken)
+            row.state, row.owner, row.lease = ANSWERED, None, None
+
     def refuse(self, taken: TakenStudy, problem: bytes) -> None:
         """Keep the problem because of which the study has no answer; its images go.
 
@@ -86,7 +106,7 @@ class AnsweringStore(LeaseStore[StudyRow, TakenStudy]):
 
     def _taken(self, session: Session, row: StudyRow, owner: UUID, lost: bool) -> TakenStudy:
         del session
-        return TakenStudy(row.study_id, owner, row.caller, lost, row.summary is not None)
+        return TakenStudy(row.study_id, owner, row.caller, lost, row.summary is not None, row.beside is None)
 
 
 def delete_chunks(database: Database, study_id: UUID, name: str | None = None) -> None:

@@ -92,7 +92,7 @@ def found(session: Session, study_id: UUID, reader: Reader, *, lock: bool = Fals
 
 def sees(session: Session, row: StudyRow, reader: Reader, settings: Settings) -> bool:
     """Whether `reader` knows the answer, or may at any moment without leaving a trace: it is shown to him."""
-    if row.state != ANSWERED:
+    if row.state != ANSWERED or row.beside is not None:
         return False
     if settings.studies_answer == "at_once" or revealed(session, row.study_id, reader) is not None:
         return True
@@ -101,6 +101,8 @@ def sees(session: Session, row: StudyRow, reader: Reader, settings: Settings) ->
 
 def require_readable(session: Session, row: StudyRow, reader: Reader, settings: Settings) -> None:
     """Raise `NotYetReadable` where the answer is not there, or hidden from `reader` until he has read the study."""
+    if row.beside is not None:
+        raise NotYetReadable("This study is shown beside another one and gets no answer.")
     if row.state != ANSWERED:
         raise NotYetReadable("This study has no answer yet." if row.state != "refused" else "This study was refused.")
     if settings.studies_answer == "after_first_read" and not has_read(session, row.study_id, reader):

@@ -5,14 +5,14 @@ Synchronous: `study_runner` runs it on threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, exists, func, select, text
+from sqlalchemy import ColumnElement, delete, exists, func, select, text
 from sqlalchemy.orm import Session
 
 from consilium.api.schemas import PriorStudy, StudyAnswer, StudyDetail, StudyList
@@ -21,7 +21,7 @@ from consilium.modalities.presentation import file_viewings
 from service.audit_log import idempotency as claims
 from service.audit_log.database import AuditLogUnavailable
 from service.audit_log.entries import Claim
-from service.audit_log.pseudonyms import AuditLogKeys
+from service.audit_log.pseudonyms import AuditLogKeys, Kind
 from service.audit_log.store import Store
 from service.audit_log.tables import JobRow, StudyChunkRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.leases import QUEUED
@@ -80,8 +80,13 @@ class ReaderStore:
         with self._database.reading() as session:
             self._require_room(session, 1)
 
-    def receive(self, caller: str, group: str, form: Form, claim: Claim | None) -> StudyAnswer:
+    def receive(self, caller: str, group: str, form: Form, claim: Claim | None, beside: str | None) -> StudyAnswer:
         """Keep `form` as a new study. When this returns it is on the disk, and will be answered.
+
+        Parameters
+        ----------
+        beside : str or None
+            Of a prior, which gets no answer: SHA-256 of the Study Instance UID of the study that it is shown with.
 
         Raises
         ------
@@ -89,7 +94,7 @@ class ReaderStore:
         InFlight
             Where another request took the idempotency key over.
         """
-        study_id = self._open(caller, group, size(form))
+        study_id = self._open(caller, group, size(form), beside)
         try:
             chunks = enumerate(sealed(form, self._keys, study_place(study_id, FORM)))
             add_slowly(
@@ -220,7 +225,7 @@ class ReaderStore:
         if taken + wanted > self._settings.studies_bytes:
             raise Unavailable("The storage quota of studies is exceeded.", _RETRY_AFTER_S)
 
-    def _open(self, caller: str, group: str, wanted: int) -> UUID:
+    def _open(self, caller: str, group: str, wanted: int, beside: str | None) -> UUID:
         now, settings = datetime.now(UTC), self._settings
         expires = now + timedelta(seconds=settings.studies_ttl_s)
         row = StudyRow(
@@ -233,6 +238,7 @@ class ReaderStore:
             expires=expires,
             losses=0,
             size=wanted,
+            beside=None if beside is None else self._keys.newest.pseudonym(Kind.STUDY, beside),
         )
         with self._database.writing() as session:
             if self._database.path is None:
@@ -258,26 +264,34 @@ class ReaderStore:
         return answer
 
     def _priors(self, session: Session, row: StudyRow, reader: Reader) -> list[PriorStudy]:
-        """Earlier studies of the patient, latest first."""
+        """Earlier studies of the patient and those that were handed over to be shown with this one, latest first."""
         if row.summary is None:
             return []
         own = unsealed_json(self._keys, row.study_id, "summary", row.summary)
-        if own["patient_digest"] is None:
-            return []
         alive = StudyRow.expires > datetime.now(UTC), StudyRow.summary.is_not(None), StudyRow.state != RECEIVING
-        others = select(StudyRow.study_id, StudyRow.submitted, StudyRow.summary).where(
+        others = select(StudyRow.study_id, StudyRow.submitted, StudyRow.summary, StudyRow.beside).where(
             reader.own, StudyRow.reading_group == row.reading_group, StudyRow.study_id != row.study_id, *alive
         )
-        wanted = of_patient(self._keys, own["patient_digest"]), NOT_INDEXED
-        priors: list[tuple[str, PriorStudy]] = []
-        for other in chain.from_iterable(session.execute(others.where(which)) for which in wanted):
+        others = others.order_by(StudyRow.submitted)
+        found: dict[object, tuple[Any, PriorStudy]] = {}
+        # What came last stands for the same study, and what has an answer for one that was handed over as a prior.
+        for other in chain.from_iterable(session.execute(others.where(*which)) for which in self._of_one_person(own)):
             facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
-            earlier = (facts["studied"] or "", other.submitted) < (own["studied"] or "", row.submitted)
-            if same_patient(facts, own) and earlier:
-                prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
-                priors.append((facts["studied"] or "", PriorStudy.model_validate(prior)))
-        priors.sort(key=lambda one: one[0], reverse=True)
-        return [prior for _, prior in priors[:_MOST_PRIORS]]
+            if other.beside is None and not _is_earlier((facts, other.submitted), (own, row.submitted)):
+                continue
+            prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
+            name = facts.get("study_digest") or other.study_id
+            found[name] = facts["studied"] or "", PriorStudy.model_validate(prior)
+        latest_first = sorted(found.values(), key=lambda one: one[0], reverse=True)
+        return [prior for _, prior in latest_first[:_MOST_PRIORS]]
+
+    def _of_one_person(self, own: Mapping[str, Any]) -> Iterator[tuple[ColumnElement[bool], ...]]:
+        """Which studies may be priors of the one with the summary `own`: first those that were handed over for it."""
+        if own.get("study_digest") is not None:
+            yield (StudyRow.beside.in_(self._keys.pseudonyms(Kind.STUDY, own["study_digest"])),)
+        if own["patient_digest"] is not None:
+            yield StudyRow.beside.is_(None), of_patient(self._keys, own["patient_digest"])
+            yield StudyRow.beside.is_(None), NOT_INDEXED
 
     def _findings(self, row: StudyRow) -> list[dict[str, str]]:
         """Those of the answer; none without one."""
@@ -307,6 +321,12 @@ def _contents(row: StudyRow, keys: AuditLogKeys) -> dict[str, Any]:
         for name in file_viewings():
             views[name] = [view | {"pixels": "expired"} for view in views.get(name, ())]
     return {**views, "warnings": contents["warnings"], "left_out": contents["left_out"]}
+
+
+def _is_earlier(one: tuple[dict[str, Any], datetime], than: tuple[dict[str, Any], datetime]) -> bool:
+    """Whether one study, by its summary and when it was handed over, is of the same patient, and was made before."""
+    (facts, submitted), (own, latest) = one, than
+    return same_patient(facts, own) and (facts["studied"] or "", submitted) < (own["studied"] or "", latest)
 
 
 def parse_after(given: str | None) -> UUID | None:

@@ -32,6 +32,8 @@ class StoredSummary(Wire):
     """SHA-256 of the patient's id, by which earlier studies are found."""
     issuer_digest: str | None = None
     """SHA-256 of who issued that id."""
+    study_digest: str | None = None
+    """SHA-256 of the Study Instance UID, by which the priors are found that were handed over for it."""
 
 
 class StoredContents(Wire):
@@ -64,6 +66,7 @@ def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
         image_count=sum(map(len, viewed.values())),
         patient_digest=next((one.patient_digest for one in study.records if one.patient_digest), None),
         issuer_digest=_issuer_digest(viewed),
+        study_digest=next((one.study_digest for one in study.records if one.study_digest), None),
     )
     rest = tuple(one for one in warnings if one not in left_out)
     return summary, StoredContents(shown=views, warnings=rest, left_out=left_out)

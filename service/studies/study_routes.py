@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import re
 from http import HTTPStatus
 from typing import Any, TypeVar, cast, get_args
 
@@ -37,7 +38,7 @@ from service.http.small_bodies import read_json
 from service.serving.engine import Engine
 from service.serving.worklist import MEDIA_TYPE as LINES
 from service.studies.decisions import MOST_ROWS, ndjson
-from service.studies.reader import group_of, reader_of
+from service.studies.reader import group_of, reader_of, require_member
 from service.studies.reader_store import parse_after
 from service.studies.study_runner import Studies
 from service.studies.worklines import Asked
@@ -45,6 +46,7 @@ from service.studies.worklines import Asked
 NO_STORE = {"Cache-Control": "private, no-store"}
 ENCODING = "Consilium-Encoding"
 _MOST_BYTES = 1 << 16
+_OF_SUBMIT = ("reading_group", "beside")
 _DIGITS = 9
 _FASTEST = 1
 """Of gzip's levels: the others take several times as long for a tenth less."""
@@ -65,14 +67,33 @@ async def check_room(studies: Studies) -> None:
 
 async def submit(request: Request, studies: Studies, form: Form) -> Response:
     """Keep a study. The same request again gets the same answer."""
-    origin = origin_of(request)
-    async with studies.recorder.claimed(origin, form.shape, form.request, *form.contents) as claim:
+    origin, (group, beside) = origin_of(request), _for_whom(request)
+    named = " ".join(request.query_params.get(name, "") for name in _OF_SUBMIT).strip()
+    shape = b" ".join((named.encode(), form.shape)) if named else form.shape
+    async with studies.recorder.claimed(origin, shape, form.request, *form.contents) as claim:
         if isinstance(claim, bytes):
             return _accepted(claim, {REPLAYED: "true"})
         held = claim if isinstance(claim, Claim) else None
-        study = await studies.ask(studies.reader_store.receive, origin.caller, group_of(request), form, held)
+        study = await studies.ask(studies.reader_store.receive, origin.caller, group, form, held, beside)
     studies.wake()
     return _accepted(study.model_dump_json().encode(), {})
+
+
+def require_readers(request: Request) -> None:
+    """Raise, before a body is read, where the query names a group that is not the caller's, or no study."""
+    _for_whom(request)
+
+
+def _for_whom(request: Request) -> tuple[str, str | None]:
+    """The reading group, and of a prior the digest of the study that it is shown with."""
+    given = request.query_params
+    require_known(given, *_OF_SUBMIT)
+    group, beside = given.get("reading_group"), given.get("beside")
+    if group is not None:
+        require_member(request, group)
+    if beside is not None and not re.fullmatch(r"[0-9a-f]{64}", beside):
+        raise InputError("beside", beside[:80], "must be the SHA-256 of a Study Instance UID, in lower-case hex")
+    return group_of(request) if group is None else group, beside
 
 
 async def worklist(request: Request, studies: Studies) -> Response:

@@ -82,6 +82,9 @@ class Studies(LeaseWorker[TakenStudy]):
             read = await engine.read(form)
         if not taken.decoded:
             await self._persist(self._store.keep_views, taken, read)
+        if not taken.answered:
+            await self._persist(self._store.finish, taken)
+            return
         with await engine.explanations.free_place(awaited=False) as place:
             async with in_time(settings.explanation_timeout_s, "The answer"):
                 await engine.explain(form, place, Origin(taken.caller, str(taken.key), task=task), read)

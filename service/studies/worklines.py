@@ -21,7 +21,7 @@ from consilium.api.schemas import StudyFilter, StudyList, StudySort, StudySummar
 from consilium.domain.errors import InputError
 from service.audit_log.pseudonyms import AuditLogKeys
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
-from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, STORED
 from service.settings import Settings
 from service.studies.patient_index import of_patient_id
 from service.studies.reader import ANSWER, Reader
@@ -70,7 +70,8 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     """The page of the worklist that `reader` has `asked` for."""
     if asked.sort == "priority" and not settings.studies_priority:
         raise InputError("sort", asked.sort, "must be created or studied while CONSILIUM_STUDIES_PRIORITY is off")
-    alive = [reader.own, StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, *_in_state(asked.state)]
+    there = StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, StudyRow.beside.is_(None)
+    alive = [reader.own, *there, *_in_state(asked.state)]
     if asked.patient_id:
         alive.append(of_patient_id(keys, asked.patient_id))
     searched = None
@@ -214,7 +215,7 @@ def known_of(session: Session, reader: Reader, study_ids: Sequence[UUID]) -> Kno
 def summary_of(row: StudyRow, known: Known, keys: AuditLogKeys, settings: Settings) -> StudySummary:
     """The line of one study, without what gives the answer away to who may not see it."""
     facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
-    for name in ("patient_digest", "issuer_digest"):
+    for name in ("patient_digest", "issuer_digest", "study_digest"):
         facts.pop(name, None)
     outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
     shown = row.state == ANSWERED and _shown(row.study_id, known, settings)
@@ -223,7 +224,7 @@ def summary_of(row: StudyRow, known: Known, keys: AuditLogKeys, settings: Settin
     return StudySummary.model_validate(
         {
             "study_id": row.study_id,
-            "state": row.state,
+            "state": STORED if row.beside is not None and row.state == ANSWERED else row.state,
             "created": row.submitted,
             "expires": row.expires,
             "problem": problem,

@@ -95,9 +95,18 @@ class AsyncClient(Calls[httpx.AsyncClient, httpx.AsyncBaseTransport]):
         """See `Client.discard`."""
         await self._run(self._discard(job_id))
 
-    async def submit_study(self, request: ExplainRequest | None = None, **sent: Any) -> StudyAnswer:
+    async def submit_study(
+        self,
+        request: ExplainRequest | None = None,
+        *,
+        idempotency_key: str | None = None,
+        reading_group: str | None = None,
+        beside: str | None = None,
+        **sent: Any,
+    ) -> StudyAnswer:
         """See `Client.submit_study`."""
-        return await self._run(self._submit_study(*await asyncio.to_thread(read_study, ExplainRequest, request, sent)))
+        read = await asyncio.to_thread(read_study, ExplainRequest, request, sent)
+        return await self._run(self._submit_study(read, idempotency_key, reading_group, beside))
 
     async def study(self, study_id: uuid.UUID | str) -> StudyDetail:
         """See `Client.study`."""

@@ -161,13 +161,31 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
         """Delete a job that has ended, and its answers, before they expire. The audit log keeps its entries."""
         self._run(self._discard(job_id))
 
-    def submit_study(self, request: ExplainRequest | None = None, **sent: Any) -> StudyAnswer:
+    def submit_study(
+        self,
+        request: ExplainRequest | None = None,
+        *,
+        idempotency_key: str | None = None,
+        reading_group: str | None = None,
+        beside: str | None = None,
+        **sent: Any,
+    ) -> StudyAnswer:
         """Store a study for its readers, to be explained while nobody waits; as `explain` takes it.
 
         Ask `study` with its ``study_id`` how far it is. A service that stores none gives a `ServiceProblem` with
         status 404.
+
+        Parameters
+        ----------
+        idempotency_key : str, optional
+            As in `submit`.
+        reading_group : str, optional
+            Whose readers see it; the caller's first group unless given.
+        beside : str, optional
+            Of a prior: Study Instance UID of the study that it is shown with. It is on no worklist and gets no answer.
         """
-        return self._run(self._submit_study(*read_study(ExplainRequest, request, sent)))
+        read = read_study(ExplainRequest, request, sent)
+        return self._run(self._submit_study(read, idempotency_key, reading_group, beside))
 
     def study(self, study_id: uuid.UUID | str) -> StudyDetail:
         """A stored study, its words and the answer aside."""

@@ -43,6 +43,7 @@ from consilium.api.schemas import (
     parse_request,
 )
 from consilium.domain.errors import InputError, ServiceProblem
+from consilium.domain.study import identifier_digest
 
 Token = str | Callable[[], str] | None
 """A token, or what gives one before every attempt, where tokens end."""
@@ -178,8 +179,20 @@ class Calls(ABC, Generic[Connection, Transport]):
         attempt = Attempt("POST", "/v1/feedback", headers, body, repeatable=False)
         return exchange(attempt, reader(FeedbackAnswer), self._patience)
 
-    def _submit_study(self, files: Files, request: ExplainRequest) -> Exchange[StudyAnswer]:
-        return exchange(_post("/v1/studies", form(files, request)), reader(StudyAnswer), self._patience)
+    def _submit_study(
+        self,
+        sent: tuple[Files, ExplainRequest],
+        key: str | None = None,
+        group: str | None = None,
+        beside: str | None = None,
+    ) -> Exchange[StudyAnswer]:
+        asked = {
+            **({} if group is None else {"reading_group": group}),
+            # Not the UID itself: addresses are logged.
+            **({} if beside is None else {"beside": str(identifier_digest(beside))}),
+        }
+        path = f"/v1/studies?{urlencode(asked)}" if asked else "/v1/studies"
+        return exchange(_post(path, form(*sent), key), reader(StudyAnswer), self._patience)
 
     def _study(self, study_id: uuid.UUID | str) -> Exchange[StudyDetail]:
         return exchange(Attempt("GET", _place("studies", "study_id", study_id)), reader(StudyDetail), self._patience)

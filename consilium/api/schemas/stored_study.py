@@ -18,7 +18,7 @@ from consilium.domain.study import Sex
 from consilium.domain.wire import Wire
 from consilium.modalities.presentation import file_viewings, record_viewings
 
-StudyState = Literal["queued", "running", "answered", "refused"]
+StudyState = Literal["queued", "running", "answered", "stored", "refused"]
 ReadKind = Literal["first", "revised"]
 AnswerPolicy = Literal["after_first_read", "on_demand", "at_once"]
 FlagReason = Literal["model_error", "disagreement", "wrong_patient", "image_quality"]
@@ -39,7 +39,8 @@ class StudyAnswer(Wire):
 
     study_id: UUID
     state: StudyState = Field(
-        description="`answered`: it has an answer. `refused`: it never gets one, `problem` says why."
+        description="`answered`: it has an answer. `stored`: it is shown beside another study and gets none. `refused`: "
+        "it never gets one, `problem` says why."
     )
     created: datetime = Field(description="UTC.")
     expires: datetime = Field(description="When the study is deleted.")

@@ -17,6 +17,8 @@ from service.audit_log.tables import FeedbackRow, ResultRow, StudyReadRow, Study
 from service.audit_log.tasks.leases import Superseded, held_row
 
 RECEIVING, ANSWERED, REFUSED = "receiving", "answered", "refused"
+STORED = "stored"
+"""How a prior is shown whose work is done: its row is `ANSWERED`, without an answer."""
 
 
 def held(session: Session, task: StudyTask) -> StudyRow | Superseded:

@@ -1,6 +1,6 @@
 /** What the service sends: `consilium/api/schemas/study.py` and `answers.py` in TypeScript. */
 
-export type StudyState = 'queued' | 'running' | 'answered' | 'refused';
+export type StudyState = 'queued' | 'running' | 'answered' | 'stored' | 'refused';
 export type Answer = 'absent' | 'present';
 export type Call = Answer | 'unknown';
 export type Policy = 'after_first_read' | 'on_demand' | 'at_once';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -42,6 +43,15 @@ def test_a_study_is_stored_looked_at_and_deleted(kind: Kind) -> None:
     assert operations == OperationsAnswer.model_validate(examples.OPERATIONS)
     ask(kind, answering(asked, None, 204), lambda client: client.delete_study(ID))
     assert (asked[-1].method, asked[-1].url.path) == ("DELETE", f"/v1/studies/{ID}")
+
+
+@both
+def test_a_prior_names_the_study_that_it_is_shown_with_by_its_digest(kind: Kind) -> None:
+    asked: list[httpx.Request] = []
+    given = {"beside": "1.2.3", "reading_group": "chest", "idempotency_key": "prior-1"}
+    ask(kind, answering(asked, examples.STUDY, 202), lambda client: client.submit_study(images=[b"PNG"], **given))
+    assert dict(asked[0].url.params) == {"reading_group": "chest", "beside": hashlib.sha256(b"1.2.3").hexdigest()}
+    assert asked[0].headers["idempotency-key"] == "prior-1"
 
 
 @both
