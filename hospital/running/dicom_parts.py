@@ -23,8 +23,8 @@ from hospital.dicom.requesting import Requestor
 from hospital.dicom.storage_scp import StorageListener, StorageScp
 from hospital.dicom.storing import ArchiveStorage
 from hospital.dicom.web.dicomweb_server import DicomWebServer
-from hospital.running.source_listing import ListInstances
-from hospital.running.study_fetching import StudyFetching
+from hospital.running.sources.source_listing import ListInstances
+from hospital.running.sources.study_fetching import StudyFetching
 from hospital.store.gateway_store import Store
 
 _TITLE = "CONSILIUM"

@@ -17,7 +17,7 @@ from hospital.configuration.route_settings import DicomDestination, StowDestinat
 from hospital.configuration.worklist_settings import CodeSettings, WorklistSettings
 from hospital.running.dicom_parts import DicomParts
 from hospital.running.gateway_metrics import CountedEvents
-from hospital.running.study_fetching import StudyFetching
+from hospital.running.sources.study_fetching import StudyFetching
 from hospital.store.gateway_store import Store
 from hospital.store.state import DeliveryStage, QueuedDelivery, Revision, StudyChanged, StudyStage, StudyState
 from hospital.studies.study_walk import NO_IMAGE, NO_ROUTE

@@ -20,7 +20,7 @@ from hospital.running.result_objects import ResultObjects
 from hospital.running.routes.cds_parts import cds_routes
 from hospital.running.routes.smart_parts import smart_routes
 from hospital.running.routes.stow_routes import stow_routes
-from hospital.running.source_listing import ConfiguredSources
+from hospital.running.sources.source_listing import ConfiguredSources
 from hospital.running.worklist_parts import worklist_parts
 from hospital.store.clock import Clock, system_clock
 from hospital.store.gateway_store import Store

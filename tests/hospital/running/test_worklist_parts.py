@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hospital.dicom.query_retrieve import Moved
-from hospital.running.study_fetching import StudyFetching
+from hospital.running.sources.study_fetching import StudyFetching
 from hospital.running.worklist_parts import WITHDRAWN, FetchedStudies
 from hospital.store.received import PatientId, PatientMerge
 from hospital.store.state import StudyStage

@@ -1,0 +1,1 @@
+"""The systems that studies come from, asked and fetched from."""
