@@ -104,12 +104,18 @@ class AuditTrail:
 
     def queried(self, source: str, study: str) -> None:
         """A source was asked what it has of a study."""
+        self._asked(source, f"StudyInstanceUID={study}")
+
+    def searched(self, source: str, patient: PatientId) -> None:
+        """A source was asked for the studies of a patient."""
+        self._asked(source, f"PatientID={patient.value}")
+
+    def _asked(self, source: str, keys: str) -> None:
         participants = (
             Participant(self.ourselves, requestor=True, role=AuditCode.SOURCE),
             Participant(source, requestor=False, role=AuditCode.DESTINATION),
         )
-        asked = f"StudyInstanceUID={study}".encode()
-        self.record(AuditEvent(AuditCode.QUERY, "E", self.store.clock(), participants, query=asked))
+        self.record(AuditEvent(AuditCode.QUERY, "E", self.store.clock(), participants, query=keys.encode()))
 
     def delivered(self, delivery: Delivery, sop_class: str | None) -> None:
         """A destination took a result over; `sop_class` of a DICOM object."""

@@ -152,10 +152,14 @@ class GatewaySettings(StrictSection):
     @model_validator(mode="after")
     def _inputs_can_be_fetched(self) -> GatewaySettings:
         askable = [name for name, one in self.peers.items() if "be asked" in one.may and self.dicom is not None]
-        for name, worklist in self.worklists.items():
-            if worklist.inputs not in (*self.dicomweb, *askable):
+        fetched = [(f"worklists.{name}.inputs", one.inputs) for name, one in self.worklists.items()]
+        for name, route in self.routes.items():
+            sources = () if route.priors is None else route.priors.sources
+            fetched += [(f"routes.{name}.priors.sources", source) for source in sources]
+        for place, source in fetched:
+            if source not in (*self.dicomweb, *askable):
                 rule = "must be a name of `dicomweb`, or of a peer that may `be asked` and sends to `dicom`"
-                raise _broken(f"worklists.{name}.inputs", worklist.inputs, rule)
+                raise _broken(place, source, rule)
         return self
 
     @model_validator(mode="after")

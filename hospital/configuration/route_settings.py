@@ -72,6 +72,24 @@ class Conditions(StrictSection):
     """Of the orders for the study: ``stat`` where one of them is, else ``routine``."""
 
 
+class PriorSettings(StrictSection):
+    """Earlier studies of the patient that are fetched for readers to compare. No study waits for them."""
+
+    sources: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Peers that may `be asked` (C-FIND, C-MOVE), or names of `dicomweb` (QIDO-RS, WADO-RS)."""
+    most: int = Field(default=2, ge=1, le=20)
+    """The latest ones first."""
+    years: float = Field(default=5.0, gt=0, le=150)
+    """Before the study."""
+    modalities: frozenset[str] = frozenset()
+    body_parts: frozenset[str] = frozenset()
+    """Of their series; a list that is empty asks nothing, and a series that does not say does not fit."""
+    objects: int = Field(default=64, ge=1, le=10_000)
+    """In the series that fit; a prior with more is left out."""
+    give_up: Duration = Field(default="30m", validate_default=True)
+    """After the study was first looked at: what could not be had by then is done without."""
+
+
 class RouteSettings(StrictSection):
     """Studies with an image that meets `when` take it; the first such route counts."""
 
@@ -81,8 +99,16 @@ class RouteSettings(StrictSection):
     """Names of destinations."""
     reading_group: Annotated[str, StringConstraints(min_length=1, max_length=MAX_GROUP)] | None = None
     """Readers in this group see the studies on the reading page of the service; its API key must be in the group."""
+    priors: PriorSettings | None = None
+    """Earlier studies that these readers see beside it; needs `reading_group`."""
     completeness: Completeness | None = None
     """Instead of that of all routes."""
+
+    @model_validator(mode="after")
+    def _priors_have_readers(self) -> RouteSettings:
+        if self.priors is not None and self.reading_group is None:
+            raise ValueError("must give reading_group with priors: its readers are who sees them")
+        return self
 
 
 class DicomDestination(StrictSection):

@@ -6,7 +6,7 @@ then it speaks of somebody else. Source: PS3.4 C (Query/Retrieve), C.6.2 (Study 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -46,6 +46,15 @@ class FoundStudy:
     time: datetime | None
     modalities: tuple[str, ...]
     instances: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSeries:
+    """A series that a peer has of a study; what it does not say is None."""
+
+    series: str
+    modality: str | None
+    body_part: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +115,26 @@ class QueryRetrieve:
             return 0
         return len(self.instances(study)) if found.instances is None else found.instances
 
-    def instances(self, study: str) -> frozenset[str]:
-        """SOP Instance UIDs that the peer has of a study.
+    def series_of(self, study: str) -> list[FoundSeries]:
+        """The series of a study.
 
         Raises
         ------
         PeerFailure
         """
         with self._association(_FIND) as association:
-            keys = Dataset()
-            keys.QueryRetrieveLevel, keys.StudyInstanceUID, keys.SeriesInstanceUID = "SERIES", study, ""
-            series = {optional_text(one, "SeriesInstanceUID") for one in self._find(association, keys)}
-            return frozenset(self._instances(association, study, filter(is_uid, series)))
+            return self._series(association, study)
+
+    def instances(self, study: str, series: Sequence[str] = ()) -> frozenset[str]:
+        """SOP Instance UIDs that the peer has of a study, or of `series` of it.
+
+        Raises
+        ------
+        PeerFailure
+        """
+        with self._association(_FIND) as association:
+            named = series or [one.series for one in self._series(association, study)]
+            return frozenset(self._instances(association, study, named))
 
     def has(self, study: str, series: str, instance: str) -> bool:
         """Whether the peer has an instance.
@@ -179,7 +196,18 @@ class QueryRetrieve:
             int(count) if count.isdecimal() else None,
         )
 
-    def _instances(self, association: Association, study: str, series: Iterator[str]) -> Iterator[str]:
+    def _series(self, association: Association, study: str) -> list[FoundSeries]:
+        keys = Dataset()
+        keys.QueryRetrieveLevel, keys.StudyInstanceUID = "SERIES", study
+        keys.SeriesInstanceUID = keys.Modality = keys.BodyPartExamined = ""
+        found = {
+            uid: FoundSeries(uid, short_text(one, "Modality") or None, short_text(one, "BodyPartExamined") or None)
+            for one in self._find(association, keys)
+            if is_uid(uid := optional_text(one, "SeriesInstanceUID"))
+        }
+        return list(found.values())
+
+    def _instances(self, association: Association, study: str, series: Iterable[str]) -> Iterator[str]:
         for one in series:
             for answer in self._find(association, _image_keys(study, one, "")):
                 if is_uid(found := optional_text(answer, "SOPInstanceUID")):

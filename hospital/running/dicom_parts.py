@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,12 +17,13 @@ from hospital.dicom.acceptor import AssociationLimits
 from hospital.dicom.archive_sender import ArchiveSender
 from hospital.dicom.notices.commitments import Commitments
 from hospital.dicom.peers import DicomPeer
-from hospital.dicom.query_retrieve import QueryRetrieve
+from hospital.dicom.query_retrieve import Moved, QueryRetrieve
 from hospital.dicom.reception import ObjectLimits, Receiver
 from hospital.dicom.requesting import Requestor
 from hospital.dicom.storage_scp import StorageListener, StorageScp
 from hospital.dicom.storing import ArchiveStorage
 from hospital.dicom.web.dicomweb_server import DicomWebServer
+from hospital.running.sources.prior_finder import PriorSource
 from hospital.running.sources.source_listing import ListInstances
 from hospital.running.sources.study_fetching import StudyFetching
 from hospital.store.gateway_store import Store
@@ -132,6 +133,18 @@ class DicomParts:
             )
         query = self._query(name)
         return StudyFetching(name, query.move, query.instances)
+
+    def prior_source(self, name: str) -> PriorSource:
+        """How priors are had from a system that may be asked."""
+        if name in self.settings.dicomweb:
+            server = self._server(name)
+
+            def pull(study: str, series: Sequence[str]) -> Moved:
+                return server.retrieve(study, self.receiver, self.store.holds, series)
+
+            return PriorSource(server.studies_of, server.series_of, server.instances, pull)
+        query = self._query(name)
+        return PriorSource(query.studies_of, query.series_of, query.instances, query.move)
 
     def _query(self, name: str) -> QueryRetrieve:
         peer = dicom_peer(name, self.settings.peers[name])

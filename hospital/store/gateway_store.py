@@ -17,6 +17,7 @@ from hospital.store.holds import Holds
 from hospital.store.inbox import StoredInbox, Watermark
 from hospital.store.keys import open_key
 from hospital.store.outbox import Outbox
+from hospital.store.prior_searches import PriorSearches
 from hospital.store.records import Records
 from hospital.store.rows.aliases import Patients
 from hospital.store.rows.database import SETTING, store_database
@@ -60,7 +61,7 @@ class Store:
 
     Attributes
     ----------
-    inbox, records, studies, outbox, claims, patients, files, holds, positions
+    inbox, records, studies, outbox, claims, priors, patients, files, holds, positions
         See their classes.
     arrived, to_send : threading.Event
         Set after something was received, and after something was put into the outbox; whoever waits clears them.
@@ -81,6 +82,7 @@ class Store:
         self.outbox = Outbox(self.database, self.key, clock, self.to_send.set)
         self.studies = StudyStates(self.database, self.key, self.outbox, clock)
         self.claims = Claims(self.database, self.key, clock)
+        self.priors = PriorSearches(self.database, self.key, clock)
         self.patients = Patients(self.database, self.key)
         self.positions = Positions(self.database)
         self.holds = Holds()

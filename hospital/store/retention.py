@@ -9,7 +9,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, select, true
 
 from hospital.store.gateway_store import Store
-from hospital.store.rows.tables import ClaimRow, DeliveryRow, MessageRow, RecordRow, RevisionRow, StudyRow
+from hospital.store.rows.tables import (
+    ClaimRow,
+    DeliveryRow,
+    MessageRow,
+    PriorSearchRow,
+    RecordRow,
+    RevisionRow,
+    StudyRow,
+)
 from hospital.store.state import DeliveryStage, StudyStage
 
 _AT_ONCE = 500
@@ -26,6 +34,7 @@ class Purged:
     revisions: int
     deliveries: int
     claims: int
+    prior_searches: int
 
 
 def purge(store: Store, keep: timedelta) -> Purged:
@@ -48,6 +57,7 @@ def purge(store: Store, keep: timedelta) -> Purged:
             (DeliveryRow.ended < before) & (DeliveryRow.stage != DeliveryStage.WAITING),
         ),
         claims=_delete(store, ClaimRow, ClaimRow.claim, ClaimRow.ended < before),
+        prior_searches=_delete(store, PriorSearchRow, PriorSearchRow.study, PriorSearchRow.until < before),
     )
     store.database.shrink()
     return purged

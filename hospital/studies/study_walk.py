@@ -29,6 +29,7 @@ from hospital.studies.rules.matching import MatchedRecords, SeveralPatients
 from hospital.studies.rules.patient_aliases import PatientAliases
 from hospital.studies.rules.revision_digest import next_sources, revision_digest
 from hospital.studies.rules.routing import Route, Routed, routed
+from hospital.studies.wanted_priors import want_priors
 
 logger = logging.getLogger("consilium.gateway")
 
@@ -125,6 +126,7 @@ class StudyWalk:
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
             return await self._end(state, StudyStage.IGNORED, NO_ROUTE)
+        await asyncio.to_thread(want_priors, self._store, found, chosen.route, aliases)
         verdict = await self._completeness(found, chosen)
         state = replace(state, route=chosen.route.name)
         if not verdict.complete:

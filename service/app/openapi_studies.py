@@ -69,8 +69,8 @@ _FOR_WHOM = (
     _query("reading_group", "Whose readers see it, in place of the caller's first group.", type="string", minLength=1),
     _query(
         "beside",
-        "Of a prior: SHA-256 of the Study Instance UID of the study that it is shown with, in lower-case hex. It is on no "
-        "worklist and gets no answer.",
+        "Of a prior: SHA-256 of the Study Instance UID of the study that it is shown with, in lower-case hex. It is "
+        "on no worklist and gets no answer.",
         type="string",
         pattern="^[0-9a-f]{64}$",
     ),

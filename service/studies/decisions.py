@@ -135,7 +135,9 @@ def reading_state(
     flags = select(StudyFlagRow).where(StudyFlagRow.study_id == row.study_id).order_by(StudyFlagRow.time)
     return ReadingState(
         policy=settings.studies_answer,
-        may_see_answer=row.state == ANSWERED and row.beside is None and (shown or settings.studies_answer == "on_demand"),
+        may_see_answer=row.state == ANSWERED
+        and row.beside is None
+        and (shown or settings.studies_answer == "on_demand"),
         findings=tuple(ReadableFinding(**one) for one in findings),
         revealed=revealed(session, row.study_id, reader),
         first_read=_latest(own, "first"),

@@ -13,7 +13,7 @@ from pydicom.uid import ComprehensiveSRStorage
 from consilium.formats.time_zone import TimeZone
 from hospital.dicom.notices.commitments import Commitments
 from hospital.dicom.peers import DicomPeer
-from hospital.dicom.query_retrieve import FoundStudy, Moved, QueryRetrieve
+from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved, QueryRetrieve
 from hospital.dicom.requesting import PeerBusy, PeerRefuses, PeerUnreachable, Requestor
 from hospital.dicom.storing import ArchiveStorage
 from hospital.store.received import Accession, PatientId
@@ -80,6 +80,10 @@ def test_how_many_instances_a_study_has_and_which(orthanc: Orthanc) -> None:
     query = _query(orthanc)
     assert (query.count(uid("study", "A")), query.count("1.2.3")) == (2, 0)
     assert query.instances(uid("study", "A")) == {uid("instance", "A", 1), uid("instance", "A", 2)}
+    assert query.series_of(uid("study", "A")) == [FoundSeries(uid("series", "A"), "DX", "CHEST")]
+    assert query.series_of("1.2.3") == []
+    assert query.instances(uid("study", "A"), [uid("series", "A")]) == query.instances(uid("study", "A"))
+    assert query.instances(uid("study", "A"), ["1.2.3"]) == frozenset()
     assert query.has(uid("study", "A"), uid("series", "A"), uid("instance", "A", 1))
     assert not query.has(uid("study", "A"), uid("series", "A"), uid("instance", "A", 9))
 

@@ -25,7 +25,7 @@ from starlette.routing import Mount
 
 from consilium.formats.time_zone import TimeZone
 from hospital.dicom.peers import DicomPeer
-from hospital.dicom.query_retrieve import Moved
+from hospital.dicom.query_retrieve import FoundSeries, Moved
 from hospital.dicom.requesting import PeerBusy, PeerRefuses, PeerUnreachable
 from hospital.dicom.web.dicomweb_server import DicomWebServer
 from hospital.dicom.web.stow_in import StowIn, WebSender, sender_by_token
@@ -133,13 +133,17 @@ def test_a_study_is_found_counted_and_pulled(orthanc: Orthanc, listener: Listeni
     assert server.studies_of(PatientId("P-A", "south")) == []
     assert (server.count(uid("study", "A")), server.count("1.2.3")) == (2, 0)
     assert server.instances(uid("study", "A")) == {uid("instance", "A", n) for n in (1, 2)}
+    series = [uid("series", "A")]
+    assert server.series_of(uid("study", "A")) == [FoundSeries(series[0], "DX", "CHEST")]
+    assert server.instances(uid("study", "A"), series) == server.instances(uid("study", "A"))
+    assert server.retrieve(uid("study", "B"), listener.receiver, listener.holds, [uid("series", "B")]) == Moved(1, 0, 0)
     assert server.retrieve(uid("study", "A"), listener.receiver, listener.holds) == Moved(2, 0, 0)
     assert {row.requested for row in listener.inbox.instances} == {True}
     digests = {row.sop_instance: row.digest for row in listener.inbox.instances}
     assert digests[uid("instance", "A", 1)] == sha256(encoded(radiograph(1))).hexdigest()
     # What is pushed afterwards is the same instance with the same content.
     listener.send(radiograph(1))
-    assert len(listener.inbox.instances) == 2
+    assert len(listener.inbox.instances) == 3
 
 
 def test_a_result_is_stored_once_and_found(orthanc: Orthanc) -> None:

@@ -127,6 +127,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
                     "when": {"modalities": ["DX"], "body_parts": ["CHEST"]},
                     "send_to": ["archive", "ris"],
                     "reading_group": "chest",
+                    "priors": {"sources": ["pacs"], "modalities": ["DX"], "body_parts": ["CHEST"], "give_up": "5m"},
                 }
             },
             "destinations": {
@@ -237,6 +238,35 @@ def test_what_the_gateway_sent_is_on_the_worklist_of_the_routes_group_and_on_no_
             with pytest.raises(ServiceProblem) as caught:
                 ask(line.study_id)
             assert caught.value.status == 404
+
+
+def test_the_prior_of_a_study_is_shown_beside_it_and_is_no_study_of_its_own(running: Site) -> None:
+    whose = {"PatientID": "P-P", "AccessionNumber": None}
+    for name, day, more in (
+        ("P1", "20250105", {}),
+        ("P2", "20150105", {}),
+        ("P3", "20250101", {"BodyPartExamined": "KNEE"}),
+        ("P4", "20250102", {"IssuerOfPatientID": "SOUTH"}),
+    ):
+        prior = radiograph(1, side=128, study=name, StudyDate=day, **whose, **more)
+        running.orthanc.upload(part10(prior))
+    running.push(radiograph(1, side=128, study="P"))
+    with running.reader("ann") as ann:
+
+        def priors() -> Any:
+            lines = ann.studies(search="P-P").studies
+            return lines[0].state == "answered" and ann.study(lines[0].study_id).priors if lines else None
+
+        (shown,) = until(priors, "the prior beside the study")
+        assert f"{shown.studied:%Y%m%d}" == "20250105"
+        assert len(ann.study_words(shown.study_id)) == 128 * 128 * 2
+        assert ann.study(shown.study_id).state == "stored"
+        assert ann.studies(search="P-P").total == 1
+    study = str(radiograph(1, study="P").StudyInstanceUID)
+    prior_uid = str(radiograph(1, study="P1").StudyInstanceUID)
+    assert command(running.gateway, "studies", "show", study)["priors"] == [prior_uid]
+    assert prior_uid not in {one["study"] for one in running.studies()}
+    assert running.results(prior_uid) == {}
 
 
 def test_own_results_that_come_back_are_not_read_and_change_nothing(running: Site) -> None:

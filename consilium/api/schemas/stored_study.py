@@ -39,8 +39,8 @@ class StudyAnswer(Wire):
 
     study_id: UUID
     state: StudyState = Field(
-        description="`answered`: it has an answer. `stored`: it is shown beside another study and gets none. `refused`: "
-        "it never gets one, `problem` says why."
+        description="`answered`: it has an answer. `stored`: it is shown beside another study and gets none. "
+        "`refused`: it never gets one, `problem` says why."
     )
     created: datetime = Field(description="UTC.")
     expires: datetime = Field(description="When the study is deleted.")

@@ -50,6 +50,7 @@ def show_study(study: Study, settings: Settings = DEFAULT, as_json: AsJson = Fal
         document = _line(state) | {
             "warnings": list(state.warnings),
             "instances": len(store.records.instances(study)),
+            **_priors(store, study),
             "revisions": [_revision(one) for one in store.studies.revisions(study)],
         }
     if as_json:
@@ -150,6 +151,11 @@ def _line(state: StudyState) -> dict[str, Any]:
 
 def _revision(one: Revision) -> dict[str, Any]:
     return {"number": one.number, "time": f"{one.time:%Y-%m-%d %H:%M:%S}", "revision": one.revision}
+
+
+def _priors(store: Store, study: str) -> dict[str, Any]:
+    search = store.priors.get(study)
+    return {} if search is None else {"priors": list(search.handed), "priors_problem": search.problem}
 
 
 def _unaddressed(one: QueuedDelivery) -> dict[str, Any]:

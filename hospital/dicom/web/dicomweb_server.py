@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -17,7 +17,7 @@ from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import dicom_date_time, dicom_offset, file_time
 from hospital.dicom.instance_header import is_uid
 from hospital.dicom.peers import DicomPeer
-from hospital.dicom.query_retrieve import FoundStudy, Moved
+from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
 from hospital.dicom.reception import Mismatch, Receiver
 from hospital.dicom.requesting import PeerBusy, PeerFailure, PeerRefuses, PeerUnreachable
 from hospital.dicom.storing import read_file
@@ -79,15 +79,29 @@ class DicomWebServer:
             return 0
         return len(self.instances(study)) if found[0].instances is None else found[0].instances
 
-    def instances(self, study: str) -> frozenset[str]:
-        """SOP Instance UIDs that the server has of a study.
+    def series_of(self, study: str) -> list[FoundSeries]:
+        """As `QueryRetrieve.series_of`.
 
         Raises
         ------
         PeerFailure
         """
-        found = (_text(one, "00080018") for one in self._search(f"/studies/{study}/instances", {}))
-        return frozenset(filter(is_uid, found))
+        found = self._search(f"/studies/{study}/series", {"includefield": "BodyPartExamined"})
+        return [
+            FoundSeries(uid, _text(one, "00080060") or None, _text(one, "00180015") or None)
+            for one in found
+            if is_uid(uid := _text(one, "0020000E"))
+        ]
+
+    def instances(self, study: str, series: Sequence[str] = ()) -> frozenset[str]:
+        """SOP Instance UIDs that the server has of a study, or of `series` of it.
+
+        Raises
+        ------
+        PeerFailure
+        """
+        found = (one for place in _places(study, series) for one in self._search(f"{place}/instances", {}))
+        return frozenset(filter(is_uid, (_text(one, "00080018") for one in found)))
 
     def has(self, study: str, series: str, instance: str) -> bool:
         """Whether the server has an instance.
@@ -99,8 +113,8 @@ class DicomWebServer:
         found = self._search(f"/studies/{study}/series/{series}/instances", {"SOPInstanceUID": instance})
         return any(_text(one, "00080018") == instance for one in found)
 
-    def retrieve(self, study: str, receiver: Receiver, holds: Holds) -> Moved:
-        """Pull a study into the store, file by file as they arrive; its instances count as asked for.
+    def retrieve(self, study: str, receiver: Receiver, holds: Holds, series: Sequence[str] = ()) -> Moved:
+        """Pull a study, or series of it, into the store, file by file as they arrive; its instances count as asked for.
 
         Raises
         ------
@@ -120,13 +134,8 @@ class DicomWebServer:
                 else:
                     counts["completed"] += 1
 
-            accept = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
-            with self._streamed(f"/studies/{study}", accept) as answer:
-                boundary = boundary_of(answer.headers.get("content-type", ""))
-                with RelatedParts(boundary, receiver.start, finished, _MOST_FILES) as parts:
-                    for piece in answer.iter_bytes():
-                        parts.feed(piece)
-                    parts.end()
+            for place in _places(study, series):
+                self._pull(place, receiver, finished)
         return Moved(counts["completed"], counts["failed"], 0)
 
     def store(self, content: bytes) -> None:
@@ -153,6 +162,14 @@ class DicomWebServer:
             raise failure(f"{self.peer.name}: STOW-RS did not store it ({answer.status_code}, {shown})")
         if not self.has(str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID)):
             raise PeerBusy(f"{self.peer.name}: what was sent is not found")
+
+    def _pull(self, place: str, receiver: Receiver, finished: Callable[[DicomFile], None]) -> None:
+        with self._streamed(place, f'multipart/related; type="{DICOM}"; transfer-syntax=*') as answer:
+            boundary = boundary_of(answer.headers.get("content-type", ""))
+            with RelatedParts(boundary, receiver.start, finished, _MOST_FILES) as parts:
+                for piece in answer.iter_bytes():
+                    parts.feed(piece)
+                parts.end()
 
     def _studies(self, wanted: Mapping[str, str]) -> list[FoundStudy]:
         fields = ("IssuerOfPatientID", "AccessionNumber", "ModalitiesInStudy", "NumberOfStudyRelatedInstances")
@@ -226,6 +243,11 @@ class DicomWebServer:
         # Credentials expire and are changed; the objects are none the worse for it.
         failure = PeerUnreachable if status in (401, 403, 503) else PeerBusy if status in _LATER else PeerRefuses
         return failure(f"{self.peer.name}: answered {status}")
+
+
+def _places(study: str, series: Sequence[str]) -> list[str]:
+    """Where a study, or series of it, is found."""
+    return [f"/studies/{study}/series/{one}" for one in series] or [f"/studies/{study}"]
 
 
 def _items_of(answer: httpx.Response, name: str) -> list[Item]:

@@ -15,6 +15,7 @@ from hospital.running.dicom_parts import DicomParts, no_alarm
 from hospital.running.gateway import Gateway, store_location
 from hospital.running.hl7_parts import Hl7Part, hl7_listeners
 from hospital.running.parts import Part
+from hospital.running.prior_parts import prior_parts
 from hospital.running.reading_parts import reading_parts
 from hospital.running.result_objects import ResultObjects
 from hospital.running.routes.cds_parts import cds_routes
@@ -40,10 +41,12 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
     store = Store(store_location(settings), clock)
     trail = audit_trail(settings, store)
     dicom = DicomParts.of(settings, store, trail.alert if trail else no_alarm)
+    chosen = configured_routes(settings)
+    services = {name: _jobs(name, given, clock) for name, given in settings.services.items()}
     surroundings = Surroundings(
         store=store,
-        routes=configured_routes(settings),
-        services={name: _jobs(name, given, clock) for name, given in settings.services.items()},
+        routes=chosen,
+        services=services,
         sources=ConfiguredSources(dicom.listings(), trail.queried if trail else no_alarm),
         build=ResultObjects(settings),
         clock=clock,
@@ -54,7 +57,7 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
         *cds_routes(settings, store, clock),
         *smart_routes(settings, store, clock),
     ]
-    parts = _parts(settings, store, dicom)
+    parts = [*_parts(settings, store, dicom), *prior_parts(settings, store, dicom, chosen, services, trail)]
     told = [] if trail is None else [AuditPart(trail)]
     return Gateway(settings, store, [*told, *parts], StudyWorker(surroundings), lanes, routes)
 

@@ -150,6 +150,17 @@ class ClaimRow(Base):
     body: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class PriorSearchRow(Base):
+    """The search for priors of a study; `due` is null once it is ended."""
+
+    __tablename__ = "prior_searches"
+
+    study: Mapped[str] = mapped_column(_DIGEST, primary_key=True)
+    due: Mapped[datetime | None] = mapped_column(index=True)
+    until: Mapped[datetime] = mapped_column(index=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class PositionRow(Base):
     """How far something was read, such as the polling of a FHIR server."""
 

@@ -118,6 +118,24 @@ class ExplanationJobs:
             request = _without(request, result)
         raise StudyRefused(f"more than {MOST_REFUSED} records are refused")
 
+    async def show_beside(self, study: str, files: Sequence[bytes], group: str, key: str) -> None:
+        """Have readers in `group` see the `files` of a prior beside `study`; asked again under the same key, once.
+
+        Raises
+        ------
+        ServiceAway, StudyRefused
+        """
+        try:
+            await self._client.submit_study(images=list(files), beside=study, reading_group=group, idempotency_key=key)
+        except InputError as error:
+            raise StudyRefused(f"the service refuses a prior: {error.field} {error.rule}") from None
+        except ServiceProblem as problem:
+            refused = _refusal(problem)
+            where = " ".join(filter(None, (refused.field, refused.rule))) or f"status {refused.status}"
+            raise StudyRefused(f"the service refuses a prior: {where}") from None
+        except (ServiceUnreachable, UnreadableAnswer) as error:
+            raise _away(error) from error
+
     async def forget(self, job: str) -> None:
         """Let the service delete a job whose answer is stored; it expires there in any case."""
         try:

@@ -8,6 +8,7 @@ from hospital.configuration import route_settings
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.configuration.route_settings import Completeness
 from hospital.studies.rules.completeness import CompletenessRules, Proof
+from hospital.studies.rules.prior_rules import PriorRules
 from hospital.studies.rules.routing import Conditions, Route
 
 _PROOFS: Mapping[str, Proof] = {"count_of_source": "count", "mpps": "announced", "views": "views"}
@@ -23,6 +24,7 @@ def configured_routes(settings: GatewaySettings) -> tuple[Route, ...]:
             _rules(route.completeness or settings.completeness),
             _conditions(route.when),
             route.reading_group,
+            None if route.priors is None else PriorRules(**dict(route.priors)),
         )
         for name, route in settings.routes.items()
     )

@@ -8,7 +8,9 @@ from datetime import timedelta
 from typing import Literal
 
 from hospital.store.received import ReceivedInstance
+from hospital.studies.rules.code_strings import is_among
 from hospital.studies.rules.completeness import CompletenessRules
+from hospital.studies.rules.prior_rules import PriorRules
 
 Priority = Literal["stat", "routine"]
 
@@ -48,7 +50,7 @@ class Conditions:
             (self.views, told.view),
             (self.stations, told.station),
         )
-        if any(wanted and folded(given) not in {folded(word) for word in wanted} for wanted, given in words):
+        if not all(is_among(wanted, given) for wanted, given in words):
             return False
         codes = {code.value for code in told.procedures} | {f"{code.system}:{code.value}" for code in told.procedures}
         return (not self.sources or image.source in self.sources) and (
@@ -68,6 +70,8 @@ class Route:
         Names of those that get results.
     reading_group : str or None
         Whose readers see the studies on the service's reading page.
+    priors : PriorRules or None
+        Which earlier studies they see beside it.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Route:
     )
     conditions: Conditions = Conditions()
     reading_group: str | None = None
+    priors: PriorRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,3 @@ def routed(
         if taking:
             return Routed(route, taking)
     return None
-
-
-def folded(word: str | None) -> str:
-    """A code string as it is compared."""
-    return " ".join((word or "").upper().replace("_", " ").split())

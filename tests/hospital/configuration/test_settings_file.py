@@ -94,6 +94,16 @@ WORKLIST = {"url": "http://127.0.0.1:9", "codes": [{"value": "A", "scheme": "99S
             {"orders": {**WORKLIST, "inputs": "modality"}},
             f"worklists.orders.inputs: got 'modality', {INPUTS}",
         ),
+        (
+            "routes.chest.priors",
+            {"sources": ["pacs"]},
+            "routes.chest: got 'a section', must give reading_group with priors: its readers are who sees them",
+        ),
+        (
+            "routes.chest",
+            {"reading_group": "chest", "priors": {"sources": ["modality"]}},
+            f"routes.chest.priors.sources: got 'modality', {INPUTS}",
+        ),
         ("stor", {}, "stor: got 'stor', is no known key; the nearest is 'store'"),
         ("peers.pacs.adress", "a:1", "peers.pacs.adress: got 'adress', is no known key; the nearest is 'address'"),
         (

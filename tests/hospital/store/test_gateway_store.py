@@ -15,6 +15,7 @@ import pytest
 
 from consilium.databases.database import read_url
 from hospital.store.gateway_store import Store, StoreLocation, StoreTaken
+from hospital.store.prior_searches import PriorSearch
 from hospital.store.received import PatientId
 from hospital.store.retention import Purged, purge
 from hospital.store.state import Delivery, Revision, StudyStage, StudyState
@@ -153,19 +154,20 @@ def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to
     store.studies.answer(answered, revision, deliveries)
     store.outbox.sent(1)
     store.studies.save(replace(answered, study="1.9", stage=StudyStage.ASSEMBLING, revision=None))
+    store.priors.begin(PriorSearch(STUDY, "chest", (PATIENT,), START, START, None))
     clock.move(days=10)
     store.inbox.add(observation(key="new"))
 
     purged = purge(store, timedelta(days=7))
 
     # The instance and the merge of the old study, its value and its message; what is assembled and waits stays.
-    assert purged == Purged(records=3, messages=1, studies=1, revisions=1, deliveries=1, claims=0)
+    assert purged == Purged(records=3, messages=1, studies=1, revisions=1, deliveries=1, claims=0, prior_searches=1)
     assert list(store.files.names()) == [other]
     assert [one.key for one in store.records.observations([PATIENT])] == ["new"]
     assert store.studies.get(STUDY) is None
     assert [one.delivery.key for one in store.outbox.listed()] == ["waits"]
     assert len(store.patients.same(PatientId("b", "i"))) == 2
-    assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0, 0)
+    assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0, 0, 0)
 
 
 def test_positions_survive(store: Store) -> None:

@@ -15,6 +15,7 @@ from hospital.store.state import Delivery, QueuedDelivery, StudyState
 from hospital.studies.answered_study import AnsweredStudy
 from hospital.studies.asking.explanation_jobs import ExplanationJobs
 from hospital.studies.rules.completeness import CompletenessRules
+from hospital.studies.rules.prior_rules import PriorRules
 from hospital.studies.rules.routing import Conditions, Route
 from hospital.studies.study_walk import Surroundings
 from hospital.studies.worker import StudyWorker
@@ -54,15 +55,17 @@ class Hospital:
     proofs: tuple[Any, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
     build: Any = build
+    priors: PriorRules | None = None
 
     def __post_init__(self) -> None:
         url = read_url(f"sqlite:///{self.folder / 'store' / 'gateway.db'}", "store.url")
         self.store = Store(StoreLocation(url, self.folder / "store", self.folder / "key", free_bytes=1), self.clock)
         self.store.take()
         rules = CompletenessRules(QUIET, DEADLINE, self.proofs)
-        route = Route("chest", "main", ("pacs", "ris"), rules, self.conditions)
-        jobs = ExplanationJobs(self.service.client(), self.clock)
-        around = Surroundings(self.store, [route], {"main": jobs}, self.sources, self._build, self.clock)
+        group = None if self.priors is None else "chest"
+        self.route = Route("chest", "main", ("pacs", "ris"), rules, self.conditions, group, self.priors)
+        self.jobs = ExplanationJobs(self.service.client(), self.clock)
+        around = Surroundings(self.store, [self.route], {"main": self.jobs}, self.sources, self._build, self.clock)
         self.worker = StudyWorker(around)
 
     def _build(self, study: AnsweredStudy) -> Sequence[Delivery]:
@@ -71,7 +74,8 @@ class Hospital:
 
     def restarted(self) -> Hospital:
         self.store.close()
-        return Hospital(self.folder, self.clock, self.service, self.sources, self.proofs, self.conditions, self.build)
+        given = (self.folder, self.clock, self.service, self.sources, self.proofs, self.conditions, self.build)
+        return Hospital(*given, self.priors)
 
     def receive(self, *records: Any) -> None:
         """Instances get a file of their own, and the present as the time of their receipt."""

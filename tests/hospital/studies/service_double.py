@@ -13,6 +13,7 @@ import httpx
 
 from consilium.api.client import AsyncClient
 from service.app import openapi_examples as examples
+from service.app import study_examples
 from tests.consilium.api.client.test_clients import parts, sent
 from tests.hospital.studies.records import CRP
 
@@ -38,6 +39,8 @@ class ServiceDouble:
     ----------
     asked : list of Asked
         The jobs that were taken, each once.
+    beside : dict
+        The priors that were handed over, by idempotency key: for which group and study, and their files.
     away : bool
         Nobody answers.
     before_answer : callable
@@ -45,6 +48,7 @@ class ServiceDouble:
     """
 
     asked: list[Asked] = field(default_factory=list)
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: Callable[[Asked], Problem | None] = lambda _: None
     away: bool = False
     digest: str = examples.MODEL["model"]["manifest_digest"]
@@ -71,6 +75,8 @@ class ServiceDouble:
             return httpx.Response(200, json=self.model)
         if path == "/v1/jobs":
             return httpx.Response(202, json=self._job(self._take(request)))
+        if path == "/v1/studies":
+            return self._shown(request)
         found = next((one for one in self.asked if one.job_id in path), None)
         if found is None:
             return httpx.Response(
@@ -79,6 +85,16 @@ class ServiceDouble:
         if path.endswith("/results") and request.method == "GET":
             return httpx.Response(200, content=self._lines(found))
         return httpx.Response(204) if request.method == "DELETE" else httpx.Response(200, json=self._job(found))
+
+    def _shown(self, request: httpx.Request) -> httpx.Response:
+        files = [sent(one) for one in parts(request) if one.get_param("name", header="content-disposition") == "images"]
+        prior = Asked(request.headers["Idempotency-Key"], {}, files)
+        problem = self.refuse(prior)
+        if problem is not None:
+            problem = PROBLEM | problem
+            return httpx.Response(problem["status"], json=problem)
+        self.beside[prior.key] = {**request.url.params, "images": files}
+        return httpx.Response(202, json=study_examples.STUDY)
 
     def _take(self, request: httpx.Request) -> Asked:
         self.submitted += 1

@@ -8,6 +8,7 @@ from typing import Any
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.studies.rules.completeness import CompletenessRules
 from hospital.studies.rules.configured_routes import configured_routes
+from hospital.studies.rules.prior_rules import PriorRules
 from hospital.studies.rules.routing import Conditions, Route
 
 SETTINGS: dict[str, Any] = {
@@ -27,6 +28,8 @@ SETTINGS: dict[str, Any] = {
                 "priorities": ["stat"],
             },
             "send_to": ["archive-results"],
+            "reading_group": "chest",
+            "priors": {"sources": ["archive"], "most": 3, "years": 2, "modalities": ["DX"], "give_up": "10m"},
         },
         "hand": {
             "service": "hands",
@@ -49,8 +52,11 @@ def test_routes_have_the_conditions_rules_and_destinations_of_the_file_in_its_or
             ages=(18, 151),
             priorities=frozenset({"stat"}),
         ),
+        "chest",
+        PriorRules(("archive",), 3, 2, frozenset({"DX"}), frozenset(), 64, timedelta(minutes=10)),
     )
     assert (hand.service, hand.destinations, hand.conditions) == ("hands", (), Conditions())
+    assert (hand.reading_group, hand.priors) == (None, None)
     assert hand.completeness == CompletenessRules(
         timedelta(seconds=60), timedelta(hours=2), ("announced", "views"), frozenset({"PA", "OBLIQUE"})
     )

@@ -1,0 +1,222 @@
+"""One search for priors: asked for, fetched, looked at, and given to the service for the readers of a study.
+
+A prior is never a study of its own here: it comes as something that was asked for, and starts none. Whatever it says of
+itself, it is shown only where every object of it names the patient, under an identifier that merges joined to the
+study's. The service is told beside which study to show it: it compares no numbers of patients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+from consilium.domain.errors import ConsiliumError
+from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
+from hospital.running.sources.study_fetching import Incomplete
+from hospital.store.gateway_store import Store
+from hospital.store.prior_searches import PriorSearch
+from hospital.store.received import PatientId, ReceivedInstance, StoreFull, StoreUnavailable
+from hospital.studies.asking.explanation_jobs import ExplanationJobs, ServiceAway, StudyRefused
+from hospital.studies.asking.sent_files import sent_files
+from hospital.studies.rules.current_records import current_instances
+from hospital.studies.rules.prior_rules import PriorRules
+from hospital.studies.rules.routing import Route
+
+logger = logging.getLogger("consilium.gateway")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+_MOST_LOOKED_AT = 50
+"""Studies of one patient whose series are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorSource:
+    """One system that may have priors; to be called on a thread. Its functions raise a `ConsiliumError`.
+
+    Attributes
+    ----------
+    studies_of : callable
+        Studies of a patient, from one day to another.
+    series_of : callable
+        Series of a study.
+    instances : callable
+        SOP Instance UIDs of series of a study.
+    move : callable
+        Has the system send series of a study; returns when it has.
+    """
+
+    studies_of: Callable[[PatientId, date | None, date | None], list[FoundStudy]]
+    series_of: Callable[[str], list[FoundSeries]]
+    instances: Callable[[str, Sequence[str]], frozenset[str]]
+    move: Callable[[str, Sequence[str]], Moved]
+
+
+class PriorFinder:
+    """Takes searches as far as they go, one at a time.
+
+    Parameters
+    ----------
+    asked : callable
+        Is told the source and the patient of each question, on a thread.
+
+    Attributes
+    ----------
+    counts : Counter of str
+        Priors by what became of them, and searches that were given up.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        routes: Sequence[Route],
+        sources: Mapping[str, PriorSource],
+        services: Mapping[str, ExplanationJobs],
+        asked: Callable[[str, PatientId], None] = lambda *_: None,
+    ) -> None:
+        self.counts = Counter[str]()
+        self._store, self._sources, self._services, self._asked = store, sources, services, asked
+        self._routes = {route.name: route for route in routes}
+
+    async def step(self, search: PriorSearch) -> PriorSearch:
+        """Take a search further; the search as it was saved.
+
+        Raises
+        ------
+        StoreUnavailable
+        """
+        route = self._routes.get(search.route)
+        if route is None or route.priors is None or route.reading_group is None:
+            return await self._save(search.ended("its route asks for no priors any more"))
+        problems: list[str] = []
+        try:
+            search = await self._looked(search, route, route.priors, problems)
+        except ServiceAway as error:
+            problems.append(str(error))
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            logger.exception("a search for priors failed")
+            problems.append(f"a step failed: {type(error).__name__}")
+        # With what was handed over before it broke off.
+        known = await asyncio.to_thread(self._store.priors.get, search.study)
+        return await self._left(known or search, problems)
+
+    async def _looked(self, search: PriorSearch, route: Route, rules: PriorRules, problems: list[str]) -> PriorSearch:
+        found = await asyncio.to_thread(self._found, search, rules, problems)
+        for source, other in found[:_MOST_LOOKED_AT]:
+            if len(search.handed) >= rules.most:
+                break
+            if other.study in search.handed:
+                continue
+            try:
+                images = await asyncio.to_thread(self._images, search, rules, self._sources[source], other.study)
+                given = bool(images) and await self._hand_over(search, route, images)
+            except (ServiceAway, StoreUnavailable):
+                raise
+            except StudyRefused as error:
+                logger.warning("%s", error)
+                self.counts["refused"] += 1
+                continue
+            except (ConsiliumError, OSError) as error:
+                problems.append(str(error) if isinstance(error, ConsiliumError) else "the disk takes no more")
+                continue
+            self.counts["shown" if given else "left out"] += 1
+            if given:
+                search = await self._save(replace(search, handed=(*search.handed, other.study)))
+        return search
+
+    async def _left(self, search: PriorSearch, problems: Sequence[str]) -> PriorSearch:
+        """Ended, or to be gone on with."""
+        route = self._routes.get(search.route)
+        if not problems or route is None or route.priors is None or len(search.handed) >= route.priors.most:
+            return await self._save(search.ended())
+        now = self._store.clock()
+        if now >= search.until:
+            self.counts["given up"] += 1
+            logger.warning("priors of a study are not all shown: %s", problems[0])
+            return await self._save(search.ended(problems[0]))
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(search.attempts, 20))
+        due = min(search.until, now + pause)
+        return await self._save(replace(search, due=due, attempts=search.attempts + 1, problem=problems[0]))
+
+    def _found(self, search: PriorSearch, rules: PriorRules, problems: list[str]) -> list[tuple[str, FoundStudy]]:
+        """What the sources have of the patient; whether one of them gives no answer is said among `problems`."""
+        found: list[tuple[str, FoundStudy]] = []
+        for name in rules.sources:
+            try:
+                for patient in (one for one in search.patients if one.issuer is not None):
+                    theirs = self._sources[name].studies_of(patient, *rules.days(search.taken))
+                    found += [(name, one) for one in theirs]
+                    self._asked(name, patient)
+            except ConsiliumError as error:
+                if isinstance(error, StoreUnavailable):
+                    raise
+                problems.append(str(error))
+        return rules.candidates(found, search.study, search.taken, frozenset(search.patients))
+
+    def _images(
+        self, search: PriorSearch, rules: PriorRules, source: PriorSource, prior: str
+    ) -> list[ReceivedInstance]:
+        """The images of a prior that are shown, fetched where they are not here; none: it is left out."""
+        fitting = source.series_of(prior)
+        series = sorted(one.series for one in fitting if rules.fits(one.modality, one.body_part))
+        listed = source.instances(prior, series) if series else frozenset()
+        if not 0 < len(listed) <= rules.objects:
+            return []
+        # What was sent to us is a study of its own: to fetch more of it would have it answered anew.
+        if self._store.studies.get(prior) is None:
+            self._fetch(source, prior, series, listed)
+        missing = listed - self._here(prior) - self._store.outbox.keys(prior)
+        if missing:
+            raise Incomplete(f"{len(missing)} of {len(listed)} objects of a prior are not here")
+        return self._shown(search, rules, prior, frozenset(series))
+
+    def _fetch(self, source: PriorSource, prior: str, series: Sequence[str], listed: frozenset[str]) -> None:
+        if listed <= self._here(prior):
+            return
+        if not self._store.inbox.has_room:
+            raise StoreFull("the disk of the store is beyond its watermark")
+        source.move(prior, series)
+
+    def _here(self, study: str) -> frozenset[str]:
+        return frozenset(one.sop_instance for one in self._store.records.instances(study))
+
+    def _shown(
+        self, search: PriorSearch, rules: PriorRules, prior: str, series: frozenset[str]
+    ) -> list[ReceivedInstance]:
+        received = self._store.records.instances(prior)
+        if any(one.patient not in search.patients for one in received if not one.ours):
+            logger.warning("a prior is not shown: its objects name another patient than its source does")
+            return []
+        used = current_instances(received, self._store.records.rejections(prior)).used
+        images = [
+            one
+            for one in used
+            if one.file is not None
+            and one.series in series
+            and rules.fits(one.description.modality, one.description.body_part)
+        ]
+        latest = datetime.max.replace(tzinfo=UTC)
+        return sorted(images, key=lambda one: (one.description.acquired or latest, one.sop_instance))
+
+    async def _hand_over(self, search: PriorSearch, route: Route, images: Sequence[ReceivedInstance]) -> bool:
+        """Whether the service takes them."""
+        service, group = self._services[route.service], str(route.reading_group)
+        reads = await service.model()
+        chosen = images[: reads.images]
+        files = await asyncio.to_thread(sent_files, self._store.files, chosen, search.patients[0])
+        if not files or sum(map(len, files)) > reads.body_bytes:
+            return False
+        name = json.dumps([search.study, group, sorted(one.digest for one in chosen)])
+        key = f"prior-{hashlib.sha256(name.encode()).hexdigest()}"
+        await service.show_beside(search.study, files, group, key)
+        return True
+
+    async def _save(self, search: PriorSearch) -> PriorSearch:
+        return await asyncio.to_thread(self._store.priors.save, search)

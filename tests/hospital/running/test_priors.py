@@ -1,0 +1,307 @@
+"""Priors are fetched for the readers of a study: of the same person alone, and never answered themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
+from hospital.dicom.requesting import PeerUnreachable
+from hospital.running.prior_parts import PriorPart
+from hospital.running.sources.prior_finder import PriorFinder, PriorSource
+from hospital.store.inbox import Watermark
+from hospital.store.prior_searches import PriorSearch
+from hospital.store.received import PatientId, PatientMerge, ReceivedInstance
+from hospital.store.state import StudyStage
+from hospital.studies.rules.prior_rules import PriorRules
+from tests.hospital.studies.hospital_double import Hospital
+from tests.hospital.studies.records import CLINIC, NOON, STUDY, WARD, instance
+
+pytestmark = pytest.mark.anyio
+RULES = PriorRules(("pacs",), most=2, years=5, modalities=frozenset({"DX"}), body_parts=frozenset({"CHEST"}), objects=3)
+FORMER = PatientId("17", "WARD")
+
+
+def image(study: str, number: int = 1, days: float = 30, **given: Any) -> ReceivedInstance:
+    described = {"acquired": NOON - timedelta(days=days), "body_part": "CHEST"} | given
+    named = {"sop_instance": f"{study}.1.{number}", "study": study, "series": f"{study}.1", "requested": True}
+    return instance(number, study, **(named | described))
+
+
+@dataclass
+class Pacs:
+    """An archive that has these studies, and sends what it is asked for.
+
+    Attributes
+    ----------
+    claims : dict
+        Study → the patient of whom it says that the study is, unless it is the one of its images.
+    sends_less : int
+        How many images of a study stay behind.
+    """
+
+    hospital: Hospital
+    studies: dict[str, list[ReceivedInstance]] = field(default_factory=dict)
+    claims: dict[str, PatientId] = field(default_factory=dict)
+    away: bool = False
+    sends_less: int = 0
+    asked: list[PatientId] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+
+    def add(self, *images: ReceivedInstance) -> None:
+        self.studies[images[0].study] = list(images)
+
+    def studies_of(self, patient: PatientId, since: date | None, until: date | None) -> list[FoundStudy]:
+        if self.away:
+            raise PeerUnreachable("pacs: there was no association")
+        self.asked.append(patient)
+        found = []
+        for study, images in self.studies.items():
+            whose = self.claims.get(study, images[0].patient)
+            if whose == patient:
+                modalities = tuple({str(one.description.modality) for one in images})
+                found.append(FoundStudy(study, whose, None, images[0].description.acquired, modalities, len(images)))
+        return found
+
+    def series_of(self, study: str) -> list[FoundSeries]:
+        told = {one.series: one.description for one in self.studies[study]}
+        return [FoundSeries(uid, one.modality, one.body_part) for uid, one in told.items()]
+
+    def instances(self, study: str, series: Sequence[str]) -> frozenset[str]:
+        return frozenset(one.sop_instance for one in self.studies[study] if one.series in series)
+
+    def move(self, study: str, series: Sequence[str]) -> Moved:
+        self.moved.append(study)
+        wanted = [one for one in self.studies[study] if one.series in series]
+        sent = wanted[: len(wanted) - self.sends_less]
+        self.hospital.receive(*sent)
+        return Moved(len(sent), self.sends_less, 0)
+
+    def source(self) -> PriorSource:
+        return PriorSource(self.studies_of, self.series_of, self.instances, self.move)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    made = Hospital(tmp_path, priors=RULES)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def pacs(hospital: Hospital) -> Pacs:
+    return Pacs(hospital)
+
+
+def part(hospital: Hospital, pacs: Pacs) -> PriorPart:
+    finder = PriorFinder(hospital.store, [hospital.route], {"pacs": pacs.source()}, {"main": hospital.jobs})
+    return PriorPart(hospital.store, finder, ["pacs"])
+
+
+async def arrived(hospital: Hospital, *images: ReceivedInstance) -> None:
+    """A study that was looked at once, and is not complete yet."""
+    hospital.receive(*(images or (instance(),)))
+    await hospital.worker.turn()
+    hospital.clock.move(seconds=61)
+    await hospital.worker.turn()
+    await hospital.worker.settled()
+
+
+async def searched(hospital: Hospital, pacs: Pacs, turns: int = 1) -> PriorSearch:
+    made = part(hospital, pacs)
+    for _ in range(turns):
+        await made.turn()
+        hospital.clock.move(minutes=6)
+    found = hospital.store.priors.get(STUDY)
+    assert found is not None
+    return found
+
+
+def shown(hospital: Hospital) -> list[bytes]:
+    """The images of every prior that the service was given."""
+    return [data for one in hospital.service.beside.values() for data in one["images"]]
+
+
+def content(*images: ReceivedInstance) -> list[bytes]:
+    return [one.digest.encode() for one in images]
+
+
+async def test_the_latest_priors_are_shown_beside_the_study_and_answered_by_nobody(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    for number, days in enumerate((400, 30, 90)):
+        pacs.add(image(f"1.8.{number}", days=days))
+    await arrived(hospital)
+
+    search = await searched(hospital, pacs)
+
+    assert search.handed == ("1.8.1", "1.8.2"), "no more than the route asks for"
+    assert (search.due, search.problem) == (None, None)
+    assert shown(hospital) == content(image("1.8.1"), image("1.8.2"))
+    for one in hospital.service.beside.values():
+        assert one["reading_group"] == "chest"
+        assert one["beside"] == hashlib.sha256(STUDY.encode()).hexdigest()
+    await hospital.work(minutes=5)
+    assert [len(asked.images) for asked in hospital.service.asked] == [1], "the study alone, without its priors"
+    assert hospital.store.studies.get("1.8.1") is None
+    assert not await part(hospital, pacs).turn(), "it is over"
+
+
+async def test_a_study_waits_for_no_prior(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.away = True
+    await arrived(hospital)
+    state = hospital.store.studies.get(STUDY)
+    assert state is not None
+    assert state.stage is StudyStage.ANSWERED
+    pending = await searched(hospital, pacs)
+    assert (pending.problem, pending.attempts) == ("pacs: there was no association", 1)
+
+    last = await searched(hospital, pacs, turns=8)
+
+    assert (last.due, last.problem) == (None, "pacs: there was no association")
+
+
+async def test_a_source_that_comes_back_is_asked_again(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8"))
+    pacs.away = True
+    await arrived(hospital)
+    await searched(hospital, pacs)
+    pacs.away = False
+    assert (await searched(hospital, pacs)).handed == ("1.8",)
+
+
+async def test_what_does_not_fit_is_not_fetched(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8.1", modality="CT"))
+    pacs.add(image("1.8.2", body_part="KNEE"))
+    pacs.add(*(image("1.8.3", number) for number in range(4)))
+    pacs.add(image("1.8.4", days=6 * 365))
+    chest, knee = image("1.8.5"), image("1.8.5", 2, series="1.8.5.2", body_part="KNEE")
+    pacs.add(chest, knee)
+    await arrived(hospital)
+
+    search = await searched(hospital, pacs)
+
+    assert (search.handed, pacs.moved) == (("1.8.5",), ["1.8.5"])
+    assert shown(hospital) == content(chest)
+
+
+async def test_the_priors_of_another_issuer_s_patient_are_not_asked_for(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8", patient=CLINIC))
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ()
+    assert pacs.asked == [WARD]
+
+
+async def test_objects_that_name_another_patient_than_the_source_does_are_not_shown(
+    hospital: Hospital, pacs: Pacs, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacs.add(image("1.8", patient=CLINIC))
+    pacs.claims["1.8"] = WARD
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ()
+    assert hospital.service.beside == {}
+    assert "a prior is not shown" in caplog.text
+    assert "4711" not in caplog.text
+
+
+async def test_a_patient_without_an_issuer_has_no_priors(hospital: Hospital, pacs: Pacs) -> None:
+    await arrived(hospital, instance(patient=PatientId("4711", None)))
+    assert hospital.store.priors.get(STUDY) is None
+
+
+async def test_a_merge_has_the_former_number_asked_for(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8", patient=FORMER))
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ()
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    await hospital.work(minutes=2)
+    assert (await searched(hospital, pacs)).handed == ("1.8",)
+    assert pacs.asked == [WARD, WARD, FORMER]
+
+
+async def test_a_prior_of_which_objects_are_missing_is_not_shown_until_they_come(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8", 1), image("1.8", 2))
+    pacs.sends_less = 1
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).problem == "1 of 2 objects of a prior are not here"
+    pacs.sends_less = 0
+    assert (await searched(hospital, pacs)).handed == ("1.8",)
+    assert len(shown(hospital)) == 2
+
+
+async def test_a_study_of_its_own_is_shown_as_it_is_and_not_answered_anew(hospital: Hospital, pacs: Pacs) -> None:
+    own = replace(image("1.8"), requested=False)
+    await arrived(hospital, own)
+    pacs.add(own)
+    await arrived(hospital)
+
+    assert await part(hospital, pacs).turn()
+    assert (await searched(hospital, pacs)).handed == ("1.8",)
+
+    assert pacs.moved == []
+    await hospital.work(minutes=5)
+    assert len(hospital.store.studies.revisions("1.8")) == 1
+
+
+async def test_a_full_disk_fetches_nothing(hospital: Hospital, pacs: Pacs, monkeypatch: pytest.MonkeyPatch) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    monkeypatch.setattr(Watermark, "has_room", property(lambda _: False))
+    assert (await searched(hospital, pacs)).problem == "the disk of the store is beyond its watermark"
+    assert pacs.moved == []
+
+
+async def test_a_service_that_is_away_gets_each_prior_once_when_it_is_back(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8.1"))
+    pacs.add(image("1.8.2", days=60))
+    await arrived(hospital)
+    hospital.service.away = True
+    assert (await searched(hospital, pacs)).problem == "the service cannot be reached"
+    hospital.service.away = False
+    assert (await searched(hospital, pacs)).handed == ("1.8.1", "1.8.2")
+    assert pacs.moved == ["1.8.1", "1.8.2"], "what is here is not fetched again"
+
+
+async def test_a_prior_that_the_service_refuses_makes_room_for_the_next(hospital: Hospital, pacs: Pacs) -> None:
+    for number in range(3):
+        pacs.add(image(f"1.8.{number}", days=30 + number))
+    broken = content(image("1.8.0"))
+    hospital.service.refuse = lambda asked: (
+        {"field": "images[0]", "rule": "must be whole"} if asked.images == broken else None
+    )
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ("1.8.1", "1.8.2")
+
+
+async def test_a_search_goes_on_after_a_death(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    again = hospital.restarted()
+    assert (await searched(again, Pacs(again, pacs.studies))).handed == ("1.8",)
+    again.store.close()
+
+
+async def test_an_error_that_nobody_thought_of_ends_with_the_time_of_the_search(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    pacs.series_of = lambda study: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    search = await searched(hospital, pacs, turns=9)
+    assert (search.due, search.problem) == (None, "a step failed: ZeroDivisionError")
+
+
+def test_nothing_of_the_patient_is_in_what_is_shown_of_a_search() -> None:
+    search = PriorSearch(STUDY, "chest", (WARD,), NOON, NOON, datetime.max)
+    assert "4711" not in repr(search)
