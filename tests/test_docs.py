@@ -229,7 +229,7 @@ def test_every_yaml_block_is_a_recipe_a_gateway_or_the_description_of_a_cohort(d
     given = yaml.safe_load(document)
     if "cohort" in given:
         Recipe.from_mapping(given)
-    elif given.keys() & {"destinations", "worklists", "smart_launch", "audit"}:
+    elif given.keys() & {"destinations", "worklists", "smart_launch", "audit", "routes"}:
         whole = yaml.safe_load(text_of(ROOT / "deploy" / "gateway.yaml"))
         GatewaySettings.model_validate(
             whole | {key: whole.get(key, {}) | section for key, section in given.items()}, context={"folder": ROOT}

@@ -42,6 +42,8 @@ EXCEPTIONS = {
     "hospital/studies/assembly.py": "a hospital's images, values and notes are stored and matched each in its own way",
     "hospital/studies/asking/explanation_jobs.py": "a study is sent with its images",
     "hospital/studies/study_walk.py": "a study without an image is not asked about",
+    "hospital/studies/wanted_priors.py": "a study was made when its earliest image was",
+    "hospital/running/sources/prior_finder.py": "a prior is shown as its images",
     "hospital/studies/rules/completeness.py": "a study whose views are all there is complete",
     "hospital/running/hl7_parts.py": "a value that was sent before completes one that is sent again",
     "hospital/studies/dicom_results.py": "a capture shows the images, a segmentation the evidence in them",
