@@ -274,13 +274,16 @@ class ReaderStore:
         )
         others = others.order_by(StudyRow.submitted)
         found: dict[object, tuple[Any, PriorStudy]] = {}
-        # What came last stands for the same study, and what has an answer for one that was handed over as a prior.
+        # Of one prior that was handed over twice the last counts, and none where the study itself was sent, too.
         for other in chain.from_iterable(session.execute(others.where(*which)) for which in self._of_one_person(own)):
             facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
             if other.beside is None and not _is_earlier((facts, other.submitted), (own, row.submitted)):
                 continue
             prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
-            name = facts.get("study_digest") or other.study_id
+            handed_over = facts.get("study_digest") or other.study_id
+            if other.beside is None:
+                found.pop(handed_over, None)
+            name = other.study_id if other.beside is None else handed_over
             found[name] = facts["studied"] or "", PriorStudy.model_validate(prior)
         latest_first = sorted(found.values(), key=lambda one: one[0], reverse=True)
         return [prior for _, prior in latest_first[:_MOST_PRIORS]]
