@@ -46,7 +46,7 @@ _CONFIGURED_FOR_S = 3600.0
 _FETCH_SECONDS = 5.0
 _MOST_BYTES = 1 << 18
 _LONGEST_NAME = 100
-_PLACE = re.compile(r"|new|model|operations|studies/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_PLACE = re.compile(r"|new|model|operations|sessions|studies/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 """Where one may go on to, below `/read/`: never elsewhere, whatever a link says."""
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 

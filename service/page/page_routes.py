@@ -16,7 +16,8 @@ from service.audit_log.audit_routes import origin_of
 from service.auth.caller import Unauthenticated
 from service.http.problems import NotOffered, problem_response
 from service.http.small_bodies import read_json
-from service.page import session_routes
+from service.page import own_session_routes, session_routes
+from service.page.browsers import browser_of
 from service.page.code_flow import CALLBACK, SignInFailed, sign_in_cookie
 from service.page.sessions import require_csrf, session_cookie
 from service.page.static_files import HEADERS, PageFiles
@@ -24,7 +25,7 @@ from service.page.static_files import HEADERS, PageFiles
 if TYPE_CHECKING:
     from service.page.page import Page
 
-PAGES = ("/read/", "/read/new", "/read/model", "/read/operations", "/read/login")
+PAGES = ("/read/", "/read/new", "/read/model", "/read/operations", "/read/sessions", "/read/login")
 FILE_METHODS = ("GET", "HEAD")
 CLIENT_GONE = 499
 """What the access log shows where nobody waits for the answer any more; nginx's number."""
@@ -117,7 +118,7 @@ async def _sign_in(request: Request) -> Response:
         await page.sessions.refused("api_key", request_id)
         raise HTTPException(HTTPStatus.UNAUTHORIZED, "This API key is not valid.") from None
     cookie = session_cookie(page.settings)
-    value = await page.sessions.open(identity, cookie.read(request.headers), request_id)
+    value = await page.sessions.open(identity, cookie.read(request.headers), request_id, _browser(request))
     reader = page.answer(await page.sessions.signed_in(value))
     response = Response(reader.model_dump_json(), media_type="application/json", headers=_PRIVATE)
     cookie.put(response, value)
@@ -167,11 +168,15 @@ async def _callback(request: Request) -> Response:
         await page.sessions.refused("oidc", request_id)
         response = _away("../login?problem=" + failed.reason)
     else:
-        value = await page.sessions.open(identity, cookie.read(request.headers), request_id)
+        value = await page.sessions.open(identity, cookie.read(request.headers), request_id, _browser(request))
         response = _away(f"../{place}")
         cookie.put(response, value)
     held.clear(response)
     return response
+
+
+def _browser(request: Request) -> str | None:
+    return browser_of(request.headers.get("user-agent", ""))
 
 
 def _away(place: str) -> Response:
@@ -182,6 +187,7 @@ _ROUTES: tuple[tuple[str, Handler, tuple[str, ...]], ...] = (
     ("/read/session", _session, ("GET",)),
     ("/read/session", _sign_in, ("POST",)),
     ("/read/session", _sign_out, ("DELETE",)),
+    *own_session_routes.ROUTES,
     ("/read/oidc/start", _start, ("GET",)),
     (CALLBACK, _callback, ("GET",)),
     *((path, _index, FILE_METHODS) for path in PAGES),

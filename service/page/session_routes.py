@@ -27,6 +27,7 @@ _SESSION = {
     "created": "2026-03-02T07:58:12Z",
     "seen": "2026-03-02T09:14:40Z",
     "ends": "2026-03-02T15:58:12Z",
+    "browser": "Firefox, Linux",
 }
 _SIGN_IN = {
     "time": "2026-03-02T07:58:12Z",

@@ -12,14 +12,14 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from consilium.api.schemas import SessionAnswer, SignInAnswer
+from consilium.api.schemas import OwnSessionsAnswer, SessionAnswer, SignInAnswer
 from service.audit_log.database import Database
 from service.audit_log.pseudonyms import AuditLogKeys, Unsealable
 from service.audit_log.tables import SessionRow, SignInRow, SpentStateRow
@@ -45,8 +45,8 @@ class Identity:
     scopes: frozenset[Scope]
     groups: frozenset[str]
 
-    def to_json(self) -> bytes:
-        given = {"name": self.name, "scopes": sorted(self.scopes), "groups": sorted(self.groups)}
+    def to_json(self, browser: str | None) -> bytes:
+        given = {"name": self.name, "scopes": sorted(self.scopes), "groups": sorted(self.groups), "browser": browser}
         return json.dumps(given).encode()
 
 
@@ -74,15 +74,17 @@ class SessionStore:
         self._idle = idle
         self._longest = longest
 
-    def open(self, identity: Identity, replaced: str | None, request_id: str) -> str:
-        """Begin a session, and end the one of the secret `replaced`; give the new one's secret."""
+    def open(self, identity: Identity, replaced: str | None, request_id: str, browser: str | None = None) -> str:
+        """Begin a session in a `browser`, and end the one of the secret `replaced`; give the new one's secret."""
         now, secret, session_id = _now(), secrets.token_hex(_SECRET_BYTES), uuid4()
         row = SessionRow(
             session_id=session_id,
             digest=_digest(secret),
             caller=identity.caller,
             method=identity.method,
-            identity=self._keys.newest.seal(identity.to_json(), _place(session_id, identity.caller, identity.method)),
+            identity=self._keys.newest.seal(
+                identity.to_json(browser), _place(session_id, identity.caller, identity.method)
+            ),
             created=now,
             seen=now,
             ends=now + self._longest,
@@ -148,11 +150,32 @@ class SessionStore:
 
     def listed(self) -> list[SessionAnswer]:
         """The sessions that have not ended, newest first."""
-        now = _now()
-        wanted = select(SessionRow).where(SessionRow.ends > now, SessionRow.seen > now - self._idle)
         with self._database.reading() as session:
-            rows = session.scalars(wanted.order_by(SessionRow.created.desc()).limit(MOST_LISTED)).all()
-            return [SessionAnswer.model_validate(row, from_attributes=True) for row in rows]
+            return self._answers(session)
+
+    def own(self, secret: str) -> OwnSessionsAnswer | None:
+        """Those of the caller whose session has `secret`; None where it has ended."""
+        with self._database.reading() as session:
+            row = _by_secret(session, secret)
+            if row is None or not self._is_open(row, _now()):
+                return None
+            return OwnSessionsAnswer(current=row.session_id, sessions=tuple(self._answers(session, *_of(row))))
+
+    def end_own(self, secret: str, session_id: UUID | None, request_id: str) -> int:
+        """End a session of the caller whose session has `secret`, or all but this one; how many."""
+        now = _now()
+        with self._database.writing() as session:
+            own = _by_secret(session, secret)
+            if own is None or not self._is_open(own, now):
+                return 0
+            which = (
+                SessionRow.session_id != own.session_id if session_id is None else SessionRow.session_id == session_id
+            )
+            ended = session.scalars(select(SessionRow).where(*_of(own), which)).all()
+            for row in ended:
+                session.delete(row)
+                session.add(_event("revoked", row, request_id, now, own.caller))
+            return len(ended)
 
     def events(self, before: datetime | None, limit: int) -> list[SignInAnswer]:
         """What happened at the entrance, newest first."""
@@ -162,15 +185,37 @@ class SessionStore:
         with self._database.reading() as session:
             return [SignInAnswer.model_validate(row, from_attributes=True) for row in session.scalars(wanted)]
 
+    def _answers(self, session: Session, *which: ColumnElement[bool]) -> list[SessionAnswer]:
+        now = _now()
+        wanted = select(SessionRow).where(SessionRow.ends > now, SessionRow.seen > now - self._idle, *which)
+        rows = session.scalars(wanted.order_by(SessionRow.created.desc()).limit(MOST_LISTED)).all()
+        return [
+            SessionAnswer.model_validate(row, from_attributes=True).model_copy(update={"browser": self._browser(row)})
+            for row in rows
+        ]
+
+    def _browser(self, row: SessionRow) -> str | None:
+        held = self._held(row)
+        return None if held is None else held.get("browser")
+
     def _is_open(self, row: SessionRow, now: datetime) -> bool:
         return now < row.ends and now < row.seen + self._idle
 
-    def _identity(self, row: SessionRow) -> Identity | None:
-        """Who the session is of; None where the key that sealed it is gone, or the row was changed."""
+    def _held(self, row: SessionRow) -> dict[str, Any] | None:
+        """What was sealed for the row; None where the key that sealed it is gone, or the row was changed."""
         try:
-            held = json.loads(self._keys.unseal(row.identity, _place(row.session_id, row.caller, row.method)))
+            held: dict[str, Any] = json.loads(
+                self._keys.unseal(row.identity, _place(row.session_id, row.caller, row.method))
+            )
         except Unsealable as error:
             logger.error("%s", error)
+            return None
+        return held
+
+    def _identity(self, row: SessionRow) -> Identity | None:
+        """Who the session is of, as `_held`."""
+        held = self._held(row)
+        if held is None:
             return None
         scopes = frozenset(Scope(scope) for scope in held["scopes"])
         method: Method = "oidc" if row.method == "oidc" else "api_key"
@@ -199,6 +244,11 @@ def _by_secret(session: Session, secret: str | None) -> SessionRow | None:
     if secret is None:
         return None
     return session.scalars(select(SessionRow).where(SessionRow.digest == _digest(secret))).one_or_none()
+
+
+def _of(row: SessionRow) -> tuple[ColumnElement[bool], ...]:
+    """The sessions of the same caller."""
+    return SessionRow.caller == row.caller, SessionRow.method == row.method
 
 
 def _event(event: Event, row: SessionRow, request_id: str, now: datetime, actor: str | None = None) -> SignInRow:

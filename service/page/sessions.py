@@ -20,7 +20,7 @@ from uuid import UUID
 
 from starlette.datastructures import Headers
 
-from consilium.api.schemas import SessionAnswer, SignInAnswer
+from consilium.api.schemas import OwnSessionsAnswer, SessionAnswer, SignInAnswer
 from service.audit_log.database import AuditLogUnavailable, Database, read_url
 from service.audit_log.pseudonyms import AuditLogKeys, Unsealable, read_keys
 from service.auth.caller import Caller, CrossSite, Unauthenticated
@@ -121,10 +121,10 @@ class Sessions:
             raise Unauthenticated(given=True)
         return SignedIn(self._caller(found.identity), found.identity, csrf_of(secret), found.ends)
 
-    async def open(self, identity: Identity, former: str | None, request_id: str) -> str:
+    async def open(self, identity: Identity, former: str | None, request_id: str, browser: str | None = None) -> str:
         """Begin a session, whose cookie is new, and end the one of the cookie `former`."""
         replaced = None if former is None else self._seal.unseal(former)
-        return self._seal.seal(await self._ask(self._store.open, identity, replaced, request_id))
+        return self._seal.seal(await self._ask(self._store.open, identity, replaced, request_id, browser))
 
     async def sign_out(self, cookie: str, request_id: str) -> None:
         secret = self._seal.unseal(cookie)
@@ -138,6 +138,25 @@ class Sessions:
     async def spend(self, state: str, expires: datetime) -> bool:
         """Take the issuer's answer to `state`; False where it was taken before."""
         return await self._ask(self._store.spend, state, expires)
+
+    async def own(self, cookie: str, headers: Headers) -> OwnSessionsAnswer:
+        """The sessions of who was given `cookie`.
+
+        Raises
+        ------
+        Unauthenticated, Unavailable
+        """
+        await self.signed_in(cookie, in_use=BACKGROUND_HEADER not in headers)
+        secret = self._seal.unseal(cookie)
+        found = None if secret is None else await self._ask(self._store.own, secret)
+        if found is None:
+            raise Unauthenticated(given=True)
+        return found
+
+    async def end_own(self, cookie: str, session_id: UUID | None, request_id: str) -> int:
+        """End one of them, or all but that of `cookie`; how many."""
+        secret = self._seal.unseal(cookie)
+        return 0 if secret is None else await self._ask(self._store.end_own, secret, session_id, request_id)
 
     async def listed(self) -> list[SessionAnswer]:
         return await self._ask(self._store.listed)

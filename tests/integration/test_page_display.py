@@ -363,6 +363,7 @@ def states(studies: dict[str, str]) -> dict[str, tuple[str, str, tuple[Callable[
         "new": ("new", "main .card", (_note,)),
         "model": ("model", "#serves", ()),
         "operations": ("operations", "#deployment", ()),
+        "sessions": ("sessions", "main table", ()),
         "settings": ("", "table.worklist", (_settings,)),
         "first read": (ordinary, ".corner", ()),
         "side by side": (ordinary, ".corner", (_compare,)),

@@ -41,6 +41,7 @@ def tokens(keys: Path) -> dict[str, str]:
     return {
         "chest": create_key(keys, "Dr House", reading, ["chest"])[1],
         "bones": create_key(keys, "Dr Wilson", reading, ["bones"])[1],
+        "alone": create_key(keys, "Dr Alone", reading, ["alone"])[1],
         "admin": create_key(keys, "admin", list(Scope))[1],
     }
 
@@ -242,6 +243,39 @@ def test_a_session_that_was_ended_asks_to_sign_in_in_place_and_keeps_the_draft(
     dialog.get_by_label("API key").fill(tokens["chest"])
     dialog.get_by_role("button", name="Sign in with the key").click()
     page.wait_for_url(re.compile(r"/read/studies/[0-9a-f-]{36}$"), timeout=PATIENCE_MS)
+
+
+def test_a_reader_sees_where_else_he_is_signed_in_and_ends_it(opened: Opened, tokens: dict[str, str]) -> None:
+    page, other = opened(), opened("new", expected="status of 401")
+    for one in (page, other):
+        sign_in(one, tokens["alone"])
+    other.get_by_role("button", name="Add a note").click()
+    other.get_by_label("Text").fill("a draft")
+    page.get_by_role("link", name="Dr Alone").click()
+    expect(page).to_have_title("Sessions · Consilium")
+    lines = page.locator("tbody tr")
+    expect(lines).to_have_count(2)
+    expect(lines.nth(0)).to_contain_text("Chrome, Linux")
+    expect(lines.nth(1)).to_contain_text("This session")
+    page.get_by_role("button", name="End the session in Chrome, Linux").press("Enter")
+    expect(lines).to_have_count(1)
+    expect(page.get_by_role("status").filter(has_text="Ended.")).to_be_attached()
+    other.get_by_role("button", name="Send", exact=True).click()
+    expect(other.get_by_role("heading", name="The session has ended")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_an_admin_ends_the_session_of_another_reader(opened: Opened, tokens: dict[str, str]) -> None:
+    page, other = opened("sessions"), opened(expected="status of 401")
+    sign_in(other, tokens["alone"])
+    sign_in(page, tokens["admin"])
+    expect(page.get_by_role("heading", name="Sessions of other readers")).to_be_visible()
+    for _ in range(page.locator("table").last.locator("button").count()):
+        count = page.locator("table").last.locator("button").count()
+        page.locator("table").last.locator("button").first.click()
+        expect(page.locator("tbody button")).to_have_count(count - 1)
+    expect(page.get_by_role("heading", name="Sessions of other readers")).to_be_hidden()
+    other.get_by_role("link", name="New study").first.click()
+    expect(other.get_by_role("heading", name="The session has ended")).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_nobody_frames_the_page(opened: Opened, service: RunningService, issuer: Issuer) -> None:

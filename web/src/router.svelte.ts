@@ -2,13 +2,13 @@ import { PAGE } from './api/addresses';
 
 /** Which page is shown: the service sends the same document for each of these addresses. */
 export type Place =
-  | { page: 'worklist' | 'new' | 'model' | 'operations' | 'login' | 'unknown' }
+  | { page: 'worklist' | 'new' | 'model' | 'operations' | 'sessions' | 'login' | 'unknown' }
   | { page: 'study'; id: string };
 
 export function placeOf(path: string, base = PAGE): Place {
   const rest = `${path}/`.startsWith(base) ? path.slice(base.length).replace(/\/$/, '') : null;
   if (rest === '') return { page: 'worklist' };
-  if (rest === 'new' || rest === 'model' || rest === 'operations' || rest === 'login') return { page: rest };
+  if (rest === 'new' || rest === 'model' || rest === 'operations' || rest === 'sessions' || rest === 'login') return { page: rest };
   const study = /^studies\/([\w-]+)$/.exec(rest ?? '');
   return study ? { page: 'study', id: study[1]! } : { page: 'unknown' };
 }

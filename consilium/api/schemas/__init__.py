@@ -48,6 +48,7 @@ from consilium.api.schemas.requests import (
     parse_request,
 )
 from consilium.api.schemas.session import (
+    OwnSessionsAnswer,
     PageOptions,
     ReaderAnswer,
     SessionAnswer,
@@ -126,6 +127,7 @@ __all__ = [
     "ModelInformation",
     "MonitorAnswer",
     "OperationsAnswer",
+    "OwnSessionsAnswer",
     "PageOptions",
     "PatientView",
     "PriorStudy",

@@ -53,6 +53,16 @@ class SessionAnswer(Wire):
     created: datetime
     seen: datetime = Field(description="When it was last used, to half a minute.")
     ends: datetime
+    browser: str | None = Field(
+        default=None, description="In which it was begun, coarsely: `Firefox, Linux`. Null where that is not known."
+    )
+
+
+class OwnSessionsAnswer(Wire):
+    """The answer of `GET /read/session/own`."""
+
+    current: UUID = Field(description="The session that asked.")
+    sessions: tuple[SessionAnswer, ...]
 
 
 class SessionsAnswer(Wire):
@@ -69,7 +79,7 @@ class SignInAnswer(Wire):
     method: SignInMethod
     caller: str | None = Field(description="Null where somebody could not sign in.")
     session_id: UUID | None
-    actor: str | None = Field(description="The caller who ended another's session.")
+    actor: str | None = Field(description="The caller who ended a session from another one.")
     request_id: str
 
 

@@ -29,6 +29,20 @@ export interface Session {
   settings: { ohif: string | null; locale: string | null; letter_keys: boolean };
 }
 
+export interface KnownSession {
+  session_id: string;
+  caller: string;
+  browser: string | null;
+  created: string;
+  seen: string;
+  ends: string;
+}
+
+export interface OwnSessions {
+  current: string;
+  sessions: KnownSession[];
+}
+
 export interface Patient {
   label: string | null;
   age: number | null;
