@@ -54,8 +54,8 @@ print(json.dumps([str(bento.tag), bento.path]))
 """
 
 
-EXTRAS = ("postgresql", "cpu-fast", "jpeg-extended")
-"""What a service can use beside `serve`."""
+EXTRAS = ("postgresql", "s3", "cpu-fast", "jpeg-extended")
+"""What an image can have beside `serve`: for the service, or for MLflow's server, which runs in the same image."""
 
 
 class BuildFailed(ConsiliumError):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -16,10 +17,17 @@ from tests.patience import PATIENCE_S
 
 
 class MlflowServer:
-    """A server that hands artifacts through; what it stores lies in `folder` and outlasts it."""
+    """A server that hands artifacts through; what it stores lies in `folder` and outlasts it.
 
-    def __init__(self, folder: Path) -> None:
+    `artifacts` names another place for them, which the server reaches with the variables of `environment`.
+    """
+
+    def __init__(
+        self, folder: Path, artifacts: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = folder
+        self._artifacts = artifacts or str(folder / "art")
+        self._environment = dict(environment or {})
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
@@ -28,11 +36,16 @@ class MlflowServer:
         """Start it, and wait until it answers."""
         log = self._folder / "log"
         stores = ["--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        stores += ["--artifacts-destination", str(self._folder / "art")]
+        stores += ["--artifacts-destination", self._artifacts]
         command = [sys.executable, "-m", "mlflow", "server", *stores, "--port", str(self._port), "--workers", "1"]
         with log.open("ab") as file:
             self._process = subprocess.Popen(
-                command, cwd=self._folder, stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=self._folder,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env=os.environ | self._environment,
             )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
