@@ -16,9 +16,17 @@ from sqlalchemy.orm import Session
 from consilium.databases.database import Database
 from hospital.store.clock import Clock
 from hospital.store.keys import StoreKey
-from hospital.store.received import PatientMerge, RawMessage, Received, ReceivedInstance, StoreFull
+from hospital.store.received import (
+    PatientId,
+    PatientMerge,
+    RawMessage,
+    Received,
+    ReceivedInstance,
+    RecordsMoved,
+    StoreFull,
+)
 from hospital.store.rows.aliases import merge
-from hospital.store.rows.sealed_records import row_values
+from hospital.store.rows.sealed_records import opened, row_values
 from hospital.store.rows.tables import Base, MessageRow, RecordRow
 from hospital.store.sealed_files import SealedFiles
 
@@ -83,6 +91,8 @@ class StoredInbox:
     def read_again(self, message: int, records: Sequence[Received], problem: str | None) -> None:
         """Put in what a message in the store gives now: each record takes the place of its own former reading.
 
+        What was filed under another patient before is noted as moved away from him.
+
         Raises
         ------
         StoreUnavailable
@@ -92,6 +102,9 @@ class StoredInbox:
             for record in records:
                 values = row_values(self._key, record, self._clock())
                 same = [getattr(RecordRow, name) == values[name] for name in ("kind", "key", "version")]
+                former = session.scalars(select(RecordRow).where(*same)).first()
+                if former is not None and former.patient not in (None, values["patient"]):
+                    self._moved(session, getattr(opened(self._key, former), "patient", None), record.source)
                 session.execute(delete(RecordRow).where(*same))
                 _insert_new(session, RecordRow, values)
                 if isinstance(record, PatientMerge):
@@ -141,9 +154,16 @@ class StoredInbox:
         same = (RecordRow.kind == values["kind"], RecordRow.key == values["key"], RecordRow.version == sent)
         return session.scalar(select(RecordRow.number).where(*same)) is not None
 
+    def _moved(self, session: Session, patient: PatientId | None, source: str) -> None:
+        """Have the studies of `patient` looked at again, from whom something was taken away."""
+        if patient is not None:
+            now = self._clock()
+            _insert_new(session, RecordRow, row_values(self._key, RecordsMoved(patient, source, now), now))
+
     def _merge(self, session: Session, record: PatientMerge, message: int | None) -> None:
-        refused = merge(session, self._key, record)
+        refused, former = merge(session, self._key, record)
         if refused is None:
+            self._moved(session, former, record.source)
             return
         _LOG.warning("a merge of patient identifiers was refused: %s", refused)
         if message is not None:

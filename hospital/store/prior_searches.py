@@ -39,6 +39,10 @@ class PriorSearch:
         In a row that failed.
     handed : tuple of str
         Study Instance UIDs of the priors that the service was given.
+    shown : tuple of str
+        The ids under which the service keeps these.
+    taken_back : tuple of str
+        Ids of priors that it is to delete: they were of somebody who turned out to be another person.
     problem : str, optional
         What the last attempt met; without names and identifiers.
     """
@@ -51,6 +55,8 @@ class PriorSearch:
     due: datetime | None
     attempts: int = 0
     handed: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    taken_back: tuple[str, ...] = ()
     problem: str | None = None
 
     def ended(self, problem: str | None = None) -> PriorSearch:

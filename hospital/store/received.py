@@ -273,6 +273,15 @@ class PatientMerge:
     time: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RecordsMoved:
+    """Something that was filed under `patient` is another patient's now: answers that used it are made anew."""
+
+    patient: PatientId
+    source: str
+    time: datetime
+
+
 Received = (
     ReceivedInstance
     | ReceivedRejection
@@ -282,6 +291,7 @@ Received = (
     | ReceivedOrder
     | PatientUpdate
     | PatientMerge
+    | RecordsMoved
 )
 
 

@@ -16,6 +16,7 @@ from hospital.store.received import (
     ReceivedOrder,
     ReceivedRejection,
     ReceivedStep,
+    RecordsMoved,
     Status,
 )
 from hospital.store.state import Stored, StudyChanged, StudyStage, StudyState
@@ -67,6 +68,8 @@ class Intake:
             return (Touch(record.study),)
         if isinstance(record, PatientMerge):
             return self._of_patient(record.stays, since=None)
+        if isinstance(record, RecordsMoved):
+            return self._of_patient(record.patient, since=None)
         if getattr(record, "status", None) is Status.PRELIMINARY:
             return ()
         found = self._of_patient(record.patient, since=self._now() - REOPENED_FOR)

@@ -95,6 +95,7 @@ class PriorFinder:
             return await self._save(search.ended("its route asks for no priors any more"))
         problems: list[str] = []
         try:
+            search = await self._without_others(search, self._services[route.service])
             search = await self._looked(search, route, route.priors, problems)
         except ServiceAway as error:
             problems.append(str(error))
@@ -107,6 +108,14 @@ class PriorFinder:
         known = await asyncio.to_thread(self._store.priors.get, search.study)
         return await self._left(known or search, problems)
 
+    async def _without_others(self, search: PriorSearch, service: ExplanationJobs) -> PriorSearch:
+        """Before anything else, what was shown of another person is taken back."""
+        for prior in search.taken_back:
+            await service.take_back(prior)
+            self.counts["taken back"] += 1
+            search = await self._save(replace(search, taken_back=search.taken_back[1:]))
+        return search
+
     async def _looked(self, search: PriorSearch, route: Route, rules: PriorRules, problems: list[str]) -> PriorSearch:
         found = await asyncio.to_thread(self._found, search, rules, problems)
         for source, other in found[:_MOST_LOOKED_AT]:
@@ -116,7 +125,7 @@ class PriorFinder:
                 continue
             try:
                 images = await asyncio.to_thread(self._images, search, rules, self._sources[source], other.study)
-                given = bool(images) and await self._hand_over(search, route, images)
+                given = await self._hand_over(search, route, images) if images else None
             except (ServiceAway, StoreUnavailable):
                 raise
             except StudyRefused as error:
@@ -126,9 +135,10 @@ class PriorFinder:
             except (ConsiliumError, OSError) as error:
                 problems.append(str(error) if isinstance(error, ConsiliumError) else "the disk takes no more")
                 continue
-            self.counts["shown" if given else "left out"] += 1
-            if given:
-                search = await self._save(replace(search, handed=(*search.handed, other.study)))
+            self.counts["left out" if given is None else "shown"] += 1
+            if given is not None:
+                handed, shown = (*search.handed, other.study), (*search.shown, given)
+                search = await self._save(replace(search, handed=handed, shown=shown))
         return search
 
     async def _left(self, search: PriorSearch, problems: Sequence[str]) -> PriorSearch:
@@ -137,12 +147,12 @@ class PriorFinder:
         if not problems or route is None or route.priors is None or len(search.handed) >= route.priors.most:
             return await self._save(search.ended())
         now = self._store.clock()
-        if now >= search.until:
+        if now >= search.until and not search.taken_back:
             self.counts["given up"] += 1
             logger.warning("priors of a study are not all shown: %s", problems[0])
             return await self._save(search.ended(problems[0]))
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(search.attempts, 20))
-        due = min(search.until, now + pause)
+        due = now + pause if search.taken_back else min(search.until, now + pause)
         return await self._save(replace(search, due=due, attempts=search.attempts + 1, problem=problems[0]))
 
     def _found(self, search: PriorSearch, rules: PriorRules, problems: list[str]) -> list[tuple[str, FoundStudy]]:
@@ -205,18 +215,17 @@ class PriorFinder:
         latest = datetime.max.replace(tzinfo=UTC)
         return sorted(images, key=lambda one: (one.description.acquired or latest, one.sop_instance))
 
-    async def _hand_over(self, search: PriorSearch, route: Route, images: Sequence[ReceivedInstance]) -> bool:
-        """Whether the service takes them."""
+    async def _hand_over(self, search: PriorSearch, route: Route, images: Sequence[ReceivedInstance]) -> str | None:
+        """The id under which the service keeps them; None where they are more than it takes."""
         service, group = self._services[route.service], str(route.reading_group)
         reads = await service.model()
         chosen = images[: reads.images]
         files = await asyncio.to_thread(sent_files, self._store.files, chosen, search.patients[0])
         if not files or sum(map(len, files)) > reads.body_bytes:
-            return False
+            return None
         name = json.dumps([search.study, group, sorted(one.digest for one in chosen)])
         key = f"prior-{hashlib.sha256(name.encode()).hexdigest()}"
-        await service.show_beside(search.study, files, group, key)
-        return True
+        return await service.show_beside(search.study, files, group, key)
 
     async def _save(self, search: PriorSearch) -> PriorSearch:
         return await asyncio.to_thread(self._store.priors.save, search)

@@ -61,12 +61,15 @@ class Patients:
         return known
 
     def _opened(self, row: AliasRow) -> PatientMerge:
-        body = self._key.unseal(row.body, f"alias {row.goes}")
-        return _MERGE.validate_json(body)
+        return _opened(self._key, row)
 
 
-def merge(session: Session, key: StoreKey, given: PatientMerge) -> str | None:
-    """Join two identifiers in `session`; why not, where they cannot be.
+def _opened(key: StoreKey, row: AliasRow) -> PatientMerge:
+    return _MERGE.validate_json(key.unseal(row.body, f"alias {row.goes}"))
+
+
+def merge(session: Session, key: StoreKey, given: PatientMerge) -> tuple[str | None, PatientId | None]:
+    """Join two identifiers in `session`; why not, where they cannot be; and from whom one of them was taken away.
 
     A later merge of the same identifier takes the place of an earlier one. One that would close a circle, as when a
     system sends the same merge back inverted, is refused.
@@ -74,13 +77,14 @@ def merge(session: Session, key: StoreKey, given: PatientMerge) -> str | None:
     stays, goes = str(patient_digest(key, given.stays)), str(patient_digest(key, given.goes))
     row = session.get(AliasRow, goes)
     if row is not None and row.time > given.time:
-        return None
+        return None, None
     refused = _refusal(session, stays, goes)
     if refused is not None:
-        return refused
+        return refused, None
+    former = None if row is None or row.stays == stays else _opened(key, row).stays
     body = key.seal(to_json(given), f"alias {goes}")
     session.merge(AliasRow(goes=goes, stays=stays, time=given.time, body=body))
-    return None
+    return None, former
 
 
 def _refusal(session: Session, stays: str, goes: str) -> str | None:

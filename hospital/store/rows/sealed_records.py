@@ -21,6 +21,7 @@ from hospital.store.received import (
     ReceivedOrder,
     ReceivedRejection,
     ReceivedStep,
+    RecordsMoved,
 )
 from hospital.store.rows.tables import RecordRow
 
@@ -33,6 +34,7 @@ KINDS: dict[type[Any], str] = {
     ReceivedOrder: "order",
     PatientUpdate: "update",
     PatientMerge: "merge",
+    RecordsMoved: "moved",
 }
 _CLASSES = {kind: of for of, kind in KINDS.items()}
 _Texts = tuple[str | None, ...]
@@ -117,4 +119,6 @@ def _identity(record: Received, content: str) -> tuple[_Texts, _Texts, datetime]
         case PatientMerge():
             pair = (record.stays.value, record.stays.issuer, record.goes.value, record.goes.issuer)
             parts = (pair, (content,), record.time)
+        case RecordsMoved():
+            parts = ((record.patient.value, record.patient.issuer), (content,), record.time)
     return parts

@@ -118,21 +118,41 @@ class ExplanationJobs:
             request = _without(request, result)
         raise StudyRefused(f"more than {MOST_REFUSED} records are refused")
 
-    async def show_beside(self, study: str, files: Sequence[bytes], group: str, key: str) -> None:
+    async def show_beside(self, study: str, files: Sequence[bytes], group: str, key: str) -> str:
         """Have readers in `group` see the `files` of a prior beside `study`; asked again under the same key, once.
+
+        The id under which the service keeps it.
 
         Raises
         ------
         ServiceAway, StudyRefused
         """
         try:
-            await self._client.submit_study(images=list(files), beside=study, reading_group=group, idempotency_key=key)
+            stored = await self._client.submit_study(
+                images=list(files), beside=study, reading_group=group, idempotency_key=key
+            )
         except InputError as error:
             raise StudyRefused(f"the service refuses a prior: {error.field} {error.rule}") from None
         except ServiceProblem as problem:
             refused = _refusal(problem)
             where = " ".join(filter(None, (refused.field, refused.rule))) or f"status {refused.status}"
             raise StudyRefused(f"the service refuses a prior: {where}") from None
+        except (ServiceUnreachable, UnreadableAnswer) as error:
+            raise _away(error) from error
+        return str(stored.study_id)
+
+    async def take_back(self, prior: str) -> None:
+        """Have a prior, by the id under which the service keeps it, shown no more.
+
+        Raises
+        ------
+        ServiceAway
+        """
+        try:
+            await self._client.delete_study(prior)
+        except ServiceProblem as problem:
+            if problem.status != HTTPStatus.NOT_FOUND:
+                raise _away(problem) from problem
         except (ServiceUnreachable, UnreadableAnswer) as error:
             raise _away(error) from error
 

@@ -230,6 +230,26 @@ async def test_a_merge_has_the_former_number_asked_for(hospital: Hospital, pacs:
     assert pacs.asked == [WARD, WARD, FORMER]
 
 
+async def test_a_prior_under_a_number_that_is_another_persons_after_all_is_taken_back(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8.1"))
+    pacs.add(image("1.8.2", patient=FORMER))
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ("1.8.1", "1.8.2")
+
+    hospital.receive(PatientMerge(PatientId("18", "WARD"), FORMER, "adt", NOON + timedelta(minutes=1)))
+    await hospital.work(minutes=2)
+    hospital.service.away = True
+    assert len((await searched(hospital, pacs, turns=9)).taken_back) == 2, "it is tried until it is done"
+    hospital.service.away = False
+    search = await searched(hospital, pacs)
+
+    assert (search.handed, search.taken_back) == (("1.8.1",), ())
+    assert shown(hospital) == content(image("1.8.1"))
+
+
 async def test_a_prior_of_which_objects_are_missing_is_not_shown_until_they_come(
     hospital: Hospital, pacs: Pacs
 ) -> None:

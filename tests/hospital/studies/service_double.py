@@ -75,7 +75,7 @@ class ServiceDouble:
             return httpx.Response(200, json=self.model)
         if path == "/v1/jobs":
             return httpx.Response(202, json=self._job(self._take(request)))
-        if path == "/v1/studies":
+        if path.startswith("/v1/studies"):
             return self._shown(request)
         found = next((one for one in self.asked if one.job_id in path), None)
         if found is None:
@@ -87,14 +87,17 @@ class ServiceDouble:
         return httpx.Response(204) if request.method == "DELETE" else httpx.Response(200, json=self._job(found))
 
     def _shown(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            self.beside = {key: one for key, one in self.beside.items() if one["id"] not in request.url.path}
+            return httpx.Response(204)
         files = [sent(one) for one in parts(request) if one.get_param("name", header="content-disposition") == "images"]
         prior = Asked(request.headers["Idempotency-Key"], {}, files)
         problem = self.refuse(prior)
         if problem is not None:
             problem = PROBLEM | problem
             return httpx.Response(problem["status"], json=problem)
-        self.beside[prior.key] = {**request.url.params, "images": files}
-        return httpx.Response(202, json=study_examples.STUDY)
+        shown = self.beside.setdefault(prior.key, {**request.url.params, "images": files, "id": str(uuid.uuid4())})
+        return httpx.Response(202, json=study_examples.STUDY | {"study_id": shown["id"]})
 
     def _take(self, request: httpx.Request) -> Asked:
         self.submitted += 1

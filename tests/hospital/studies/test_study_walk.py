@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from consilium.domain.study import Sex
-from hospital.store.received import Code, PatientId, PatientMerge, ReceivedRejection, Status
+from hospital.store.received import Code, PatientId, PatientMerge, RawMessage, ReceivedRejection, Status
 from hospital.store.state import DeliveryStage, StudyStage
 from hospital.studies.rules.routing import Conditions
 from tests.hospital.studies.hospital_double import Hospital
@@ -151,6 +151,43 @@ def test_a_merge_brings_the_values_of_the_former_identifier(hospital: Hospital) 
     hospital.receive(PatientMerge(WARD, former, "adt", NOON))
     work(hospital)
     assert [one["value"] for one in hospital.service.asked[1].records["observations"]] == [112.0]
+
+
+def test_a_later_merge_takes_the_values_of_the_former_identifier_away_again(hospital: Hospital) -> None:
+    former, right = PatientId("17", "WARD"), PatientId("18", "WARD")
+    hospital.receive(PatientMerge(WARD, former, "adt", NOON))
+    hospital.receive(instance(), observation(patient=former))
+    work(hospital)
+    hospital.clock.move(days=8)
+    hospital.receive(PatientMerge(right, former, "adt", NOON + minutes(1)))
+    work(hospital)
+    values = [[one["value"] for one in asked.records.get("observations", [])] for asked in hospital.service.asked]
+    assert values == [[112.0], []]
+    assert [one.number for one in hospital.store.studies.revisions(STUDY)] == [1, 2]
+
+
+def test_a_value_that_a_replay_gives_to_another_patient_is_gone_from_the_former_ones_study(hospital: Hospital) -> None:
+    hospital.receive(instance(), instance(5, study="1.9", patient=CLINIC, accession=None))
+    hospital.store.inbox.add(observation(), raw=RawMessage("hl7", "m1", b"m1", NOON, "lis"))
+    work(hospital)
+    (stored,) = hospital.store.records.messages()
+
+    hospital.clock.move(days=8)
+    hospital.store.inbox.read_again(stored.number, [observation(patient=CLINIC)], None)
+    work(hospital)
+
+    def latest(study: str) -> list[float]:
+        images = {one.digest.encode() for one in hospital.store.records.instances(study)}
+        asked = [one for one in hospital.service.asked if set(one.images) == images]
+        return [one["value"] for one in asked[-1].records.get("observations", [])]
+
+    first, second = hospital.store.studies.revisions(STUDY)
+    assert (first.number, second.number, latest(STUDY)) == (1, 2, [])
+    stages = {one.stage for one in hospital.outbox if one.delivery.revision == first.revision}
+    assert stages == {DeliveryStage.SUPERSEDED}
+    hospital.store.inbox.read_again(stored.number, [observation(patient=CLINIC)], None)
+    work(hospital)
+    assert len(hospital.store.studies.revisions(STUDY)) == 2, "read again without a change, it makes none"
 
 
 def test_our_own_results_start_no_study_and_wake_none(hospital: Hospital) -> None:
