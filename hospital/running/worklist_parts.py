@@ -211,7 +211,8 @@ def _part(
     codes = frozenset((one.value, one.scheme) for one in given.codes)
     wanted = Wanted(codes, given.station.value, zone, given.at_once, lambda: store.inbox.has_room)
     performing = Performing(server, store.claims, performer, wanted, store.clock)
-    requests = CancelRequests(name, http, given.ae_title, performing.request_cancellation)
+    heard = performing.request_cancellation, performing.channel_opened
+    requests = CancelRequests(name, http, given.ae_title, *heard)
     return WorklistPart(name, given, performing, requests, http)
 
 

@@ -56,6 +56,8 @@ class Claim:
         Percent that the worklist was last told.
     cancel : bool
         Somebody asked for its cancellation.
+    unheard : bool
+        The event channel was closed since it was claimed: what was asked for then is looked for in the work item.
     problem : str, optional
         What the last attempt met, or why it was cancelled; without names and identifiers.
     """
@@ -70,6 +72,7 @@ class Claim:
     attempts: int = 0
     progress: int = 0
     cancel: bool = False
+    unheard: bool = False
     problem: str | None = None
 
 

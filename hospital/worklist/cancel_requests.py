@@ -14,7 +14,7 @@ from hospital.worklist.work_items import text_of
 
 logger = logging.getLogger("consilium.gateway")
 
-_CANCEL_REQUESTED = "2"
+_CANCEL_REQUESTED, _STATUS_CHANGE = "2", "4"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
 
 
@@ -27,12 +27,20 @@ class CancelRequests:
         Of the worklist.
     request : callable
         Called with the UID of a work item whose cancellation somebody asks for.
+    opened : callable
+        Called when the channel was opened, and when the worklist says that it was started anew: what was asked before
+        may not have been heard, and who had subscribed be forgotten.
     """
 
     def __init__(
-        self, name: str, http: httpx.AsyncClient, ae_title: str, request: Callable[[str], Awaitable[None]]
+        self,
+        name: str,
+        http: httpx.AsyncClient,
+        ae_title: str,
+        request: Callable[[str], Awaitable[None]],
+        opened: Callable[[], Awaitable[None]],
     ) -> None:
-        self._name, self._http, self._request = name, http, request
+        self._name, self._http, self._request, self._opened = name, http, request, opened
         self._url = f"{str(http.base_url).rstrip('/')}/subscribers/{ae_title}"
 
     async def run(self) -> None:
@@ -42,7 +50,7 @@ class CancelRequests:
             try:
                 async for event in texts(self._http, self._url):
                     failures = 0
-                    await self._take(event)
+                    await (self._take(event) if event else self._opened())
             except ChannelBroken as error:
                 if not failures:
                     logger.warning("cancel requests of %s are not seen now: %s", self._name, error)
@@ -54,5 +62,8 @@ class CancelRequests:
             told = json.loads(event)
         except ValueError:
             return
-        if isinstance(told, dict) and text_of(told, "00001002") == _CANCEL_REQUESTED:
+        kind = text_of(told, "00001002") if isinstance(told, dict) else ""
+        if kind == _CANCEL_REQUESTED:
             await self._request(text_of(told, "00001000"))
+        elif kind == _STATUS_CHANGE:
+            await self._opened()

@@ -130,6 +130,8 @@ class Performer:
     async def _advance(self, claim: Claim) -> Claim:
         if claim.stage is ClaimStage.CLAIMING:
             return await self._claim(claim)
+        if claim.unheard:
+            claim = await self._heard(claim)
         if claim.stage is ClaimStage.FETCHING:
             return await (self._cancel(claim, UNSPECIFIED, ON_REQUEST) if claim.cancel else self._fetch(claim))
         return await self._perform(claim)
@@ -142,18 +144,32 @@ class Performer:
             told = performed_steps.progress(0, "claimed")
             await self._server.update(claim.item, claim.transaction, told)
         self.counts["claimed"] += 1
+        await self._subscribe(claim)
+        return await self._save(replace(claim, stage=ClaimStage.FETCHING, due=self._now(), attempts=0, problem=None))
+
+    async def _subscribe(self, claim: Claim) -> None:
         try:
             await self._server.subscribe(claim.item, self._rules.ae_title)
         except WorklistFailure as error:
             self.counts["not subscribed"] += 1
             logger.warning("cancel requests of a work item will not be seen: %s", error)
-        return await self._save(replace(claim, stage=ClaimStage.FETCHING, due=self._now(), attempts=0, problem=None))
+
+    async def _heard(self, claim: Claim) -> Claim:
+        """Subscribe again, and take account of what the work item says was asked meanwhile.
+
+        A worklist need not repeat an event that nobody took, and may have forgotten who subscribed. PS3.4 CC.2.4.3.
+        """
+        await self._subscribe(claim)
+        cancel = claim.cancel or (await self._item(claim)).cancel_requested
+        return await self._save(replace(claim, cancel=cancel, unheard=False))
 
     async def _fetch(self, claim: Claim) -> Claim:
         try:
             for study in claim.studies:
                 await self._studies.fetch(study)
             item = await self._item(claim)
+            if item.cancel_requested:
+                return await self._cancel(claim, UNSPECIFIED, ON_REQUEST)
             standings = [await self._studies.standing(study) for study in claim.studies]
             if item.patient is not None and not all(item.patient in one.patients for one in standings):
                 return await self._cancel(claim, WRONG_ENTRY, OTHER_PATIENT)
@@ -172,12 +188,18 @@ class Performer:
         if given_up is not None and given_up.given_up is not None:
             return await self._cancel(claim, given_up.given_up, given_up.description)
         slowest = min(standings, key=lambda one: one.percent)
-        if claim.cancel and slowest.percent < ANSWERED:
+        if slowest.percent < ANSWERED and (claim.cancel or await self._is_asked_to_end(claim, slowest)):
             return await self._cancel(claim, UNSPECIFIED, ON_REQUEST)
         if slowest.percent >= DELIVERED:
             return await self._complete(claim, standings)
         claim = await self._tell(claim, max(FETCHED, slowest.percent), slowest.description)
         return await self._save(replace(claim, due=self._now() + LOOK_EVERY, attempts=0, problem=None))
+
+    async def _is_asked_to_end(self, claim: Claim, standing: Standing) -> bool:
+        """Whether the work item says so: before progress is told, which takes the place of what stands there."""
+        if max(FETCHED, standing.percent) == claim.progress:
+            return False
+        return (await self._item(claim)).cancel_requested
 
     async def _tell(self, claim: Claim, percent: int, description: str) -> Claim:
         if percent == claim.progress:

@@ -92,6 +92,15 @@ class Performing:
         self._locks.pop(item, None)
         self._woken.set()
 
+    async def channel_opened(self) -> None:
+        """What was asked of our work items while the event channel was closed is to be looked for."""
+        for one in await asyncio.to_thread(self._claims.open, self._server.name):
+            async with self._locks[one.item]:
+                claim = await asyncio.to_thread(self._claims.get, self._server.name, one.item)
+                if claim is not None and claim.stage in OPEN_CLAIMS:
+                    await asyncio.to_thread(self._claims.save, replace(claim, unheard=True, due=self._now()))
+        self._woken.set()
+
     async def _step(self, item: str) -> None:
         async with self._locks[item]:
             claim = await asyncio.to_thread(self._claims.get, self._server.name, item)

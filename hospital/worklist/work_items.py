@@ -20,6 +20,9 @@ STATE = "00741000"
 READINESS = "00404041"
 WORKITEM_CODE = "00404018"
 STATION_CODE = "00404025"
+_PROGRESS, _PERFORMED = "00741002", "00741216"
+_OF_CANCELLATION = ("00741238", "0074100E", "00404052")
+"""Reason For Cancellation, its code sequence, and Procedure Step Cancellation DateTime."""
 _PRIORITIES = ("HIGH", "MEDIUM", "LOW")
 _LONGEST = 256
 
@@ -60,6 +63,8 @@ class WorkItem:
     studies : tuple of str
         Study Instance UIDs of its input.
     priority : str
+    cancel_requested : bool
+        Whether the worklist has noted that somebody asked for its cancellation. No standard says that one must.
     """
 
     item: str
@@ -71,6 +76,7 @@ class WorkItem:
     patient: str | None = field(repr=False)
     studies: tuple[str, ...]
     priority: str = "MEDIUM"
+    cancel_requested: bool = False
 
     @property
     def rank(self) -> int:
@@ -102,7 +108,15 @@ def read_work_item(given: DataSet, zone: TimeZone) -> WorkItem | None:
         patient=text_of(given, "00100020") or None,
         studies=tuple(dict.fromkeys(one for one in inputs if _is_uid(one))),
         priority=priority if priority in _PRIORITIES else "MEDIUM",
+        cancel_requested=_is_cancel_requested(given),
     )
+
+
+def _is_cancel_requested(given: DataSet) -> bool:
+    """Whether a reason for cancellation stands where no performer has ended the work: it writes both at once."""
+    places = [given, *items_of(given, _PROGRESS)]
+    noted = any(_values(place, tag) for place in places for tag in _OF_CANCELLATION)
+    return noted and not items_of(given, _PERFORMED)
 
 
 def text_of(given: DataSet, tag: str) -> str:

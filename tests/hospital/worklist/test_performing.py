@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 
 from hospital.worklist.cancel_requests import CancelRequests
 from hospital.worklist.performed_steps import NOT_SUPPORTED
-from hospital.worklist.performer import FETCHED, ON_REQUEST, OTHER_PATIENT, Standing
+from hospital.worklist.performer import ASKED, FETCHED, ON_REQUEST, OTHER_PATIENT, Standing
+from hospital.worklist.worklist_server import WorklistAway
 from tests.hospital.worklist.performing import SR, Site
 from tests.hospital.worklist.ups_server import UpsServer, code, element, serving, value, work_item
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 ITEM, STUDY = "1.2.3", "1.2.840.1"
@@ -186,12 +189,16 @@ async def done(site: Site, item: str, *, cancel: bool) -> None:
         await site.turns()
 
 
+def cancel_requests(site: Site, http: httpx.AsyncClient) -> CancelRequests:
+    performing = site.performing
+    return CancelRequests("orders", http, "CONSILIUM", performing.request_cancellation, performing.channel_opened)
+
+
 async def test_a_cancel_request_is_heard_over_the_worklists_event_channel(tmp_path: Path, worklist: UpsServer) -> None:
     with serving(worklist):
         site = Site(tmp_path, worklist, transport=httpx.AsyncHTTPTransport())
         async with worklist.client(httpx.AsyncHTTPTransport()) as http:
-            requests = CancelRequests("orders", http, "CONSILIUM", site.performing.request_cancellation)
-            listening = asyncio.create_task(requests.run())
+            listening = asyncio.create_task(cancel_requests(site, http).run())
             await site.turns(2)
             async with asyncio.timeout(60):
                 while "CONSILIUM" not in worklist.channels:
@@ -207,6 +214,91 @@ async def test_a_cancel_request_is_heard_over_the_worklists_event_channel(tmp_pa
     assert worklist.state(ITEM) == "CANCELED"
     assert reason(worklist) == ("110513", ON_REQUEST)
     assert site.studies.withdrawn == [STUDY]
+
+
+async def test_a_request_that_came_while_the_channel_was_broken_is_found_in_the_work_item(
+    tmp_path: Path, worklist: UpsServer
+) -> None:
+    worklist.notes_requests = True
+    with serving(worklist):
+        site = Site(tmp_path, worklist, transport=httpx.AsyncHTTPTransport())
+        async with worklist.client(httpx.AsyncHTTPTransport()) as http:
+            await site.turns(2)
+            worklist.subscribed.clear()
+            assert (await http.post(f"/workitems/{ITEM}/cancelrequest")).status_code == 202
+            await site.turns()
+            assert worklist.state(ITEM) == "IN PROGRESS", "nobody was there to hear it"
+
+            listening = asyncio.create_task(cancel_requests(site, http).run())
+            async with asyncio.timeout(PATIENCE_S):
+                while not site.store.claims.open("orders")[0].unheard:
+                    await asyncio.sleep(0.02)
+            await site.turns()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        site.store.close()
+
+    assert (worklist.state(ITEM), reason(worklist)) == ("CANCELED", ("110513", ON_REQUEST))
+    assert site.studies.withdrawn == [STUDY]
+
+
+async def test_whoever_opens_the_channel_subscribes_again_and_goes_on(site: Site, worklist: UpsServer) -> None:
+    await site.turns(2)
+    worklist.subscribed.clear()
+
+    await site.performing.channel_opened()
+    await site.turns()
+
+    assert worklist.subscribed == {(ITEM, "CONSILIUM")}
+    (claim,) = site.store.claims.open("orders")
+    assert (claim.unheard, claim.cancel, worklist.state(ITEM)) == (False, False, "IN PROGRESS")
+
+
+async def test_a_worklist_that_is_away_as_the_channel_opens_is_asked_later(tmp_path: Path, worklist: UpsServer) -> None:
+    worklist.notes_requests = True
+    site = Site(tmp_path, worklist)
+    await site.turns(2)
+    async with worklist.client() as http:
+        await http.post(f"/workitems/{ITEM}/cancelrequest")
+    await site.performing.channel_opened()
+    away = httpx.MockTransport(lambda _: httpx.Response(503))
+    site.start(away)
+    with pytest.raises(WorklistAway):
+        await site.turns()
+    assert site.store.claims.open("orders")[0].unheard
+    site.clock.move(minutes=6)
+    site.start()
+
+    await site.turns()
+
+    assert worklist.state(ITEM) == "CANCELED"
+    site.store.close()
+
+
+async def test_a_request_that_the_work_item_notes_is_seen_before_progress_is_told(
+    site: Site, worklist: UpsServer
+) -> None:
+    worklist.notes_requests = True
+    await site.turns(2)
+    async with worklist.client() as http:
+        await http.post(f"/workitems/{ITEM}/cancelrequest")
+    site.studies.standings[STUDY] = Standing(ASKED, "the model is asked")
+
+    await site.turns()
+
+    assert (worklist.state(ITEM), worklist.told[ITEM]) == ("CANCELED", ["25"])
+
+
+async def test_a_worklist_that_was_started_anew_says_so(site: Site, worklist: UpsServer) -> None:
+    opened: list[str] = []
+
+    async def note() -> None:
+        opened.append("again")
+
+    requests = CancelRequests("orders", worklist.client(), "CONSILIUM", site.performing.request_cancellation, note)
+    await requests._take(json.dumps({"00001002": element("US", 4), "00741242": element("CS", "RESTARTED")}))
+    await requests._take(json.dumps({"00001002": element("US", 3)}))
+    assert opened == ["again"]
 
 
 async def test_what_is_answered_is_delivered_though_its_cancellation_was_asked_for(

@@ -71,6 +71,8 @@ class UpsServer:
         Why a request was refused.
     told : dict
         UID → progress, percent by percent.
+    notes_requests : bool
+        Whether a request to cancel stands in the work item, too, as no standard says that it must.
     """
 
     items: dict[str, DataSet] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class UpsServer:
     subscribed: set[tuple[str, str]] = field(default_factory=set)
     channels: dict[str, WebSocket] = field(default_factory=dict)
     url: str = "http://worklist"
+    notes_requests: bool = False
 
     def add(self, made: DataSet) -> str:
         self.items[value(made, "00080018")] = made
@@ -178,6 +181,9 @@ class UpsServer:
             self.items[item][STATE] = element("CS", "CANCELED")
         elif self.state(item) != "IN PROGRESS":
             return self._refuse(409, f"it is {self.state(item)}")
+        elif self.notes_requests:
+            asked = {"00741238": element("LT", "ordered twice")}
+            self.items[item][PROGRESS] = element("SQ", {**(value(self.items[item], PROGRESS) or {}), **asked})
         for subscriber, title in self.subscribed:
             if subscriber == item and title in self.channels:
                 await self.channels[title].send_text(json.dumps(cancel_requested(item)))
