@@ -17,6 +17,7 @@ class AuditCode(Enum):
     """Codes of the DICOM Controlled Terminology: value and meaning."""
 
     APPLICATION_ACTIVITY = "110100", "Application Activity"
+    BEGIN_TRANSFERRING = "110102", "Begin Transferring DICOM Instances"
     INSTANCES_TRANSFERRED = "110104", "DICOM Instances Transferred"
     EXPORT = "110106", "Export"
     ORDER_RECORD = "110109", "Order Record"

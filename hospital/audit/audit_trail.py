@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from hospital.audit.audit_events import AuditCode, AuditEvent, Participant
+from hospital.audit.audit_events import Action, AuditCode, AuditEvent, Participant
 from hospital.store.gateway_store import Store
 from hospital.store.received import (
     PatientId,
@@ -117,8 +117,16 @@ class AuditTrail:
         )
         self.record(AuditEvent(AuditCode.QUERY, "E", self.store.clock(), participants, query=keys.encode()))
 
+    def begun(self, delivery: Delivery, sop_class: str) -> None:
+        """A DICOM object is about to be sent; told once, however often it is tried. Source: PS3.15 A.5.3.3."""
+        self._exported(AuditCode.BEGIN_TRANSFERRING, "E", delivery, sop_class, "begun")
+
     def delivered(self, delivery: Delivery, sop_class: str | None) -> None:
         """A destination took a result over; `sop_class` of a DICOM object."""
+        code = AuditCode.EXPORT if sop_class is None else AuditCode.INSTANCES_TRANSFERRED
+        self._exported(code, "R", delivery, sop_class, "delivered")
+
+    def _exported(self, code: AuditCode, action: Action, delivery: Delivery, sop_class: str | None, what: str) -> None:
         try:
             state = None if delivery.study is None else self.store.studies.get(delivery.study)
         except StoreUnavailable:
@@ -129,15 +137,15 @@ class AuditTrail:
             Participant(delivery.destination, requestor=False, role=AuditCode.DESTINATION),
         )
         event = AuditEvent(
-            AuditCode.EXPORT if sop_class is None else AuditCode.INSTANCES_TRANSFERRED,
-            "R",
+            code,
+            action,
             self.store.clock(),
             participants,
             patient=None if state is None else state.patient,
             study=delivery.study,
             sop_classes={} if sop_class is None else {sop_class: 1},
         )
-        self.record(event, key=f"delivered {delivery.destination} {delivery.key}")
+        self.record(event, key=f"{what} {delivery.destination} {delivery.key}")
 
     def follow(self) -> int:
         """Tell of what was received since the last time, but for the last seconds; of how many records."""

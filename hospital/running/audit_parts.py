@@ -95,9 +95,11 @@ class AuditedSender:
 
     async def send(self, queued: QueuedDelivery) -> None:
         """See `DeliverySender.send`."""
-        await self.sender.send(queued)
         delivery = queued.delivery
         sop_class = _sop_class(delivery.content) if delivery.kind in _DICOM_KINDS else None
+        if sop_class is not None:
+            await asyncio.to_thread(self.trail.begun, delivery, sop_class)
+        await self.sender.send(queued)
         await asyncio.to_thread(self.trail.delivered, delivery, sop_class)
 
     async def close(self) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.uid import Comprehensive3DSRStorage
 
 from consilium.databases.database import read_url
 from hospital.audit.audit_events import AuditCode, AuditEvent
 from hospital.audit.audit_trail import AuditTrail
 from hospital.audit.fhir_message import audit_event
+from hospital.delivery.destinations import Unreachable
+from hospital.running.audit_parts import AuditedSender
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.received import StoreUnavailable
-from hospital.store.state import Delivery, StudyStage, StudyState
+from hospital.store.state import Delivery, QueuedDelivery, StudyStage, StudyState
 from tests.hospital.clock import SetClock
+from tests.hospital.dicom.samples import part10, radiograph, without_pixels
 from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, instance, merge, note, observation, order, update
 
 
@@ -104,7 +109,10 @@ def test_start_stop_query_delivery_and_refusal_are_told(store: Store, trail: Aud
     store.studies.save(StudyState(STUDY, PATIENT, ACCESSION, StudyStage.ANSWERED, clock(), clock()))
     trail.application(AuditCode.APPLICATION_START)
     trail.queried("pacs", STUDY)
-    trail.delivered(Delivery("1.2", "archive", "sr", b"", STUDY), "1.2.840.10008.5.1.4.1.1.88.34")
+    report = Delivery("1.2", "archive", "sr", b"", STUDY)
+    trail.begun(report, "1.2.840.10008.5.1.4.1.1.88.34")
+    trail.begun(report, "1.2.840.10008.5.1.4.1.1.88.34")
+    trail.delivered(report, "1.2.840.10008.5.1.4.1.1.88.34")
     trail.delivered(Delivery("M1", "ris", "oru", b"", STUDY), None)
     for _ in range(3):
         trail.alert("dicom", "calling")
@@ -114,13 +122,54 @@ def test_start_stop_query_delivery_and_refusal_are_told(store: Store, trail: Aud
     assert codes(found) == [
         "Application Activity",
         "Query",
+        "Begin Transferring DICOM Instances",
         "DICOM Instances Transferred",
         "Export",
         "Security Alert",
         "Security Alert",
     ]
-    assert [patients(one) for one in found[2:4]] == [["MRN-4711"], ["MRN-4711"]]
+    assert [patients(one) for one in found[2:5]] == [["MRN-4711"]] * 3
+    began = found[2]
+    assert (began["type"]["code"], began["action"]) == ("110102", "E")
+    assert [one["who"]["display"] for one in began["agent"]] == ["CONSILIUM", "archive"]
+    assert began["entity"][0]["detail"] == [{"type": "1.2.840.10008.5.1.4.1.1.88.34", "valueString": "1"}]
     assert [one.get("outcomeDesc") for one in found[-2:]] == ["calling", "address not allowed"]
+
+
+class Archive:
+    """A destination that is away until it is not."""
+
+    def __init__(self) -> None:
+        self.away = True
+
+    async def send(self, queued: QueuedDelivery) -> None:
+        if self.away:
+            raise Unreachable("no association")
+
+    async def close(self) -> None: ...
+
+
+def test_the_beginning_of_a_transfer_is_told_before_it_is_known_how_it_ends(store: Store, trail: AuditTrail) -> None:
+    store.studies.save(StudyState(STUDY, PATIENT, ACCESSION, StudyStage.ANSWERED, store.clock(), store.clock()))
+    report = without_pixels(radiograph(), SOPClassUID=Comprehensive3DSRStorage)
+    store.outbox.put([Delivery("1.2", "pacs", "sr", part10(report), STUDY), Delivery("M1", "ris", "oru", b"", STUDY)])
+    archive = Archive()
+    for name in ("pacs", "ris"):
+        queued = store.outbox.next(name)
+        assert queued is not None
+        sender = AuditedSender(archive, trail)
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                asyncio.run(sender.send(queued))
+    assert codes(events(store)) == ["Begin Transferring DICOM Instances"], "once, and of no message"
+
+    archive.away = False
+    queued = store.outbox.next("pacs")
+    assert queued is not None
+    asyncio.run(AuditedSender(archive, trail).send(queued))
+    (ended,) = events(store)
+    assert ended["type"]["display"] == "DICOM Instances Transferred"
+    assert ended["entity"][0]["detail"] == [{"type": Comprehensive3DSRStorage, "valueString": "1"}]
 
 
 def test_a_repository_that_is_away_costs_messages_beyond_the_bound_and_nothing_else(

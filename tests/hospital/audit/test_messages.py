@@ -34,6 +34,9 @@ EVENTS = {
         study="1.2.3",
         sop_classes={CHEST: 2},
     ),
+    "begin": AuditEvent(
+        AuditCode.BEGIN_TRANSFERRING, "E", NOON, (US, PACS), patient=PATIENT, study="1.2.3", sop_classes={CHEST: 1}
+    ),
     "query": AuditEvent(AuditCode.QUERY, "E", NOON, (US, PACS), query=b"StudyInstanceUID=1.2.3"),
     "order": AuditEvent(
         AuditCode.ORDER_RECORD, "R", NOON, (PACS, US), patient=PATIENT, study="1.2.3", accession="A-17"
