@@ -224,6 +224,7 @@ MODEL: dict[str, Any] = {
         },
         "canary": {"name": "consilium-phantom", "version": "4", "manifest_digest": "c3a8" * 16},
         "canary_share": 0.1,
+        "shadow": None,
     },
 }
 JOB: dict[str, Any] = {

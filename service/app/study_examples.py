@@ -66,6 +66,14 @@ DETAIL: dict[str, Any] = SUMMARY | {
         "flags": [],
     },
 }
+_RATES: dict[str, Any] = {
+    "answers": 96,
+    "referred": 0.0625,
+    "out_of_distribution": 0.03125,
+    "refused": 0.0,
+    "median_ms": 212.5,
+    "p95_ms": 390.25,
+}
 OPERATIONS: dict[str, Any] = {
     "deployment": MODEL["deployment"],
     "queue": {"diagnoses": 0, "explanations": 1, "studies": 2, "jobs": 0},
@@ -77,9 +85,14 @@ OPERATIONS: dict[str, Any] = {
             "answers": 412,
             "first": "2024-03-01T06:02:11Z",
             "last": "2024-03-05T09:00:03Z",
+            "referred": 0.0625,
+            "out_of_distribution": 0.03125,
+            "compared": None,
+            "agreeing": None,
         }
     ],
-    "days": [{"day": "2024-03-05", "answers": 96, "referred": 0.0625, "out_of_distribution": 0.03125}],
+    "days": [{"day": "2024-03-05", **_RATES}],
+    "hours": [{"hour": "2024-03-05T09:00:00Z", **_RATES, "answers": 7}],
     "stages": [{"stage": "explain", "median": 182.5, "p95": 260.25}],
     "agreement": [{"finding": "pneumonia", "reads": 80, "agree": 72}],
     "answers_looked_at": 412,

@@ -117,7 +117,8 @@ class Deployment:
 
     def information(self) -> DeploymentInformation:
         """The part of `GET /v1/model` about these models."""
-        alias, canary = self._aliases.get(Role.SERVING), self.loaded(Role.CANARY)
+        alias = self._aliases.get(Role.SERVING)
+        canary, shadow = self.loaded(Role.CANARY), self.loaded(Role.SHADOW)
         registry = None if alias is None else "reachable" if alias.reachable else "unreachable"
         return DeploymentInformation.model_validate(
             {
@@ -127,6 +128,7 @@ class Deployment:
                 "last_refusal": None if alias is None else _refusal_answer(alias.last_refusal),
                 "canary": None if canary is None else canary.identity.to_json(),
                 "canary_share": 0.0 if canary is None else self._canary_share,
+                "shadow": None if shadow is None else shadow.identity.to_json(),
             }
         )
 

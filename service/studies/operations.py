@@ -6,23 +6,25 @@ Synchronous: `study_runner` runs it on threads.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Row, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from consilium.api.schemas import AgreementFigure, DayFigures, StageFigure, VersionFigure
+from consilium.api.schemas import AgreementFigure, DayFigures, HourFigures, StageFigure, VersionFigure
 from service.audit_log.store import Store
 from service.audit_log.tables import JobRow, MonitoringRow, ResultRow, StudyReadRow, StudyRow
-from service.audit_log.tasks.study_answers import RECEIVING
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED
 from service.jobs.caller_store import OPEN
 
 _DAYS = 30
+_HOURS = 48
 _MOST_ANSWERS = 20_000
 _MOST_READS = 5_000
+_MOST_COMPARED = 2_000
 _UNUSUAL = 0.05
 _SHADOW = "shadow"
 
@@ -37,10 +39,11 @@ class Figures:
         """The figures of `OperationsAnswer`, by its names, but for what the running service knows; and who waits."""
         since = datetime.now(UTC) - timedelta(days=_DAYS)
         with self._database.reading() as session:
-            answers = _answers(session, since)
+            answers, studies = _answers(session, since), _studies(session, since)
             return {
                 "versions": _versions(session, since),
-                "days": _days(answers),
+                "days": [DayFigures(day=day, **rates) for day, rates in _rates(answers, studies, datetime.date)],
+                "hours": [HourFigures(hour=hour, **rates) for hour, rates in _hours(answers, studies)],
                 "stages": _stages(answers),
                 "agreement": _agreement(session, since),
                 "answers_looked_at": len(answers),
@@ -64,30 +67,92 @@ def _versions(session: Session, since: datetime) -> list[VersionFigure]:
     which = ResultRow.model_name, ResultRow.model_version, ResultRow.role
     last = func.max(ResultRow.time)
     counted = select(*which, func.count(), func.min(ResultRow.time), last).where(ResultRow.time >= since)
-    return [
-        VersionFigure(model=model, version=version, role=role, answers=answers, first=first, last=latest)
-        for model, version, role, answers, first, latest in session.execute(
-            counted.group_by(*which).order_by(last.desc())
+    found = session.execute(counted.group_by(*which).order_by(last.desc())).all()
+    shares = _shares(session, since)
+    compared = _compared(session, since) if any(row.role == _SHADOW for row in found) else {}
+    versions = []
+    for model, version, role, answers, first, latest in found:
+        named = {"model": model, "version": version, "role": role, "answers": answers, "first": first, "last": latest}
+        pairs = compared.get((model, version), (0, 0)) if role == _SHADOW else (None, None)
+        beside = {"compared": pairs[0], "agreeing": pairs[1]}
+        versions.append(VersionFigure.model_validate(named | beside | shares.get((model, version, role), {})))
+    return versions
+
+
+def _compared(session: Session, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
+    """Of each shadow how many of its latest answers stand beside another one, and how many call the same."""
+    columns = ResultRow.model_name, ResultRow.model_version, ResultRow.input_digests, ResultRow.findings
+    wanted = select(ResultRow.request_id, *columns).where(ResultRow.role == _SHADOW, ResultRow.time >= since)
+    latest = wanted.order_by(ResultRow.time.desc()).limit(_MOST_COMPARED).subquery()
+    other = aliased(ResultRow)
+    pairs = select(latest, other.input_digests.label("digests"), other.findings.label("calls"))
+    pairs = pairs.join(other, other.request_id == latest.c.request_id).where(other.role != _SHADOW, other.time >= since)
+    found: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for row in session.execute(pairs):
+        # The studies of a job have one request.
+        if row.digests == row.input_digests:
+            found[row.model_name, row.model_version].append(_calls(row.findings) == _calls(row.calls))
+    return {version: (len(same), sum(same)) for version, same in found.items()}
+
+
+def _calls(findings: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    return {one["finding"]: one["call"] for one in findings}
+
+
+def _shares(session: Session, since: datetime) -> dict[tuple[str, str, str], dict[str, float | None]]:
+    """Referrals and out-of-distribution answers of the latest answers of each version in each role."""
+    which = ResultRow.model_name, ResultRow.model_version, ResultRow.role
+    wanted = select(*which, MonitoringRow.referred, MonitoringRow.p_values)
+    wanted = wanted.join(MonitoringRow, MonitoringRow.result_id == ResultRow.result_id).where(ResultRow.time >= since)
+    found: dict[tuple[str, str, str], list[Row[Any]]] = defaultdict(list)
+    for row in session.execute(wanted.order_by(ResultRow.time.desc()).limit(_MOST_ANSWERS)):
+        found[row.model_name, row.model_version, row.role].append(row)
+    return {version: _monitored(rows) for version, rows in found.items()}
+
+
+def _studies(session: Session, since: datetime) -> Sequence[Any]:
+    """When stored studies came, and what became of them; priors that were fetched beside them aside."""
+    ended = StudyRow.state.in_((ANSWERED, REFUSED)), StudyRow.beside.is_(None), StudyRow.submitted >= since
+    wanted = select(StudyRow.submitted.label("time"), StudyRow.state).where(*ended)
+    return session.execute(wanted.order_by(StudyRow.submitted.desc()).limit(_MOST_ANSWERS)).all()
+
+
+def _hours(answers: Sequence[Row[Any]], studies: Sequence[Row[Any]]) -> Iterator[tuple[datetime, dict[str, Any]]]:
+    begun = _hour(datetime.now(UTC)) - timedelta(hours=_HOURS - 1)
+    lately, came = ([one for one in rows if one.time >= begun] for rows in (answers, studies))
+    return _rates(lately, came, _hour)
+
+
+def _hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
+
+
+def _rates(
+    answers: Sequence[Row[Any]], studies: Sequence[Row[Any]], part: Callable[[datetime], Any]
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The figures of each part of the time in which something came, earliest first."""
+    answered: dict[Any, list[Row[Any]]] = defaultdict(list)
+    came: dict[Any, list[Row[Any]]] = defaultdict(list)
+    for rows, found in ((answers, answered), (studies, came)):
+        for one in rows:
+            found[part(one.time)].append(one)
+    for when in sorted({*answered, *came}):
+        times = [sum(one.latencies_ms.values()) for one in answered[when]]
+        yield (
+            when,
+            {
+                "answers": len(answered[when]),
+                **_monitored([one for one in answered[when] if one.referred is not None]),
+                "refused": _share([one.state == REFUSED for one in came[when]]),
+                "median_ms": float(np.median(times)) if times else None,
+                "p95_ms": float(np.percentile(times, 95)) if times else None,
+            },
         )
-    ]
 
 
-def _days(answers: Sequence[Row[Any]]) -> list[DayFigures]:
-    of_day: dict[date, list[Row[Any]]] = defaultdict(list)
-    for one in answers:
-        of_day[one.time.date()].append(one)
-    return [_day(day, of_day[day]) for day in sorted(of_day)]
-
-
-def _day(day: date, answers: Sequence[Row[Any]]) -> DayFigures:
-    monitored = [one for one in answers if one.referred is not None]
-    unusual = [min(one.p_values.values(), default=1.0) < _UNUSUAL for one in monitored]
-    return DayFigures(
-        day=day,
-        answers=len(answers),
-        referred=_share([one.referred for one in monitored]),
-        out_of_distribution=_share(unusual),
-    )
+def _monitored(answers: Sequence[Row[Any]]) -> dict[str, float | None]:
+    unusual = [min(one.p_values.values(), default=1.0) < _UNUSUAL for one in answers]
+    return {"referred": _share([one.referred for one in answers]), "out_of_distribution": _share(unusual)}
 
 
 def _share(whether: Sequence[bool]) -> float | None:
@@ -115,7 +180,7 @@ def _agreement(session: Session, since: datetime) -> list[AgreementFigure]:
     reads: Counter[str] = Counter()
     agree: Counter[str] = Counter()
     for states, findings in latest.values():
-        calls = {one["finding"]: one["call"] for one in findings}
+        calls = _calls(findings)
         for finding, state in states.items():
             if state != "unknown" and finding in calls:
                 reads[finding] += 1

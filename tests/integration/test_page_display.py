@@ -355,6 +355,25 @@ def _settings(page: Page) -> None:
     expect(page.locator("dialog.settings")).to_be_visible()
 
 
+def _by_hour(page: Page) -> None:
+    told = page.locator(".rate svg").first.get_attribute("aria-label") or ""
+    assert re.fullmatch(r"\d.*: \d+\s%", told), told
+    page.locator(".segments input[value=hours]").press("Space")
+    expect(page.locator(".rate svg").first).to_have_attribute("aria-label", re.compile(r":\d\d.*: \d+\s%"))
+
+
+def _without_answers(page: Page) -> None:
+    def nothing(route: Route) -> None:
+        figures = route.fetch().json() | {"versions": [], "days": [], "hours": [], "stages": [], "agreement": []}
+        route.fulfill(json=figures)
+
+    page.route("**/v1/operations", nothing)
+    page.reload()
+    expect(page.locator("section:has(#rates) .empty")).to_be_visible()
+    expect(page.locator("section:has(#versions) .empty")).to_be_visible()
+    page.unroute("**/v1/operations")
+
+
 def states(studies: dict[str, str]) -> dict[str, tuple[str, str, tuple[Callable[[Page], None], ...]]]:
     """The path of each page, what it shows once it is there, and what is done on it."""
     ordinary = f"studies/{studies['ordinary']}"
@@ -362,7 +381,8 @@ def states(studies: dict[str, str]) -> dict[str, tuple[str, str, tuple[Callable[
         "worklist": ("", "table.worklist", ()),
         "new": ("new", "main .card", (_note,)),
         "model": ("model", "#serves", ()),
-        "operations": ("operations", "#deployment", ()),
+        "operations": ("operations", "#deployment", (_by_hour,)),
+        "no answers": ("operations", "#deployment", (_without_answers,)),
         "sessions": ("sessions", "main table", ()),
         "settings": ("", "table.worklist", (_settings,)),
         "first read": (ordinary, ".corner", ()),

@@ -182,6 +182,9 @@ class DeploymentInformation(Wire):
     last_refusal: RefusalAnswer | None
     canary: ModelIdentity | None = Field(description="The model that answers a share of the patients' studies.")
     canary_share: Share
+    shadow: ModelIdentity | None = Field(
+        default=None, description="The model that answers copies of studies, to be compared; nobody gets its answers."
+    )
 
 
 class BackendInformation(Wire):

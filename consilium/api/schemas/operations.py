@@ -21,17 +21,43 @@ class VersionFigure(Wire):
     answers: int
     first: datetime
     last: datetime
+    referred: Share | None = Field(default=None, description="Of the latest of these that monitoring knows.")
+    out_of_distribution: Share | None = Field(default=None, description="Likewise.")
+    compared: int | None = Field(
+        default=None,
+        description="Of a shadow: of its latest answers those beside which the serving or canary model's answer to the "
+        "same records lies.",
+    )
+    agreeing: int | None = Field(default=None, description="Of these, as that one calls every finding.")
 
 
-class DayFigures(Wire):
-    """The answers of one day, UTC, those of the shadow aside."""
+class RateFigures(Wire):
+    """The answers of some time, those of the shadow aside."""
 
-    day: date
     answers: int
     referred: Share | None = Field(description="Null where monitoring kept nothing of them (`CONSILIUM_MONITORING`).")
     out_of_distribution: Share | None = Field(
         description="With a part of which less than 5 % of the calibration studies are as far from the training data."
     )
+    refused: Share | None = Field(
+        default=None,
+        description="Of the stored studies that were sent in this time and are answered or refused, those refused; "
+        "null where there is none. Studies that were deleted are not counted.",
+    )
+    median_ms: float | None = Field(default=None, description="Of an answer all stages together, milliseconds.")
+    p95_ms: float | None = Field(default=None, description="Likewise.")
+
+
+class DayFigures(RateFigures):
+    """Those of one day, UTC."""
+
+    day: date
+
+
+class HourFigures(RateFigures):
+    """Those of one hour."""
+
+    hour: datetime = Field(description="When it begins, UTC.")
 
 
 class StageFigure(Wire):
@@ -108,7 +134,8 @@ class OperationsAnswer(Wire):
     deployment: DeploymentInformation
     queue: QueueFigures
     versions: tuple[VersionFigure, ...] = Field(description="Latest first.")
-    days: tuple[DayFigures, ...] = Field(description="Earliest first; days without an answer are left out.")
+    days: tuple[DayFigures, ...] = Field(description="Earliest first; days without anything are left out.")
+    hours: tuple[HourFigures, ...] = Field(default=(), description="Of the last 48 hours, likewise.")
     stages: tuple[StageFigure, ...] = Field(description="Of the latest answers.")
     agreement: tuple[AgreementFigure, ...]
     answers_looked_at: int = Field(description="The latest ones: of more the figures take too long.")

@@ -150,6 +150,7 @@ def test_a_canary_that_answers_something_else_is_refused_and_the_service_goes_on
 def test_an_answer_of_the_shadow_is_recorded_and_sent_to_nobody(versions: list[str]) -> None:
     async def scenario(engine: Engine, client: httpx.AsyncClient) -> None:
         await _filled(engine, Role.SHADOW)
+        assert (await client.get("/v1/model")).json()["deployment"]["shadow"]["version"] == versions[1]
         assert await asked(client) == await asked(client, "/v1/explain") == versions[0]
         labels = {"role": "shadow", "version": versions[1]}
         while engine.metrics.registry.get_sample_value("consilium_answers_total", labels) != 2:

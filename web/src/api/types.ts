@@ -307,6 +307,7 @@ export interface ModelInformation {
     last_refusal: { model: ModelIdentity; reason: string; detail: string; time: string } | null;
     canary: ModelIdentity | null;
     canary_share: number;
+    shadow: ModelIdentity | null;
   };
 }
 
@@ -329,11 +330,35 @@ export interface ModelHistory {
   calibration: FindingCalibration[];
 }
 
+export interface Rates {
+  day?: string;
+  hour?: string;
+  answers: number;
+  referred: number | null;
+  out_of_distribution: number | null;
+  refused: number | null;
+  median_ms: number | null;
+  p95_ms: number | null;
+}
+
+export interface VersionFigure {
+  model: string;
+  version: string;
+  role: string;
+  answers: number;
+  last: string;
+  referred: number | null;
+  out_of_distribution: number | null;
+  compared: number | null;
+  agreeing: number | null;
+}
+
 export interface OperationsAnswer {
   queue: Record<string, number>;
   stages: { stage: string; median: number; p95: number }[];
-  days: { day: string; answers: number; referred: number | null; out_of_distribution: number | null }[];
-  versions: { model: string; version: string; role: string; answers: number; first: string; last: string }[];
+  days: Rates[];
+  hours: Rates[];
+  versions: VersionFigure[];
   agreement: { finding: string; reads: number; agree: number }[];
   answers_looked_at: number;
 }
