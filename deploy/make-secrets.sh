@@ -22,8 +22,9 @@ random 24 > secrets/postgres-password
 random 24 > secrets/grafana-password
 echo "$(random 4) $(head -c 32 /dev/urandom | base64)" > secrets/audit-log.keys
 : > secrets/metrics-token
+: > secrets/gateway-token
 
-chown 1034:1034 secrets/*.pgpass secrets/audit-log.keys
+chown 1034:1034 secrets/*.pgpass secrets/audit-log.keys secrets/gateway-token
 chown 999:999 secrets/databases.sql secrets/postgres-password
 chown 472:0 secrets/grafana-password
 chown 65534:65534 secrets/metrics-token

@@ -22,6 +22,7 @@ from compose_spec import PyCompose
 from consilium.cli import INTERRUPTED
 from consilium.cli import app as command_line
 from consilium.system.environment import Variable
+from hospital.configuration.settings_file import read_settings as read_gateway
 from service.audit_log.database import read_url
 from service.audit_log.pseudonyms import read_keys
 from service.observability.traffic import _PROBES
@@ -35,6 +36,7 @@ VERSION = "1.37"
 COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
+PROMETHEUS: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))
 LOOP = ("retrain", "monitor", "rollout")
 """Services that a clock starts, and that end."""
 IMAGE_USER = 1034
@@ -288,6 +290,7 @@ def test_the_compose_file_is_what_its_specification_allows() -> None:
         "postgres",
         "prometheus",
         "grafana",
+        "gateway",
         *LOOP,
     }
 
@@ -322,6 +325,7 @@ def test_all_that_compose_services_name_is_there_and_used() -> None:
 def test_every_compose_service_is_watched_limited_and_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["profiles"] == ["loop"] if name in LOOP else service["healthcheck"]["test"]
+    assert ("profiles" in service) == (name in (*LOOP, "gateway"))
     assert service["restart"] == ("no" if name in LOOP else "unless-stopped")
     assert {"cpus", "memory"} <= service["deploy"]["resources"]["limits"].keys()
     assert service["read_only"] is True
@@ -337,15 +341,54 @@ def test_the_compose_service_has_time_to_drain_and_is_scraped_where_it_listens()
         command[command.index("--timeout-graceful-shutdown") + 1]
     )
     port = command[command.index("--port") + 1]
-    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    job, gateway = PROMETHEUS["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"consilium:{port}"]}]
     assert job["authorization"]["credentials_file"] == "/run/secrets/metrics-token"
     rules = {one["target"] for one in SERVICES["prometheus"]["configs"]}
-    (alerts,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8"))["rule_files"]
-    assert f"/etc/prometheus/{alerts}" in rules
+    assert {f"/etc/prometheus/{alerts}" for alerts in PROMETHEUS["rule_files"]} < rules
+    assert gateway["job_name"] == "consilium-gateway", "by this name its alerts know it"
     (provider,) = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text(encoding="utf-8"))["providers"]
     mounted = {one["source"]: one["target"] for one in SERVICES["grafana"]["configs"]}
-    assert Path(mounted["grafana-consilium"]).parent == Path(provider["options"]["path"])
+    for dashboard in ("grafana-consilium", "grafana-gateway"):
+        assert Path(mounted[dashboard]).parent == Path(provider["options"]["path"])
+
+
+def test_the_compose_gateway_has_what_its_settings_name() -> None:
+    service, settings = SERVICES["gateway"], read_gateway(DEPLOY / "gateway-compose.yaml")
+    (given,) = service["configs"]
+    assert (COMPOSE["configs"][given["source"]]["file"], given["target"]) == (
+        "./gateway-compose.yaml",
+        service["command"][-1],
+    )
+    (volume,) = service["volumes"]
+    place = Path(volume.partition(":")[2])
+    assert {settings.store.folder.parent, settings.store.key_file.parent} == {place}
+    image = (DEPLOY / "gateway.dockerfile").read_text(encoding="utf-8")
+    assert f"-o {IMAGE_USER} -g {IMAGE_USER} {place}" in image, "a new volume has the owner of the image's folder"
+    assert int(service["user"].partition(":")[0]) == IMAGE_USER
+    asked = settings.services["default"]
+    assert (asked.url, asked.token and asked.token.file) == (
+        "http://consilium:3000",
+        Path("/run/secrets") / service["secrets"][0],
+    )
+    assert {"hospital"} <= set(service["networks"]) & set(SERVICES["consilium"]["networks"])
+    assert "monitoring" in set(service["networks"]) & set(SERVICES["prometheus"]["networks"])
+    assert settings.dicom is not None
+    listening = [settings.dicom.listen, *(one.listen for one in settings.hl7.values())]
+    assert [f"127.0.0.1:{one.port}:{one.port}" for one in listening] == service["ports"]
+    assert {one.host for one in (*listening, settings.http.listen)} == {"0.0.0.0"}
+    health = f":{settings.http.listen.port}"
+    assert f"http://127.0.0.1{health}/readyz" in service["healthcheck"]["test"][-1]
+    assert PROMETHEUS["scrape_configs"][1]["static_configs"] == [{"targets": [f"gateway{health}"]}]
+
+
+def test_the_command_of_the_compose_gateway_is_there() -> None:
+    command = SERVICES["gateway"]["command"]
+    assert command[:3] == ["python", "-m", "consilium.cli"]
+    found = typer.main.get_command(command_line)
+    for name in command[3:5]:
+        found = found.commands[name]  # type: ignore[attr-defined]
+    assert found.name == "run"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="files for the users of containers are root's to make")
@@ -365,6 +408,7 @@ def test_secrets_are_made_once_for_those_who_read_them(tmp_path: Path) -> None:
     for service, name in (
         ("postgres", "databases.sql"),
         ("prometheus", "metrics-token"),
+        ("gateway", "gateway-token"),
         ("grafana", "grafana-password"),
     ):
         assert made[name].stat().st_uid == int(SERVICES[service]["user"].partition(":")[0])
