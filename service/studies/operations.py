@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, func, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session, aliased
 
 from consilium.api.schemas import AgreementFigure, DayFigures, HourFigures, StageFigure, VersionFigure
@@ -41,7 +41,7 @@ class Figures:
         with self._database.reading() as session:
             answers, studies = _answers(session, since), _studies(session, since)
             return {
-                "versions": _versions(session, since),
+                "versions": _versions(session, since, answers),
                 "days": [DayFigures(day=day, **rates) for day, rates in _rates(answers, studies, datetime.date)],
                 "hours": [HourFigures(hour=hour, **rates) for hour, rates in _hours(answers, studies)],
                 "stages": _stages(answers),
@@ -57,22 +57,30 @@ def _count(session: Session, which: Any) -> int:
 
 
 def _answers(session: Session, since: datetime) -> Sequence[Row[Any]]:
+    return _latest(session, since, ResultRow.role != _SHADOW, _MOST_ANSWERS)
+
+
+def _latest(session: Session, since: datetime, which: ColumnElement[bool], most: int) -> Sequence[Row[Any]]:
+    """The latest answers, with what monitoring kept of them."""
+    whose = ResultRow.model_name, ResultRow.model_version, ResultRow.role
     columns = ResultRow.time, ResultRow.latencies_ms, MonitoringRow.referred, MonitoringRow.p_values
-    wanted = select(*columns).join(MonitoringRow, MonitoringRow.result_id == ResultRow.result_id, isouter=True)
-    wanted = wanted.where(ResultRow.time >= since, ResultRow.role != _SHADOW)
-    return session.execute(wanted.order_by(ResultRow.time.desc()).limit(_MOST_ANSWERS)).all()
+    wanted = select(*whose, *columns).join(MonitoringRow, MonitoringRow.result_id == ResultRow.result_id, isouter=True)
+    wanted = wanted.where(ResultRow.time >= since, which)
+    return session.execute(wanted.order_by(ResultRow.time.desc()).limit(most)).all()
 
 
-def _versions(session: Session, since: datetime) -> list[VersionFigure]:
+def _versions(session: Session, since: datetime, answers: Sequence[Row[Any]]) -> list[VersionFigure]:
     which = ResultRow.model_name, ResultRow.model_version, ResultRow.role
     last = func.max(ResultRow.time)
     counted = select(*which, func.count(), func.min(ResultRow.time), last).where(ResultRow.time >= since)
     found = session.execute(counted.group_by(*which).order_by(last.desc())).all()
-    shares = _shares(session, since)
-    compared = _compared(session, since) if any(row.role == _SHADOW for row in found) else {}
+    shadowed = any(row.role == _SHADOW for row in found)
+    of_shadow = _latest(session, since, ResultRow.role == _SHADOW, _MOST_COMPARED) if shadowed else []
+    shares = _shares([*answers, *of_shadow])
+    compared = _compared(session, since) if shadowed else {}
     versions = []
-    for model, version, role, answers, first, latest in found:
-        named = {"model": model, "version": version, "role": role, "answers": answers, "first": first, "last": latest}
+    for model, version, role, given, first, latest in found:
+        named = {"model": model, "version": version, "role": role, "answers": given, "first": first, "last": latest}
         pairs = compared.get((model, version), (0, 0)) if role == _SHADOW else (None, None)
         beside = {"compared": pairs[0], "agreeing": pairs[1]}
         versions.append(VersionFigure.model_validate(named | beside | shares.get((model, version, role), {})))
@@ -99,14 +107,12 @@ def _calls(findings: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     return {one["finding"]: one["call"] for one in findings}
 
 
-def _shares(session: Session, since: datetime) -> dict[tuple[str, str, str], dict[str, float | None]]:
-    """Referrals and out-of-distribution answers of the latest answers of each version in each role."""
-    which = ResultRow.model_name, ResultRow.model_version, ResultRow.role
-    wanted = select(*which, MonitoringRow.referred, MonitoringRow.p_values)
-    wanted = wanted.join(MonitoringRow, MonitoringRow.result_id == ResultRow.result_id).where(ResultRow.time >= since)
+def _shares(answers: Sequence[Row[Any]]) -> dict[tuple[str, str, str], dict[str, float | None]]:
+    """Referrals and out-of-distribution answers of each version in each role."""
     found: dict[tuple[str, str, str], list[Row[Any]]] = defaultdict(list)
-    for row in session.execute(wanted.order_by(ResultRow.time.desc()).limit(_MOST_ANSWERS)):
-        found[row.model_name, row.model_version, row.role].append(row)
+    for row in answers:
+        if row.referred is not None:
+            found[row.model_name, row.model_version, row.role].append(row)
     return {version: _monitored(rows) for version, rows in found.items()}
 
 
