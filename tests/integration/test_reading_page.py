@@ -151,6 +151,11 @@ def test_a_reader_signs_in_sends_reads_reveals_and_revises(
     wait_for_image(page)
     assert admin.get(f"/v1/studies/{study}").json()["reading"]["first_read"] is None
     assert page.get_by_role("button", name="Show the model’s answer").count() == 0
+    reasons = admin.get(f"/v1/studies/{study}").json()["refer_reasons"]
+    assert reasons, "a ramp is no radiograph"
+    expect(page.get_by_role("heading", name="Assess this study without the model")).to_be_visible()
+    for reason in reasons:
+        expect(page.get_by_text(reason, exact=True)).to_be_visible()
 
     page.keyboard.press("q")
     page.keyboard.press("y")
