@@ -6,13 +6,13 @@ Synchronous: `study_runner` runs it on threads.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, Row, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from consilium.api.schemas import AgreementFigure, DayFigures, HourFigures, StageFigure, VersionFigure
 from service.audit_log.store import Store
@@ -27,6 +27,11 @@ _MOST_READS = 5_000
 _MOST_COMPARED = 2_000
 _UNUSUAL = 0.05
 _SHADOW = "shadow"
+_AT_ONCE = 500
+_CALLED = ResultRow.request_id, ResultRow.input_digests, ResultRow.findings
+
+_Answered = tuple[str, frozenset[tuple[str, str]]]
+"""A request, and the records of it that were answered."""
 
 
 class Figures:
@@ -89,18 +94,36 @@ def _versions(session: Session, since: datetime, answers: Sequence[Row[Any]]) ->
 
 def _compared(session: Session, since: datetime) -> dict[tuple[str, str], tuple[int, int]]:
     """Of each shadow how many of its latest answers stand beside another one, and how many call the same."""
-    columns = ResultRow.model_name, ResultRow.model_version, ResultRow.input_digests, ResultRow.findings
-    wanted = select(ResultRow.request_id, *columns).where(ResultRow.role == _SHADOW, ResultRow.time >= since)
-    latest = wanted.order_by(ResultRow.time.desc()).limit(_MOST_COMPARED).subquery()
-    other = aliased(ResultRow)
-    pairs = select(latest, other.input_digests.label("digests"), other.findings.label("calls"))
-    pairs = pairs.join(other, other.request_id == latest.c.request_id).where(other.role != _SHADOW, other.time >= since)
+    shadow = ResultRow.role == _SHADOW, ResultRow.time >= since
+    wanted = select(ResultRow.model_name, ResultRow.model_version, *_CALLED).where(*shadow)
+    shadows = session.execute(wanted.order_by(ResultRow.time.desc()).limit(_MOST_COMPARED)).all()
+    others = _others(session, since, {_answered(row) for row in shadows})
     found: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for row in session.execute(pairs):
-        # The studies of a job have one request.
-        if row.digests == row.input_digests:
-            found[row.model_name, row.model_version].append(_calls(row.findings) == _calls(row.calls))
+    for row in shadows:
+        calls = others.get(_answered(row))
+        if calls is not None:
+            found[row.model_name, row.model_version].append(_calls(row.findings) == calls)
     return {version: (len(same), sum(same)) for version, same in found.items()}
+
+
+def _others(session: Session, since: datetime, wanted: Set[_Answered]) -> dict[_Answered, dict[str, bool]]:
+    """What the latest answer that is no shadow's calls of each of `wanted`: the studies of a job have one request."""
+    of = (
+        ResultRow.role != _SHADOW,
+        ResultRow.time >= since,
+        ResultRow.request_id.in_({request for request, _ in wanted}),
+    )
+    latest = select(*_CALLED).where(*of).order_by(ResultRow.time.desc()).limit(_MOST_ANSWERS)
+    found: dict[_Answered, dict[str, bool]] = {}
+    for row in session.execute(latest.execution_options(yield_per=_AT_ONCE)):
+        answered = _answered(row)
+        if answered in wanted:
+            found.setdefault(answered, _calls(row.findings))
+    return found
+
+
+def _answered(row: Row[Any]) -> _Answered:
+    return row.request_id, frozenset(row.input_digests.items())
 
 
 def _calls(findings: Sequence[Mapping[str, Any]]) -> dict[str, bool]:

@@ -107,3 +107,17 @@ def test_a_shadow_is_compared_with_the_answer_to_the_same_records(store: Store) 
         row.findings = [first | {"call": not first["call"]}, *rest]
     (shadow,) = (figure for figure in Figures(store).counted()["versions"] if figure.role == "shadow")
     assert (shadow.compared, shadow.agreeing) == (2, 1)
+
+
+def test_each_answer_of_a_shadow_is_compared_once_however_often_a_job_holds_its_study(store: Store) -> None:
+    films, copies, jobs = ["1a", "2b", "3c"], 4, [Origin("key:ward3", str(uuid4())) for _ in range(2)]
+    for job in jobs:
+        given = {"time": NOW, "origin": job}
+        of_job = [of_film(film) for film in films for _ in range(copies)]
+        shadowed = [of_film(film, "8") for film in films for _ in range(copies)]
+        answered(store, *(entry(**given, **one) for one in of_job))
+        answered(store, *(entry(**given, role="shadow", **one) for one in shadowed))
+    answered(store, entry(time=NOW, origin=jobs[0], role="shadow", **of_film("ff", "8")))
+    (shadow,) = (figure for figure in Figures(store).counted()["versions"] if figure.role == "shadow")
+    every = len(jobs) * len(films) * copies
+    assert (shadow.answers, shadow.compared, shadow.agreeing) == (every + 1, every, every)
