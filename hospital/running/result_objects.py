@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from consilium.formats.time_zone import TimeZone
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.configuration.route_settings import DicomDestination, FhirDestination, Hl7Destination, StowDestination
 from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_bundle
@@ -130,7 +131,7 @@ class ResultObjects:
     builders: Mapping[str, Builder] = field(default_factory=lambda: BUILDERS)
 
     def __call__(self, study: AnsweredStudy) -> list[Delivery]:
-        answered = Answered(self.settings, study, DicomResults(study))
+        answered = Answered(self.settings, study, DicomResults(study, TimeZone(self.settings.time_zone)))
         deliveries: list[Delivery] = []
         for name in study.destinations:
             destination = self.settings.destinations[name]

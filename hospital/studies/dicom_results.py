@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from consilium.api.explanations import read_explanation
 from consilium.api.schemas import ExplanationAnswer
 from consilium.domain.diagnosis import Diagnosis, Explanation
+from consilium.formats.time_zone import TimeZone
 from consilium.ingest.study_records import read_files, study_from_records
 from consilium.output.dicom.marks import Result, file_bytes
 from consilium.output.dicom.secondary_capture import secondary_capture
@@ -24,14 +25,21 @@ from hospital.studies.answered_study import AnsweredStudy
 class DicomResults:
     """The objects of one revision, each made when it is first wanted.
 
+    Parameters
+    ----------
+    study : AnsweredStudy
+    zone : TimeZone
+        By whose clocks they are dated, where the images name no offset of theirs.
+
     Raises
     ------
     InputError
         The images of the study name no patient and study that results can take over.
     """
 
-    def __init__(self, study: AnsweredStudy) -> None:
+    def __init__(self, study: AnsweredStudy, zone: TimeZone) -> None:
         self._study = study
+        self._zone = zone
         self._files = tuple(study.files)
         self._objects: dict[str, list[Dataset]] = {}
 
@@ -55,7 +63,7 @@ class DicomResults:
 
     @cached_property
     def result(self) -> Result:
-        return Result(self._sources, self.reported, self._study.created, self._study.revision.number)
+        return Result(self._sources, self.reported, self._zone.local(self._study.created), self._study.revision.number)
 
     @cached_property
     def previous(self) -> Result | None:
@@ -65,7 +73,8 @@ class DicomResults:
             return None
         answer = ExplanationAnswer.model_validate_json(former.answer)
         diagnosis = Diagnosis(**{name: getattr(answer, name) for name in Diagnosis.model_fields})
-        return Result(self._sources, reported_study(diagnosis, former.revision), former.time, former.number)
+        reported, created = reported_study(diagnosis, former.revision), self._zone.local(former.time)
+        return Result(self._sources, reported, created, former.number)
 
     @cached_property
     def _sources(self) -> list[SourceImage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 
 from consilium.cli.shared.console import make_room
 from consilium.domain.errors import InputError, os_cause
+from consilium.formats.time_zone import site_zone
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -81,7 +82,7 @@ class DicomResults:
 
         diagnosis = explanation.diagnosis
         revision = revision_of(diagnosis, [(one.instance, one.digest) for one in sources])
-        result = Result(sources, reported_study(diagnosis, revision), datetime.now().astimezone())
+        result = Result(sources, reported_study(diagnosis, revision), site_zone().local(datetime.now(UTC)))
         for option, path in self.wanted.items():
             for place, made in _WRITERS[option](path, result, study, explanation):
                 _save(option, place, made)

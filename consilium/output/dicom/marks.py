@@ -47,7 +47,7 @@ class Result:
         Of one patient and one study, in the order of the study's images.
     reported : ReportedStudy
     created : datetime
-        With an offset from UTC.
+        With an offset from UTC, by the clocks of the site.
     number : int
         Of the study's revisions by this model, from 1: the Instance Number.
     """
@@ -66,7 +66,7 @@ class Result:
 
     @property
     def local(self) -> datetime:
-        """`created` by the clock of the source, where it names its offset."""
+        """`created` by the clock of the source where it names its offset, else by that of the site."""
         zone = dicom_offset(str(self.sources[0].dataset.get("TimezoneOffsetFromUTC", "")))
         return self.created.astimezone(zone) if zone else self.created
 

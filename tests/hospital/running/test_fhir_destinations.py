@@ -8,6 +8,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from consilium.domain.errors import InputError
+from consilium.formats.time_zone import TimeZone
 from hospital.configuration.route_settings import FhirDestination
 from hospital.running.delivery_parts import transaction_sender
 from hospital.running.result_objects import Answered, fhir_transaction
@@ -32,7 +33,7 @@ def study(**changes):
 
 
 def transactions(folder: Path, made):
-    return fhir_transaction("chart", CHART, Answered(settings(folder, MORE), made, DicomResults(made)))
+    return fhir_transaction("chart", CHART, Answered(settings(folder, MORE), made, DicomResults(made, TimeZone("UTC"))))
 
 
 def resources(delivery, kind: str) -> list[dict]:
@@ -54,7 +55,7 @@ def test_answer_becomes_one_transaction_for_the_patient_and_the_order(tmp_path):
 def test_structured_report_is_named_where_it_goes_to_an_archive_too(tmp_path):
     (delivery,) = transactions(tmp_path, study())
     (document,) = resources(delivery, "DocumentReference")
-    made = DicomResults(study())
+    made = DicomResults(study(), TimeZone("UTC"))
     assert document["masterIdentifier"]["value"] == f"urn:oid:{made.deliveries('pacs', ['sr'])[0].key}"
     (alone,) = transactions(tmp_path, replace(study(), destinations=("chart",)))
     assert resources(alone, "DocumentReference") == []
