@@ -186,6 +186,12 @@ class Database:
             yield session
 
     @contextmanager
+    def looking(self) -> Iterator[Session]:
+        """A session that only reads the database as it is: nothing is migrated, and a table may not be there."""
+        with self._unavailable(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose changes are on the disk when the block has ended, or not made at all where it raised."""
         self.open()

@@ -15,13 +15,13 @@ from hospital.store.claims import Claims
 from hospital.store.clock import Clock, system_clock
 from hospital.store.holds import Holds
 from hospital.store.inbox import StoredInbox, Watermark
-from hospital.store.keys import open_key
 from hospital.store.outbox import Outbox
 from hospital.store.prior_searches import PriorSearches
 from hospital.store.records import Records
 from hospital.store.rows.aliases import Patients
 from hospital.store.rows.database import SETTING, store_database
 from hospital.store.rows.positions import Positions
+from hospital.store.rows.store_key import sealed_rows, store_key
 from hospital.store.rows.tables import RecordRow
 from hospital.store.sealed_files import SealedFiles
 from hospital.store.study_states import StudyStates
@@ -45,7 +45,7 @@ class StoreLocation:
     folder : Path
         Of the sealed files and of the lock.
     key_file : Path
-        Made at the first start.
+        Made at the first start, while the database holds nothing.
     free_bytes : int
         How much room the disk must have for anything to be received.
     """
@@ -54,6 +54,17 @@ class StoreLocation:
     folder: Path
     key_file: Path
     free_bytes: int = 1 << 30
+
+
+def refuse_other_key(location: StoreLocation) -> None:
+    """Raise `InputError` where the key of `location` did not seal what its database holds; nothing is made."""
+    refuse_unusable(location.url, SETTING)
+    database = store_database(location.url)
+    try:
+        if location.key_file.exists() or sealed_rows(database):
+            store_key(location.key_file, database)
+    finally:
+        database.close()
 
 
 class Store:
@@ -72,8 +83,8 @@ class Store:
         location.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.location = location
         self.clock = clock
-        self.key = open_key(location.key_file)
         self.database: Database = store_database(location.url)
+        self.key = store_key(location.key_file, self.database)
         self.files = SealedFiles(location.folder / "files", self.key)
         self.arrived, self.to_send = threading.Event(), threading.Event()
         watermark = Watermark(location.folder, location.free_bytes)

@@ -43,6 +43,7 @@ SCRATCH, WARM = "from scratch", "from the champion"
 STARTED, BESIDE = "started", "compared_with_run"
 """Tags of the registered version: how it began, and the run of the way that was not taken."""
 _REPLICATES = 500
+_MOST_HOURS = threading.TIMEOUT_MAX // 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +97,18 @@ def retrain(
     folders : sequence of Path
         Cohorts whose studies are added to the store first, as a version.
     hours : float or None
-        Stop as by an interrupt after so long.
+        Stop as by an interrupt after so long: more than 0, and no more than a timer of this system waits.
 
     Raises
     ------
     InputError, CohortError
-        The store holds no version, or a folder cannot be added.
+        The store holds no version, a folder cannot be added, or `hours` is no time that can be waited for.
     TrainingError
         The recipe is being retrained by another process, or cannot be trained.
     KeyboardInterrupt
         After everything was left so that the same call goes on.
     """
+    _refuse_unending(hours)
     with _alone(recipe), _bounded(hours):
         if folders:
             add(store, folders, seed=seed, why="retraining")
@@ -253,6 +255,11 @@ def _alone(recipe: Recipe) -> Iterator[None]:
             yield
     except Timeout:
         raise TrainingError(f"{recipe.name} is being retrained by another process") from None
+
+
+def _refuse_unending(hours: float | None) -> None:
+    if hours is not None and not 0 < hours <= _MOST_HOURS:  # nor is NaN
+        raise InputError("hours", hours, f"must be more than 0 and at most {_MOST_HOURS:.0f}")
 
 
 @contextmanager

@@ -26,13 +26,14 @@ def gateway_store(path: Path) -> Iterator[Store]:
     Raises
     ------
     InputError
-        There is none yet.
+        There is none yet, or its key is lost or another one.
     """
     from hospital.configuration.settings_file import read_settings
     from hospital.running.gateway import store_location
-    from hospital.store.gateway_store import Store
+    from hospital.store.gateway_store import Store, refuse_other_key
 
     location = store_location(read_settings(path))
+    refuse_other_key(location)
     if not location.key_file.exists():
         rule = "must be the key of a store: there is none yet, `consilium gateway run` makes it"
         raise InputError("store.key_file", str(location.key_file), rule)

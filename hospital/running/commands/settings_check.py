@@ -22,7 +22,9 @@ from hospital.configuration.route_settings import Hl7Destination
 from hospital.dicom.instance_header import read_instance_header
 from hospital.dicom.requesting import Requestor
 from hospital.running.dicom_parts import dicom_peer
+from hospital.running.gateway import store_location
 from hospital.store.clock import system_clock
+from hospital.store.gateway_store import refuse_other_key
 from hospital.store.received import ReceivedInstance
 from hospital.studies.rules.configured_routes import configured_routes
 from hospital.studies.rules.routing import routed
@@ -76,11 +78,19 @@ def check_settings(settings: GatewaySettings, image: Path | None, source: str | 
     Raises
     ------
     InputError
-        A secret, a certificate or the image cannot be read.
+        A secret, a certificate or the image cannot be read, or the key of the store is lost or another one.
     """
+    _read_own(settings, ask=ask)
     questions = _questions(settings)
     answers = asyncio.run(_asked(questions)) if ask else []
     return Checked(tuple(answers), None if image is None else _route_of(settings, image, _source(settings, source)))
+
+
+def _read_own(settings: GatewaySettings, *, ask: bool) -> None:
+    """What `run` reads of its own: the key of the store; a database on another machine only where it may be asked."""
+    location = store_location(settings)
+    if ask or location.url.get_backend_name() == "sqlite":
+        refuse_other_key(location)
 
 
 def _source(settings: GatewaySettings, given: str | None) -> str:

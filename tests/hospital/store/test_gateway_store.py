@@ -14,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from consilium.databases.database import read_url
-from hospital.store.gateway_store import Store, StoreLocation, StoreTaken
+from consilium.domain.errors import InputError
+from hospital.store.claims import Claim, ClaimStage
+from hospital.store.gateway_store import Store, StoreLocation, StoreTaken, refuse_other_key
+from hospital.store.keys import open_key
 from hospital.store.prior_searches import PriorSearch
 from hospital.store.received import PatientId
 from hospital.store.retention import Purged, purge
+from hospital.store.rows.store_key import SEALED, sealed_rows
 from hospital.store.state import Delivery, Revision, StudyStage, StudyState
 from tests.hospital.clock import START, SetClock
 from tests.hospital.received_samples import ACCESSION, PATIENT, STUDY, instance, merge, observation, raw
@@ -168,6 +172,48 @@ def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to
     assert [one.delivery.key for one in store.outbox.listed()] == ["waits"]
     assert len(store.patients.same(PatientId("b", "i"))) == 2
     assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0, 0, 0)
+
+
+def test_a_key_that_is_lost_or_another_one_is_refused_and_not_replaced_once_there_are_rows(
+    store: Store, location: StoreLocation
+) -> None:
+    kept = location.key_file.read_bytes()
+    location.key_file.unlink()
+    refuse_other_key(location)  # nothing was sealed yet: a key may be made
+    location.key_file.write_bytes(kept)
+    location.key_file.chmod(0o600)
+    store.inbox.add(instance())
+
+    location.key_file.unlink()
+    for opening in (Store, refuse_other_key):
+        with pytest.raises(InputError, match="has rows: nothing there can be read without it") as lost:
+            opening(location)
+        assert (lost.value.field, lost.value.value) == ("store.key_file", str(location.key_file))
+        assert not location.key_file.exists()
+    open_key(location.key_file)
+    other = location.key_file.read_bytes()
+    for opening in (Store, refuse_other_key):
+        with pytest.raises(InputError, match=r"must be the key that sealed the rows of .*: it is another one"):
+            opening(location)
+    assert location.key_file.read_bytes() == other
+    location.key_file.write_bytes(kept)
+    refuse_other_key(location)
+    again = Store(location)
+    assert len(again.records.instances(STUDY)) == 1
+    again.close()
+
+
+def test_a_row_of_every_table_tells_its_key(store: Store) -> None:
+    store.inbox.add(instance(), merge("a", "b"), raw=raw())
+    answered = StudyState(STUDY, PATIENT, ACCESSION, StudyStage.ANSWERED, START, START, revision="r1")
+    store.studies.answer(answered, Revision("r1", STUDY, 1, START, {}, b"{}"), [Delivery("k", "pacs", "sr", b"SR")])
+    store.claims.save(Claim("list", "1.2.3", "1.2.4", ClaimStage.CLAIMING, START, START))
+    store.priors.begin(PriorSearch(STUDY, "chest", (PATIENT,), START, START, None))
+
+    rows = sealed_rows(store.database)
+
+    assert len(rows) == len(SEALED)
+    assert all(store.key.unseal(body, place) for body, place in rows)
 
 
 def test_positions_survive(store: Store) -> None:

@@ -120,6 +120,9 @@ def test_what_cannot_be_retrained_is_refused(
     recipe = lifecycle_recipe("tiny-again")
     with pytest.raises(InputError, match="must be a store of cohort versions"):
         retrain(recipe, phantom)
+    for hours in (0.0, -1.0, float("nan"), float("inf"), 3e6):
+        with pytest.raises(InputError, match=r"hours: got .*, must be more than 0 and at most 2562047"):
+            retrain(recipe, phantom, hours=hours)
     lock = FileLock(home / "retrains" / ".tiny-again.lock")
     with lock, pytest.raises(TrainingError, match="being retrained by another process"):
         retrain(recipe, store)

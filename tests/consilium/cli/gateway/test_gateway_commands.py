@@ -49,6 +49,21 @@ def test_a_store_that_is_not_there_yet_is_not_made(
     assert not (tmp_path / "store.key").exists()
 
 
+@pytest.mark.parametrize("command", [("studies", "list"), ("check", "gateway.yaml"), ("run", "gateway.yaml")])
+def test_a_store_whose_key_is_lost_is_refused_and_gets_no_other(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    store.studies.save(STATE)
+    (tmp_path / "store.key").unlink()
+
+    assert main(["gateway", *command]) == 2
+    error = capsys.readouterr().err
+    assert f"store.key_file: got '{tmp_path / 'store.key'}', must be the key of sqlite:///" in error
+    assert "has rows" in error
+    assert "makes it" not in error
+    assert not (tmp_path / "store.key").exists()
+
+
 def test_studies_are_listed_by_stage(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.studies.save(STATE)
 
