@@ -70,8 +70,9 @@ def _parsed(path: Path) -> Any:
         data = yaml.load(decode_text(content, "FILE"), _Loader)  # noqa: S506 - derived from the safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise InputError("FILE", str(path), f"must be YAML{where}") from None
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
+        where = f"line {mark.line + 1}: {reason}" if mark is not None else reason
+        raise InputError("FILE", str(path), f"must be YAML ({where})") from None
     if not isinstance(data, dict):
         raise InputError("FILE", str(path), "must be a mapping of keys to values")
     return data

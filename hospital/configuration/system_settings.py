@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hospital.configuration.network_settings import (
     ClientTls,
@@ -17,7 +18,14 @@ from hospital.configuration.network_settings import (
 )
 from hospital.configuration.strict_section import Duration, Name, Size, StrictSection
 
-AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+
+def _ae_title(given: str) -> str:
+    if re.fullmatch(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?", given) is None:
+        raise ValueError("must be 1 to 16 printable characters (ASCII) without a backslash, and no blank at either end")
+    return given
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
 """At most 16 characters, no backslash, no blanks around it. Source: PS3.5 6.2, AE."""
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

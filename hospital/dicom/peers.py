@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+_LONGEST_TITLE, _MOST_TITLES = 16, 20
 Network = IPv4Network | IPv6Network
 
 
@@ -82,6 +83,27 @@ def admitted(peers: Sequence[DicomPeer], caller: Caller, ae_title: str) -> Dicom
         if peer.ae_title == caller.calling and shown and peer.calls_from(caller.address):
             return peer
     return Refusal.CALLING
+
+
+def refusal_reason(peers: Sequence[DicomPeer], caller: Caller, ae_title: str, refusal: Refusal) -> str | None:
+    """What to look at where `caller` was refused, for a log: titles and addresses of systems, nothing of a patient."""
+    calling = f"{_shown(caller.calling)} at {caller.address}"
+    if refusal is Refusal.CALLED:
+        return f"{calling} called {_shown(caller.called)}, this gateway is {ae_title}"
+    if refusal is not Refusal.CALLING:
+        return None
+    named = [peer for peer in peers if peer.ae_title == caller.calling]
+    if any(peer.calls_from(caller.address) for peer in named):
+        return f"{calling} showed no certificate of the peer {named[0].name}"
+    titles = [peer.ae_title for peer in peers]
+    more = f" and {len(titles) - _MOST_TITLES} more" if len(titles) > _MOST_TITLES else ""
+    rule = "calls from another address than its own" if named else "is no peer"
+    return f"{calling} {rule}; the peers' titles: {', '.join(titles[:_MOST_TITLES])}{more}"
+
+
+def _shown(ae_title: str) -> str:
+    """An AE title as it was sent, of printable characters alone and no longer than one can be."""
+    return repr("".join(one if " " <= one <= "~" else "?" for one in ae_title[:_LONGEST_TITLE]))
 
 
 def plain_address(address: str) -> IPv4Address | IPv6Address:

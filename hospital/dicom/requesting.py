@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
@@ -20,6 +22,7 @@ from hospital.dicom.reception import IMPLEMENTATION_CLASS
 
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS = 0x0000
+_PROBE_S = 2.0
 
 
 class PeerFailure(ConsiliumError):
@@ -83,10 +86,15 @@ class Requestor:
         ae.connection_timeout = ae.acse_timeout = self.connect_s
         ae.dimse_timeout = ae.network_timeout = self.answer_s
         tls = (self.tls, peer.host) if peer.tls else None
-        options: dict[str, Any] = {"evt_handlers": list(handlers), "ext_neg": list(roles), "tls_args": tls}
+        opened: list[Any] = []
+        watched = [*handlers, (evt.EVT_CONN_OPEN, opened.append)]
+        options: dict[str, Any] = {"evt_handlers": watched, "ext_neg": list(roles), "tls_args": tls}
+        began = time.monotonic()
         association = ae.associate(peer.host, peer.port, list(contexts), peer.ae_title, **options)
         if not association.is_established:
-            raise PeerUnreachable(f"{peer.name}: {_why(association)}")
+            late = time.monotonic() - began >= self.connect_s
+            why = _after_connecting(association) if opened else _no_connection(peer.host, peer.port, late=late)
+            raise PeerUnreachable(f"{peer.name}: there was no association with {_address(peer)}: {why}")
         try:
             yield association
         finally:
@@ -115,8 +123,27 @@ def shown(status: int | None) -> str:
     return "not at all" if status is None else f"0x{status:04X}"
 
 
-def _why(association: Association) -> str:
+def _address(peer: DicomPeer) -> str:
+    host = f"[{peer.host}]" if peer.host is not None and ":" in peer.host else peer.host
+    return f"{host}:{peer.port} ({peer.ae_title})"
+
+
+def _after_connecting(association: Association) -> str:
     answer: Any = association.acceptor.primitive
     if association.is_rejected and answer is not None:
-        return f"the association was rejected ({answer.result},{answer.result_source},{answer.diagnostic})"
-    return "there was no association"
+        numbers = f"{answer.result},{answer.result_source},{answer.diagnostic}"
+        return f"rejected by its {answer.source_str}: {answer.reason_str} ({numbers})"
+    if answer is not None:
+        return "it takes nothing of what was asked for"
+    return "connected, but the request was not answered, or aborted"
+
+
+def _no_connection(host: str, port: int, *, late: bool) -> str:
+    """Why there is no connection; pynetdicom does not tell, so that one more is tried where it did not take long."""
+    if late:
+        return "timed out"
+    try:
+        socket.create_connection((host, port), _PROBE_S).close()
+    except OSError as error:
+        return (error.strerror or "timed out").lower()
+    return "the connection was closed, or TLS was not agreed upon"

@@ -21,7 +21,7 @@ from hospital.dicom.acceptor import AssociationLimits, AssociationServer
 from hospital.dicom.incoming_messages import ReceivedDataSet
 from hospital.dicom.notices.commitments import Commitments
 from hospital.dicom.notices.procedure_steps import ProcedureSteps
-from hospital.dicom.peers import Caller, DicomPeer, Refusal, admitted
+from hospital.dicom.peers import Caller, DicomPeer, Refusal, admitted, refusal_reason
 from hospital.dicom.quiet_library import quiet_library
 from hospital.dicom.reception import IMPLEMENTATION_CLASS, Mismatch, Receiver
 from hospital.dicom.storage_classes import COMMITMENT, accepted_syntaxes
@@ -134,9 +134,10 @@ class StorageScp:
     def _known(self, address: str) -> bool:
         return any(peer.calls_from(address) for peer in self._listener.peers)
 
-    def _refused(self, reason: str, address: str | None = None) -> None:
+    def _refused(self, reason: str, address: str | None = None, why: str | None = None) -> None:
         self.refusals[reason] += 1
-        _LOG.warning("a DICOM association was refused: %s", reason)
+        known = f"no peer calls from {address}" if reason == "address" else why
+        _LOG.warning("a DICOM association was refused: %s", reason if known is None else f"{reason}: {known}")
         if reason not in _NOT_NOW:
             self._listener.alarm(reason, address)
 
@@ -154,7 +155,8 @@ class StorageScp:
         if isinstance(peer, DicomPeer) and not self._listener.has_room():
             peer = Refusal.FULL
         if isinstance(peer, Refusal):
-            self._refused(peer.name.lower(), caller.address)
+            why = refusal_reason(self._listener.peers, caller, self._listener.ae_title, peer)
+            self._refused(peer.name.lower(), caller.address, why)
             association.acse.send_reject(*peer.value)
             association.is_rejected = True
             association.kill()

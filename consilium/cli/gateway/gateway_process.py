@@ -44,10 +44,14 @@ def check(
     if as_json:
         show_json(outcome.as_json())
     else:
-        show(f"{file}: the settings are right")
+        read = "the settings can be read" if outcome.unanswered else "the settings are right"
+        show(f"{file}: {read}")
         if outcome.answers:
             show(table_of("systems", [one.as_json() for one in outcome.answers]))
         if outcome.route is not None:
             show(outcome.route)
     if outcome.unanswered:
+        if not as_json:
+            count = f"{len(outcome.unanswered)} of {len(outcome.answers)} systems"
+            show(f"{file}: {count} did not answer as they should: {', '.join(outcome.unanswered)}")
         raise typer.Exit(1)

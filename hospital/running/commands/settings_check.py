@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -16,11 +17,13 @@ from pydicom.filereader import read_file_meta_info
 
 from consilium.domain.errors import ConsiliumError, InputError
 from consilium.formats.time_zone import TimeZone
-from hospital.configuration.gateway_settings import GatewaySettings
+from hospital.configuration.gateway_settings import GatewaySettings, StoreSettings
 from hospital.configuration.network_settings import HttpServer
 from hospital.configuration.route_settings import Hl7Destination
 from hospital.dicom.instance_header import read_instance_header
-from hospital.dicom.requesting import Requestor
+from hospital.dicom.peers import DicomPeer
+from hospital.dicom.requesting import PeerFailure, Requestor
+from hospital.running.commands.assembled_gateway import assembled_gateway
 from hospital.running.dicom_parts import dicom_peer
 from hospital.running.gateway import store_location
 from hospital.store.clock import system_clock
@@ -60,8 +63,9 @@ class Checked:
     route: str | None
 
     @property
-    def unanswered(self) -> bool:
-        return any(one.problem is not None for one in self.answers)
+    def unanswered(self) -> tuple[str, ...]:
+        """The systems that do not answer as they should."""
+        return tuple(one.system for one in self.answers if one.problem is not None)
 
     def as_json(self) -> dict[str, Any]:
         return {"systems": [asdict(one) for one in self.answers], "route": self.route}
@@ -80,17 +84,25 @@ def check_settings(settings: GatewaySettings, image: Path | None, source: str | 
     InputError
         A secret, a certificate or the image cannot be read, or the key of the store is lost or another one.
     """
-    _read_own(settings, ask=ask)
+    _check_key(settings, ask=ask)
+    asyncio.run(_assembled(settings))
     questions = _questions(settings)
     answers = asyncio.run(_asked(questions)) if ask else []
     return Checked(tuple(answers), None if image is None else _route_of(settings, image, _source(settings, source)))
 
 
-def _read_own(settings: GatewaySettings, *, ask: bool) -> None:
-    """What `run` reads of its own: the key of the store; a database on another machine only where it may be asked."""
+def _check_key(settings: GatewaySettings, *, ask: bool) -> None:
+    """That of the store; by a database on another machine only where that may be asked."""
     location = store_location(settings)
     if ask or location.url.get_backend_name() == "sqlite":
         refuse_other_key(location)
+
+
+async def _assembled(settings: GatewaySettings) -> None:
+    """Make every part as `run` does, over a store that is thrown away: what each reads of files is read."""
+    with TemporaryDirectory() as folder:
+        aside = StoreSettings(folder=Path(folder), key_file=Path(folder) / "store.key")
+        assembled_gateway(settings.model_copy(update={"store": aside}))
 
 
 def _source(settings: GatewaySettings, given: str | None) -> str:
@@ -112,30 +124,39 @@ def _questions(settings: GatewaySettings) -> list[tuple[str, str, Callable[[], N
             title = "CONSILIUM" if settings.dicom is None else settings.dicom.ae_title
             tls = None if peer.tls is None else peer.tls.context(f"peers.{name}.tls")
             requestor = Requestor(title, tls, connect_s=_PATIENCE_S, answer_s=_PATIENCE_S)
-            found.append((f"peers.{name}", "C-ECHO", partial(requestor.echo, dicom_peer(name, peer))))
+            found.append((f"peers.{name}", "C-ECHO", partial(_echo, requestor, dicom_peer(name, peer))))
     for name, destination in settings.destinations.items():
         if isinstance(destination, Hl7Destination):
             found.append((f"destinations.{name}", "connection", partial(_connect, destination)))
     return found
 
 
+def _echo(requestor: Requestor, peer: DicomPeer) -> None:
+    try:
+        requestor.echo(peer)
+    except PeerFailure as error:
+        raise ConsiliumError(str(error).removeprefix(f"{peer.name}: ")) from None
+
+
 def _connect(destination: Hl7Destination) -> None:
     try:
         socket.create_connection((destination.address.host, destination.address.port), _PATIENCE_S).close()
     except OSError as error:
-        raise ConsiliumError(f"no connection ({error.strerror or type(error).__name__})") from None
+        reason = error.strerror or type(error).__name__
+        raise ConsiliumError(f"no connection to {destination.address} ({reason})") from None
 
 
 def _http(field: str, server: HttpServer, path: str) -> Callable[[], None]:
     headers, tls = server.headers(field), server.tls.context(f"{field}.tls")
+    url = f"{server.url}{path}"  # which has no user and no password: see `HttpServer`
 
     def ask() -> None:
         try:
-            answer = httpx.get(f"{server.url}{path}", headers=headers, verify=tls, timeout=_PATIENCE_S)
+            answer = httpx.get(url, headers=headers, verify=tls, timeout=_PATIENCE_S)
         except httpx.HTTPError as error:
-            raise ConsiliumError(f"no answer ({type(error).__name__})") from None
+            raise ConsiliumError(f"no answer from {url} ({type(error).__name__})") from None
         if answer.is_error:
-            raise ConsiliumError(f"status {answer.status_code}")
+            raise ConsiliumError(f"status {answer.status_code} of {url}")
 
     return ask
 

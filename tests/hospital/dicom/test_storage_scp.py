@@ -24,8 +24,9 @@ from pydicom.uid import (
 from pynetdicom import evt
 
 from hospital.dicom.acceptor import AssociationLimits
-from hospital.dicom.peers import DicomPeer
+from hospital.dicom.peers import Caller, DicomPeer, Refusal, refusal_reason
 from hospital.dicom.reception import Fate, ObjectLimits
+from hospital.dicom.requesting import PeerUnreachable, Requestor
 from hospital.store.received import Accession, PatientId, ReceivedRejection, StoreFull, StoreUnavailable
 from tests.hospital.dicom.listening import NOW, OURS, PEER, Listening, eventually, listening
 from tests.hospital.dicom.samples import encoded, radiograph, rejection_note, uid, without_pixels
@@ -242,16 +243,31 @@ def test_a_study_is_held_as_long_as_the_association_is_open(tmp_path: Path) -> N
         assert eventually(lambda: not listener.holds.held(uid("study", "A")))
 
 
-def test_titles_and_addresses_that_are_not_known_are_rejected(tmp_path: Path) -> None:
+def test_titles_and_addresses_that_are_not_known_are_rejected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     elsewhere = DicomPeer("other", "ELSEWHERE", host="192.0.2.1")
     with listening(tmp_path, (PEER, elsewhere)) as listener:
         assert _rejection(listener.associate(called="PACS")) == (1, 1, 7)
         assert _rejection(listener.associate(calling="NOBODY")) == (1, 1, 3)
         assert _rejection(listener.associate(calling="ELSEWHERE")) == (1, 1, 3)
         assert listener.scp.refusals == {"called": 1, "calling": 2}
+        where, known = "a DICOM association was refused:", "the peers' titles: SENDER, ELSEWHERE"
+        assert [one.getMessage() for one in caplog.records if one.name == "consilium.gateway"] == [
+            f"{where} called: 'SENDER' at 127.0.0.1 called 'PACS', this gateway is CONSILIUM",
+            f"{where} calling: 'NOBODY' at 127.0.0.1 is no peer; {known}",
+            f"{where} calling: 'ELSEWHERE' at 127.0.0.1 calls from another address than its own; {known}",
+        ]
         association = listener.associate()
         assert association.send_c_echo().Status == 0
         association.release()
+
+
+def test_the_title_of_a_stranger_is_logged_in_printable_characters_and_no_longer_than_a_title() -> None:
+    stranger = Caller(OURS, "\x1b[31m\n" + "X" * 40, "192.0.2.7")
+    peers = [DicomPeer(str(number), f"CT{number}") for number in range(23)]
+    reason = refusal_reason(peers, stranger, OURS, Refusal.CALLING)
+    assert reason is not None
+    assert reason.startswith("'?[31m?XXXXXXXXXX' at 192.0.2.7 is no peer; the peers' titles: CT0, CT1, ")
+    assert reason.endswith("CT19 and 3 more")
 
 
 def test_a_connection_from_an_unknown_address_is_closed_before_a_word(tmp_path: Path) -> None:
@@ -306,7 +322,6 @@ def test_no_refusal_writes_who_the_patient_is(tmp_path: Path, caplog: pytest.Log
         association = listener.associate(radiograph(1).SOPClassUID)
         refused = radiograph(1, StudyInstanceUID="unmistakable"), radiograph(2, SOPInstanceUID="unmistakable")
         assert [association.send_c_store(one).Status for one in refused] == [0xC000] * 2
-        listener.associate(calling="UNMISTAKABLE")
         listener.inbox.error = ValueError("Unmistakable")
         assert association.send_c_store(radiograph(3)).Status == 0x0110
         association.release()
@@ -343,3 +358,22 @@ def _second(listener: Listening, folder: Path) -> None:
     from hospital.dicom.storage_scp import StorageListener, StorageScp
 
     StorageScp(StorageListener(OURS, "127.0.0.1", listener.port, (PEER,)), listener.receiver, listener.holds).start()
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "why"),
+    [
+        (PEER.ae_title, "PACS", "rejected by its Service User: Called AE title not recognised (1,1,7)"),
+        ("NOBODY", OURS, "rejected by its Service User: Calling AE title not recognised (1,1,3)"),
+    ],
+)
+def test_who_asks_is_told_why_there_was_no_association(tmp_path: Path, calling: str, called: str, why: str) -> None:
+    with listening(tmp_path) as listener:
+        peer = DicomPeer("gateway", called, host="127.0.0.1", port=listener.port)
+        address = f"127.0.0.1:{listener.port} ({called})"
+        with pytest.raises(PeerUnreachable) as rejected:
+            Requestor(calling).echo(peer)
+        assert str(rejected.value) == f"gateway: there was no association with {address}: {why}"
+    with pytest.raises(PeerUnreachable) as closed:
+        Requestor(calling).echo(peer)
+    assert str(closed.value) == f"gateway: there was no association with {address}: connection refused"

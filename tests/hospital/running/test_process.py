@@ -157,9 +157,21 @@ def test_check_names_every_system_and_what_it_answered(running: Running, capsys:
 
     assert code == 1
     assert document["systems"] == [
-        {"system": "services.default", "asked": "GET /readyz", "problem": "no answer (ConnectError)"},
-        {"system": "peers.pacs", "asked": "C-ECHO", "problem": "pacs: there was no association"},
+        {
+            "system": "services.default",
+            "asked": "GET /readyz",
+            "problem": "no answer from http://127.0.0.1:9/readyz (ConnectError)",
+        },
+        {
+            "system": "peers.pacs",
+            "asked": "C-ECHO",
+            "problem": "there was no association with 127.0.0.1:9 (PACS): connection refused",
+        },
     ]
+    assert main(["gateway", "check", str(running.file)]) == 1
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == f"{running.file}: the settings can be read"
+    assert last == f"{running.file}: 2 of 2 systems did not answer as they should: services.default, peers.pacs"
     answering = running.file.read_text().replace("127.0.0.1:9", f"127.0.0.1:{running.ports[0]}", 1)
     running.file.write_text(answering)
     assert asked(capsys, str(running.file))[1]["systems"][0]["problem"] is None
@@ -170,6 +182,27 @@ def test_check_refuses_a_file_with_a_wrong_key(tmp_path: Path, capsys: pytest.Ca
 
     assert main(["gateway", "check", str(file), "--no-peers"]) == 2
     assert capsys.readouterr().err == f"error: {file}: hl8: got 'hl8', is no known key; the nearest is 'hl7'\n"
+
+
+TLS = "tls: {certificate: no.pem, key: no.key}"
+
+
+@pytest.mark.parametrize(
+    ("listener", "field"),
+    [
+        (f'dicom: {{listen: "127.0.0.1:0", {TLS}}}', "dicom.tls"),
+        (f'hl7: {{lab: {{listen: "127.0.0.1:0", senders: {{lis: {{networks: [127.0.0.1]}}}}, {TLS}}}}}', "hl7.lab.tls"),
+        ('dicomweb: {archive: {url: "http://127.0.0.1:9", token: {env: NO_SUCH_TOKEN}}}', "dicomweb.archive.token"),
+    ],
+)
+def test_check_reads_what_run_reads_and_leaves_no_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str, field: str
+) -> None:
+    file = written(tmp_path, listener + "\n")
+
+    assert main(["gateway", "check", str(file), "--no-peers"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {field}: got ")
+    assert {one.name for one in tmp_path.iterdir()} == {"gateway.yaml"}
 
 
 @pytest.mark.parametrize(
