@@ -20,7 +20,7 @@ from hospital.studies.rules.routing import Route
 
 logger = logging.getLogger("consilium.gateway")
 
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S, _SELDOM_S = 1.0, 30.0
 
 
 @dataclass
@@ -35,7 +35,7 @@ class PriorPart:
 
     @property
     def listening(self) -> str:
-        return f"priors, from {', '.join(self.names)}"
+        return f"priors, from {', '.join(self.names)}" if self.names else "priors, to take back what is shown"
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="priors")
@@ -78,7 +78,7 @@ def prior_parts(
     services: Mapping[str, ExplanationJobs],
     trail: AuditTrail | None = None,
 ) -> list[PriorPart]:
-    """A part where a route asks for priors; none where none does.
+    """The part; where no route asks for priors any more, what was shown may still have to be taken back.
 
     Raises
     ------
@@ -87,8 +87,6 @@ def prior_parts(
     """
     asking = [route.priors for route in settings.routes.values() if route.priors is not None]
     names = list(dict.fromkeys(name for priors in asking for name in priors.sources))
-    if not names:
-        return []
     sources = {name: dicom.prior_source(name) for name in names}
     finder = PriorFinder(store, routes, sources, services, *([] if trail is None else [trail.searched]))
-    return [PriorPart(store, finder, names)]
+    return [PriorPart(store, finder, names, _LOOK_EVERY_S if names else _SELDOM_S)]

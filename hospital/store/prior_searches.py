@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,6 +19,14 @@ from hospital.store.rows.tables import PriorSearchRow
 
 
 @dataclass(frozen=True, slots=True)
+class ShownPrior:
+    """A prior that a service was given: the service's name, and the id under which it keeps it."""
+
+    service: str
+    prior: str
+
+
+@dataclass(frozen=True, slots=True)
 class PriorSearch:
     """The search for priors of one study.
 
@@ -27,8 +36,12 @@ class PriorSearch:
         Study Instance UID of the study beside which they are shown.
     route : str
         Name of the route that asks for them.
+    service : str
+        Name of the service that shows them.
+    group : str
+        Reading group that sees them.
     patients : tuple of PatientId
-        Every identifier of the patient, the one that stays first.
+        Every identifier of the patient, the one that stays first; none: nothing is looked for any more.
     taken : datetime
         When the study was made.
     until : datetime
@@ -39,29 +52,60 @@ class PriorSearch:
         In a row that failed.
     handed : tuple of str
         Study Instance UIDs of the priors that the service was given.
-    shown : tuple of str
-        The ids under which the service keeps these.
-    taken_back : tuple of str
-        Ids of priors that it is to delete: they were of somebody who turned out to be another person.
+    shown : tuple of ShownPrior
+        The same, as the service keeps them.
+    decoded : int
+        How many of these, the first ones, the service has decoded.
+    refused : tuple of str
+        Study Instance UIDs of the priors that it cannot decode.
+    taken_back : tuple of ShownPrior
+        What is to be deleted: it was refused, or of somebody who turned out to be another person.
+    round : int
+        Which search of the study this is. What is handed over anew after it was taken back is no repetition.
     problem : str, optional
         What the last attempt met; without names and identifiers.
     """
 
     study: str
     route: str
+    service: str
+    group: str
     patients: tuple[PatientId, ...] = field(repr=False)
     taken: datetime
     until: datetime
     due: datetime | None
     attempts: int = 0
     handed: tuple[str, ...] = ()
-    shown: tuple[str, ...] = ()
-    taken_back: tuple[str, ...] = ()
+    shown: tuple[ShownPrior, ...] = ()
+    decoded: int = 0
+    refused: tuple[str, ...] = ()
+    taken_back: tuple[ShownPrior, ...] = ()
+    round: int = 0
     problem: str | None = None
 
     def ended(self, problem: str | None = None) -> PriorSearch:
         """The same, with nothing more to be done."""
         return replace(self, due=None, problem=problem)
+
+    def wants_as(self, other: PriorSearch) -> bool:
+        """Whether it looks for the same person's priors, for the same readers."""
+        return set(self.patients) == set(other.patients) and self._for_whom == other._for_whom
+
+    def after(self, earlier: PriorSearch) -> PriorSearch:
+        """The same in place of an `earlier` one: what that one showed stays where the person has only grown."""
+        begun = replace(self, round=earlier.round + 1, taken_back=earlier.taken_back)
+        if self._for_whom != earlier._for_whom or not set(earlier.patients) <= set(self.patients):
+            return begun.without(earlier.shown)
+        kept = replace(begun, handed=earlier.handed, shown=earlier.shown, decoded=earlier.decoded)
+        return replace(kept, refused=earlier.refused)
+
+    def without(self, shown: Iterable[ShownPrior]) -> PriorSearch:
+        """The same, with what was `shown` to be taken back."""
+        return replace(self, taken_back=tuple(dict.fromkeys((*self.taken_back, *shown))))
+
+    @property
+    def _for_whom(self) -> tuple[str, str, str]:
+        return self.route, self.service, self.group
 
 
 _SEARCH = TypeAdapter(PriorSearch)
@@ -87,16 +131,38 @@ class PriorSearches:
             return None if row is None else self._opened(row)
 
     def begin(self, search: PriorSearch) -> None:
-        """Look for priors of a study, in place of an earlier search of it."""
-        with self._database.writing() as session:
-            self._write(session, search)
+        """Look for priors of a study, in place of an earlier search of it.
 
-    def save(self, search: PriorSearch) -> PriorSearch:
-        """Keep how far a search is, unless another one was begun meanwhile."""
+        What that one showed is taken back, unless the person has only grown and the readers are the same.
+        """
         with self._database.writing() as session:
             known = self._read(session, self._place(search.study))
-            if known is not None and (known.patients, known.route) == (search.patients, search.route):
-                self._write(session, search)
+            self._write(session, search if known is None else search.after(known))
+
+    def withdraw(self, study: str) -> None:
+        """Take back what is shown of the priors of a study, and look for no more."""
+        if self.get(study) is None:
+            return
+        with self._database.writing() as session:
+            known = self._read(session, self._place(study))
+            if known is None or not known.patients:
+                return
+            none = replace(known, patients=(), handed=(), shown=(), decoded=0, refused=(), attempts=0)
+            self._write(session, replace(none.without(known.shown), round=known.round + 1, due=self._clock()))
+
+    def save(self, search: PriorSearch) -> PriorSearch:
+        """Keep how far a search is; the search as it is in the store.
+
+        Where another one was begun meanwhile, that one stays, and takes back what `search` has shown beyond it.
+        """
+        with self._database.writing() as session:
+            known = self._read(session, self._place(search.study))
+            if known is not None and known.round != search.round:
+                lost = [one for one in search.shown if one not in known.shown]
+                if not lost:
+                    return known
+                search = replace(known.without(lost), due=self._clock())
+            self._write(session, search)
         return search
 
     def _write(self, session: Session, search: PriorSearch) -> None:

@@ -41,7 +41,8 @@ def purge(store: Store, keep: timedelta) -> Purged:
     """Delete what is older than `keep`, with its files; SQLite overwrites what it deletes.
 
     What still has work to do stays: records that no study has taken account of, studies that are not answered, with
-    their records, and deliveries that wait. Merges of patients stay, because what comes later is filed by them.
+    their records, deliveries that wait, and searches for priors that have some to take back. Merges of patients stay,
+    because what comes later is filed by them.
     """
     before = store.clock() - keep
     studies = _delete(store, StudyRow, StudyRow.study, (StudyRow.last < before) & StudyRow.stage.not_in(_OPEN))
@@ -57,10 +58,14 @@ def purge(store: Store, keep: timedelta) -> Purged:
             (DeliveryRow.ended < before) & (DeliveryRow.stage != DeliveryStage.WAITING),
         ),
         claims=_delete(store, ClaimRow, ClaimRow.claim, ClaimRow.ended < before),
-        prior_searches=_delete(store, PriorSearchRow, PriorSearchRow.study, PriorSearchRow.until < before),
+        prior_searches=_delete(store, PriorSearchRow, PriorSearchRow.study, _ended_search(before)),
     )
     store.database.shrink()
     return purged
+
+
+def _ended_search(before: datetime) -> ColumnElement[bool]:
+    return (PriorSearchRow.until < before) & PriorSearchRow.due.is_(None)
 
 
 def _without_study(before: datetime) -> ColumnElement[bool]:

@@ -119,13 +119,13 @@ class StudyWalk:
         try:
             found = await asyncio.to_thread(assemble, self._store, state.study, aliases, self._now())
         except SeveralPatients:
-            return await self._end(state, StudyStage.FAILED, SEVERAL_PATIENTS)
+            return await self._end_alone(state, StudyStage.FAILED, SEVERAL_PATIENTS)
         if found is None or not found.images:
-            return await self._end(state, StudyStage.IGNORED, NO_IMAGE)
+            return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
         chosen = routed(self._around.routes, found.images, found.priority)
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
-            return await self._end(state, StudyStage.IGNORED, NO_ROUTE)
+            return await self._end_alone(state, StudyStage.IGNORED, NO_ROUTE)
         await asyncio.to_thread(want_priors, self._store, found, chosen.route, aliases)
         verdict = await self._completeness(found, chosen)
         state = replace(state, route=chosen.route.name)
@@ -246,6 +246,11 @@ class StudyWalk:
         logger.warning("a study is asked about again later: %s", error)
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempts)
         return await self._save(replace(state, attempts=attempts, due=self._now() + pause, problem=str(error)))
+
+    async def _end_alone(self, state: StudyState, stage: StudyStage, problem: str) -> StudyState:
+        """Of nobody, or for nobody: no prior stays beside it."""
+        await asyncio.to_thread(self._store.priors.withdraw, state.study)
+        return await self._end(state, stage, problem)
 
     async def _end(self, state: StudyState, stage: StudyStage, problem: str | None) -> StudyState:
         return await self._save(replace(state, stage=stage, due=None, problem=problem))

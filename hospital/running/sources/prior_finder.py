@@ -20,7 +20,7 @@ from consilium.domain.errors import ConsiliumError
 from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
 from hospital.running.sources.study_fetching import Incomplete
 from hospital.store.gateway_store import Store
-from hospital.store.prior_searches import PriorSearch
+from hospital.store.prior_searches import PriorSearch, ShownPrior
 from hospital.store.received import PatientId, ReceivedInstance, StoreFull, StoreUnavailable
 from hospital.studies.asking.explanation_jobs import ExplanationJobs, ServiceAway, StudyRefused
 from hospital.studies.asking.sent_files import sent_files
@@ -84,76 +84,128 @@ class PriorFinder:
         self._routes = {route.name: route for route in routes}
 
     async def step(self, search: PriorSearch) -> PriorSearch:
-        """Take a search further; the search as it was saved.
+        """Take a search further; the search as it is in the store then.
 
         Raises
         ------
         StoreUnavailable
         """
-        route = self._routes.get(search.route)
-        if route is None or route.priors is None or route.reading_group is None:
-            return await self._save(search.ended("its route asks for no priors any more"))
+        try:
+            return await self._stepped(search)
+        except _Superseded as error:
+            return error.by
+
+    async def _stepped(self, search: PriorSearch) -> PriorSearch:
         problems: list[str] = []
         try:
-            search = await self._without_others(search, self._services[route.service])
-            search = await self._looked(search, route, route.priors, problems)
+            search = await self._without_others(search, problems)
+            if not search.taken_back:
+                search = await self._looked(search, problems)
+                search = await self._without_others(search, problems)
         except ServiceAway as error:
             problems.append(str(error))
-        except StoreUnavailable:
+        except (StoreUnavailable, _Superseded):
             raise
         except Exception as error:
             logger.exception("a search for priors failed")
             problems.append(f"a step failed: {type(error).__name__}")
         # With what was handed over before it broke off.
         known = await asyncio.to_thread(self._store.priors.get, search.study)
-        return await self._left(known or search, problems)
+        return await self._left(_same(search, known), problems)
 
-    async def _without_others(self, search: PriorSearch, service: ExplanationJobs) -> PriorSearch:
+    async def _without_others(self, search: PriorSearch, problems: list[str]) -> PriorSearch:
         """Before anything else, what was shown of another person is taken back."""
         for prior in search.taken_back:
-            await service.take_back(prior)
-            self.counts["taken back"] += 1
-            search = await self._save(replace(search, taken_back=search.taken_back[1:]))
+            service = self._services.get(prior.service)
+            try:
+                if service is not None:
+                    await service.take_back(prior.prior)
+            except ServiceAway as error:
+                problems.append(str(error))
+                continue
+            if service is None:
+                told = "prior %s cannot be taken back: gateway.yaml has no service %r any more; delete it there"
+                logger.error(told, prior.prior, prior.service)
+            self.counts["left behind" if service is None else "taken back"] += 1
+            rest = tuple(one for one in search.taken_back if one != prior)
+            search = await self._save(replace(search, taken_back=rest))
         return search
 
-    async def _looked(self, search: PriorSearch, route: Route, rules: PriorRules, problems: list[str]) -> PriorSearch:
+    def _asking(self, search: PriorSearch) -> tuple[PriorRules, ExplanationJobs] | None:
+        """By which rules a search is made, and for which service; None where it is wanted no more."""
+        route, service = self._routes.get(search.route), self._services.get(search.service)
+        if not search.patients or route is None or route.priors is None or service is None:
+            return None
+        return route.priors, service
+
+    async def _looked(self, search: PriorSearch, problems: list[str]) -> PriorSearch:
+        asking = self._asking(search)
+        if asking is None:
+            return search
+        rules, service = asking
+        search = await self._decoded(search, service)
         found = await asyncio.to_thread(self._found, search, rules, problems)
         for source, other in found[:_MOST_LOOKED_AT]:
             if len(search.handed) >= rules.most:
                 break
-            if other.study in search.handed:
+            if other.study in search.handed or other.study in search.refused:
                 continue
             try:
                 images = await asyncio.to_thread(self._images, search, rules, self._sources[source], other.study)
-                given = await self._hand_over(search, route, images) if images else None
+                given = await self._hand_over(search, service, images) if images else None
             except (ServiceAway, StoreUnavailable):
                 raise
             except StudyRefused as error:
-                logger.warning("%s", error)
-                self.counts["refused"] += 1
+                search = await self._refused(replace(search, refused=(*search.refused, other.study)), error)
                 continue
             except (ConsiliumError, OSError) as error:
                 problems.append(str(error) if isinstance(error, ConsiliumError) else "the disk takes no more")
                 continue
-            self.counts["left out" if given is None else "shown"] += 1
-            if given is not None:
-                handed, shown = (*search.handed, other.study), (*search.shown, given)
-                search = await self._save(replace(search, handed=handed, shown=shown))
+            if given is None:
+                self.counts["left out"] += 1
+                continue
+            handed, shown = (*search.handed, other.study), (*search.shown, ShownPrior(search.service, given))
+            search = await self._save(replace(search, handed=handed, shown=shown))
+            search = await self._decoded(search, service)
         return search
+
+    async def _decoded(self, search: PriorSearch, service: ExplanationJobs) -> PriorSearch:
+        """Wait until the service has decoded what it was given; what it cannot decode is not shown."""
+        while (number := search.decoded) < len(search.shown):
+            try:
+                await service.until_decoded(search.shown[number].prior)
+            except StudyRefused as error:
+                handed, shown = list(search.handed), list(search.shown)
+                refused, back = (*search.refused, handed.pop(number)), shown.pop(number)
+                left = replace(search, handed=tuple(handed), shown=tuple(shown), refused=refused)
+                search = await self._refused(left.without([back]), error)
+            else:
+                self.counts["shown"] += 1
+                search = await self._save(replace(search, decoded=number + 1))
+        return search
+
+    async def _refused(self, search: PriorSearch, error: StudyRefused) -> PriorSearch:
+        logger.warning("%s", error)
+        self.counts["refused"] += 1
+        return await self._save(search)
 
     async def _left(self, search: PriorSearch, problems: Sequence[str]) -> PriorSearch:
         """Ended, or to be gone on with."""
-        route = self._routes.get(search.route)
-        if not problems or route is None or route.priors is None or len(search.handed) >= route.priors.most:
-            return await self._save(search.ended())
-        now = self._store.clock()
-        if now >= search.until and not search.taken_back:
-            self.counts["given up"] += 1
-            logger.warning("priors of a study are not all shown: %s", problems[0])
-            return await self._save(search.ended(problems[0]))
+        now, asking = self._store.clock(), self._asking(search)
+        problem = problems[0] if problems else None
+        if not search.taken_back:
+            if asking is None:
+                return await self._save(search.ended("it is wanted no more" if search.patients else None))
+            enough = len(search.handed) >= asking[0].most and search.decoded == len(search.handed)
+            if problem is None or enough:
+                return await self._save(search.ended())
+            if now >= search.until:
+                self.counts["given up"] += 1
+                logger.warning("priors of a study are not all shown: %s", problem)
+                return await self._save(search.ended(problem))
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(search.attempts, 20))
         due = now + pause if search.taken_back else min(search.until, now + pause)
-        return await self._save(replace(search, due=due, attempts=search.attempts + 1, problem=problems[0]))
+        return await self._save(replace(search, due=due, attempts=search.attempts + 1, problem=problem))
 
     def _found(self, search: PriorSearch, rules: PriorRules, problems: list[str]) -> list[tuple[str, FoundStudy]]:
         """What the sources have of the patient; whether one of them gives no answer is said among `problems`."""
@@ -215,17 +267,38 @@ class PriorFinder:
         latest = datetime.max.replace(tzinfo=UTC)
         return sorted(images, key=lambda one: (one.description.acquired or latest, one.sop_instance))
 
-    async def _hand_over(self, search: PriorSearch, route: Route, images: Sequence[ReceivedInstance]) -> str | None:
+    async def _hand_over(
+        self, search: PriorSearch, service: ExplanationJobs, images: Sequence[ReceivedInstance]
+    ) -> str | None:
         """The id under which the service keeps them; None where they are more than it takes."""
-        service, group = self._services[route.service], str(route.reading_group)
         reads = await service.model()
         chosen = images[: reads.images]
         files = await asyncio.to_thread(sent_files, self._store.files, chosen, search.patients[0])
         if not files or sum(map(len, files)) > reads.body_bytes:
             return None
-        name = json.dumps([search.study, group, sorted(one.digest for one in chosen)])
+        name = json.dumps([search.study, search.group, search.round, sorted(one.digest for one in chosen)])
         key = f"prior-{hashlib.sha256(name.encode()).hexdigest()}"
-        return await service.show_beside(search.study, files, group, key)
+        return await service.show_beside(search.study, files, search.group, key)
 
     async def _save(self, search: PriorSearch) -> PriorSearch:
-        return await asyncio.to_thread(self._store.priors.save, search)
+        return _same(search, await asyncio.to_thread(self._store.priors.save, search))
+
+
+class _Superseded(Exception):
+    """Another search of the study was begun meanwhile."""
+
+    def __init__(self, by: PriorSearch) -> None:
+        super().__init__()
+        self.by = by
+
+
+def _same(search: PriorSearch, known: PriorSearch | None) -> PriorSearch:
+    """The search as it is `known` in the store.
+
+    Raises
+    ------
+    _Superseded
+    """
+    if known is not None and known.round != search.round:
+        raise _Superseded(known)
+    return known or search

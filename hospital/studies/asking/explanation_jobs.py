@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from consilium.api.client import AsyncClient
-from consilium.api.schemas import ExplanationAnswer, JobAnswer
+from consilium.api.schemas import ExplanationAnswer, JobAnswer, ProblemAnswer
 from consilium.domain.errors import ConsiliumError, InputError, ServiceProblem, ServiceUnreachable, UnreadableAnswer
 from hospital.store.clock import Clock
 from hospital.studies.asking.study_request import StudyRequest
@@ -21,6 +21,7 @@ MOST_REFUSED = 32
 _KEY = "Idempotency-Key"
 _MODEL_FOR = timedelta(seconds=30)
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.2, 2.0
+_DECODED_WITHIN_S = 30.0
 _REFUSALS = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
@@ -121,7 +122,7 @@ class ExplanationJobs:
     async def show_beside(self, study: str, files: Sequence[bytes], group: str, key: str) -> str:
         """Have readers in `group` see the `files` of a prior beside `study`; asked again under the same key, once.
 
-        The id under which the service keeps it.
+        The id under which the service keeps it. It is decoded later: see `until_decoded`.
 
         Raises
         ------
@@ -134,12 +135,39 @@ class ExplanationJobs:
         except InputError as error:
             raise StudyRefused(f"the service refuses a prior: {error.field} {error.rule}") from None
         except ServiceProblem as problem:
-            refused = _refusal(problem)
-            where = " ".join(filter(None, (refused.field, refused.rule))) or f"status {refused.status}"
-            raise StudyRefused(f"the service refuses a prior: {where}") from None
+            raise _prior_refused(_refusal(problem)) from None
         except (ServiceUnreachable, UnreadableAnswer) as error:
             raise _away(error) from error
         return str(stored.study_id)
+
+    async def until_decoded(self, prior: str) -> None:
+        """Wait until the service has decoded a prior, by the id under which it keeps it: only then is it shown.
+
+        Raises
+        ------
+        ServiceAway
+            Also where it takes long.
+        StudyRefused
+            It cannot be decoded, or is not there any more.
+        """
+        waited, pause = 0.0, _FIRST_POLL_S
+        while True:
+            try:
+                found = await self._client.study(prior)
+            except ServiceProblem as problem:
+                if problem.status == HTTPStatus.NOT_FOUND:
+                    raise StudyRefused("the service keeps a prior no more") from None
+                raise _away(problem) from problem
+            except (ServiceUnreachable, UnreadableAnswer) as error:
+                raise _away(error) from error
+            if found.state == "stored":
+                return
+            if found.state == "refused":
+                raise _prior_refused(found.problem)
+            if waited >= _DECODED_WITHIN_S:
+                raise ServiceAway("the service has not decoded a prior yet")
+            await self._sleep(pause)
+            waited, pause = waited + pause, min(_LONGEST_POLL_S, 1.5 * pause)
 
     async def take_back(self, prior: str) -> None:
         """Have a prior, by the id under which the service keeps it, shown no more.
@@ -203,6 +231,12 @@ def _refusal(problem: ServiceProblem) -> ServiceProblem:
     if problem.status not in _REFUSALS:
         raise _away(problem) from problem
     return problem
+
+
+def _prior_refused(problem: ServiceProblem | ProblemAnswer | None) -> StudyRefused:
+    told = () if problem is None else (problem.field, problem.rule)
+    status = "it cannot be read" if problem is None else f"status {problem.status}"
+    return StudyRefused(f"the service refuses a prior: {' '.join(filter(None, told)) or status}")
 
 
 def _away(error: ConsiliumError) -> ServiceAway:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,13 +20,17 @@ from hospital.store.inbox import Watermark
 from hospital.store.prior_searches import PriorSearch
 from hospital.store.received import PatientId, PatientMerge, ReceivedInstance
 from hospital.store.state import StudyStage
+from hospital.studies.asking.explanation_jobs import ExplanationJobs
 from hospital.studies.rules.prior_rules import PriorRules
+from hospital.studies.rules.routing import Conditions
+from hospital.studies.study_walk import StudyWalk, Surroundings
 from tests.hospital.studies.hospital_double import Hospital
 from tests.hospital.studies.records import CLINIC, NOON, STUDY, WARD, instance
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 RULES = PriorRules(("pacs",), most=2, years=5, modalities=frozenset({"DX"}), body_parts=frozenset({"CHEST"}), objects=3)
-FORMER = PatientId("17", "WARD")
+FORMER, OTHER, THIRD = (PatientId(value, "WARD") for value in ("17", "18", "19"))
 
 
 def image(study: str, number: int = 1, days: float = 30, **given: Any) -> ReceivedInstance:
@@ -239,7 +244,7 @@ async def test_a_prior_under_a_number_that_is_another_persons_after_all_is_taken
     await arrived(hospital)
     assert (await searched(hospital, pacs)).handed == ("1.8.1", "1.8.2")
 
-    hospital.receive(PatientMerge(PatientId("18", "WARD"), FORMER, "adt", NOON + timedelta(minutes=1)))
+    hospital.receive(PatientMerge(OTHER, FORMER, "adt", NOON + timedelta(minutes=1)))
     await hospital.work(minutes=2)
     hospital.service.away = True
     assert len((await searched(hospital, pacs, turns=9)).taken_back) == 2, "it is tried until it is done"
@@ -314,6 +319,179 @@ async def test_a_search_goes_on_after_a_death(hospital: Hospital, pacs: Pacs) ->
     again.store.close()
 
 
+@pytest.fixture
+async def former(hospital: Hospital, pacs: Pacs) -> ReceivedInstance:
+    """A prior under a former number, before the study arrives."""
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    prior = image("1.8.2", patient=FORMER)
+    pacs.add(prior)
+    return prior
+
+
+async def corrected(hospital: Hospital) -> None:
+    """The former number turns out to be somebody else's."""
+    hospital.receive(PatientMerge(OTHER, FORMER, "adt", NOON + timedelta(hours=1)))
+    for _ in range(3):
+        await hospital.work(minutes=2)
+
+
+async def test_a_prior_is_taken_back_although_the_person_had_grown_meanwhile(
+    hospital: Hospital, pacs: Pacs, former: ReceivedInstance
+) -> None:
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ("1.8.2",)
+    pacs.away = True
+    hospital.receive(PatientMerge(WARD, THIRD, "adt", NOON + timedelta(minutes=1)))
+    await hospital.work(minutes=2)
+    grown = await searched(hospital, pacs)
+    assert (set(grown.patients), grown.handed) == ({WARD, FORMER, THIRD}, ("1.8.2",))
+    assert shown(hospital) == content(former), "once"
+
+    await corrected(hospital)
+
+    assert (await searched(hospital, pacs)).shown == ()
+    assert shown(hospital) == []
+
+
+async def test_priors_of_a_study_that_names_several_patients_after_all_are_taken_back(
+    hospital: Hospital, pacs: Pacs, former: ReceivedInstance
+) -> None:
+    await arrived(hospital, instance(), instance(2, patient=FORMER))
+    assert (await searched(hospital, pacs)).handed == ("1.8.2",)
+
+    await corrected(hospital)
+
+    state = hospital.store.studies.get(STUDY)
+    assert state is not None
+    assert state.stage is StudyStage.FAILED
+    last = await searched(hospital, pacs)
+    assert (last.handed, last.due, last.problem) == ((), None, None)
+    assert shown(hospital) == []
+
+
+@pytest.mark.parametrize("changed", [{"conditions": Conditions(modalities=frozenset({"CT"}))}, {"priors": None}])
+async def test_priors_of_a_study_whose_route_wants_none_any_more_are_taken_back(
+    hospital: Hospital, pacs: Pacs, changed: dict[str, Any]
+) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    assert (await searched(hospital, pacs)).handed == ("1.8",)
+    routes, services = [replace(hospital.route, **changed)], {"main": hospital.jobs}
+    around = Surroundings(hospital.store, routes, services, hospital.sources, hospital.build, hospital.clock)
+    state = hospital.store.studies.get(STUDY)
+    assert state is not None
+    hospital.store.studies.save(replace(state, stage=StudyStage.ASSEMBLING))
+
+    assert await StudyWalk(around).step(STUDY)
+
+    await searched(hospital, pacs)
+    assert shown(hospital) == []
+
+
+async def test_what_is_handed_over_while_a_merge_is_corrected_is_taken_back(
+    hospital: Hospital, pacs: Pacs, former: ReceivedInstance
+) -> None:
+    pacs.add(image("1.8.3", patient=FORMER, days=60))
+    await arrived(hospital)
+    loop, move, told = asyncio.get_running_loop(), pacs.move, []
+
+    def moved(study: str, series: Sequence[str]) -> Moved:
+        sent = move(study, series)
+        if not told:
+            told.append(study)
+            asyncio.run_coroutine_threadsafe(corrected(hospital), loop).result(PATIENCE_S)
+        return sent
+
+    pacs.move = moved  # type: ignore[method-assign]
+    before = await searched(hospital, pacs)
+    assert (before.patients, [one.service for one in before.taken_back]) == ((WARD,), ["main"])
+    assert pacs.moved == ["1.8.2"], "the search that was begun meanwhile goes on instead"
+
+    after = await searched(hospital, pacs)
+
+    assert (after.handed, after.taken_back, after.due) == ((), (), None)
+    assert shown(hospital) == []
+
+
+async def test_what_is_to_be_taken_back_is_although_its_route_asks_for_no_priors_any_more(
+    hospital: Hospital, pacs: Pacs, former: ReceivedInstance
+) -> None:
+    await arrived(hospital)
+    await searched(hospital, pacs)
+    await corrected(hospital)
+    hospital.service.away = True
+    for routes in ([], [replace(hospital.route, priors=None)]):
+        made = PriorPart(hospital.store, PriorFinder(hospital.store, routes, {}, {"main": hospital.jobs}), [])
+        assert await made.turn()
+        hospital.clock.move(minutes=6)
+    assert shown(hospital) == content(former), "the service is away"
+    hospital.service.away = False
+
+    assert await made.turn()
+
+    search = hospital.store.priors.get(STUDY)
+    assert search is not None
+    assert (search.taken_back, search.due, search.problem) == ((), None, "it is wanted no more")
+    assert shown(hospital) == []
+
+
+async def test_a_prior_in_a_service_that_is_not_described_any_more_is_said_to_be_left_there(
+    hospital: Hospital, pacs: Pacs, former: ReceivedInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    await arrived(hospital)
+    (given,) = (await searched(hospital, pacs)).shown
+    await corrected(hospital)
+    finder = PriorFinder(hospital.store, [], {}, {})
+    assert await PriorPart(hospital.store, finder, []).turn()
+    assert f"prior {given.prior} cannot be taken back: gateway.yaml has no service 'main' any more" in caplog.text
+    assert finder.counts["left behind"] == 1
+
+
+async def test_a_prior_that_cannot_be_decoded_is_not_shown_and_makes_room_for_the_next(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    for number in range(3):
+        pacs.add(image(f"1.8.{number}", days=30 + number))
+    broken = content(image("1.8.0"))
+    hospital.service.decodes = lambda images: images != broken
+    await arrived(hospital)
+
+    search = await searched(hospital, pacs)
+
+    assert (search.handed, search.refused, search.decoded) == (("1.8.1", "1.8.2"), ("1.8.0",), 2)
+    assert (search.taken_back, search.due) == ((), None)
+    assert shown(hospital) == content(image("1.8.1"), image("1.8.2")), "what cannot be decoded is deleted"
+
+
+async def test_a_prior_counts_as_shown_once_it_is_decoded(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8"))
+    hospital.service.decodes = lambda _: None
+    await arrived(hospital)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    jobs = ExplanationJobs(hospital.service.client(), hospital.clock, sleep)
+    finder = PriorFinder(hospital.store, [hospital.route], {"pacs": pacs.source()}, {"main": jobs})
+    made = PriorPart(hospital.store, finder, ["pacs"])
+    assert await made.turn()
+    pending = hospital.store.priors.get(STUDY)
+    assert pending is not None
+    assert (pending.handed, pending.decoded) == (("1.8",), 0)
+    assert pending.problem == "the service has not decoded a prior yet"
+    assert (finder.counts["shown"], 30 <= sum(waited) < 60) == (0, True)
+
+    hospital.service.decodes = lambda _: True
+    hospital.clock.move(minutes=6)
+    assert await made.turn()
+
+    done = hospital.store.priors.get(STUDY)
+    assert done is not None
+    assert (done.handed, done.decoded, done.due) == (("1.8",), 1, None)
+    assert (finder.counts["shown"], len(hospital.service.kept)) == (1, 1)
+
+
 async def test_an_error_that_nobody_thought_of_ends_with_the_time_of_the_search(hospital: Hospital, pacs: Pacs) -> None:
     pacs.add(image("1.8"))
     await arrived(hospital)
@@ -323,5 +501,5 @@ async def test_an_error_that_nobody_thought_of_ends_with_the_time_of_the_search(
 
 
 def test_nothing_of_the_patient_is_in_what_is_shown_of_a_search() -> None:
-    search = PriorSearch(STUDY, "chest", (WARD,), NOON, NOON, datetime.max)
+    search = PriorSearch(STUDY, "chest", "main", "chest", (WARD,), NOON, NOON, datetime.max)
     assert "4711" not in repr(search)

@@ -158,7 +158,9 @@ def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to
     store.studies.answer(answered, revision, deliveries)
     store.outbox.sent(1)
     store.studies.save(replace(answered, study="1.9", stage=StudyStage.ASSEMBLING, revision=None))
-    store.priors.begin(PriorSearch(STUDY, "chest", (PATIENT,), START, START, None))
+    search = PriorSearch(STUDY, "chest", "main", "chest", (PATIENT,), START, START, None)
+    store.priors.begin(search)
+    store.priors.begin(replace(search, study="1.8", due=START))
     clock.move(days=10)
     store.inbox.add(observation(key="new"))
 
@@ -170,6 +172,7 @@ def test_retention_deletes_what_is_old_with_its_files_and_keeps_what_has_work_to
     assert [one.key for one in store.records.observations([PATIENT])] == ["new"]
     assert store.studies.get(STUDY) is None
     assert [one.delivery.key for one in store.outbox.listed()] == ["waits"]
+    assert (store.priors.get(STUDY), store.priors.next()) == (None, replace(search, study="1.8", due=START))
     assert len(store.patients.same(PatientId("b", "i"))) == 2
     assert purge(store, timedelta(days=7)) == Purged(0, 0, 0, 0, 0, 0, 0)
 
@@ -208,7 +211,7 @@ def test_a_row_of_every_table_tells_its_key(store: Store) -> None:
     answered = StudyState(STUDY, PATIENT, ACCESSION, StudyStage.ANSWERED, START, START, revision="r1")
     store.studies.answer(answered, Revision("r1", STUDY, 1, START, {}, b"{}"), [Delivery("k", "pacs", "sr", b"SR")])
     store.claims.save(Claim("list", "1.2.3", "1.2.4", ClaimStage.CLAIMING, START, START))
-    store.priors.begin(PriorSearch(STUDY, "chest", (PATIENT,), START, START, None))
+    store.priors.begin(PriorSearch(STUDY, "chest", "main", "chest", (PATIENT,), START, START, None))
 
     rows = sealed_rows(store.database)
 

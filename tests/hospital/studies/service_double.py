@@ -41,6 +41,10 @@ class ServiceDouble:
         The jobs that were taken, each once.
     beside : dict
         The priors that were handed over, by idempotency key: for which group and study, and their files.
+    kept : dict
+        By idempotency key the id of a prior, which a repetition gets even after the prior was deleted.
+    decodes : callable
+        Whether the service can decode a prior that it has taken; None: it has not yet.
     away : bool
         Nobody answers.
     before_answer : callable
@@ -49,6 +53,8 @@ class ServiceDouble:
 
     asked: list[Asked] = field(default_factory=list)
     beside: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    decodes: Callable[[list[bytes]], bool | None] = lambda _: True
     refuse: Callable[[Asked], Problem | None] = lambda _: None
     away: bool = False
     digest: str = examples.MODEL["model"]["manifest_digest"]
@@ -90,14 +96,27 @@ class ServiceDouble:
         if request.method == "DELETE":
             self.beside = {key: one for key, one in self.beside.items() if one["id"] not in request.url.path}
             return httpx.Response(204)
+        if request.method == "GET":
+            return self._prior(next((one for one in self.beside.values() if one["id"] in request.url.path), None))
         files = [sent(one) for one in parts(request) if one.get_param("name", header="content-disposition") == "images"]
         prior = Asked(request.headers["Idempotency-Key"], {}, files)
         problem = self.refuse(prior)
         if problem is not None:
             problem = PROBLEM | problem
             return httpx.Response(problem["status"], json=problem)
-        shown = self.beside.setdefault(prior.key, {**request.url.params, "images": files, "id": str(uuid.uuid4())})
-        return httpx.Response(202, json=study_examples.STUDY | {"study_id": shown["id"]})
+        if prior.key not in self.kept:
+            self.kept[prior.key] = str(uuid.uuid4())
+            self.beside[prior.key] = {**request.url.params, "images": files, "id": self.kept[prior.key]}
+        return httpx.Response(202, json=study_examples.STUDY | {"study_id": self.kept[prior.key]})
+
+    def _prior(self, found: dict[str, Any] | None) -> httpx.Response:
+        if found is None:
+            return httpx.Response(404, json=PROBLEM | {"status": 404})
+        decoded = self.decodes(found["images"])
+        told: dict[str, Any] = {"state": "queued" if decoded is None else "stored" if decoded else "refused"}
+        if decoded is False:
+            told["problem"] = PROBLEM | {"field": "images[0]", "rule": "must be whole"}
+        return httpx.Response(200, json=study_examples.DETAIL | told | {"study_id": found["id"]})
 
     def _take(self, request: httpx.Request) -> Asked:
         self.submitted += 1
