@@ -33,6 +33,7 @@ from service.leased_work.sealed_input import sealed, size, unsealed_bytes
 from service.settings import Settings
 from service.studies.answering_store import FORM, delete_chunks
 from service.studies.decisions import reading_state
+from service.studies.handed_over import priors_of
 from service.studies.kept_views import words_name
 from service.studies.patient_index import NOT_INDEXED, of_patient, same_patient
 from service.studies.reader import (
@@ -43,7 +44,7 @@ from service.studies.reader import (
     note_view,
     require_readable,
 )
-from service.studies.stored_contents import unsealed_json
+from service.studies.stored_contents import opened_json, unsealed_json
 from service.studies.worklines import Asked, known_of, summary_of, worklist
 
 _RETRY_AFTER_S = 10
@@ -179,7 +180,9 @@ class ReaderStore:
             return self._keys.unseal(row.answer, study_place(study_id, ANSWER))
 
     def delete(self, study_id: UUID, reader: Reader) -> None:
-        """Delete a study before its time. Its reads, flags and views stay, and the audit log's entry.
+        """Delete a study before its time, and the priors that were handed over to be shown with it.
+
+        Its reads, flags and views stay, and the audit log's entry.
 
         Raises
         ------
@@ -188,7 +191,8 @@ class ReaderStore:
         with self._database.writing() as session:
             # From here on nobody finds it, whatever happens to this process.
             found(session, study_id, reader, lock=True).expires = datetime.now(UTC)
-        self._delete(study_id)
+        for one in self._with_priors([study_id]):
+            self._delete(one)
 
     def purge(self) -> int:
         """Delete studies and pixels whose time is over, and what a crashed process was receiving; how many."""
@@ -205,6 +209,7 @@ class ReaderStore:
             # A process died between the answer and this.
             answered = StudyRow.state.in_((ANSWERED, REFUSED)), StudyChunkRow.name == FORM
             left = session.scalars(wordy.where(*answered).distinct()).all()
+        over = self._with_priors(over)
         for study_id in set(left) - set(over):
             delete_chunks(self._database, study_id, FORM)
         for study_id in over:
@@ -214,6 +219,12 @@ class ReaderStore:
         if over or faded:
             self._database.shrink()
         return len(over) + len(set(faded) - set(over))
+
+    def _with_priors(self, over: Sequence[UUID]) -> Sequence[UUID]:
+        """Studies that are over, after the priors that go with them: a process that dies before the end goes on."""
+        with self._database.reading() as session:
+            priors = priors_of(session, self._keys, over) if over else []
+        return list(dict.fromkeys((*priors, *over)))
 
     def _note(self, study_id: UUID, reader: Reader, what: str) -> None:
         """On the disk before anybody sees it. SQLite has one writer at a time: what is shown is read before."""
@@ -276,8 +287,8 @@ class ReaderStore:
         found: dict[object, tuple[Any, PriorStudy]] = {}
         # Of one prior that was handed over twice the last counts, and none where the study itself was sent, too.
         for other in chain.from_iterable(session.execute(others.where(*which)) for which in self._of_one_person(own)):
-            facts = unsealed_json(self._keys, other.study_id, "summary", other.summary)
-            if other.beside is None and not _is_earlier((facts, other.submitted), (own, row.submitted)):
+            facts = opened_json(self._keys, other.study_id, "summary", other.summary)
+            if facts is None or not _may_be_prior((facts, other), (own, row)):
                 continue
             prior = {"study_id": other.study_id, "studied": facts["studied"], "image_count": facts["image_count"]}
             handed_over = facts.get("study_digest") or other.study_id
@@ -326,10 +337,14 @@ def _contents(row: StudyRow, keys: AuditLogKeys) -> dict[str, Any]:
     return {**views, "warnings": contents["warnings"], "left_out": contents["left_out"]}
 
 
-def _is_earlier(one: tuple[dict[str, Any], datetime], than: tuple[dict[str, Any], datetime]) -> bool:
-    """Whether one study, by its summary and when it was handed over, is of the same patient, and was made before."""
-    (facts, submitted), (own, latest) = one, than
-    return same_patient(facts, own) and (facts["studied"] or "", submitted) < (own["studied"] or "", latest)
+def _may_be_prior(one: tuple[dict[str, Any], Any], of: tuple[dict[str, Any], StudyRow]) -> bool:
+    """Whether one study, by its summary and its row, was made before; and is of the same patient unless handed over."""
+    (facts, other), (own, row) = one, of
+    studied, latest = facts["studied"] or "", own["studied"] or ""
+    if other.beside is None:
+        return same_patient(facts, own) and (studied, other.submitted) < (latest, row.submitted)
+    itself = facts.get("study_digest") is not None and facts["study_digest"] == own.get("study_digest")
+    return not itself and (not latest or studied <= latest)
 
 
 def parse_after(given: str | None) -> UUID | None:

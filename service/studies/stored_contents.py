@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +14,11 @@ from consilium.domain.study import identifier_digest
 from consilium.domain.wire import Wire
 from consilium.modalities.presentation import FileView, ViewContext, Viewed, file_viewings, record_viewings
 from consilium.modalities.registry import modality_of
-from service.audit_log.pseudonyms import AuditLogKeys
+from service.audit_log.pseudonyms import AuditLogKeys, Unsealable
 from service.audit_log.tasks.study_answers import study_place
 from service.serving.answering import ReadForm
+
+logger = logging.getLogger("consilium.service")
 
 _LEFT_OUT = ("left out", "not used", "cut off", "not read")
 """By these words the readers of records and `Study.within` say that something is not read."""
@@ -99,3 +102,12 @@ def unsealed_json(keys: AuditLogKeys, study_id: object, name: str, sealed: bytes
     Unsealable
     """
     return json.loads(keys.unseal(sealed, study_place(study_id, name)))
+
+
+def opened_json(keys: AuditLogKeys, study_id: object, name: str, sealed: bytes) -> Any | None:
+    """The same; None, and a line in the log, where none of the keys opens it: one study keeps no other from readers."""
+    try:
+        return unsealed_json(keys, study_id, name, sealed)
+    except Unsealable:
+        logger.error("stored study %s: none of the audit log's keys opens its %s", study_id, name)
+        return None

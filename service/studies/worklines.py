@@ -8,10 +8,11 @@ latest ones are; a study of which the id is given whole is found however old it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, select, tuple_
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session, defer
 
 from consilium.api.schemas import StudyFilter, StudyList, StudySort, StudySummary
 from consilium.domain.errors import InputError
-from service.audit_log.pseudonyms import AuditLogKeys
+from service.audit_log.pseudonyms import AuditLogKeys, Unsealable
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, STORED
 from service.settings import Settings
@@ -27,6 +28,9 @@ from service.studies.patient_index import of_patient_id
 from service.studies.reader import ANSWER, Reader
 from service.studies.stored_contents import unsealed_json
 
+logger = logging.getLogger("consilium.service")
+
+Line = TypeVar("Line")
 _FIRST = datetime.min.replace(tzinfo=UTC)
 _LINES_AT_ONCE = 500
 MOST_SEARCHED = 5_000
@@ -83,10 +87,19 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     without_answers = select(StudyRow).options(defer(StudyRow.answer), defer(StudyRow.contents))
     rows = {row.study_id: row for row in session.scalars(without_answers.where(StudyRow.study_id.in_(page)))}
     known = known_of(session, reader, page)
-    lines = tuple(summary_of(rows[one], known, keys, settings) for one in page if one in rows)
+    lines = _opened((rows[one] for one in page if one in rows), lambda row: summary_of(row, known, keys, settings))
     return StudyList(
-        studies=lines, next=str(page[-1]) if len(found) > asked.limit else None, total=total, searched=searched
+        studies=tuple(lines), next=str(page[-1]) if len(found) > asked.limit else None, total=total, searched=searched
     )
+
+
+def _opened(rows: Iterable[Any], line: Callable[[Any], Line]) -> Iterator[Line]:
+    """What `line` makes of each row; what none of the keys opens is left out, and keeps no other one from readers."""
+    for row in rows:
+        try:
+            yield line(row)
+        except Unsealable:
+            logger.error("stored study %s: none of the audit log's keys opens it", row.study_id)
 
 
 def _in_state(state: StudyFilter | None) -> Sequence[ColumnElement[bool]]:
@@ -125,8 +138,12 @@ def _page_by_contents(
     """The same, of what is sealed, and how many of the latest were searched where there are more."""
     rows, named, searched = _candidates(session, asked, alive, keys)
     known = known_of(session, reader, [row.study_id for row in rows] if asked.state == "referred" else ())
-    passed = [row for row in rows if _passes(row, asked, named, known, keys, settings)]
-    places = sorted((_place(row, asked.sort, keys, settings) for row in passed), reverse=True)
+
+    def place_of(row: Any) -> tuple[Any, datetime, UUID] | None:
+        passes = _passes(row, asked, named, known, keys, settings)
+        return _place(row, asked.sort, keys, settings) if passes else None
+
+    places = sorted((place for place in _opened(rows, place_of) if place is not None), reverse=True)
     behind = places
     if asked.after is not None:
         # It may have left the filter meanwhile.

@@ -99,3 +99,40 @@ def test_a_group_that_is_not_the_sender_s_and_a_digest_that_is_none_are_refused(
         assert (await ended(ann, study)).state == "answered"
 
     serve(scenario, studies=True)
+
+
+def test_priors_go_with_the_last_study_of_their_group_that_they_are_shown_with(embedded_audit_log: Path) -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        mine = await handed_over(client)
+        of_another = await handed_over(client, beside=str(identifier_digest("1.2.4")), study="1.2.8")
+        router = caller(client, "key:router", Scope.DIAGNOSE, Scope.READ, groups=("bone",))
+        of_others = await handed_over(router)
+        first, again = [await submitted(client, form(film(PatientID=number))) for number in ("4711", "17")]
+        for one in (mine, of_another, first, again):
+            await ended(client, one)
+        await ended(router, of_others)
+
+        assert (await client.delete(f"{PATH}/{first.study_id}")).status_code == 204
+        assert shown(await seen(client, again)) == [mine.study_id], "the same study under another number"
+        assert (await client.delete(f"{PATH}/{again.study_id}")).status_code == 204
+
+        refused(await client.get(f"{PATH}/{mine.study_id}"), 404)
+        await seen(client, of_another)
+        await seen(router, of_others)
+
+    serve(scenario, studies=True)
+    assert len(rows(embedded_audit_log, "study_chunks")) == 2
+
+
+def test_what_is_later_than_the_study_or_the_study_itself_is_no_prior_of_it() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        earlier = await submitted(client, form(film(AcquisitionDate="20200101")))
+        later, itself = await handed_over(client), await handed_over(client, study=LATEST)
+        for one in (earlier, later, itself):
+            await ended(client, one)
+        assert shown(await seen(client, earlier)) == []
+        study = await ended(client, await submitted(client, form(film())))
+        assert later.study_id in shown(study)
+        assert itself.study_id not in shown(study)
+
+    serve(scenario, studies=True)

@@ -175,6 +175,19 @@ def test_what_no_key_opens_is_left_out_and_said(store: Store, keep: Keep, caplog
     assert listed(store, patient_id="A1") == [old]
 
 
+@pytest.mark.parametrize("of", ["A1", "B1"])
+def test_what_no_key_opens_keeps_no_other_study_from_readers(
+    store: Store, keep: Keep, caplog: pytest.LogCaptureFixture, of: str
+) -> None:
+    study, broken, earlier = keep("A1"), keep(of, old=True), keep("A1")
+    with store.database.writing() as session:
+        session.get_one(StudyRow, broken).summary = b"none:of these"
+    assert priors(store, study) == [earlier]
+    for asked in ({}, {"sort": "studied"}, {"search": "Roe"}, {"limit": 3}):
+        assert listed(store, **asked) == [study, earlier]
+    assert f"stored study {broken}: none of the audit log's keys opens it" in caplog.text
+
+
 def test_the_column_holds_no_digest_that_could_be_guessed(store: Store, keep: Keep) -> None:
     keep("A1")
     with store.database.reading() as session:

@@ -260,6 +260,7 @@ def test_the_worklist_is_filtered_sorted_searched_and_paged() -> None:
         found = await client.post(f"{PATH}/search", json={"patient_id": "Zq17"})
         assert [str(one.study_id) for one in StudyList.model_validate_json(found.text).studies] == ids[1:]
         assert (await client.post(f"{PATH}/search", json={"patient_id": "zq17"})).json()["total"] == 0
+        assert refused(await client.post(f"{PATH}/search", json={"patient_id": " "}), 422)["field"] == "patient_id"
         refused(await client.get(PATH, params={"sort": "priority"}), 422)
         refused(await client.get(PATH, params={"limit": "0"}), 422)
         assert {one.priority for one in everything.studies} == {None}
