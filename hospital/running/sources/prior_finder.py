@@ -2,7 +2,7 @@
 
 A prior is never a study of its own here: it comes as something that was asked for, and starts none. Whatever it says of
 itself, it is shown only where every object of it names the patient, under an identifier that merges joined to the
-study's. The service is told beside which study to show it: it compares no numbers of patients.
+study's. The request names the study to show it beside; the service compares no numbers of patients.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PriorFinder:
     Parameters
     ----------
     asked : callable
-        Is told the source and the patient of each question, on a thread.
+        Gets the source and the patient of each question, on a thread.
 
     Attributes
     ----------
@@ -124,8 +124,8 @@ class PriorFinder:
                 problems.append(str(error))
                 continue
             if service is None:
-                told = "prior %s cannot be taken back: gateway.yaml has no service %r any more; delete it there"
-                logger.error(told, prior.prior, prior.service)
+                message = "prior %s cannot be taken back: gateway.yaml has no service %r any more; delete it there"
+                logger.error(message, prior.prior, prior.service)
             self.counts["left behind" if service is None else "taken back"] += 1
             rest = tuple(one for one in search.taken_back if one != prior)
             search = await self._save(replace(search, taken_back=rest))
