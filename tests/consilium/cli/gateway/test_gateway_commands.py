@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from consilium.cli import main
+from consilium.domain.errors import InputError
 from hospital.hl7.mllp import Frame
 from hospital.hl7.receiving import Receiver
 from hospital.running.gateway import store_location
 from hospital.running.hl7_parts import hl7_source
 from hospital.store.gateway_store import Store
+from hospital.store.keys import SETTING
 from hospital.store.received import PatientId
 from hospital.store.state import Delivery, DeliveryStage, Revision, StudyStage, StudyState
 from tests.hospital.clock import START
@@ -58,7 +60,8 @@ def test_a_store_whose_key_is_lost_is_refused_and_gets_no_other(
 
     assert main(["gateway", *command]) == 2
     error = capsys.readouterr().err
-    assert f"store.key_file: got '{tmp_path / 'store.key'}', must be the key of sqlite:///" in error
+    lost = InputError(SETTING, str(tmp_path / "store.key"), "must be the key of sqlite:///")
+    assert str(lost) in error
     assert "has rows" in error
     assert "makes it" not in error
     assert not (tmp_path / "store.key").exists()
