@@ -297,11 +297,15 @@ def _postgresql(url: URL, timeout_s: float, statement_s: float) -> Engine:
     return engine
 
 
+_MIGRATING = threading.Lock()
+"""Alembic has one context for a whole process: two migrations at once would write to each other's database."""
+
+
 def _migrate(engine: Engine, url: URL, purpose: Purpose) -> None:
     config = Config()
     config.set_main_option("script_location", str(purpose.migrations).replace("%", "%%"))
     wanted = set(ScriptDirectory.from_config(config).get_heads())
-    with engine.begin() as connection:
+    with _MIGRATING, engine.begin() as connection:
         if set(MigrationContext.configure(connection).get_current_heads()) == wanted:
             return
         if connection.dialect.name == "postgresql":

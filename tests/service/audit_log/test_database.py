@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_an_audit_log_of_a_later_version_is_refused(url: str, store: Store) -> N
         later.open()
     assert read_url(url).password is None or str(read_url(url).password) not in str(caught.value)
     later.close()
+
+
+def test_threads_that_open_several_databases_each_migrate_their_own(tmp_path: Path) -> None:
+    databases = [Database(read_url(f"sqlite:///{tmp_path}/{number}.db")) for number in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(len(databases)) as pool:
+            list(pool.map(Database.open, databases))
+    finally:
+        sys.setswitchinterval(before)
+    for database in databases:
+        with database.reading() as session:
+            assert compare_metadata(MigrationContext.configure(session.connection()), Base.metadata) == []
+        database.close()
 
 
 def test_processes_that_start_together_make_one_audit_log(url: str, tmp_path: Path) -> None:
