@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -24,6 +25,37 @@ class ShownPrior:
 
     service: str
     prior: str
+
+
+class PriorOutcome(StrEnum):
+    """How far a prior that a source has is."""
+
+    FOUND = "found"
+    FETCHED = "fetched"
+    HANDED_OVER = "handed over"
+    SHOWN = "shown"
+    LEFT_OUT = "left out"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPrior:
+    """A prior that a source has: its Study Instance UID, how far it is, and why no further; without names."""
+
+    study: str
+    source: str
+    outcome: PriorOutcome = PriorOutcome.FOUND
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A hand-over that got no answer yet: by which key, in which round, and to which service, which may keep it."""
+
+    service: str
+    key: str
+    round: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +94,12 @@ class PriorSearch:
         What is to be deleted: it was refused, or of somebody who turned out to be another person.
     round : int
         Which search of the study this is. What is handed over anew after it was taken back is no repetition.
+    offers : tuple of Offer
+        Hand-overs without an answer: what the service keeps of them is found by a repetition, or taken back.
+    reviews : int
+        How often it was looked what the service keeps of them. What is handed over after that is no repetition, either.
+    found : tuple of FoundPrior
+        What the sources have.
     problem : str, optional
         What the last attempt met; without names and identifiers.
     """
@@ -81,6 +119,9 @@ class PriorSearch:
     refused: tuple[str, ...] = ()
     taken_back: tuple[ShownPrior, ...] = ()
     round: int = 0
+    offers: tuple[Offer, ...] = ()
+    reviews: int = 0
+    found: tuple[FoundPrior, ...] = ()
     problem: str | None = None
 
     def ended(self, problem: str | None = None) -> PriorSearch:
@@ -94,14 +135,27 @@ class PriorSearch:
     def after(self, earlier: PriorSearch) -> PriorSearch:
         """The same in place of an `earlier` one: what that one showed stays where the person has only grown."""
         begun = replace(self, round=earlier.round + 1, taken_back=earlier.taken_back)
+        begun = replace(begun, offers=earlier.offers, reviews=earlier.reviews)
         if self._for_whom != earlier._for_whom or not set(earlier.patients) <= set(self.patients):
             return begun.without(earlier.shown)
         kept = replace(begun, handed=earlier.handed, shown=earlier.shown, decoded=earlier.decoded)
-        return replace(kept, refused=earlier.refused)
+        return replace(kept, refused=earlier.refused, found=earlier.found)
 
     def without(self, shown: Iterable[ShownPrior]) -> PriorSearch:
         """The same, with what was `shown` to be taken back."""
         return replace(self, taken_back=tuple(dict.fromkeys((*self.taken_back, *shown))))
+
+    def with_found(self, priors: Iterable[tuple[str, str]]) -> PriorSearch:
+        """The same, with what sources have: each prior's source and Study Instance UID."""
+        known = {one.study: one for one in self.found}
+        return replace(
+            self, found=tuple(({study: FoundPrior(study, source) for source, study in priors} | known).values())
+        )
+
+    def with_outcome(self, study: str, outcome: PriorOutcome, reason: str | None = None) -> PriorSearch:
+        """The same, with how far one of the priors is."""
+        changed = (replace(one, outcome=outcome, reason=reason) if one.study == study else one for one in self.found)
+        return replace(self, found=tuple(changed))
 
     @property
     def _for_whom(self) -> tuple[str, str, str]:
@@ -147,7 +201,7 @@ class PriorSearches:
             known = self._read(session, self._place(study))
             if known is None or not known.patients:
                 return
-            none = replace(known, patients=(), handed=(), shown=(), decoded=0, refused=(), attempts=0)
+            none = replace(known, patients=(), handed=(), shown=(), decoded=0, refused=(), found=(), attempts=0)
             self._write(session, replace(none.without(known.shown), round=known.round + 1, due=self._clock()))
 
     def save(self, search: PriorSearch) -> PriorSearch:

@@ -117,7 +117,8 @@ async def search(request: Request, studies: Studies) -> Response:
     asked = parse_request(StudySearch, await read_json(request, _MOST_BYTES, studies.settings.receive_timeout_s))
     if asked.patient_id and not asked.patient_id.strip():
         raise InputError("patient_id", "blanks", "must be a Patient ID, or left out")
-    wanted = Asked(asked.state, asked.search.strip(), asked.patient_id.strip(), asked.sort, asked.after, asked.limit)
+    found, patient = asked.search.strip(), asked.patient_id.strip()
+    wanted = Asked(asked.state, found, patient, asked.sort, asked.after, asked.limit, asked.beside)
     return _json(await studies.ask(studies.reader_store.worklist, reader_of(request), wanted))
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, defer
 
 from consilium.api.schemas import StudyFilter, StudyList, StudySort, StudySummary
 from consilium.domain.errors import InputError
-from service.audit_log.pseudonyms import AuditLogKeys, Unsealable
+from service.audit_log.pseudonyms import AuditLogKeys, Kind, Unsealable
 from service.audit_log.tables import StudyReadRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, STORED
 from service.settings import Settings
@@ -46,6 +46,9 @@ class Asked:
     ----------
     after : UUID or None
         The last study of the page before.
+    beside : str
+        SHA-256 of a Study Instance UID: the priors that the reader handed over to be shown with that study. Empty: no
+        priors.
     """
 
     state: StudyFilter | None = None
@@ -54,6 +57,7 @@ class Asked:
     sort: StudySort = "created"
     after: UUID | None = None
     limit: int = 50
+    beside: str = ""
 
     @property
     def by_time(self) -> bool:
@@ -74,8 +78,8 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     """The page of the worklist that `reader` has `asked` for."""
     if asked.sort == "priority" and not settings.studies_priority:
         raise InputError("sort", asked.sort, "must be created or studied while CONSILIUM_STUDIES_PRIORITY is off")
-    there = StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING, StudyRow.beside.is_(None)
-    alive = [reader.own, *there, *_in_state(asked.state)]
+    there = StudyRow.expires > datetime.now(UTC), StudyRow.state != RECEIVING
+    alive = [reader.own, *there, *_of_kind(reader, asked, keys), *_in_state(asked.state)]
     if asked.patient_id:
         alive.append(of_patient_id(keys, asked.patient_id))
     searched = None
@@ -100,6 +104,12 @@ def _opened(rows: Iterable[Any], line: Callable[[Any], Line]) -> Iterator[Line]:
             yield line(row)
         except Unsealable:
             logger.error("stored study %s: none of the audit log's keys opens it", row.study_id)
+
+
+def _of_kind(reader: Reader, asked: Asked, keys: AuditLogKeys) -> Sequence[ColumnElement[bool]]:
+    if not asked.beside:
+        return (StudyRow.beside.is_(None),)
+    return StudyRow.beside.in_(keys.pseudonyms(Kind.STUDY, asked.beside)), StudyRow.caller == reader.caller
 
 
 def _in_state(state: StudyFilter | None) -> Sequence[ColumnElement[bool]]:

@@ -264,7 +264,8 @@ def test_the_prior_of_a_study_is_shown_beside_it_and_is_no_study_of_its_own(runn
         assert ann.studies(search="P-P").total == 1
     study = str(radiograph(1, study="P").StudyInstanceUID)
     prior_uid = str(radiograph(1, study="P1").StudyInstanceUID)
-    assert command(running.gateway, "studies", "show", study)["priors"] == [prior_uid]
+    expected = {"study": prior_uid, "source": "pacs", "outcome": "shown", "reason": None}
+    until(lambda: expected in command(running.gateway, "studies", "show", study)["priors"], "the prior in the command")
     assert prior_uid not in {one["study"] for one in running.studies()}
     assert running.results(prior_uid) == {}
 

@@ -96,6 +96,11 @@ class StudySearch(Wire):
     patient_id: Annotated[str, StringConstraints(max_length=MAX_SEARCH)] = Field(
         default="", description="Only studies of the patient with this DICOM Patient ID, whoever issued it."
     )
+    beside: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        default="",
+        description="Instead of studies, the priors that this caller handed over to be shown with the study of which "
+        "this is the SHA-256 of the Study Instance UID, in lower-case hex.",
+    )
     state: StudyFilter | None = None
     sort: StudySort = "created"
     after: UUID | None = Field(default=None, description="`next` of the page before.")

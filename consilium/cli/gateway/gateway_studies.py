@@ -56,7 +56,10 @@ def show_study(study: Study, settings: Settings = DEFAULT, as_json: AsJson = Fal
     if as_json:
         show_json(document)
         return
-    show(*(f"{name}: {value}" for name, value in document.items() if name != "revisions" and value is not None))
+    tables = ("priors", "revisions")
+    show(*(f"{name}: {value}" for name, value in document.items() if name not in tables and value is not None))
+    if document.get("priors"):
+        show(table_of("priors", document["priors"]))
     show(table_of("revisions", document["revisions"]) if document["revisions"] else "no revision yet")
 
 
@@ -155,7 +158,17 @@ def _revision(one: Revision) -> dict[str, Any]:
 
 def _priors(store: Store, study: str) -> dict[str, Any]:
     search = store.priors.get(study)
-    return {} if search is None else {"priors": list(search.handed), "priors_problem": search.problem}
+    if search is None:
+        return {}
+    priors = [
+        {"study": one.study, "source": one.source, "outcome": one.outcome.value, "reason": one.reason}
+        for one in search.found
+    ]
+    return {
+        "priors": priors,
+        "priors_due": None if search.due is None else f"{search.due:%Y-%m-%d %H:%M:%S}",
+        "priors_problem": search.problem,
+    }
 
 
 def _unaddressed(one: QueuedDelivery) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -20,7 +20,7 @@ from consilium.domain.errors import ConsiliumError
 from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
 from hospital.running.sources.study_fetching import Incomplete
 from hospital.store.gateway_store import Store
-from hospital.store.prior_searches import PriorSearch, ShownPrior
+from hospital.store.prior_searches import Offer, PriorOutcome, PriorSearch, ShownPrior
 from hospital.store.received import PatientId, ReceivedInstance, StoreFull, StoreUnavailable
 from hospital.studies.asking.explanation_jobs import ExplanationJobs, ServiceAway, StudyRefused
 from hospital.studies.asking.sent_files import sent_files
@@ -100,7 +100,12 @@ class PriorFinder:
         try:
             search = await self._without_others(search, problems)
             if not search.taken_back:
-                search = await self._looked(search, problems)
+                if _is_late(search):
+                    problems += [search.problem] if search.problem is not None else []
+                else:
+                    search = await self._looked(search, problems)
+                if self._is_over(search, problems):
+                    search = await self._reviewed(search, search.offers)
                 search = await self._without_others(search, problems)
         except ServiceAway as error:
             problems.append(str(error))
@@ -115,6 +120,7 @@ class PriorFinder:
 
     async def _without_others(self, search: PriorSearch, problems: list[str]) -> PriorSearch:
         """Before anything else, what was shown of another person is taken back."""
+        search = await self._reviewed(search, [one for one in search.offers if one.round != search.round])
         for prior in search.taken_back:
             service = self._services.get(prior.service)
             try:
@@ -131,6 +137,26 @@ class PriorFinder:
             search = await self._save(replace(search, taken_back=rest))
         return search
 
+    async def _reviewed(self, search: PriorSearch, offers: Collection[Offer]) -> PriorSearch:
+        """What a service keeps of hand-overs of which the answer was lost is taken back.
+
+        Raises
+        ------
+        ServiceAway, StoreUnavailable
+        """
+        for name in dict.fromkeys(offer.service for offer in offers):
+            service = self._services.get(name)
+            if service is None:
+                message = "a prior may be left behind: gateway.yaml has no service %r any more; look there"
+                logger.error(message, name)
+                self.counts["left behind"] += 1
+            known = {one.prior for one in (*search.shown, *search.taken_back)}
+            kept = [] if service is None else await service.priors_beside(search.study)
+            lost = [ShownPrior(name, one) for one in kept if one not in known]
+            rest = tuple(one for one in search.offers if one.service != name or one not in offers)
+            search = await self._save(replace(search.without(lost), offers=rest, reviews=search.reviews + 1))
+        return search
+
     def _asking(self, search: PriorSearch) -> tuple[PriorRules, ExplanationJobs] | None:
         """By which rules a search is made, and for which service; None where it is wanted no more."""
         route, service = self._routes.get(search.route), self._services.get(search.service)
@@ -144,29 +170,27 @@ class PriorFinder:
             return search
         rules, service = asking
         search = await self._decoded(search, service)
-        found = await asyncio.to_thread(self._found, search, rules, problems)
-        for source, other in found[:_MOST_LOOKED_AT]:
+        found = (await asyncio.to_thread(self._found, search, rules, problems))[:_MOST_LOOKED_AT]
+        search = await self._save(search.with_found((source, other.study) for source, other in found))
+        for source, other in found:
             if len(search.handed) >= rules.most:
                 break
             if other.study in search.handed or other.study in search.refused:
                 continue
             try:
                 images = await asyncio.to_thread(self._images, search, rules, self._sources[source], other.study)
-                given = await self._hand_over(search, service, images) if images else None
+                search = await self._handed_over(search, service, other.study, images)
             except (ServiceAway, StoreUnavailable):
                 raise
-            except StudyRefused as error:
-                search = await self._refused(replace(search, refused=(*search.refused, other.study)), error)
-                continue
-            except (ConsiliumError, OSError) as error:
-                problems.append(str(error) if isinstance(error, ConsiliumError) else "the disk takes no more")
-                continue
-            if given is None:
+            except _LeftOut as error:
                 self.counts["left out"] += 1
-                continue
-            handed, shown = (*search.handed, other.study), (*search.shown, ShownPrior(search.service, given))
-            search = await self._save(replace(search, handed=handed, shown=shown))
-            search = await self._decoded(search, service)
+                search = await self._save(search.with_outcome(other.study, PriorOutcome.LEFT_OUT, str(error)))
+            except (ConsiliumError, OSError) as error:
+                problem = str(error) if isinstance(error, ConsiliumError) else "the disk takes no more"
+                problems.append(problem)
+                search = await self._save(search.with_outcome(other.study, PriorOutcome.FAILED, problem))
+            else:
+                search = await self._decoded(search, service)
         return search
 
     async def _decoded(self, search: PriorSearch, service: ExplanationJobs) -> PriorSearch:
@@ -176,35 +200,45 @@ class PriorFinder:
                 await service.until_decoded(search.shown[number].prior)
             except StudyRefused as error:
                 handed, shown = list(search.handed), list(search.shown)
-                refused, back = (*search.refused, handed.pop(number)), shown.pop(number)
-                left = replace(search, handed=tuple(handed), shown=tuple(shown), refused=refused)
-                search = await self._refused(left.without([back]), error)
+                back = shown.pop(number)
+                del handed[number]
+                left = replace(search, handed=tuple(handed), shown=tuple(shown))
+                search = await self._refused(left.without([back]), search.handed[number], error)
             else:
                 self.counts["shown"] += 1
-                search = await self._save(replace(search, decoded=number + 1))
+                decoded = replace(search, decoded=number + 1)
+                search = await self._save(decoded.with_outcome(search.handed[number], PriorOutcome.SHOWN))
         return search
 
-    async def _refused(self, search: PriorSearch, error: StudyRefused) -> PriorSearch:
+    async def _refused(self, search: PriorSearch, prior: str, error: StudyRefused) -> PriorSearch:
         logger.warning("%s", error)
         self.counts["refused"] += 1
-        return await self._save(search)
+        refused = replace(search, refused=(*search.refused, prior))
+        return await self._save(refused.with_outcome(prior, PriorOutcome.REFUSED, str(error)))
+
+    def _is_over(self, search: PriorSearch, problems: Sequence[str]) -> bool:
+        """Whether nothing more is looked for."""
+        late = self._store.clock() >= search.until
+        return self._asking(search) is None or not problems or late or self._has_enough(search)
+
+    def _has_enough(self, search: PriorSearch) -> bool:
+        asking = self._asking(search)
+        most = 0 if asking is None else asking[0].most
+        return len(search.handed) >= most and search.decoded == len(search.handed)
 
     async def _left(self, search: PriorSearch, problems: Sequence[str]) -> PriorSearch:
         """Ended, or to be gone on with."""
-        now, asking = self._store.clock(), self._asking(search)
-        problem = problems[0] if problems else None
-        if not search.taken_back:
-            if asking is None:
+        now, problem = self._store.clock(), problems[0] if problems else None
+        if self._is_over(search, problems) and not (search.taken_back or search.offers):
+            if self._asking(search) is None:
                 return await self._save(search.ended("it is wanted no more" if search.patients else None))
-            enough = len(search.handed) >= asking[0].most and search.decoded == len(search.handed)
-            if problem is None or enough:
+            if problem is None or self._has_enough(search):
                 return await self._save(search.ended())
-            if now >= search.until:
-                self.counts["given up"] += 1
-                logger.warning("priors of a study are not all shown: %s", problem)
-                return await self._save(search.ended(problem))
+            self.counts["given up"] += 1
+            logger.warning("priors of a study are not all shown: %s", problem)
+            return await self._save(search.ended(problem))
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(search.attempts, 20))
-        due = now + pause if search.taken_back else min(search.until, now + pause)
+        due = now + pause if search.taken_back or now >= search.until else min(search.until, now + pause)
         return await self._save(replace(search, due=due, attempts=search.attempts + 1, problem=problem))
 
     def _found(self, search: PriorSearch, rules: PriorRules, problems: list[str]) -> list[tuple[str, FoundStudy]]:
@@ -225,12 +259,19 @@ class PriorFinder:
     def _images(
         self, search: PriorSearch, rules: PriorRules, source: PriorSource, prior: str
     ) -> list[ReceivedInstance]:
-        """The images of a prior that are shown, fetched where they are not here; none: it is left out."""
+        """The images of a prior that are shown, fetched where they are not here.
+
+        Raises
+        ------
+        _LeftOut, ConsiliumError
+        """
         fitting = source.series_of(prior)
         series = sorted(one.series for one in fitting if rules.fits(one.modality, one.body_part))
         listed = source.instances(prior, series) if series else frozenset()
-        if not 0 < len(listed) <= rules.objects:
-            return []
+        if not listed:
+            raise _LeftOut("no series of it fits")
+        if len(listed) > rules.objects:
+            raise _LeftOut(f"{len(listed)} objects, of at most {rules.objects}")
         # What was sent to us is a study of its own: to fetch more of it would have it answered anew.
         if self._store.studies.get(prior) is None:
             self._fetch(source, prior, series, listed)
@@ -254,8 +295,9 @@ class PriorFinder:
     ) -> list[ReceivedInstance]:
         received = self._store.records.instances(prior)
         if any(one.patient not in search.patients for one in received if not one.ours):
-            logger.warning("a prior is not shown: its objects name another patient than its source does")
-            return []
+            why = "its objects name another patient than its source does"
+            logger.warning("a prior is not shown: %s", why)
+            raise _LeftOut(why)
         used = current_instances(received, self._store.records.rejections(prior)).used
         images = [
             one
@@ -267,21 +309,47 @@ class PriorFinder:
         latest = datetime.max.replace(tzinfo=UTC)
         return sorted(images, key=lambda one: (one.description.acquired or latest, one.sop_instance))
 
-    async def _hand_over(
-        self, search: PriorSearch, service: ExplanationJobs, images: Sequence[ReceivedInstance]
-    ) -> str | None:
-        """The id under which the service keeps them; None where they are more than it takes."""
+    async def _handed_over(
+        self, search: PriorSearch, service: ExplanationJobs, prior: str, images: Sequence[ReceivedInstance]
+    ) -> PriorSearch:
+        """The search with the images of a prior handed over, or refused.
+
+        Raises
+        ------
+        _LeftOut, ServiceAway, StoreUnavailable
+        """
         reads = await service.model()
         chosen = images[: reads.images]
         files = await asyncio.to_thread(sent_files, self._store.files, chosen, search.patients[0])
-        if not files or sum(map(len, files)) > reads.body_bytes:
-            return None
-        name = json.dumps([search.study, search.group, search.round, sorted(one.digest for one in chosen)])
-        key = f"prior-{hashlib.sha256(name.encode()).hexdigest()}"
-        return await service.show_beside(search.study, files, search.group, key)
+        if not files:
+            raise _LeftOut("no image of it is read")
+        if sum(map(len, files)) > reads.body_bytes:
+            raise _LeftOut("more bytes than the service takes")
+        digests = sorted(one.digest for one in chosen)
+        name = json.dumps([search.study, search.group, search.round, search.reviews, digests])
+        offer = Offer(search.service, f"prior-{hashlib.sha256(name.encode()).hexdigest()}", search.round)
+        others = tuple(one for one in search.offers if one != offer)
+        fetched = replace(search, offers=(*others, offer)).with_outcome(prior, PriorOutcome.FETCHED)
+        search = replace(await self._save(fetched), offers=others)
+        try:
+            given = await service.show_beside(search.study, files, search.group, offer.key)
+        except StudyRefused as error:
+            return await self._refused(search, prior, error)
+        handed, shown = (*search.handed, prior), (*search.shown, ShownPrior(search.service, given))
+        handed_over = replace(search, handed=handed, shown=shown)
+        return await self._save(handed_over.with_outcome(prior, PriorOutcome.HANDED_OVER))
 
     async def _save(self, search: PriorSearch) -> PriorSearch:
         return _same(search, await asyncio.to_thread(self._store.priors.save, search))
+
+
+class _LeftOut(Exception):
+    """A prior is not shown; the message names nobody."""
+
+
+def _is_late(search: PriorSearch) -> bool:
+    """Whether nothing is left but what the service keeps of hand-overs whose answer was lost."""
+    return bool(search.offers) and search.due is not None and search.due > search.until
 
 
 class _Superseded(Exception):

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from consilium.api.client import AsyncClient
-from consilium.api.schemas import ExplanationAnswer, JobAnswer, ProblemAnswer
+from consilium.api.schemas import MAX_LINES, ExplanationAnswer, JobAnswer, ProblemAnswer
 from consilium.domain.errors import ConsiliumError, InputError, ServiceProblem, ServiceUnreachable, UnreadableAnswer
+from consilium.domain.study import identifier_digest
 from hospital.store.clock import Clock
 from hospital.studies.asking.study_request import StudyRequest
 from hospital.studies.rules.model_inputs import ModelInputs
@@ -139,6 +140,19 @@ class ExplanationJobs:
         except (ServiceUnreachable, UnreadableAnswer) as error:
             raise _away(error) from error
         return str(stored.study_id)
+
+    async def priors_beside(self, study: str) -> list[str]:
+        """The ids under which the service keeps the priors that were handed over to be shown beside `study`.
+
+        Raises
+        ------
+        ServiceAway
+        """
+        try:
+            kept = await self._client.studies(beside=str(identifier_digest(study)), limit=MAX_LINES)
+        except (ServiceProblem, ServiceUnreachable, UnreadableAnswer) as error:
+            raise _away(error) from error
+        return [str(one.study_id) for one in kept.studies]
 
     async def until_decoded(self, prior: str) -> None:
         """Wait until the service has decoded a prior, by the id under which it keeps it: only then is it shown.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
@@ -404,13 +405,158 @@ async def test_what_is_handed_over_while_a_merge_is_corrected_is_taken_back(
 
     pacs.move = moved  # type: ignore[method-assign]
     before = await searched(hospital, pacs)
-    assert (before.patients, [one.service for one in before.taken_back]) == ((WARD,), ["main"])
+    assert (before.patients, hospital.service.kept) == ((WARD,), {}), "it is not handed over any more"
     assert pacs.moved == ["1.8.2"], "the search that was begun meanwhile goes on instead"
 
     after = await searched(hospital, pacs)
 
     assert (after.handed, after.taken_back, after.due) == ((), (), None)
     assert shown(hospital) == []
+
+
+async def test_what_is_handed_over_while_it_is_withdrawn_is_taken_back(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    at_hand_over(hospital, lambda: hospital.store.priors.withdraw(STUDY))
+    assert [one.service for one in (await searched(hospital, pacs)).taken_back] == ["main"]
+    assert (await searched(hospital, pacs)).due is None
+    assert shown(hospital) == []
+
+
+def at_hand_over(hospital: Hospital, does: Callable[[], None]) -> None:
+    """Have something done between the first hand-over and its answer."""
+    done: list[str] = []
+
+    def before(request: httpx.Request) -> None:
+        if request.method == "POST" and request.url.path == "/v1/studies" and not done:
+            done.append(request.url.path)
+            does()
+
+    hospital.service.before_answer = before
+
+
+def lost(*does: Callable[[], None]) -> Callable[[], None]:
+    """The answer of the service does not arrive, and something else happens."""
+
+    def losing() -> None:
+        for one in does:
+            one()
+        raise httpx.ReadError("the answer was lost")
+
+    return losing
+
+
+async def test_a_hand_over_of_which_the_answer_was_lost_is_found_by_its_repetition(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    at_hand_over(hospital, lost())
+    first = await searched(hospital, pacs)
+    assert (first.handed, len(first.offers)) == ((), 1)
+    assert [one.outcome for one in first.found] == ["fetched"]
+
+    search = await searched(hospital, pacs)
+
+    assert (search.handed, search.offers, search.due) == (("1.8",), (), None)
+    assert len(hospital.service.kept) == 1
+    assert shown(hospital) == content(image("1.8"))
+
+
+async def test_a_hand_over_of_which_the_answer_was_lost_is_taken_back_where_it_is_wanted_no_more(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    at_hand_over(hospital, lost(lambda: hospital.store.priors.withdraw(STUDY)))
+    await searched(hospital, pacs)
+    assert shown(hospital) == content(image("1.8")), "the service keeps it"
+
+    last = await searched(hospital, pacs)
+
+    assert (last.offers, last.taken_back, last.due) == ((), (), None)
+    assert shown(hospital) == []
+
+
+async def test_a_hand_over_of_which_the_answer_was_lost_is_taken_back_and_made_anew_where_the_person_grew(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8.1"))
+    pacs.add(image("1.8.2", days=60))
+    await arrived(hospital)
+    at_hand_over(hospital, lost(lambda: hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))))
+    await searched(hospital, pacs)
+    await hospital.work(minutes=2)
+
+    search = await searched(hospital, pacs)
+
+    assert (search.round, search.handed, search.offers, search.due) == (1, ("1.8.1", "1.8.2"), (), None)
+    assert shown(hospital) == content(image("1.8.1"), image("1.8.2")), "each once"
+
+
+async def test_a_lost_hand_over_whose_prior_the_source_has_no_more_is_taken_back_at_the_end(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+    at_hand_over(hospital, lost(pacs.studies.clear))
+    await searched(hospital, pacs)
+
+    search = await searched(hospital, pacs)
+
+    assert (search.handed, search.offers, search.due) == ((), (), None)
+    assert shown(hospital) == []
+
+
+async def test_a_lost_hand_over_is_looked_for_until_the_service_is_back_however_long_the_search_is_over(
+    hospital: Hospital, pacs: Pacs
+) -> None:
+    pacs.add(image("1.8"))
+    await arrived(hospital)
+
+    def leave() -> None:
+        hospital.service.away = True
+
+    at_hand_over(hospital, lost(leave))
+    pending = await searched(hospital, pacs, turns=12)
+    assert (len(pending.offers), pending.due is None) == (1, False)
+    hospital.service.away = False
+
+    search = await searched(hospital, pacs)
+
+    assert (search.offers, search.due, search.problem) == ((), None, "the service cannot be reached")
+    assert shown(hospital) == []
+
+
+async def test_of_each_prior_it_is_known_how_far_it_is_and_why_no_further(hospital: Hospital, pacs: Pacs) -> None:
+    for number in range(4):
+        pacs.add(image(f"1.8.{number}", days=30 + number))
+    pacs.add(image("1.8.5", days=10, body_part="KNEE"))
+    pacs.add(image("1.8.6", days=11, patient=CLINIC))
+    pacs.claims["1.8.6"] = WARD
+    broken = content(image("1.8.0"))
+    hospital.service.decodes = lambda images: images != broken
+    await arrived(hospital)
+
+    search = await searched(hospital, pacs)
+
+    assert {one.study: (one.outcome.value, one.reason) for one in search.found} == {
+        "1.8.5": ("left out", "no series of it fits"),
+        "1.8.6": ("left out", "its objects name another patient than its source does"),
+        "1.8.0": ("refused", "the service refuses a prior: images[0] must be whole"),
+        "1.8.1": ("shown", None),
+        "1.8.2": ("shown", None),
+        "1.8.3": ("found", None),
+    }
+    assert {one.source for one in search.found} == {"pacs"}
+
+
+async def test_a_prior_that_could_not_be_fetched_says_why(hospital: Hospital, pacs: Pacs) -> None:
+    pacs.add(image("1.8", 1), image("1.8", 2))
+    pacs.sends_less = 1
+    await arrived(hospital)
+    (found,) = (await searched(hospital, pacs)).found
+    assert (found.outcome.value, found.reason) == ("failed", "1 of 2 objects of a prior are not here")
 
 
 async def test_what_is_to_be_taken_back_is_although_its_route_asks_for_no_priors_any_more(

@@ -96,6 +96,10 @@ class ServiceDouble:
         if request.method == "DELETE":
             self.beside = {key: one for key, one in self.beside.items() if one["id"] not in request.url.path}
             return httpx.Response(204)
+        if request.url.path.endswith("/search"):
+            wanted = json.loads(request.content)["beside"]
+            kept = [self._summary(one) for one in self.beside.values() if one["beside"] == wanted]
+            return httpx.Response(200, json=study_examples.LIST | {"studies": kept, "total": len(kept)})
         if request.method == "GET":
             return self._prior(next((one for one in self.beside.values() if one["id"] in request.url.path), None))
         files = [sent(one) for one in parts(request) if one.get_param("name", header="content-disposition") == "images"]
@@ -117,6 +121,10 @@ class ServiceDouble:
         if decoded is False:
             told["problem"] = PROBLEM | {"field": "images[0]", "rule": "must be whole"}
         return httpx.Response(200, json=study_examples.DETAIL | told | {"study_id": found["id"]})
+
+    @staticmethod
+    def _summary(prior: dict[str, Any]) -> dict[str, Any]:
+        return study_examples.LIST["studies"][0] | {"study_id": prior["id"], "state": "stored"}
 
     def _take(self, request: httpx.Request) -> Asked:
         self.submitted += 1

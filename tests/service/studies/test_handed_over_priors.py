@@ -61,6 +61,25 @@ def test_a_prior_is_on_no_worklist_and_has_no_answer(embedded_audit_log: Path) -
     assert [row[1] for row in rows(embedded_audit_log, "study_chunks")] == ["images[0]"]
 
 
+def test_who_handed_priors_over_finds_them_by_their_study() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        router = caller(client, "key:router", Scope.DIAGNOSE, Scope.READ, groups=("bone", "chest"))
+        first, second = [await handed_over(router, study=study) for study in ("1.2.8", PRIOR)]
+        await handed_over(router, beside=str(identifier_digest("1.2.4")))
+        await handed_over(caller(client, "key:other", Scope.DIAGNOSE, Scope.READ, groups=("bone",)))
+        await submitted(router, form(film()))
+
+        answer = await router.post(f"{PATH}/search", json={"beside": BESIDE})
+
+        kept = StudyList.model_validate_json(answer.text)
+        assert [one.study_id for one in kept.studies] == [second.study_id, first.study_id]
+        assert kept.total == 2
+        problem = refused(await router.post(f"{PATH}/search", json={"beside": LATEST}), 422)
+        assert problem["field"] == "beside"
+
+    serve(scenario, studies=True)
+
+
 def test_a_study_that_was_answered_stands_for_the_same_one_as_a_prior_and_the_last_for_earlier_ones() -> None:
     async def scenario(client: Client, _: FakeModel) -> None:
         await ended(client, await handed_over(client))

@@ -17,6 +17,7 @@ from hospital.running.gateway import store_location
 from hospital.running.hl7_parts import hl7_source
 from hospital.store.gateway_store import Store
 from hospital.store.keys import SETTING
+from hospital.store.prior_searches import PriorOutcome, PriorSearch
 from hospital.store.received import PatientId
 from hospital.store.state import Delivery, DeliveryStage, Revision, StudyStage, StudyState
 from tests.hospital.clock import START
@@ -100,6 +101,30 @@ def test_a_study_is_shown_with_its_revisions(store: Store, capsys: pytest.Captur
     assert "r1" in capsys.readouterr().out
     assert main(["gateway", "studies", "show", "1.2"]) == 2
     assert "must be a study of this gateway" in capsys.readouterr().err
+
+
+def test_the_priors_of_a_study_are_shown_with_how_far_they_are(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.studies.save(STATE)
+    search = PriorSearch(STUDY, "chest", "main", "chest", (PATIENT,), START, START, None, problem="pacs: no answer")
+    found = search.with_found([("pacs", "1.2.3"), ("archive", "1.2.4")])
+    store.priors.begin(found.with_outcome("1.2.4", PriorOutcome.FAILED, "1 of 2 objects of a prior are not here"))
+
+    shown = asked(capsys, "studies", "show", STUDY)
+
+    assert shown["priors"] == [
+        {"study": "1.2.3", "source": "pacs", "outcome": "found", "reason": None},
+        {
+            "study": "1.2.4",
+            "source": "archive",
+            "outcome": "failed",
+            "reason": "1 of 2 objects of a prior are not here",
+        },
+    ]
+    assert (shown["priors_due"], shown["priors_problem"]) == (None, "pacs: no answer")
+    assert main(["gateway", "studies", "show", STUDY]) == 0
+    assert "not here" in capsys.readouterr().out
 
 
 def test_a_study_can_be_ignored_and_taken_up_again(store: Store) -> None:
