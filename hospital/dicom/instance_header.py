@@ -199,6 +199,7 @@ def _about(dataset: Dataset, zone: TimeZone) -> tuple[bool, ImageDescription]:
         birth_date=_birth_date(dataset),
         sex=_sex(dataset),
         age=patient.age,
+        name=short_text(dataset, "PatientName"),
     )
 
 

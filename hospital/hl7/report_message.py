@@ -1,11 +1,14 @@
 """A result as an ORU^R01 message: of each finding whether it is present, and its probability; never more than P.
 
+What was sent for the wrong patient is sent again with status W ("post original as wrong", table 0085).
+
 Source: HL7 v2.5.1, 7.3.1 (ORU), 7.4.1 (OBR), 7.4.2 (OBX), 2.9.2 (enhanced acknowledgement). Values of one finding share
 the sub-identifier of OBX-4.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +27,7 @@ _PROBABILITY = "122157^Probability^DCM"
 _COMMENT = "121106^Comment^DCM"
 _STUDY = "110180^Study Instance UID^DCM"
 _CONTROL_ID = 20
+WITHDRAWN = "Withdrawn: this result was sent for the wrong patient, or to another patient's order. Do not use it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class ReportMessage:
         Of the receiver.
     number : int
         Of the study's revisions, from 1: a later one corrects the former.
+    withdrawn : bool
+        It takes back what was sent for the wrong patient or order.
     """
 
     reported: ReportedStudy
@@ -61,10 +67,13 @@ class ReportMessage:
     application: str = ""
     facility: str = ""
     number: int = 1
+    withdrawn: bool = False
 
     @property
     def control_id(self) -> str:
         """MSH-10: the same for the same revision, so that a receiver knows a message that is sent again."""
+        if self.withdrawn:
+            return hashlib.sha256(f"withdrawn {self.reported.revision}".encode()).hexdigest()[:_CONTROL_ID]
         return self.reported.revision[:_CONTROL_ID]
 
     def content(self) -> bytes:
@@ -92,13 +101,13 @@ class ReportMessage:
         fields = {
             1: "1",
             2: escaped(self.placer),
-            3: escaped(self.filler) or self.control_id,
+            3: escaped(self.filler) or self.reported.revision[:_CONTROL_ID],
             4: "18748-4^Diagnostic imaging study^LN",
             7: taken,
             18: escaped(self.accession),
             22: timestamp(self.created),
             24: "RAD",
-            25: "P",
+            25: "C" if self.withdrawn else "P",
         }
         return "|".join(["OBR", *(fields.get(number, "") for number in range(1, 26))])
 
@@ -106,9 +115,11 @@ class ReportMessage:
         rows: list[tuple[str, str, str, str, str]] = [("ST", _STUDY, "", self.study, "")]
         for group, finding in enumerate(self.reported.findings, 1):
             rows += _finding_rows(finding, str(group))
-        rows += [("TX", _COMMENT, "", escaped(line), "") for line in _lines(self.reported, self.number)]
+        lines = [WITHDRAWN] if self.withdrawn else _lines(self.reported, self.number)
+        rows += [("TX", _COMMENT, "", escaped(line), "") for line in lines]
+        status = "W" if self.withdrawn else "P"
         for position, (kind, code, part, value, unit) in enumerate(rows, 1):
-            yield f"OBX|{position}|{kind}|{code}|{part}|{value}|{unit}|||||P|||{timestamp(self.created)}"
+            yield f"OBX|{position}|{kind}|{code}|{part}|{value}|{unit}|||||{status}|||{timestamp(self.created)}"
 
 
 def _finding_rows(finding: ReportedFinding, group: str) -> Iterator[tuple[str, str, str, str, str]]:

@@ -6,18 +6,21 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from consilium.domain.study import Sex
 from consilium.formats.time_zone import TimeZone
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.configuration.route_settings import DicomDestination, FhirDestination, Hl7Destination, StowDestination
-from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_bundle
+from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_bundle, withdrawal_bundle
 from hospital.hl7.report_message import ReportMessage
-from hospital.store.state import Delivery
-from hospital.studies.answered_study import AnsweredStudy
+from hospital.store.state import Addressee, Delivery, QueuedDelivery, Revision
+from hospital.studies.answered_study import AnsweredStudy, reported_revision
 from hospital.studies.dicom_results import DicomResults
 
 logger = logging.getLogger("consilium.gateway")
+_SEXES = {Sex.FEMALE: "F", Sex.MALE: "M"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,70 @@ def fhir_transaction(name: str, destination: FhirDestination, answered: Answered
     return [Delivery(revision, name, "bundle", json.dumps(bundle).encode(), study.study, revision)]
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """An answer that went to the wrong addressee, when that was noticed, and the settings."""
+
+    settings: GatewaySettings
+    revision: Revision
+    whom: Addressee
+    sent: Sequence[QueuedDelivery]
+    noticed: datetime
+
+
+Withdrawer = Callable[[str, Any, Withdrawn], Sequence[Delivery]]
+"""As `Builder`, of what takes an answer back. What it puts in is of no revision: no later one supersedes it."""
+
+
+def nothing_more(name: str, destination: DicomDestination | StowDestination, given: Withdrawn) -> Sequence[Delivery]:
+    """Objects in an archive name the patient as their images do; those of the next revision supersede them."""
+    del name, destination, given
+    return ()
+
+
+def hl7_withdrawal(name: str, destination: Hl7Destination, given: Withdrawn) -> Sequence[Delivery]:
+    """The same ORU^R01 once more, as wrong."""
+    whom, order = given.whom, given.whom.order
+    message = ReportMessage(
+        reported=reported_revision(given.revision),
+        study=given.revision.study,
+        patient="" if whom.patient is None else whom.patient.value,
+        authority=_namespace(given.settings, None if whom.patient is None else whom.patient.issuer),
+        created=given.noticed,
+        name=whom.name,
+        birth_date="" if whom.birth_date is None else f"{whom.birth_date:%Y%m%d}",
+        sex=_SEXES.get(whom.sex, ""),
+        placer=(order and order.placer) or "",
+        filler=(order and order.filler) or "",
+        accession=whom.accession.value if whom.accession else "",
+        taken=whom.taken,
+        application=destination.application,
+        facility=destination.facility,
+        number=given.revision.number,
+        withdrawn=True,
+    )
+    return [Delivery(message.control_id, name, "oru", message.content(), given.revision.study)]
+
+
+def fhir_withdrawal(name: str, destination: FhirDestination, given: Withdrawn) -> Sequence[Delivery]:
+    """The same resources, entered in error."""
+    server, whom, revision = given.settings.fhir[destination.server], given.whom.patient, given.revision
+    if whom is None or server.patient_system is None or whom.issuer != server.patient_issuer:
+        return ()
+    bundle = withdrawal_bundle(
+        FhirResult(
+            reported=reported_revision(revision),
+            study=revision.study,
+            patient=PatientIdentifier(server.patient_system, whom.value),
+            created=given.noticed,
+            taken=given.whom.taken,
+            number=revision.number + 1,
+            structured_report=next((one.delivery.key for one in given.sent if one.delivery.kind == "sr"), None),
+        )
+    )
+    return [Delivery(f"withdrawn {revision.revision}", name, "bundle", json.dumps(bundle).encode(), revision.study)]
+
+
 def _order(answered: Answered) -> tuple[str | None, str] | None:
     """The accession number, under the URI of its issuer where the configuration has one."""
     accession = answered.study.accession
@@ -121,11 +188,21 @@ BUILDERS: Mapping[str, Builder] = {
     "fhir": fhir_transaction,
 }
 """By the kind of a destination."""
+WITHDRAWERS: Mapping[str, Withdrawer] = {
+    "dicom": nothing_more,
+    "stow": nothing_more,
+    "hl7": hl7_withdrawal,
+    "fhir": fhir_withdrawal,
+}
+"""Likewise."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultObjects:
-    """Makes what all destinations of a study are sent, `hospital.studies.answered_study.BuildDeliveries`."""
+    """Makes what all destinations of a study are sent, `hospital.studies.answered_study.BuildDeliveries`.
+
+    `withdrawals` are the `BuildWithdrawals`.
+    """
 
     settings: GatewaySettings
     builders: Mapping[str, Builder] = field(default_factory=lambda: BUILDERS)
@@ -136,4 +213,16 @@ class ResultObjects:
         for name in study.destinations:
             destination = self.settings.destinations[name]
             deliveries += self.builders[destination.kind](name, destination, answered)
+        return deliveries
+
+    def withdrawals(self, revision: Revision, sent: Sequence[QueuedDelivery], noticed: datetime) -> list[Delivery]:
+        """For every destination that it may have reached and that gateway.yaml still has."""
+        deliveries: list[Delivery] = []
+        if revision.addressee is None:
+            return deliveries
+        given = Withdrawn(self.settings, revision, revision.addressee, sent, noticed)
+        for name in dict.fromkeys(one.delivery.destination for one in sent if one.may_have_arrived):
+            destination = self.settings.destinations.get(name)
+            if destination is not None:
+                deliveries += WITHDRAWERS[destination.kind](name, destination, given)
         return deliveries

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Insert, delete, select, update
+from sqlalchemy import ColumnElement, Insert, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from hospital.store.received import (
     RawMessage,
     Received,
     ReceivedInstance,
+    ReceivedOrder,
     RecordsMoved,
     StoreFull,
 )
@@ -101,10 +102,10 @@ class StoredInbox:
             session.execute(update(MessageRow).where(MessageRow.number == message).values(problem=problem))
             for record in records:
                 values = row_values(self._key, record, self._clock())
-                same = [getattr(RecordRow, name) == values[name] for name in ("kind", "key", "version")]
-                former = session.scalars(select(RecordRow).where(*same)).first()
-                if former is not None and former.patient not in (None, values["patient"]):
-                    self._moved(session, getattr(opened(self._key, former), "patient", None), record.source)
+                # Which version of an order it is, its content says, which another reading changes.
+                version = "issued" if isinstance(record, ReceivedOrder) else "version"
+                same = [getattr(RecordRow, name) == values[name] for name in ("kind", "key", version)]
+                self._take_from_others(session, values, record, *same)
                 session.execute(delete(RecordRow).where(*same))
                 _insert_new(session, RecordRow, values)
                 if isinstance(record, PatientMerge):
@@ -145,6 +146,9 @@ class StoredInbox:
             return False
         if isinstance(record, PatientMerge):
             self._merge(session, record, message)
+        if isinstance(record, ReceivedOrder):
+            same = (RecordRow.kind == values["kind"], RecordRow.key == values["key"])
+            self._take_from_others(session, values, record, *same)
         return True
 
     def _is_known(self, session: Session, record: Received, values: dict[str, Any]) -> bool:
@@ -153,6 +157,15 @@ class StoredInbox:
         sent = row_values(self._key, replace(record, requested=False), self._clock())["version"]
         same = (RecordRow.kind == values["kind"], RecordRow.key == values["key"], RecordRow.version == sent)
         return session.scalar(select(RecordRow.number).where(*same)) is not None
+
+    def _take_from_others(
+        self, session: Session, values: dict[str, Any], record: Received, *same: ColumnElement[bool]
+    ) -> None:
+        """Have the studies of other patients looked at again, under whom the `same` as `record` was filed."""
+        others = select(RecordRow).where(*same, RecordRow.patient != values["patient"])
+        formers = {getattr(opened(self._key, row), "patient", None) for row in session.scalars(others)}
+        for former in formers:
+            self._moved(session, former, record.source)
 
     def _moved(self, session: Session, patient: PatientId | None, source: str) -> None:
         """Have the studies of `patient` looked at again, from whom something was taken away."""

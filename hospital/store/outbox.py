@@ -225,8 +225,11 @@ class Outbox:
         keys = (DeliveryRow.destination, DeliveryRow.key)
         session.execute(added.on_conflict_do_update(index_elements=keys, set_=values, where=superseded))
 
-    def supersede(self, session: Session, study: str, revision: str) -> None:
-        """Within a transaction: what waits of other revisions of `study` than `revision` is not sent any more."""
+    def supersede(self, session: Session, study: str, revision: str = "") -> None:
+        """Within a transaction: what waits of other revisions of `study` than `revision` is not sent any more.
+
+        What withdraws a revision is of none, and is sent.
+        """
         waiting = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.stage == DeliveryStage.WAITING)
         values = {"stage": DeliveryStage.SUPERSEDED, "ended": self._clock(), "content": None}
         session.execute(update(DeliveryRow).where(*waiting, DeliveryRow.revision != revision).values(values))

@@ -75,6 +75,8 @@ class ImageDescription:
         For the conflict with what the record system says.
     age : float, optional
         Years at the time of the study.
+    name : str
+        Patient's Name (0010,0010), as sent.
     """
 
     modality: str | None = None
@@ -87,6 +89,7 @@ class ImageDescription:
     birth_date: date | None = None
     sex: Sex = Sex.UNKNOWN
     age: float | None = None
+    name: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from hospital.store.received import (
     ReceivedStep,
     Status,
 )
-from hospital.store.rows.sealed_records import KINDS, accession_digest, opened, patient_digest, study_digest
+from hospital.store.rows.sealed_records import KINDS, accession_digest, opened, patient_digest, record_key, study_digest
 from hospital.store.rows.tables import MessageRow, RecordRow
 from hospital.store.state import Stored
 
@@ -112,7 +112,13 @@ class Records:
             where |= RecordRow.study == study_digest(self._key, study)
         if accession is not None:
             where |= RecordRow.accession == accession_digest(self._key, accession)
-        return self._latest(ReceivedOrder, where)
+        # Of an order that another patient has by now, the version that names him counts, whoever is asked for.
+        named = select(RecordRow.key).where(RecordRow.kind == KINDS[ReceivedOrder], where)
+        return self._latest(ReceivedOrder, RecordRow.key.in_(named))
+
+    def latest_order(self, order: ReceivedOrder) -> ReceivedOrder | None:
+        """The version of `order` that counts now."""
+        return next(iter(self._latest(ReceivedOrder, RecordRow.key == record_key(self._key, order))), None)
 
     def messages(self, *, with_problem: bool = False, limit: int = 100) -> list[StoredMessage]:
         """Messages as they came, the latest first; `with_problem`: those that were not understood as a whole."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from consilium.domain.errors import ConsiliumError
-from hospital.store.received import Accession, PatientId, Received
+from consilium.domain.study import Sex
+from hospital.store.received import Accession, PatientId, Received, ReceivedOrder
 
 
 class StudyChanged(ConsiliumError):
@@ -74,6 +75,29 @@ class StudyState:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressee:
+    """For whom an answer was sent, as it was known then: what it is withdrawn from where that was wrong.
+
+    Attributes
+    ----------
+    name : str
+        As DICOM writes it.
+    order : ReceivedOrder or None
+        Whose numbers were sent along.
+    taken : datetime or None
+        When the images were made.
+    """
+
+    patient: PatientId | None
+    accession: Accession | None
+    order: ReceivedOrder | None
+    name: str = field(default="", repr=False)
+    birth_date: date | None = field(default=None, repr=False)
+    sex: Sex = Sex.UNKNOWN
+    taken: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One answer to a study: what it was made of, and what came out.
 
@@ -87,6 +111,10 @@ class Revision:
         What the digest is made of, by name.
     answer : bytes
         The explanation, as the service gave it (JSON).
+    addressee : Addressee or None
+        None of an answer that an earlier version of the gateway made.
+    withdrawn : bool
+        The addressee turned out to be the wrong one; what was sent is taken back.
     """
 
     revision: str
@@ -96,6 +124,8 @@ class Revision:
     sources: dict[str, object]
     answer: bytes = field(repr=False)
     warnings: tuple[str, ...] = ()
+    addressee: Addressee | None = None
+    withdrawn: bool = False
 
 
 class DeliveryStage(StrEnum):
@@ -168,6 +198,10 @@ class QueuedDelivery:
     problem: str | None = None
     unaddressed: bool = False
     """It was never made: see `Delivery.problem`."""
+
+    @property
+    def may_have_arrived(self) -> bool:
+        return self.stage is DeliveryStage.SENT or (self.attempts > 0 and self.stage is not DeliveryStage.DROPPED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,21 @@ class StudyStates:
         self._outbox.wake()
         return saved
 
+    def withdraw(self, revision: Revision, deliveries: Sequence[Delivery]) -> Revision:
+        """Note that `revision` went to the wrong one, and put in what takes it back; the revision as it is kept.
+
+        What still waits to be sent of the study, whatever the revision, is superseded.
+        """
+        withdrawn = replace(revision, withdrawn=True)
+        with self._database.writing() as session:
+            self._outbox.supersede(session, revision.study)
+            for delivery in deliveries:
+                self._outbox.add(session, delivery)
+            body = self._sealed(withdrawn)
+            session.execute(update(RevisionRow).where(RevisionRow.revision == revision.revision).values(body=body))
+        self._outbox.wake()
+        return withdrawn
+
     def revisions(self, study: str) -> list[Revision]:
         """What was answered to a study, the first answer first."""
         wanted = select(RevisionRow).where(RevisionRow.study == study_digest(self._key, study))
@@ -138,16 +153,22 @@ class StudyStates:
     def _keep(self, session: Session, revision: Revision) -> None:
         if session.get(RevisionRow, revision.revision) is not None:
             return
-        body = self._key.seal(_REVISION.dump_json(revision), f"revision {revision.revision}")
         study = str(study_digest(self._key, revision.study))
         row = RevisionRow(
-            revision=revision.revision, study=study, number=revision.number, time=revision.time, body=body
+            revision=revision.revision,
+            study=study,
+            number=revision.number,
+            time=revision.time,
+            body=self._sealed(revision),
         )
         session.add(row)
         session.flush()
 
     def _opened(self, row: StudyRow) -> StudyState:
         return _STATE.validate_json(self._key.unseal(row.body, f"study {row.study}"))
+
+    def _sealed(self, revision: Revision) -> bytes:
+        return self._key.seal(_REVISION.dump_json(revision), f"revision {revision.revision}")
 
     def _revision(self, row: RevisionRow) -> Revision:
         return _REVISION.validate_json(self._key.unseal(row.body, f"revision {row.revision}"))

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from consilium.api.schemas import ExplanationAnswer
+from consilium.domain.diagnosis import Diagnosis
+from consilium.output.reported import ReportedStudy, reported_study
 from hospital.store.received import Accession, PatientId, ReceivedInstance, ReceivedOrder
-from hospital.store.state import Delivery, Revision
+from hospital.store.state import Delivery, QueuedDelivery, Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +68,14 @@ class AnsweredStudy:
         return self.revision.time
 
 
+def reported_revision(revision: Revision) -> ReportedStudy:
+    """What was reported of a study, in whatever format."""
+    answer = ExplanationAnswer.model_validate_json(revision.answer)
+    diagnosis = Diagnosis(**{name: getattr(answer, name) for name in Diagnosis.model_fields})
+    return reported_study(diagnosis, revision.revision)
+
+
 BuildDeliveries: TypeAlias = Callable[[AnsweredStudy], Sequence[Delivery]]
 """Makes the objects for the destinations of a study; called on a thread."""
+BuildWithdrawals: TypeAlias = Callable[[Revision, Sequence[QueuedDelivery], datetime], Sequence[Delivery]]
+"""Makes what takes a revision back from its addressee, of what was put into the outbox; called on a thread."""

@@ -8,8 +8,7 @@ from functools import cached_property
 from pydicom.dataset import Dataset
 
 from consilium.api.explanations import read_explanation
-from consilium.api.schemas import ExplanationAnswer
-from consilium.domain.diagnosis import Diagnosis, Explanation
+from consilium.domain.diagnosis import Explanation
 from consilium.formats.time_zone import TimeZone
 from consilium.ingest.study_records import read_files, study_from_records
 from consilium.output.dicom.marks import Result, file_bytes
@@ -19,7 +18,7 @@ from consilium.output.dicom.source import SourceImage, read_source
 from consilium.output.dicom.structured_report import structured_report
 from consilium.output.reported import ReportedStudy, reported_study
 from hospital.store.state import Delivery
-from hospital.studies.answered_study import AnsweredStudy
+from hospital.studies.answered_study import AnsweredStudy, reported_revision
 
 
 class DicomResults:
@@ -71,10 +70,8 @@ class DicomResults:
         former = self._study.previous
         if former is None:
             return None
-        answer = ExplanationAnswer.model_validate_json(former.answer)
-        diagnosis = Diagnosis(**{name: getattr(answer, name) for name in Diagnosis.model_fields})
-        reported, created = reported_study(diagnosis, former.revision), self._zone.local(former.time)
-        return Result(self._sources, reported, created, former.number)
+        created = self._zone.local(former.time)
+        return Result(self._sources, reported_revision(former), created, former.number)
 
     @cached_property
     def _sources(self) -> list[SourceImage]:

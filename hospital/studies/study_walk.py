@@ -18,12 +18,13 @@ from consilium.domain.errors import InputError
 from hospital.store.clock import Clock
 from hospital.store.gateway_store import Store
 from hospital.store.received import StoreUnavailable
-from hospital.store.state import Revision, StudyChanged, StudyStage, StudyState
-from hospital.studies.answered_study import AnsweredStudy, BuildDeliveries
+from hospital.store.state import Delivery, Revision, StudyChanged, StudyStage, StudyState
+from hospital.studies.answered_study import AnsweredStudy, BuildDeliveries, BuildWithdrawals
 from hospital.studies.asking.explanation_jobs import AttemptLost, Explained, ExplanationJobs, ServiceAway, StudyRefused
 from hospital.studies.asking.sent_files import sent_files
 from hospital.studies.asking.study_request import StudyRequest
 from hospital.studies.assembly import Assembled, assemble, request_of
+from hospital.studies.rules.addressees import addressee_of, is_wrong
 from hospital.studies.rules.completeness import Verdict, completeness
 from hospital.studies.rules.matching import MatchedRecords, SeveralPatients
 from hospital.studies.rules.patient_aliases import PatientAliases
@@ -62,6 +63,8 @@ class Surroundings:
         By the name that routes give.
     build : callable
         Makes the objects of an answer for the destinations.
+    withdraw : callable
+        Makes what takes an answer back from the wrong addressee.
     """
 
     store: Store
@@ -69,6 +72,7 @@ class Surroundings:
     services: Mapping[str, ExplanationJobs]
     sources: SourceListing
     build: BuildDeliveries
+    withdraw: BuildWithdrawals
     clock: Clock
 
 
@@ -122,6 +126,7 @@ class StudyWalk:
             return await self._end_alone(state, StudyStage.FAILED, SEVERAL_PATIENTS)
         if found is None or not found.images:
             return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
+        found = await asyncio.to_thread(self._withdrawn, found, aliases)
         chosen = routed(self._around.routes, found.images, found.priority)
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
@@ -132,6 +137,19 @@ class StudyWalk:
         if not verdict.complete:
             return await self._save(replace(state, stage=StudyStage.ASSEMBLING, due=verdict.again))
         return await self._ask(state, replace(found, images=chosen.images), chosen.route, verdict, aliases)
+
+    def _withdrawn(self, found: Assembled, aliases: PatientAliases) -> Assembled:
+        """The study with its last answer taken back, where that was sent for somebody else; called on a thread."""
+        last = found.answered[-1] if found.answered else None
+        whom = None if last is None else last.addressee
+        if last is None or whom is None or last.withdrawn:
+            return found
+        order = None if whom.order is None else self._store.records.latest_order(whom.order)
+        if not is_wrong(whom, found.identity, order, aliases):
+            return found
+        withdrawn = self._store.studies.withdraw(last, self._withdrawals(last))
+        logger.warning("an answer is withdrawn: its study, or the order that it was sent to, is another patient's")
+        return replace(found, answered=(*found.answered[:-1], withdrawn))
 
     async def _completeness(self, found: Assembled, chosen: Routed) -> Verdict:
         rules, now = chosen.route.completeness, self._now()
@@ -198,9 +216,10 @@ class StudyWalk:
             sources=sources,
             answer=answer.model_dump_json().encode(),
             warnings=warnings,
+            addressee=addressee_of(found.identity, explained.request.images, matched),
         )
         study = await self._answered_study(revision, answer, found, matched, explained.request, route)
-        deliveries = await asyncio.to_thread(self._around.build, study)
+        deliveries = await asyncio.to_thread(self._deliveries, study)
         done = replace(
             state,
             stage=StudyStage.ANSWERED,
@@ -214,6 +233,19 @@ class StudyWalk:
         done = await asyncio.to_thread(self._store.studies.answer, done, revision, deliveries)
         await service.forget(explained.job)
         return done
+
+    def _deliveries(self, study: AnsweredStudy) -> list[Delivery]:
+        """What is to be sent of an answer, each after what takes back the former at its destination."""
+        former = study.previous
+        made = self._around.build(study)
+        if former is None or not former.withdrawn:
+            return list(made)
+        keys = tuple(one.key for one in self._withdrawals(former))
+        return [replace(one, after=(*one.after, *keys)) for one in made]
+
+    def _withdrawals(self, revision: Revision) -> Sequence[Delivery]:
+        sent = self._store.outbox.of_revision(revision.study, revision.revision)
+        return self._around.withdraw(revision, sent, self._now())
 
     async def _answered_study(
         self,

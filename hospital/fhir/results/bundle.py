@@ -34,7 +34,7 @@ from hospital.fhir.results.result_values import (
     uid_identifier,
 )
 
-Status = Literal["preliminary", "cancelled"]
+Status = Literal["preliminary", "cancelled", "entered-in-error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,18 @@ def result_bundle(result: FhirResult) -> Json:
         *([_entry(result, _document(result), "document")] if result.structured_report else []),
         *_withdrawn(result),
         _provenance(result),
+    ]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
+def withdrawal_bundle(result: FhirResult) -> Json:
+    """The transaction that takes a result back which was written for the wrong patient."""
+    reported = result.reported
+    frames = [_observation_frame(result, reported, one, "entered-in-error") for one in reported.findings]
+    entries = [
+        *(_entry(result, frame, "observation", one.name) for frame, one in zip(frames, reported.findings, strict=True)),
+        _entry(result, _report_frame(result, reported, "entered-in-error"), "report"),
+        *([_entry(result, _document(result, "entered-in-error"), "document")] if result.structured_report else []),
     ]
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
@@ -227,7 +239,7 @@ def _conclusion(reported: ReportedStudy) -> str:
     return " ".join([*referral, *answers, *targets, DISCLAIMER])
 
 
-def _document(result: FhirResult) -> Json:
+def _document(result: FhirResult, status: Literal["current", "entered-in-error"] = "current") -> Json:
     """The structured report in the archive."""
     uid = result.structured_report
     assert uid is not None
@@ -239,7 +251,7 @@ def _document(result: FhirResult) -> Json:
         "meta": _meta(),
         "masterIdentifier": uid_identifier(uid, DICOM_UID),
         "identifier": result.identifiers("document"),
-        "status": "current",
+        "status": status,
         "docStatus": "preliminary",
         "type": IMAGING_REPORT,
         "subject": result.patient.reference,

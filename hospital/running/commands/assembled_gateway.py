@@ -43,12 +43,14 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
     dicom = DicomParts.of(settings, store, trail.alert if trail else no_alarm)
     chosen = configured_routes(settings)
     services = {name: _jobs(name, given, clock) for name, given in settings.services.items()}
+    results = ResultObjects(settings)
     surroundings = Surroundings(
         store=store,
         routes=chosen,
         services=services,
         sources=ConfiguredSources(dicom.listings(), trail.queried if trail else no_alarm),
-        build=ResultObjects(settings),
+        build=results,
+        withdraw=results.withdrawals,
         clock=clock,
     )
     lanes = Lanes(_senders(settings, dicom, trail), store.outbox, clock, give_up=settings.delivery.give_up)

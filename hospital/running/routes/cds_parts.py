@@ -11,9 +11,7 @@ from datetime import date, datetime
 import httpx
 from starlette.routing import Route
 
-from consilium.api.schemas import ExplanationAnswer
-from consilium.domain.diagnosis import Diagnosis
-from consilium.output.reported import ReportedStudy, reported_study
+from consilium.output.reported import ReportedStudy
 from hospital.configuration.cds_settings import CdsHooksSettings
 from hospital.configuration.gateway_settings import GatewaySettings
 from hospital.fhir.cds.cds_cards import StoredResult
@@ -25,7 +23,8 @@ from hospital.fhir.smart.smart_launch import LAUNCH
 from hospital.store.clock import Clock
 from hospital.store.gateway_store import Store
 from hospital.store.received import PatientId
-from hospital.store.state import Revision, StudyStage, StudyState
+from hospital.store.state import StudyStage, StudyState
+from hospital.studies.answered_study import reported_revision
 
 logger = logging.getLogger("consilium.gateway")
 
@@ -100,17 +99,11 @@ class PatientResults:
     def latest(self, state: StudyState) -> LatestResult | None:
         """The latest answer to a study."""
         revisions = self._store.studies.revisions(state.study)
-        if not revisions:
+        if not revisions or revisions[-1].withdrawn:
             return None
         times = [one.description.acquired for one in self._store.records.instances(state.study)]
         day = min((time for time in times if time is not None), default=None)
-        return LatestResult(_reported(revisions[-1]), revisions[-1].time, day.date() if day else None)
-
-
-def _reported(revision: Revision) -> ReportedStudy:
-    answer = ExplanationAnswer.model_validate_json(revision.answer)
-    diagnosis = Diagnosis(**{name: getattr(answer, name) for name in Diagnosis.model_fields})
-    return reported_study(diagnosis, revision.revision)
+        return LatestResult(reported_revision(revisions[-1]), revisions[-1].time, day.date() if day else None)
 
 
 class FeedbackCounts:

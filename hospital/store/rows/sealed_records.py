@@ -97,6 +97,21 @@ def _patient(record: Received) -> PatientId | None:
     return record.stays if isinstance(record, PatientMerge) else getattr(record, "patient", None)
 
 
+def record_key(key: StoreKey, record: Received) -> str:
+    """What the rows of all versions of `record` share."""
+    return key.digest(f"{KINDS[type(record)]} key", *_identity(record, "")[0])
+
+
+def _order_name(order: ReceivedOrder) -> _Texts:
+    """Its number; of an order without one, what it is for."""
+    if order.placer is not None:
+        return (order.placer,)
+    if order.filler is not None:
+        return None, order.filler
+    accession = None if order.accession is None else order.accession.value
+    return None, None, accession, order.study, *(() if accession or order.study else (order.patient.value,))
+
+
 def _identity(record: Received, content: str) -> tuple[_Texts, _Texts, datetime]:
     """What a record is over all its versions, which version it is, and when that was made."""
     parts: tuple[_Texts, _Texts, datetime]
@@ -112,8 +127,7 @@ def _identity(record: Received, content: str) -> tuple[_Texts, _Texts, datetime]
         case ReceivedObservation() | ReceivedNote():
             parts = ((record.source, record.key), (record.version, record.status), record.issued)
         case ReceivedOrder():
-            name = (record.placer,) if record.placer is not None else (None, record.filler)
-            parts = ((record.source, *name), (content,), record.time)
+            parts = ((record.source, *_order_name(record)), (content,), record.time)
         case PatientUpdate():
             parts = ((record.patient.value, record.patient.issuer), (content,), record.time)
         case PatientMerge():

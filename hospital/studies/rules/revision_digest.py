@@ -48,10 +48,10 @@ def next_sources(base: Mapping[str, object], answered: Sequence[Revision]) -> di
     """The sources of the revision that follows those that were `answered`, the last one last; None: nothing is new.
 
     A state that comes back, because a correction was taken back, is a revision of its own: what was delivered last
-    is of another one.
+    is of another one. So is one of which the answer was withdrawn.
     """
     former = [{name: value for name, value in one.sources.items() if name != _AFTER} for one in answered]
-    if former and former[-1] == base:
+    if former and former[-1] == base and not answered[-1].withdrawn:
         return None
     return {**base, _AFTER: answered[-1].revision} if base in former else dict(base)
 

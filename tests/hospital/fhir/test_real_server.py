@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hospital.delivery.destinations import Refused
 from hospital.fhir.fhir_client import FhirClient
 from hospital.fhir.reading.polling import Polling
 from hospital.fhir.reading.record_reader import FhirSource, RecordReader
-from hospital.fhir.results.bundle import PatientIdentifier, result_bundle
+from hospital.fhir.results.bundle import PatientIdentifier, result_bundle, withdrawal_bundle
 from hospital.fhir.results.result_sender import ResourceSender, TransactionSender
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.received import PatientId
@@ -100,6 +101,29 @@ async def test_a_transaction_is_taken_once_and_found_by_its_identifiers(server: 
     assert [one["reference"] for one in found["result"]] == [f"Observation/{one['id']}" for one in observations]
     (device,) = server.search("Device")
     assert {one["device"]["reference"] for one in observations} == {f"Device/{device['id']}"}
+
+
+async def test_what_was_written_for_the_wrong_patient_is_in_error_until_the_right_one_has_it(
+    server: FhirServer,
+) -> None:
+    for number in ("MRN-0051", "MRN-0052"):
+        known_patient(server, number)
+    wrong, right = (PatientIdentifier(SYSTEM, number) for number in ("MRN-0051", "MRN-0052"))
+    first = result(study="1.2.6", reported=reported(revision="w1"), patient=wrong)
+    await sent(server, result_bundle(first))
+
+    await sent(server, withdrawal_bundle(replace(first, number=2)))
+
+    (report,) = server.search("DiagnosticReport", identifier=search_of_report("1.2.6"))
+    assert (report["status"], "conclusion" in report) == ("entered-in-error", False)
+    second = result(study="1.2.6", reported=reported(revision="w2"), patient=right, number=2)
+    await sent(server, result_bundle(second))
+    (report,) = server.search("DiagnosticReport", identifier=search_of_report("1.2.6"))
+    (person,) = server.search("Patient", identifier=f"{SYSTEM}|MRN-0052")
+    assert (report["status"], report["subject"]["reference"]) == ("preliminary", f"Patient/{person['id']}")
+    (former,) = server.search("Patient", identifier=f"{SYSTEM}|MRN-0051")
+    for kind in ("DiagnosticReport", "Observation", "DocumentReference"):
+        assert server.search(kind, subject=f"Patient/{former['id']}") == []
 
 
 async def test_a_later_revision_is_a_new_version_of_what_is_there(server: FhirServer) -> None:

@@ -71,6 +71,19 @@ def test_a_later_revision_says_so_and_has_a_control_id_of_its_own() -> None:
     assert MESSAGE.content() == replace(MESSAGE).content()
 
 
+def test_a_withdrawal_gives_every_value_as_wrong_under_a_control_id_of_its_own() -> None:
+    first, withdrawn = MESSAGE, replace(MESSAGE, withdrawn=True)
+    read, sent = (hl7.parse(one.content().decode()) for one in (withdrawn, first))
+    assert read["MSH.F10"] != sent["MSH.F10"]
+    assert (str(read["OBR.F2"]), str(read["OBR.F3"])) == (str(sent["OBR.F2"]), str(sent["OBR.F3"]))
+    rows = [[str(field) for field in segment] for segment in read.segments("OBX")]
+    assert {row[11] for row in rows} == {"W"}
+    valued = [[str(field) for field in segment][2:6] for segment in sent.segments("OBX") if str(segment[4])]
+    assert [row[2:6] for row in rows if row[4]] == valued, "of the same values"
+    assert any("wrong patient" in row[5] for row in rows)
+    assert str(read["OBR.F25"]) == "C"
+
+
 def test_a_referred_study_says_so_before_anything_else() -> None:
     referred = replace(MESSAGE, reported=replace(STUDY, refer_reasons=("unlike the training studies",)))
     comments = [one.text(5) for one in parse(referred.content()).all("OBX") if one.text(2) == "TX" and not one.text(4)]

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 
 from consilium.domain.errors import InputError
+from consilium.domain.study import Sex
 from consilium.formats.time_zone import TimeZone
 from hospital.configuration.route_settings import FhirDestination
 from hospital.running.delivery_parts import transaction_sender
-from hospital.running.result_objects import Answered, fhir_transaction
+from hospital.running.result_objects import Answered, ResultObjects, fhir_transaction
 from hospital.store.received import Accession, PatientId
+from hospital.store.state import Addressee, Delivery, DeliveryStage, QueuedDelivery
 from hospital.studies.dicom_results import DicomResults
 from tests.hospital.running.settings_sample import settings
+from tests.hospital.studies.records import NOON
 from tests.hospital.studies.test_dicom_results import answered
 
 MORE = """
@@ -68,6 +72,43 @@ def test_nothing_goes_to_a_server_that_does_not_know_the_patient_and_a_person_is
     assert delivery.problem == "the patient has no identifier of ward, by which ehr knows one"
     assert "knows the patient of a study by no identifier" in caplog.text
     assert "MRN-1" not in caplog.text
+
+
+def addressed(patient: PatientId):
+    made = study()
+    whom = Addressee(patient, made.accession, None, "Sample^Anna", date(1960, 2, 3), Sex.FEMALE, made.taken)
+    return replace(made.revision, addressee=whom)
+
+
+def queued(destination: str, kind: str, stage=DeliveryStage.SENT, attempts: int = 0):
+    made = Delivery(f"key of {kind}", destination, kind, b"", study().study)
+    return QueuedDelivery(1, made, stage, attempts, NOON, NOON)
+
+
+def test_result_of_the_wrong_patient_is_withdrawn_wherever_it_may_have_arrived(tmp_path):
+    more = MORE.replace("destinations: {", 'destinations: {ris: {kind: hl7, address: "127.0.0.1:9"}, ')
+    made = ResultObjects(settings(tmp_path, more))
+    sent = [queued("pacs", "sr"), queued("chart", "bundle"), queued("ris", "oru"), queued("gone", "oru")]
+
+    withdrawals = made.withdrawals(addressed(PatientId("MRN-1", "ward")), sent, NOON)
+
+    assert [(one.destination, one.kind, one.revision) for one in withdrawals] == [
+        ("chart", "bundle", None),
+        ("ris", "oru", None),
+    ]
+    transaction, message = withdrawals
+    (document,) = resources(transaction, "DocumentReference")
+    assert (document["status"], document["subject"]["identifier"]["value"]) == ("entered-in-error", "MRN-1")
+    assert document["masterIdentifier"]["value"] == "urn:oid:key of sr"
+    assert b"PID|1||MRN-1^^^WARD^MR||Sample^Anna||19600203|F" in message.content
+    unsent = [
+        queued("ris", "oru", DeliveryStage.SUPERSEDED),
+        queued("ris", "oru", DeliveryStage.DROPPED, attempts=1),
+        queued("chart", "bundle", DeliveryStage.WAITING, attempts=1),
+    ]
+    tried = made.withdrawals(addressed(PatientId("MRN-1", "ward")), unsent, NOON)
+    assert [one.destination for one in tried] == ["chart"], "its answer may have been lost"
+    assert made.withdrawals(addressed(PatientId("MRN-1", "other")), [queued("chart", "bundle")], NOON) == []
 
 
 def test_later_revision_updates_what_the_first_one_made(tmp_path):

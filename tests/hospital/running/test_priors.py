@@ -25,7 +25,7 @@ from hospital.studies.asking.explanation_jobs import ExplanationJobs
 from hospital.studies.rules.prior_rules import PriorRules
 from hospital.studies.rules.routing import Conditions
 from hospital.studies.study_walk import StudyWalk, Surroundings
-from tests.hospital.studies.hospital_double import Hospital
+from tests.hospital.studies.hospital_double import Hospital, withdraw
 from tests.hospital.studies.records import CLINIC, NOON, STUDY, WARD, instance
 from tests.patience import PATIENCE_S
 
@@ -378,7 +378,7 @@ async def test_priors_of_a_study_whose_route_wants_none_any_more_are_taken_back(
     await arrived(hospital)
     assert (await searched(hospital, pacs)).handed == ("1.8",)
     routes, services = [replace(hospital.route, **changed)], {"main": hospital.jobs}
-    around = Surroundings(hospital.store, routes, services, hospital.sources, hospital.build, hospital.clock)
+    around = Surroundings(hospital.store, routes, services, hospital.sources, hospital.build, withdraw, hospital.clock)
     state = hospital.store.studies.get(STUDY)
     assert state is not None
     hospital.store.studies.save(replace(state, stage=StudyStage.ASSEMBLING))

@@ -14,7 +14,15 @@ from sqlalchemy import text
 
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.inbox import Watermark
-from hospital.store.received import PatientId, Received, Status, StoreFull, StoreUnavailable
+from hospital.store.received import (
+    Accession,
+    PatientId,
+    Received,
+    RecordsMoved,
+    Status,
+    StoreFull,
+    StoreUnavailable,
+)
 from hospital.store.rows.database import StoreTooNew
 from hospital.store.rows.tables import Base
 from hospital.studies.rules.current_records import current_notes, current_observations
@@ -163,6 +171,15 @@ def test_a_later_order_takes_the_place_of_the_one_before(store: Store) -> None:
     store.inbox.add(order(reason="other"))
 
     assert store.records.orders(study=STUDY) == [order(time=LATER, cancelled=True)]
+
+
+def test_orders_without_a_number_are_told_apart_by_what_they_are_for(store: Store) -> None:
+    one = order(placer=None, filler=None)
+    other = replace(one, patient=PatientId("MRN-1", "hospital-a"), accession=Accession("A-2", "ris"))
+    for given in (one, other):
+        store.inbox.add(given)
+    assert store.records.orders(patients=[PATIENT]) == [one]
+    assert not [stored for stored in store.records.unhandled() if isinstance(stored.record, RecordsMoved)]
 
 
 def test_what_a_study_has_is_read_by_its_uid(store: Store) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from consilium.databases.database import read_url
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.received import ReceivedInstance
-from hospital.store.state import Delivery, QueuedDelivery, StudyState
+from hospital.store.state import Delivery, QueuedDelivery, Revision, StudyState
 from hospital.studies.answered_study import AnsweredStudy
 from hospital.studies.asking.explanation_jobs import ExplanationJobs
 from hospital.studies.rules.completeness import CompletenessRules
@@ -32,6 +32,14 @@ def build(study: AnsweredStudy) -> Sequence[Delivery]:
     content = f"{study.revision.number} {study.patient and study.patient.value} {len(study.files)}".encode()
     revision = study.revision.revision
     return [Delivery(f"{name} {revision}", name, "sr", content, study.study, revision) for name in study.destinations]
+
+
+def withdraw(revision: Revision, sent: Sequence[QueuedDelivery], _: datetime) -> list[Delivery]:
+    """One delivery a destination that the revision may have reached, which says from whom it is taken back."""
+    whom = revision.addressee and revision.addressee.patient
+    reached = dict.fromkeys(one.delivery.destination for one in sent if one.may_have_arrived)
+    content = f"withdrawn {revision.number} {whom and whom.value}".encode()
+    return [Delivery(f"withdrawn {name} {revision.number}", name, "sr", content, revision.study) for name in reached]
 
 
 @dataclass
@@ -65,7 +73,9 @@ class Hospital:
         group = None if self.priors is None else "chest"
         self.route = Route("chest", "main", ("pacs", "ris"), rules, self.conditions, group, self.priors)
         self.jobs = ExplanationJobs(self.service.client(), self.clock)
-        around = Surroundings(self.store, [self.route], {"main": self.jobs}, self.sources, self._build, self.clock)
+        around = Surroundings(
+            self.store, [self.route], {"main": self.jobs}, self.sources, self._build, withdraw, self.clock
+        )
         self.worker = StudyWorker(around)
 
     def _build(self, study: AnsweredStudy) -> Sequence[Delivery]:

@@ -190,6 +190,131 @@ def test_a_value_that_a_replay_gives_to_another_patient_is_gone_from_the_former_
     assert len(hospital.store.studies.revisions(STUDY)) == 2, "read again without a change, it makes none"
 
 
+RIGHT, FORMER = PatientId("18", "WARD"), PatientId("17", "WARD")
+
+
+def delivered(hospital: Hospital, destination: str) -> None:
+    """What waits for a destination is sent."""
+    while (queued := hospital.store.outbox.next(destination)) is not None:
+        hospital.store.outbox.sent(queued.number)
+
+
+def waiting(hospital: Hospital) -> list[tuple[str, str]]:
+    """What waits, in the order in which it may be sent."""
+    found = []
+    for destination in ("pacs", "ris"):
+        while (queued := hospital.store.outbox.next(destination)) is not None:
+            found.append((destination, queued.delivery.content.decode()))
+            hospital.store.outbox.sent(queued.number)
+    return found
+
+
+def test_what_was_sent_for_the_wrong_patient_is_withdrawn_and_answered_for_the_right_one(hospital: Hospital) -> None:
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    hospital.receive(instance(patient=FORMER))
+    work(hospital)
+    delivered(hospital, "pacs")
+    assert hospital.store.outbox.waiting("ris") == 1
+
+    hospital.clock.move(days=8)
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    hospital.service.away = True
+    state = work(hospital)
+    assert state.patient == RIGHT
+    assert hospital.store.outbox.waiting("ris") == 0, "what waited for the wrong patient is not sent"
+    assert waiting(hospital) == [("pacs", "withdrawn 1 4711")], "before the service has answered"
+    hospital.service.away = False
+    work(hospital, minutes=6)
+
+    assert waiting(hospital) == [("pacs", "2 18 1"), ("ris", "2 18 1")]
+    first, second = hospital.store.studies.revisions(STUDY)
+    assert (first.withdrawn, second.withdrawn) == (True, False)
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON + minutes(2)))
+    work(hospital)
+    work(hospital, minutes=6)
+    third = [("pacs", "withdrawn 2 18"), ("pacs", "3 4711 1"), ("ris", "withdrawn 2 18"), ("ris", "3 4711 1")]
+    assert waiting(hospital) == third, "and back again"
+
+
+def test_an_answer_waits_until_the_former_is_taken_back_from_the_wrong_patient(hospital: Hospital) -> None:
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    hospital.receive(instance(patient=FORMER))
+    work(hospital)
+    delivered(hospital, "ris")
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+    withdrawal = hospital.store.outbox.next("ris")
+    assert withdrawal is not None
+    hospital.store.outbox.failed(withdrawal.number, hospital.clock() + minutes(5), "it is busy")
+
+    assert hospital.store.outbox.next("ris") is None
+
+    hospital.clock.move(minutes=6)
+    assert waiting(hospital)[-2:] == [("ris", "withdrawn 1 4711"), ("ris", "2 18 1")]
+
+
+def test_a_merge_that_only_joins_withdraws_nothing(hospital: Hospital) -> None:
+    hospital.receive(instance(patient=FORMER))
+    work(hospital)
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    work(hospital)
+    (only,) = hospital.store.studies.revisions(STUDY)
+    assert not only.withdrawn
+
+
+def test_images_that_are_sent_again_with_another_patient_withdraw_what_was_sent(hospital: Hospital) -> None:
+    hospital.receive(instance())
+    work(hospital)
+    delivered(hospital, "ris")
+    hospital.clock.move(minutes=1)
+    hospital.receive(instance(content="corrected", patient=RIGHT))
+    work(hospital)
+    assert waiting(hospital) == [("pacs", "2 18 1"), ("ris", "withdrawn 1 4711"), ("ris", "2 18 1")]
+
+
+@pytest.mark.parametrize("reason", ["Pneumonia?", None])
+def test_a_late_order_that_names_another_patient_withdraws_what_was_sent_to_it(
+    hospital: Hospital, reason: str | None
+) -> None:
+    hospital.receive(instance(), order(reason))
+    work(hospital)
+    delivered(hospital, "ris")
+    delivered(hospital, "pacs")
+
+    hospital.clock.move(days=8)
+    hospital.receive(order(reason, patient=RIGHT, time=NOON))
+    work(hospital)
+
+    assert waiting(hospital)[-2:] == [("ris", "withdrawn 1 4711"), ("ris", "2 4711 1")]
+    first, second = hospital.store.studies.revisions(STUDY)
+    assert first.addressee is not None
+    assert second.addressee is not None
+    assert first.addressee.order == order(reason)
+    assert second.addressee.order is None
+    notes = [asked.records.get("notes", []) for asked in hospital.service.asked]
+    assert [bool(one) for one in notes] == [reason is not None, False]
+
+
+def test_an_order_that_a_replay_gives_to_another_patient_withdraws_what_was_sent_to_it(hospital: Hospital) -> None:
+    hospital.receive(instance(), instance(5, study="1.9", patient=CLINIC))
+    hospital.store.inbox.add(order(), raw=RawMessage("hl7", "m1", b"m1", NOON, "ris"))
+    work(hospital)
+    delivered(hospital, "ris")
+    (stored,) = hospital.store.records.messages()
+
+    for _ in range(2):
+        hospital.clock.move(days=1)
+        hospital.store.inbox.read_again(stored.number, [order(patient=CLINIC)], None)
+        work(hospital)
+
+    first, second = hospital.store.studies.revisions(STUDY)
+    assert (first.withdrawn, second.withdrawn) == (True, False)
+    assert hospital.store.records.orders(patients=[WARD]) == []
+    right = hospital.store.studies.revisions("1.9")[-1].addressee
+    assert right is not None
+    assert right.order == order(patient=CLINIC)
+
+
 def test_our_own_results_start_no_study_and_wake_none(hospital: Hospital) -> None:
     hospital.receive(instance(9, ours=True, study="1.9"))
     assert work(hospital) is None

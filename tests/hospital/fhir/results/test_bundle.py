@@ -8,15 +8,15 @@ from fhir.resources.R4B.bundle import Bundle
 
 from consilium.domain.diagnosis import ModelIdentity
 from consilium.output.reported import Presence, ReportedStudy, device_uid, reported_study
-from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_bundle
+from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_bundle, withdrawal_bundle
 from tests.consilium.tiny_answer import REFER, UNDETERMINED, eventful_explanation, explanation, open_explanation
 
 NOON = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
 STUDY = "1.2.3"
 BINDINGS = {
-    ("Observation", "status"): {"preliminary", "cancelled"},
-    ("DiagnosticReport", "status"): {"preliminary", "cancelled"},
-    ("DocumentReference", "status"): {"current"},
+    ("Observation", "status"): {"preliminary", "cancelled", "entered-in-error"},
+    ("DiagnosticReport", "status"): {"preliminary", "cancelled", "entered-in-error"},
+    ("DocumentReference", "status"): {"current", "entered-in-error"},
     ("DocumentReference", "docStatus"): {"preliminary"},
     ("Device", "status"): {"active"},
 }
@@ -164,6 +164,20 @@ def test_finding_that_is_no_more_answered_is_taken_back_without_its_value():
     assert not {"valueCodeableConcept", "component"} & set(beta)
     (report,) = of_kind(bundle, "DiagnosticReport")
     assert len(report["result"]) == 1
+
+
+def test_what_was_written_for_the_wrong_patient_is_entered_in_error_without_a_value():
+    first = result_bundle(result())
+    bundle = withdrawal_bundle(result(number=2))
+    Bundle.model_validate(bundle)
+    written = [one["resource"] for one in first["entry"]]
+    lasting = {one["identifier"][0]["value"] for one in written if one.get("status") in ("preliminary", "current")}
+    resources = [one["resource"] for one in bundle["entry"]]
+    assert {one["identifier"][0]["value"] for one in resources} == lasting, "each of them"
+    assert {one["status"] for one in resources} == {"entered-in-error"}
+    assert {one["request"]["method"] for one in bundle["entry"]} == {"PUT"}
+    assert {one["subject"]["identifier"]["value"] for one in resources} == {"MRN-0042"}
+    assert not any({"valueCodeableConcept", "component", "conclusion", "presentedForm"} & set(one) for one in resources)
 
 
 def test_report_of_another_model_is_taken_back():
