@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-_UNITS = {
-    "a": "years",
-    "Cel": "°C",
-    "mm[Hg]": "mmHg",
-    "[pH]": "",
-    "umol/L": "µmol/L",
-    "ug/L": "µg/L",
-    "10*9/L": "10⁹/L",
-    "ng/mL{FEU}": "ng/mL FEU",
-    "10*12/L": "10¹²/L",
-    "1": "",
-    "[IU]/L": "IU/L",
-    "m[IU]/L": "mIU/L",
-    "cm[H2O]": "cmH₂O",
-    "mL/min/{1.73_m2}": "mL/min/1.73 m²",
-    "mosm/kg": "mOsm/kg",
-    "/[HPF]": "per field",
-    "kg/m2": "kg/m²",
-}
-"""Units that UCUM writes otherwise than a laboratory's sheet does."""
+import json
+from importlib.resources import files
+
+_UNITS: dict[str, str] = json.loads(files(__package__).joinpath("lab_units.json").read_text(encoding="utf-8"))
+"""Units that UCUM writes otherwise than a laboratory's sheet does; the reading page is built with the same file."""
 
 
 def figure(value: float, sign: str = "") -> str:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.problems import MEDIA_TYPE, problem_response
 
+_PAGE_TYPE = "text/html"
+"""The reading page says itself, in the reader's language, that there is no such page."""
 _REPLACED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.INTERNAL_SERVER_ERROR})
 """What BentoML and Starlette answer by themselves. Health, which machines ask, is none of these."""
 
@@ -66,7 +68,8 @@ def _make_redirect_relative(start: Message, path: str) -> None:
 def _instead(start: Message) -> Response | None:
     """The problem to answer with where a response that begins with `start` is an error, and none yet."""
     headers = Headers(raw=start.get("headers", []))
-    if start["status"] not in _REPLACED or headers.get("content-type") == MEDIA_TYPE:
+    is_ours = headers.get("content-type", "").partition(";")[0] in (MEDIA_TYPE, _PAGE_TYPE)
+    if start["status"] not in _REPLACED or is_ours:
         return None
     allowed = headers.get("allow")
     return problem_response(HTTPException(start["status"], headers=None if allowed is None else {"Allow": allowed}))

@@ -20,7 +20,7 @@ from service.page import own_session_routes, session_routes
 from service.page.browsers import browser_of
 from service.page.code_flow import CALLBACK, SignInFailed, sign_in_cookie
 from service.page.sessions import require_csrf, session_cookie
-from service.page.static_files import HEADERS, PageFiles
+from service.page.static_files import HEADERS, PageFile, PageFiles
 
 if TYPE_CHECKING:
     from service.page.page import Page
@@ -84,18 +84,25 @@ async def _deeper(request: Request) -> Response:
 
 
 async def _asset(request: Request) -> Response:
-    return _sent(request, f"assets/{request.path_params['name']}")
+    return _sent(request, f"assets/{request.path_params['name']}", _files_of(request).deeper)
 
 
 async def _file(request: Request) -> Response:
-    return _sent(request, request.path_params["name"])
+    return _sent(request, request.path_params["name"], _files_of(request).index)
 
 
-def _sent(request: Request, name: str) -> Response:
+def _sent(request: Request, name: str, document: PageFile) -> Response:
+    """The file `name`; to a person in a browser, where there is none, the `document` that says so in their language."""
     found = _files_of(request).named(name)
-    if found is None:
+    if found is not None:
+        return found.response(request.headers)
+    if "text/html" not in request.headers.get("accept", ""):
         raise HTTPException(HTTPStatus.NOT_FOUND, "The page has no such file.")
-    return found.response(request.headers)
+    return document.response(request.headers, HTTPStatus.NOT_FOUND)
+
+
+async def _lost(request: Request) -> Response:
+    return _sent(request, "", _files_of(request).deeper)
 
 
 async def _session(request: Request) -> Response:
@@ -194,4 +201,5 @@ _ROUTES: tuple[tuple[str, Handler, tuple[str, ...]], ...] = (
     ("/read/studies/{study_id}", _deeper, FILE_METHODS),
     ("/read/assets/{name}", _asset, FILE_METHODS),
     ("/read/{name}", _file, FILE_METHODS),
+    ("/read/{name}/{below}", _lost, FILE_METHODS),
 )

@@ -27,7 +27,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
-    "Vary": "Accept-Encoding",
+    "Vary": "Accept, Accept-Encoding",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -47,17 +47,18 @@ class PageFile:
     packed: bytes | None
     etag: str
 
-    def response(self, headers: Headers) -> Response:
+    def response(self, headers: Headers, status: HTTPStatus = HTTPStatus.OK) -> Response:
         """The answer to a request with `headers`: the file, or that the browser has it."""
         sent = HEADERS | {
             "Cache-Control": _FOREVER if self.name.startswith(ASSETS) else _ASK_EACH_TIME,
             "ETag": self.etag,
         }
-        if self.etag in _tags(headers.get("if-none-match", "")):
+        if status == HTTPStatus.OK and self.etag in _tags(headers.get("if-none-match", "")):
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=sent)
         if self.packed is not None and _takes_gzip(headers.get("accept-encoding", "")):
-            return Response(self.packed, headers=sent | {"Content-Encoding": "gzip"}, media_type=self._media_type)
-        return Response(self.data, headers=sent, media_type=self._media_type)
+            sent["Content-Encoding"] = "gzip"
+            return Response(self.packed, status, headers=sent, media_type=self._media_type)
+        return Response(self.data, status, headers=sent, media_type=self._media_type)
 
     @property
     def _media_type(self) -> str:

@@ -221,6 +221,15 @@ def test_tags_and_notes_that_hold_markup_are_text(opened: Opened, tokens: dict[s
     assert page.locator("main img, main script").count() == 0
 
 
+def test_a_wrong_link_leads_to_the_page_which_says_so(opened: Opened, tokens: dict[str, str]) -> None:
+    for path in ("nonsense", "nonsense/below"):
+        page = opened(path, expected="404")
+        sign_in(page, tokens["chest"])
+        expect(page.get_by_text("no such page")).to_be_visible()
+        page.get_by_role("link", name="worklist").last.click()
+        expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
+
+
 def test_a_study_of_another_group_is_not_there(opened: Opened, tokens: dict[str, str]) -> None:
     page = opened()
     sign_in(page, tokens["chest"])

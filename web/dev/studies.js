@@ -54,7 +54,7 @@ function evidence({ name, display }, strength, images) {
     parts: {
       image: Array.from({ length: images }, (_, at) => ({ image: at, cells: [8, 8], peak: null, overlay: null, map: { rows: 8, columns: 8, cells: base64(cells), scale: 1, box: [0, 0, 1024, 1024], image_rows: 1024, image_columns: 1024 } })),
       text: words,
-      observations: [value('crp', 'C-reactive protein', 'mg/L', '112', 0.8, 0, 5), value('wbc', 'White blood cells', '10*9/L', '13.4', 0.3, 4, 10), value('spo2', 'Oxygen saturation', '%', '97', -0.25, 95, 100)],
+      observations: [value('crp', 'C-reactive protein', 'mg/L', '112', 0.8, 0, 5), value('wbc', 'White blood cells', '10*9/L', '13.4', 0.3, 4, 10), value('spo2', 'Oxygen saturation', '%', '97', -0.25, 95, 100), value('egfr', 'Glomerular filtration rate, estimated', 'mL/min/{1.73_m2}', '41', 0.12, 60, 120), value('creatinine', 'Creatinine', 'umol/L', '124', 0.1, 45, 84), { ...value('platelets', 'Platelets', '10*9/L', '255', -0.05, 150, 400), unit: '10*3/uL' }, { variable: 'age', display: 'Age', value: '71', unit: 'a', weight: 0.07 * strength, aspect: 'value', reference: null }],
     },
   };
 }
@@ -74,7 +74,7 @@ function answerOf(images, changes = {}) {
 
 const NOTES = [{ kind: 'history', time: later(-1, 8), text: HISTORY, used: true }];
 const seen = (code, display, value, unit, low, high, flag, used = true) => ({ code, display, value, comparator: null, unit, time: later(-1, 7), as_sent: `${value} ${unit}`, reference_interval: { low, high }, flag, used });
-const OBSERVATIONS = [seen('1988-5', 'C-reactive protein', 112, 'mg/L', 0, 5, 'high'), seen('6690-2', 'White blood cells', 13.4, '10*9/L', 4, 10, 'high'), seen('2708-6', 'Oxygen saturation', 97, '%', 95, 100, 'normal'), seen('2951-2', 'Sodium', 139, 'mmol/L', 136, 145, 'normal', false)];
+const OBSERVATIONS = [seen('1988-5', 'C-reactive protein', 112, 'mg/L', 0, 5, 'high'), seen('6690-2', 'White blood cells', 13.4, '10*9/L', 4, 10, 'high'), seen('2708-6', 'Oxygen saturation', 97, '%', 95, 100, 'normal'), seen('2160-0', 'Creatinine', 124, 'umol/L', 45, 84, 'high'), seen('98979-8', 'Glomerular filtration rate, estimated', 41, 'mL/min/{1.73_m2}', 60, 120, 'low'), seen('8480-6', 'Systolic blood pressure', 131, 'mm[Hg]', 90, 140, 'normal'), seen('2951-2', 'Sodium', 139, 'mmol/L', 136, 145, 'normal', false)];
 
 export function madeStudies() {
   const [pa, lateral, old] = [pixels(7, true), pixels(11, false), pixels(23, false)];

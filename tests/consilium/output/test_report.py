@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from consilium.domain.diagnosis import ABSENT, PRESENT, AuditVerdict, OutOfDistributionScore
+from consilium.domain.variables import BUILT_IN
 from consilium.formats.lab_notation import figure, measured
 from consilium.modalities.image.presentation import overlay_rgba
 from consilium.modalities.observations.presentation import ObservationWeight, Reference, _table
@@ -276,8 +277,10 @@ def test_a_probability_is_never_shown_as_certain_unless_it_is(probability: float
 
 
 def test_units_are_written_as_a_laboratory_writes_them() -> None:
-    values = [measured("124", "umol/L"), measured("7.32", "[pH]"), measured("250", "10*9/L"), measured("12", "mg/dL")]
-    assert values == ["124 µmol/L", "7.32", "250 10⁹/L", "12 mg/dL"]
+    values = [measured("124", "umol/L"), measured("7.32", "[pH]"), measured("250", "10*3/uL"), measured("12", "mg/dL")]
+    assert values == ["124 µmol/L", "7.32", "250 10³/µL", "12 mg/dL"]
+    known = {unit for one in BUILT_IN.values() for unit in (one.unit, *(code.unit for code in one.codes))}
+    assert [unit for unit in known if re.search(r"[][*{}_]|\bu[A-Z\[gmk]|[a-z]\d", measured("", unit))] == []
 
 
 def test_a_small_share_keeps_its_digits() -> None:

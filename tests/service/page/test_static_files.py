@@ -87,7 +87,7 @@ def test_text_is_compressed_for_who_takes_it(accepted: str, packed: bool) -> Non
             raw = b"".join([chunk async for chunk in answer.aiter_raw()])
         assert answer.headers.get("content-encoding") == ("gzip" if packed else None)
         assert (gzip.decompress(raw) if packed else raw) == SCRIPT
-        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.headers["vary"] == "Accept, Accept-Encoding"
         assert int(answer.headers["content-length"]) == len(raw)
         picture = await client.get("/read/assets/mark.png", headers={"Accept-Encoding": "gzip"})
         assert ("content-encoding" in picture.headers, picture.headers["content-type"]) == (False, "image/png")
@@ -111,6 +111,20 @@ def test_nothing_beside_the_built_files_is_sent(path: str) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         answer = await client.get(path)
         assert (answer.status_code, kind(answer)) == (404, "not-found")
+
+    serve(scenario, insecure=True)
+
+
+@pytest.mark.parametrize(("path", "to_root"), [("/read/nonsense", b"./"), ("/read/x/y", b"../"), ("/read/assets/no.js", b"../")])
+def test_a_person_who_follows_a_wrong_link_gets_the_page_which_says_so(path: str, to_root: bytes) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+        answer = await client.get(path, headers=accept)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert answer.content == INDEX.replace(b"./", to_root)
+        assert "content-security-policy" in answer.headers
+        again = await client.get(path, headers=accept | {"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 404
 
     serve(scenario, insecure=True)
 

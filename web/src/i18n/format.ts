@@ -20,6 +20,15 @@ export function moment(iso: string | null | undefined): string {
   return parsed(iso)?.toLocaleString(tag(), { day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit' }) ?? '–';
 }
 
+export function clock(time: Date): string {
+  return time.toLocaleTimeString(tag());
+}
+
+/** Three significant digits, as a laboratory's sheet has them. */
+export function figure(value: number): string {
+  return value.toLocaleString(tag(), { maximumSignificantDigits: 3 });
+}
+
 export function number(value: number, digits = 1): string {
   return value.toLocaleString(tag(), { maximumFractionDigits: digits });
 }

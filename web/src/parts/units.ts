@@ -1,4 +1,7 @@
-/** A unit of UCUM as it is written: `10*9/L` is 10⁹/L. */
+import { word } from '../i18n/index.svelte';
+import units from '../../../consilium/formats/lab_units.json';
+
+/** A unit of UCUM as a laboratory writes it: `umol/L` is µmol/L, `a` years. */
 export function written(unit: string): string {
-  return unit.replace(/10\*(\d+)/g, (_, power: string) => `10${[...power].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}`);
+  return word('unit', (units as Record<string, string>)[unit] ?? unit);
 }
