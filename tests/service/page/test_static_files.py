@@ -115,7 +115,9 @@ def test_nothing_beside_the_built_files_is_sent(path: str) -> None:
     serve(scenario, insecure=True)
 
 
-@pytest.mark.parametrize(("path", "to_root"), [("/read/nonsense", b"./"), ("/read/x/y", b"../"), ("/read/assets/no.js", b"../")])
+@pytest.mark.parametrize(
+    ("path", "to_root"), [("/read/nonsense", b"./"), ("/read/x/y", b"../"), ("/read/assets/no.js", b"../")]
+)
 def test_a_person_who_follows_a_wrong_link_gets_the_page_which_says_so(path: str, to_root: bytes) -> None:
     async def scenario(client: httpx.AsyncClient) -> None:
         accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
