@@ -53,6 +53,9 @@ class StageRecipe(Section):
     """Keys that replace those of a modality's section in this stage, as far as the modality lets stages change them."""
     objectives: Weights | None = None
     pairs: tuple[Pair, ...] | None = None
+    frozen: tuple[str, ...] = ()
+    """Modalities whose encoder, and what puts it into the common space, stay as the stage before left them; the others
+    learn to fit them (Zhai et al., "LiT", CVPR 2022)."""
     epochs: Positive | None = None
     learning_rate: float | None = Field(default=None, gt=0)
 

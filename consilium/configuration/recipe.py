@@ -289,12 +289,18 @@ class Recipe(Section):
             "explain": self.explain,
         }
         named |= {f"pretraining.pairs.{number}": pair for number, pair in enumerate(self.pretraining.pairs)}
-        named |= {f"pretraining.stages.{one.name}.modalities": one.modalities for one in self.pretraining.stages}
+        for one in self.pretraining.stages:
+            named[f"pretraining.stages.{one.name}.modalities"] = one.modalities
+            named[f"pretraining.stages.{one.name}.frozen"] = one.frozen
         rule = f"must be one of the recipe's modalities, {', '.join(self.modalities)}"
         for key, names in named.items():
             for name in names:
                 if name not in self.modalities:
                     raise RecipeError(key, name, rule)
+        for one in self.pretraining.stages:
+            if set(one.frozen) == set(self.modalities):
+                key = f"pretraining.stages.{one.name}.frozen"
+                raise RecipeError(key, ", ".join(one.frozen), "must leave a modality that learns")
         return self
 
     @model_validator(mode="after")

@@ -38,6 +38,10 @@ class AlignedEncoders(nn.Module):
         width = recipe.pretraining.width
         self.projections = nn.ModuleDict({m: nn.Linear(fusion.width, width) for m in self.modalities})
 
+    def parts(self, modality: str) -> tuple[nn.Module, ...]:
+        """All that makes a place in the common space of a record of `modality`."""
+        return self.encoders[modality], self.pools[modality], self.projections[modality]
+
     def encode(self, batch: Batch) -> dict[str, Tokens]:
         """Tokens of every modality of the recipe."""
         return {name: encoder(batch.inputs[name]) for name, encoder in self.encoders.items()}

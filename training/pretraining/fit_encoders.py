@@ -25,7 +25,7 @@ from training.fitting.scheduled_module import seeded
 from training.fitting.training_run import Ended, ended_before, remember_end, run_training, take_kept_weights
 from training.pretraining.objectives.objective_table import WeightedObjectives, build_objectives, compared_pairs
 from training.pretraining.objectives.pretraining_objective import Pair
-from training.pretraining.pretraining_module import Learner, PretrainingModule
+from training.pretraining.pretraining_module import Learner, PretrainingModule, without_gradient
 from training.runtime.tracking import MetricSink
 
 _log = logging.getLogger(__name__)
@@ -158,19 +158,14 @@ class _Stage:
         _require_enough(train, stage.name, objectives, pairs)
         validation = self._dataset(self.validation, objectives, pairs)
         watched = validation if len(validation) >= _FEWEST else None
-        module = PretrainingModule(Learner(model, objectives), self.recipe, self._key(before), self.preprocessing)
+        key, learner = self._key(before), Learner(model, objectives)
+        module = PretrainingModule(learner, self.recipe, key, self.preprocessing, stage.frozen)
         ended = ended_before(folder, module.key)
         if ended is None:
             data = StudyDataModule(self.preprocessing, train, watched, self.recipe)
-            ended = run_training(
-                module,
-                data,
-                folder,
-                sink,
-                epochs=self.recipe.training.epochs,
-                validated=data.validated,
-                progress=progress,
-            )
+            epochs, validated = self.recipe.training.epochs, data.validated
+            with without_gradient(model, stage.frozen):
+                ended = run_training(module, data, folder, sink, epochs=epochs, validated=validated, progress=progress)
             remember_end(folder, ended)
         take_kept_weights(module, folder, ended)
         return FittedStage(stage.name, self.recipe, pairs if objectives.compares else (), len(train), ended)

@@ -5,8 +5,10 @@ As in `training.fitting.lightning_module`, every draw of a step comes from the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -47,18 +49,33 @@ class PretrainingModule(ScheduledModule):
         Names all that the weights depend on. A checkpoint with another key is refused.
     preprocessing : Preprocessing
         That the batches are made by.
+    frozen : sequence of str
+        Modalities of which nothing is learned.
     """
 
-    def __init__(self, learner: Learner, recipe: Recipe, key: str, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, learner: Learner, recipe: Recipe, key: str, preprocessing: Preprocessing, frozen: Sequence[str] = ()
+    ) -> None:
         super().__init__(learner, recipe, key)
         self.model: Learner = learner
         self.augmentations = augmentations(preprocessing)
+        self._frozen = tuple(frozen)
         self._validated: list[tuple[Tensor, int]] = []
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode; what is frozen stays in the latter, with its batch statistics."""
+        super().train(mode)
+        for name in self._frozen:
+            for part in self.model.encoders.parts(name):
+                part.eval()
+        return self
+
     def on_train_epoch_start(self) -> None:
-        for encoder in self.model.encoders.encoders.values():
+        for name, encoder in self.model.encoders.encoders.items():
             assert isinstance(encoder, Encoder)
-            encoder.begin_epoch(self.current_epoch)
+            if name not in self._frozen:
+                encoder.begin_epoch(self.current_epoch)
+        self.train(self.training)  # what is frozen may still be in the mode in which the stage before left it
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         torch.manual_seed(stream_seed(self.recipe.seed, STEP, self.global_step))  # for the dropout layers
@@ -92,6 +109,20 @@ class PretrainingModule(ScheduledModule):
             views=lambda name: view(name, self.augmentations),
             draws=draws,
         )
+
+
+@contextmanager
+def without_gradient(model: AlignedEncoders, frozen: Sequence[str]) -> Iterator[None]:
+    """While the context lasts, no weight asks for a gradient that places records of the modalities in `frozen`."""
+    parts = [part for name in frozen for part in model.parts(name)]
+    asked = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
+    for weight in asked:
+        weight.requires_grad = False
+    try:
+        yield
+    finally:
+        for weight in asked:
+            weight.requires_grad = True
 
 
 def _view(

@@ -74,6 +74,8 @@ def test_a_stage_may_not_change_what_the_encoder_is_made_of(stage: dict[str, obj
         ({"pairs": [["image", "volume"]]}, "must name installed modalities"),
         ({"stages": [REPORTS, REPORTS]}, "stages must have names of their own"),
         ({"stages": [{"name": "a", "modalities": {"volume": {}}}]}, "must be one of the recipe's modalities"),
+        ({"stages": [REPORTS | {"frozen": ["volume"]}]}, r"stages\.reports\.frozen: .* one of the recipe's modalities"),
+        ({"stages": [REPORTS | {"frozen": ["image", "text", "observations"]}]}, "must leave a modality that learns"),
         ({"epoch": 3}, "the nearest is 'epochs'"),
     ],
 )

@@ -16,18 +16,23 @@ from consilium.artifacts import model_registry as registry
 from consilium.artifacts.mlflow_store import open_store
 from consilium.artifacts.pretrained_encoders import load_encoders, resolve_encoders
 from consilium.cli import main
+from consilium.configuration.pretraining_stages import recipe_of_stages
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import ArtifactError, InputError, TrainingError
 from consilium.domain.study import Study
 from consilium.inference.search_index import Query, Searcher
 from consilium.modalities.text.note import Note, NoteKind
+from tests.training.cohorts_made import Sink
 from training.cohorts.phantom.write import write_phantom
+from training.cohorts.splits import split_unlabelled
+from training.data.cached_cohort import cache_cohort
 from training.pipeline.train import train
 from training.pretraining import few_shot
 from training.pretraining import pretrain as pipeline
 from training.pretraining.encoder_audit import EncoderAudit
+from training.pretraining.fit_encoders import fit_encoders
 from training.pretraining.indexing import index_cohort
-from training.pretraining.measured import FEW_SHOT, ZERO_SHOT, measure_encoders
+from training.pretraining.measured import FEW_SHOT, ZERO_SHOT, measure_encoders, read_cohort
 from training.pretraining.pretrain import RegisteredEncoders, pretrain
 from training.pretraining.pretraining_module import PretrainingModule
 from training.recipes import find_recipe
@@ -174,6 +179,30 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_weights(
     states = [load_encoders(one.folder).model.state_dict() for one in (made, again)]
     assert again.run_id != made.run_id
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_what_a_stage_freezes_stays_as_it_was_and_is_learned_again_afterwards(phantom: Path, tmp_path: Path):
+    stages = [STAGES[0], STAGES[1] | {"frozen": ["image"]}, {"name": "both", "epochs": 1}]
+    chosen = recipe("frozen", stages=stages)
+    cohort = read_cohort(chosen, phantom)
+    parts = split_unlabelled(cohort, chosen.splits.model_dump(), chosen.seed)
+    cached = cache_cohort(cohort, recipe_of_stages(chosen), tmp_path / "cache")
+    found = fit_encoders(cached, chosen, parts["train"], parts["validation"], tmp_path / "fit", lambda _: Sink())
+    kept = [
+        torch.load(tmp_path / "fit" / stage["name"] / "best.ckpt", weights_only=True)["state_dict"] for stage in stages
+    ]
+    own = {name: [key for key in kept[0] if f".{name}." in key] for name in ("image", "text")}
+    assert any(key.endswith("running_mean") for key in own["image"])
+    assert any(".pools." in key for key in own["image"])
+
+    def changed(name: str, before: int, after: int) -> list[str]:
+        return [key for key in own[name] if not torch.equal(kept[before][key], kept[after][key])]
+
+    assert changed("image", 0, 1) == []
+    assert changed("text", 0, 1)
+    assert any(key.endswith("running_mean") for key in changed("image", 1, 2))
+    assert any(".projections." in key for key in changed("image", 1, 2))
+    assert all(weight.requires_grad for weight in found.model.parameters())
 
 
 def test_retrieval_above_the_possible_fails_the_run(phantom: Path, monkeypatch: pytest.MonkeyPatch):
