@@ -5,6 +5,7 @@ What the server sends is untrusted: answers are bounded, and only well-formed UI
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,8 +38,16 @@ class DicomWebError(ConsiliumError):
     """The archive cannot be asked, or its answer not be used. Names the status or the rule, and no study."""
 
 
+class ArchiveTooSlow(DicomWebError):
+    """The whole of an answer did not come in the time that it may take."""
+
+
 class InstanceUnavailable(DicomWebError):
     """What was asked for is not there, or no longer, or cannot be taken; another may be."""
+
+
+class InstanceMissing(InstanceUnavailable):
+    """The archive says that it does not have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,9 @@ class DicomWeb:
         A larger instance is refused while it arrives.
     timeout : float
         Seconds without a byte after which a request is given up.
+    seconds : float, optional
+        What one request may take in all, with its further attempts: seconds, after which its answer is given up.
+        Silence is noticed after `timeout`.
     page : int
         Studies asked for at once.
     transport : httpx.BaseTransport, optional
@@ -90,6 +102,7 @@ class DicomWeb:
         *,
         most_bytes: int = 1 << 30,
         timeout: float = 60.0,
+        seconds: float = math.inf,
         page: int = 500,
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
@@ -97,6 +110,7 @@ class DicomWeb:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
         self._root, self._most, self._page, self._pause = url.rstrip("/"), most_bytes, page, pause
+        self._seconds = seconds
 
     def __enter__(self) -> Self:
         return self
@@ -171,12 +185,13 @@ class DicomWeb:
         return found
 
     def _get(self, path: str, asked: Mapping[str, str], accept: str, most: int) -> tuple[str, bytes]:
+        until = time.monotonic() + self._seconds
         for attempt in range(_ATTEMPTS):
             try:
                 with self._client.stream("GET", self._root + path, params=asked, headers={"Accept": accept}) as answer:
                     if answer.status_code not in _BUSY or attempt == _ATTEMPTS - 1:
                         _require_found(answer.status_code)
-                        return answer.headers.get("content-type", ""), _read(answer, most)
+                        return answer.headers.get("content-type", ""), _read(answer, most, until)
                     wait = _retry_after(answer.headers.get("retry-after"), attempt)
             except httpx.HTTPError as error:
                 if attempt == _ATTEMPTS - 1:
@@ -184,21 +199,26 @@ class DicomWeb:
                 wait = float(2**attempt)
             except httpx.InvalidURL:
                 raise DicomWebError("the archive's address is no URL") from None
-            self._pause(min(wait, _LONGEST_PAUSE_S))
+            wait = min(wait, _LONGEST_PAUSE_S)
+            if time.monotonic() + wait > until:
+                raise ArchiveTooSlow("the archive cannot be reached in the time that it has")
+            self._pause(wait)
         raise AssertionError("the last attempt returns or raises")
 
 
 def _require_found(status: int) -> None:
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        raise InstanceUnavailable("the archive does not have it")
+        raise InstanceMissing("the archive does not have it")
     if status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT):
         raise DicomWebError(f"the archive answered with status {status}")
 
 
-def _read(answer: httpx.Response, most: int) -> bytes:
+def _read(answer: httpx.Response, most: int, until: float) -> bytes:
     parts, size = [], 0
     for part in answer.iter_bytes():
         size += len(part)
+        if time.monotonic() > until:
+            raise ArchiveTooSlow("an answer of the archive did not end in the time that it has")
         if size > most:
             raise InstanceUnavailable(f"an answer of the archive is larger than {most} bytes")
         parts.append(part)

@@ -108,7 +108,18 @@ class FileView(Wire):
     """SHA-256 of the file that was sent, in hex."""
     words_digest: str = ""
     """SHA-256 of what is shown of it, row by row and little endian, in hex; given when the study is stored."""
-    pixels: Literal["stored", "expired"] = "stored"
+    pixels: Literal["stored", "pacs", "expired"] = "stored"
+    """`pacs`: they are fetched from the archive by the three UIDs when they are looked at, and compared with
+    `words_digest`."""
+    study_instance_uid: str | None = None
+    """By which an archive and its viewers find the study; null of other files, and of one that breaks DICOM's rule."""
+    series_instance_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+    @property
+    def is_addressable(self) -> bool:
+        """Whether an archive can be asked for it."""
+        return None not in (self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

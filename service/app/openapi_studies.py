@@ -78,6 +78,13 @@ _FOR_WHOM = (
 _AFTER = _query("after", "What the page before says that comes next.", type="string", format="uuid")
 _OF_READERS: dict[int | str, Any] = {status: parts.problem(status) for status in (*parts.OF_AUTHENTICATION, 422, 503)}
 _OF_A_STUDY = _OF_READERS | {404: _NO_STUDY}
+_OF_WORDS = _OF_A_STUDY | {
+    409: parts.problem(
+        409, ("What the archive has is not the image that the model read, or is another patient's.", "other-pixels")
+    ),
+    502: parts.problem(502, ("The archive cannot be asked for this image.", "archive-unavailable")),
+    504: parts.problem(504, ("The archive took too long to send this image.", "archive-timeout")),
+}
 _OF_A_BODY = [400, *parts.OF_AUTHENTICATION, 408, 413, 415, 422, 503]
 
 
@@ -218,6 +225,6 @@ def words(name: str) -> dict[str, Any]:
         "summary": f"The words of one of the {name}. That the caller has seen it is recorded",
         "operation_id": f"study_{name}",
         "tags": _TAGS,
-        "responses": _OF_A_STUDY | {200: {"description": described, "headers": headers, "content": content}},
+        "responses": _OF_WORDS | {200: {"description": described, "headers": headers, "content": content}},
         "openapi_extra": {"parameters": [_STUDY_ID, number]},
     }

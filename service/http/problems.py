@@ -63,6 +63,20 @@ class NotYetReadable(ConsiliumError):
     kind = "not-yet-readable"
 
 
+class NotFromArchive(ConsiliumError):
+    """The archive did not give what was asked for. Names no study.
+
+    Parameters
+    ----------
+    kind : str
+        Which of the problems it is: ``other-pixels``.
+    """
+
+    def __init__(self, kind: str, reason: str, status: HTTPStatus) -> None:
+        super().__init__(reason)
+        self.kind, self.status = kind, status
+
+
 def problem_response(error: BaseException) -> Response:
     """The answer to a request that ended in `error`, which is logged."""
     document, headers = problem(error)
@@ -99,7 +113,7 @@ def _described(error: BaseException) -> tuple[HTTPStatus, str, dict[str, str]]:
         return error.status, str(error), {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, Overdue):
         return error.status, str(error), {"Connection": "close"}
-    if isinstance(error, NotOffered | NotAnswered | NotYetReadable):
+    if isinstance(error, NotOffered | NotAnswered | NotYetReadable | NotFromArchive):
         return error.status, str(error), {}
     if isinstance(error, HTTPException):
         return HTTPStatus(error.status_code), error.detail, dict(error.headers or {})

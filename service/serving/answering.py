@@ -13,7 +13,7 @@ from consilium.modalities.presentation import Viewed
 from service.audit_log.entries import Origin
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, Place
-from service.http.multipart import Form
+from service.http.multipart import FileBytes, Form
 from service.observability.metrics import Metrics
 from service.serving.intake import Files
 from service.serving.served_model import Case
@@ -74,3 +74,5 @@ class Answering(Protocol):
     ) -> Answered: ...
 
     async def read(self, form: Form) -> ReadForm: ...
+
+    async def view(self, name: str, data: FileBytes) -> Viewed: ...

@@ -27,10 +27,11 @@ from consilium.api.schemas import (
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
 from consilium.modalities.converter import NotConverted
+from consilium.modalities.presentation import Viewed
 from service.audit_log.entries import Draft, Endpoint, Origin, StudyTask
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, BatchLimits
-from service.http.multipart import Form
+from service.http.multipart import FileBytes, Form
 from service.http.problems import NotOffered
 from service.observability.metrics import Metrics
 from service.observability.tracing import tracing
@@ -160,6 +161,16 @@ class Engine:
             self._preparation_thread, partial(self._intake.study, files, request, model.variables)
         )
         return ReadForm(files, viewed, study, model.variables, model.recipe.inputs.window)
+
+    async def view(self, name: str, data: FileBytes) -> Viewed:
+        """What readers see of one file of those called `name`.
+
+        Raises
+        ------
+        InputError, Unavailable
+        """
+        _, viewed = await self._intake.decode_viewed({name: (data,)}, {})
+        return viewed[name][0]
 
     async def explain(
         self, form: Form, place: ExplanationPlace, origin: Origin, read: ReadForm | None = None

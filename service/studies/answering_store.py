@@ -74,7 +74,8 @@ class AnsweringStore(LeaseStore[StudyRow, TakenStudy]):
         ------
         Superseded, AuditLogUnavailable
         """
-        KeptViews(self._database, self._keys, taken.key, lambda session: self._required(session, taken)).keep(read)
+        required, pulled = lambda session: self._required(session, taken), self._settings.studies_pacs_url is not None
+        KeptViews(self._database, self._keys, taken.key, required, pulled=pulled).keep(read)
 
     def finish(self, taken: TakenStudy) -> None:
         """A prior, which gets no answer, is readable now.

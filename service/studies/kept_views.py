@@ -26,13 +26,22 @@ class KeptViews:
 
     Parameters
     ----------
+    pulled : bool
+        Leave words to the archive where it can be asked for them.
     required : callable
         Its row, locked; raises `Superseded` where it is not this process's any more.
     """
 
     def __init__(
-        self, database: Database, keys: AuditLogKeys, study_id: UUID, required: Callable[[Session], StudyRow]
+        self,
+        database: Database,
+        keys: AuditLogKeys,
+        study_id: UUID,
+        required: Callable[[Session], StudyRow],
+        *,
+        pulled: bool,
     ) -> None:
+        self._pulled = pulled
         self._database = database
         self._keys = keys
         self._study_id = study_id
@@ -46,7 +55,7 @@ class KeptViews:
         Superseded, AuditLogUnavailable
         """
         added = self._keep_words(read.viewed)
-        summary, contents = stored_contents(read)
+        summary, contents = stored_contents(read, pulled=self._pulled)
         with self._database.writing() as session:
             row = self._required(session)
             if row.summary is not None:
@@ -61,6 +70,8 @@ class KeptViews:
         added = 0
         for name, files in viewed.items():
             for number, one in enumerate(files):
+                if self._pulled and one.view.is_addressable:
+                    continue
                 data = one.words.tobytes()
                 self._keep_file(words_name(name, number), data)
                 added += len(data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -55,6 +56,25 @@ _RECEIVING_S = 300.0
 _MOST_PRIORS = 20
 _SAME_VIEW = timedelta(minutes=5)
 """A page that looks again whether a study has changed leaves no row each time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordsOfFile:
+    """What is shown of one file.
+
+    Attributes
+    ----------
+    view : mapping
+        How its words are shown.
+    data : bytes or None
+        The words; None where the archive has them.
+    patient_digest : str or None
+        Of a file whose words the archive has: SHA-256 of the id of the study's patient.
+    """
+
+    view: Mapping[str, Any]
+    data: bytes | None
+    patient_digest: str | None = None
 
 
 class ReaderStore:
@@ -147,8 +167,8 @@ class ReaderStore:
             self._note(study_id, reader, DETAIL)
         return detail
 
-    def words(self, study_id: UUID, reader: Reader, name: str, number: int) -> tuple[dict[str, Any], bytes]:
-        """How the file `number` of those called `name` is shown, and its words.
+    def words(self, study_id: UUID, reader: Reader, name: str, number: int) -> WordsOfFile:
+        """The file `number` of those called `name`. Where its words are stored, that `reader` saw them is recorded.
 
         Raises
         ------
@@ -160,10 +180,28 @@ class ReaderStore:
             row = found(session, study_id, reader)
             views = _contents(row, self._keys).get(name, ())
             chunks = session.scalars(wanted.order_by(StudyChunkRow.chunk)).all()
-            if number >= len(views) or not chunks or views[number]["pixels"] != "stored":
+            view = views[number] if number < len(views) else {"pixels": "expired"}
+            if view["pixels"] == "pacs":
+                return WordsOfFile(view, None, self._patient(row))
+            if not chunks or view["pixels"] != "stored":
                 raise NotOffered("This study has no such file, or its pixels are not stored any more.")
         self._note(study_id, reader, place)
-        return views[number], unsealed_bytes(chunks, self._keys, study_place(study_id, place))
+        return WordsOfFile(view, unsealed_bytes(chunks, self._keys, study_place(study_id, place)))
+
+    def saw_words(self, study_id: UUID, reader: Reader, name: str, number: int) -> None:
+        """Record that `reader` sees words that came from the archive.
+
+        Raises
+        ------
+        AuditLogUnavailable
+        """
+        self._note(study_id, reader, words_name(name, number))
+
+    def _patient(self, row: StudyRow) -> str | None:
+        if row.summary is None:
+            return None
+        digest: str | None = unsealed_json(self._keys, row.study_id, "summary", row.summary)["patient_digest"]
+        return digest
 
     def answer(self, study_id: UUID, reader: Reader) -> bytes:
         """The answer as it was recorded; that `reader` has seen it is recorded, too.
@@ -331,9 +369,11 @@ def _contents(row: StudyRow, keys: AuditLogKeys) -> dict[str, Any]:
         return {"warnings": (), "left_out": ()}
     contents = unsealed_json(keys, row.study_id, "contents", row.contents)
     views: dict[str, list[dict[str, Any]]] = contents["shown"]
-    if row.state == REFUSED or row.pixels_until <= datetime.now(UTC):
-        for name in file_viewings():
-            views[name] = [view | {"pixels": "expired"} for view in views.get(name, ())]
+    ended = row.pixels_until <= datetime.now(UTC)
+    for name in file_viewings():
+        kept = views.get(name, ())
+        is_over = [row.state == REFUSED or (ended and view["pixels"] == "stored") for view in kept]
+        views[name] = [view | ({"pixels": "expired"} if over else {}) for view, over in zip(kept, is_over, strict=True)]
     return {**views, "warnings": contents["warnings"], "left_out": contents["left_out"]}
 
 

@@ -48,12 +48,12 @@ class StoredContents(Wire):
     left_out: tuple[str, ...]
 
 
-def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
-    """What is stored of a study for its readers, its words aside."""
+def stored_contents(read: ReadForm, *, pulled: bool) -> tuple[StoredSummary, StoredContents]:
+    """What is stored of a study for its readers, its words aside; `pulled` ones lie in the archive."""
     study, viewed, kept = read.study, read.viewed, read.study.within(read.window)
     context = ViewContext(study.patient, read.variables, kept.records)
     views: dict[str, tuple[dict[str, Any], ...]] = {
-        name: tuple(_view(number, one).model_dump(mode="json") for number, one in enumerate(files))
+        name: tuple(_view(number, one, pulled).model_dump(mode="json") for number, one in enumerate(files))
         for name, files in viewed.items()
         if name in file_viewings()
     }
@@ -75,9 +75,14 @@ def stored_contents(read: ReadForm) -> tuple[StoredSummary, StoredContents]:
     return summary, StoredContents(shown=views, warnings=rest, left_out=left_out)
 
 
-def _view(number: int, file: Viewed) -> FileView:
-    digest = hashlib.sha256(file.words.tobytes()).hexdigest()
-    return file.view.model_copy(update={"number": number, "words_digest": digest})
+def _view(number: int, file: Viewed, pulled: bool) -> FileView:
+    place = "pacs" if pulled and file.view.is_addressable else "stored"
+    return file.view.model_copy(update={"number": number, "words_digest": words_digest(file), "pixels": place})
+
+
+def words_digest(file: Viewed) -> str:
+    """SHA-256 of what is shown of `file`, in hex."""
+    return hashlib.sha256(file.words.tobytes()).hexdigest()
 
 
 def _label(viewed: Mapping[str, Sequence[Viewed]]) -> str | None:

@@ -47,7 +47,8 @@ class StudiesOfJobs:
                 session.add(self._row(study_id, task, caller, group))
             else:
                 row.owner = task.owner
-        KeptViews(self._database, self._keys, study_id, partial(_required, task)).keep(read)
+        required, pulled = partial(_required, task), self._settings.studies_pacs_url is not None
+        KeptViews(self._database, self._keys, study_id, required, pulled=pulled).keep(read)
 
     def drop(self, task: Task) -> None:
         """Delete what was kept: the study was refused."""

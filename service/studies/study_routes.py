@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast, get_args
 
@@ -139,11 +140,15 @@ async def words(request: Request, studies: Studies, name: str) -> Response:
     if not (given.isdecimal() and given.isascii()):
         raise InputError("number", given, "must be the position of a file, from 0 on")
     number = int(given[:_DIGITS])  # of so many digits there is no file
-    read = studies.reader_store.words
-    view, data = await studies.ask(read, uuid_of(request, "study_id"), reader_of(request), name, number)
+    which = uuid_of(request, "study_id"), reader_of(request), name, number
+    found = await studies.ask(studies.reader_store.words, *which)
+    data = found.data
+    if data is None:
+        data = await studies.archive.words(name, found.view, found.patient_digest)
+        await studies.ask(studies.reader_store.saw_words, *which)
     body, headers = data, {ENCODING: "raw"}
     if studies.settings.studies_compressed and "gzip" in request.headers.get("accept-encoding", ""):
-        body = await asyncio.to_thread(_compressed, view, data)
+        body = await asyncio.to_thread(_compressed, found.view, data)
         headers = {ENCODING: "delta", "Content-Encoding": "gzip"}
     digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
     headers |= {"Content-Digest": f"sha-256=:{digest}:", "Vary": "Accept-Encoding"}
@@ -213,7 +218,7 @@ async def model_history(request: Request, studies: Studies, engine: Engine) -> R
     return _json(await studies.ask(studies.model_history.of, digest))
 
 
-def _compressed(view: dict[str, Any], data: bytes) -> bytes:
+def _compressed(view: Mapping[str, Any], data: bytes) -> bytes:
     """Differences to the left neighbour, which repeat more than the words do; the first of a row as it is."""
     bits = view["bits"] // 8
     rows = np.frombuffer(data, f"<u{bits}").reshape(view["rows"], view["columns"])

@@ -9,7 +9,9 @@ from service.audit_log.entries import Origin
 from service.http.deadlines import in_time
 from service.http.problems import NotAnswered, problem
 from service.leased_work.lease_worker import LeaseWorker
+from service.serving.answering import Answering
 from service.studies.answering_store import AnsweringStore, TakenStudy
+from service.studies.archive.archive_pixels import ArchivePixels
 from service.studies.decisions import Decisions
 from service.studies.model_history import ModelHistory
 from service.studies.operations import Figures
@@ -22,6 +24,16 @@ class Studies(LeaseWorker[TakenStudy]):
     """The stored studies of one service."""
 
     kind = "study"
+
+    def __init__(self, engine: Answering) -> None:
+        super().__init__(engine)
+        self.archive = ArchivePixels(self.settings, engine.view)
+        """Where the words of DICOM files are fetched from, where they are not stored."""
+
+    async def stop(self) -> None:
+        """Give back what is under way."""
+        await super().stop()
+        self.archive.close()
 
     @property
     def reader_store(self) -> ReaderStore:

@@ -295,6 +295,29 @@ def test_pixels_that_are_not_those_of_the_study_are_not_shown(
     assert not painted(page, (0, 0)).any()
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "told"),
+    [
+        (404, "not-in-archive", "not yet, or no longer"),
+        (409, "other-patient", "under another patient now"),
+        (504, "archive-timeout", "took too long"),
+    ],
+)
+def test_an_image_that_the_archive_does_not_give_leaves_the_canvas_black_and_says_why(
+    opened: Opened, tokens: dict[str, str], studies: dict[str, str], status: int, kind: str, told: str
+) -> None:
+    page = opened(expected=str(status))
+    problem = {"type": f"urn:consilium:problem:{kind}", "title": "Refused", "status": status, "detail": "In English."}
+    page.route("**/images/0", lambda route: route.fulfill(status=status, json=problem))
+    page.goto(f"{page.url}studies/{studies['ordinary']}")
+    sign_in(page, tokens["Dr House"])
+    expect(page.get_by_role("alert")).to_contain_text(told)
+    assert not painted(page, (0, 0)).any()
+    page.unroute("**/images/0")
+    page.get_by_role("button", name="Try again").first.click()
+    expect(page.locator(".corner.top-left").first).to_be_visible()
+
+
 def test_images_side_by_side_zoom_and_move_together_until_told_otherwise(
     opened: Opened, tokens: dict[str, str], studies: dict[str, str]
 ) -> None:

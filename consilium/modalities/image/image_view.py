@@ -72,8 +72,6 @@ class ImageView(FileView):
     photometric: str | None = Field(description="DICOM's Photometric Interpretation; null of other files.")
     source: str
     """`dicom`, `png`, `jpeg` or `tiff`."""
-    study_instance_uid: str | None = None
-    """By which an archive and its viewers find the study; null of other files, and of one that breaks DICOM's rule."""
     burned_in: bool | None
     """Whether the file says that text is burned into the image."""
     warnings: tuple[str, ...]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
-from consilium.ingest.dicomweb import DicomWeb, DicomWebError, FoundInstance, InstanceUnavailable
+from consilium.ingest import dicomweb
+from consilium.ingest.dicomweb import (
+    ArchiveTooSlow,
+    DicomWeb,
+    DicomWebError,
+    FoundInstance,
+    InstanceMissing,
+    InstanceUnavailable,
+)
 
 ONE = FoundInstance("1.2", "1.2.3", "1.2.3.4", "Digital X-Ray Image Storage - For Presentation")
 DX, SR = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.88.11"
@@ -95,6 +103,29 @@ def test_a_cut_answer_and_one_that_is_too_large_are_refused() -> None:
         large.retrieve(ONE)
 
 
+def test_an_answer_that_trickles_past_its_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(dicomweb.time, "monotonic", lambda: clock[0])
+
+    def trickle() -> Iterator[bytes]:
+        for _ in range(1000):
+            clock[0] += 1.0
+            yield b"x"
+
+    slow = asked(lambda request: httpx.Response(200, content=trickle()), seconds=20)
+    with slow, pytest.raises(ArchiveTooSlow, match="did not end"):
+        slow.retrieve(ONE)
+    assert clock[0] == 21.0
+
+
+def test_an_archive_that_stays_busy_is_given_up_in_time() -> None:
+    pauses: list[float] = []
+    busy = asked(lambda request: httpx.Response(503, headers={"retry-after": "30"}), pauses, seconds=20)
+    with busy, pytest.raises(ArchiveTooSlow, match="cannot be reached"):
+        busy.retrieve(ONE)
+    assert pauses == []
+
+
 def test_a_busy_archive_is_asked_again_after_the_time_that_it_names() -> None:
     answers = iter([httpx.Response(503, headers={"retry-after": "7"}), httpx.Response(429), multipart(b"there")])
     pauses: list[float] = []
@@ -114,9 +145,7 @@ def test_an_archive_that_stays_away_is_an_error_without_names_of_studies() -> No
     assert "1.2.826" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("status", "error"), [(404, InstanceUnavailable), (410, InstanceUnavailable), (401, DicomWebError)]
-)
+@pytest.mark.parametrize(("status", "error"), [(404, InstanceMissing), (410, InstanceMissing), (401, DicomWebError)])
 def test_a_refusal_is_told_from_what_is_not_there(status: int, error: type[DicomWebError]) -> None:
     with asked(lambda request: httpx.Response(status)) as archive, pytest.raises(DicomWebError) as raised:
         archive.retrieve(ONE)

@@ -7,6 +7,7 @@ export type Policy = 'after_first_read' | 'on_demand' | 'at_once';
 export type FlagReason = 'model_error' | 'disagreement' | 'wrong_patient' | 'image_quality';
 
 export interface Problem {
+  type?: string;
   title: string;
   status: number;
   detail: string;
@@ -110,7 +111,7 @@ export interface ImageInformation {
   /** SHA-256 of the words, in hex. */
   words_digest: string;
   study_instance_uid: string | null;
-  pixels: 'stored' | 'expired';
+  pixels: 'stored' | 'pacs' | 'expired';
   warnings: string[];
 }
 

@@ -103,6 +103,12 @@ _PALETTES = tuple(
 
 _DECIMALS = ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
 
+_UIDS = {
+    "study_instance_uid": "StudyInstanceUID",
+    "series_instance_uid": "SeriesInstanceUID",
+    "sop_instance_uid": "SOPInstanceUID",
+}
+
 _KEYWORDS = (
     *("SOPClassUID", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelData"),
@@ -111,7 +117,7 @@ _KEYWORDS = (
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("TimezoneOffsetFromUTC", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime"),
     *("ViewPosition", "ViewCodeSequence", "PatientPosition", "ImageLaterality", "Laterality"),
-    *("BurnedInAnnotation", "PatientID", "StudyInstanceUID", *HEADER_KEYWORDS, *IDENTITY_KEYWORDS),
+    *("BurnedInAnnotation", "PatientID", *_UIDS.values(), *HEADER_KEYWORDS, *IDENTITY_KEYWORDS),
     *(*ORIGIN_KEYWORDS, *OWN_OBJECT_KEYWORDS),
 )
 
@@ -201,7 +207,7 @@ def _viewed(decoded: _Decoded) -> Viewed:
         windows=tuple(ViewWindow(center=center, width=width) for center, width in windows(dataset)),
         photometric=pixels.photometric_interpretation,
         spacing_source=spacing_element(dataset),
-        study_instance_uid=_uid(dataset, "StudyInstanceUID"),
+        **{name: _uid(dataset, keyword) for name, keyword in _UIDS.items()},
     )
     issuer = optional_text(dataset, "IssuerOfPatientID")
     return Viewed(image, view, np.ascontiguousarray(words), patient_label(dataset), issuer or None)
