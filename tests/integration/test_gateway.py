@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 from consilium.api.client import Client, ServiceProblem
 from consilium.cli import app
 from consilium.formats.dicom.own_objects import is_own_object
-from service.app.launch import RunningService
 from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests import orthanc as real
@@ -27,6 +26,7 @@ from tests.fhir_server.running import FhirServer, missing, running_fhir_server
 from tests.hospital.dicom.samples import part10, radiograph
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
 from tests.hospital.peer_doubles import InformationSystem, information_system, send_hl7
+from tests.integration.processes import KillableService, killable_service
 from tests.patience import until
 
 pytestmark = pytest.mark.skipif(not real.INSTALLED, reason=real.MISSING)
@@ -44,7 +44,7 @@ class Site:
 
     orthanc: real.Orthanc
     gateway: GatewayProcess
-    service: RunningService
+    service: KillableService
     ris: InformationSystem
     record: FhirServer | None
     lab_port: int
@@ -96,7 +96,7 @@ def record_system() -> Iterator[FhirServer | None]:
 
 @contextmanager
 def site(folder: Path, model: Path) -> Iterator[Site]:
-    dicom_port, lab_port = real.free_ports(2)
+    dicom_port, lab_port, service_port = real.free_ports(3)
     keys, scopes = folder / "keys.json", [Scope.DIAGNOSE, Scope.READ]
     tokens = {name: create_key(keys, name, scopes, groups)[1] for name, groups in GROUPS.items()}
     (folder / "token").write_text(tokens["gateway"])
@@ -105,7 +105,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
         information_system() as ris,
         record_system() as record,
         real.running_orthanc(folder / "orthanc") as orthanc,
-        RunningService(model, settings_of_service, ready_within_s=600) as service,
+        killable_service(model, settings_of_service, service_port) as service,
     ):
         settings: dict[str, Any] = {
             "services": {"default": {"url": service.url, "token": {"file": str(folder / "token")}}},
@@ -335,6 +335,33 @@ def test_a_killed_gateway_goes_on_where_it_was_and_delivers_once(running: Site) 
     for study in studies:
         shown = command(running.gateway, "studies", "show", study)
         assert (shown["stage"], len(shown["revisions"])) == ("answered", 1)
+
+
+def test_a_killed_service_that_is_started_again_gives_each_study_one_result(running: Site) -> None:
+    def stage(study: str) -> Any:
+        return next((one["stage"] for one in running.studies() if one["study"] == study), None)
+
+    names = [f"S{number}" for number in range(4)]
+    first, *others = (radiograph(1, side=128, study=name) for name in names)
+    studies = [running.push(first)]
+    until(lambda: stage(studies[0]) in ("requested", "answered"), "the service is asked")
+    studies.append(running.push(others[0]))
+    running.service.kill()
+    studies += [running.push(one) for one in others[1:]]
+    waits = "the service cannot be reached"
+    until(lambda: waits in [one["problem"] for one in running.studies() if one["study"] in studies], "a study waits")
+
+    running.service.start()
+
+    for study in studies:
+        until(lambda study=study: len(running.results(study)) == 2, "the results after the service's death")
+    with running.reader("ann") as ann:
+        assert [ann.studies(search=f"P-{name}").total for name in names] == [1] * len(names)
+    for study in studies:
+        shown = command(running.gateway, "studies", "show", study)
+        assert (shown["stage"], len(shown["revisions"]), len(running.results(study))) == ("answered", 1, 2)
+        until(lambda study=study: any(study in one for one in running.ris.messages), "the message to the RIS")
+        assert sum(study in one for one in running.ris.messages) == 1
 
 
 def test_nothing_of_a_patient_is_in_the_log(running: Site) -> None:
