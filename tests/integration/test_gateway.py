@@ -22,6 +22,7 @@ from consilium.formats.dicom.own_objects import is_own_object
 from service.auth.api_keys import create_key
 from service.scopes import Scope
 from tests import orthanc as real
+from tests.consilium.output.dicom.results import complaints, contradictions
 from tests.fhir_server.running import FhirServer, missing, running_fhir_server
 from tests.hospital.dicom.samples import part10, radiograph
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
@@ -206,6 +207,11 @@ def test_results_of_a_pushed_study_are_in_the_archive_with_the_laboratorys_value
     assert (report.PatientID, report.StudyInstanceUID) == ("P-W", study)
     assert report.PreliminaryFlag == "PRELIMINARY"
     assert is_own_object(report)
+    delivered = {uid: running.orthanc.download(uid) for uid in results}
+    for data in delivered.values():
+        assert [line for line in complaints(data, tmp_path) if "99CONSILIUM" not in line] == []
+    sent = {str(one.SOPInstanceUID): running.orthanc.download(str(one.SOPInstanceUID)) for one in images}
+    assert contradictions(sent | delivered, tmp_path) == []
     expected = diagnosed(tmp_path / "records", running.model, images, 112.0)
     assert reported(report) == pytest.approx(list(expected.values()), abs=1e-6)
     assert expected != diagnosed(tmp_path / "images", running.model, images, None), "the value counts"

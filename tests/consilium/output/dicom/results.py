@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,21 @@ def complaints(data: bytes, folder: Path) -> list[str]:
     done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     return [line for line in lines if line.startswith(("Error", "Warning")) and line not in DEVICE_UID]
+
+
+needs_dcentvfy = pytest.mark.skipif(shutil.which("dcentvfy") is None, reason="dcentvfy is not installed (make debian)")
+
+
+def contradictions(objects: Mapping[str, bytes], folder: Path) -> list[str]:
+    """What dcentvfy finds that objects say differently of one patient, study, series or instance.
+
+    Its warnings are of what one says and the other does not, as of an empty attribute that a hospital's image lacks.
+    """
+    paths = [folder / f"{name}.dcm" for name in objects]
+    for path, data in zip(paths, objects.values(), strict=True):
+        path.write_bytes(data)
+    done = subprocess.run(["dcentvfy", *paths], capture_output=True, text=True, check=False)
+    return [line for line in done.stderr.splitlines() if line.startswith("Error")]
 
 
 def codes_only(explanation: Explanation) -> Explanation:

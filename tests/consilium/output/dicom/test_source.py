@@ -9,7 +9,16 @@ from consilium.output.dicom.secondary_capture import secondary_capture
 from consilium.output.dicom.segmentation import segmentation
 from consilium.output.dicom.source import read_source
 from consilium.output.dicom.structured_report import structured_report
-from tests.consilium.output.dicom.results import PATIENT, codes_only, complaints, image_file, needs_dciodvfy, result_of
+from tests.consilium.output.dicom.results import (
+    PATIENT,
+    codes_only,
+    complaints,
+    contradictions,
+    image_file,
+    needs_dcentvfy,
+    needs_dciodvfy,
+    result_of,
+)
 from tests.consilium.tiny_answer import explained_study, explanation
 
 
@@ -75,6 +84,17 @@ def test_dciodvfy_has_no_complaint_of_any_object(data, tmp_path):
         "sc": [],
         "seg": [],
     }
+
+
+@needs_dcentvfy
+@pytest.mark.parametrize("data", [image_file(), image_file(PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう")])
+def test_dcentvfy_finds_no_object_that_contradicts_the_image_of_its_study(data, tmp_path):
+    objects = {"image": data, **all_objects(data)}
+    assert contradictions(objects, tmp_path) == []
+    other = file_bytes(
+        secondary_capture(result_of(explanation(), image_file(PatientID="X")), explained_study(), explanation())
+    )
+    assert contradictions({"image": data, "sc": other}, tmp_path) != []
 
 
 @pytest.mark.parametrize(
