@@ -195,11 +195,19 @@ def _held(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / _LOCK, timeout=0):
-            shutil.rmtree(out / FETCHED, ignore_errors=True)  # of a scoring that was killed
+            _remove_halves(out)
             yield
             shutil.rmtree(out / FETCHED, ignore_errors=True)
     except Timeout:
         raise InputError("out", str(out), "must be a folder that no other scoring writes into") from None
+
+
+def _remove_halves(out: Path) -> None:
+    """What a scoring that was killed had fetched, and the files that it was writing."""
+    shutil.rmtree(out / FETCHED, ignore_errors=True)
+    for begun in (f".{STATE}.*", ".part-*.parquet.*"):
+        for half in out.glob(begun):
+            half.unlink(missing_ok=True)
 
 
 def _claim(out: Path, scoring: Scoring) -> None:

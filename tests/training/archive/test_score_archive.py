@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -28,6 +32,8 @@ from training.cohorts.manifest import read_manifest
 from training.cohorts.phantom.write import write_phantom
 
 STUDIES = 10
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["training.archive.score_archive"])
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +155,45 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
     score(phantom, model, tmp_path / "whole")
     pd.testing.assert_frame_equal(table(tmp_path / "out"), table(tmp_path / "whole"))
+
+
+def _cut_off(source: str, model: str, out: str, before: int) -> None:
+    """Score, and end by SIGKILL when file number `before` is written and has no name yet."""
+    put, made = Path.replace, count(1)
+
+    def once_more(self: Path, target: Path) -> Path:
+        if next(made) == before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return put(self, target)
+
+    Path.replace = once_more  # type: ignore[method-assign]
+    score(Path(source), model, Path(out))
+
+
+def test_killed_at_every_step_the_next_run_ends_it_and_scores_no_study_twice(
+    phantom: Path, model: str, tmp_path: Path
+) -> None:
+    out, done = tmp_path / "out", []
+    for before in (1, 3):  # the folder is not claimed yet; the second file of rows is not there
+        process = CONTEXT.Process(target=_cut_off, args=(str(phantom), model, str(out), before))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        done.append({path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith(".")})
+        assert any(path.name.startswith(".") and path.name != ".lock" for path in out.iterdir()), "a half is left"
+    assert [sorted(files) for files in done] == [[], ["_scores.json", "part-000000.parquet"]]
+
+    summary = score(phantom, model, out)
+
+    assert summary == ScoringSummary(STUDIES, 0, 4, {})
+    assert {name: (out / name).read_bytes() for name in done[-1]} == done[-1]
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+        "_scores.json",
+        *(f"part-{number:06d}.parquet" for number in range(3)),
+    ]
+    score(phantom, model, tmp_path / "whole")
+    pd.testing.assert_frame_equal(table(out), table(tmp_path / "whole"))
+    assert table(out).index.is_unique
 
 
 def test_a_folder_of_other_scores_is_refused_and_stays_as_it_is(phantom: Path, model: str, tmp_path: Path) -> None:
