@@ -153,7 +153,7 @@ class TrainingRecipe(Section):
     modality_dropout: dict[ModalityName, Fraction] = Field(default_factory=dict)
     """Chance of each modality to be hidden from one of the losses; 0.3 for a modality that is not named."""
     devices: Positive = 1
-    """Processes of data parallel training on this machine, a GPU each where there are GPUs."""
+    """Processes of data parallel training, over all machines, a GPU each where there are GPUs."""
     compile: bool = False
     """torch.compile the model's training step."""
     threads: int | None = Field(default=None, ge=1)

@@ -22,7 +22,7 @@ from training.fitting.callbacks import DurableCheckpoints
 from training.fitting.fit import Fit, fit
 from training.fitting.lightning_module import TrainingModule
 from training.runtime.distributed import Share, average_gradients, average_statistics, mean_over_processes, rank, world
-from training.runtime.process_group import process_group, together
+from training.runtime.process_group import machines, process_group, together
 
 TRAIN, VALIDATION = np.arange(0, 30), np.arange(30, 39)
 GRADIENTS = ("sum", "mmpareto")
@@ -146,10 +146,19 @@ def lead(folder: Path) -> None:
     torch.save(found, folder / "found.pt")
 
 
+def lead_machines(folder: Path) -> None:
+    """One training, into ``found.pt``, and on how many machines."""
+    sink = Sink()
+    facts = _facts(*trained(cached_in(folder), recipe_for(2), folder / "sum", sink), sink)
+    torch.save({"machines": machines(), "sum": facts}, folder / "found.pt")
+
+
 def main(folder: Path, what: str) -> None:
     with process_group(2) as leads:
         if leads and what == "lead":
             lead(folder)
+        elif leads and what == "machines":
+            lead_machines(folder)
         elif leads:
             with together(os._exit, 3):
                 mean_over_processes(torch.zeros(1))

@@ -30,6 +30,7 @@ from training.fitting.callbacks import (
 )
 from training.fitting.scheduled_module import VALIDATION_LOSS, ScheduledModule
 from training.runtime.distributed import world
+from training.runtime.process_group import machines
 from training.runtime.tracking import MetricSink
 
 _LAST, _BEST, _ENDED = "last.ckpt", "best.ckpt", "fit.json"
@@ -160,9 +161,11 @@ def _trainer(
     several = DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
     # One of torchrun's processes may train something by itself, which Lightning's own detection would not see.
     alone = [LightningEnvironment()] if world() == 1 else []
+    nodes = machines() if world() > 1 else 1
     return lightning.Trainer(
         accelerator="auto",
-        devices=world(),
+        devices=world() // nodes,
+        num_nodes=nodes,
         strategy=several if world() > 1 else "auto",
         precision=precision(recipe),
         max_epochs=epochs,

@@ -1,4 +1,4 @@
-"""Data parallel training: processes on this machine that share every batch, started by torchrun.
+"""Data parallel training: processes that share every batch, started by torchrun, on this machine or on several.
 
     torchrun --nproc-per-node 2 -m consilium.cli train RECIPE --cohort DIR --set training.devices=2
 
@@ -30,6 +30,7 @@ from consilium.domain.errors import InputError, TrainingError
 _TIMEOUT = timedelta(minutes=30)  # of a process that waits for the others within a step
 _PAUSE_S = 0.1  # between two looks at whether there is work
 _GO, _END = "go", "end"
+_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 def relaunch(devices: int, arguments: list[str]) -> int | None:
@@ -65,15 +66,19 @@ class _Group:
     size: int
     calls: int = 0
 
+    def __post_init__(self) -> None:
+        # Over the loopback interface only where that suffices: what the processes exchange is patients' data.
+        interface = os.environ[_INTERFACE] if machines() > 1 else "lo"
+        os.environ[_INTERFACE] = interface
+        os.environ["NCCL_SOCKET_IFNAME"] = interface
+
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Initialised for the time of one call: between calls nobody waits for anybody."""
-        # Over the loopback interface only: what the processes exchange is patients' data.
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
         backend = "gloo"
         if torch.cuda.is_available():
             backend = "cpu:gloo,cuda:nccl"
-            torch.cuda.set_device(self.rank)
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         store = PrefixStore(f"group/{self.calls}", self.store)
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size, timeout=_TIMEOUT)
         try:
@@ -109,7 +114,8 @@ def process_group(devices: int) -> Iterator[bool]:
     Raises
     ------
     TrainingError
-        There are fewer GPUs than `devices`, or torchrun started another number of processes.
+        torchrun started another number of processes than `devices`, or more on this machine than it has GPUs; or it
+        started them on several machines that have unequal numbers of them or are not told over which network to talk.
     """
     started = _open.size if _open is not None else _torchrun_size()
     if started != devices:
@@ -117,9 +123,9 @@ def process_group(devices: int) -> Iterator[bool]:
             f"training.devices is {devices} and {started} process(es) were started; start as many: "
             f"torchrun --nproc-per-node {devices} -m consilium.cli ..."
         )
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < devices:
-        raise TrainingError(f"training.devices is {devices}, and this machine has {gpus} GPU(s)")
+    here, gpus = devices // machines(), torch.cuda.device_count()
+    if 0 < gpus < here:
+        raise TrainingError(f"{here} processes were started on this machine, and it has {gpus} GPU(s)")
     if devices == 1 or _open is not None:
         yield True
     elif int(os.environ["RANK"]) > 0:
@@ -171,11 +177,26 @@ def _joining() -> _Group:
     return _Group(PrefixStore("consilium", store), number, size)
 
 
+def machines() -> int:
+    """On how many machines torchrun started the processes."""
+    if not dist.is_torchelastic_launched():
+        return 1
+    return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+
+
 def _torchrun_size() -> int:
     """How many processes torchrun started; 1 where it started none."""
     if not dist.is_torchelastic_launched():
         return 1
-    size = int(os.environ["WORLD_SIZE"])
-    if size != int(os.environ["LOCAL_WORLD_SIZE"]):
-        raise TrainingError("a training runs on one machine; start torchrun with --nnodes 1")
+    size, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if size % here:
+        raise TrainingError(
+            f"torchrun started {size} processes, {here} of them on this machine; give every machine the same "
+            "--nproc-per-node"
+        )
+    if size > here and not os.environ.get(_INTERFACE):
+        raise TrainingError(
+            f"{_INTERFACE} is not set; with several machines it must name the network interface of this machine over "
+            "which they reach each other"
+        )
     return size

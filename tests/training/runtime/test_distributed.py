@@ -1,10 +1,11 @@
-"""Two processes on this machine, started by torchrun once for all tests and joined by gloo."""
+"""Two processes, started by torchrun once for all tests, or each by one of its own, and joined by gloo."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,30 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from consilium.domain.errors import TrainingError
 from tests.conftest import ROOT
+from tests.orthanc import free_ports
 from tests.training.cohorts_made import Sink
 from tests.training.processes import GRADIENTS, cached_in, recipe_for, trained
 from training.data.cached_cohort import CachedCohort
 from training.runtime.process_group import process_group, relaunch
 
 
-def torchrun(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(folder: Path, what: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    start = [sys.executable, "-m", "torch.distributed.run", *(options or ("--standalone", "--nproc-per-node", "2"))]
     command = [*start, "-m", "tests.training.processes", str(folder), what]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(
         command, check=False, env=environment, cwd=folder, timeout=500, capture_output=True, text=True
     )
+
+
+def on_two_machines(folder: Path, what: str) -> list[subprocess.CompletedProcess[str]]:
+    """A torchrun with one process for each of two machines, which are both this one."""
+    (port,) = free_ports(1)
+    options = ["--nnodes", "2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1"]
+    options += ["--rdzv-backend", "c10d", "--rdzv-id", "1", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    with ThreadPoolExecutor(2) as both:
+        started = [both.submit(torchrun, folder, what, *options, GLOO_SOCKET_IFNAME="lo") for _ in range(2)]
+        return [one.result() for one in started]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +86,20 @@ def test_two_processes_make_the_steps_of_one(
     assert (fitted.epochs, fitted.steps) == (other["epochs"], other["steps"])
 
 
+def test_two_machines_with_a_process_each_train_as_one_machine_with_two(found: dict[str, Any], tmp_path: Path):
+    for ended in on_two_machines(tmp_path, "machines"):
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    apart = torch.load(tmp_path / "found.pt", weights_only=False)
+    assert apart["machines"] == 2
+    together = found["sum"]
+    assert apart["sum"]["seen"] == together["seen"]
+    assert "validation_loss" in together["seen"]
+    for name in ("validation_loss", "epochs", "steps"):
+        assert apart["sum"][name] == together[name], name
+    for one, other in zip(apart["sum"]["weights"], together["weights"], strict=True):
+        assert torch.equal(one, other)
+
+
 def test_two_processes_stop_early_keep_the_best_and_resume(found: dict[str, Any]):
     whole, resumed = found["whole"], found["resumed"]
     seen = whole["seen"]["validation_loss"]
@@ -112,6 +138,36 @@ def test_the_death_of_a_process_ends_the_others(tmp_path: Path):
     assert ended.returncode != 0
     assert "exitcode  : 3" in ended.stderr
     assert not (tmp_path / "leads-True").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "interface", "rule"),
+    [
+        (("3", "2"), "eth1", "give every machine the same --nproc-per-node"),
+        (("4", "2"), "", "GLOO_SOCKET_IFNAME is not set"),
+    ],
+)
+def test_machines_that_cannot_train_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, str], interface: str, rule: str
+):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", sizes[0])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", sizes[1])
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", interface)
+    with pytest.raises(TrainingError, match=rule), process_group(int(sizes[0])):
+        pass
+
+
+def test_each_machine_needs_gpus_for_its_own_processes_alone(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "GLOO_SOCKET_IFNAME": "eth1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with (
+        pytest.raises(TrainingError, match="2 processes were started on this machine, and it has 1 GPU"),
+        process_group(4),
+    ):
+        pass
 
 
 def test_several_devices_without_torchrun_are_refused():
