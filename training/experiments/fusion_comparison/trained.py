@@ -25,7 +25,8 @@ class Trained:
     ----------
     epochs : int
         How many gave its weights.
-    validation_loss : float
+    validation_loss : float or None
+        None: no validation chose its weights.
     seconds : float
         Processor time of the training; NaN where it was interrupted.
     parameters : int
@@ -34,7 +35,7 @@ class Trained:
     """
 
     epochs: int
-    validation_loss: float
+    validation_loss: float | None
     seconds: float
     parameters: int
     calibration: Predictions
@@ -59,11 +60,6 @@ def kept(folder: Path, key: str, make: Callable[[], Trained]) -> Trained:
     seconds = None if trained.seconds != trained.seconds else trained.seconds
     facts = {"epochs": trained.epochs, "validation_loss": trained.validation_loss, "parameters": trained.parameters}
     replace_json(done, {"key": digest, "seconds": seconds, **facts})
-    _log.info(
-        "%s/%s: best epoch %d, validation %.4f",
-        folder.parent.name,
-        folder.name,
-        trained.epochs,
-        trained.validation_loss,
-    )
+    loss = "none" if trained.validation_loss is None else f"{trained.validation_loss:.4f}"
+    _log.info("%s/%s: best epoch %d, validation %s", folder.parent.name, folder.name, trained.epochs, loss)
     return trained
