@@ -115,16 +115,23 @@ def milliseconds(ask: Callable[[], object], rounds: int) -> float:
 def measure(folder: Path, count: int, rounds: int) -> dict[str, float]:
     """Milliseconds of each way to ask, by its name."""
     store, mine = filled(folder, count)
-    reader_store = ReaderStore(store, Settings(model="none", studies=True))
+    settings = Settings(model="none", studies=True, studies_priority=True)
+    reader_store = ReaderStore(store, settings)
     asked = {
         "first page": Asked(),
         "page in the middle": Asked(after=mine[len(mine) // 2]),
         "first page of waiting": Asked(state="waiting"),
         "by the day of the study": Asked(sort="studied"),
+        "by priority": Asked(sort="priority"),
+        "referred": Asked(state="referred"),
         "searched for a name": Asked(search=f"roe^{GROUPS * (len(mine) // 2)} "),
         "searched for a patient's id": Asked(patient_id=f"P{GROUPS * (len(mine) // 2)}"),
     }
     found = {name: milliseconds(partial(reader_store.worklist, READER, one), rounds) for name, one in asked.items()}
+    by_day = asked["by the day of the study"]
+    found["by the day, the first time in a process"] = milliseconds(
+        lambda: ReaderStore(store, settings).worklist(READER, by_day), rounds
+    )
     found["one study, with its priors"] = milliseconds(lambda: reader_store.detail(mine[0], READER, ()), rounds)
     store.database.close()
     return found

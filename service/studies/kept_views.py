@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select
@@ -19,6 +21,25 @@ from service.leased_work.sealed_input import sealed_bytes
 from service.serving.answering import ReadForm
 from service.studies.patient_index import patient_code
 from service.studies.stored_contents import sealed_model, stored_contents
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordsOfFile:
+    """What is shown of one file.
+
+    Attributes
+    ----------
+    view : mapping
+        How its words are shown.
+    data : bytes or None
+        The words; None where the archive has them.
+    patient_digest : str or None
+        Of a file whose words the archive has: SHA-256 of the id of the study's patient.
+    """
+
+    view: Mapping[str, Any]
+    data: bytes | None
+    patient_digest: str | None = None
 
 
 class KeptViews:

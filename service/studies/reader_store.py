@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -35,7 +34,7 @@ from service.settings import Settings
 from service.studies.answering_store import FORM, delete_chunks
 from service.studies.decisions import reading_state
 from service.studies.handed_over import priors_of
-from service.studies.kept_views import words_name
+from service.studies.kept_views import WordsOfFile, words_name
 from service.studies.patient_index import NOT_INDEXED, of_patient, same_patient
 from service.studies.reader import (
     ANSWER,
@@ -45,6 +44,7 @@ from service.studies.reader import (
     note_view,
     require_readable,
 )
+from service.studies.sorting.opened_facts import OpenedFacts
 from service.studies.stored_contents import opened_json, unsealed_json
 from service.studies.worklines import Asked, known_of, summary_of, worklist
 
@@ -58,25 +58,6 @@ _SAME_VIEW = timedelta(minutes=5)
 """A page that looks again whether a study has changed leaves no row each time."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WordsOfFile:
-    """What is shown of one file.
-
-    Attributes
-    ----------
-    view : mapping
-        How its words are shown.
-    data : bytes or None
-        The words; None where the archive has them.
-    patient_digest : str or None
-        Of a file whose words the archive has: SHA-256 of the id of the study's patient.
-    """
-
-    view: Mapping[str, Any]
-    data: bytes | None
-    patient_digest: str | None = None
-
-
 class ReaderStore:
     """Stored studies in the audit log's database.
 
@@ -84,9 +65,12 @@ class ReaderStore:
     ----------
     store : Store
         The audit log, with the keys that seal.
+    facts : OpenedFacts, optional
+        What this process has unsealed before.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, facts: OpenedFacts | None = None) -> None:
+        self._facts = OpenedFacts() if facts is None else facts
         self._database = store.database
         self._keys = store.keys
         self._settings = settings
@@ -136,7 +120,7 @@ class ReaderStore:
         InputError, AuditLogUnavailable
         """
         with self._database.reading() as session:
-            return worklist(session, reader, asked, self._keys, self._settings)
+            return worklist(session, reader, asked, self._keys, self._settings, self._facts)
 
     def detail(self, study_id: UUID, reader: Reader, findings: Sequence[Mapping[str, str]]) -> StudyDetail:
         """What there is to see of a study, its words and the answer aside.

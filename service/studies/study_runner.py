@@ -17,6 +17,7 @@ from service.studies.model_history import ModelHistory
 from service.studies.operations import Figures
 from service.studies.patient_index import PatientIndex
 from service.studies.reader_store import ReaderStore
+from service.studies.sorting.opened_facts import OpenedFacts
 from service.studies.studies_of_jobs import StudiesOfJobs
 
 
@@ -27,6 +28,7 @@ class Studies(LeaseWorker[TakenStudy]):
 
     def __init__(self, engine: Answering) -> None:
         super().__init__(engine)
+        self._facts = OpenedFacts()
         self.archive = ArchivePixels(self.settings, engine.view)
         """Where the words of DICOM files are fetched from, where they are not stored."""
 
@@ -38,7 +40,7 @@ class Studies(LeaseWorker[TakenStudy]):
     @property
     def reader_store(self) -> ReaderStore:
         """The studies as readers see them; see `ask`."""
-        return ReaderStore(self.recorder.opened, self.settings)
+        return ReaderStore(self.recorder.opened, self.settings, self._facts)
 
     @property
     def decisions(self) -> Decisions:

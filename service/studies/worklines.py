@@ -2,8 +2,8 @@
 
 Who asks for studies in the order in which they came, or for those of one patient's id, has one page read and unsealed,
 however many there are. When a study was made, its priority, and whether a finding of it is referred lie sealed: of
-these every study of the reader is unsealed, its answer and its records aside. Of a part of a label or an id the
-latest ones are; a study of which the id is given whole is found however old it is.
+these every study of the reader is compared, by what the process remembers (`OpenedFacts`). Of a part of a label or an
+id the latest ones are unsealed; a study of which the id is given whole is found however old it is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, 
 from service.settings import Settings
 from service.studies.patient_index import of_patient_id
 from service.studies.reader import ANSWER, Reader
+from service.studies.sorting.opened_facts import OpenedFacts
 from service.studies.stored_contents import unsealed_json
 
 logger = logging.getLogger("consilium.service")
@@ -35,7 +36,8 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 _LINES_AT_ONCE = 500
 MOST_SEARCHED = 5_000
 """Studies that are unsealed for a part of their label."""
-_COLUMNS = StudyRow.study_id, StudyRow.submitted, StudyRow.state, StudyRow.summary, StudyRow.outcome
+_COLUMNS = StudyRow.study_id, StudyRow.submitted, StudyRow.state
+_UNOPENED = "stored study %s: none of the audit log's keys opens it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class Known:
     revealed: frozenset[UUID]
 
 
-def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys, settings: Settings) -> StudyList:
+def worklist(
+    session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys, settings: Settings, facts: OpenedFacts
+) -> StudyList:
     """The page of the worklist that `reader` has `asked` for."""
     if asked.sort == "priority" and not settings.studies_priority:
         raise InputError("sort", asked.sort, "must be created or studied while CONSILIUM_STUDIES_PRIORITY is off")
@@ -86,7 +90,7 @@ def worklist(session: Session, reader: Reader, asked: Asked, keys: AuditLogKeys,
     if asked.by_time:
         found, total = _page_by_time(session, reader, asked, alive)
     else:
-        found, total, searched = _page_by_contents(session, reader, asked, alive, keys, settings)
+        found, total, searched = _page_by_contents(session, reader, asked, alive, keys, settings, facts)
     page = found[: asked.limit]
     without_answers = select(StudyRow).options(defer(StudyRow.answer), defer(StudyRow.contents))
     rows = {row.study_id: row for row in session.scalars(without_answers.where(StudyRow.study_id.in_(page)))}
@@ -103,7 +107,7 @@ def _opened(rows: Iterable[Any], line: Callable[[Any], Line]) -> Iterator[Line]:
         try:
             yield line(row)
         except Unsealable:
-            logger.error("stored study %s: none of the audit log's keys opens it", row.study_id)
+            logger.error(_UNOPENED, row.study_id)
 
 
 def _of_kind(reader: Reader, asked: Asked, keys: AuditLogKeys) -> Sequence[ColumnElement[bool]]:
@@ -144,43 +148,91 @@ def _page_by_contents(
     alive: Sequence[ColumnElement[bool]],
     keys: AuditLogKeys,
     settings: Settings,
+    facts: OpenedFacts,
 ) -> tuple[Sequence[UUID], int, int | None]:
     """The same, of what is sealed, and how many of the latest were searched where there are more."""
-    rows, named, searched = _candidates(session, asked, alive, keys)
-    known = known_of(session, reader, [row.study_id for row in rows] if asked.state == "referred" else ())
-
-    def place_of(row: Any) -> tuple[Any, datetime, UUID] | None:
-        passes = _passes(row, asked, named, known, keys, settings)
-        return _place(row, asked.sort, keys, settings) if passes else None
-
-    places = sorted((place for place in _opened(rows, place_of) if place is not None), reverse=True)
+    rows, searched = _candidates(session, asked, alive, keys)
+    if asked.state == "referred":
+        rows = _referred(session, reader, rows, keys, settings, facts)
+    places = _places(session, rows, asked.sort, keys, facts)
     behind = places
     if asked.after is not None:
         # It may have left the filter meanwhile.
         row = session.execute(select(*_COLUMNS).where(StudyRow.study_id == asked.after, reader.own)).first()
-        if row is None:
+        last = [] if row is None else _places(session, [row], asked.sort, keys, facts)
+        if not last:
             raise _no_page(asked.after)
-        last = _place(row, asked.sort, keys, settings)
-        behind = [place for place in places if place < last]
+        behind = [place for place in places if place < last[0]]
     return [study_id for _, _, study_id in behind[: asked.limit + 1]], len(places), searched
 
 
 def _candidates(
     session: Session, asked: Asked, alive: Sequence[ColumnElement[bool]], keys: AuditLogKeys
-) -> tuple[Sequence[Any], frozenset[UUID], int | None]:
-    """Rows that may pass, which of them are searched for by their whole id, and how many are searched where not all."""
+) -> tuple[Sequence[Any], int | None]:
+    """Rows of which the label or an id holds what is searched for, and how many are searched where not all."""
     wanted = select(*_COLUMNS).where(*alive)
     if not asked.search:
-        return session.execute(wanted).all(), frozenset(), None
+        return session.execute(wanted).all(), None
     whole = of_patient_id(keys, asked.search)
     if (study_id := _study_id(asked.search)) is not None:
         whole |= StudyRow.study_id == study_id
     named = {row.study_id: row for row in session.execute(wanted.where(whole))}
-    latest = wanted.order_by(StudyRow.submitted.desc(), StudyRow.study_id.desc()).limit(MOST_SEARCHED + 1)
+    latest = select(*_COLUMNS, StudyRow.summary).where(*alive)
+    latest = latest.order_by(StudyRow.submitted.desc(), StudyRow.study_id.desc()).limit(MOST_SEARCHED + 1)
     rows = session.execute(latest).all()
     searched = MOST_SEARCHED if len(rows) > MOST_SEARCHED else None
-    rest = [row for row in rows[:MOST_SEARCHED] if row.study_id not in named]
-    return [*named.values(), *rest], frozenset(named), searched
+    others = [row for row in rows[:MOST_SEARCHED] if row.study_id not in named]
+    held = zip(others, _opened_labels(others, keys), strict=True)
+    text = asked.search.casefold()
+    return [*named.values(), *(row for row, label in held if label is not None and text in label)], searched
+
+
+def _opened_labels(rows: Sequence[Any], keys: AuditLogKeys) -> Iterator[str | None]:
+    """Label and id of each row, in small letters; None of one that none of the keys opens."""
+    for row in rows:
+        try:
+            facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
+        except Unsealable:
+            logger.error(_UNOPENED, row.study_id)
+            yield None
+        else:
+            label = (facts.get("patient") or {}).get("label") or ""
+            yield f"{label} {row.study_id}".casefold()
+
+
+def _referred(
+    session: Session,
+    reader: Reader,
+    rows: Sequence[Any],
+    keys: AuditLogKeys,
+    settings: Settings,
+    facts: OpenedFacts,
+) -> list[Any]:
+    """Those that are referred, as far as `reader` may know it."""
+    ids = [row.study_id for row in rows]
+    outcomes, known = facts.outcomes(session, keys, ids), known_of(session, reader, ids)
+
+    def is_referred(row: Any) -> bool:
+        found = outcomes.get(row.study_id)
+        if found is None:
+            return False
+        return found.of_study or (found.of_findings and row.state == ANSWERED and _shown(row.study_id, known, settings))
+
+    return [row for row in rows if is_referred(row)]
+
+
+def _places(
+    session: Session, rows: Sequence[Any], sort: StudySort, keys: AuditLogKeys, facts: OpenedFacts
+) -> list[tuple[Any, datetime, UUID]]:
+    """By what the studies are sorted, the first of a worklist first."""
+    ids = [row.study_id for row in rows]
+    by: dict[UUID, Any] = {}
+    if sort == "studied":
+        by = {one: studied or _FIRST for one, studied in facts.studied(session, keys, ids).items()}
+    elif sort == "priority":
+        by = {one: found.highest + found.of_study for one, found in facts.outcomes(session, keys, ids).items()}
+    none = {"studied": _FIRST, "priority": -1.0}.get(sort, 0)
+    return sorted(((by.get(row.study_id, none), row.submitted, row.study_id) for row in rows), reverse=True)
 
 
 def _study_id(text: str) -> UUID | None:
@@ -188,34 +240,6 @@ def _study_id(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def _place(row: Any, sort: StudySort, keys: AuditLogKeys, settings: Settings) -> tuple[Any, datetime, UUID]:
-    """By what a study is sorted."""
-    key: Any = 0
-    if sort == "studied":
-        studied = None if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)["studied"]
-        key = datetime.fromisoformat(studied) if studied else _FIRST
-    elif sort == "priority":
-        outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
-        priority = _priority(outcome, settings)
-        key = -1.0 if priority is None else priority
-    return key, row.submitted, row.study_id
-
-
-def _passes(
-    row: Any, asked: Asked, named: frozenset[UUID], known: Known, keys: AuditLogKeys, settings: Settings
-) -> bool:
-    """What the database does not know of the filter."""
-    if asked.search and row.study_id not in named:
-        facts = {} if row.summary is None else unsealed_json(keys, row.study_id, "summary", row.summary)
-        label = (facts.get("patient") or {}).get("label") or ""
-        if asked.search.casefold() not in f"{label} {row.study_id}".casefold():
-            return False
-    if asked.state != "referred":
-        return True
-    outcome = None if row.outcome is None else unsealed_json(keys, row.study_id, "outcome", row.outcome)
-    return bool(_of_answer(outcome, row.state == ANSWERED and _shown(row.study_id, known, settings))["referred"])
 
 
 def _no_page(after: UUID) -> InputError:

@@ -10,14 +10,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from consilium.api.schemas import PatientView
 from consilium.domain.study import Sex, identifier_digest
 from service.audit_log.pseudonyms import AuditLogKeys, add_key
 from service.audit_log.store import Store
 from service.audit_log.tables import StudyRow
-from service.audit_log.tasks.study_answers import ANSWERED
+from service.audit_log.tasks.study_answers import ANSWERED, study_place
 from service.settings import Settings
 from service.studies import worklines
 from service.studies.patient_index import NOT_INDEXED, PatientIndex, of_patient_id, patient_code
@@ -206,3 +206,28 @@ def test_the_database_finds_a_patient_by_an_index(store: Store, keep: Keep) -> N
         statement = wanted.compile(session.connection(), compile_kwargs={"literal_binds": True})
         plan = session.execute(text(f"EXPLAIN {'QUERY PLAN ' if is_sqlite else ''}{statement}")).all()
     assert "ix_studies_patient_reading_group" in str(plan)
+
+
+def test_a_worklist_that_is_sorted_by_day_again_unseals_its_page_alone(
+    store: Store, keep: Keep, opened: list[str]
+) -> None:
+    studies = [keep(f"A{number}") for number in range(5)]
+    again = reader_store(store)
+    opened.clear()
+    assert [one.study_id for one in again.worklist(ANN, Asked(sort="studied", limit=2)).studies] == studies[:2]
+    assert len(opened) == 5 + 2
+    new = keep("A9")
+    opened.clear()
+    second = again.worklist(ANN, Asked(sort="studied", limit=2, after=studies[3]))
+    assert ([one.study_id for one in second.studies], second.total) == ([studies[4], new], 6)
+    assert sorted(opened) == sorted(study_place(one, "summary") for one in (new, studies[4], new))
+
+
+def test_what_no_key_opens_stands_last_in_a_sorted_worklist_and_keeps_no_other_from_readers(
+    store: Store, keep: Keep
+) -> None:
+    latest, broken, earliest = keep("A1"), keep("A2"), keep("A3")
+    with store.database.writing() as session:
+        session.execute(update(StudyRow).where(StudyRow.study_id == broken).values(summary=b"of another key"))
+    assert listed(store, sort="studied") == [latest, earliest]
+    assert listed(store, sort="studied", after=latest) == [earliest]
