@@ -52,10 +52,10 @@ async def list_sessions(request: Request) -> Response:
 
 
 async def revoke_session(request: Request) -> Response:
-    """End a reader's session."""
+    """End a reader's session, or all of that reader."""
     session_id = uuid_of(request, "session_id")
-    origin = origin_of(request)
-    if not await _sessions(request).revoke(session_id, caller_of(request), origin.request_id):
+    origin, of_caller = origin_of(request), _of_caller(request)
+    if not await _sessions(request).revoke(session_id, caller_of(request), origin.request_id, of_caller=of_caller):
         raise NoSuchSession("session_id", str(session_id), "must be the id of a session that has not ended")
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
@@ -71,6 +71,14 @@ def _sessions(request: Request) -> Sessions:
     if page is None or page.sessions is None:
         raise NotOffered("Nobody signs in here: the reading page is off, or everybody is let in.")
     return page.sessions
+
+
+def _of_caller(request: Request) -> bool:
+    require_known(request.query_params, "of_caller")
+    given = request.query_params.get("of_caller", "false")
+    if given not in ("true", "false"):
+        raise InputError("of_caller", given[:20], "must be true or false")
+    return given == "true"
 
 
 def _before(request: Request) -> datetime | None:
@@ -136,13 +144,21 @@ def _parameter(name: str, where: str, schema: dict[str, Any], description: str) 
 
 SESSIONS = _described("Readers' sessions", "list_sessions", SessionsAnswer, {"sessions": [_SESSION]})
 REVOKE: dict[str, Any] = {
-    "summary": "End a reader's session",
+    "summary": "End a reader's session, or all sessions of that reader",
     "operation_id": "revoke_session",
     "tags": ["sessions"],
     "status_code": 204,
     "responses": _PROBLEMS | {204: {"description": "It has ended."}},
     "openapi_extra": {
-        "parameters": [_parameter("session_id", "path", {"type": "string", "format": "uuid"}, "Of the session.")]
+        "parameters": [
+            _parameter("session_id", "path", {"type": "string", "format": "uuid"}, "Of the session."),
+            _parameter(
+                "of_caller",
+                "query",
+                {"type": "boolean", "default": False},
+                "End all sessions of whoever has this one: who they are stands in no address.",
+            ),
+        ]
     },
 }
 SIGN_INS = _described(

@@ -124,14 +124,17 @@ class SessionStore:
                 session.delete(row)
                 session.add(_event("signed_out", row, request_id, _now()))
 
-    def revoke(self, session_id: UUID, actor: str, request_id: str) -> bool:
-        """End another's session; whether there was one."""
+    def revoke(self, session_id: UUID, actor: str, request_id: str, *, of_caller: bool) -> bool:
+        """End another's session, or all `of_caller` whose it is; whether there was one."""
+        now = _now()
         with self._database.writing() as session:
             row = session.get(SessionRow, session_id)
             if row is None:
                 return False
-            session.delete(row)
-            session.add(_event("revoked", row, request_id, _now(), actor))
+            ended = session.scalars(select(SessionRow).where(*_of(row))).all() if of_caller else [row]
+            for one in ended:
+                session.delete(one)
+                session.add(_event("revoked", one, request_id, now, actor))
             return True
 
     def refused(self, method: Method, request_id: str) -> None:

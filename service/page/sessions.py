@@ -161,8 +161,8 @@ class Sessions:
     async def listed(self) -> list[SessionAnswer]:
         return await self._ask(self._store.listed)
 
-    async def revoke(self, session_id: UUID, actor: str, request_id: str) -> bool:
-        return await self._ask(self._store.revoke, session_id, actor, request_id)
+    async def revoke(self, session_id: UUID, actor: str, request_id: str, *, of_caller: bool) -> bool:
+        return await self._ask(self._store.revoke, session_id, actor, request_id, of_caller=of_caller)
 
     async def events(self, before: datetime | None, limit: int) -> list[SignInAnswer]:
         return await self._ask(self._store.events, before, limit)

@@ -46,6 +46,30 @@ def test_an_admin_sees_sessions_and_a_revoked_one_opens_nothing(keys: Path) -> N
     serve(scenario, keys)
 
 
+def test_an_admin_ends_all_sessions_of_one_reader_and_no_one_else_s(keys: Path) -> None:
+    token, other = (create_key(keys, name, [Scope.READ])[1] for name in ("Dr House", "Dr Weber"))
+    admin = {"Authorization": f"Bearer {create_key(keys, 'admin', [Scope.ADMIN])[1]}"}
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        for key in (token, token, other):
+            client.cookies.clear()
+            await sign_in(client, key)
+        client.cookies.clear()
+        kept, one, _ = (await client.get("/v1/sessions", headers=admin)).json()["sessions"]
+        place = f"/v1/sessions/{one['session_id']}"
+        answer = await client.delete(f"{place}?of_caller=yes", headers=admin)
+        assert (answer.status_code, answer.json()["field"]) == (422, "of_caller")
+        assert (await client.delete(f"{place}?of_caller=true", headers=admin)).status_code == 204
+        assert (await client.get("/v1/sessions", headers=admin)).json()["sessions"] == [kept]
+        events = (await client.get("/v1/sign-ins", headers=admin)).json()["events"]
+        revoked = [event for event in events if event["event"] == "revoked"]
+        assert [event["caller"] for event in revoked] == [one["caller"]] * 2
+        assert len({event["session_id"] for event in revoked} - {kept["session_id"]}) == 2
+        assert kind(await client.delete(f"{place}?of_caller=true", headers=admin)) == "no-such-session"
+
+    serve(scenario, keys)
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=-1", "before=yesterday"])
 def test_a_question_that_is_none_is_named(keys: Path, query: str) -> None:
     admin = {"Authorization": f"Bearer {create_key(keys, 'admin', [Scope.ADMIN])[1]}"}
