@@ -55,6 +55,7 @@ NOT_QUICK = (
     "tests/consilium/artifacts/test_local_cache.py",
     "tests/consilium/cli/test_commands.py",
     "tests/consilium/cli/test_light_commands.py",
+    "tests/consilium/cli/test_loop_year.py",
     "tests/consilium/ingest/test_decode_pool.py",
     "tests/consilium/system/test_lazy_packages.py",
     "tests/consilium/inference/test_pyfunc.py",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from consilium.cli.loop.year import MONTHS, Year
+from consilium.cli.loop.year import Year
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def write_hospital(folder: Path, year: Year, progress: Callable[[int], None] | N
 
     done = 0
     for begin, shifts in year.phases.items():
-        last = max(month for month in range(1, MONTHS + 1) if year.phase_of(month) == begin)
+        last = max(month for month in range(1, year.months + 1) if year.phase_of(month) == begin)
         studies = year.numbers(last).stop
         advance = None if progress is None else lambda n, before=done: progress(before + n)
         shift = parse_shift(shifts)
@@ -55,7 +55,7 @@ def write_hospital(folder: Path, year: Year, progress: Callable[[int], None] | N
 
 def written(year: Year) -> int:
     """How many studies `write_hospital` writes."""
-    lasts = {year.phase_of(month): year.numbers(month).stop for month in range(1, MONTHS + 1)}
+    lasts = {year.phase_of(month): year.numbers(month).stop for month in range(1, year.months + 1)}
     return sum(lasts.values())
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from consilium.cli.loop.arrivals import Arrival, arrivals, phase_folder, write_hospital
 from consilium.cli.loop.candidates import RECIPE, Workshop, pass_gates, rollout_plan
 from consilium.cli.loop.clinic import DeployedModel, audit_log, confirm, kept_answers, record, result_id
-from consilium.cli.loop.year import MONTHS, Year
+from consilium.cli.loop.year import Year
 from consilium.cli.loop.year_report import Event, YearReport, performance
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def run_year(
             ]
         )
         _begin(loop)
-        for month in range(1, MONTHS + 1):
+        for month in range(1, year.months + 1):
             _month(loop, month)
         loop.report.last = loop.champion.version
     loop.report.save(folder, asdict(year))

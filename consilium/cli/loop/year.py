@@ -18,6 +18,8 @@ class Year:
 
     Attributes
     ----------
+    months : int
+        How long it is watched.
     at_start, a_month : int
         Studies that the first model learns from, and that arrive in each month.
     size : int
@@ -32,6 +34,7 @@ class Year:
         By how much the recorded times of the badly deployed candidate are multiplied.
     """
 
+    months: int = MONTHS
     at_start: int = 900
     a_month: int = 150
     size: int = 64
@@ -48,7 +51,8 @@ class Year:
     @property
     def phases(self) -> Mapping[int, tuple[str, ...]]:
         """From which month on which shifts hold."""
-        return MappingProxyType({1: (), self.scanner_month: _SCANNER, self.prevalence_month: (*_SCANNER, *_PREVALENCE)})
+        phases = {1: (), self.scanner_month: _SCANNER, self.prevalence_month: (*_SCANNER, *_PREVALENCE)}
+        return MappingProxyType({begin: shifts for begin, shifts in phases.items() if begin <= self.months})
 
     def phase_of(self, month: int) -> int:
         """The month in which the phase of `month` began."""
