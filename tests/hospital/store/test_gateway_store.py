@@ -134,6 +134,29 @@ def test_a_store_that_one_thread_took_is_given_back_by_another(own: StoreLocatio
     again.close()
 
 
+def test_a_command_beside_a_gateway_that_was_started_anew_takes_no_commit_away(own: StoreLocation) -> None:
+    before = Store(own)
+    before.take()
+    before.positions.set("p", "0")
+    before.close()
+    gateway = Store(own)
+    gateway.take()
+
+    for written in ("1", "2", "3"):
+        gateway.positions.set("p", written)
+        looked = (
+            "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); "
+            "print(one.execute(sys.argv[2]).fetchone()[0]); one.close()"
+        )
+        query = "SELECT value FROM positions WHERE name = 'p'"
+        # Ending, it is the last to leave the database, unless the gateway's connections hold it.
+        done = subprocess.run(
+            [sys.executable, "-c", looked, str(own.url.database), query], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == written
+    gateway.close()
+
+
 def test_files_on_the_way_are_left_while_the_gateway_runs(store: Store, clock: SetClock) -> None:
     clock.now = clock.now.fromtimestamp(store.location.folder.stat().st_mtime, clock.now.tzinfo)
     file = store.files.write(b"its row is on the way")
