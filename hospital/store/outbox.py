@@ -76,7 +76,7 @@ class Outbox:
 
     def sent(self, number: int) -> None:
         """It arrived; its content is no longer kept."""
-        self._end(number, DeliveryStage.SENT, None)
+        self._end(number, DeliveryStage.SENT, None, attempts=DeliveryRow.attempts + 1)
 
     def failed(self, number: int, due: datetime, problem: str) -> None:
         """It did not arrive, and is to be tried again at `due`."""
@@ -243,8 +243,8 @@ class Outbox:
         before = (DeliveryRow.destination == row.destination, DeliveryRow.key.in_(row.after))
         return session.scalar(select(DeliveryRow.number).where(*before, DeliveryRow.stage == "waiting")) is not None
 
-    def _end(self, number: int, stage: DeliveryStage, problem: str | None) -> None:
-        self._change(number, stage=stage, problem=problem, ended=self._clock(), content=None)
+    def _end(self, number: int, stage: DeliveryStage, problem: str | None, **more: Any) -> None:
+        self._change(number, stage=stage, problem=problem, ended=self._clock(), content=None, **more)
 
     def _change(self, number: int, **values: Any) -> None:
         with self._database.writing() as session:

@@ -201,7 +201,10 @@ class QueuedDelivery:
 
     @property
     def may_have_arrived(self) -> bool:
-        return self.stage is DeliveryStage.SENT or (self.attempts > 0 and self.stage is not DeliveryStage.DROPPED)
+        """Also where no answer came: a destination that could not be reached may have taken it before."""
+        if self.stage is DeliveryStage.DROPPED or self.unaddressed:
+            return False
+        return self.stage is DeliveryStage.SENT or self.attempts > 0 or self.problem is not None
 
 
 @dataclass(frozen=True, slots=True)

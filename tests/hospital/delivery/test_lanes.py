@@ -122,7 +122,7 @@ def test_an_object_that_is_not_taken_now_lets_others_pass_and_comes_later(store:
     asyncio.run(drained(lane))
 
     assert destination.arrived == ["b", "a"]
-    assert store.outbox.listed()[1].attempts == 4
+    assert store.outbox.listed()[1].attempts == 5
 
 
 def test_a_fault_of_ours_on_one_object_does_not_end_the_lane(store: Store, clock: SetClock) -> None:

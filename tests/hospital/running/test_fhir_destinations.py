@@ -104,7 +104,7 @@ def test_result_of_the_wrong_patient_is_withdrawn_wherever_it_may_have_arrived(t
     unsent = [
         queued("ris", "oru", DeliveryStage.SUPERSEDED),
         queued("ris", "oru", DeliveryStage.DROPPED, attempts=1),
-        queued("chart", "bundle", DeliveryStage.WAITING, attempts=1),
+        replace(queued("chart", "bundle", DeliveryStage.SUPERSEDED), problem="no connection (ReadTimeout)"),
     ]
     tried = made.withdrawals(addressed(PatientId("MRN-1", "ward")), unsent, NOON)
     assert [one.destination for one in tried] == ["chart"], "its answer may have been lost"
