@@ -26,6 +26,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from consilium.cli import main as consilium
 from service.app.launch import RunningService
+from service.auth.api_keys import create_key
+from service.scopes import Scope
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "page"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb"]
@@ -34,6 +36,11 @@ _PATIENCE_S = 120
 Row = dict[str, str]
 KINDS = ("history", "indication")
 SENT = ("code", "value", "unit", "time")
+_AGENTS = (
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+)
 _WIDE, _NARROW = (1500, 900), (320, 700)
 
 
@@ -57,7 +64,28 @@ def main() -> int:
             browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
             _pictures(browser, running.url, _send(running.url, cohort), given.out)
             browser.close()
+        _sessions_picture(playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS), given, Path(folder))
     return 0
+
+
+def _sessions_picture(browser: Browser, given: argparse.Namespace, folder: Path) -> None:
+    """Sessions, which there are where people sign in: what an admin sees of two readers and of themselves."""
+    keys = folder / "keys.json"
+    reading = [Scope.READ, Scope.DIAGNOSE]
+    readers = [create_key(keys, name, reading, ["chest"])[1] for name in ("Dr Weber", "Dr House")]
+    admin = create_key(keys, "admin", list(Scope))[1]
+    with RunningService(given.model, {"studies": True, "keys": keys}) as running:
+        for agent, token in zip(_AGENTS, (readers[0], *readers), strict=True):
+            with httpx.Client(base_url=running.url, headers={"User-Agent": agent, "Origin": running.url}) as client:
+                client.post("/read/session", json={"api_key": token}).raise_for_status()
+
+        def sign_in(page: Page) -> None:
+            page.get_by_label("API key").fill(admin)
+            page.get_by_role("button", name="Sign in with the key").click()
+            page.get_by_role("button", name="End all sessions of").wait_for()
+
+        _take(browser, f"{running.url}/read/sessions", (sign_in,), given.out / "sessions.png", _WIDE)
+    browser.close()
 
 
 def _send(url: str, cohort: Path) -> dict[str, str]:
