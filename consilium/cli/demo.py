@@ -133,10 +133,11 @@ def _request(record: StudyRecord, read: Mapping[str, Sequence[Record]], truth: s
     """What asks for `record`; `read` holds, of each modality, the records in memory that the model reads."""
     from consilium.domain.study import iso_text
     from consilium.ingest.study_records import read_files, study_from_records
+    from consilium.modalities.registry import file_content
 
     files: dict[str, list[bytes]] = {}
     for file in record.every_file:
-        files.setdefault(file.field, []).append(file.path.read_bytes())
+        files.setdefault(file.field, []).append(file_content(file.field, file.path))
     sent: dict[str, Any] = {}
     for one in (one for records in read.values() for one in records):
         sent.setdefault(one.field, []).append(one.sent())

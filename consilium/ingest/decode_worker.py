@@ -26,10 +26,10 @@ import numpy as np
 
 from consilium.domain.errors import DecodeFailed, DecoderUnavailable, InputError, UnreadableImage
 from consilium.domain.study import Record
-from consilium.formats.limits import Limits, check_bytes
+from consilium.formats.limits import Limits
 from consilium.modalities.converter import Converter, condensed
 from consilium.modalities.presentation import Viewed
-from consilium.modalities.registry import file_inputs
+from consilium.modalities.registry import file_content, file_inputs
 from consilium.system.installed import load
 
 FileReader = Callable[..., Record]
@@ -313,8 +313,7 @@ def _bytes(task: _Task, file: int, limits: Limits) -> bytes:
     if isinstance(task.source, int):
         return _read(file, task.source)
     try:
-        check_bytes(task.source.stat().st_size, limits[file_inputs()[task.kind].most_bytes.name])
-        return task.source.read_bytes()
+        return file_content(task.kind, task.source, limits[file_inputs()[task.kind].most_bytes.name])
     except InputError as error:
         raise error.at(task.field) from None
     except OSError as error:

@@ -96,6 +96,9 @@ class FileInput:
         How `consilium diagnose` takes it.
     viewing : str
         Reference of its `consilium.modalities.presentation.FileViewing`; empty: it is not shown.
+    pack : str
+        Where what a path names may be several files: reference of ``pack(path, most) -> bytes``, what is sent of it and
+        read by `read`, at most `most` bytes. Raises `OSError` where it cannot be read. Empty: the file's own bytes.
     """
 
     name: str
@@ -106,6 +109,7 @@ class FileInput:
     description: str = ""
     option: CommandOption | None = None
     viewing: str = ""
+    pack: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

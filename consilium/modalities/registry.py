@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from consilium.domain.errors import InputError
 from consilium.domain.variables import BUILT_IN, VariableTable
-from consilium.formats.limits import Limits
+from consilium.formats.limits import Limits, check_bytes
 from consilium.formats.time_zone import TimeZone, site_zone
 from consilium.modalities.modality import FileInput, JsonInput, Limit, Modality, ReadingContext
 from consilium.system.installed import by_name, load, of_entry_points
@@ -27,6 +28,7 @@ _BUILT_IN = (
     "consilium.modalities.image:MODALITY",
     "consilium.modalities.text:MODALITY",
     "consilium.modalities.observations:MODALITY",
+    "consilium.modalities.ecg:MODALITY",
 )
 
 
@@ -54,6 +56,29 @@ def json_inputs() -> Mapping[str, JsonInput]:
 def file_inputs() -> Mapping[str, FileInput]:
     """The files beside a request's JSON, by name of the form's part."""
     return _inputs(FileInput)
+
+
+def file_content(name: str, path: Path, most: int | None = None) -> bytes:
+    """What is sent of the file at `path` as `name`, an input of files.
+
+    Parameters
+    ----------
+    most : int or None
+        Bytes; None: what cohorts and the command line may hold.
+
+    Raises
+    ------
+    TooLarge
+    OSError
+        Where it cannot be read.
+    """
+    given = file_inputs()[name]
+    most = given.most_bytes.most if most is None else most
+    if given.pack:
+        packed: bytes = load(given.pack)(path, most)
+        return packed
+    check_bytes(path.stat().st_size, most)
+    return path.read_bytes()
 
 
 def _check_names(declared: Iterable[Modality]) -> None:
@@ -103,7 +128,7 @@ def any_record() -> str:
 
 def with_article(noun: str) -> str:
     """``an image``, ``a note``."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def modality_names() -> tuple[str, ...]:

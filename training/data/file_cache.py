@@ -16,11 +16,10 @@ from typing import Any
 
 from consilium.domain.errors import InaccessibleFile, InputError
 from consilium.domain.study import Record
-from consilium.formats.limits import check_bytes
 from consilium.ingest.decode_pool import DecodePool
 from consilium.modalities.converter import Array, Converter
 from consilium.modalities.modality import FileInput
-from consilium.modalities.registry import default_limits, modality_of
+from consilium.modalities.registry import file_content, modality_of
 from training.cohorts.tables import unreadable
 from training.data.array_store import ArrayStore
 
@@ -102,8 +101,7 @@ class FileCache:
         """Each path with its digest and, where it must be read, its content."""
         for path in dict.fromkeys(paths):
             try:
-                check_bytes(path.stat().st_size, default_limits()[given.most_bytes.name])
-                content = path.read_bytes()
+                content = file_content(given.name, path)
             except InputError as error:
                 yield path, "", error
                 continue

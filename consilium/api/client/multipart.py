@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from consilium.api.schemas import DiagnoseRequest, ExplainRequest, JobKind, parse_request
 from consilium.domain.errors import InputError
-from consilium.modalities.registry import file_inputs, modality_of
+from consilium.modalities.registry import file_content, file_inputs, modality_of
 
 File: TypeAlias = str | os.PathLike[str] | bytes
 """A path, or the bytes of the file."""
@@ -49,14 +50,16 @@ def read_study(kind: type[Request], request: Request | None, sent: Mapping[str, 
 def _read_files(name: str, files: Sequence[File]) -> list[bytes]:
     if isinstance(files, str | bytes | os.PathLike):
         raise InputError(name, type(files).__name__, "must be a list of paths or bytes")
-    return [_read(file, f"{name}[{number}]") for number, file in enumerate(files)]
+    return [_read(file, name, f"{name}[{number}]") for number, file in enumerate(files)]
 
 
-def _read(file: File, field: str) -> bytes:
+def _read(file: File, name: str, field: str) -> bytes:
     if isinstance(file, bytes):
         return file
     try:
-        return Path(file).read_bytes()
+        return file_content(name, Path(file), sys.maxsize)
+    except InputError as error:
+        raise error.at(field) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or type(error).__name__
         raise InputError(field, str(file), f"must be a readable file ({why})") from None

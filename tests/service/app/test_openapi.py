@@ -100,7 +100,7 @@ def test_the_example_of_every_request_is_one(described: dict[str, Any], path: st
     media = described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
     parse_request(model, json.dumps(media["example"]["request"]).encode())
     schema = resolved(media["schema"], described)
-    assert set(schema["properties"]) == {"images", "request"}
+    assert set(schema["properties"]) == {"images", "ecgs", "request"}
     assert schema["additionalProperties"] is schema["properties"]["request"]["additionalProperties"] is False
     assert set(schema["properties"]["request"]["properties"]) == set(model.model_fields)
 
@@ -111,7 +111,7 @@ def test_a_worklist_is_described_by_its_parts_and_its_lines(described: dict[str,
     for part in split_worklist(json.dumps(media["example"]["requests"]).encode(), 2):
         parse_request(DiagnoseRequest, part)
     assert set(media["schema"]["properties"]["requests"]["items"]["properties"]) == set(DiagnoseRequest.model_fields)
-    (names,) = media["schema"]["patternProperties"]
+    (names,) = (name for name in media["schema"]["patternProperties"] if "images" in name)
     assert re.search(names, "images.0")
     assert re.search(names, "images.31")
     assert not any(re.search(names, name) for name in ("images", "images.01", "images.x", "my-images.0"))

@@ -13,7 +13,7 @@ from consilium.domain.errors import InputError
 from consilium.modalities.registry import in_order, modalities
 from consilium.system.installed import by_name, load, of_entry_points
 from training.cohorts.phantom.phantom_modality import PhantomModality
-from training.cohorts.phantom.schemes import DEFAULT_MODALITIES, ORDINARY, Scheme
+from training.cohorts.phantom.schemes import DEFAULT_MODALITIES, ORDINARY, OTHER_MODALITIES, Scheme
 
 __all__ = ["DEFAULT_MODALITIES", "checked_modalities", "phantom_modalities"]
 
@@ -29,9 +29,8 @@ def phantom_modalities(scheme: Scheme = ORDINARY) -> Mapping[str, type[PhantomMo
     ValueError
         Where two renderers are of the same modality.
     """
-    return MappingProxyType(
-        by_name([*map(load, scheme.modalities.values()), *of_entry_points(GROUP)], "phantoms are of the modality")
-    )
+    built_in = (*scheme.modalities.values(), *OTHER_MODALITIES.values())
+    return MappingProxyType(by_name([*map(load, built_in), *of_entry_points(GROUP)], "phantoms are of the modality"))
 
 
 def checked_modalities(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Files that ECGs come in."""

@@ -1,0 +1,1 @@
+"""ECGs of the phantom."""

@@ -1,0 +1,1 @@
+"""ECGs, where a model is trained."""
