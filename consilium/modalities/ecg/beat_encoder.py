@@ -47,7 +47,7 @@ def average_beats(samples: Tensor, peaks: Tensor, rate: int) -> Tensor:
     known = peaks > 0
     places = (torch.where(known, peaks, 0)[..., None] + steps).clamp(0, samples.shape[-1] - 1)  # [B, R, K, W]
     flat = places.flatten(2)[:, :, None].expand(-1, -1, samples.shape[2], -1)
-    beats = samples.gather(-1, flat).unflatten(-1, places.shape[2:])  # [B, R, 12, K, W]
+    beats = samples.gather(-1, flat).reshape(*samples.shape[:3], *places.shape[2:])  # [B, R, 12, K, W]
     weights = known[:, :, None, :, None].to(samples.dtype)
     return (beats * weights).sum(dim=3) / weights.sum(dim=3).clamp(min=1)
 

@@ -100,4 +100,4 @@ def entry_of(inputs: Inputs) -> Tensor:
 def parted(entry: Tensor) -> tuple[Tensor, Tensor]:
     """Samples [B, R, 12, T] and rhythm [B, R, 8] of what `entry_of` gives."""
     samples, rhythm = entry[..., : -len(RHYTHM)], entry[..., -len(RHYTHM) :]
-    return samples.unflatten(-1, (_LEADS, -1)), rhythm
+    return samples.reshape(*samples.shape[:-1], _LEADS, -1), rhythm

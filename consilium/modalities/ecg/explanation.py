@@ -83,9 +83,9 @@ def _summed(case: Case, weights: Tensor) -> npt.NDArray[np.float64]:
     window, windows = _window(case)
     found = weights[0].double().cpu()
     samples, rhythm = found[:, : -len(RHYTHM)], found[:, -len(RHYTHM) :]
-    leads = samples.unflatten(-1, (len(LEADS), -1))
+    leads = samples.reshape(len(samples), len(LEADS), -1)
     leads = torch.nn.functional.pad(leads, (0, window * windows - leads.shape[-1]))
-    by_window = leads.unflatten(-1, (windows, window)).sum(dim=-1).flatten(1)
+    by_window = leads.reshape(*leads.shape[:-1], windows, window).sum(dim=-1).flatten(1)
     return torch.cat([by_window, rhythm.sum(dim=-1, keepdim=True)], dim=1).flatten().numpy()
 
 
@@ -93,8 +93,10 @@ def _spread(case: Case, kept: Tensor) -> Tensor:
     """Units kept [N, U] by entry, float [N, R, 12 T + 8]."""
     window, windows = _window(case)
     length = case.batch.inputs[ECG][SAMPLES].shape[-1]
-    rows = kept.float().unflatten(1, (-1, len(LEADS) * windows + 1))
-    leads = rows[..., :-1].unflatten(-1, (len(LEADS), windows)).repeat_interleave(window, dim=-1)[..., :length]
+    rows = kept.float().reshape(len(kept), -1, len(LEADS) * windows + 1)
+    leads = (
+        rows[..., :-1].reshape(*rows.shape[:-1], len(LEADS), windows).repeat_interleave(window, dim=-1)[..., :length]
+    )
     return torch.cat([leads.flatten(2), rows[..., -1:].expand(-1, -1, len(RHYTHM))], dim=-1)
 
 
