@@ -9,8 +9,7 @@ from PIL import Image as Pillow
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.study import RecordFile
-from consilium.modalities.registry import modality_names
-from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
+from tests.consilium.tiny import FINDINGS, THREE, tiny_recipe, tiny_study
 from training.cohorts.cohort import Cohort, StudyRecord, cohort_digest
 
 
@@ -42,9 +41,7 @@ def tiny_cohort(root: Path, studies: int = 40, seed: int = 0) -> Cohort:
     records = []
     for number in range(studies):
         lacking = rng.random(3) < 0.2
-        has = frozenset(m for m, absent in zip(modality_names(), lacking, strict=True) if not absent) or frozenset(
-            modality_names()
-        )
+        has = frozenset(m for m, absent in zip(THREE, lacking, strict=True) if not absent) or frozenset(THREE)
         study = tiny_study(number, has)
         files = {}
         if study.parts["image"]:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import expit, logit
 
 from consilium.domain.findings import Finding, FindingSet
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
+from tests.consilium.tiny import THREE
 from training.evaluation.predictions import Predictions
 
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Pleural effusion")))
@@ -40,11 +41,11 @@ def simulate(
     rng = np.random.default_rng(seed)
     shape = (studies, len(FINDINGS))
     truth = (rng.random(shape) < prevalence).astype(float)
-    ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in modality_names()}
+    ratios = {m: D_PRIME * (rng.normal(size=shape) + D_PRIME * truth - D_PRIME / 2) for m in THREE}
     seen = {m: ratio + noise * rng.normal(size=shape) + leak * truth for m, ratio in ratios.items()}
-    present = dict(zip(modality_names(), (rng.random((studies, 3)) >= missing).T, strict=True))
+    present = dict(zip(THREE, (rng.random((studies, 3)) >= missing).T, strict=True))
     fused, posteriors = {}, {}
-    for subset in nonempty_subsets(modality_names()):
+    for subset in nonempty_subsets(THREE):
         have = np.all([present[m] for m in subset], axis=0)[:, None]
         fused[subset_key(subset)] = np.where(have, 1.7 * sum(seen[m] for m in subset) - 1, np.nan)
         posteriors[subset_key(subset)] = expit(logit(prevalence) + sum(ratios[m] for m in subset))

@@ -23,10 +23,10 @@ from consilium.artifacts.manifest import verify
 from consilium.artifacts.reference_studies import References
 from consilium.domain.diagnosis import AuditVerdict
 from consilium.domain.errors import ArtifactError
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.text.wordpiece import train_wordpiece
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import WORDS, tiny_model, tiny_recipe, tiny_study
+from tests.consilium.tiny import THREE, WORDS, tiny_model, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact, tiny_detector, tiny_inputs
 
 
@@ -71,7 +71,7 @@ def test_what_is_loaded_answers_like_what_was_saved(trained: Artifact, saved: Pa
     assert loaded.findings == trained.findings
     assert loaded.calibration == trained.calibration
     assert not loaded.model.training
-    for subset in nonempty_subsets(modality_names()):
+    for subset in nonempty_subsets(THREE):
         studies = [tiny_study(n, subset) for n in range(100, 104)]
         with torch.no_grad():
             before, after = (

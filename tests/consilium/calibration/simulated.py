@@ -10,11 +10,12 @@ from scipy.special import logit
 from consilium.calibration import Calibration, fit_calibration
 from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.findings import Finding, FindingSet
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
+from tests.consilium.tiny import THREE
 
 FINDINGS = FindingSet((Finding("pneumonia", "Pneumonia"), Finding("effusion", "Effusion")))
 CLASSES = FindingSet((Finding("viral", "Viral"), Finding("bacterial", "Bacterial"), Finding("none", "None")), True)
-SUBSETS = [subset_key(subset) for subset in nonempty_subsets(modality_names())]
+SUBSETS = [subset_key(subset) for subset in nonempty_subsets(THREE)]
 SHIFT = {subset: 0.8 * (subset.count("+") - 1) for subset in SUBSETS}
 """What the simulated model adds to the true log-odds of each subset, before it stretches them."""
 STRETCH = {subset: 1 + subset.count("+") / 2 for subset in SUBSETS}
@@ -43,10 +44,10 @@ def simulate(
         labels = (rng.random((studies, count)) < chances).astype(float)
         prior = logit([0.4, 0.2])
     # Evidence e ~ N(label, 1) carries the log-likelihood ratio e - 1/2, for a softmax e alone.
-    evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in modality_names()}
-    present = dict(zip(modality_names(), (rng.random((studies, 3)) > missing).T, strict=True))
+    evidence = {m: rng.normal(size=labels.shape) + labels - 0.5 for m in THREE}
+    present = dict(zip(THREE, (rng.random((studies, 3)) > missing).T, strict=True))
     fused = {}
-    for subset in nonempty_subsets(modality_names()):
+    for subset in nonempty_subsets(THREE):
         have = np.all([present[m] for m in subset], axis=0)
         truth = prior + sum(evidence[m] for m in subset)
         key = subset_key(subset)

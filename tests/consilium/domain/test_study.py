@@ -7,9 +7,9 @@ from consilium.domain.errors import InputError
 from consilium.domain.study import Patient, Record, Sex, Study, Window
 from consilium.formats.square_pixels import is_constant
 from consilium.modalities.image.image_record import Image
-from consilium.modalities.registry import in_order, modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import in_order, nonempty_subsets, subset_key
 from consilium.modalities.text.note import Note, NoteKind
-from tests.consilium.tiny import NOON, tiny_study
+from tests.consilium.tiny import NOON, THREE, tiny_study
 
 
 def _image(**identity: str) -> Image:
@@ -58,7 +58,7 @@ def test_impossible_ages_are_refused(age: float) -> None:
 def test_subsets_come_smallest_first_and_have_one_name() -> None:
     subsets = nonempty_subsets(["observations", "image"])
     assert [subset_key(s) for s in subsets] == ["image", "observations", "image+observations"]
-    assert len(nonempty_subsets(modality_names())) == 7
+    assert len(nonempty_subsets(THREE)) == 7
     assert subset_key([]) == "none"
     for name_of in (subset_key, in_order, nonempty_subsets):
         with pytest.raises(InputError, match=r"modality: got 'genome', must be one of image, text, observations"):

@@ -6,11 +6,10 @@ from consilium.artifacts.artifact import Artifact
 from consilium.domain.errors import InputError
 from consilium.explain import LEVELS, chosen_methods, explain
 from consilium.explain.methods import default_methods, explanations, find_method
-from consilium.modalities.registry import modality_names
-from tests.consilium.tiny import FINDINGS, tiny_recipe, tiny_study
+from tests.consilium.tiny import FINDINGS, THREE, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_artifact
 
-DECLARED = explanations(modality_names())
+DECLARED = explanations(THREE)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def _explain(artifact: Artifact, level: str, methods: dict[str, str] | None = No
 
 
 def test_every_modality_has_a_default_method_at_every_level_and_fast_ones_are_fast() -> None:
-    assert list(DECLARED) == list(modality_names())
+    assert list(DECLARED) == list(THREE)
     for explanation in DECLARED.values():
         assert set(explanation.defaults) == set(LEVELS)
         for level, name in explanation.defaults.items():

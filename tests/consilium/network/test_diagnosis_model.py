@@ -9,12 +9,12 @@ from transformers import BertConfig, BertModel
 from consilium.domain.errors import InputError
 from consilium.domain.targets import OrdinalTarget, SurvivalTarget
 from consilium.modalities.image.backbones.backbone import as_map
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.text.wordpiece import train_wordpiece
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.network.fusion import FUSIONS, TRAINED_FUSIONS
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import ALL, FINDINGS, WORDS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import ALL, FINDINGS, THREE, WORDS, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
 
 TWO = (ALL, frozenset({"text"}))
 
@@ -84,7 +84,7 @@ def test_late_fusion_adds_log_odds() -> None:
         tokens = model.encode(preprocessing.collate([preprocessing.prepare(tiny_study(1))]))
         subsets = model.subsets(tokens)
         bias = model.head.bias.detach()
-    together = sum(subsets[m] - bias for m in modality_names()) + bias
+    together = sum(subsets[m] - bias for m in THREE) + bias
     assert subsets["image+text+observations"] == pytest.approx(together, abs=1e-5)
 
 

@@ -12,7 +12,6 @@ from consilium.formats.dicom.origin import Origin
 from consilium.masking import PLACEHOLDERS
 from consilium.modalities.image.origins import Origins
 from consilium.modalities.observations.observation import Observation
-from consilium.modalities.registry import modality_names
 from consilium.modalities.text.explanation import words_of
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.preprocessing.collate import Preprocessing
@@ -20,6 +19,7 @@ from tests.consilium.tiny import (
     ALL,
     NOON,
     TEXT,
+    THREE,
     numbers_of,
     pieces_of,
     squares_of,
@@ -35,11 +35,11 @@ def preprocessing() -> Preprocessing:
 
 
 def test_absent_modalities_have_no_mask_and_no_value(preprocessing: Preprocessing) -> None:
-    items = [preprocessing.prepare(tiny_study(1, ALL - {m})) for m in modality_names()]
+    items = [preprocessing.prepare(tiny_study(1, ALL - {m})) for m in THREE]
     batch = preprocessing.collate(items)
-    for row, modality in enumerate(modality_names()):
+    for row, modality in enumerate(THREE):
         assert items[row].present == ALL - {modality}
-        for other in modality_names():
+        for other in THREE:
             assert bool(batch.present(other)[row]) == (other != modality)
     assert not batch.inputs["image"]["images"][0].any()
     assert not batch.inputs["observations"]["numbers"][2].any()

@@ -17,9 +17,8 @@ from consilium.domain.diagnosis import (
     OutOfDistributionScore,
 )
 from consilium.domain.study import Patient
-from consilium.modalities.registry import modality_names
 from consilium.referral.reasons import Grounds, refer, refer_by_part, refer_finding
-from tests.consilium.tiny import FINDINGS, squares_of, tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import FINDINGS, THREE, squares_of, tiny_preprocessing, tiny_recipe, tiny_study
 
 POINT = OperatingPoint(0.5, 0.9, Estimate(0.9, 0.8, 1.0), Estimate(0.8, 0.7, 0.9))
 SURE = ((PRESENT,), (ABSENT,))
@@ -41,7 +40,7 @@ def _grounds(sets: tuple[tuple[str, ...], ...] = SURE, **changes: object) -> Gro
         OutOfDistributionScore("image", 0.1, 0.6, out_of_distribution=False),
         OutOfDistributionScore("fused", 0.1, 0.4, out_of_distribution=False),
     )
-    grounds = Grounds(item, modality_names(), results, ordinary, AuditVerdict("sound"))
+    grounds = Grounds(item, THREE, results, ordinary, AuditVerdict("sound"))
     return replace(grounds, **changes)
 
 
@@ -51,7 +50,7 @@ def ordinary() -> Grounds:
 
 
 def test_an_ordinary_study_may_be_answered_for(ordinary: Grounds) -> None:
-    everything = ReferRecipe(required=modality_names(), audit=True)
+    everything = ReferRecipe(required=THREE, audit=True)
     assert refer(everything, ordinary) == ()
     assert list(refer_by_part(everything, ordinary)) == [
         *("both", "out_of_distribution", "required", "image_quality", "unknown_origin", "contradictions", "audit")
@@ -109,7 +108,7 @@ def test_an_absent_modality_is_referred_where_it_is_required(ordinary: Grounds) 
     without = replace(ordinary, modalities=("observations",))
     assert refer(ReferRecipe(), without) == ()
     assert refer(ReferRecipe(required=("observations",)), without) == ()
-    assert refer(ReferRecipe(required=modality_names()), without) == (
+    assert refer(ReferRecipe(required=THREE), without) == (
         "There is no image, which this model requires.",
         "There is no note, which this model requires.",
     )

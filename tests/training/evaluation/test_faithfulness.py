@@ -20,11 +20,10 @@ from consilium.explain.explainer import units_of
 from consilium.explain.methods import explanations
 from consilium.modalities.observations.explanation import log_odds_of_known
 from consilium.modalities.part import Part
-from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import numbers_of, squares_of, tiny_recipe
+from tests.consilium.tiny import THREE, numbers_of, squares_of, tiny_recipe
 from tests.training.cohorts_made import tiny_cohort
 from training.cohorts import load_cohort
 from training.cohorts.phantom.image.masks import load_masks
@@ -144,7 +143,7 @@ def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: t
     oracle, truth = load_oracle(root), load_truth(root)
     study = case.prepared.study.study_id
     stored = oracle.evidence.loc[study]
-    before = logit(oracle.of([study], modality_names())[0])
+    before = logit(oracle.of([study], THREE)[0])
     for part, channel, neutral in (("image", "pneumothorax", 0.7), ("observations", "crp", 0.575)):
         finding = "pneumothorax" if part == "image" else "pneumonia"
         own = [t for t in twins if (t.part, t.finding) == (part, finding)]
@@ -164,7 +163,7 @@ def test_the_oracles_fall_is_that_of_the_stored_evidence_made_neutral(setting: t
         likelihoods = log_likelihoods(
             truth.states, truth.model, {**readings, **changed}, has_modalities(truth.model, [drawn])
         )
-        after = posterior(truth.states.prior, likelihoods, truth.model.modalities, modality_names())[0]
+        after = posterior(truth.states.prior, likelihoods, truth.model.modalities, THREE)[0]
         expected = (before - logit(after))[FINDINGS.index(finding)]
         assert twin.oracle == pytest.approx(expected, abs=1e-6)
 
@@ -207,7 +206,7 @@ def test_curves_take_out_the_highest_and_bring_them_in(setting: tuple) -> None:
     model, preprocessing, calibration, cached = setting
     prepared = StudyDataset(cached, preprocessing, np.arange(STUDIES))[_whole_study(setting)].prepared
     case = Case.of(model, preprocessing, calibration, prepared, units=units_of(prepared, preprocessing))
-    declared = explanations(modality_names())
+    declared = explanations(THREE)
     weights = np.arange(len(case.units["observations"]), 0.0, -1)
     deletion, insertion = curves.deletion_and_insertion(case, declared["observations"], weights, 2)
     whole = np.ones((1, len(numbers_of(prepared))), bool) & np.isfinite(numbers_of(prepared))

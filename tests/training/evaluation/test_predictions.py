@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from tests.consilium.more_modalities import install
+from tests.consilium.tiny import THREE
 from tests.training.simulated import simulate
 from training.evaluation.predictions import Predictions
 
@@ -34,14 +34,14 @@ def test_saved_predictions_come_back_to_the_bit(tmp_path) -> None:
     whole.save(tmp_path / "fold.npz")
     again = Predictions.load(tmp_path / "fold.npz")
     assert same(again, whole)
-    assert list(again.unimodal) == list(modality_names())
+    assert list(again.unimodal) == list(THREE)
 
 
 def test_as_present_takes_what_each_study_has() -> None:
     whole, _ = simulate(200, 3, missing=0.5)
     chosen = whole.as_present(whole.fused)
     for row, subset in enumerate(whole.subsets):
-        has = [name for name in modality_names() if whole.present[name][row]]
+        has = [name for name in THREE if whole.present[name][row]]
         assert subset == ("+".join(has) or "none")
         if has:
             assert np.array_equal(chosen[row], whole.fused["+".join(has)][row])

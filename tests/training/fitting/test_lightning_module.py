@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from consilium.preprocessing.batch import Batch
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import ALL, FINDINGS, tiny_study
+from tests.consilium.tiny import ALL, FINDINGS, THREE, tiny_study
 from tests.training.cohorts_made import tiny_training_recipe
 from training.fitting.lightning_module import TrainingModule, build_model
 from training.fitting.scheduled_module import VALIDATION_LOSS, stream_seed
@@ -64,7 +63,7 @@ def test_a_step_depends_on_its_number_and_reaches_every_weight(module: TrainingM
     untouched = [n for n, p in module.model.named_parameters() if p.grad is None]
     assert untouched == []
     assert loss.item() == pytest.approx(module.logged["train_total"].item())
-    assert {"train_fused", "train_subset", *(f"train_{m}" for m in modality_names())} <= set(module.logged)
+    assert {"train_fused", "train_subset", *(f"train_{m}" for m in THREE)} <= set(module.logged)
 
 
 def test_compiled_networks_make_the_same_step(

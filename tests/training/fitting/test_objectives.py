@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from consilium.configuration.objectives_recipe import ObjectivesRecipe
 from consilium.domain.targets import OrdinalTarget, SurvivalTarget
-from consilium.modalities.registry import modality_names
+from tests.consilium.tiny import THREE
 from training.fitting.modality_dropout import modality_dropout
 from training.fitting.objectives.likelihood import divergence_sum, log_likelihood_sum, negative_log_likelihood
 from training.fitting.objectives.losses import OBJECTIVES, needs_teachers, training_losses
@@ -154,7 +154,7 @@ def test_modality_dropout_follows_the_rates():
 
 def test_modality_dropout_never_adds_and_never_empties():
     present = _present(1000)
-    kept = modality_dropout(present, dict.fromkeys(modality_names(), 1.0), torch.Generator().manual_seed(0))
+    kept = modality_dropout(present, dict.fromkeys(THREE, 1.0), torch.Generator().manual_seed(0))
     stacked, had = torch.stack(list(kept.values()), 1), torch.stack(list(present.values()), 1)
     assert not (stacked & ~had).any()
     assert (stacked.sum(dim=1) == 1).all()
@@ -163,14 +163,14 @@ def test_modality_dropout_never_adds_and_never_empties():
 
 
 def test_modality_dropout_leaves_a_study_without_anything_as_it_is():
-    nothing = {modality: torch.zeros(3, dtype=torch.bool) for modality in modality_names()}
+    nothing = {modality: torch.zeros(3, dtype=torch.bool) for modality in THREE}
     kept = modality_dropout(nothing, {}, torch.Generator().manual_seed(0))
-    assert not any(kept[modality].any() for modality in modality_names())
+    assert not any(kept[modality].any() for modality in THREE)
 
 
 def test_modality_dropout_is_the_same_for_the_same_seed():
     draws = [
-        modality_dropout(_present(64), dict.fromkeys(modality_names(), 0.5), torch.Generator().manual_seed(seed))[IMAGE]
+        modality_dropout(_present(64), dict.fromkeys(THREE, 0.5), torch.Generator().manual_seed(seed))[IMAGE]
         for seed in (3, 3, 4)
     ]
     assert torch.equal(draws[0], draws[1])
@@ -178,11 +178,11 @@ def test_modality_dropout_is_the_same_for_the_same_seed():
 
 
 def test_a_share_of_a_batch_drops_what_the_whole_would():
-    present, rates = _present(8), dict.fromkeys(modality_names(), 0.5)
+    present, rates = _present(8), dict.fromkeys(THREE, 0.5)
     whole = modality_dropout(present, rates, torch.Generator().manual_seed(1))
     second = {modality: there[4:] for modality, there in present.items()}
     share = modality_dropout(second, rates, torch.Generator().manual_seed(1), Share(8, 4, 4))
-    assert all(torch.equal(share[modality], whole[modality][4:]) for modality in modality_names())
+    assert all(torch.equal(share[modality], whole[modality][4:]) for modality in THREE)
     assert not torch.equal(whole[IMAGE][:4], whole[IMAGE][4:])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
+from tests.consilium.tiny import THREE
 from tests.training.cohorts_made import Sink, tiny_cohort, tiny_training_recipe
 from training.data.cached_cohort import CachedCohort, cache_cohort
 from training.evaluation.predict import predict
@@ -47,7 +47,7 @@ def test_a_teacher_knows_its_modality_alone_and_has_no_teacher():
 def test_teachers_speak_of_training_studies_that_have_their_modality(
     cached: CachedCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    sinks = {modality: Sink() for modality in modality_names()}
+    sinks = {modality: Sink() for modality in THREE}
     teachers = train_teachers(cached, DISTILLING, TRAIN, VALIDATION, tmp_path, sinks.__getitem__)
     assert list(teachers) == ["text", "observations"]
     notes = np.array([len(record.parts["text"]) > 0 for record in cached.cohort.records])

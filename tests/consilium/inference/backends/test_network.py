@@ -18,11 +18,11 @@ from consilium.domain.study import Study
 from consilium.inference.backends import COMPANY, Network, build_network, choose_backend, openvino_network
 from consilium.inference.self_test import Backend
 from consilium.modalities.connectors import CONNECTORS
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.network.diagnosis_model import DiagnosisModel, Logits
 from consilium.network.fusion import FUSIONS
 from consilium.preprocessing.collate import Preprocessing
-from tests.consilium.tiny import ALL, TEXT, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
+from tests.consilium.tiny import ALL, TEXT, THREE, tiny_model, tiny_preprocessing, tiny_recipe, tiny_study
 from tests.consilium.tiny_artifact import tiny_calibration
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -189,6 +189,6 @@ def test_the_modalities_of_a_model_are_read_in_any_batch(tiny: tuple[Preprocessi
     """A batch in which nobody has a modality takes the branch that no conversion has seen."""
     preprocessing, model = tiny
     network = build_network(Backend.OPENVINO_BF16, model, threads=1)
-    for subset in nonempty_subsets(modality_names()):
+    for subset in nonempty_subsets(THREE):
         studies = [tiny_study(number, subset) for number in range(2)]
         require_alike(logits_of(network, preprocessing, studies), logits_of(model, preprocessing, studies), 0.02)

@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 from consilium.calibration import patient_bootstrap
 from consilium.configuration.recipe import Recipe
 from consilium.domain.errors import TrainingError
-from consilium.modalities.registry import modality_names
 from consilium.network.diagnosis_model import FUSED, DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
 from consilium.referral.out_of_distribution import OutOfDistributionDetector
+from tests.consilium.tiny import THREE
 from tests.training.cohorts_made import tiny_training_recipe
 from training.cohorts.cohort import Cohort
 from training.data.cached_cohort import CachedCohort, cache_cohort
@@ -167,7 +167,7 @@ def test_a_recipe_without_a_detector_has_nothing_to_evaluate(
 def test_features_and_scores_stand_with_their_studies(subject: Subject, cached: CachedCohort, recipe: Recipe) -> None:
     model, preprocessing, detector = subject
     found = predict(model, preprocessing, cached, TEST, recipe, detector)
-    for modality in modality_names():
+    for modality in THREE:
         absent = ~found.present[modality]
         assert np.array_equal(np.isnan(found.features[modality]).all(axis=1), absent)
         assert np.array_equal(np.isnan(found.out_of_distribution[modality]), absent)

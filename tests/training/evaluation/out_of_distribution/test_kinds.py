@@ -11,8 +11,8 @@ from consilium.domain.variables import BUILT_IN
 from consilium.modalities.image.image_record import ViewPosition
 from consilium.modalities.image.records import read_image
 from consilium.modalities.observations.records import read_observations
-from consilium.modalities.registry import modality_names
 from consilium.modalities.text.note import NoteKind
+from tests.consilium.tiny import THREE
 from tests.training.evaluation.out_of_distribution.conftest import SIZE
 from training.cohorts.cohort import Cohort
 from training.cohorts.phantom.image.other_parts import draw_lateral, draw_limb
@@ -73,7 +73,7 @@ def test_only_the_named_modality_changes_and_the_same_seed_changes_it_alike(name
 
 
 def test_far_and_near_kinds_of_every_modality_are_there() -> None:
-    for modality in modality_names():
+    for modality in THREE:
         own = [kind for kind in all_kinds() if kind.modality == modality]
         assert {kind.far for kind in own} == {True, False}
         assert [kind.far for kind in own] == sorted((kind.far for kind in own), reverse=True)
@@ -219,7 +219,7 @@ class SoundSide(TrainingSide):
 def test_another_modality_brings_kinds_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = [*training_sides(), SoundSide("sound")]
     monkeypatch.setattr(kind_table, "training_sides", lambda: iter(sides))
-    monkeypatch.setattr(kind_table, "modality_names", lambda: (*modality_names(), "sound"))
+    monkeypatch.setattr(kind_table, "modality_names", lambda: (*THREE, "sound"))
     found = kind_table.all_kinds.__wrapped__()
     assert [kind.name for kind in found[-2:]] == ["silence", "faint"]
     assert found[:-2] == all_kinds()

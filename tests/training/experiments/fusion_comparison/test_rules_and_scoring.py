@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from consilium.calibration import patient_bootstrap
-from consilium.modalities.registry import modality_names
+from tests.consilium.tiny import THREE
 from tests.training.simulated import FINDINGS, PREVALENCE, simulate
 from training.evaluation.comparisons import oracle_shares, paired_differences
 from training.evaluation.metrics import Sample
@@ -26,7 +26,7 @@ from training.experiments.fusion_comparison.scoring import (
 )
 from training.experiments.fusion_comparison.trained import Trained, kept
 
-IMAGE, TEXT, OBSERVATIONS = modality_names()
+IMAGE, TEXT, OBSERVATIONS = THREE
 EVERYTHING = "image+text+observations"
 
 
@@ -60,7 +60,7 @@ def test_experts_on_findings_that_exclude_each_other_multiply_probabilities() ->
 
 def test_experts_who_saw_independent_evidence_are_exactly_right_together() -> None:
     _, oracle = simulate(200, 3)
-    unimodal = {modality: oracle.posteriors[modality] for modality in modality_names()}
+    unimodal = {modality: oracle.posteriors[modality] for modality in THREE}
     found = product_of_experts(unimodal, PREVALENCE, EVERYTHING, exclusive=False)
     np.testing.assert_allclose(found[:-1], oracle.posteriors[EVERYTHING][:-1], atol=1e-9)
 
