@@ -31,7 +31,7 @@ from service.packaging.pins import requirements
 from service.settings import PREFIX
 
 _PACKAGES = {"consilium": Path(consilium.__file__).parent, "service": Path(__file__).parents[1]}
-_SHIPPED = frozenset({".py", ".typed", ".csv", ".yaml", ".j2", ".js", ".css"})
+_SHIPPED = frozenset({".py", ".typed", ".csv", ".json", ".yaml", ".j2", ".js", ".css"})
 """Suffixes of the packages' files. Whatever else lies in a checkout is nobody's business."""
 _WHOLE = ("service/page/static", "consilium/output/dicom/fonts")
 """Folders of which every file is shipped."""

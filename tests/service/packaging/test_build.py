@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from consilium.domain.diagnosis import ModelIdentity
 from consilium.domain.errors import ArtifactError, InputError
 from service.packaging import bento_contents as contents
 from service.packaging import build as bento
+from tests.conftest import ROOT
 
 IDENTITY = ModelIdentity("consilium-ward", "7", "ab" * 32)
 ALIAS = "models:/consilium-ward@champion"
@@ -43,6 +45,16 @@ def test_an_extra_that_is_unknown_or_not_installed_is_refused(monkeypatch: pytes
 def test_what_is_no_model_is_not_packed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"manifest\.json: is missing"):
         bento.build(str(tmp_path))
+
+
+def test_every_file_of_the_packages_goes_into_a_bento(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: what belongs to the packages is not known")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "consilium", "service"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    bento._copy_packages(tmp_path)
+    assert [name for name in listed.stdout.split("\0") if name and not (tmp_path / name).is_file()] == []
 
 
 def test_a_failed_build_shows_the_error_of_bentoml(tmp_path: Path) -> None:
