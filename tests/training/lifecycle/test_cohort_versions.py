@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from consilium.cli import main
 from consilium.domain.errors import InputError, TrainingError
+from tests.consilium.modalities.ecg.made import encoded, header, packed, steps
 from training.cohorts import load_cohort
 from training.cohorts.phantom.write import write_phantom
 from training.cohorts.versions.version_record import CohortVersion, read_version, version_folders
@@ -248,3 +249,24 @@ def test_killed_at_any_step_there_is_the_old_version_or_the_new_one(
     assert made.changes == {"added": 18}
     assert list(store.glob(".making-*")) == []
     assert check_store(store, files=True).problems == ()
+
+
+def test_a_file_that_brings_others_with_it_goes_into_no_version(tmp_path: Path) -> None:
+    source, rows = tmp_path / "source", steps(3)
+    source.mkdir()
+    (source / "r.hea").write_bytes(header(rows))
+    (source / "r.dat").write_bytes(encoded(rows, 16))
+    (source / "studies.csv").write_text("study,patient,ecg,label:flu\na,p,r.hea,1\n", encoding="utf-8")
+
+    with pytest.raises(InputError, match=r"ecgs: got 'r\.hea', must be one file in a version of a cohort: a zip"):
+        freeze(tmp_path / "store", source, name="hearts")
+    (source / "r.dat").unlink()
+    with pytest.raises(InputError, match=r"ecgs: got 'r\.hea', must be one file"):
+        freeze(tmp_path / "store", source, name="hearts")
+
+    (source / "r.zip").write_bytes(packed({"r.hea": header(rows), "r.dat": encoded(rows, 16)}))
+    (source / "studies.csv").write_text("study,patient,ecg,label:flu\na,p,r.zip,1\n", encoding="utf-8")
+    freeze(tmp_path / "store", source, name="hearts")
+    (record,) = load_cohort("manifest", tmp_path / "store").records
+    (file,) = record.every_file
+    assert file.path.read_bytes() == (source / "r.zip").read_bytes()

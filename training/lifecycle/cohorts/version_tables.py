@@ -23,7 +23,8 @@ import pandas as pd
 import yaml
 
 from consilium.domain.errors import InputError
-from consilium.domain.study import instant_text
+from consilium.domain.study import RecordFile, instant_text
+from consilium.modalities.registry import file_content, file_inputs
 from consilium.system.durable import sync
 from training.cohorts.cells import entries, path_rule
 from training.cohorts.cohort import Cohort, StudyRecord
@@ -84,8 +85,14 @@ def read_folder(root: Path) -> Folder:
     ------
     CohortError
         With every problem of the folder.
+    InputError
+        Where a study names a file that brings others with it: they would be left behind.
     """
     cohort = read_manifest(root)
+    for file in (file for record in cohort.records for file in record.every_file):
+        if file_inputs()[file.field].pack and _brings_others(file):
+            rule = "must be one file in a version of a cohort: a zip archive of it and of the files that it names"
+            raise InputError(file.field, file.path.relative_to(root).as_posix(), rule)
     files: dict[str, Path] = {}
 
     def renamed(row: Mapping[Any, Any]) -> dict[str, str]:
@@ -98,6 +105,16 @@ def read_folder(root: Path) -> Folder:
             for row in map(renamed, read_table(root / name).to_dict("records")):
                 others[row["study"]].setdefault(name, []).append(row)
     return Folder(cohort, rows, others, _description(root, cohort), files, read_version(root))
+
+
+def _brings_others(file: RecordFile) -> bool:
+    """Whether more is read than the file itself; one that cannot be read whole is refused where it is read."""
+    try:
+        return file_content(file.field, file.path) != file.path.read_bytes()
+    except FileNotFoundError:
+        return True
+    except (InputError, OSError):
+        return False
 
 
 def _description(root: Path, cohort: Cohort) -> dict[str, Any]:
