@@ -29,9 +29,6 @@ from sqlalchemy.orm import Session
 
 from consilium.domain.errors import ConsiliumError, InputError, os_cause
 
-_SQLITE_HEADER = b"SQLite format 3\0"
-"""Of every database that is not empty. Source: sqlite.org, Database File Format, 1.3."""
-
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
@@ -106,21 +103,35 @@ def _broken_rule(path: Path) -> str | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "must name a file"
-        with path.open("rb") as file:
-            header = file.read(len(_SQLITE_HEADER))
     except FileNotFoundError:
         folder = next(parent for parent in path.absolute().parents if parent.exists())
     except OSError as error:
         return f"must name a file that can be read ({error.strerror})"
     else:
-        if header not in (b"", _SQLITE_HEADER):
-            return "must name an SQLite database, or a file that does not exist yet"
+        if (rule := _sqlite_rule(path)) is not None:
+            return rule
         folder = path.absolute().parent
         if not os.access(path, os.W_OK):
             return "must name a file that can be written"
     # SQLite writes other files beside its own.
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         return f"must lie in a folder that can be written, which {str(folder)!r} is not"
+    return None
+
+
+def _sqlite_rule(path: Path) -> str | None:
+    """What a file breaks that is no SQLite database; None of an empty one, too.
+
+    SQLite itself looks: where anything else in this process closes the file, the locks of its connections are dropped.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            return "must name an SQLite database, or a file that does not exist yet"
+        if error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN:
+            return "must name a file that can be read"
     return None
 
 

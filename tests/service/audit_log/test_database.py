@@ -265,3 +265,24 @@ def test_what_may_become_an_audit_log_is_not_refused(tmp_path: Path) -> None:
     holder.close()
     assert not (tmp_path / "new").exists()
     refuse_unusable(read_url("postgresql://u:secret@nowhere.invalid/record"))
+
+
+def test_a_database_that_is_checked_beside_its_connections_keeps_their_locks(tmp_path: Path) -> None:
+    url = read_url(f"sqlite:///{tmp_path / 'audit-log.db'}")
+    made = Database(url, 5.0)
+    made.open()
+    made.close()
+    sessions, recorder = Database(url, 5.0), Database(url, 5.0)
+    with sessions.reading():
+        pass
+    refuse_unusable(url)
+    looked = "import sqlite3, sys; one = sqlite3.connect(sys.argv[1]); print(one.execute(sys.argv[2]).fetchone()[0])"
+    for number in (1, 2):
+        with recorder.transaction() as connection:
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS noted (number)")
+            connection.exec_driver_sql(f"INSERT INTO noted VALUES ({number})")
+        # Ending, it would take the log away that the recorder writes to, were no connection known to hold it.
+        command = [sys.executable, "-c", f"{looked}; one.close()", str(url.database), "SELECT max(number) FROM noted"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == str(number)
+    sessions.close()
+    recorder.close()
