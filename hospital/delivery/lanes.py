@@ -62,6 +62,8 @@ class Lane:
         queued = await asyncio.to_thread(self._outbox.next, self.destination)
         if queued is None:
             return False
+        if not await asyncio.to_thread(self._outbox.begin, queued.number):
+            return True  # superseded or dropped since it was read
         outcome = await self._attempt(queued)
         self.outcomes[outcome] += 1
         return True

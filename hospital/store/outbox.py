@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -32,6 +32,7 @@ class _Described:
 
 
 _AT_ONCE = 200
+_BEGUN = "an attempt has no answer yet"
 _DESCRIBED = TypeAdapter(_Described)
 
 
@@ -74,19 +75,27 @@ class Outbox:
         with self._database.reading() as session:
             return session.scalar(select(func.min(DeliveryRow.due)).where(*waiting))
 
+    def begin(self, number: int) -> bool:
+        """Note, before it is tried, that a delivery may arrive from now on; False where it is to be sent no more."""
+        still = (DeliveryRow.number == number, DeliveryRow.stage == DeliveryStage.WAITING)
+        noted = update(DeliveryRow).where(*still).values(problem=func.coalesce(DeliveryRow.problem, _BEGUN))
+        with self._database.writing() as session:
+            return session.scalars(noted.returning(DeliveryRow.number)).first() is not None
+
     def sent(self, number: int) -> None:
         """It arrived; its content is no longer kept."""
         self._end(number, DeliveryStage.SENT, None, attempts=DeliveryRow.attempts + 1)
 
     def failed(self, number: int, due: datetime, problem: str) -> None:
-        """It did not arrive, and is to be tried again at `due`."""
-        self._change(number, due=due, problem=problem, attempts=DeliveryRow.attempts + 1)
+        """It did not arrive, and is to be tried again at `due`, unless it was given up meanwhile."""
+        waits = DeliveryRow.stage == DeliveryStage.WAITING
+        self._change(number, waits, due=due, problem=problem, attempts=DeliveryRow.attempts + 1)
 
     def dead(self, number: int, problem: str) -> None:
-        """The destination refuses it for good; its content stays, for `retry`."""
+        """The destination refuses it for good; its content stays, for `retry`. Not where it was given up meanwhile."""
         ended = self._clock()
-        attempts = DeliveryRow.attempts + 1
-        self._change(number, stage=DeliveryStage.DEAD, problem=problem, ended=ended, attempts=attempts)
+        attempts, waits = DeliveryRow.attempts + 1, DeliveryRow.stage == DeliveryStage.WAITING
+        self._change(number, waits, stage=DeliveryStage.DEAD, problem=problem, ended=ended, attempts=attempts)
 
     def postpone(self, destination: str, due: datetime, problem: str) -> None:
         """Try nothing of a destination before `due`: it cannot be reached. No attempt is counted."""
@@ -184,10 +193,14 @@ class Outbox:
 
     def of_revision(self, study: str, revision: str) -> list[QueuedDelivery]:
         """What was put in for one answer to a study, without contents."""
-        where = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.revision == revision)
         with self._database.reading() as session:
-            rows = session.scalars(select(DeliveryRow).where(*where).order_by(DeliveryRow.number))
-            return [self._opened(row, content=False) for row in rows]
+            return self.read_revision(session, study, revision)
+
+    def read_revision(self, session: Session, study: str, revision: str) -> list[QueuedDelivery]:
+        """As `of_revision`, within a transaction."""
+        where = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.revision == revision)
+        rows = session.scalars(select(DeliveryRow).where(*where).order_by(DeliveryRow.number))
+        return [self._opened(row, content=False) for row in rows]
 
     def counts(self) -> dict[tuple[str, DeliveryStage], int]:
         """How many deliveries of each destination are in each stage."""
@@ -226,13 +239,15 @@ class Outbox:
         session.execute(added.on_conflict_do_update(index_elements=keys, set_=values, where=superseded))
 
     def supersede(self, session: Session, study: str, revision: str = "") -> None:
-        """Within a transaction: what waits of other revisions of `study` than `revision` is not sent any more.
+        """Within a transaction: what was not sent of other revisions of `study` than `revision` is not any more.
 
-        What withdraws a revision is of none, and is sent.
+        Nor is what a person could send by `retry`. What withdraws a revision is of none, and is sent.
         """
-        waiting = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.stage == DeliveryStage.WAITING)
+        others = (DeliveryRow.study == study_digest(self._key, study), DeliveryRow.revision != revision)
+        dead = (DeliveryRow.stage == DeliveryStage.DEAD) & DeliveryRow.content.is_not(None)
         values = {"stage": DeliveryStage.SUPERSEDED, "ended": self._clock(), "content": None}
-        session.execute(update(DeliveryRow).where(*waiting, DeliveryRow.revision != revision).values(values))
+        unsent = (DeliveryRow.stage == DeliveryStage.WAITING) | dead
+        session.execute(update(DeliveryRow).where(*others, unsent).values(values))
 
     def _place(self, destination: str, key: str) -> str:
         return self._key.digest("delivery", destination, key)
@@ -246,9 +261,9 @@ class Outbox:
     def _end(self, number: int, stage: DeliveryStage, problem: str | None, **more: Any) -> None:
         self._change(number, stage=stage, problem=problem, ended=self._clock(), content=None, **more)
 
-    def _change(self, number: int, **values: Any) -> None:
+    def _change(self, number: int, *where: ColumnElement[bool], **values: Any) -> None:
         with self._database.writing() as session:
-            session.execute(update(DeliveryRow).where(DeliveryRow.number == number).values(values))
+            session.execute(update(DeliveryRow).where(DeliveryRow.number == number, *where).values(values))
 
     def _require(self, number: int, *stages: DeliveryStage) -> QueuedDelivery:
         with self._database.reading() as session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from hospital.store.received import Accession, PatientId
 from hospital.store.records import mark_handled
 from hospital.store.rows.sealed_records import accession_digest, patient_digest, study_digest
 from hospital.store.rows.tables import RevisionRow, StudyRow
-from hospital.store.state import Delivery, Revision, StudyChanged, StudyStage, StudyState
+from hospital.store.state import Delivery, QueuedDelivery, Revision, StudyChanged, StudyStage, StudyState
 
 _STATE = TypeAdapter(StudyState)
 _REVISION = TypeAdapter(Revision)
@@ -92,18 +92,28 @@ class StudyStates:
         self._outbox.wake()
         return saved
 
-    def withdraw(self, revision: Revision, deliveries: Sequence[Delivery]) -> Revision:
-        """Note that `revision` went to the wrong one, and put in what takes it back; the revision as it is kept.
+    def withdraw(
+        self, revisions: Sequence[Revision], made: Callable[[Revision, Sequence[QueuedDelivery]], Sequence[Delivery]]
+    ) -> list[Revision]:
+        """Note that `revisions` of a study went to the wrong one, and put in what takes them back; as they are kept.
 
         What still waits to be sent of the study, whatever the revision, is superseded.
+
+        Parameters
+        ----------
+        made : callable
+            Makes what takes a revision back, of what was put into the outbox for it. Called once nothing more of it can
+            be sent, so that what is on its way just then counts.
         """
-        withdrawn = replace(revision, withdrawn=True)
+        withdrawn = [replace(one, withdrawn=True) for one in revisions]
         with self._database.writing() as session:
-            self._outbox.supersede(session, revision.study)
-            for delivery in deliveries:
-                self._outbox.add(session, delivery)
-            body = self._sealed(withdrawn)
-            session.execute(update(RevisionRow).where(RevisionRow.revision == revision.revision).values(body=body))
+            for study in {one.study for one in revisions}:
+                self._outbox.supersede(session, study)
+            for one in withdrawn:
+                for delivery in made(one, self._outbox.read_revision(session, one.study, one.revision)):
+                    self._outbox.add(session, delivery)
+                same = RevisionRow.revision == one.revision
+                session.execute(update(RevisionRow).where(same).values(body=self._sealed(one)))
         self._outbox.wake()
         return withdrawn
 

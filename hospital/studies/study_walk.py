@@ -139,17 +139,26 @@ class StudyWalk:
         return await self._ask(state, replace(found, images=chosen.images), chosen.route, verdict, aliases)
 
     def _withdrawn(self, found: Assembled, aliases: PatientAliases) -> Assembled:
-        """The study with its last answer taken back, where that was sent for somebody else; called on a thread."""
-        last = found.answered[-1] if found.answered else None
-        whom = None if last is None else last.addressee
-        if last is None or whom is None or last.withdrawn:
+        """The study with its answers taken back that were sent for somebody else; called on a thread.
+
+        Where the last one was: the receiver may have an earlier one, for the same patient, that it had not superseded.
+        """
+        if not found.answered or not self._went_astray(found.answered[-1], found, aliases):
             return found
-        order = None if whom.order is None else self._store.records.latest_order(whom.order)
-        if not is_wrong(whom, found.identity, order, aliases):
-            return found
-        withdrawn = self._store.studies.withdraw(last, self._withdrawals(last))
+        astray = [one for one in found.answered if self._went_astray(one, found, aliases)]
+        now = self._now()
+        withdrawn = self._store.studies.withdraw(astray, lambda one, sent: self._around.withdraw(one, sent, now))
         logger.warning("an answer is withdrawn: its study, or the order that it was sent to, is another patient's")
-        return replace(found, answered=(*found.answered[:-1], withdrawn))
+        kept = {one.revision: one for one in withdrawn}
+        return replace(found, answered=tuple(kept.get(one.revision, one) for one in found.answered))
+
+    def _went_astray(self, revision: Revision, found: Assembled, aliases: PatientAliases) -> bool:
+        """Whether an answer that nobody took back was sent for somebody else."""
+        whom = revision.addressee
+        if whom is None or revision.withdrawn:
+            return False
+        order = None if whom.order is None else self._store.records.latest_order(whom.order)
+        return is_wrong(whom, found.identity, order, aliases)
 
     async def _completeness(self, found: Assembled, chosen: Routed) -> Verdict:
         rules, now = chosen.route.completeness, self._now()
@@ -219,7 +228,7 @@ class StudyWalk:
             addressee=addressee_of(found.identity, explained.request.images, matched),
         )
         study = await self._answered_study(revision, answer, found, matched, explained.request, route)
-        deliveries = await asyncio.to_thread(self._deliveries, study)
+        deliveries = await asyncio.to_thread(self._deliveries, study, found.answered)
         done = replace(
             state,
             stage=StudyStage.ANSWERED,
@@ -234,13 +243,10 @@ class StudyWalk:
         await service.forget(explained.job)
         return done
 
-    def _deliveries(self, study: AnsweredStudy) -> list[Delivery]:
-        """What is to be sent of an answer, each after what takes back the former at its destination."""
-        former = study.previous
+    def _deliveries(self, study: AnsweredStudy, answered: Sequence[Revision]) -> list[Delivery]:
+        """What is to be sent of an answer, each after what takes back any earlier one at its destination."""
         made = self._around.build(study)
-        if former is None or not former.withdrawn:
-            return list(made)
-        keys = tuple(one.key for one in self._withdrawals(former))
+        keys = tuple(one.key for former in answered if former.withdrawn for one in self._withdrawals(former))
         return [replace(one, after=(*one.after, *keys)) for one in made]
 
     def _withdrawals(self, revision: Revision) -> Sequence[Delivery]:

@@ -18,7 +18,7 @@ from hospital.delivery.lanes import Lane, Lanes
 from hospital.store.gateway_store import Store, StoreLocation
 from hospital.store.state import Delivery, DeliveryStage, QueuedDelivery
 from tests.hospital.clock import SetClock
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until_async
 
 SEED = 7
 
@@ -286,3 +286,37 @@ def test_pauses_double_up_to_a_limit_and_are_shortened_by_at_most_half() -> None
         assert whole / 2 <= min(drawn) < max(drawn) <= whole
     repeated = [Backoff(generator=random.Random(SEED)).pause(3) for _ in range(2)]
     assert repeated[0] == repeated[1]
+
+
+def test_what_is_superseded_once_it_was_read_is_not_sent(store: Store, clock: SetClock) -> None:
+    destination = Destination()
+    put(store, "a", "b")
+    read = store.outbox.next
+
+    def read_too_early(name: str) -> QueuedDelivery | None:
+        queued = read(name)
+        if queued is not None and queued.delivery.key == "a":
+            store.outbox.drop(queued.number)
+        return queued
+
+    store.outbox.next = read_too_early  # type: ignore[method-assign]
+    asyncio.run(drained(lane_to(destination, store, clock)))
+
+    assert destination.attempts == ["b"]
+    assert stages(store) == {"a": DeliveryStage.DROPPED, "b": DeliveryStage.SENT}
+
+
+def test_what_a_process_was_sending_as_it_died_may_have_arrived(store: Store, clock: SetClock) -> None:
+    put(store, "a", "b")
+    lane = Lane("pacs", Hanging(), store.outbox, Backoff(generator=random.Random(SEED)), clock)
+
+    async def died() -> None:
+        step = asyncio.create_task(lane.step())
+        await until_async(lambda: any(one.may_have_arrived for one in store.outbox.listed()))
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+
+    asyncio.run(died())
+
+    assert {one.delivery.key: one.may_have_arrived for one in store.outbox.listed()} == {"a": True, "b": False}
+    assert store.outbox.waiting("pacs") == 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from consilium.domain.errors import InputError
 from consilium.domain.study import Sex
 from hospital.store.received import Code, PatientId, PatientMerge, RawMessage, ReceivedRejection, Status
 from hospital.store.state import DeliveryStage, StudyStage
@@ -251,6 +252,76 @@ def test_an_answer_waits_until_the_former_is_taken_back_from_the_wrong_patient(h
 
     hospital.clock.move(minutes=6)
     assert waiting(hospital)[-2:] == [("ris", "withdrawn 1 4711"), ("ris", "2 18 1")]
+
+
+def sent_to_the_wrong_one(hospital: Hospital) -> None:
+    """An answer is there, for whom a merge turns out to be the wrong one."""
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON))
+    hospital.receive(instance(patient=FORMER))
+    work(hospital)
+
+
+def test_what_is_being_sent_when_the_wrong_patient_is_noticed_is_withdrawn(hospital: Hospital) -> None:
+    sent_to_the_wrong_one(hospital)
+    under_way = hospital.store.outbox.next("ris")
+    assert under_way is not None
+    assert hospital.store.outbox.begin(under_way.number)
+    idle = hospital.store.outbox.next("pacs")
+    assert idle is not None
+
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+    hospital.store.outbox.sent(under_way.number)
+
+    assert not hospital.store.outbox.begin(idle.number), "what a lane has only read is not sent any more"
+    assert waiting(hospital) == [("pacs", "2 18 1"), ("ris", "withdrawn 1 4711"), ("ris", "2 18 1")]
+
+
+def test_an_earlier_answer_is_withdrawn_too_where_the_last_one_had_not_arrived(hospital: Hospital) -> None:
+    sent_to_the_wrong_one(hospital)
+    delivered(hospital, "ris")
+    hospital.receive(instance(2, patient=FORMER))
+    work(hospital)
+    assert [one.number for one in hospital.store.studies.revisions(STUDY)] == [1, 2]
+
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+
+    assert waiting(hospital) == [("pacs", "3 18 2"), ("ris", "withdrawn 1 4711"), ("ris", "3 18 2")]
+    assert [one.withdrawn for one in hospital.store.studies.revisions(STUDY)] == [True, True, False]
+
+
+def test_an_answer_waits_for_every_earlier_withdrawal_of_its_study(hospital: Hospital) -> None:
+    sent_to_the_wrong_one(hospital)
+    delivered(hospital, "ris")
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+    withdrawal = hospital.store.outbox.next("ris")
+    assert withdrawal is not None
+    hospital.store.outbox.failed(withdrawal.number, hospital.clock() + timedelta(days=1), "it is busy")
+    hospital.receive(PatientMerge(WARD, FORMER, "adt", NOON + minutes(2)))
+    work(hospital)
+    assert [one.withdrawn for one in hospital.store.studies.revisions(STUDY)] == [True, True, False]
+
+    assert hospital.store.outbox.next("ris") is None, "the late withdrawal would take the right answer back, too"
+
+    hospital.clock.move(days=1)
+    assert waiting(hospital)[-2:] == [("ris", "withdrawn 1 4711"), ("ris", "3 4711 1")]
+
+
+def test_no_person_sends_a_dead_letter_to_the_wrong_patient(hospital: Hospital) -> None:
+    sent_to_the_wrong_one(hospital)
+    refused = hospital.store.outbox.next("ris")
+    assert refused is not None
+    hospital.store.outbox.dead(refused.number, "it refuses it")
+
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+
+    with pytest.raises(InputError, match="it is superseded"):
+        hospital.store.outbox.retry(refused.number)
+    hospital.store.outbox.dead(refused.number, "too late")
+    assert hospital.store.outbox.unaddressed() == []
 
 
 def test_a_merge_that_only_joins_withdraws_nothing(hospital: Hospital) -> None:
