@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
@@ -85,8 +88,8 @@ class DicomWeb:
     timeout : float
         Seconds without a byte after which a request is given up.
     seconds : float, optional
-        What one request may take in all, with its further attempts: seconds, after which its answer is given up.
-        Silence is noticed after `timeout`.
+        What one request may take in all, with its further attempts: seconds, after which its connection is cut,
+        whatever comes on it.
     page : int
         Studies asked for at once.
     transport : httpx.BaseTransport, optional
@@ -107,8 +110,11 @@ class DicomWeb:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
+        # A few hundred compressed bytes may be gigabytes.
+        headers = {"Accept-Encoding": "identity"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        # What is cut is the request's own.
+        limits = httpx.Limits() if seconds == math.inf else httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport, limits=limits)
         self._root, self._most, self._page, self._pause = url.rstrip("/"), most_bytes, page, pause
         self._seconds = seconds
 
@@ -186,14 +192,21 @@ class DicomWeb:
 
     def _get(self, path: str, asked: Mapping[str, str], accept: str, most: int) -> tuple[str, bytes]:
         until = time.monotonic() + self._seconds
+        options: dict[str, Any] = {"params": asked, "headers": {"Accept": accept}}
         for attempt in range(_ATTEMPTS):
             try:
-                with self._client.stream("GET", self._root + path, params=asked, headers={"Accept": accept}) as answer:
+                with (
+                    _cut_at(until) as extensions,
+                    self._client.stream("GET", self._root + path, extensions=extensions, **options) as answer,
+                ):
                     if answer.status_code not in _BUSY or attempt == _ATTEMPTS - 1:
                         _require_found(answer.status_code)
+                        _require_plain(answer.headers.get("content-encoding", "identity"))
                         return answer.headers.get("content-type", ""), _read(answer, most, until)
                     wait = _retry_after(answer.headers.get("retry-after"), attempt)
             except httpx.HTTPError as error:
+                if time.monotonic() >= until:
+                    raise ArchiveTooSlow("the archive did not answer in the time that it has") from None
                 if attempt == _ATTEMPTS - 1:
                     raise DicomWebError(f"the archive cannot be reached ({type(error).__name__})") from None
                 wait = float(2**attempt)
@@ -213,15 +226,51 @@ def _require_found(status: int) -> None:
         raise DicomWebError(f"the archive answered with status {status}")
 
 
+def _require_plain(encoding: str) -> None:
+    if encoding.strip().lower() != "identity":
+        raise DicomWebError("the archive's answer must not be compressed on its way")
+
+
+@contextmanager
+def _cut_at(until: float) -> Iterator[dict[str, Any]]:
+    """Extensions of a request on a connection of its own, which is shut down at `until`."""
+    if until == math.inf:
+        yield {}
+        return
+    opened: list[socket.socket] = []
+
+    def cut() -> None:
+        for one in opened:
+            with suppress(OSError):
+                # Of TLS, too, the connection below it: another thread is reading.
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+    def note(event: str, told: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            opened.append(told["return_value"].get_extra_info("socket"))
+            if time.monotonic() >= until:
+                cut()
+
+    timer = threading.Timer(min(max(until - time.monotonic(), 0), threading.TIMEOUT_MAX), cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield {"trace": note}
+    finally:
+        timer.cancel()
+
+
 def _read(answer: httpx.Response, most: int, until: float) -> bytes:
     parts, size = [], 0
     for part in answer.iter_bytes():
         size += len(part)
         if time.monotonic() > until:
-            raise ArchiveTooSlow("an answer of the archive did not end in the time that it has")
+            break
         if size > most:
             raise InstanceUnavailable(f"an answer of the archive is larger than {most} bytes")
         parts.append(part)
+    if time.monotonic() >= until:  # also where the end is that of a connection which was cut
+        raise ArchiveTooSlow("an answer of the archive did not end in the time that it has")
     return b"".join(parts)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -16,6 +21,7 @@ from consilium.ingest.dicomweb import (
     InstanceMissing,
     InstanceUnavailable,
 )
+from tests.patience import PATIENCE_S
 
 ONE = FoundInstance("1.2", "1.2.3", "1.2.3.4", "Digital X-Ray Image Storage - For Presentation")
 DX, SR = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.88.11"
@@ -116,6 +122,40 @@ def test_an_answer_that_trickles_past_its_time_is_given_up(monkeypatch: pytest.M
     with slow, pytest.raises(ArchiveTooSlow, match="did not end"):
         slow.retrieve(ONE)
     assert clock[0] == 21.0
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: a", b""])
+def test_an_archive_that_never_ends_to_answer_is_cut_off(endless: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as one, suppress(OSError):
+                one.recv(65536)
+                one.sendall(endless)
+                while endless:
+                    one.sendall(endless if endless.endswith(b"\n") else b"a")
+                    time.sleep(0.01)
+                one.recv(1)
+
+        serving = threading.Thread(target=answer)
+        serving.start()
+        archive = DicomWeb(f"http://127.0.0.1:{server.getsockname()[1]}/web", seconds=0.3, timeout=PATIENCE_S)
+        with archive, pytest.raises(ArchiveTooSlow, match="in the time that it has"):
+            archive.retrieve(ONE)
+        serving.join(PATIENCE_S)
+        assert not serving.is_alive()
+
+
+def test_a_few_bytes_that_would_be_many_are_not_unpacked() -> None:
+    packed = gzip.compress(gzip.compress(bytes(1 << 20)))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["accept-encoding"] == "identity"
+        head = {"content-encoding": "gzip, gzip", "content-type": "application/dicom"}
+        return httpx.Response(200, headers=head, stream=httpx.ByteStream(packed))
+
+    with asked(answer) as archive, pytest.raises(DicomWebError, match="must not be compressed"):
+        archive.retrieve(ONE)
 
 
 def test_an_archive_that_stays_busy_is_given_up_in_time() -> None:
