@@ -18,7 +18,6 @@ from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.observations.observation import Observation
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
@@ -53,7 +52,7 @@ def study(number: int, side: int) -> Study:
 
 def random_recipe(**sections: object) -> Recipe:
     """Of a model that has no out-of-distribution detector, as it was not trained."""
-    modalities: dict[str, object] = {name: {} for name in modality_names()}
+    modalities: dict[str, object] = {"image": {}, "text": {}, "observations": {}}
     modalities |= {name: sections.pop(name) for name in list(sections) if name in modalities}
     return Recipe.from_mapping(
         {"name": "random", "modalities": modalities, "refer": {"out_of_distribution": None}} | sections

@@ -43,7 +43,7 @@ from consilium.calibration import (
 from consilium.calibration.selection import SHRINKAGES
 from consilium.configuration.recipe import CalibrationRecipe
 from consilium.domain.findings import Finding, FindingSet
-from consilium.modalities.registry import modality_names, nonempty_subsets, subset_key
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from training.evaluation.coverage import SetAnswers, coverage_table
 from training.evaluation.metrics import finding_metrics
 from training.evaluation.predictions import Predictions
@@ -62,10 +62,10 @@ def simulate(model: str, studies: int, seed: int) -> tuple[Predictions, dict[str
     """The model's logits, and the best possible log-odds per subset."""
     rng = np.random.default_rng(seed)
     labels = (rng.random((studies, len(FINDINGS))) < PREVALENCE).astype(float)
-    evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in modality_names()}
-    present = dict(zip(modality_names(), (rng.random((studies, len(modality_names()))) > 0.15).T, strict=True))
+    evidence = {m: _D_PRIME * (rng.normal(size=labels.shape) + _D_PRIME * (labels - 0.5)) for m in _STRETCH}
+    present = dict(zip(_STRETCH, (rng.random((studies, len(_STRETCH))) > 0.15).T, strict=True))
     fused, best = {}, {}
-    for subset in nonempty_subsets(modality_names()):
+    for subset in nonempty_subsets(_STRETCH):
         have = np.all([present[m] for m in subset], axis=0)[:, None]
         truth = logit(PREVALENCE) + sum(evidence[m] for m in subset)
         scores = {
