@@ -18,6 +18,7 @@ from consilium.domain.findings import Finding, FindingSet
 from consilium.domain.study import Patient, Sex, Study
 from consilium.modalities.image.image_record import Image
 from consilium.modalities.observations.observation import Observation
+from consilium.modalities.registry import nonempty_subsets, subset_key
 from consilium.modalities.text.note import Note, NoteKind
 from consilium.network.diagnosis_model import DiagnosisModel
 from consilium.preprocessing.collate import Preprocessing
