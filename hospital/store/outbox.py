@@ -143,11 +143,12 @@ class Outbox:
         Raises
         ------
         InputError
-            There is none, it ended otherwise, or it was never made.
+            There is none, it ended otherwise, it was never made, or it would be sent out of order.
         """
         queued = self._require(number, DeliveryStage.WAITING, DeliveryStage.DEAD)
         if queued.unaddressed:
             raise InputError("NUMBER", number, "must be a delivery with an addressee: its destination knows nobody")
+        self._require_turn(number)
         now = self._clock()
         self._change(number, stage=DeliveryStage.WAITING, due=now, created=now, ended=None)
         self.wake()
@@ -275,6 +276,20 @@ class Outbox:
             if stages and row.stage not in stages:
                 raise InputError("NUMBER", number, f"must be a delivery that waits or is dead; it is {row.stage}")
             return self._opened(row, content=False)
+
+    def _require_turn(self, number: int) -> None:
+        """What takes an answer back must not be sent behind the one that came in its place: it would take that back."""
+        with self._database.reading() as session:
+            row = session.get_one(DeliveryRow, number)
+            same = (DeliveryRow.destination == row.destination, DeliveryRow.study == row.study)
+            others = session.scalars(select(DeliveryRow).where(*same).order_by(DeliveryRow.number)).all()
+            before = [one.number for one in others if one.key in row.after and one.stage == DeliveryStage.DEAD]
+            behind = [one.number for one in others if row.key in one.after and one.stage == DeliveryStage.SENT]
+        if before:
+            raise InputError("NUMBER", number, f"must come after delivery {before[0]}: retry or drop that one first")
+        if behind:
+            rule = f"must not come after delivery {behind[0]}, which was sent in its place: drop it, and look there"
+            raise InputError("NUMBER", number, rule)
 
     def _opened(self, row: DeliveryRow, *, content: bool = True) -> QueuedDelivery:
         known = _DESCRIBED.validate_json(self._key.unseal(row.body, f"delivery {row.key}"))

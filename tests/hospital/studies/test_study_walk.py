@@ -324,6 +324,33 @@ def test_no_person_sends_a_dead_letter_to_the_wrong_patient(hospital: Hospital) 
     assert hospital.store.outbox.unaddressed() == []
 
 
+def test_no_person_sends_a_refused_withdrawal_behind_the_answer_that_came_in_its_place(hospital: Hospital) -> None:
+    sent_to_the_wrong_one(hospital)
+    delivered(hospital, "ris")
+    hospital.receive(PatientMerge(RIGHT, FORMER, "adt", NOON + minutes(1)))
+    work(hospital)
+    outbox = hospital.store.outbox
+    withdrawal = outbox.next("ris")
+    assert withdrawal is not None
+    outbox.dead(withdrawal.number, "it refuses it")
+    answer = outbox.next("ris")
+    assert answer is not None
+    outbox.dead(answer.number, "it refuses it")
+
+    with pytest.raises(InputError, match=f"must come after delivery {withdrawal.number}: retry or drop that one first"):
+        outbox.retry(answer.number)
+    outbox.retry(withdrawal.number)
+    outbox.retry(answer.number)
+    first = outbox.next("ris")
+    assert first is not None
+    assert first.number == withdrawal.number
+    outbox.dead(withdrawal.number, "it refuses it again")
+    outbox.sent(answer.number)
+    with pytest.raises(InputError, match=f"must not come after delivery {answer.number}, which was sent in its place"):
+        outbox.retry(withdrawal.number)
+    outbox.drop(withdrawal.number)
+
+
 def test_a_merge_that_only_joins_withdraws_nothing(hospital: Hospital) -> None:
     hospital.receive(instance(patient=FORMER))
     work(hospital)
