@@ -138,7 +138,7 @@ class BackendToken:
             if answer.status_code != httpx.codes.OK:
                 raise NotAuthorised(f"authorisation was answered {answer.status_code}")
             found = answer.json() if len(answer.content) <= _LARGEST_ANSWER else None
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, ValueError, RecursionError) as error:
             raise NotAuthorised(f"authorisation failed: {type(error).__name__}") from None
         if not isinstance(found, dict):
             raise NotAuthorised("authorisation was answered by something else than a JSON object")

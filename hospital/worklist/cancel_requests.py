@@ -60,7 +60,7 @@ class CancelRequests:
     async def _take(self, event: str) -> None:
         try:
             told = json.loads(event)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         kind = text_of(told, "00001002") if isinstance(told, dict) else ""
         if kind == _CANCEL_REQUESTED:

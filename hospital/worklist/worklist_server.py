@@ -136,6 +136,6 @@ class WorklistServer:
         """Of a list, or the one that stands alone."""
         try:
             found = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise WorklistAway(f"{self.name}: the answer is no JSON") from None
         return [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)]

@@ -216,8 +216,7 @@ class DicomWebServer:
                 content += piece
                 if len(content) > _LARGEST_ANSWER:
                     raise PeerRefuses(f"{self.peer.name}: the answer is larger than {_LARGEST_ANSWER} bytes")
-        plain = {name: value for name, value in answer.headers.items() if name.lower() not in ("content-encoding",)}
-        return httpx.Response(answer.status_code, headers=plain, content=bytes(content))
+        return httpx.Response(answer.status_code, headers=answer.headers, content=bytes(content))
 
     @contextmanager
     def _streamed(self, path: str, accept: str) -> Iterator[httpx.Response]:
@@ -229,10 +228,14 @@ class DicomWebServer:
 
     @contextmanager
     def _sent(self, method: str, path: str, accepted: Sequence[int], **options: Any) -> Iterator[httpx.Response]:
+        # A few hundred compressed bytes may be gigabytes.
+        headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
         try:
-            with self.http.stream(method, path, **options) as answer:
+            with self.http.stream(method, path, headers=headers, **options) as answer:
                 if answer.status_code not in accepted:
                     raise self._refused(answer.status_code)
+                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                    raise PeerBusy(f"{self.peer.name}: its answer must not be compressed on its way")
                 yield answer
         except httpx.TransportError as error:
             raise PeerUnreachable(f"{self.peer.name}: no answer ({type(error).__name__})") from None
@@ -253,7 +256,7 @@ def _places(study: str, series: Sequence[str]) -> list[str]:
 def _items_of(answer: httpx.Response, name: str) -> list[Item]:
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise PeerBusy(f"{name}: the answer is no JSON") from None
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
@@ -261,7 +264,7 @@ def _items_of(answer: httpx.Response, name: str) -> list[Item]:
 def _item_of(answer: httpx.Response) -> Item:
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -94,6 +94,6 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
         return {}
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}

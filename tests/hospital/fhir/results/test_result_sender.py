@@ -79,6 +79,8 @@ def test_transaction_that_was_done_in_part_is_refused():
         send(entries("201", "400 Bad Request"))
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", json.dumps([1]).encode(), b'{"entry": [1, {"response": 3}]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", json.dumps([1]).encode(), b'{"entry": [1, {"response": 3}]}', b"[" * 100_000]
+)
 def test_success_without_a_readable_body_is_success(body):
     send(httpx.Response(200, content=body))
