@@ -271,8 +271,9 @@ class Study:
     def __post_init__(self) -> None:
         parts = {modality: tuple(records) for modality, records in self.parts.items() if len(records)}
         object.__setattr__(self, "parts", ByModality(parts))
-        for name, kind in (("patient_digest", "patient"), ("study_digest", "study")):
-            self._check_one(name, kind)
+        self._check_one("patient_digest", "patient", self.records)
+        # An ECG is of a DICOM study and an order of its own, whatever images it is sent with.
+        self._check_one("study_digest", "study", [record for record in self.records if record.sets_reference])
         times = [self.reference_time, *(record.time for record in self.records)]
         if any(time is not None and time.tzinfo is None for time in times):
             raise ValueError("every time of a study must have an offset from UTC: see consilium.formats.times")
@@ -296,9 +297,9 @@ class Study:
         known = [*self.names, *(name for record in self.records for name in record.names)]
         return tuple(dict.fromkeys(name for name in (*known, self.study_id, self.patient_id) if name))
 
-    def _check_one(self, name: str, kind: str) -> None:
-        """Raise where the records name several patients or several studies."""
-        seen = {digest: record.field for record in self.records if (digest := getattr(record, name)) is not None}
+    def _check_one(self, name: str, kind: str, records: Sequence[Record]) -> None:
+        """Raise where `records` name several patients or several studies."""
+        seen = {digest: record.field for record in records if (digest := getattr(record, name)) is not None}
         if len(seen) > 1:
             first = next(iter(seen.values()))
             raise InputError(first, f"{len(seen)} different {kind} ids", f"must all be of one {kind}")

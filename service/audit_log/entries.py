@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from consilium.domain.diagnosis import Diagnosis, FindingResult, ModelIdentity
+from consilium.domain.named_identifiers import named
 from consilium.domain.study import Study
 from consilium.monitoring.categories import study_categories
 from service.audit_log.pseudonyms import AuditLogKey, Kind
@@ -168,7 +169,6 @@ class Entry:
         """The columns of its `ResultRow`, the pseudonyms signed with `key`."""
         model = self.diagnosis.model
         patients = {record.patient_digest for record in self.study.records} - {None}
-        studies = {record.study_digest for record in self.study.records} - {None}
         return {
             "result_id": self.result_id,
             "time": self.time,
@@ -181,8 +181,8 @@ class Entry:
             "manifest_digest": model.manifest_digest,
             "key_id": key.id,
             "patient": _pseudonym(key, Kind.PATIENT, next(iter(patients), None)),
-            "study": _pseudonym(key, Kind.STUDY, next(iter(studies), None)),
-            "accession": _pseudonym(key, Kind.ACCESSION, _one({one.accession_digest for one in self.study.records})),
+            "study": _pseudonym(key, Kind.STUDY, named(self.study, "study_digest")),
+            "accession": _pseudonym(key, Kind.ACCESSION, named(self.study, "accession_digest")),
             "reference": _pseudonym(key, Kind.REFERENCE, self.caller_reference),
             "input_digests": _input_digests(key, self.study, self.diagnosis),
             "findings": [_finding(result) for result in self.diagnosis.findings],

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from consilium.api.schemas import PatientView
+from consilium.domain.named_identifiers import named
 from consilium.domain.study import identifier_digest
 from consilium.domain.wire import Wire
 from consilium.modalities.presentation import FileView, ViewContext, Viewed, file_viewings, record_viewings
@@ -69,7 +70,7 @@ def stored_contents(read: ReadForm, *, pulled: bool) -> tuple[StoredSummary, Sto
         image_count=sum(map(len, viewed.values())),
         patient_digest=next((one.patient_digest for one in study.records if one.patient_digest), None),
         issuer_digest=_issuer_digest(viewed),
-        study_digest=next((one.study_digest for one in study.records if one.study_digest), None),
+        study_digest=named(study, "study_digest"),
     )
     rest = tuple(one for one in warnings if one not in left_out)
     return summary, StoredContents(shown=views, warnings=rest, left_out=left_out)
