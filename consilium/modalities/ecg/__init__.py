@@ -23,9 +23,7 @@ MODALITY = Modality(
             ),
         ),
     ),
-    limits=(
-        Limit("ecg_samples", 8_000_000, 8_000_000, "Samples of all leads of one ECG, as its header declares them."),
-    ),
+    limits=(Limit("ecg_samples", 8_000_000, 8_000_000, "Samples of one ECG: twelve leads, as its recording holds."),),
     warnings="consilium.modalities.ecg.ecg_record:ecg_warnings",
     explanation="consilium.modalities.ecg.explanation:EXPLANATION",
     presentation="consilium.modalities.ecg.presentation:PRESENTATION",

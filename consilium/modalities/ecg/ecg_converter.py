@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consilium.modalities.converter import Converter
-from consilium.modalities.ecg.ecg_record import Ecg, Fault
+from consilium.modalities.ecg.ecg_record import UNKNOWN_VOLTAGES, Ecg, Fault
 from consilium.modalities.ecg.files.signals import LEADS
 from consilium.modalities.ecg.section import EcgSection
 
@@ -36,7 +36,7 @@ class EcgConverter(Converter):
     def __init__(self, section: EcgSection) -> None:
         self.rate, self.seconds, self.wrong_gains = section.rate, section.seconds, section.wrong_gains
         self.shape = (len(LEADS), section.rate * section.seconds)
-        self.key = f"ecg1-{section.rate}-{section.seconds}-{section.wrong_gains}"
+        self.key = f"ecg2-{section.rate}-{section.seconds}-{section.wrong_gains}"
 
     def start(self, record: Ecg) -> float:
         """When what is read begins, in seconds of the recording."""
@@ -58,7 +58,8 @@ class EcgConverter(Converter):
         leads = resample_poly(leads, ratio.numerator, ratio.denominator, axis=1)
         known = there[:, np.minimum(np.arange(leads.shape[1]) / float(ratio), there.shape[1] - 1).astype(int)]
         leads = np.where(known, leads, np.nan)[:, round((first - begin) * float(ratio)) :][:, : self.shape[1]]
-        if Fault.GAINS in record.faults and self.wrong_gains == "scaled":
+        unknown = (Fault.NO_GAINS,) if self.wrong_gains == "microvolts" else UNKNOWN_VOLTAGES
+        if any(fault in unknown for fault in record.faults):
             size = np.nanpercentile(np.abs(leads), _COMMON_PERCENTILE)
             leads = leads * (_COMMON_MILLIVOLTS / size if size > 0 else 1.0)
         out = np.full(self.shape, np.nan, np.float32)

@@ -19,6 +19,7 @@ class Fault(StrEnum):
     """What is wrong with a recording, as the checks of `consilium.modalities.ecg.lead_checks` found it."""
 
     GAINS = "gains"
+    NO_GAINS = "no_gains"
     LIMB_LEADS = "limb_leads"
     REVERSED = "reversed"
     CLIPPED = "clipped"
@@ -29,12 +30,16 @@ class Fault(StrEnum):
 SENTENCES: Mapping[Fault, str] = {
     Fault.GAINS: "the gains of the file are wrong: its integers obey III = II - I, its millivolts do not; "
     "voltages are not known",
+    Fault.NO_GAINS: "the file does not state the gains; voltages are not known",
     Fault.LIMB_LEADS: "the limb leads contradict each other (III = II - I does not hold)",
     Fault.REVERSED: "the electrodes of the right arm and of another limb seem to be swapped",
     Fault.CLIPPED: "a lead is clipped",
     Fault.FLAT: "a lead is flat",
     Fault.MAINS: "mains hum of 50 or 60 Hz is strong",
 }
+
+
+UNKNOWN_VOLTAGES = (Fault.GAINS, Fault.NO_GAINS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ file's gains are: the stored integers of a recorder have one step for all leads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,20 @@ import numpy.typing as npt
 from consilium.modalities.ecg.files.signals import LEADS, Floats
 
 _LIMB = 6
-_I, _II, _III, _AVR, _V6 = 0, 1, 2, 3, 11
+_I, _II, _AVR, _V6 = 0, 1, 3, 11
 _BY_PAIR = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
 """Each limb lead as a combination of I and II."""
+_LAWS: tuple[tuple[list[int], Floats], ...] = tuple(
+    (list(three), weights / np.abs(weights).max())
+    for three in combinations(range(_LIMB), 3)
+    for weights in [np.cross(*_BY_PAIR[list(three)].T)]
+)
+"""Of each three limb leads, the weights with which they add up to 0: as III = II - I, aVR + aVL + aVF = 0."""
 _BREAKS, _OBEYS, _ROUNDING = 0.05, 0.02, 1.0
 """What a law leaves: more than the first share of the leads' own size breaks it; integers obey it up to the second
 share, or to so many steps, which a recorder's rounding leaves."""
+_LOOKED_AT = 30_000
+"""Samples of long recordings, evenly over them, of which the laws are looked at."""
 _FLAT = 0.02
 """Of the median lead's range: a lead of less is flat."""
 _CLIPPED = 0.01
@@ -50,17 +59,18 @@ def completed(leads: Floats) -> tuple[Floats, tuple[str, ...]]:
 
 
 def _residues(leads: Floats) -> list[tuple[float, float]]:
-    """Root mean squares of what III = II - I and aVR + aVL + aVF = 0 leave of [12, T], and of the leads themselves.
+    """Root mean squares of what the laws of three limb leads leave of [12, T], and of the leads themselves.
 
-    Of those laws whose three leads are there. Offsets do not count.
+    Of those laws whose three leads are there: leads that are each scaled or named wrongly, but alike, as all augmented
+    ones, obey the laws among themselves. Offsets do not count.
     """
-    found = []
-    for rows, weights in (([_I, _II, _III], [1, -1, 1]), ([3, 4, 5], [1, 1, 1])):
+    leads, found = leads[:, :: 1 + leads.shape[1] // _LOOKED_AT], []
+    for rows, weights in _LAWS:
         whole = np.isfinite(leads[rows]).all(axis=0)
         if whole.sum() > 1:
             three = leads[rows][:, whole]
             three = three - three.mean(axis=1, keepdims=True)
-            left = np.array(weights) @ three
+            left = weights @ three
             found.append((float(np.sqrt((left**2).mean())), float(np.sqrt((three**2).mean()))))
     return found
 

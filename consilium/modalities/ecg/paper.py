@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from consilium.modalities.ecg.ecg_record import Ecg, Fault
+from consilium.modalities.ecg.ecg_record import UNKNOWN_VOLTAGES, Ecg
 from consilium.modalities.ecg.files.signals import LEADS
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def drawn(record: Ecg, evidence: EcgEvidence, strongest: float) -> Mapping[str, 
     windows = max((len(row) for row in evidence.leads.values()), default=0)
     seconds = min(windows * evidence.step, record.seconds - evidence.start)
     shown = [(LEADS.index(lead), lead, row) for lead, row in evidence.leads.items()]
+    voltages = not set(UNKNOWN_VOLTAGES) & set(record.faults)
+    scale = 1.0 if voltages else _scale(record)
     rows = []
     for number, (position, lead, weights) in enumerate(shown):
         middle = _EDGE_MM + _ROW_MM * (number + 0.5)
@@ -40,7 +42,7 @@ def drawn(record: Ecg, evidence: EcgEvidence, strongest: float) -> Mapping[str, 
                 "lead": lead,
                 "derived": lead in record.derived,
                 "middle": middle,
-                "path": _path(record, position, evidence.start, seconds, middle),
+                "path": _path(record, position, evidence.start, seconds, middle, scale),
                 "bands": list(_bands(weights, evidence.step, seconds, middle, strongest)),
             }
         )
@@ -52,7 +54,7 @@ def drawn(record: Ecg, evidence: EcgEvidence, strongest: float) -> Mapping[str, 
         "start": evidence.start,
         "seconds": seconds,
         "rhythm": evidence.rhythm,
-        "voltages": Fault.GAINS not in record.faults,
+        "voltages": voltages,
         "number": evidence.ecg + 1,
     }
 
@@ -75,7 +77,14 @@ def _bands(
             }
 
 
-def _path(record: Ecg, lead: int, start: float, seconds: float, middle: float) -> str:
+def _scale(record: Ecg) -> float:
+    """What brings all but the highest deflections to a millivolt's height, where voltages are not known."""
+    there = record.samples[np.isfinite(record.samples).any(axis=1)].astype(np.float64)
+    size = float(np.nanpercentile(np.abs(there - np.nanmedian(there, axis=1, keepdims=True)), 98))
+    return 1 / size if size > 0 else 1.0
+
+
+def _path(record: Ecg, lead: int, start: float, seconds: float, middle: float, scale: float) -> str:
     """The trace as an SVG path, level at the lead's median; a tall wave reaches into the rows beside, as on paper."""
     first, last = round(start * record.rate), round((start + seconds) * record.rate)
     trace: npt.NDArray[np.float64] = record.samples[lead, first:last].astype(np.float64)
@@ -85,5 +94,5 @@ def _path(record: Ecg, lead: int, start: float, seconds: float, middle: float) -
     times = np.arange(known[0], known[-1], max(1.0, record.rate / _POINTS_SECOND))
     heights = np.interp(times, known, trace[known]) - np.median(trace[known])
     across = _LEFT_MM + MM_SECOND * times / record.rate
-    up = middle - MM_MILLIVOLT * heights
+    up = middle - MM_MILLIVOLT * scale * heights
     return "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in zip(across, up, strict=True))

@@ -11,7 +11,7 @@ from consilium.formats.dicom.file_structure import is_dicom
 from consilium.formats.limits import Limits
 from consilium.modalities.ecg import lead_checks
 from consilium.modalities.ecg.ecg_record import Ecg, Fault
-from consilium.modalities.ecg.files.bounds import LEAST_SECONDS
+from consilium.modalities.ecg.files.bounds import LEAST_SECONDS, check_samples
 from consilium.modalities.ecg.files.csv_file import read_csv
 from consilium.modalities.ecg.files.signals import LEADS, Floats, Signals, standard_lead
 from consilium.modalities.ecg.files.waveform_file import read_waveform
@@ -21,6 +21,8 @@ from consilium.modalities.registry import default_limits
 _LEAST_KNOWN = 0.5
 """Share of a lead's samples below which it is left out."""
 _MOST_MILLIVOLTS = 1e4
+_LEAST_RANGE, _MOST_RANGE = 0.02, 100.0
+"""Millivolts that no ECG stays within, and that none spans: another unit was meant."""
 _STEP_MILLIVOLTS = 1e-3
 
 _OTHERS = {
@@ -45,7 +47,7 @@ def read_ecg(data: bytes, *, field: str = "ecg", limits: Limits | None = None) -
     try:
         if len(data) > limits["ecg_bytes"]:
             raise TooLarge("size", len(data), f"must be at most {limits['ecg_bytes']} bytes")
-        return _recording(_signals(data, limits), hashlib.sha256(data).hexdigest())
+        return _recording(_signals(data, limits), hashlib.sha256(data).hexdigest(), limits)
     except InputError as error:
         raise error.at(field) from None
 
@@ -62,7 +64,8 @@ def _signals(data: bytes, limits: Limits) -> Signals:
     return read_csv(data, limits)
 
 
-def _recording(signals: Signals, digest: str) -> Ecg:
+def _recording(signals: Signals, digest: str, limits: Limits) -> Ecg:
+    check_samples(len(LEADS), signals.millivolts.shape[1], limits["ecg_samples"])
     positions, signs, kept, warnings = _leads(signals)
     chosen, sign = [signals.millivolts[i] for i in kept], np.array(signs)[:, None]
     millivolts = _checked(lead_checks.in_order(positions, np.stack(chosen) * sign))
@@ -78,7 +81,10 @@ def _recording(signals: Signals, digest: str) -> Ecg:
         millivolts = steps * _STEP_MILLIVOLTS
     millivolts, gone = _without_gaps(millivolts)
     flat = lead_checks.flat_leads(millivolts)
-    faults = _faults(millivolts, signals.rate, wrong, bool(flat.any()))
+    unstated = bool(signals.gains_stated) and not all(signals.gains_stated[row] for row in kept)
+    if not wrong and not unstated:
+        _check_range(millivolts)
+    faults = _faults(millivolts, signals.rate, wrong, unstated and not wrong, bool(flat.any()))
     millivolts[flat] = np.nan
     left_out = [*gone, *(f"lead {LEADS[i]} left out: it is flat" for i in np.flatnonzero(flat))]
     if not np.isfinite(millivolts).any():
@@ -130,6 +136,16 @@ def _checked(millivolts: Floats) -> Floats:
     return millivolts
 
 
+def _check_range(millivolts: Floats) -> None:
+    there = millivolts[np.isfinite(millivolts).any(axis=1)]
+    low, high = np.nanpercentile(there, [0.5, 99.5], axis=1)
+    ranges = high - low
+    if 0 < ranges.max() < _LEAST_RANGE or np.median(ranges) > _MOST_RANGE:
+        given = f"leads of {float(np.median(ranges)):.3g} mV"
+        rule = f"must span {_LEAST_RANGE:g} to {_MOST_RANGE:g} mV: is the unit that which the file states?"
+        raise InputError("samples", given, rule)
+
+
 def _without_gaps(millivolts: Floats) -> tuple[Floats, list[str]]:
     warnings = []
     found = millivolts.copy()
@@ -146,9 +162,10 @@ def _without_gaps(millivolts: Floats) -> tuple[Floats, list[str]]:
     return found, warnings
 
 
-def _faults(leads: Floats, rate: float, wrong: bool, flat: bool) -> tuple[Fault, ...]:
+def _faults(leads: Floats, rate: float, wrong: bool, unstated: bool, flat: bool) -> tuple[Fault, ...]:
     found = {
         Fault.GAINS: wrong,
+        Fault.NO_GAINS: unstated,
         Fault.LIMB_LEADS: not wrong and lead_checks.limb_leads_contradict(leads),
         Fault.REVERSED: lead_checks.arms_reversed(leads),
         Fault.CLIPPED: lead_checks.clipped(leads, rate),

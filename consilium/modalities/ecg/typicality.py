@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from consilium.modalities.ecg.ecg_record import SENTENCES, Fault
+from consilium.modalities.ecg.ecg_record import SENTENCES, UNKNOWN_VOLTAGES, Fault
 from consilium.modalities.ecg.preparation import EcgPart
 from consilium.modalities.typicality import Typicality
 
 CHECKS: dict[str, tuple[Fault, ...]] = {
-    "ecg_voltages": (Fault.GAINS,),
+    "ecg_voltages": UNKNOWN_VOLTAGES,
     "ecg_leads": (Fault.REVERSED, Fault.LIMB_LEADS),
     "ecg_quality": (Fault.CLIPPED, Fault.FLAT, Fault.MAINS),
 }

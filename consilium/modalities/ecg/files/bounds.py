@@ -15,6 +15,6 @@ def check_rate(rate: float, field: str, given: object) -> None:
 
 
 def check_samples(leads: int, samples: int, most: int) -> None:
-    """`TooLarge` where so many samples are declared; looked at before any is read."""
+    """`TooLarge` of so many samples; looked at before any of what is declared is read."""
     if leads * samples > most:
         raise TooLarge("samples", f"{leads} leads of {samples} samples", f"must be at most {most} samples together")

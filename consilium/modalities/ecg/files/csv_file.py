@@ -20,7 +20,7 @@ from consilium.modalities.ecg.files.bounds import check_rate, check_samples
 from consilium.modalities.ecg.files.signals import MILLIVOLTS, Floats, Signals
 
 _COMMENT = re.compile(r"#\s*(rate|unit)\s*[:=]\s*(\S+)(?:\s*(Hz))?\s*", re.IGNORECASE)
-_TIME = re.compile(r"(?:time|t)(?:\s*[_(\[]?\s*(s|ms)\s*[)\]]?)?", re.IGNORECASE)
+_TIME = re.compile(r"(?:time|t)(?:[_(\[]?(s|ms)[)\]]?)?", re.IGNORECASE)
 _RULE = "must be text with a line of lead names and a line of numbers for each sample"
 _UNEVEN = 0.01
 """Share of a step by which the times of samples may differ."""
@@ -38,7 +38,10 @@ def read_csv(data: bytes, limits: Limits) -> Signals:
         lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UnsupportedMedia("file", "unknown", "must be a zip of a WFDB record, a DICOM waveform or CSV") from None
-    comments = {m[1].lower(): m[2] for line in lines if (m := _COMMENT.fullmatch(line))}
+    comments: dict[str, str] = {}
+    for match in filter(None, map(_COMMENT.fullmatch, lines)):
+        if comments.setdefault(match[1].lower(), match[2]) != match[2]:
+            raise InputError(match[1].lower(), match[2][:20], "must be stated once")
     lines = [line for line in lines if not line.startswith("#")]
     if len(lines) < 2:
         raise InputError("file", f"{len(lines)} lines", _RULE)
@@ -49,8 +52,12 @@ def read_csv(data: bytes, limits: Limits) -> Signals:
     unit = MILLIVOLTS.get(comments.get("unit", "mV").lower())
     if unit is None:
         raise InputError("unit", comments["unit"][:20], "must be mV, uV or V")
-    timed = [position for position, name in enumerate(names) if _TIME.fullmatch(name)]
+    timed = [position for position, name in enumerate(names) if _unit_of_time(name) is not None]
     rate = _stated(comments["rate"]) if "rate" in comments else _of_times(names, values, timed)
+    for position in timed:
+        per_second, times = _unit_of_time(names[position]), values[position]
+        if per_second and not abs((times[-1] - times[0]) * rate / per_second - len(times) + 1) <= _UNEVEN * len(times):
+            raise InputError("rate", f"{rate:g} Hz", "must be that of the column of times")
     leads = [position for position in range(len(names)) if position not in timed]
     return Signals(
         names=[names[position] for position in leads],
@@ -71,6 +78,12 @@ def _row(line: str, separator: str, width: int, number: int) -> list[float]:
         raise InputError(f"row[{number}]", "a cell that is no number", _RULE) from None
 
 
+def _unit_of_time(name: str) -> float | None:
+    """How many there are in a second; 0 where the column's name has none, None where it is no column of times."""
+    match = _TIME.fullmatch("".join(name.split()))
+    return None if match is None else {"s": 1.0, "ms": 1000.0}.get((match[1] or "").lower(), 0.0)
+
+
 def _stated(text: str) -> float:
     try:
         rate = float(text.lower().removesuffix("hz"))
@@ -83,8 +96,7 @@ def _stated(text: str) -> float:
 def _of_times(names: list[str], values: Floats, timed: list[int]) -> float:
     if len(timed) != 1:
         raise InputError("rate", None, "must be stated, as '# rate: 500 Hz' above the names or by one column time_s")
-    match = _TIME.fullmatch(names[timed[0]])
-    per_second = 1000.0 if match and (match[1] or "").lower() == "ms" else 1.0
+    per_second = _unit_of_time(names[timed[0]]) or 1.0
     steps = np.diff(values[timed[0]])
     step = float(np.median(steps)) if len(steps) else 0.0
     if not step > 0 or np.abs(steps - step).max() > _UNEVEN * step + 1e-6 * per_second:

@@ -40,6 +40,8 @@ class Signals:
     source : str
         ``wfdb``, ``dicom`` or ``csv``.
     warnings : tuple of str
+    gains_stated : tuple of bool
+        Of each lead, whether the file states its gain; empty: of all.
     known : mapping
         What else the file says, by attribute of `consilium.modalities.ecg.ecg_record.Ecg`.
     """
@@ -51,6 +53,7 @@ class Signals:
     source: str
     time: datetime | None = None
     warnings: tuple[str, ...] = ()
+    gains_stated: tuple[bool, ...] = ()
     known: Mapping[str, Any] = field(default_factory=dict)
 
 

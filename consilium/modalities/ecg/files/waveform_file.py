@@ -137,9 +137,11 @@ def _skewed(row: Any, channel: Dataset, rate: float) -> Any:
     """`row` moved to the time of the first channel, by whole samples."""
     by_time = float(channel.get("ChannelTimeSkew") or 0) * rate
     samples = round(float(channel.get("ChannelSampleSkew") or 0) + by_time)
-    if not samples or abs(samples) >= len(row):
+    if not samples:
         return row
     moved = np.full_like(row, np.nan)
+    if abs(samples) >= len(row):
+        return moved
     if samples > 0:
         moved[samples:] = row[:-samples]
     else:

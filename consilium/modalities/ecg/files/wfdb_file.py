@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,9 +17,15 @@ from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.formats.limits import Limits
 from consilium.modalities.ecg.files.bounds import check_samples
 from consilium.modalities.ecg.files.signals import MILLIVOLTS, Floats, Signals
-from consilium.modalities.ecg.files.wfdb_header import BITS, MOST_HEADER, Header, read_header
+from consilium.modalities.ecg.files.wfdb_header import BITS, MOST_HEADER, USUAL_GAIN, Header, read_header
 
 _MOST_MEMBERS = 64
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Others are inflated whole by `zipfile`, however little of them is asked for."""
+_BROKEN = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
+    *(NotImplementedError, OSError, OverflowError, ValueError),
+)
 
 
 def read_wfdb(data: bytes, limits: Limits) -> Signals:
@@ -32,7 +39,7 @@ def read_wfdb(data: bytes, limits: Limits) -> Signals:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_archive(archive, limits)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+    except _BROKEN as error:
         raise InputError("zip", type(error).__name__, "must be a zip archive that is whole") from None
 
 
@@ -48,21 +55,23 @@ def _read_archive(archive: zipfile.ZipFile, limits: Limits) -> Signals:
         raise InputError("zip", f"{len(headers)} headers", "must hold one WFDB header (.hea) and its signal files")
     most = 4 * limits["ecg_samples"]
     header = read_header(_inflated(archive, by_name[headers[0]], MOST_HEADER))
-    stored = {}
+    stored: dict[str, bytes] = {}
     for name in {signal.file for signal in header.signals}:
         if name not in by_name:
             raise InputError("zip", "a signal file is missing", "must hold every signal file that the header names")
-        stored[name] = _inflated(archive, by_name[name], most)
+        stored[name] = _inflated(archive, by_name[name], most, sum(len(one) for one in stored.values()))
     return _signals(header, stored, limits)
 
 
-def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int, before: int = 0) -> bytes:
     if member.flag_bits & 1:
         raise UnsupportedMedia("zip", "encrypted file", "must not be encrypted")
+    if member.compress_type not in _COMPRESSIONS:
+        raise UnsupportedMedia("zip", f"compression {member.compress_type}", "must be stored or deflated")
     with archive.open(member) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise TooLarge("zip", "a larger file", f"must hold files of at most {most} bytes once inflated")
+        content = file.read(most - before + 1)
+    if len(content) > most - before:
+        raise TooLarge("zip", "a larger file", f"must hold files of at most {most} bytes together once inflated")
     return content
 
 
@@ -100,6 +109,7 @@ def _signals(header: Header, stored: Mapping[str, bytes], limits: Limits) -> Sig
         source="wfdb",
         time=header.time,
         warnings=tuple(warnings),
+        gains_stated=tuple(signal.gain > 0 for signal in header.signals),
     )
 
 
@@ -109,7 +119,7 @@ def _millivolts(header: Header, steps: Floats) -> Floats:
     for position, signal in enumerate(header.signals):
         unit = MILLIVOLTS.get(signal.unit.lower())
         if unit is not None:
-            found[position] = (steps[position] - signal.baseline) / signal.gain * unit
+            found[position] = (steps[position] - signal.baseline) / (signal.gain or USUAL_GAIN) * unit
     return found
 
 

@@ -20,17 +20,19 @@ BITS = {16: 16, 212: 12, 24: 24}
 _MOST_SIGNALS = 256
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _RECORD = re.compile(
-    r"(?P<name>\S+?)(?P<segments>/\d+)?\s+(?P<signals>\d+)(?:\s+(?P<rate>[^\s/(]+)\S*)?"
-    r"(?:\s+(?P<samples>\d+))?(?:\s+(?P<clock>[\d:.]+))?(?:\s+(?P<day>\d+/\d+/\d+))?\s*"
+    r"(?P<name>[^\s/]+)(?P<segments>/\d+)?\s+(?P<signals>\d{1,9})(?:\s+(?P<rate>[^\s/(]+)(?:[/(]\S*)?)?"
+    r"(?:\s+(?P<samples>\d{1,15}))?(?:\s+(?P<clock>[\d:.]{1,24}))?(?:\s+(?P<day>\d{1,2}/\d{1,2}/\d{1,4}))?\s*"
 )
-_FORMAT = re.compile(r"(?P<number>\d+)(?:x(?P<frame>\d+))?(?::(?P<skew>\d+))?(?:\+(?P<offset>\d+))?")
-_GAIN = re.compile(r"(?P<gain>[-+.0-9eE]+)(?:\((?P<baseline>-?\d+)\))?(?:/(?P<unit>\S+))?")
-_DEFAULT_GAIN = 200.0
+_FORMAT = re.compile(r"(?P<number>\d{1,9})(?:x(?P<frame>\d{1,9}))?(?::(?P<skew>\d{1,9}))?(?:\+(?P<offset>\d{1,15}))?")
+_GAIN = re.compile(r"(?P<gain>[-+.0-9eE]+)(?:\((?P<baseline>-?\d{1,15})\))?(?:/(?P<unit>\S+))?")
+USUAL_GAIN = 200.0
+"""Steps a unit where a header knows none. Source: header(5)."""
+_LARGEST = 10**15
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One line of a header."""
+    """One line of a header; `gain` is 0 where it is not known."""
 
     file: str
     format: int
@@ -89,7 +91,8 @@ def _check_size(size: int, most: int) -> None:
 
 def read_header(data: bytes) -> Header:
     """Read a header; `InputError` names the field that breaks a rule."""
-    lines = [line.strip() for line in data.decode("latin-1").splitlines()]
+    # Not splitlines: what ends a line in Latin-1 may be half a letter of a comment in UTF-8.
+    lines = [line.strip(" \t\r") for line in data.decode("latin-1").split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
     record = _RECORD.fullmatch(lines[0]) if lines else None
     if record is None:
@@ -117,9 +120,12 @@ def _whole(words: list[str], position: int, default: int, field: str) -> int:
     if len(words) <= position:
         return default
     try:
-        return int(words[position])
+        value = int(words[position])
     except ValueError:
-        raise InputError(field, words[position][:20], "must be a whole number") from None
+        value = _LARGEST
+    if abs(value) >= _LARGEST:
+        raise InputError(field, words[position][:20], "must be a whole number")
+    return value
 
 
 def _start(day: str | None, clock: str | None) -> datetime | None:
@@ -157,7 +163,7 @@ def _signal(line: str, field: str) -> Signal:
         format=number,
         skew=int(form["skew"] or 0),
         offset=int(form["offset"] or 0),
-        gain=value or _DEFAULT_GAIN,
+        gain=value,
         baseline=int(gain["baseline"]) if gain and gain["baseline"] else zero,
         unit=(gain["unit"] if gain and gain["unit"] else "mV"),
         checksum=_whole(words, 6, 0, f"{field}.checksum") if len(words) > 6 else None,

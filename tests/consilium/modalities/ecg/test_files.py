@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Callable
@@ -104,6 +105,29 @@ def test_the_rate_may_follow_from_times() -> None:
     assert read("\n".join(timed).encode()).rate == pytest.approx(200)
 
 
+def test_times_may_be_rounded_where_the_rate_is_stated() -> None:
+    table = csv(ROWS[:1], names=LEADS[:1], head="").decode().splitlines()
+    timed = [f"time_s,{table[0]}", *(f"{i / 256:.3f},{line}" for i, line in enumerate(table[1:]))]
+    ecg = read(("# rate: 256 Hz\n" + "\n".join(timed)).encode())
+    assert ecg.rate == 256
+    np.testing.assert_allclose(ecg.samples[0], MILLIVOLTS[0], atol=1e-6)
+
+
+def test_comments_above_a_header_may_be_of_any_language() -> None:
+    ecg = read(packed({"r.hea": "# Åre …\n".encode() + header(ROWS), "r.dat": encoded(ROWS, 16)}))
+    np.testing.assert_allclose(ecg.samples, MILLIVOLTS, atol=1e-6)
+
+
+def test_a_channel_of_dicom_that_begins_behind_the_end_is_left_out() -> None:
+    file = pydicom.dcmread(io.BytesIO(waveform(ROWS)))
+    file.WaveformSequence[0].ChannelDefinitionSequence[7].ChannelSampleSkew = "99999"
+    out = io.BytesIO()
+    file.save_as(out)
+    ecg = read(out.getvalue())
+    assert np.isnan(ecg.samples[7]).all()
+    assert "lead V2 left out: without a sample in a unit of voltage" in ecg.warnings
+
+
 def test_units_are_converted() -> None:
     micro = csv(ROWS * 1000, head="# rate: 200\n# unit: uV\n")
     np.testing.assert_allclose(read(micro).samples, MILLIVOLTS, atol=1e-6)
@@ -163,6 +187,20 @@ def _zip(**changed: object) -> bytes:
     return wfdb(ROWS, **changed)  # type: ignore[arg-type]
 
 
+def _timed(step: float, gap: float = 0.0) -> bytes:
+    """Two leads that say 200 Hz, with times of `step` times as much, and a pause in their middle."""
+    table = csv(ROWS[:2], names=LEADS[:2], head="").decode().splitlines()
+    times = [i / 200 * step + gap * (i > 1000) for i in range(ROWS.shape[1])]
+    lines = [f"time_s,{table[0]}", *(f"{time:.3f},{line}" for time, line in zip(times, table[1:], strict=True))]
+    return ("# rate: 200 Hz\n" + "\n".join(lines)).encode()
+
+
+def _damaged() -> bytes:
+    data = packed({"r.hea": header(ROWS), "r.dat": encoded(ROWS, 16)}, zipfile.ZIP_DEFLATED)
+    place = data.index(b"r.dat") + 5
+    return data[:place] + b"\xff" * 50 + data[place + 50 :]
+
+
 BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "file"),
     "XML": (lambda: b"<?xml version='1.0'?><AnnotatedECG/>", "file"),
@@ -175,6 +213,11 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "rate is text": (lambda: csv(ROWS, head="# rate: fast\n"), "rate"),
     "rate is NaN": (lambda: csv(ROWS, head="# rate: nan\n"), "rate"),
     "rate is huge": (lambda: csv(ROWS, head="# rate: 1e9\n"), "rate"),
+    "rate stated twice": (lambda: csv(ROWS, head="# rate: 200 Hz\n# rate: 500 Hz\n"), "rate"),
+    "rate against times": (lambda: _timed(200 / 500), "rate"),
+    "times with a gap": (lambda: _timed(1, gap=3.0), "rate"),
+    "microvolts as millivolts": (lambda: csv(1000 * ROWS), "samples"),
+    "volts as millivolts": (lambda: wfdb(ROWS, gains=["200000/mV"] * 12), "samples"),
     "unit unknown": (lambda: csv(ROWS, head="# rate: 200\n# unit: mmHg\n"), "unit"),
     "uneven row": (lambda: csv(ROWS) + b"1,2\n", r"row\[2000\]"),
     "no number": (lambda: csv(ROWS).replace(b"0.0", b"x.0", 1), r"row\["),
@@ -185,6 +228,9 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "flat": (lambda: csv(np.zeros_like(ROWS)), "leads"),
     "unknown leads alone": (lambda: csv(ROWS[:2], names=["a", "b"]), "leads"),
     "a lead twice": (lambda: csv(ROWS[:2], names=["I", "DI"]), r"leads\[1\]"),
+    "zip damaged": (_damaged, "zip"),
+    "zip of bzip2": (lambda: packed({"r.hea": header(ROWS), "r.dat": b""}, zipfile.ZIP_BZIP2), "zip"),
+    "zip of LZMA": (lambda: packed({"r.hea": header(ROWS), "r.dat": b""}, zipfile.ZIP_LZMA), "zip"),
     "zip cut": (lambda: _zip()[:3000], "zip"),
     "zip of nothing": (lambda: packed({"a.txt": b"a"}), "zip"),
     "two headers": (lambda: packed({"a.hea": header(ROWS), "b.hea": header(ROWS)}), "zip"),
@@ -194,6 +240,9 @@ BROKEN: dict[str, tuple[Callable[[], bytes], str]] = {
     "header of rubbish": (lambda: packed({"r.hea": b"\xff" * 50, "r.dat": b""}), "header"),
     "header without a rate": (lambda: _zip(first="r 12"), "header.rate"),
     "header with rate 0": (lambda: _zip(rate="0"), "header.rate"),
+    "more digits than a number has": (lambda: _zip(first="r 12 200 " + "9" * 5000), "header"),
+    "a baseline beyond any": (lambda: _zip(gains=["200(" + "9" * 400 + ")/mV"] * 12), r"header.signals\[0\].gain"),
+    "a first line that fits in many ways": (lambda: _zip(first="r 12 " + "a" * 1_000_000 + " !"), "header"),
     "no signal": (lambda: _zip(first="r 0 200 2000"), "header.signals"),
     "more signals than lines": (lambda: _zip(first="r 99 200 2000"), "header.signals"),
     "several segments": (lambda: _zip(first="r/2 12 200 2000"), "header"),
@@ -244,6 +293,25 @@ def test_an_archive_that_inflates_beyond_the_limit_is_refused_before_it_is_held(
     assert len(bomb) < 100_000
     with pytest.raises(TooLarge, match="once inflated"):
         read(bomb)
+
+
+def test_archives_of_many_files_that_inflate_beyond_the_limit_together_are_refused() -> None:
+    lines = "".join(f"{i}.dat 16 200/mV\n" for i in range(4))
+    files = {f"{i}.dat": b"\0" * 9_000_000 for i in range(4)}
+    with pytest.raises(TooLarge, match="together once inflated"):
+        read(packed({"r.hea": f"r 4 200 2000\n{lines}".encode(), **files}, zipfile.ZIP_DEFLATED))
+
+
+def test_one_lead_counts_as_the_twelve_that_its_recording_holds() -> None:
+    limits = default_limits().but(ecg_samples=12 * ROWS.shape[1] - 1)
+    with pytest.raises(TooLarge, match="12 leads of 2000 samples"):
+        read(csv(ROWS[1:2], names=["II"]), limits)
+    assert read(csv(ROWS[1:2], names=["II"]), limits.but(ecg_samples=12 * ROWS.shape[1])).seconds == 10
+
+
+def test_a_column_name_that_fits_in_many_ways_is_read_at_once() -> None:
+    names = ["t" + " " * 500_000 + "x", *LEADS[1:]]
+    assert read(csv(ROWS, names=names)).warnings[0].startswith("signal 1 left out")
 
 
 def test_a_declared_length_beyond_the_limit_is_refused_before_anything_is_read() -> None:
@@ -324,6 +392,34 @@ def test_limb_leads_that_contradict_each_other_without_integers_are_named() -> N
     rows = ROWS.copy()
     rows[2] = ROWS[7]
     assert Fault.LIMB_LEADS in read(csv(rows)).faults
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([2, 1, 0, 3, 4, 5], id="I and III exchanged"),
+        pytest.param([0, 1, 2, 4, 3, 5], id="aVR and aVL exchanged"),
+        pytest.param([0, 2, 1, 3, 4, 5], id="II and III exchanged"),
+    ],
+)
+def test_limb_leads_of_exchanged_names_are_named(rows: list[int]) -> None:
+    """III = II - I and aVR + aVL + aVF = 0 hold with some of them exchanged; those that join the two do not."""
+    assert Fault.LIMB_LEADS in read(csv(np.vstack([ROWS[rows], ROWS[6:]]))).faults
+
+
+def test_augmented_leads_that_are_all_twice_too_high_are_named() -> None:
+    rows = ROWS.copy()
+    rows[3:6] *= 2
+    assert Fault.LIMB_LEADS in read(csv(rows)).faults
+    assert Fault.LIMB_LEADS in read(csv(rows[[0, 1, 3]], names=["I", "II", "aVR"])).faults
+    assert read(csv(ROWS[[0, 1, 3]], names=["I", "II", "aVR"])).faults == ()
+
+
+def test_a_file_without_gains_has_no_voltages() -> None:
+    for gain in ("0/mV", "0(0)/mV"):
+        ecg = read(wfdb(ROWS, gains=[gain] * 12))
+        assert ecg.faults == (Fault.NO_GAINS,)
+        assert ecg_warnings([ecg]) == ["ecgs[0]: the file does not state the gains; voltages are not known"]
 
 
 def test_swapped_electrodes_are_named() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from consilium.domain.errors import InputError
+from consilium.domain.named_identifiers import named
 from consilium.domain.study import Study
 from consilium.domain.variables import BUILT_IN
 from consilium.modalities.converter import condensed
@@ -16,9 +20,12 @@ from consilium.modalities.ecg.beats import RHYTHM, read_beats
 from consilium.modalities.ecg.ecg_converter import EcgConverter
 from consilium.modalities.ecg.ecg_record import Ecg, Fault
 from consilium.modalities.ecg.encoder import EcgEncoder, entry_of, parted
+from consilium.modalities.ecg.paper import drawn
 from consilium.modalities.ecg.preparation import EcgPreparation
+from consilium.modalities.ecg.presentation import EcgEvidence
 from consilium.modalities.ecg.section import EcgSection
 from consilium.modalities.ecg.typicality import TYPICALITY
+from consilium.modalities.image.image_record import Image
 from consilium.modalities.part import MASK
 from tests.consilium.modalities.ecg.made import csv, read, steps, wfdb
 
@@ -87,6 +94,46 @@ def test_wrong_gains_are_referred_unless_the_recipe_says_what_they_are() -> None
     assert checks["microvolts"] == ()
     assert len(checks["scaled"]) == 1
     assert checks["scaled"][0].startswith("The ECG: the gains of the file are wrong")
+
+
+def test_a_file_without_gains_is_referred_and_read_at_a_common_size() -> None:
+    files = [wfdb(scale * steps(), gains=["0/mV"] * 12) for scale in (1, 4)]
+    for way in ("scaled", "microvolts"):
+        section = EcgSection(wrong_gains=way)
+        one, other = (EcgConverter(section)(read(data)) for data in files)
+        np.testing.assert_allclose(one, other, atol=1e-4)
+        assert len(TYPICALITY.checks["ecg_voltages"](_part(section, read(files[0])))) == 1
+
+
+def test_traces_without_voltages_fit_their_rows_of_paper() -> None:
+    """Of a recorder of 24 bits, whose integers are a thousand times as many."""
+    wrong = [f"{200_000 + 40_000 * i}/mV" for i in range(12)]
+    one, two, *_, chest = np.split(1000 * steps(), [1, 2, 6])
+    limb = [one, two, two - one, -(one + two) // 2, one - two // 2, two - one // 2]
+    record = read(wfdb(np.vstack([*limb, chest]), form=24, gains=wrong))
+    evidence = EcgEvidence(0, 0.0, 0.2, {"II": (0.0,) * 50}, 0.0)
+    drawing = drawn(record, evidence, 1.0)
+    heights = [float(point.split()[1]) - drawing["rows"][0]["middle"] for point in _points(drawing)]
+    assert not drawing["voltages"]
+    assert 5 < np.abs(heights).max() < 60
+
+
+def test_ecgs_of_other_dicom_studies_and_orders_go_with_the_images_of_a_patient() -> None:
+    own = {"study_digest": "a", "accession_digest": "b", "patient_digest": "p"}
+    image = Image(np.zeros((4, 4), np.uint16), "0" * 64, "dicom", **own)
+    ecg = replace(read(csv(steps())), study_digest="c", accession_digest="d", patient_digest="p")
+    other = replace(ecg, study_digest="e", accession_digest="f")
+    both = Study({"ecg": (ecg, other), "image": (image,)})
+    assert [named(both, name) for name in ("study_digest", "accession_digest")] == ["a", "b"]
+    assert named(Study({"ecg": (ecg,)}), "study_digest") == "c"
+    assert named(Study({"ecg": (ecg, other)}), "study_digest") is None
+    with pytest.raises(InputError, match="must all be of one patient"):
+        Study({"ecg": (replace(ecg, patient_digest="q"),), "image": (image,)})
+
+
+def _points(drawing: Mapping[str, Any]) -> list[str]:
+    path: str = drawing["rows"][0]["path"]
+    return path.removeprefix("M").split("L")
 
 
 def test_what_was_converted_where_it_was_decoded_is_used() -> None:
