@@ -305,10 +305,13 @@ class ReaderStore:
         others = select(StudyRow.study_id, StudyRow.submitted, StudyRow.summary, StudyRow.beside).where(
             reader.own, StudyRow.reading_group == row.reading_group, StudyRow.study_id != row.study_id, *alive
         )
-        others = others.order_by(StudyRow.submitted)
         found: dict[object, tuple[Any, PriorStudy]] = {}
         # Of one prior that was handed over twice the last counts, and none where the study itself was sent, too.
-        for other in chain.from_iterable(session.execute(others.where(*which)) for which in self._of_one_person(own)):
+        # Sorted here: for an order by time SQLite walks through the whole reading group.
+        for other in chain.from_iterable(
+            sorted(session.execute(others.where(*which)), key=lambda one: one.submitted)
+            for which in self._of_one_person(own)
+        ):
             facts = opened_json(self._keys, other.study_id, "summary", other.summary)
             if facts is None or not _may_be_prior((facts, other), (own, row)):
                 continue
