@@ -245,9 +245,9 @@ def _cut_at(until: float) -> Iterator[dict[str, Any]]:
                 # Of TLS, too, the connection below it: another thread is reading.
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
 
-    def note(event: str, told: Mapping[str, Any]) -> None:
+    def note(event: str, details: Mapping[str, Any]) -> None:
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            opened.append(told["return_value"].get_extra_info("socket"))
+            opened.append(details["return_value"].get_extra_info("socket"))
             if time.monotonic() >= until:
                 cut()
 

@@ -135,7 +135,7 @@ def _hum(lead: Floats, rate: float) -> float:
 def arms_reversed(leads: Floats) -> bool:
     """Whether lead I or II is upside down beside V6, and aVR upright, which it never is as recorded rightly.
 
-    Right arm with left arm turns I over, right arm with a leg II. Left arm with left leg cannot be told so.
+    Right arm with left arm turns I over, right arm with a leg II. Left arm with left leg is not seen so.
     """
     rows = leads[[_I, _II, _AVR, _V6]]
     whole = np.isfinite(rows).all(axis=0)

@@ -107,8 +107,8 @@ def _stored(group: Dataset, count: int, length: int, little: bool) -> Any:
     """The stored numbers, float64 [channels, samples], NaN where the file pads."""
     kind = _TYPES.get(optional_text(group, "WaveformSampleInterpretation"))
     if kind is None:
-        said = optional_text(group, "WaveformSampleInterpretation")[:8]
-        raise UnsupportedMedia("WaveformSampleInterpretation", said, f"must be one of {', '.join(_TYPES)}")
+        given = optional_text(group, "WaveformSampleInterpretation")[:8]
+        raise UnsupportedMedia("WaveformSampleInterpretation", given, f"must be one of {', '.join(_TYPES)}")
     dtype = np.dtype(kind).newbyteorder("<" if little else ">")
     if int(group.get("WaveformBitsAllocated") or 0) != 8 * dtype.itemsize:
         given = int(group.get("WaveformBitsAllocated") or 0)
@@ -128,9 +128,9 @@ def _name(channel: Dataset) -> str:
     number = optional_text(source, "CodeValue").replace("-", ":").rsplit(":", 1)[-1]
     if optional_text(source, "CodingSchemeDesignator") in ("MDC", "SCPECG") and number.isdigit():
         return _NUMBERED.get(int(number), f"code {int(number)}")
-    said = (optional_text(source, "CodeMeaning") or optional_text(channel, "ChannelLabel")).split("(")[0]
-    lead = standard_lead(said)
-    return said if lead is None or lead[0] not in LEADS else lead[0]
+    label = (optional_text(source, "CodeMeaning") or optional_text(channel, "ChannelLabel")).split("(")[0]
+    lead = standard_lead(label)
+    return label if lead is None or lead[0] not in LEADS else lead[0]
 
 
 def _skewed(row: Any, channel: Dataset, rate: float) -> Any:

@@ -23,9 +23,16 @@ _MOST_MEMBERS = 64
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Others are inflated whole by `zipfile`, however little of them is asked for."""
 _BROKEN = (
-    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError),
-    *(NotImplementedError, OSError, OverflowError, ValueError),
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    ValueError,
 )
+"""What `zipfile` and the numbers of a header raise where they are damaged."""
 
 
 def read_wfdb(data: bytes, limits: Limits) -> Signals:
