@@ -107,8 +107,8 @@ def _stored(group: Dataset, count: int, length: int, little: bool) -> Any:
     """The stored numbers, float64 [channels, samples], NaN where the file pads."""
     kind = _TYPES.get(optional_text(group, "WaveformSampleInterpretation"))
     if kind is None:
-        given = optional_text(group, "WaveformSampleInterpretation")[:8]
-        raise UnsupportedMedia("WaveformSampleInterpretation", given, f"must be one of {', '.join(_TYPES)}")
+        interpretation = optional_text(group, "WaveformSampleInterpretation")[:8]
+        raise UnsupportedMedia("WaveformSampleInterpretation", interpretation, f"must be one of {', '.join(_TYPES)}")
     dtype = np.dtype(kind).newbyteorder("<" if little else ">")
     if int(group.get("WaveformBitsAllocated") or 0) != 8 * dtype.itemsize:
         given = int(group.get("WaveformBitsAllocated") or 0)
