@@ -91,13 +91,25 @@ class Records:
     def observations(self, patients: Iterable[PatientId]) -> list[ReceivedObservation]:
         """Of every value of these identifiers the version that holds, which may be that it is withdrawn.
 
-        A preliminary version holds until another one comes; where it came after another one, both are given.
+        A preliminary version holds until another one comes; where it came after another one, both are given. A value
+        that its source has sent for another patient since is no longer of the former one.
         """
-        return self._holding(ReceivedObservation, self._of(patients))
+        return self._holding(ReceivedObservation, patients)
 
     def notes(self, patients: Iterable[PatientId]) -> list[ReceivedNote]:
         """As `observations`."""
-        return self._holding(ReceivedNote, self._of(patients))
+        return self._holding(ReceivedNote, patients)
+
+    def other_patients(self, record: ReceivedObservation | ReceivedNote) -> list[PatientId]:
+        """Other patients for whom earlier versions of a value or note were sent."""
+        versions = select(RecordRow).where(
+            RecordRow.kind == KINDS[type(record)],
+            RecordRow.key == record_key(self._key, record),
+            RecordRow.patient != patient_digest(self._key, record.patient),
+        )
+        with self._database.reading() as session:
+            found = [opened(self._key, row) for row in session.scalars(versions)]
+        return [cast(ReceivedObservation | ReceivedNote, one).patient for one in found]
 
     def updates(self, patients: Iterable[PatientId]) -> list[PatientUpdate]:
         """What registration systems last said of each of these identifiers."""
@@ -142,14 +154,17 @@ class Records:
         digests = [patient_digest(self._key, patient) for patient in patients]
         return RecordRow.patient.in_(digests)
 
-    def _holding(self, of: type[_V], where: ColumnElement[bool]) -> list[_V]:
+    def _holding(self, of: type[_V], patients: Iterable[PatientId]) -> list[_V]:
         """By key, in the order in which they first came: the latest version, and what it leaves in force."""
-        wanted = select(RecordRow).where(RecordRow.kind == KINDS[of], where)
+        whose = frozenset(patients)
+        named = select(RecordRow.key).where(RecordRow.kind == KINDS[of], self._of(whose))
+        wanted = select(RecordRow).where(RecordRow.kind == KINDS[of], RecordRow.key.in_(named))
         versions: dict[str, list[RecordRow]] = {}
         with self._database.reading() as session:
             for row in session.scalars(wanted.order_by(RecordRow.number)):
                 versions.setdefault(row.key, []).append(row)
-            return [one for rows in versions.values() for one in self._in_force(of, rows)]
+            in_force = [one for rows in versions.values() for one in self._in_force(of, rows)]
+        return [one for one in in_force if one.patient in whose]
 
     def _in_force(self, of: type[_V], rows: list[RecordRow]) -> list[_V]:
         """Of the versions of one value or note; the latest last."""

@@ -13,6 +13,8 @@ from hospital.store.received import (
     PatientMerge,
     Received,
     ReceivedInstance,
+    ReceivedNote,
+    ReceivedObservation,
     ReceivedOrder,
     ReceivedRejection,
     ReceivedStep,
@@ -72,7 +74,11 @@ class Intake:
             return self._of_patient(record.patient, since=None)
         if getattr(record, "status", None) is Status.PRELIMINARY:
             return ()
-        found = self._of_patient(record.patient, since=self._now() - REOPENED_FOR)
+        since = self._now() - REOPENED_FOR
+        found = self._of_patient(record.patient, since)
+        if isinstance(record, ReceivedObservation | ReceivedNote):
+            for other in self._store.records.other_patients(record):
+                found += self._of_patient(other, since)
         if isinstance(record, ReceivedOrder) and record.study is not None:
             found = [*found, Touch(record.study)]
         return found

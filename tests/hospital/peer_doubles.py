@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.patience import PATIENCE_S
 
@@ -68,6 +70,54 @@ def information_system() -> Iterator[InformationSystem]:
         thread.start()
         try:
             yield system
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class AuditRepository:
+    """Takes syslog over TLS (RFC 5425) from whoever shows a certificate of its authority.
+
+    Attributes
+    ----------
+    messages : list of bytes
+        Each once for every time that it came.
+    """
+
+    port: int = 0
+    messages: list[bytes] = field(default_factory=list)
+
+
+@contextmanager
+def audit_repository(tls: ssl.SSLContext) -> Iterator[AuditRepository]:
+    repository = AuditRepository()
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while digits := self._digits():
+                repository.messages.append(self.rfile.read(int(digits)))
+
+        def _digits(self) -> bytes:
+            found = b""
+            while (read := self.rfile.read(1)) not in (b"", b" "):
+                found += read
+            return found
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        allow_reuse_address = True
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            plain, address = super().get_request()
+            return tls.wrap_socket(plain, server_side=True), address
+
+    with Server(("127.0.0.1", 0), Connection) as server:
+        repository.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield repository
         finally:
             server.shutdown()
             thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from lxml import etree
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from typer.testing import CliRunner
 
@@ -24,9 +26,17 @@ from service.scopes import Scope
 from tests import orthanc as real
 from tests.consilium.output.dicom.results import complaints, contradictions
 from tests.fhir_server.running import FhirServer, missing, running_fhir_server
+from tests.hospital.audit.test_messages import SCHEMA
+from tests.hospital.certificates import Authority
 from tests.hospital.dicom.samples import part10, radiograph
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
-from tests.hospital.peer_doubles import InformationSystem, information_system, send_hl7
+from tests.hospital.peer_doubles import (
+    AuditRepository,
+    InformationSystem,
+    audit_repository,
+    information_system,
+    send_hl7,
+)
 from tests.integration.processes import KillableService, killable_service
 from tests.patience import until
 
@@ -48,6 +58,7 @@ class Site:
     service: KillableService
     ris: InformationSystem
     record: FhirServer | None
+    repository: AuditRepository
     lab_port: int
     model: Path
     tokens: dict[str, str]
@@ -101,10 +112,13 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
     keys, scopes = folder / "keys.json", [Scope.DIAGNOSE, Scope.READ]
     tokens = {name: create_key(keys, name, scopes, groups)[1] for name, groups in GROUPS.items()}
     (folder / "token").write_text(tokens["gateway"])
+    authority = Authority(folder / "authority")
+    identity = authority.identity("gateway")
     settings_of_service = {"model_threads": 1, "device": "cpu", "keys": keys, "studies": True}
     with (
         information_system() as ris,
         record_system() as record,
+        audit_repository(authority.identity("repository").server()) as repository,
         real.running_orthanc(folder / "orthanc") as orthanc,
         killable_service(model, settings_of_service, service_port) as service,
     ):
@@ -135,6 +149,19 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
                 "archive": {"kind": "dicom", "peer": "pacs"},
                 "ris": {"kind": "hl7", "address": f"127.0.0.1:{ris.port}"},
             },
+            "audit": {
+                "repositories": {
+                    "atna": {
+                        "kind": "syslog",
+                        "address": f"127.0.0.1:{repository.port}",
+                        "tls": {
+                            "ca": str(identity.authority),
+                            "certificate": str(identity.certificate),
+                            "key": str(identity.key),
+                        },
+                    }
+                },
+            },
         }
         if record is not None:
             reached = {"url": record.url, "patient_system": PATIENT_SYSTEM, "patient_issuer": "north"}
@@ -143,7 +170,7 @@ def site(folder: Path, model: Path) -> Iterator[Site]:
             settings["routes"]["chest"]["send_to"].append("record")
         with running_gateway(folder / "gateway", settings) as gateway:
             orthanc.register("gateway", "CONSILIUM", dicom_port)
-            yield Site(orthanc, gateway, service, ris, record, lab_port, model, tokens)
+            yield Site(orthanc, gateway, service, ris, record, repository, lab_port, model, tokens)
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +395,34 @@ def test_a_killed_service_that_is_started_again_gives_each_study_one_result(runn
         assert (shown["stage"], len(shown["revisions"]), len(running.results(study))) == ("answered", 1, 2)
         until(lambda study=study: any(study in one for one in running.ris.messages), "the message to the RIS")
         assert sum(study in one for one in running.ris.messages) == 1
+
+
+def test_the_audit_repository_is_told_what_came_what_was_asked_and_what_went_out_each_once(running: Site) -> None:
+    study = running.push(radiograph(1, side=128, study="A"))
+    asked = b64encode(f"StudyInstanceUID={study}".encode()).decode()
+
+    def told() -> list[etree._Element]:
+        messages = [etree.fromstring(one.partition(b"\xef\xbb\xbf")[2]) for one in running.repository.messages]
+        return [
+            one for one in messages if study in one.xpath("//@ParticipantObjectID") or asked in one.xpath("//text()")
+        ]
+
+    def codes(action: str) -> list[str]:
+        found = [one.find("EventIdentification") for one in told()]
+        return sorted(one.find("EventID").get("csd-code") for one in found if one.get("EventActionCode") == action)
+
+    out = ["110104", "110104", "110106"]
+    until(lambda: codes("R") == out, "report and capture to the archive, the message to the RIS")
+    until(lambda: codes("C") == ["110104"], "the image that came")
+    assert codes("R") == out
+    others = codes("E")
+    assert others.count("110102") == 2
+    assert set(others) == {"110102", "110112"}, "each object is begun, and the archive was asked what it has"
+    for message in told():
+        SCHEMA.assertValid(message)
+        people = message.xpath("ParticipantObjectIdentification[@ParticipantObjectTypeCode='1']/@ParticipantObjectID")
+        event = message.find("EventIdentification/EventID").get("csd-code")
+        assert people == ([] if event == "110112" else ["P-A^^^north"]), event
 
 
 def test_nothing_of_a_patient_is_in_the_log(running: Site) -> None:

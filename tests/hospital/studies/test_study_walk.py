@@ -115,6 +115,28 @@ def test_a_corrected_and_a_withdrawn_value_each_make_a_revision_and_one_taken_ba
     assert len({one.revision for one in revisions}) == 4, "what is delivered last is never an earlier object"
 
 
+def test_a_value_that_is_sent_again_for_another_patient_is_no_longer_the_first_ones(hospital: Hospital) -> None:
+    hospital.receive(instance(), observation(), note())
+    work(hospital)
+    later = {"version": "2", "status": Status.CORRECTED, "issued": NOON, "patient": CLINIC}
+    hospital.receive(observation(112.0, **(later | {"status": Status.PRELIMINARY, "version": "p"})))
+    work(hospital)
+    hospital.receive(observation(112.0, **later))
+    work(hospital)
+    hospital.receive(note(**later))
+    work(hospital)
+    asked = [one.records for one in hospital.service.asked]
+    assert [(len(one.get("observations", [])), len(one.get("notes", []))) for one in asked] == [(1, 1), (0, 1), (0, 0)]
+    records = hospital.store.records
+    assert (records.observations([WARD]), records.notes([WARD])) == ([], [])
+    assert [one.version for one in records.observations([CLINIC])] == ["2"]
+    assert len(records.observations([WARD, CLINIC])) == 1
+    again = {"version": "3", "status": Status.CORRECTED, "issued": NOON + minutes(1)}
+    hospital.receive(observation(112.0, **again))
+    work(hospital)
+    assert len(hospital.service.asked[-1].records["observations"]) == 1, "it comes back where it is sent back"
+
+
 def test_a_value_that_the_model_does_not_read_makes_no_revision(hospital: Hospital) -> None:
     hospital.receive(instance())
     work(hospital)
