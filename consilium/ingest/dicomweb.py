@@ -21,6 +21,7 @@ import httpx
 from pydicom.uid import UID
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, require_plain
 
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
@@ -110,8 +111,7 @@ class DicomWeb:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        # A few hundred compressed bytes may be gigabytes.
-        headers = {"Accept-Encoding": "identity"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        headers = AS_THEY_ARE | ({} if token is None else {"Authorization": f"Bearer {token}"})
         # What is cut is the request's own.
         limits = httpx.Limits() if seconds == math.inf else httpx.Limits(max_keepalive_connections=0)
         self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport, limits=limits)
@@ -201,7 +201,7 @@ class DicomWeb:
                 ):
                     if answer.status_code not in _BUSY or attempt == _ATTEMPTS - 1:
                         _require_found(answer.status_code)
-                        _require_plain(answer.headers.get("content-encoding", "identity"))
+                        require_plain(answer)
                         return answer.headers.get("content-type", ""), _read(answer, most, until)
                     wait = _retry_after(answer.headers.get("retry-after"), attempt)
             except httpx.HTTPError as error:
@@ -210,6 +210,8 @@ class DicomWeb:
                 if attempt == _ATTEMPTS - 1:
                     raise DicomWebError(f"the archive cannot be reached ({type(error).__name__})") from None
                 wait = float(2**attempt)
+            except UnusableBody as error:
+                raise DicomWebError(f"the archive's answer {error}") from None
             except httpx.InvalidURL:
                 raise DicomWebError("the archive's address is no URL") from None
             wait = min(wait, _LONGEST_PAUSE_S)
@@ -224,11 +226,6 @@ def _require_found(status: int) -> None:
         raise InstanceMissing("the archive does not have it")
     if status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT):
         raise DicomWebError(f"the archive answered with status {status}")
-
-
-def _require_plain(encoding: str) -> None:
-    if encoding.strip().lower() != "identity":
-        raise DicomWebError("the archive's answer must not be compressed on its way")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Source: SMART App Launch 2.2, Backend Services and Asymmetric Client Authenticat
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from consilium.domain.errors import ConsiliumError, InputError
+from consilium.system.http_bodies import AS_THEY_ARE, read_body_async
 from hospital.store.clock import Clock, system_clock
 
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -134,10 +136,11 @@ class BackendToken:
 
     async def _json(self, method: str, url: str, data: dict[str, str] | None = None) -> dict[str, Any]:
         try:
-            answer = await self.http.request(method, url, data=data, headers={"Accept": "application/json"})
-            if answer.status_code != httpx.codes.OK:
-                raise NotAuthorised(f"authorisation was answered {answer.status_code}")
-            found = answer.json() if len(answer.content) <= _LARGEST_ANSWER else None
+            headers = {"Accept": "application/json", **AS_THEY_ARE}
+            async with self.http.stream(method, url, data=data, headers=headers) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    raise NotAuthorised(f"authorisation was answered {answer.status_code}")
+                found = json.loads(await read_body_async(answer, _LARGEST_ANSWER))
         except (httpx.HTTPError, ValueError, RecursionError) as error:
             raise NotAuthorised(f"authorisation failed: {type(error).__name__}") from None
         if not isinstance(found, dict):

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, read_body_async
 from hospital.fhir.backend_token import BackendToken, NotAuthorised
 
 # It logs every URL, and those of searches name patients.
@@ -165,19 +166,17 @@ class FhirClient:
         self, url: httpx.URL, parameters: Parameters, accept: str, token: str | None
     ) -> tuple[int | None, float | None, bytes]:
         """Status (None where nothing answered), seconds that the server asks to wait, and body."""
-        headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Accept": accept, **AS_THEY_ARE} | ({"Authorization": f"Bearer {token}"} if token else {})
         asked = url.copy_merge_params(list(parameters)) if parameters else url
         try:
             async with (
                 asyncio.timeout(self.limits.answer_s),
                 self.http.stream("GET", asked, headers=headers) as answer,
             ):
-                body = bytearray()
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > self.limits.answer_bytes:
-                        raise FhirFault(f"an answer of more than {self.limits.answer_bytes} bytes")
-                return answer.status_code, _wait(answer.headers.get("retry-after")), bytes(body)
+                body = await read_body_async(answer, self.limits.answer_bytes)
+                return answer.status_code, _wait(answer.headers.get("retry-after")), body
+        except UnusableBody as error:
+            raise FhirFault(f"the answer {error}") from None
         except (httpx.HTTPError, TimeoutError):
             return None, None, b""
 

@@ -114,7 +114,7 @@ class Revision:
     addressee : Addressee or None
         None of an answer that an earlier version of the gateway made.
     withdrawn : bool
-        The addressee turned out to be the wrong one; what was sent is taken back.
+        The addressee turned out to be the wrong one, or all images were rejected; what was sent is taken back.
     """
 
     revision: str

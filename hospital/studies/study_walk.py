@@ -28,7 +28,7 @@ from hospital.studies.rules.addressees import addressee_of, is_wrong
 from hospital.studies.rules.completeness import Verdict, completeness
 from hospital.studies.rules.matching import MatchedRecords, SeveralPatients
 from hospital.studies.rules.patient_aliases import PatientAliases
-from hospital.studies.rules.revision_digest import next_sources, revision_digest
+from hospital.studies.rules.revision_digest import next_sources, read_images, revision_digest
 from hospital.studies.rules.routing import Route, Routed, routed
 from hospital.studies.wanted_priors import want_priors
 
@@ -124,7 +124,10 @@ class StudyWalk:
             found = await asyncio.to_thread(assemble, self._store, state.study, aliases, self._now())
         except SeveralPatients:
             return await self._end_alone(state, StudyStage.FAILED, SEVERAL_PATIENTS)
-        if found is None or not found.images:
+        if found is None:
+            return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
+        if not found.images:
+            await asyncio.to_thread(self._taken_back, found)
             return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
         found = await asyncio.to_thread(self._withdrawn, found, aliases)
         chosen = routed(self._around.routes, found.images, found.priority)
@@ -146,11 +149,21 @@ class StudyWalk:
         if not found.answered or not self._went_astray(found.answered[-1], found, aliases):
             return found
         astray = [one for one in found.answered if self._went_astray(one, found, aliases)]
-        now = self._now()
-        withdrawn = self._store.studies.withdraw(astray, lambda one, sent: self._around.withdraw(one, sent, now))
+        withdrawn = self._withdraw(astray)
         logger.warning("an answer is withdrawn: its study, or the order that it was sent to, is another patient's")
         kept = {one.revision: one for one in withdrawn}
         return replace(found, answered=tuple(kept.get(one.revision, one) for one in found.answered))
+
+    def _taken_back(self, found: Assembled) -> None:
+        """Take the answers to a study back of whose images none is left that was not rejected; called on a thread."""
+        standing = [one for one in found.answered if not one.withdrawn]
+        if standing and read_images(standing[-1].sources) <= found.current.faulty:
+            self._withdraw(standing)
+            logger.warning("an answer is withdrawn: all images that it read were rejected")
+
+    def _withdraw(self, revisions: Sequence[Revision]) -> list[Revision]:
+        now = self._now()
+        return self._store.studies.withdraw(revisions, lambda one, sent: self._around.withdraw(one, sent, now))
 
     def _went_astray(self, revision: Revision, found: Assembled, aliases: PatientAliases) -> bool:
         """Whether an answer that nobody took back was sent for somebody else."""

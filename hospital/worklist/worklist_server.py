@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, read_body_async
 from hospital.worklist.performed_steps import element
 from hospital.worklist.work_items import STATE, DataSet
 
@@ -114,18 +115,17 @@ class WorklistServer:
 
     async def _asked(self, method: str, path: str, accepted: tuple[int, ...], **options: Any) -> httpx.Response:
         kind = {"Content-Type": _JSON} if "json" in options else {}
+        headers = {"Accept": _JSON, **AS_THEY_ARE, **kind}
         try:
-            async with self.http.stream(method, path, headers={"Accept": _JSON, **kind}, **options) as answer:
-                content = bytearray()
-                async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > _LARGEST_ANSWER:
-                        raise WorklistAway(f"{self.name}: the answer is larger than {_LARGEST_ANSWER} bytes")
+            async with self.http.stream(method, path, headers=headers, **options) as answer:
+                content = await read_body_async(answer, _LARGEST_ANSWER)
+        except UnusableBody as error:
+            raise WorklistAway(f"{self.name}: the answer {error}") from None
         except httpx.HTTPError as error:
             raise WorklistAway(f"{self.name}: no answer ({type(error).__name__})") from None
         if answer.status_code not in accepted:
             raise self._failure(answer.status_code)
-        return httpx.Response(answer.status_code, content=bytes(content))
+        return httpx.Response(answer.status_code, content=content)
 
     def _failure(self, status: int) -> WorklistFailure:
         kinds = {404: WorkItemGone, 410: WorkItemGone, 400: Conflict, 409: Conflict}

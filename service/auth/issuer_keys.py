@@ -17,6 +17,7 @@ import httpx
 import jwt
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, require_plain
 from service.http.problems import Unavailable
 
 logger = logging.getLogger("consilium.service")
@@ -150,9 +151,10 @@ def fetch_json(url: str) -> dict[str, Any]:
     deadline = time.monotonic() + _FETCH_SECONDS
     data = bytearray()
     try:
-        with httpx.stream("GET", url, timeout=_FETCH_SECONDS) as answer:
+        with httpx.stream("GET", url, headers=AS_THEY_ARE, timeout=_FETCH_SECONDS) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise IssuerUnusable(f"{url}: answered {answer.status_code}")
+            require_plain(answer)
             for chunk in answer.iter_bytes():
                 data += chunk
                 if len(data) > _MOST_BYTES or time.monotonic() > deadline:
@@ -160,6 +162,8 @@ def fetch_json(url: str) -> dict[str, Any]:
         found = json.loads(data)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise IssuerUnusable(f"{url}: {type(error).__name__}") from None
+    except UnusableBody as error:
+        raise IssuerUnusable(f"{url}: its answer {error}") from None
     except (ValueError, RecursionError):
         raise IssuerUnusable(f"{url}: is no JSON") from None
     if not isinstance(found, dict):

@@ -27,6 +27,7 @@ import httpx
 import jwt
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, read_body_async
 from service.auth.caller import Caller, Unauthenticated
 from service.auth.issuer_keys import IssuerUnusable, discover
 from service.auth.oidc import TokenReader
@@ -266,14 +267,12 @@ async def _post(
     client: httpx.AsyncClient, url: str, form: dict[str, str], basic: tuple[str, str] | None
 ) -> tuple[int, bytes]:
     """Status and body of the answer; only as much of the body as tokens may take."""
-    body = bytearray()
-    asked = client.stream("POST", url, data=form, headers={"Accept": "application/json"}, auth=basic)
-    async with asked as answer:
-        async for chunk in answer.aiter_bytes():
-            body += chunk
-            if len(body) > _MOST_BYTES:
-                raise SignInFailed("unavailable", f"the token endpoint answered more than {_MOST_BYTES} bytes")
-        return answer.status_code, bytes(body)
+    headers = {"Accept": "application/json", **AS_THEY_ARE}
+    async with client.stream("POST", url, data=form, headers=headers, auth=basic) as answer:
+        try:
+            return answer.status_code, await read_body_async(answer, _MOST_BYTES)
+        except UnusableBody as error:
+            raise SignInFailed("unavailable", f"the token endpoint's answer {error}") from None
 
 
 def _object(body: bytes) -> dict[str, Any]:

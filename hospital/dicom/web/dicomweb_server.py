@@ -15,6 +15,7 @@ import httpx
 from consilium.domain.errors import InputError
 from consilium.formats.time_zone import TimeZone
 from consilium.formats.times import dicom_date_time, dicom_offset, file_time
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, read_body, require_plain
 from hospital.dicom.instance_header import is_uid
 from hospital.dicom.peers import DicomPeer
 from hospital.dicom.query_retrieve import FoundSeries, FoundStudy, Moved
@@ -211,12 +212,11 @@ class DicomWebServer:
 
     def _asked(self, method: str, path: str, *, accepted: Sequence[int], **options: Any) -> httpx.Response:
         with self._sent(method, path, accepted, **options) as answer:
-            content = bytearray()
-            for piece in answer.iter_bytes():
-                content += piece
-                if len(content) > _LARGEST_ANSWER:
-                    raise PeerRefuses(f"{self.peer.name}: the answer is larger than {_LARGEST_ANSWER} bytes")
-        return httpx.Response(answer.status_code, headers=answer.headers, content=bytes(content))
+            try:
+                content = read_body(answer, _LARGEST_ANSWER)
+            except UnusableBody as error:
+                raise PeerRefuses(f"{self.peer.name}: the answer {error}") from None
+        return httpx.Response(answer.status_code, headers=answer.headers, content=content)
 
     @contextmanager
     def _streamed(self, path: str, accept: str) -> Iterator[httpx.Response]:
@@ -228,15 +228,15 @@ class DicomWebServer:
 
     @contextmanager
     def _sent(self, method: str, path: str, accepted: Sequence[int], **options: Any) -> Iterator[httpx.Response]:
-        # A few hundred compressed bytes may be gigabytes.
-        headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
+        headers = {**options.pop("headers", {}), **AS_THEY_ARE}
         try:
             with self.http.stream(method, path, headers=headers, **options) as answer:
                 if answer.status_code not in accepted:
                     raise self._refused(answer.status_code)
-                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                    raise PeerBusy(f"{self.peer.name}: its answer must not be compressed on its way")
+                require_plain(answer)
                 yield answer
+        except UnusableBody as error:
+            raise PeerBusy(f"{self.peer.name}: the answer {error}") from None
         except httpx.TransportError as error:
             raise PeerUnreachable(f"{self.peer.name}: no answer ({type(error).__name__})") from None
         except httpx.HTTPError as error:

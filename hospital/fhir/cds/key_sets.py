@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import jwt
 
+from consilium.system.http_bodies import AS_THEY_ARE, read_body_async
 from hospital.fhir.cds.cds_tokens import ALGORITHMS
 from hospital.store.clock import Clock
 
@@ -57,14 +58,9 @@ class KeySet:
             logger.warning("the keys of a CDS client cannot be had: %s", type(error).__name__)
 
     async def _got(self) -> bytes:
-        data = bytearray()
-        async with self._http.stream("GET", self._url) as answer:
+        async with self._http.stream("GET", self._url, headers=AS_THEY_ARE) as answer:
             answer.raise_for_status()
-            async for chunk in answer.aiter_bytes():
-                data += chunk
-                if len(data) > _MOST_BYTES:
-                    raise ValueError("the key set is too large")
-        return bytes(data)
+            return await read_body_async(answer, _MOST_BYTES)
 
 
 def _read(data: bytes) -> dict[str, jwt.PyJWK]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from consilium.system.http_bodies import AS_THEY_ARE, read_body_async
 from hospital.delivery.destinations import Refused, TryAgain, Unreachable
 from hospital.store.state import QueuedDelivery
 
@@ -37,13 +38,15 @@ class TransactionSender:
 
     async def send(self, queued: QueuedDelivery) -> None:
         """Post the transaction. Raises as the protocol says; messages name no identifier."""
-        headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
+        headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, **AS_THEY_ARE}
         try:
             headers |= {} if self._authorise is None else await self._authorise()
-            answer = await self._client.post(self._base, content=queued.delivery.content, headers=headers)
+            asked = self._client.stream("POST", self._base, content=queued.delivery.content, headers=headers)
+            async with asked as answer:
+                body = await _body(answer)
         except httpx.TransportError as error:
             raise Unreachable(f"no answer ({type(error).__name__})") from None
-        _judge(answer)
+        _judge(answer, body)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -57,7 +60,16 @@ class ResourceSender(TransactionSender):
         self._base = f"{self._base}/{kind}"
 
 
-def _judge(answer: httpx.Response) -> None:
+async def _body(answer: httpx.Response) -> dict[str, Any]:
+    """Of JSON; nothing where it cannot be read, since the status says what became of the request."""
+    try:
+        found = httpx.Response(200, content=await read_body_async(answer, _MOST_BYTES)).json()
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _judge(answer: httpx.Response, body: dict[str, Any]) -> None:
     status = answer.status_code
     if status >= 500 or status in _UNAUTHORISED or answer.is_redirect:
         # Whoever is not let in now sends nothing else either, and nothing of it is lost meanwhile.
@@ -65,35 +77,25 @@ def _judge(answer: httpx.Response) -> None:
     if status in _LATER:
         raise TryAgain(f"HTTP {status}")
     if not answer.is_success:
-        raise Refused(f"HTTP {status}{_issues(answer)}")
-    if (failed := _failed_entries(answer)) is not None:
+        raise Refused(f"HTTP {status}{_issues(body)}")
+    if (failed := _failed_entries(body)) is not None:
         raise Refused(f"HTTP {status}, but {failed}")
 
 
-def _issues(answer: httpx.Response) -> str:
+def _issues(body: dict[str, Any]) -> str:
     """The codes of an OperationOutcome; its texts may quote what was sent."""
-    issues = _json(answer).get("issue")
+    issues = body.get("issue")
     codes = [one.get("code") for one in issues if isinstance(one, dict)] if isinstance(issues, list) else []
     known = [code for code in codes if isinstance(code, str) and code.replace("-", "").isalpha() and len(code) < 32]
     return f" ({', '.join(dict.fromkeys(known[:5]))})" if known else ""
 
 
-def _failed_entries(answer: httpx.Response) -> str | None:
+def _failed_entries(body: dict[str, Any]) -> str | None:
     """What of a transaction was not done, on a server that is not atomic; None: everything was, or it does not say."""
-    entries = _json(answer).get("entry")
+    entries = body.get("entry")
     if not isinstance(entries, list):
         return None
     responses = [one.get("response") for one in entries if isinstance(one, dict)]
     states = [str(one.get("status", "")) for one in responses if isinstance(one, dict)]
     failed = sum(state[:1] in ("4", "5") for state in states)
     return f"{failed} of {len(states)} entries were not done" if failed else None
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    if len(answer.content) > _MOST_BYTES:
-        return {}
-    try:
-        body = answer.json()
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}

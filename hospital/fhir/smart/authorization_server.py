@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import httpx
 
 from consilium.domain.errors import ConsiliumError
+from consilium.system.http_bodies import AS_THEY_ARE, UnusableBody, read_body_async
 from hospital.store.clock import Clock
 
 _LARGEST_ANSWER = 1 << 20
@@ -155,17 +156,15 @@ class RecordSystem:
         return url
 
     async def _json(self, method: str, url: str, **options: Any) -> dict[str, Any]:
-        headers = {"Accept": "application/json", **options.pop("headers", {})}
+        headers = {"Accept": "application/json", **AS_THEY_ARE, **options.pop("headers", {})}
         try:
             async with self.http.stream(method, url, headers=headers, **options) as answer:
-                content = bytearray()
-                async for piece in answer.aiter_bytes():
-                    content += piece
-                    if len(content) > _LARGEST_ANSWER:
-                        raise RecordSystemUnusable("its answer is too large")
+                content = await read_body_async(answer, _LARGEST_ANSWER)
             if answer.status_code != httpx.codes.OK:
                 raise RecordSystemUnusable(f"it answered {answer.status_code}")
-            found = httpx.Response(200, content=bytes(content)).json()
+            found = httpx.Response(200, content=content).json()
+        except UnusableBody as error:
+            raise RecordSystemUnusable(f"its answer {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
             raise RecordSystemUnusable(f"no usable answer ({type(error).__name__})") from None
         if not isinstance(found, dict):

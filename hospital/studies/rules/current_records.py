@@ -15,6 +15,7 @@ from hospital.store.received import (
 )
 
 _USED = (Status.FINAL, Status.CORRECTED)
+_RETENTION_EXPIRED = "113039"
 
 
 def current_observations(versions: Iterable[ReceivedObservation]) -> list[ReceivedObservation]:
@@ -59,15 +60,18 @@ class CurrentInstances:
         Left out because a rejection note names them.
     changed : int
         Of which another version had come before.
+    faulty : frozenset of str
+        SOP Instance UIDs that were rejected for what they are, not because the time to keep them was over.
     """
 
     used: tuple[ReceivedInstance, ...]
     rejected: int = 0
     changed: int = 0
+    faulty: frozenset[str] = frozenset()
 
 
 def current_instances(
-    received: Sequence[ReceivedInstance], rejections: Iterable[ReceivedRejection] = ()
+    received: Sequence[ReceivedInstance], rejections: Sequence[ReceivedRejection] = ()
 ) -> CurrentInstances:
     """Of each object its last version, but for results of our own and for what a rejection note names.
 
@@ -82,4 +86,6 @@ def current_instances(
     rejected = {uid for rejection in rejections for uid in rejection.instances}
     used = tuple(latest[uid] for uid in sorted(latest) if uid not in rejected)
     changed = sum(len(digests[instance.sop_instance]) > 1 for instance in used)
-    return CurrentInstances(used, len(latest) - len(used), changed)
+    faults = (one for one in rejections if one.code.value != _RETENTION_EXPIRED)
+    faulty = frozenset(uid for rejection in faults for uid in rejection.instances)
+    return CurrentInstances(used, len(latest) - len(used), changed, faulty)

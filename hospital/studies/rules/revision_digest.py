@@ -39,6 +39,11 @@ def revision_sources(
     }
 
 
+def read_images(sources: Mapping[str, Any]) -> frozenset[str]:
+    """SOP Instance UIDs in `revision_sources`."""
+    return frozenset(uid for uid, _ in sources["instances"])
+
+
 def revision_digest(sources: Mapping[str, object]) -> str:
     """SHA-256, in hex, of `revision_sources`."""
     return _digest(sources)

@@ -102,7 +102,7 @@ async def test_pages_and_answers_are_bounded() -> None:
     server = StubServer(*(observation(str(number)) for number in range(9)))
     with pytest.raises(FhirFault, match="more than 3 pages"):
         await found(client(server, pages=3))
-    with pytest.raises(FhirFault, match="an answer of more than 100 bytes"):
+    with pytest.raises(FhirFault, match="the answer is larger than 100 bytes"):
         await found(client(server, answer_bytes=100))
 
 

@@ -145,6 +145,29 @@ def test_a_value_that_the_model_does_not_read_makes_no_revision(hospital: Hospit
     assert len(hospital.store.studies.revisions(STUDY)) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "withdrawn"), [("113001", True), ("113037", True), ("113038", True), ("113039", False)]
+)
+def test_an_answer_of_whose_images_all_are_rejected_is_withdrawn_but_not_for_their_age(
+    hospital: Hospital, code: str, withdrawn: bool
+) -> None:
+    hospital.receive(instance(), instance(2))
+    work(hospital)
+    assert len(waiting(hospital)) == 2
+    for number in (1, 2):
+        rejected = (instance(number).sop_instance,)
+        hospital.receive(ReceivedRejection(STUDY, rejected, Code(code, "DCM"), hospital.clock(), "pacs"))
+    assert work(hospital).stage is StudyStage.IGNORED
+    (only,) = hospital.store.studies.revisions(STUDY)
+    assert only.withdrawn is withdrawn
+    reached = [("pacs", "withdrawn 1 4711"), ("ris", "withdrawn 1 4711")]
+    assert [one for one in waiting(hospital) if "withdrawn" in one[1]] == reached * withdrawn
+    work(hospital)
+    hospital.receive(instance(3))
+    assert work(hospital).stage is StudyStage.ANSWERED
+    assert hospital.store.studies.revisions(STUDY)[-1].withdrawn is False
+
+
 def test_a_rejection_note_makes_a_revision_without_the_object(hospital: Hospital) -> None:
     hospital.receive(instance(1), instance(2))
     work(hospital)
