@@ -17,6 +17,7 @@ from hospital.fhir.results.bundle import FhirResult, PatientIdentifier, result_b
 from hospital.hl7.report_message import ReportMessage
 from hospital.store.state import Addressee, Delivery, QueuedDelivery, Revision
 from hospital.studies.answered_study import AnsweredStudy, reported_revision
+from hospital.studies.asking.page_removals import page_removal
 from hospital.studies.dicom_results import DicomResults
 
 logger = logging.getLogger("consilium.gateway")
@@ -216,7 +217,7 @@ class ResultObjects:
         return deliveries
 
     def withdrawals(self, revision: Revision, sent: Sequence[QueuedDelivery], noticed: datetime) -> list[Delivery]:
-        """For every destination that it may have reached and that gateway.yaml still has."""
+        """For each destination that it may have reached and that gateway.yaml still has, and for each reading page."""
         deliveries: list[Delivery] = []
         if revision.addressee is None:
             return deliveries
@@ -225,4 +226,7 @@ class ResultObjects:
             destination = self.settings.destinations.get(name)
             if destination is not None:
                 deliveries += WITHDRAWERS[destination.kind](name, destination, given)
+        pages = {one.service for one in self.settings.routes.values() if one.reading_group is not None}
+        for service in sorted(pages):
+            deliveries += page_removal(service, revision)
         return deliveries

@@ -68,9 +68,14 @@ class AnsweredStudy:
         return self.revision.time
 
 
+def answer_of(revision: Revision) -> ExplanationAnswer:
+    """The answer as the service gave it."""
+    return ExplanationAnswer.model_validate_json(revision.answer)
+
+
 def reported_revision(revision: Revision) -> ReportedStudy:
     """What was reported of a study, in whatever format."""
-    answer = ExplanationAnswer.model_validate_json(revision.answer)
+    answer = answer_of(revision)
     diagnosis = Diagnosis(**{name: getattr(answer, name) for name in Diagnosis.model_fields})
     return reported_study(diagnosis, revision.revision)
 

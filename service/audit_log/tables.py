@@ -229,6 +229,7 @@ class StudyRow(LeasedRow, Base):
         Index(None, "reading_group", "submitted", "study_id"),
         Index(None, "patient", "reading_group"),
         Index(None, "beside"),
+        Index(None, "result_id"),
     )
 
     study_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -25,7 +25,7 @@ from service.audit_log.pseudonyms import AuditLogKeys, Kind
 from service.audit_log.store import Store
 from service.audit_log.tables import JobRow, StudyChunkRow, StudyRow, StudyViewRow
 from service.audit_log.tasks.leases import QUEUED
-from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, study_place
+from service.audit_log.tasks.study_answers import ANSWERED, RECEIVING, REFUSED, study_place, superseding
 from service.http.multipart import Form
 from service.http.problems import NotOffered, Unavailable
 from service.leased_work.lease_store import add_slowly
@@ -144,6 +144,7 @@ class ReaderStore:
                     **dict(summary),
                     **_contents(row, self._keys),
                     "priors": self._priors(session, row, reader),
+                    "superseded_by": superseding(session, row),
                     "reading": reading_state(session, row, reader, self._settings, self._findings(row) or findings),
                 }
             )

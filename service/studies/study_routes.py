@@ -119,7 +119,7 @@ async def search(request: Request, studies: Studies) -> Response:
     if asked.patient_id and not asked.patient_id.strip():
         raise InputError("patient_id", "blanks", "must be a Patient ID, or left out")
     found, patient = asked.search.strip(), asked.patient_id.strip()
-    wanted = Asked(asked.state, found, patient, asked.sort, asked.after, asked.limit, asked.beside)
+    wanted = Asked(asked.state, found, patient, asked.sort, asked.after, asked.limit, asked.beside, asked.result_id)
     return _json(await studies.ask(studies.reader_store.worklist, reader_of(request), wanted))
 
 

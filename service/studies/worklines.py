@@ -51,6 +51,8 @@ class Asked:
     beside : str
         SHA-256 of a Study Instance UID: the priors that the reader handed over to be shown with that study. Empty: no
         priors.
+    result_id : UUID or None
+        What the reader handed over to get this answer.
     """
 
     state: StudyFilter | None = None
@@ -60,6 +62,7 @@ class Asked:
     after: UUID | None = None
     limit: int = 50
     beside: str = ""
+    result_id: UUID | None = None
 
     @property
     def by_time(self) -> bool:
@@ -111,6 +114,8 @@ def _opened(rows: Iterable[Any], line: Callable[[Any], Line]) -> Iterator[Line]:
 
 
 def _of_kind(reader: Reader, asked: Asked, keys: AuditLogKeys) -> Sequence[ColumnElement[bool]]:
+    if asked.result_id is not None:
+        return StudyRow.result_id == asked.result_id, StudyRow.caller == reader.caller
     if not asked.beside:
         return (StudyRow.beside.is_(None),)
     return StudyRow.beside.in_(keys.pseudonyms(Kind.STUDY, asked.beside)), StudyRow.caller == reader.caller

@@ -28,7 +28,7 @@ from tests.consilium.output.dicom.results import complaints, contradictions
 from tests.fhir_server.running import FhirServer, missing, running_fhir_server
 from tests.hospital.audit.test_messages import SCHEMA
 from tests.hospital.certificates import Authority
-from tests.hospital.dicom.samples import part10, radiograph
+from tests.hospital.dicom.samples import part10, radiograph, rejection_note
 from tests.hospital.gateway_process import GatewayProcess, running_gateway
 from tests.hospital.peer_doubles import (
     AuditRepository,
@@ -325,6 +325,24 @@ def test_a_late_image_and_a_corrected_value_each_supersede_the_report(running: S
     assert report.PredecessorDocumentsSequence
     expected = diagnosed(tmp_path / "records", running.model, images, 240.0)
     assert reported(report) == pytest.approx(list(expected.values()), abs=1e-6)
+
+
+def test_the_answer_to_rejected_images_is_taken_back_and_leaves_the_reading_page(running: Site) -> None:
+    study = running.push(radiograph(1, side=128, study="R"))
+    until(lambda: len(running.results(study)) == 2, "results in the archive")
+    until(lambda: [one for one in running.ris.messages if "P-R" in one], "the message to the RIS")
+    with running.reader("ann") as ann:
+        (line,) = ann.studies(search="P-R").studies
+        ann.study(line.study_id)
+        running.push(rejection_note(1, study="R", title="113037"))
+        until(lambda: ann.studies(search="P-R").total == 0, "the study leaves the page")
+        with pytest.raises(ServiceProblem) as caught:
+            ann.study(line.study_id)
+        assert caught.value.status == 404
+    _, taken_back = until(lambda: len(found := [m for m in running.ris.messages if "P-R" in m]) == 2 and found, "W")
+    states = {line.split("|")[11] for line in taken_back.splitlines() if line.startswith("OBX")}
+    assert states == {"W"}
+    assert [one["stage"] for one in running.studies() if one["study"] == study] == ["ignored"]
 
 
 def test_a_value_of_another_patient_with_the_same_number_is_not_used(running: Site, tmp_path: Path) -> None:

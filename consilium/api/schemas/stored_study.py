@@ -101,6 +101,9 @@ class StudySearch(Wire):
         description="Instead of studies, the priors that this caller handed over to be shown with the study of which "
         "this is the SHA-256 of the Study Instance UID, in lower-case hex.",
     )
+    result_id: UUID | None = Field(
+        default=None, description="Only what this caller handed over and this is the answer to."
+    )
     state: StudyFilter | None = None
     sort: StudySort = "created"
     after: UUID | None = Field(default=None, description="`next` of the page before.")
@@ -196,6 +199,11 @@ class StudyDetailBase(StudySummary):
     warnings: tuple[str, ...] = Field(description="What is doubtful about the records.")
     left_out: tuple[str, ...] = Field(description="What of the records is not read by the model, and why.")
     priors: tuple[PriorStudy, ...] = Field(description="Latest first.")
+    superseded_by: UUID | None = Field(
+        default=None,
+        description="The study with the latest answer to the same DICOM study, where the same caller has handed that "
+        "over again for the same readers since.",
+    )
     reading: ReadingState
 
 

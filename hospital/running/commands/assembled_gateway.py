@@ -26,6 +26,7 @@ from hospital.running.worklist_parts import worklist_parts
 from hospital.store.clock import Clock, system_clock
 from hospital.store.gateway_store import Store
 from hospital.studies.asking.explanation_jobs import ExplanationJobs
+from hospital.studies.asking.page_removals import PageRemovals, page_lane
 from hospital.studies.rules.configured_routes import configured_routes
 from hospital.studies.study_walk import Surroundings
 from hospital.studies.worker import StudyWorker
@@ -53,7 +54,8 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
         withdraw=results.withdrawals,
         clock=clock,
     )
-    lanes = Lanes(_senders(settings, dicom, trail), store.outbox, clock, give_up=settings.delivery.give_up)
+    sent = _senders(settings, dicom, trail) | {page_lane(name): PageRemovals(jobs) for name, jobs in services.items()}
+    lanes = Lanes(sent, store.outbox, clock, give_up=settings.delivery.give_up)
     routes = [
         *stow_routes(settings, store, dicom.receiver),
         *cds_routes(settings, store, clock),

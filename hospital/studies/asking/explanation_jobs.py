@@ -183,8 +183,22 @@ class ExplanationJobs:
             await self._sleep(pause)
             waited, pause = waited + pause, min(_LONGEST_POLL_S, 1.5 * pause)
 
+    async def take_answer_back(self, result_id: str) -> None:
+        """Have no reader see what the service keeps of a study that got this answer; its reads stay there.
+
+        Raises
+        ------
+        ServiceAway
+        """
+        try:
+            kept = await self._client.studies(result_id=result_id, limit=MAX_LINES)
+        except (ServiceProblem, ServiceUnreachable, UnreadableAnswer) as error:
+            raise _away(error) from error
+        for one in kept.studies:
+            await self.take_back(str(one.study_id))
+
     async def take_back(self, prior: str) -> None:
-        """Have a prior, by the id under which the service keeps it, shown no more.
+        """Have a study or a prior, by the id under which the service keeps it, shown no more.
 
         Raises
         ------

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 from consilium.domain.diagnosis import Diagnosis
@@ -33,16 +33,29 @@ def keep_of_job(session: Session, study_id: UUID, keys: AuditLogKeys, entry: Ent
         return  # Its time was over before it had an answer.
     keep(session, row, keys, entry)
     now = datetime.now(UTC)
-    study = select(ResultRow.study).where(ResultRow.result_id == entry.result_id).scalar_subquery()
-    same = select(ResultRow.result_id).where(ResultRow.study == study, ResultRow.result_id != entry.result_id)
     looked_at = exists().where(StudyViewRow.study_id == StudyRow.study_id) | exists().where(
         StudyReadRow.study_id == StudyRow.study_id
     )
-    replaced = update(StudyRow).where(
-        StudyRow.result_id.in_(same), StudyRow.reading_group == row.reading_group, StudyRow.caller == row.caller
-    )
-    replaced = replaced.where(StudyRow.expires > now, ~looked_at)
+    replaced = update(StudyRow).where(*_same_study(row), StudyRow.expires > now, ~looked_at)
     session.execute(replaced.values(expires=now), execution_options={"synchronize_session": False})
+
+
+def superseding(session: Session, row: StudyRow) -> UUID | None:
+    """The study with the latest answer to the DICOM study of `row`; None where that is `row` itself."""
+    later = StudyRow.submitted > row.submitted, StudyRow.expires > datetime.now(UTC)
+    wanted = select(StudyRow.study_id).where(*_same_study(row), *later)
+    return session.scalar(wanted.order_by(StudyRow.submitted.desc()).limit(1))
+
+
+def _same_study(row: StudyRow) -> tuple[ColumnElement[bool], ...]:
+    """Other answers to the DICOM study of `row`, which the same caller handed over for the same readers."""
+    study = select(ResultRow.study).where(ResultRow.result_id == row.result_id).scalar_subquery()
+    same = select(ResultRow.result_id).where(ResultRow.study == study, ResultRow.result_id != row.result_id)
+    return (
+        StudyRow.result_id.in_(same),
+        StudyRow.reading_group == row.reading_group,
+        StudyRow.caller == row.caller,
+    )
 
 
 def keep(session: Session, row: StudyRow, keys: AuditLogKeys, entry: Entry) -> None:

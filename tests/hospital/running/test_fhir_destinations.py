@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
@@ -16,6 +17,7 @@ from hospital.running.delivery_parts import transaction_sender
 from hospital.running.result_objects import Answered, ResultObjects, fhir_transaction
 from hospital.store.received import Accession, PatientId
 from hospital.store.state import Addressee, Delivery, DeliveryStage, QueuedDelivery
+from hospital.studies.answered_study import answer_of
 from hospital.studies.dicom_results import DicomResults
 from tests.hospital.running.settings_sample import settings
 from tests.hospital.studies.records import NOON
@@ -109,6 +111,24 @@ def test_result_of_the_wrong_patient_is_withdrawn_wherever_it_may_have_arrived(t
     tried = made.withdrawals(addressed(PatientId("MRN-1", "ward")), unsent, NOON)
     assert [one.destination for one in tried] == ["chart"], "its answer may have been lost"
     assert made.withdrawals(addressed(PatientId("MRN-1", "other")), [queued("chart", "bundle")], NOON) == []
+
+
+def test_a_withdrawn_answer_leaves_the_page_of_every_service_that_has_readers(tmp_path):
+    given = settings(tmp_path, MORE)
+    everything = given.routes["everything"]
+    routes = {"hand": everything, "chest": everything.model_copy(update={"reading_group": "chest"})}
+    made = ResultObjects(given.model_copy(update={"routes": routes}))
+    revision = addressed(PatientId("MRN-1", "ward"))
+    answer = answer_of(revision).model_copy(update={"result_id": UUID(int=7)})
+    recorded = replace(revision, answer=answer.model_dump_json().encode())
+    (removal,) = made.withdrawals(recorded, [], NOON)
+    assert (removal.destination, removal.kind, removal.content) == (
+        "page of default",
+        "page",
+        str(UUID(int=7)).encode(),
+    )
+    unrecorded = answer.model_copy(update={"result_id": None})
+    assert made.withdrawals(replace(revision, answer=unrecorded.model_dump_json().encode()), [], NOON) == []
 
 
 def test_later_revision_updates_what_the_first_one_made(tmp_path):

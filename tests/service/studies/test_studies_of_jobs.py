@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from consilium.api.schemas import ExplanationAnswer, JobAnswer, StudyList
+from consilium.api.schemas import ExplanationAnswer, JobAnswer, StudyDetail, StudyList
 from service.scopes import Scope
 from tests.service.app.test_routes import Client, refused, serve
 from tests.service.callers import caller
@@ -84,7 +85,33 @@ def test_what_was_answered_anew_replaces_what_nobody_has_looked_at(embedded_audi
         assert (await client.get(place)).json()["notes"][0]["text"] == "Fever."
         await ended(client, await handed_over(client, "Chills."))
         assert (await listed(client)).total == 2, "somebody has it before him"
-        assert (await client.get(place)).status_code == 200
+        older = StudyDetail.model_validate_json((await client.get(place)).text)
+        newer = next(one for one in (await listed(client)).studies if one.study_id != line.study_id)
+        assert older.superseded_by == newer.study_id
+        detail = StudyDetail.model_validate_json((await client.get(f"{STUDIES}/{newer.study_id}")).text)
+        assert (detail.superseded_by, detail.notes[0].text) == (None, "Chills.")
+
+    serve(scenario, studies=True)
+
+
+def test_who_handed_a_study_over_finds_it_by_its_answer_and_nobody_else_does() -> None:
+    async def scenario(client: Client, _: FakeModel) -> None:
+        router = of_chest(client)
+        job = await handed_over(router, "Cough.")
+        await ended(router, job)
+        (line,) = (await listed(router)).studies
+        result, _ = (await router.get(f"{JOBS}/{job.job_id}/results")).text.splitlines()
+        answer = json.loads(result)["answer"]["result_id"]
+
+        async def named(asker: Client, result_id: str) -> list[UUID]:
+            found = await asker.post(f"{STUDIES}/search", json={"result_id": result_id})
+            return [one.study_id for one in StudyList.model_validate_json(found.text).studies]
+
+        assert await named(router, answer) == [line.study_id]
+        assert await named(router, str(line.study_id)) == []
+        reader = caller(client, "key:reader", Scope.DIAGNOSE, groups=("chest",))
+        assert await named(reader, answer) == []
+        assert (await listed(reader)).total == 1
 
     serve(scenario, studies=True)
 

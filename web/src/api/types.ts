@@ -162,6 +162,7 @@ export interface StudyDetail extends StudySummary {
   warnings: string[];
   left_out: string[];
   priors: { study_id: string; studied: string | null; image_count: number }[];
+  superseded_by: string | null;
   reading: {
     policy: Policy;
     may_see_answer: boolean;
