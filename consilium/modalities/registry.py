@@ -29,6 +29,7 @@ _BUILT_IN = (
     "consilium.modalities.text:MODALITY",
     "consilium.modalities.observations:MODALITY",
     "consilium.modalities.ecg:MODALITY",
+    "consilium.modalities.volume:MODALITY",
 )
 
 

@@ -17,7 +17,12 @@ from training.cohorts.phantom.state import StateTable, load_states
 DEFAULT_MODALITIES: tuple[str, ...] = ("image", "text", "observations")
 """What a phantom has unless asked otherwise. These share one stream of random numbers in this order; every other
 modality draws from streams of its own, so that it changes no byte of these."""
-OTHER_MODALITIES: Mapping[str, str] = MappingProxyType({"ecg": "training.cohorts.phantom.ecg.phantom:EcgPhantom"})
+OTHER_MODALITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "ecg": "training.cohorts.phantom.ecg.phantom:EcgPhantom",
+        "volume": "training.cohorts.phantom.volume.phantom:VolumePhantom",
+    }
+)
 """The `PhantomModality` of each other built-in modality, the same in every scheme."""
 
 

@@ -274,7 +274,8 @@ def _refuse_other_objects(file: DicomFile) -> None:
         )
     name = uid.UID(text(dataset, "SOPClassUID")).name
     if any(part in name for part in _REFUSED_CLASSES):
-        raise UnsupportedMedia("SOPClassUID", name[:64], "must be a single-frame two-dimensional image")
+        rule = "must be a single-frame two-dimensional image; CT and MR volumes are sent as volumes"
+        raise UnsupportedMedia("SOPClassUID", name[:64], rule)
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise UnsupportedMedia("FloatPixelData", "floating-point pixels", "must be integer pixels")
     if not file.pixel_data:
@@ -282,7 +283,7 @@ def _refuse_other_objects(file: DicomFile) -> None:
     if text(dataset, "NumberOfFrames"):
         frames = whole_number(dataset, "NumberOfFrames", 0, 2**31 - 1)
         if frames > 1:
-            raise UnsupportedMedia("NumberOfFrames", frames, "must be 1: multi-frame images are not read")
+            raise UnsupportedMedia("NumberOfFrames", frames, "must be 1; CT and MR volumes are sent as volumes")
 
 
 def _view(dataset: Dataset) -> ViewPosition:

@@ -1,0 +1,1 @@
+"""Volumes, where a model is trained."""
