@@ -33,7 +33,7 @@ DEBIAN := chromium dicom3tools dcmtk orthanc orthanc-dicomweb postgresql webhook
 WHEEL = dist/consilium-$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' consilium/__init__.py)-py3-none-any.whl
 SOURCES = $(shell find consilium training service hospital -type f -not -path '*/__pycache__/*') pyproject.toml LICENSE README.md
 
-OF_COHORTS = $(addprefix benchmarks/,kermany.py label_efficiency.py note_units.py out_of_distribution.py pretraining.py severity.py source_alignment.py starving.py)
+OF_COHORTS = $(addprefix benchmarks/,kermany.py label_efficiency.py ludb.py note_units.py out_of_distribution.py pcg.py pretraining.py severity.py source_alignment.py starving.py)
 
 SBOM = dist/consilium.cdx.json
 

@@ -64,7 +64,7 @@ EXCEPTIONS = {
 
 
 def _built_in() -> list[Modality]:
-    return [modalities()[name] for name in ("image", "text", "observations", "ecg", "volume")]
+    return [modalities()[name] for name in ("image", "text", "observations", "ecg", "volume", "audio")]
 
 
 def _names() -> set[str]:
@@ -87,7 +87,7 @@ def _docstrings(tree: ast.AST) -> set[int]:
 def named_in(source: str) -> Iterator[str]:
     """What `source` has of the built-in modalities: imports from their folders, their names, references, columns."""
     names, tree = _names(), ast.parse(source)
-    folder = re.compile(r"\b(modalities|phantom)\.(image|text|observations|ecg|volume)\b")
+    folder = re.compile(r"\b(modalities|phantom)\.(image|text|observations|ecg|volume|audio)\b")
     ignored = _docstrings(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -103,7 +103,7 @@ def named_in(source: str) -> Iterator[str]:
 
 
 def _outside() -> list[str]:
-    own = re.compile(f"({'|'.join(FOLDERS)})/(image|text|observations|ecg|volume)/")
+    own = re.compile(f"({'|'.join(FOLDERS)})/(image|text|observations|ecg|volume|audio)/")
     files = [
         path.relative_to(ROOT)
         for package in ("consilium", "training", "service", "hospital")

@@ -28,7 +28,7 @@ from tests.conftest import NOT_QUICK, ROOT
 
 PACKAGES = ("consilium", "training", "service", "hospital")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-SHIPPED = ("records", "jpeg-extended", "stores", "process", "model", "train", "serve", "postgresql", "cpu-fast")
+SHIPPED = ("records", "flac", "jpeg-extended", "stores", "process", "model", "train", "serve", "postgresql", "cpu-fast")
 """Extras of what a user runs."""
 OF_A_MODALITY = {
     "section",
@@ -160,6 +160,7 @@ def test_every_direct_dependency_is_given_with_a_reason() -> None:
         ("cpu-fast", []),
         ("ray", []),
         ("hospital", []),
+        ("flac", []),
         ("jpeg-extended", ["pylibjpeg-libjpeg"]),
     ],
 )
@@ -200,7 +201,7 @@ def test_every_pin_installs_on_the_oldest_python_of_the_project_file() -> None:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("consilium", ["records", "stores", "model", "cpu-fast", "postgresql", "hospital"]),
+        ("consilium", ["records", "flac", "stores", "model", "cpu-fast", "postgresql", "hospital"]),
         ("training", ["records", "stores", "model", "train", "ray"]),
         ("service", ["records", "stores", "process", "model", "serve", "postgresql"]),
         ("hospital", ["records", "stores", "process", "hospital"]),

@@ -30,6 +30,7 @@ _BUILT_IN = (
     "consilium.modalities.observations:MODALITY",
     "consilium.modalities.ecg:MODALITY",
     "consilium.modalities.volume:MODALITY",
+    "consilium.modalities.audio:MODALITY",
 )
 
 

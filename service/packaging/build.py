@@ -54,7 +54,7 @@ print(json.dumps([str(bento.tag), bento.path]))
 """
 
 
-EXTRAS = ("postgresql", "s3", "cpu-fast", "jpeg-extended")
+EXTRAS = ("postgresql", "s3", "cpu-fast", "flac", "jpeg-extended")
 """What an image can have beside `serve`: for the service, or for MLflow's server, which runs in the same image."""
 
 

@@ -23,6 +23,7 @@ def test_every_built_in_modality_has_a_side_of_its_own() -> None:
         "image_hog",
         "note_tfidf",
         "values_gradient_boosting",
+        "sound_spectra",
     ]
 
 

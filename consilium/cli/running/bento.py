@@ -20,7 +20,7 @@ def bento(
     ] = False,
     extra: Annotated[
         list[str] | None,
-        typer.Option(help="What the image has beside: postgresql, s3, cpu-fast, jpeg-extended. Repeatable."),
+        typer.Option(help="What the image has beside: postgresql, s3, cpu-fast, flac, jpeg-extended. Repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from consilium.modalities.converter import Converter
 from consilium.modalities.ecg.ecg_record import UNKNOWN_VOLTAGES, Ecg, Fault
 from consilium.modalities.ecg.files.signals import LEADS
 from consilium.modalities.ecg.section import EcgSection
+from consilium.modalities.signals.resampling import resampled
 
 SAMPLES = "samples"
 _MARGIN_SECONDS = 2.0
@@ -46,18 +46,14 @@ class EcgConverter(Converter):
         if self.key in record.converted:
             found: npt.NDArray[np.float32] = record.converted[self.key]
             return found
-        from scipy.signal import resample_poly
-
         first = round(self.start(record) * record.rate)
         margin = round(_MARGIN_SECONDS * record.rate)
         begin, end = max(0, first - margin), first + round(self.seconds * record.rate) + margin
         leads = np.array(record.samples[:, begin:end], np.float64)
         there = np.isfinite(leads)
-        leads = self._filtered(_level(leads), record.rate)
-        ratio = Fraction(self.rate / record.rate).limit_denominator(1000)
-        leads = resample_poly(leads, ratio.numerator, ratio.denominator, axis=1)
-        known = there[:, np.minimum(np.arange(leads.shape[1]) / float(ratio), there.shape[1] - 1).astype(int)]
-        leads = np.where(known, leads, np.nan)[:, round((first - begin) * float(ratio)) :][:, : self.shape[1]]
+        leads, ratio = resampled(self._filtered(_level(leads), record.rate), record.rate, self.rate)
+        known = there[:, np.minimum(np.arange(leads.shape[1]) / ratio, there.shape[1] - 1).astype(int)]
+        leads = np.where(known, leads, np.nan)[:, round((first - begin) * ratio) :][:, : self.shape[1]]
         unknown = (Fault.NO_GAINS,) if self.wrong_gains == "microvolts" else UNKNOWN_VOLTAGES
         if any(fault in unknown for fault in record.faults):
             size = np.nanpercentile(np.abs(leads), _COMMON_PERCENTILE)

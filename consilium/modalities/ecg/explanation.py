@@ -6,8 +6,6 @@ against a flat line, and against a regular rhythm of 75 beats a minute.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,58 +15,17 @@ from consilium.explain.case import Case, Floats
 from consilium.explain.methods import FAST, THOROUGH, Method, ModalityExplanation
 from consilium.modalities.ecg.beats import RHYTHM
 from consilium.modalities.ecg.ecg_converter import SAMPLES
-from consilium.modalities.ecg.encoder import EcgEncoder, entry_of
+from consilium.modalities.ecg.encoder import entry_of
 from consilium.modalities.ecg.files.signals import LEADS
 from consilium.modalities.ecg.presentation import EcgEvidence
+from consilium.modalities.signals.entry_methods import EntryMethods
 from consilium.preprocessing.batch import Prepared
 from consilium.preprocessing.collate import Preprocessing
 
 ECG = "ecg"
 WINDOW_SECONDS = 0.2
-_STEPS = 16
 _Unit = tuple[int, int, int]
 """Recording, lead and window; the lead behind the last one is the rhythm."""
-
-
-def gradient_x_samples(case: Case, positions: Sequence[int]) -> Floats:
-    """Gradient × samples, and × rhythm."""
-    entry = case.traced[ECG].detach()
-    return np.stack([_summed(case, entry * case.gradients(p)[ECG]) for p in positions])
-
-
-def integrated_gradients(case: Case, positions: Sequence[int]) -> Floats:
-    """Mean gradient on the way from a flat line × samples (Sundararajan et al. 2017)."""
-    inputs, encoder = case.batch.inputs[ECG], _encoder(case)
-    entry = entry_of(inputs).detach()
-    total = [torch.zeros_like(entry) for _ in positions]
-    for step in range(_STEPS):
-        with torch.enable_grad():
-            at = (entry * ((step + 0.5) / _STEPS)).requires_grad_()
-            fused = case.fuse_with(ECG, encoder(inputs, at))
-            for row, position in enumerate(positions):
-                target = (fused * case.direction(fused, position)).sum()
-                total[row] += torch.autograd.grad(target, at, retain_graph=True)[0] / _STEPS
-    return np.stack([_summed(case, entry * mean) for mean in total])
-
-
-def log_odds_keeping(case: Case, kept: npt.NDArray[np.bool_]) -> Floats:
-    """Log-odds [N, F] of copies that are flat, and regular, where their units are not `kept` (bool [N, U])."""
-    inputs, encoder = case.batch.inputs[ECG], _encoder(case)
-    entry = entry_of(inputs)
-    mask = torch.from_numpy(np.asarray(kept)).to(entry.device)
-
-    def encode(rows: slice) -> object:
-        chosen = mask[rows]
-        many = {name: tensor.expand(len(chosen), *tensor.shape[1:]) for name, tensor in inputs.items()}
-        return encoder(many, entry * _spread(case, chosen))
-
-    return case.log_odds_of_copies(ECG, encode, len(mask))  # type: ignore[arg-type]
-
-
-def _encoder(case: Case) -> EcgEncoder:
-    encoder = case.model.encoders[ECG]
-    assert isinstance(encoder, EcgEncoder)
-    return encoder
 
 
 def _window(case: Case) -> tuple[int, int]:
@@ -78,7 +35,7 @@ def _window(case: Case) -> tuple[int, int]:
     return window, -(-converter.shape[1] // window)
 
 
-def _summed(case: Case, weights: Tensor) -> npt.NDArray[np.float64]:
+def _summed(case: Case, weights: Tensor) -> Floats:
     """Weights [1, R, 12 T + 8] by unit, [U]."""
     window, windows = _window(case)
     found = weights[0].double().cpu()
@@ -86,7 +43,8 @@ def _summed(case: Case, weights: Tensor) -> npt.NDArray[np.float64]:
     leads = samples.reshape(len(samples), len(LEADS), -1)
     leads = torch.nn.functional.pad(leads, (0, window * windows - leads.shape[-1]))
     by_window = leads.reshape(*leads.shape[:-1], windows, window).sum(dim=-1).flatten(1)
-    return torch.cat([by_window, rhythm.sum(dim=-1, keepdim=True)], dim=1).flatten().numpy()
+    summed: Floats = torch.cat([by_window, rhythm.sum(dim=-1, keepdim=True)], dim=1).flatten().numpy()
+    return summed
 
 
 def _spread(case: Case, kept: Tensor) -> Tensor:
@@ -135,13 +93,15 @@ def _attributions(case: Case, weights: npt.NDArray) -> tuple[EcgEvidence, ...]:
     return tuple(found)
 
 
+_METHODS = EntryMethods(ECG, entry_of, _summed, _spread)
+
 EXPLANATION = ModalityExplanation(
     methods=(
-        Method("gradient_x_samples", gradient_x_samples, fast=True),
-        Method("integrated_gradients", integrated_gradients),
+        Method("gradient_x_samples", _METHODS.gradient_x_entry, fast=True),
+        Method("integrated_gradients", _METHODS.integrated_gradients),
     ),
     defaults={FAST: "gradient_x_samples", THOROUGH: "integrated_gradients"},
     units=_units,
     attributions=_attributions,
-    log_odds_keeping=log_odds_keeping,
+    log_odds_keeping=_METHODS.log_odds_keeping,
 )

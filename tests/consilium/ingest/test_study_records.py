@@ -48,7 +48,7 @@ def test_any_one_modality_will_do():
     [[], [{"code": "10838-1", "value": 1, "unit": "ng/mL"}], [{"code": "2823-3", "value": 99, "unit": "mmol/L"}]],
 )
 def test_study_without_a_usable_record_is_refused(observations):
-    with pytest.raises(InputError, match="must hold an image, a note, an observation, an ECG or a volume"):
+    with pytest.raises(InputError, match="must hold an image, a note, an observation, an ECG, a volume or a sound"):
         study_from_records(observations=observations, patient={"age": 50})
 
 

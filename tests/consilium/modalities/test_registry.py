@@ -55,13 +55,13 @@ print("composed")
 
 
 def test_inputs_and_limits_are_those_that_modalities_declare() -> None:
-    assert list(file_inputs()) == ["images", "ecgs", "volumes"]
+    assert list(file_inputs()) == ["images", "ecgs", "volumes", "sounds"]
     assert list(json_inputs()) == ["notes", "observations"]
     assert modality_of("notes").name == "text"
     assert default_limits()["image_pixels"] == 64_000_000
     with pytest.raises(KeyError):
         default_limits().but(image_pixel=1)
-    assert any_record() == "an image, a note, an observation, an ECG or a volume"
+    assert any_record() == "an image, a note, an observation, an ECG, a volume or a sound"
 
 
 def run(folder: Path, name: str, script: str) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ def test_the_example_of_every_request_is_one(described: dict[str, Any], path: st
     media = described["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]
     parse_request(model, json.dumps(media["example"]["request"]).encode())
     schema = resolved(media["schema"], described)
-    assert set(schema["properties"]) == {"images", "ecgs", "volumes", "request"}
+    assert set(schema["properties"]) == {"images", "ecgs", "volumes", "sounds", "request"}
     assert schema["additionalProperties"] is schema["properties"]["request"]["additionalProperties"] is False
     assert set(schema["properties"]["request"]["properties"]) == set(model.model_fields)
 

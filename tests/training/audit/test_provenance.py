@@ -105,7 +105,7 @@ def write_images(tmp_path):
 def test_images_tell_device_format_size_compression_markers_and_view(tmp_path):
     cohort, studies, squares, (dcm, jpg) = write_images(tmp_path)
     found = features(cohort, studies, squares)
-    assert set(found) == set(origin_groups()) - {"notes", "date"}
+    assert set(found) == set(origin_groups()) - {"notes", "date", "recording"}
     assert found["source"].institution.isna().tolist() == [False, True, True]
     assert found["device"].device_0.isna().tolist() == [False, True, True]
     for group, column in (("format", "source"), ("format", "encoding"), ("view", "view")):

@@ -127,7 +127,7 @@ def test_a_modality_may_read_a_table_of_its_own_and_tell_names_that_notes_lose(t
 @pytest.mark.usefixtures("_steps_table")
 def test_a_study_may_stand_in_a_table_of_a_modality_alone(tmp_path: Path) -> None:
     assert len(read_manifest(walked(tmp_path, "s0,7,Hibbert"))) == 1
-    with pytest.raises(CohortError, match="must have an image, a note, an observation, an ECG, a volume or"):
+    with pytest.raises(CohortError, match="must have an image, a note, an observation, an ECG, a volume, a sound or"):
         read_manifest(walked(tmp_path))
 
 

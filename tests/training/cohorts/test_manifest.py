@@ -287,7 +287,7 @@ def test_every_problem_of_every_table_is_in_one_report(tmp_path):
         ({"reference_time": "2020-03-01T10:00:00+19:00"}, "reference_time", "date and time"),
         ({"reference_time": "2020-03-01"}, "reference_time", "date and time"),
         ({"note_history": "x", "note_history_time": "noon"}, "note_history_time", "date and time"),
-        ({"note_history": ""}, "study", "must have an image, a note, an observation, an ECG or a volume"),
+        ({"note_history": ""}, "study", "must have an image, a note, an observation, an ECG, a volume or a sound"),
         ({"study": ""}, "study", "pseudonym"),
         ({"split": "dev"}, "split", "must be one of train"),
         ({"label:pneumonia": "2"}, "label:pneumonia", "must be 1, 0 or empty"),
@@ -440,7 +440,7 @@ def test_a_code_outside_the_table_is_left_out_with_a_warning(tmp_path):
     assert [o.variable for o in record.parts["observations"]] == ["crp"]
     assert "99999-9" in record.warnings[0]
     root = write(tmp_path, {"note_history": ""}, observations=[{**unknown, "code": "99999-9"}])
-    assert "must have an image, a note, an observation, an ECG or a volume" in only(root).rule
+    assert "must have an image, a note, an observation, an ECG, a volume or a sound" in only(root).rule
 
 
 def test_notes_and_ages_are_deidentified(tmp_path):

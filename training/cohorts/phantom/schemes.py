@@ -21,6 +21,7 @@ OTHER_MODALITIES: Mapping[str, str] = MappingProxyType(
     {
         "ecg": "training.cohorts.phantom.ecg.phantom:EcgPhantom",
         "volume": "training.cohorts.phantom.volume.phantom:VolumePhantom",
+        "audio": "training.cohorts.phantom.audio.phantom:AudioPhantom",
     }
 )
 """The `PhantomModality` of each other built-in modality, the same in every scheme."""

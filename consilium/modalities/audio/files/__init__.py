@@ -1,0 +1,1 @@
+"""Files of sounds: bytes that may be hostile, as channels of samples."""

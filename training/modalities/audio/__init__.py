@@ -1,0 +1,1 @@
+"""Sounds, where a model is trained."""

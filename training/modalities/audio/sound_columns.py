@@ -1,0 +1,14 @@
+"""Sounds in a cohort folder: paths in ``studies.csv``.
+
+- ``sounds``: relative paths joined by ``;``: WAV, FLAC or DICOM audio.
+"""
+
+from __future__ import annotations
+
+from training.modalities.signal_columns import SignalColumns
+
+
+class SoundColumns(SignalColumns):
+    """Reads the column of sounds."""
+
+    column = files = "sounds"
