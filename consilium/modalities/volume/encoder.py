@@ -47,6 +47,27 @@ class TypicalVolume(nn.Module):
             self.volume.lerp_(inputs[VOLUMES][inputs[MASK]].float().mean(dim=0), rate)
 
 
+class CentredNetwork(nn.Module):
+    """A network that is given how a volume differs from the average one that it was trained on.
+
+    What all volumes have in common, bodies and their outlines, is many times stronger than what findings change.
+
+    Attributes
+    ----------
+    centre : TypicalVolume
+        Follows the training volumes while the network is trained, and never afterwards.
+    """
+
+    def __init__(self, section: VolumeSection) -> None:
+        super().__init__()
+        self.network: VolumeNetwork = build_network(section, section.channels + 1)
+        self.centre = TypicalVolume((section.channels + 1, *section.size))
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        features: Tensor = self.network(volumes - self.centre.volume)
+        return features
+
+
 class _VolumeReader(DenseEncoder):
     """What encoders of volumes [B, V, C, D, H, W] have in common."""
 
@@ -86,10 +107,11 @@ class VolumeEncoder(_VolumeReader):
 
     def __init__(self, section: VolumeSection, fusion: FusionShape, *, pretrained: bool = True) -> None:
         super().__init__(section)
-        self.network: VolumeNetwork = build_network(section, section.channels + 1)
-        self.connector = build_connector(section.connector, self.network.channels, fusion, modality="volume")
+        self.centred = CentredNetwork(section)
+        network = self.centred.network
+        self.connector = build_connector(section.connector, network.channels, fusion, modality="volume")
         self.width = self.connector.width
-        self.position = nn.Parameter(torch.randn(self.network.count, self.width) * 0.02)
+        self.position = nn.Parameter(torch.randn(network.count, self.width) * 0.02)
         self.norm = nn.LayerNorm(self.width)
         self.adapt(section, modality="volume", pretrained=pretrained)
 
@@ -100,18 +122,23 @@ class VolumeEncoder(_VolumeReader):
 
     @property
     def body(self) -> nn.Module:
-        return self.network
+        return self.centred
 
     @property
     def reduction(self) -> str:
         return self.connector.reduction
 
     def blocks(self) -> list[nn.Module]:
-        return self.network.blocks()
+        return self.centred.network.blocks()
+
+    def features(self, inputs: Inputs, dense: Dense | None = None) -> Tensor:
+        if self.training and not self.frozen:
+            self.centred.centre.remember(inputs)
+        return super().features(inputs, dense)
 
     def dense(self, *tensors: Tensor) -> Tensor:
         (volumes,) = tensors
-        features: Tensor = self.network(volumes)
+        features: Tensor = self.centred(volumes)
         return self.connector.reduce(features)
 
     def tokens(self, features: Tensor, inputs: Inputs) -> Tokens:

@@ -55,3 +55,21 @@ def test_the_average_volume_is_the_mean_of_the_first_batches() -> None:
     for value in (0.2, 0.6):
         encoder.observe({VOLUMES: torch.full((2, 1, 2, 32, 32, 32), value), MASK: mask})
     torch.testing.assert_close(encoder.typical.volume, torch.full((2, 32, 32, 32), 0.4))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_network_reads_what_differs_from_the_average_that_it_was_trained_on(frozen: bool) -> None:
+    torch.manual_seed(0)
+    section = VolumeSection(**ONE_WINDOW, adaptation={"name": "frozen" if frozen else "all"})
+    encoder = VolumeEncoder(section, tiny_recipe().fusion)
+    inputs = {VOLUMES: torch.full((1, 1, 2, 32, 32, 32), 0.5), MASK: torch.tensor([[True]])}
+    encoder.train()(inputs)
+    centre = encoder.centred.centre.volume.clone()
+
+    torch.testing.assert_close(centre, torch.full_like(centre, 0.0 if frozen else 0.5))
+    torch.testing.assert_close(encoder.typical.volume, torch.full_like(centre, 0.5))
+    encoder.eval()({**inputs, VOLUMES: inputs[VOLUMES] + 0.3})
+    torch.testing.assert_close(encoder.centred.centre.volume, centre)
+    if not frozen:
+        nothing = encoder.centred.network(torch.zeros(1, 2, 32, 32, 32))
+        torch.testing.assert_close(encoder.dense(inputs[VOLUMES][0]), nothing)
