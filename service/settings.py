@@ -141,6 +141,8 @@ class Settings(InputLimits):
     """Diagnosis requests admitted at once; each may hold a body in memory. Over it: 503."""
     search_index: Path | None = None
     """Folder that ``consilium index`` wrote: what `POST /v1/search` searches. None: that route answers 404."""
+    draft_phrases: Path | None = None
+    """YAML file of a site's own phrases for `POST /v1/draft`, in place of the built-in ones of its language."""
     search_queue: Count = 8
     """Searches admitted at once. Over it: 503."""
     explanation_queue: Count = 8

@@ -18,7 +18,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from consilium import __version__
-from consilium.cli import cohorts, demo, diagnose, gateway, models, score
+from consilium.cli import cohorts, demo, diagnose, draft, gateway, models, score
 from consilium.cli.learning import encoders, experiments, sweep, train, weights
 from consilium.cli.lifecycle import cohort, gate, lineage, retrain
 from consilium.cli.running import audit_log, bento, jobs, keys, monitor, outcomes, rollout, serve
@@ -68,6 +68,7 @@ for group in (
     sweep,
     experiments,
     diagnose,
+    draft,
     jobs,
     serve,
     bento,

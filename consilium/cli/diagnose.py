@@ -80,12 +80,12 @@ def diagnose(
     if url is not None and model is None:
         # Before the service is asked: a page that cannot be drawn costs no answer.
         decoded = decode(files) if report is not None or results.wanted else None
-        explanation = _ask(url, token, {**files, **records}, {"findings": finding or None, "level": level})
+        explanation = ask(url, token, {**files, **records}, {"findings": finding or None, "level": level})
         # Only the page and the capture show what was sent.
         study = None if decoded is None else read_study(decoded, records)
     elif url is None and model is not None:
         show_first = _show_diagnosis if on_terminal else None  # an explanation may take longer than the answer
-        study, explanation = _explain(model, device, files, records, finding or None, level, show_first)
+        study, explanation = explain(model, device, files, records, finding or None, level, show_first)
     else:
         raise InputError("model", model, "must be given, or --url instead of it, not both")
     if report is not None and study is not None:
@@ -151,7 +151,7 @@ def read_study(decoded: Mapping[str, Any], records: Mapping[str, Any], variables
     return study_from_records(**decoded, **records, variables=variables)
 
 
-def _explain(
+def explain(
     model: str,
     device: str,
     files: Files,
@@ -181,7 +181,8 @@ def _explain(
     return study, diagnostician.explain(study, findings, level)
 
 
-def _ask(url: str, token: str | None, sent: Mapping[str, Any], asked: dict[str, Any]) -> Explanation:
+def ask(url: str, token: str | None, sent: Mapping[str, Any], asked: dict[str, Any]) -> Explanation:
+    """What the service at `url` answers."""
     from consilium.api.client import Client
     from consilium.api.explanations import read_explanation
 

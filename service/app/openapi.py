@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse
 
 from consilium.api.schemas import (
     DIAGNOSE_EXAMPLE,
+    DRAFT_EXAMPLE,
     EXPLAIN_EXAMPLE,
     FEEDBACK_EXAMPLE,
     MAX_GROUP,
@@ -19,6 +20,8 @@ from consilium.api.schemas import (
     SIMILAR_EXAMPLE,
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ExplanationAnswer,
     ExplanationLine,
@@ -61,6 +64,7 @@ def document(app: FastAPI) -> str:
         [
             (DiagnoseRequest, "validation"),
             (ExplainRequest, "validation"),
+            (DraftRequest, "validation"),
             (SimilarRequest, "validation"),
             (SearchRequest, "validation"),
             (FeedbackRequest, "validation"),
@@ -123,6 +127,13 @@ EXPLAIN: dict[str, Any] = {
     "tags": ["diagnosis"],
     "responses": parts.answers(ExplanationAnswer, examples.EXPLANATION, parts.OF_A_STUDY),
     "openapi_extra": parts.multipart(ExplainRequest, EXPLAIN_EXAMPLE),
+}
+DRAFT: dict[str, Any] = {
+    "summary": "A draft of a report: what the diagnosis says, by rules, in a language's or the site's own phrases",
+    "operation_id": "draft",
+    "tags": ["diagnosis"],
+    "responses": parts.answers(DraftAnswer, examples.DRAFT, parts.OF_A_STUDY),
+    "openapi_extra": parts.multipart(DraftRequest, DRAFT_EXAMPLE),
 }
 SIMILAR: dict[str, Any] = {
     "summary": "The training cases that are most like this one, beside the diagnosis",

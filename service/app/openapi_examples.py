@@ -85,6 +85,27 @@ EXPLANATION: dict[str, Any] = DIAGNOSIS | {
     ],
     "neighbours": _NEIGHBOURS,
 }
+DRAFT: dict[str, Any] = DIAGNOSIS | {
+    "draft": {
+        "language": "en",
+        "sections": [
+            {
+                "name": "findings",
+                "heading": "Findings",
+                "sentences": [
+                    {
+                        "text": "Pneumonia is probable.",
+                        "finding": "pneumonia",
+                        "probability": 0.81,
+                        "certainty": "probable",
+                        "record": None,
+                        "evidence": [{"modality": "text", "text": "fever", "log_odds": 0.9}],
+                    }
+                ],
+            }
+        ],
+    }
+}
 SIMILAR: dict[str, Any] = DIAGNOSIS | {"neighbours": _NEIGHBOURS}
 _ENCODERS = {"name": "consilium-encoders-chest", "version": "2", "manifest_digest": "4be0" * 16}
 SEARCH: dict[str, Any] = {

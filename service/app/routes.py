@@ -72,6 +72,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/v1/diagnose", _diagnose, methods=["POST"], **openapi.DIAGNOSE)
     app.add_api_route("/v1/diagnose/batch", _worklist, methods=["POST"], **openapi.WORKLIST)
     app.add_api_route("/v1/explain", _explain, methods=["POST"], **openapi.EXPLAIN)
+    app.add_api_route("/v1/draft", _draft, methods=["POST"], **openapi.DRAFT)
     app.add_api_route("/v1/similar", _similar, methods=["POST"], **openapi.SIMILAR)
     app.add_api_route("/v1/search", _search, methods=["POST"], **openapi.SEARCH)
     app.add_api_route("/v1/jobs", _submit, methods=["POST"], **openapi.SUBMIT)
@@ -103,6 +104,10 @@ async def _diagnose(request: Request) -> Response:
 
 async def _explain(request: Request) -> Response:
     return await guarded(request, lambda running: _one_study(request, running.engine, "explain"))
+
+
+async def _draft(request: Request) -> Response:
+    return await guarded(request, lambda running: _one_study(request, running.engine, "draft"))
 
 
 async def _similar(request: Request) -> Response:
@@ -258,7 +263,7 @@ def _sent(answered: Answered) -> Response:
 
 
 async def _one_study(
-    request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "similar", "search"]
+    request: Request, engine: Engine, endpoint: Literal["diagnose", "explain", "draft", "similar", "search"]
 ) -> Response:
     """Admit, receive, answer; each within its time, and only while the caller is there."""
     settings, origin = engine.settings, audit_routes.origin_of(request)
@@ -267,7 +272,7 @@ async def _one_study(
     if endpoint == "search":
         searches = engine.searching.searches
         return await _multipart(request, engine, searches, engine.search, origin, settings.answer_timeout_s)
-    answer = engine.explain if endpoint == "explain" else engine.similar
+    answer = {"explain": engine.explain, "draft": engine.draft, "similar": engine.similar}[endpoint]
     return await _multipart(request, engine, engine.explanations, answer, origin, settings.explanation_timeout_s)
 
 

@@ -29,6 +29,7 @@ class Endpoint(StrEnum):
 
     DIAGNOSE = "diagnose"
     EXPLAIN = "explain"
+    DRAFT = "draft"
     SIMILAR = "similar"
     SEARCH = "search"
 

@@ -25,6 +25,7 @@ _NEEDED = (
     ("/v1/monitor", Scope.METRICS),
     ("/v1/diagnose", Scope.DIAGNOSE),
     ("/v1/explain", Scope.DIAGNOSE),
+    ("/v1/draft", Scope.DIAGNOSE),
     ("/v1/similar", Scope.DIAGNOSE),
     ("/v1/search", Scope.DIAGNOSE),
     ("/v1/feedback", Scope.DIAGNOSE),

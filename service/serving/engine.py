@@ -17,6 +17,8 @@ from consilium.api.explanations import explanation_answer
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ModelInformation,
     SearchAnswer,
@@ -26,8 +28,11 @@ from consilium.api.schemas import (
     parse_request,
 )
 from consilium.domain.diagnosis import Diagnosis, Explanation
+from consilium.domain.errors import InputError
 from consilium.modalities.converter import NotConverted
 from consilium.modalities.presentation import Viewed
+from consilium.output.drafting.draft_report import draft_report
+from consilium.output.drafting.phrases import known_phrases
 from service.audit_log.entries import Draft, Endpoint, Origin, StudyTask
 from service.audit_log.recorder import Answered, Recorder
 from service.batching import Batcher, BatchLimits
@@ -73,6 +78,7 @@ class Engine:
         self.metrics = metrics or Metrics()
         self._ready = False
         self._intake = Intake(settings)
+        self._phrases = known_phrases(settings.draft_phrases, "CONSILIUM_DRAFT_PHRASES")
         self.recorder = Recorder(settings)
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._preparation_thread = ThreadPoolExecutor(1, thread_name_prefix="preparation")
@@ -195,6 +201,21 @@ class Engine:
             other = read is not None and request.maps != "cells"
             for_readers = await asyncio.to_thread(drawn, "cells") if other else None
         return await self._recorded(draft, case, explanation.diagnosis, answer, for_readers)
+
+    async def draft(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
+        """The answer of `POST /v1/draft`, recorded: a draft of a report, and the diagnosis that it puts into words."""
+        request = parse_request(DraftRequest, form.request)
+        phrases = self._phrases.get(request.language)
+        if phrases is None:
+            raise InputError("language", request.language, f"must be one of {', '.join(sorted(self._phrases))}")
+        draft = Draft(Endpoint.DRAFT, origin, request.caller_reference)
+        case = await self._prepare(form, request, draft)
+        with draft.stage("explain"):
+            make = partial(case.explain, None, request.level)
+            explanation = await place.submit(ExplanationOrder("explain", make))
+        written = await asyncio.to_thread(draft_report, case.prepared.study, explanation, phrases)
+        answer = DraftAnswer(**dict(explanation.diagnosis), draft=written, **draft.service_fields())
+        return await self._recorded(draft, case, explanation.diagnosis, answer)
 
     async def similar(self, form: Form, place: ExplanationPlace, origin: Origin) -> Answered:
         """The answer of `POST /v1/similar`, recorded: similar training cases with their findings."""

@@ -322,7 +322,7 @@ def test_a_result_s_id_is_nothing_but_an_id(served: Served, place: str) -> None:
     "kind", ["text/plain", "application/json", "application/x-python-pickle", "image/png", "a" * 999]
 )
 def test_another_kind_of_body_is_refused(served: Served, kind: str) -> None:
-    for path in ("/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search", "/v1/diagnose/batch"):
+    for path in ("/v1/diagnose", "/v1/explain", "/v1/draft", "/v1/similar", "/v1/search", "/v1/diagnose/batch"):
         refused(served.client.post(path, content=pickle.dumps(_Opens()), headers={"Content-Type": kind}), 415)
 
 

@@ -207,7 +207,7 @@ def everything(marks: Marks, client: httpx.Client) -> list[int]:
     """Send it all, and give the statuses."""
     statuses = []
     for files in whole_requests(marks):
-        for door in ("/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search"):
+        for door in ("/v1/diagnose", "/v1/explain", "/v1/draft", "/v1/similar", "/v1/search"):
             answer = client.post(door, files=files, params={marks("query"): BORN[1]}, headers=headers(marks))
             assert answer.status_code == 200, answer.text
             statuses.append(answer.status_code)

@@ -61,6 +61,7 @@ NOT_HELD: dict[str, list[CheckFunction]] = {
     # reads, a unit that does not fit the code, a note from the future, a file cut off.
     "/v1/diagnose": [positive_data_acceptance],
     "/v1/explain": [positive_data_acceptance],
+    "/v1/draft": [positive_data_acceptance],
     "/v1/similar": [positive_data_acceptance],
     "/v1/search": [positive_data_acceptance],
     # What is refused of a stored study is told when it is read.
@@ -150,6 +151,7 @@ def test_what_is_asked_as_it_should_be_is_answered_as_the_document_describes_it(
         "/v1/diagnose": client.post("/v1/diagnose", files=study, headers={"Idempotency-Key": "one"}),
         "/v1/diagnose/batch": client.post("/v1/diagnose/batch", files=worklist),
         "/v1/explain": client.post("/v1/explain", files=study),
+        "/v1/draft": client.post("/v1/draft", files=study),
         "/v1/similar": client.post("/v1/similar", files=study),
         "/v1/search": client.post("/v1/search", files=study),
         "/v1/feedback": client.post("/v1/feedback", json=feedback),

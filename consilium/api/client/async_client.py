@@ -17,6 +17,8 @@ from consilium.api.client.retry import Exchange, Outcome, Pause, Step
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ExplanationAnswer,
     FeedbackAnswer,
@@ -58,6 +60,10 @@ class AsyncClient(Calls[httpx.AsyncClient, httpx.AsyncBaseTransport]):
     async def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
         """See `Client.explain`."""
         return await self._run(self._explain(*await asyncio.to_thread(read_study, ExplainRequest, request, sent)))
+
+    async def draft(self, request: DraftRequest | None = None, **sent: Any) -> DraftAnswer:
+        """See `Client.draft`."""
+        return await self._run(self._draft(*await asyncio.to_thread(read_study, DraftRequest, request, sent)))
 
     async def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
         """See `Client.similar`."""

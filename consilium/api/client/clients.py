@@ -17,6 +17,8 @@ from consilium.api.client.retry import Exchange, Outcome, Pause, Step
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ExplanationAnswer,
     FeedbackAnswer,
@@ -90,6 +92,10 @@ class Client(Calls[httpx.Client, httpx.BaseTransport]):
     def explain(self, request: ExplainRequest | None = None, **sent: Any) -> ExplanationAnswer:
         """As `diagnose`, with the evidence for each finding; by keyword also ``findings`` and ``level``."""
         return self._run(self._explain(*read_study(ExplainRequest, request, sent)))
+
+    def draft(self, request: DraftRequest | None = None, **sent: Any) -> DraftAnswer:
+        """As `diagnose`, with a draft of a report; by keyword also ``language`` and ``level``."""
+        return self._run(self._draft(*read_study(DraftRequest, request, sent)))
 
     def similar(self, request: SimilarRequest | None = None, **sent: Any) -> SimilarAnswer:
         """As `diagnose`, and the training cases that are most like this one; by keyword also ``count``.

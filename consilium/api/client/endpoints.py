@@ -20,6 +20,8 @@ from consilium.api.client.retry import Attempt, Exchange, Patience, exchange, on
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ExplanationAnswer,
     FeedbackAnswer,
@@ -120,6 +122,9 @@ class Calls(ABC, Generic[Connection, Transport]):
 
     def _explain(self, files: Files, request: ExplainRequest) -> Exchange[ExplanationAnswer]:
         return exchange(_post("/v1/explain", form(files, request)), reader(ExplanationAnswer), self._patience)
+
+    def _draft(self, files: Files, request: DraftRequest) -> Exchange[DraftAnswer]:
+        return exchange(_post("/v1/draft", form(files, request)), reader(DraftAnswer), self._patience)
 
     def _similar(self, files: Files, request: SimilarRequest) -> Exchange[SimilarAnswer]:
         return exchange(_post("/v1/similar", form(files, request)), reader(SimilarAnswer), self._patience)

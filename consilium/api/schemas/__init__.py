@@ -7,6 +7,7 @@ Every key is known. Of other libraries only pydantic is imported.
 from consilium.api.schemas.answers import (
     DeploymentInformation,
     DiagnosisAnswer,
+    DraftAnswer,
     ExplanationAnswer,
     FindingExplanationAnswer,
     FindingInformation,
@@ -38,11 +39,13 @@ from consilium.api.schemas.operations import (
 )
 from consilium.api.schemas.requests import (
     DIAGNOSE_EXAMPLE,
+    DRAFT_EXAMPLE,
     EXPLAIN_EXAMPLE,
     MAX_CALLER_REFERENCE,
     SEARCH_EXAMPLE,
     SIMILAR_EXAMPLE,
     DiagnoseRequest,
+    DraftRequest,
     ExplainRequest,
     SearchRequest,
     SimilarRequest,
@@ -91,6 +94,7 @@ from consilium.api.schemas.worklist import (
 
 __all__ = [
     "DIAGNOSE_EXAMPLE",
+    "DRAFT_EXAMPLE",
     "EXPLAIN_EXAMPLE",
     "FEEDBACK_EXAMPLE",
     "FLAG_EXAMPLE",
@@ -109,6 +113,8 @@ __all__ = [
     "DeploymentInformation",
     "DiagnoseRequest",
     "DiagnosisAnswer",
+    "DraftAnswer",
+    "DraftRequest",
     "ExplainRequest",
     "ExplanationAnswer",
     "ExplanationLine",

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from consilium.domain.diagnosis import AuditVerdict, Diagnosis, FindingExplanation, ModelIdentity, Neighbour
 from consilium.domain.found_cases import Found
+from consilium.domain.report_draft import Draft
 from consilium.domain.wire import Share, Wire
 from consilium.modalities.presentation import presentations
 from consilium.modalities.registry import declared_limits, modality_names
@@ -82,6 +83,12 @@ class ExplanationAnswer(DiagnosisAnswer):
     explanations: tuple[FindingExplanationAnswer, ...]
     neighbours: tuple[Neighbour, ...]
     """Most similar first."""
+
+
+class DraftAnswer(DiagnosisAnswer):
+    """The answer of `POST /v1/draft`: a draft of a report, beside the diagnosis that it puts into words."""
+
+    draft: Draft
 
 
 class SimilarAnswer(DiagnosisAnswer):

@@ -95,7 +95,7 @@ class ResultAnswer(Wire):
 
     result_id: UUID
     time: datetime = Field(description="When it was made (UTC).")
-    endpoint: str = Field(description="What was asked for: `diagnose`, `explain`, `similar` or `search`.")
+    endpoint: str = Field(description="What was asked for: `diagnose`, `explain`, `draft`, `similar` or `search`.")
     role: str = Field(description="Of the model that answered: `serving`, or that of one whose answers nobody gets.")
     request_id: str = Field(description="A keyed digest where the caller gave the request a name of its own.")
     caller: str

@@ -54,6 +54,7 @@ DIAGNOSE_EXAMPLE: dict[str, JsonValue] = {
 }
 SIMILAR_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"count": 3}
 SEARCH_EXAMPLE: dict[str, JsonValue] = SIMILAR_EXAMPLE | {"labels": {"pneumonia": "present"}}
+DRAFT_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"language": "en"}
 EXPLAIN_EXAMPLE: dict[str, JsonValue] = DIAGNOSE_EXAMPLE | {"findings": ["pneumonia"], "level": "fast"}
 
 
@@ -116,6 +117,17 @@ class ExplainRequest(DiagnoseRequest):
     )
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXPLAIN_EXAMPLE]})
+
+
+class DraftRequest(DiagnoseRequest):
+    """The form field `request` of `POST /v1/draft`."""
+
+    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = Field(
+        default="en", description="BCP 47: `en`, `de`, or that of the phrases that the service was given."
+    )
+    level: Literal["fast", "thorough"] = Field(default="fast", description="How much an explanation may cost.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DRAFT_EXAMPLE]})
 
 
 class SimilarRequest(DiagnoseRequest):

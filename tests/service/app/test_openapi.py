@@ -10,6 +10,8 @@ from pydantic import TypeAdapter
 from consilium.api.schemas import (
     DiagnoseRequest,
     DiagnosisAnswer,
+    DraftAnswer,
+    DraftRequest,
     ExplainRequest,
     ExplanationAnswer,
     FeedbackAnswer,
@@ -33,6 +35,7 @@ from service.auth.middleware import OPEN
 DOORS = {
     "/v1/diagnose": "post",
     "/v1/explain": "post",
+    "/v1/draft": "post",
     "/v1/similar": "post",
     "/v1/search": "post",
     "/v1/results/{result_id}": "get",
@@ -44,6 +47,7 @@ DOORS = {
 ANSWERS = {
     "/v1/diagnose": DiagnosisAnswer,
     "/v1/explain": ExplanationAnswer,
+    "/v1/draft": DraftAnswer,
     "/v1/similar": SimilarAnswer,
     "/v1/search": SearchAnswer,
     "/v1/results/{result_id}": ResultAnswer,
@@ -92,6 +96,7 @@ def test_the_example_of_every_answer_is_one(described: dict[str, Any], path: str
     [
         ("/v1/diagnose", DiagnoseRequest),
         ("/v1/explain", ExplainRequest),
+        ("/v1/draft", DraftRequest),
         ("/v1/similar", SimilarRequest),
         ("/v1/search", SearchRequest),
     ],
@@ -167,7 +172,7 @@ def test_the_idempotency_key_is_a_header_of_diagnose_alone(described: dict[str, 
     assert "parameters" not in described["paths"]["/v1/explain"]["post"]
 
 
-@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/similar", "/v1/search"])
+@pytest.mark.parametrize("path", ["/v1/diagnose", "/v1/explain", "/v1/draft", "/v1/similar", "/v1/search"])
 def test_every_problem_is_documented_with_an_example(described: dict[str, Any], path: str) -> None:
     answers = described["paths"][path]["post"]["responses"]
     own = {"/v1/diagnose": {"409"}, "/v1/similar": {"404"}, "/v1/search": {"404"}}.get(path, set())

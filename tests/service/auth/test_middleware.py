@@ -84,6 +84,7 @@ def path(tmp_path: Path) -> Path:
         ("/v1/diagnose", Scope.DIAGNOSE),
         ("/v1/diagnose/batch", Scope.DIAGNOSE),
         ("/v1/explain", Scope.DIAGNOSE),
+        ("/v1/draft", Scope.DIAGNOSE),
         ("/v1/similar", Scope.DIAGNOSE),
         ("/v1/search", Scope.DIAGNOSE),
         ("/v1/jobs/4711", Scope.DIAGNOSE),

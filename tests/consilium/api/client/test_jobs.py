@@ -17,6 +17,7 @@ from consilium.api.client import ServiceProblem, UnreadableAnswer
 from consilium.api.client import retry as exchanges
 from consilium.api.schemas import (
     DiagnosisAnswer,
+    DraftAnswer,
     ExplanationAnswer,
     ExplanationLine,
     FeedbackAnswer,
@@ -167,6 +168,7 @@ def _with_more(value: Any) -> Any:
 ANSWERS: list[tuple[type[BaseModel], Any, Callable[[Any], Any]]] = [
     (DiagnosisAnswer, examples.DIAGNOSIS, lambda client: client.diagnose(images=[b"x"])),
     (ExplanationAnswer, examples.EXPLANATION, lambda client: client.explain(images=[b"x"])),
+    (DraftAnswer, examples.DRAFT, lambda client: client.draft(images=[b"x"], language="de")),
     (SimilarAnswer, examples.SIMILAR, lambda client: client.similar(images=[b"x"])),
     (SearchAnswer, examples.SEARCH, lambda client: client.search(images=[b"x"])),
     (ResultAnswer, examples.RESULT, lambda client: client.result(ID)),
