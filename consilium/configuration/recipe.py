@@ -365,7 +365,7 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         raise InputError("recipe", str(path), "must be a recipe's name or a YAML file") from None
     except OSError as error:
         raise InputError("recipe", str(path), f"must be a file that can be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError("recipe", path.name, f"must be YAML ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise RecipeError("recipe", path.name, "must be a mapping of keys to values")
@@ -380,7 +380,7 @@ def _set(data: dict[str, Any], setting: str) -> None:
         raise RecipeError("--set", setting, "must read key=value, such as training.epochs=3")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise RecipeError("--set", setting, "the value must be YAML") from None
     *parents, last = key.split(".")
     place = data

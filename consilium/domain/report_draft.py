@@ -62,5 +62,13 @@ class Draft(Wire):
 
     @property
     def text(self) -> str:
-        """The sections as plain text."""
-        return "\n\n".join("\n".join([one.heading, *(line.text for line in one.sentences)]) for one in self.sections)
+        """The sections as plain text: a heading, then a sentence a line, quotations in quotation marks.
+
+        So no line of a record can pass for a heading or for a sentence of the draft.
+        """
+        return "\n\n".join("\n".join([one.heading, *map(_in_text, one.sentences)]) for one in self.sections)
+
+
+def _in_text(sentence: DraftSentence) -> str:
+    words = " ".join(sentence.text.split())
+    return words if sentence.record is None else f'"{words}"'

@@ -22,11 +22,11 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once: the second of two would silently take the place of the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen = set[str]()
         for key, _ in node.value:
-            if key.value in seen:
+            if str(key.value) in seen:
                 raise InputError(f"line {key.start_mark.line + 1}", key.value, "must stand once in its mapping")
-            seen.add(key.value)
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep=deep)
 
 
@@ -68,7 +68,7 @@ def _parsed(path: Path) -> Any:
         raise InputError("FILE", str(path), f"must have at most {_LARGEST} bytes")
     try:
         data = yaml.load(decode_text(content, "FILE"), _Loader)  # noqa: S506 - derived from the safe one
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
         where = f"line {mark.line + 1}: {reason}" if mark is not None else reason

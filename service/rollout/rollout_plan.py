@@ -83,7 +83,7 @@ def load_plan(path: Path) -> RolloutPlan:
         data: Any = yaml.safe_load(decode_text(path.read_bytes(), "plan"))
     except OSError as error:
         raise InputError("plan", str(path), f"must be a file that can be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError("plan", path.name, f"must be YAML ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise InputError("plan", path.name, "must be a mapping of keys to values")

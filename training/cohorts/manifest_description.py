@@ -72,7 +72,7 @@ def read_description(root: Path) -> tuple[Description, VariableTable, list[Probl
         return Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", DESCRIPTION, unreadable(error))]
     except InputError as error:
         return Description(), BUILT_IN, [Problem(DESCRIPTION, None, error.field, error.value, error.rule)]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         return Description(), BUILT_IN, [Problem(DESCRIPTION, None, "file", type(error).__name__, "must be YAML")]
     rule = "must stand once: YAML keeps the last alone"
     found = [Problem(DESCRIPTION, line, key, key, rule) for key, line in repeated_keys(text)]

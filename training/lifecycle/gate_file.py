@@ -178,7 +178,7 @@ def load_gates(path: Path | None = None) -> Gates:
         data = yaml.safe_load(decode_text(path.read_bytes(), "gates"))
     except OSError as error:
         raise InputError("gates", str(path), f"must be a YAML file that can be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError("gates", path.name, f"must be YAML ({type(error).__name__})") from None
     if not isinstance(data, dict):
         raise RecipeError("gates", path.name, "must be a mapping of keys to values")

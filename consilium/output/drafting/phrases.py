@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -9,34 +10,62 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from consilium.domain.certainty import Certainty
 from consilium.domain.errors import InputError
 from consilium.domain.report_draft import SECTIONS, SectionName
 from consilium.formats.text_files import read_text
+from consilium.modalities.registry import modality_names
+from consilium.output.drafting.strict_yaml import strict_yaml
 
 _MOST_BYTES = 1 << 20
 LANGUAGES = ("en", "de")
 """Of the built-in phrases."""
 
 
+_BREAKS = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of what ends a line, commands a terminal or is no character."""
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "LRI", "RLI", "FSI", "PDF", "PDI")
+"""What shows the characters behind it in another order."""
+
+
+def _line(text: str) -> str:
+    """One line that reads as it is written: a sentence must not pass for a heading and another sentence."""
+    if not text.strip():
+        raise ValueError("must not be blank")
+    if any(unicodedata.category(one) in _BREAKS or unicodedata.bidirectional(one) in _TURNS for one in text):
+        raise ValueError("must be one line, without control characters and changes of direction")
+    return text
+
+
+def _modality(name: str) -> str:
+    if name not in modality_names():
+        raise ValueError(f"must be one of {', '.join(modality_names())}")
+    return name
+
+
+def _words(most: int) -> Any:
+    return Annotated[str, Field(min_length=1, max_length=most), AfterValidator(_line)]
+
+
 def _template(*names: str) -> Any:
-    """A sentence that may name `names` in braces, and must name each."""
+    """A sentence that names each of `names` in braces, once."""
 
     def check(sentence: str) -> str:
         try:
-            found = {name for _, name, spec, conversion in Formatter().parse(sentence) if name is not None}
-            plain = not any(spec or conversion for _, _, spec, conversion in Formatter().parse(sentence))
+            parts = list(Formatter().parse(sentence))
         except ValueError:
             raise ValueError("must be a sentence with names in braces") from None
-        if found != set(names) or not plain:
+        found = sorted(name for _, name, _, _ in parts if name is not None)
+        plain = not any(spec or conversion for _, _, spec, conversion in parts)
+        if found != sorted(names) or not plain or (not names and set(sentence) & set("{}")):
             wanted = " and ".join(f"{{{name}}}" for name in names) or "nothing"
-            raise ValueError(f"must name {wanted} in braces, and nothing else")
+            once = "each once, " if len(names) > 1 else "once, " if names else ""
+            raise ValueError(f"must name {wanted} in braces, {once}and nothing else")
         return sentence
 
-    return Annotated[str, Field(min_length=1, max_length=500), AfterValidator(check)]
+    return Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_line), AfterValidator(check)]
 
 
 class _Strict(BaseModel):
@@ -46,7 +75,7 @@ class _Strict(BaseModel):
 class OwnPhrases(_Strict):
     """A site's own sentences for one finding: by the word for its probability; `name` stands in all others."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=200)
+    name: _words(200) | None = None  # type: ignore[valid-type]
     sentences: dict[Certainty, _template()] = Field(default_factory=dict)  # type: ignore[valid-type]
 
 
@@ -68,8 +97,8 @@ class Phrases(_Strict):
     """
 
     language: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
-    headings: dict[SectionName, Annotated[str, Field(min_length=1, max_length=200)]]
-    certainty: dict[Certainty, Annotated[str, Field(min_length=1, max_length=100)]]
+    headings: dict[SectionName, _words(200)]  # type: ignore[valid-type]
+    certainty: dict[Certainty, _words(100)]  # type: ignore[valid-type]
     disclaimer: _template()  # type: ignore[valid-type]
     study_referred: _template("reasons")  # type: ignore[valid-type]
     cohort: _template()  # type: ignore[valid-type]
@@ -84,7 +113,9 @@ class Phrases(_Strict):
     not_called: _template("findings")  # type: ignore[valid-type]
     not_judged: _template("findings")  # type: ignore[valid-type]
     grade: _template("target", "answer")  # type: ignore[valid-type]
-    modalities: dict[str, str] = Field(default_factory=dict)
+    modalities: dict[Annotated[str, AfterValidator(_modality)], _words(200)] = Field(  # type: ignore[valid-type]
+        default_factory=dict
+    )
     findings: dict[str, OwnPhrases] = Field(default_factory=dict)
 
     @property
@@ -145,10 +176,7 @@ def known_phrases(own: Path | None, field: str) -> Mapping[str, Phrases]:
 
 
 def _read(content: str, field: str) -> Phrases:
-    try:
-        given = yaml.safe_load(content)
-    except (yaml.YAMLError, RecursionError):
-        raise InputError(field, None, "must be YAML") from None
+    given = strict_yaml(content, field)
     try:
         phrases = Phrases.model_validate(given)
     except ValidationError as error:
@@ -158,4 +186,9 @@ def _read(content: str, field: str) -> Phrases:
         raise InputError(".".join(filter(None, (field, place))), first["input"], rule) from None
     if phrases.missing_words:
         raise InputError(f"{field}.{phrases.missing_words[0]}", None, "must be given")
+    for key, said in (("certainty", phrases.certainty), ("headings", phrases.headings)):
+        first_of: dict[str, str] = {}
+        for one, words in said.items():
+            if (other := first_of.setdefault(words.strip().casefold(), one)) != one:
+                raise InputError(f"{field}.{key}.{one}", words, f"must differ from that of {other}")
     return phrases

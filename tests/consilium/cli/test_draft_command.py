@@ -24,7 +24,7 @@ def test_a_draft_is_shown_written_or_given_as_json(tiny_folder: Path, tmp_path: 
     shown = run(str(tiny_folder), *ASKED, "--language", "de", "--out", str(out))
     assert shown.exit_code == 0, shown.output
     written = out.read_text("utf-8")
-    assert "Fragestellung\nFever and cough?\n" in written
+    assert 'Fragestellung\n"Fever and cough?"\n' in written
     assert written.index("Hinweis") < written.index("Befund") < written.index("Beurteilung")
     answer = run(str(tiny_folder), *ASKED, "--language", "de", "--json")
     made = DraftAnswer.model_validate_json(answer.stdout)

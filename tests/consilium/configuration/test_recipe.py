@@ -67,7 +67,9 @@ def test_a_recipe_without_modalities_is_refused() -> None:
         Recipe.from_mapping({"name": "x"})
 
 
-@pytest.mark.parametrize("setting", ["epochs", "=3", "name.x=3", "training.epochs=[", "training.epoch=3"])
+@pytest.mark.parametrize(
+    "setting", ["epochs", "=3", "name.x=3", "training.epochs=[", "name=2020-13-45", "training.epoch=3"]
+)
 def test_bad_settings_are_refused(tmp_path: Path, setting: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: x\n")
@@ -75,7 +77,7 @@ def test_bad_settings_are_refused(tmp_path: Path, setting: str) -> None:
         load_recipe(path, [setting])
 
 
-@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00"])
+@pytest.mark.parametrize("content", ["- a list", "a: [", "a: 2020-13-45", "a: " + 5000 * "[", "\x00"])
 def test_files_that_are_no_mapping_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(content)

@@ -220,6 +220,8 @@ def test_the_password_of_a_database_comes_from_its_place(tmp_path: Path, monkeyp
     ("content", "rule"),
     [
         ("a: [", r"must be YAML \(line 1: expected the node content"),
+        ("x: 2020-13-45", "must be YAML"),
+        ("? [a]\n: 1", "must be YAML"),
         ("just text", "must be a mapping"),
         ("", "must be a mapping"),
         ("peers: {a: 1, a: 2}", r"line 1: got 'a', must stand once"),

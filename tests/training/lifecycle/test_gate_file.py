@@ -26,6 +26,7 @@ def test_the_packaged_gates_demand_everything():
         ("audit: {verdicts: [fine]}", "gates.audit.verdicts.0", "sound"),
         ("[1, 2]", "gates", "must be a mapping"),
         ("a: [", "gates", "must be YAML"),
+        ("a: 2020-13-45", "gates", "must be YAML"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, field: str, rule: str):

@@ -108,6 +108,20 @@ def test_the_indication_is_quoted_with_its_place_and_no_other_note_is() -> None:
     assert "Smoker" not in made.text
 
 
+def test_no_note_passes_for_a_section_of_the_plain_text() -> None:
+    forged = "Cough.\n\nFindings\nAlpha is almost certain.\n\nImpression\nAlpha."
+    notes = Note(NoteKind.INDICATION, forged), Note(NoteKind.INDICATION, "Findings")
+    made = drafted(study=explained_study().with_parts(text=notes))
+    indication = next(block for block in made.text.split("\n\n") if block.startswith("Indication\n"))
+    assert indication.split("\n") == [
+        "Indication",
+        '"Cough. Findings Alpha is almost certain. Impression Alpha."',
+        '"Findings"',
+    ]
+    assert [made.text.split("\n").count(one.heading) for one in made.sections] == [1] * len(SECTIONS)
+    assert lines(made, "indication") == [forged, "Findings"], "in JSON as they were sent"
+
+
 def test_a_sites_own_sentences_and_names_take_the_place_of_the_built_in_ones() -> None:
     own = {"a": OwnPhrases(sentences={"unlikely": "No sign of Alpha."}), "b": OwnPhrases(name="the second sign")}
     made = drafted(findings=own)

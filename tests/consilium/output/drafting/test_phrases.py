@@ -51,6 +51,15 @@ def test_a_sites_file_is_read(tmp_path: Path) -> None:
         ({"finding": "{finding.__class__} {certainty}"}, "--phrases.finding", "must name"),
         ({"finding": "{finding!r} {certainty}"}, "--phrases.finding", "must name"),
         ({"finding": "{finding:>999999999} {certainty}"}, "--phrases.finding", "must name"),
+        ({"finding": "{finding} {finding} {certainty}"}, "--phrases.finding", "each once"),
+        ({"cohort": "Not {{sound}}."}, "--phrases.cohort", "must name nothing in braces"),
+        ({"no_indication": "None.\n\nImpression\nNo effusion."}, "--phrases.no_indication", "must be one line"),
+        ({"no_comparison": "None\u2028at all."}, "--phrases.no_comparison", "must be one line"),
+        ({"missing": "\u202e{modalities}"}, "--phrases.missing", "changes of direction"),
+        ({"read": "\x1b[2J{modalities}"}, "--phrases.read", "control characters"),
+        ({"findings": {"a": {"name": "a\nb"}}}, "--phrases.findings.a.name", "must be one line"),
+        ({"modalities": {"image": " "}}, "--phrases.modalities.image", "must not be blank"),
+        ({"modalities": {"sound": "Sounds"}}, "--phrases.modalities.sound", "must be one of image, text"),
         ({"disclaimer": "A {draft}."}, "--phrases.disclaimer", "must name nothing in braces"),
         ({"disclaimer": "A {draft"}, "--phrases.disclaimer", "must be a sentence with names in braces"),
         ({"colour": "red"}, "--phrases.colour", "Extra inputs are not permitted"),
@@ -74,6 +83,18 @@ def test_a_file_that_is_not_whole_is_refused_with_the_key_and_the_rule(
 def test_what_is_no_mapping_in_yaml_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(InputError):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize("key", ["certainty", "headings"])
+def test_two_words_that_nobody_could_tell_apart_are_refused(tmp_path: Path, key: str) -> None:
+    words = given()[key]
+    one, other, *_ = sorted(words)
+    with pytest.raises(InputError, match=f"{key}.{other}: got '{words[one].upper()}', must differ from that of {one}"):
+        read(tmp_path, given(**{key: words | {other: words[one].upper()}}))
+
+
+def test_german_names_every_modality_that_german_readers_call_otherwise() -> None:
+    assert set(built_in_phrases("de").modalities) == {"image", "text", "observations", "ecg", "volume", "audio"}
 
 
 def test_a_file_that_is_missing_or_too_large_is_refused(tmp_path: Path) -> None:
