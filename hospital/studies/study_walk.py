@@ -133,6 +133,7 @@ class StudyWalk:
         chosen = routed(self._around.routes, found.images, found.priority)
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
+            await asyncio.to_thread(self._taken_back, found)
             return await self._end_alone(state, StudyStage.IGNORED, NO_ROUTE)
         await asyncio.to_thread(want_priors, self._store, found, chosen.route, aliases)
         verdict = await self._completeness(found, chosen)

@@ -79,10 +79,10 @@ def _sound(found: Channels, digest: str) -> Sound:
         raise InputError("samples", "NaN or infinity", "must be numbers")
     if np.abs(found.samples).max() > _LARGEST:
         raise InputError("samples", "floats far beyond full scale", f"must lie within {_LARGEST:g}; full scale is 1")
-    samples, warnings = _one_channel(found.samples)
-    seconds = len(samples) / found.rate
-    if seconds < LEAST_SECONDS:
-        raise InputError("samples", f"{seconds:.3g} s", f"must be at least {LEAST_SECONDS:g} s")
+    samples, read, warnings = _one_channel(found.samples)
+    if len(samples) < LEAST_SECONDS * found.rate:
+        shown = f"{len(samples)} samples, {len(samples) / found.rate:.4g} s"
+        raise InputError("samples", shown, f"must be at least {LEAST_SECONDS:g} s at {found.rate:g} samples a second")
     if samples.min() == samples.max():
         raise InputError("samples", "silence", "must be a sound: all of its samples are equal")
     mean, largest = float(samples.mean(dtype=np.float64)), float(np.abs(samples).max())
@@ -93,28 +93,30 @@ def _sound(found: Channels, digest: str) -> Sound:
         rate=found.rate,
         digest=digest,
         source=found.source,
-        faults=_faults(samples, found.rate),
+        # Of the channels that were read: no mean of two shows that one of them is clipped.
+        faults=tuple(fault for fault in Fault if any(fault in _faults(one, found.rate) for one in read)),
         time=found.time,
         warnings=(*found.warnings, *warnings),
         **found.known,
     )
 
 
-def _one_channel(channels: Samples) -> tuple[Samples, list[str]]:
-    """One channel: the one that sounds, or the mean of two."""
+def _one_channel(channels: Samples) -> tuple[Samples, list[Samples], list[str]]:
+    """One channel: the one that sounds, or the mean of two; and of which it was made."""
     if len(channels) == 1:
-        return channels[0], []
+        return channels[0], [channels[0]], []
     sounds = [channel for channel in channels if channel.min() < channel.max()]
     if len(sounds) < 2:
-        return (sounds or list(channels))[0], ["one of two channels is silent; the other is read"]
+        one = (sounds or list(channels))[0]
+        return one, [one], ["one of two channels is silent; the other is read"]
     one, other = channels
     if np.array_equal(one, other):
-        return one, []
+        return one, [one], []
     mean = (one + other) / 2
     spreads = [float(np.std(x, dtype=np.float64)) for x in (mean, *channels)]
     if spreads[0] < (1 - _ALIKE) * max(spreads[1:]):
         raise InputError("channels", "two that cancel each other", "must be one sound, not it and its negative")
-    return mean, ["the mean of two channels that differ is read"]
+    return mean, sounds, ["the mean of two channels that differ is read"]
 
 
 def _faults(samples: Samples, rate: float) -> tuple[Fault, ...]:

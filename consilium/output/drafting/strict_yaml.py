@@ -16,7 +16,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise InputError(self.field, f"*{self.peek_event().anchor}", "must be written out, not referred to")
+            alias: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise InputError(self.field, f"*{alias.anchor}", "must be written out, not referred to")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -482,6 +482,18 @@ def test_a_study_that_no_route_takes_is_ignored_with_the_reason(tmp_path: Path) 
     hospital.store.close()
 
 
+def test_an_answer_is_withdrawn_where_its_images_are_rejected_and_no_route_takes_the_rest(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path, conditions=Conditions(views=frozenset({"PA"})))
+    hospital.receive(instance(1, view="PA"), instance(2, view="LL"))
+    assert work(hospital).stage is StudyStage.ANSWERED
+    rejected = (instance(1).sop_instance,)
+    hospital.receive(ReceivedRejection(STUDY, rejected, Code("113001", "DCM"), hospital.clock(), "pacs"))
+    assert work(hospital).problem == "no route takes it"
+    (only,) = hospital.store.studies.revisions(STUDY)
+    assert only.withdrawn
+    hospital.store.close()
+
+
 def test_an_object_that_is_not_read_is_no_image(hospital: Hospital) -> None:
     hospital.receive(instance(1, file=None))
     assert work(hospital).problem == "no image is there that the model could read"

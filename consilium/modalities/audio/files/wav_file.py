@@ -46,9 +46,11 @@ def read_wav(data: bytes, limits: Limits) -> Channels:
     """
     form, held, warnings = None, None, []
     for name, size, start in _chunks(data):
-        if name == b"fmt " and form is None:
+        if (name == b"fmt " and form is not None) or (name == b"data" and held is not None):
+            raise InputError("file", f"two chunks '{name.decode()}'", "must be one sound, of one format")
+        if name == b"fmt ":
             form = _format(data[start : start + min(size, 64)])
-        elif name == b"data" and held is None:
+        elif name == b"data":
             if form is None:
                 raise InputError("data", "before the format", "must follow the chunk 'fmt '")
             if size == _UNSTATED:

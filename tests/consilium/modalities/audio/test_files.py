@@ -150,6 +150,23 @@ def test_faults_of_the_recording_are_named(values: np.ndarray, fault: Fault) -> 
     assert sound_warnings([sound])[0].startswith("sounds[0]: ")
 
 
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (np.clip(VALUES * 6, -1, 1), Fault.CLIPPED),
+        (np.rint(VALUES / VALUES.max() * 8) / 32768, Fault.COARSE),
+        (_dropped(), Fault.DROPOUTS),
+    ],
+)
+def test_a_fault_of_one_of_two_channels_is_not_averaged_away(values: np.ndarray, fault: Fault, first: bool) -> None:
+    words, other = np.rint(values * 32767).astype(int), beats(1)
+    sound = read(_stereo(*((words, other) if first else (other, words))))
+    assert sound.faults == (fault,)
+    assert sound.warnings == ("the mean of two channels that differ is read",)
+    assert read(_stereo(WORDS, other)).faults == ()
+
+
 def test_the_same_file_twice_is_warned_of() -> None:
     assert sound_warnings([read(wav()), read(wav())]) == ["sounds[1]: the same file as another"]
 
@@ -193,6 +210,17 @@ INFINITE[77] = np.inf
         pytest.param(riff(chunk(b"data", WORDS.tobytes())), "data", "before the format", id="no format"),
         pytest.param(riff(chunk(b"fmt ", form())), "file", "no chunk 'data'", id="no data"),
         pytest.param(riff(chunk(b"fmt ", form()[:12])), "fmt", "12 bytes", id="short format"),
+        pytest.param(wav() + chunk(b"data", WORDS.tobytes()), "file", "two chunks 'data'", id="two sounds"),
+        pytest.param(
+            wav() + b"data\xff\xff\xff\x7f", "file", "two chunks 'data'", id="two sounds, one of them cut off"
+        ),
+        pytest.param(
+            riff(chunk(b"fmt ", form(rate=8000)), chunk(b"fmt ", form()), chunk(b"data", WORDS.tobytes())),
+            "file",
+            "two chunks 'fmt '",
+            id="two formats",
+        ),
+        pytest.param(wav(WORDS[: RATE - 1]), "samples", "1999 samples, 0.9995 s", id="a sample too short"),
         pytest.param(riff(*[chunk(b"LIST", b"")] * 2000), "file", "more than 1000 chunks", id="no end of chunks"),
         pytest.param(wav(tag=6), "fmt.format", "A-law", id="a-law"),
         pytest.param(wav(tag=999), "fmt.format", "number 999", id="unknown format"),
