@@ -54,7 +54,7 @@ DECODERS: Mapping[str, str] = MappingProxyType(
 )
 """The one decoding plugin of pydicom that is used for each compressed transfer syntax."""
 
-_MOST_TRAILING_BYTES = 4096
+MOST_TRAILING_BYTES = 4096
 """Zeros behind native pixel data: writers fill up disk blocks and buffers."""
 
 _JPEG_OR_JPEG_LS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes)
@@ -157,8 +157,8 @@ def _native(data: bytes | memoryview, pixels: PixelFormat, big_endian_words: boo
     count = pixels.rows * pixels.columns * (2 if subsampled else pixels.samples_per_pixel)
     size = count * pixels.bits_allocated // 8
     # The byte that makes an odd size even may be anything.
-    if not size <= len(data) <= size + _MOST_TRAILING_BYTES or any(data[size + size % 2 :]):
-        rule = f"must be {size} bytes, as the header declares, with at most {_MOST_TRAILING_BYTES} zeros behind them"
+    if not size <= len(data) <= size + MOST_TRAILING_BYTES or any(data[size + size % 2 :]):
+        rule = f"must be {size} bytes, as the header declares, with at most {MOST_TRAILING_BYTES} zeros behind them"
         raise UnreadableImage("PixelData", f"{len(data)} bytes", rule)
     if pixels.bits_allocated == 8:
         if big_endian_words:

@@ -21,34 +21,37 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Others are inflated whole by `zipfile`, however little of them is asked for."""
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
 """What `zipfile` raises of archives that are damaged."""
-_START = b"PK"
+_START, _ENTRY = b"PK", b"PK\x01\x02"
+_MOST_ENTRIES = 4 * MOST_FILES
+"""Of an archive, folders and hidden files too: `zipfile` makes an object of each before they can be counted."""
 
 
 def pack(path: Path, most: int) -> bytes:
     """The bytes that are sent of `path`: of a folder a zip archive of the files in it and below, else the file's own.
 
     Links are not followed, and files whose names begin with a dot are left out. The same files give the same bytes.
+    They are numbered in the order of their names, which are not sent: these may be the patient's.
 
     Raises
     ------
     InputError
         More than `most` bytes, too many files, or none.
     OSError
-        Where a file cannot be read.
+        Where a file or a folder cannot be read.
     """
     if not path.is_dir():
         if path.stat().st_size > most:
             raise TooLarge("size", path.stat().st_size, f"must be at most {most} bytes")
         return path.read_bytes()
-    names: list[str] = []
+    names: list[Path] = []
     size = 0
-    for folder, folders, files in os.walk(path, followlinks=False):
+    for folder, folders, files in os.walk(path, followlinks=False, onerror=_raised):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             file = Path(folder, name)
             if name.startswith(".") or file.is_symlink() or not file.is_file():
                 continue
-            names.append(file.relative_to(path).as_posix())
+            names.append(file)
             size += file.stat().st_size
             if size > most or len(names) > MOST_FILES:
                 given = f"{size} bytes in {len(names)} files"
@@ -57,9 +60,14 @@ def pack(path: Path, most: int) -> bytes:
         raise InputError("folder", "no file", "must hold the DICOM files of a series")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name in sorted(names):
-            archive.writestr(zipfile.ZipInfo(name), (path / name).read_bytes())
+        for number, file in enumerate(sorted(names)):
+            archive.writestr(zipfile.ZipInfo(f"{number:05d}"), file.read_bytes())
     return packed.getvalue()
+
+
+def _raised(error: OSError) -> None:
+    """A folder that cannot be listed has slices that would be missing without a word."""
+    raise error
 
 
 class Files:
@@ -87,6 +95,9 @@ class Files:
                 raise _damaged(error) from None
 
     def _open(self) -> None:
+        entries = self._data.count(_ENTRY)
+        if entries > _MOST_ENTRIES:
+            raise TooLarge("zip", f"{entries} entries", f"must hold at most {MOST_FILES} files")
         self._archive = zipfile.ZipFile(io.BytesIO(self._data))
         held = [one for one in self._archive.infolist() if not one.is_dir()]
         if len(held) > MOST_FILES:

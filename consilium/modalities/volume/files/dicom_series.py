@@ -21,7 +21,7 @@ from consilium.domain.study import identifier_digest
 from consilium.formats.dicom.file_structure import DicomFile, is_dicom, quiet, read_elements
 from consilium.formats.dicom.header import optional_text, read_header_patient
 from consilium.formats.dicom.identity import device_digest, names_of, order_digest, site_digest
-from consilium.formats.dicom.pixels import PixelFormat, decoding, pixel_words
+from consilium.formats.dicom.pixels import MOST_TRAILING_BYTES, PixelFormat, decoding, pixel_words
 from consilium.formats.limits import Limits
 from consilium.formats.times import dicom_date_time, dicom_datetime, dicom_offset
 from consilium.modalities.volume.faults import Fault
@@ -44,12 +44,23 @@ class _Candidate:
     left_out: int
 
     @property
-    def rank(self) -> tuple[bool, bool, float, int, int]:
-        """Axial before others, original before derived, thin before thick, long before short, early before late."""
-        first, spacing = self.stack.first, self.stack.grid.spacing
-        thickness = max(first.thickness or 0.0, spacing[0])
-        count = self.stack.grid.shape[0]
-        return self.stack.grid.plane != "axial", first.derived, round(thickness, 1), -count, self.number
+    def axial(self) -> bool:
+        return self.stack.grid.plane == "axial"
+
+    @property
+    def extent(self) -> float:
+        """From the first to the last slice, millimetres."""
+        return self.stack.grid.spacing[0] * (self.stack.grid.shape[0] - 1)
+
+    def rank(self, longest: float) -> tuple[bool, bool, bool, float, int, int]:
+        """Axial before others, and of these the ones that are at least half as long as the `longest`.
+
+        Then original before derived, thin before thick, many slices before few, early before late.
+        """
+        first, grid = self.stack.first, self.stack.grid
+        thickness = round(max(first.thickness or 0.0, grid.spacing[0]), 1)
+        short = self.extent < longest / 2
+        return not self.axial, short, first.derived, thickness, -grid.shape[0], self.number
 
     @property
     def reason(self) -> str:
@@ -59,7 +70,7 @@ class _Candidate:
         stack, (between, _, _) = self.stack, self.stack.grid.spacing
         kind = "derived" if stack.first.derived else "original"
         what = f"{stack.first.modality}, {stack.grid.plane}, {kind}, {len(stack.there)} slices of {between:.3g} mm"
-        order = "axial before others, then original, thin and long ones"
+        order = "axial before others, none of less than half the length, then original, thin and long ones"
         return f"series {self.number} of {self.series} was read ({what}): {order}"
 
 
@@ -86,6 +97,7 @@ def _headers(files: Files, limits: Limits) -> tuple[list[SliceHeader], list[str]
     """The slices of all files, and what else there was."""
     found: list[SliceHeader] = []
     others: Counter[str] = Counter()
+    first: dict[str, SliceHeader] = {}
     refused: InputError | None = None
     for number, content in enumerate(files):
         if not is_dicom(content):
@@ -93,9 +105,11 @@ def _headers(files: Files, limits: Limits) -> tuple[list[SliceHeader], list[str]
             continue
         try:
             file = read_elements(content, KEYWORDS, 4 * limits["volume_voxels"])
-            found += slice_headers(file, number, limits["volume_voxels"])
+            own = slice_headers(file, number, limits["volume_voxels"])
+            _check_copy(files, own[0], first.setdefault(own[0].instance, own[0]), file, 4 * limits["volume_voxels"])
+            found += own
         except UnsupportedMedia as error:
-            others[str(error.value)[:64]] += 1
+            others[_what(error)] += 1
             refused = refused or error
         except InputError as error:
             raise error if len(files) == 1 else error.at(f"files[{number}]") from None
@@ -103,8 +117,31 @@ def _headers(files: Files, limits: Limits) -> tuple[list[SliceHeader], list[str]
         if refused is not None:
             raise refused
         raise UnsupportedMedia("files", f"{len(files)} files", "must be DICOM files of a CT or MR series, or NIfTI")
+    patients = {one.patient for one in found} - {""}
+    if len(patients) > 1:
+        raise InputError("PatientID", f"{len(patients)} patients", "must be of one patient")
     listed = others.most_common(_MOST_KINDS)
     return found, [f"{count} {'file was' if count == 1 else 'files were'} left out: {kind}" for kind, count in listed]
+
+
+def _what(error: UnsupportedMedia) -> str:
+    """What a file is that is left out, in words."""
+    value = str(error.value)[:64]
+    return (value or "no image") if error.field == "SOPClassUID" else f"{error.field} {value}"
+
+
+def _check_copy(files: Files, one: SliceHeader, other: SliceHeader, file: DicomFile, most: int) -> None:
+    """`InputError` where one SOP Instance UID is that of two different images.
+
+    Packed otherwise they may be the same image all the same.
+    """
+    if one is other:
+        return
+    before = read_elements(files[other.file], PIXEL_KEYWORDS, most)
+    same_place = np.allclose(one.position, other.position, atol=1e-3) and one.series == other.series
+    packed_alike = one.pixels.transfer_syntax == other.pixels.transfer_syntax
+    if not same_place or (packed_alike and bytes(before.pixel_data) != bytes(file.pixel_data)):
+        raise InputError("SOPInstanceUID", "that of a different image, too", "must be of one image alone")
 
 
 def _chosen(headers: Sequence[SliceHeader]) -> tuple[_Candidate, list[str]]:
@@ -132,7 +169,8 @@ def _chosen(headers: Sequence[SliceHeader]) -> tuple[_Candidate, list[str]]:
             raise max(failures, key=lambda one: one[0])[1]
         rule = f"must be at least {LEAST_SLICES} of one volume that are no localizers"
         raise InputError("slices", f"{localizers} localizers", rule)
-    best = min(found, key=lambda one: one.rank)
+    longest = {axial: max((one.extent for one in found if one.axial is axial), default=0.0) for axial in (False, True)}
+    best = min(found, key=lambda one: one.rank(longest[one.axial]))
     warnings = [f"{localizers} localizers were left out"] if localizers else []
     if best.left_out:
         warnings.append(f"{best.left_out} slices of another size, spacing or orientation were left out")
@@ -217,9 +255,10 @@ def _frames(file: DicomFile, pixels: PixelFormat) -> Sequence[bytes | memoryview
             raise InputError("PixelData", f"{len(streams)} frames", f"must be {count} frames, as the header declares")
         return [encapsulate([stream], has_bot=False) for stream in streams]
     size = pixels.rows * pixels.columns * pixels.bits_allocated // 8
-    if len(file.pixel_data) < size * count:
-        given = f"{len(file.pixel_data)} bytes"
-        raise InputError("PixelData", given, f"must be {size * count} bytes, as the header declares")
+    behind = file.pixel_data[size * count :]
+    if len(file.pixel_data) < size * count or len(behind) > MOST_TRAILING_BYTES or any(behind[size * count % 2 :]):
+        rule = f"must be {size * count} bytes, as the header declares, with at most {MOST_TRAILING_BYTES} zeros behind"
+        raise InputError("PixelData", f"{len(file.pixel_data)} bytes", rule)
     return [memoryview(file.pixel_data)[place * size : (place + 1) * size] for place in range(count)]
 
 

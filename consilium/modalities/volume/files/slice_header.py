@@ -10,6 +10,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from consilium.domain.errors import InputError, UnsupportedMedia
+from consilium.domain.study import identifier_digest
 from consilium.formats.dicom.elements import decimal, decimals, sequence_items, text, whole_number
 from consilium.formats.dicom.file_structure import DicomFile
 from consilium.formats.dicom.header import HEADER_KEYWORDS, optional_text
@@ -56,7 +57,7 @@ _GROUPS = {
 }
 """Where a frame's attributes stand, in its own functional groups or in those that all frames share. Source: PS3.3
 C.7.6.16.2."""
-_LEAST_LENGTH, _MOST_SLOPE = 0.99, 1e6
+_LEAST_LENGTH, _LEAST_SLOPE, _MOST_SLOPE = 0.99, 1e-9, 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +69,9 @@ class SliceHeader:
     file, frame : int
         Which file of those that were sent, and which of its frames.
     series, instance : str
-        Series and SOP Instance UID, for comparisons alone.
+        Series and SOP Instance UID, for comparisons alone; the number of the file where it has none of its own.
+    patient : str
+        Digest of the Patient ID; empty where there is none.
     position : (float, float, float)
         LPS coordinates of the centre of the first pixel, millimetres.
     along_row, along_column : (float, float, float)
@@ -88,6 +91,7 @@ class SliceHeader:
     series: str
     series_number: int
     instance: str
+    patient: str
     modality: str
     pixels: PixelFormat
     position: Triple
@@ -171,7 +175,8 @@ def _header(
         frame=frame,
         series=text(dataset, "SeriesInstanceUID"),
         series_number=_number(dataset, "SeriesNumber"),
-        instance=f"{text(dataset, 'SOPInstanceUID')}:{frame}",
+        instance=f"{text(dataset, 'SOPInstanceUID') or file}:{frame}",
+        patient=identifier_digest(optional_text(dataset, "PatientID")) or "",
         modality=modality,
         pixels=pixels,
         position=_triple(_numbers(holder("ImagePositionPatient"), "ImagePositionPatient", 3)),
@@ -211,8 +216,9 @@ def _scale(dataset: Dataset, modality: str) -> tuple[float, float, bool]:
     slope, intercept = decimal(dataset, "RescaleSlope"), decimal(dataset, "RescaleIntercept")
     stated = slope is not None and intercept is not None
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
-    if slope == 0 or not np.isfinite(slope) or abs(slope) > _MOST_SLOPE:
-        raise InputError("RescaleSlope", slope, "must be a number that is not 0")
+    if not _LEAST_SLOPE <= abs(slope) <= _MOST_SLOPE:
+        rule = f"must be a number that is not 0, from {_LEAST_SLOPE:g} to {_MOST_SLOPE:g} without its sign"
+        raise InputError("RescaleSlope", slope, rule)
     if not np.isfinite(intercept) or abs(intercept) > _MOST_SLOPE:
         raise InputError("RescaleIntercept", intercept, f"must be a number of at most {_MOST_SLOPE:g}")
     kind = text(dataset, "RescaleType").upper()

@@ -57,11 +57,11 @@ class Stack:
 
 
 def by_series(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    """The slices of each series, in the order of the series' numbers."""
-    found: dict[str, list[SliceHeader]] = defaultdict(list)
+    """The slices of each series, CT and MR apart, in the order of the series' numbers."""
+    found: dict[tuple[str, str], list[SliceHeader]] = defaultdict(list)
     for one in headers:
-        found[one.series].append(one)
-    return sorted(found.values(), key=lambda slices: (slices[0].series_number, slices[0].series))
+        found[one.series, one.modality].append(one)
+    return sorted(found.values(), key=lambda slices: (slices[0].series_number, slices[0].series, slices[0].modality))
 
 
 def by_geometry(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:

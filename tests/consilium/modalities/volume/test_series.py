@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, RLELossless, XRayAngiographicImageStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    XRayAngiographicImageStorage,
+    generate_uid,
+)
 
 from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
 from consilium.modalities.registry import default_limits
@@ -122,6 +129,62 @@ def test_slices_that_were_sent_twice_are_read_once() -> None:
     np.testing.assert_array_equal(record.values(0, SHAPE[0]), hounsfield())
 
 
+def test_an_instance_uid_of_two_different_images_is_refused_and_of_one_packed_anew_is_not() -> None:
+    contents = files(stored(0))
+    for other in (
+        files(stored(1))[3],
+        written(slice_dataset(stored(0)[3], 3, ImagePositionPatient=[-3.0, -4.0, 30.0])),
+    ):
+        with pytest.raises(InputError, match="must be of one image alone") as caught:
+            read(packed([*contents, other]))
+        assert caught.value.field.startswith("volumes[0].files[")
+    again = slice_dataset(stored(0)[3], 3)
+    again.compress(RLELossless, stored(0)[3], generate_instance_uid=False)
+    record = read(packed([*contents, written(again, RLELossless)]))
+    np.testing.assert_array_equal(record.values(0, SHAPE[0]), hounsfield())
+
+
+def test_slices_without_an_instance_uid_are_each_their_own() -> None:
+    contents = []
+    for number, row in enumerate(stored()):
+        dataset = slice_dataset(row, number)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.SOPInstanceUID = ""
+        out = io.BytesIO()
+        dataset.save_as(out, enforce_file_format=False, implicit_vr=False, little_endian=True)
+        contents.append(out.getvalue())
+    np.testing.assert_array_equal(read(packed(contents)).values(0, SHAPE[0]), hounsfield())
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_files_of_two_patients_are_no_volume(name: str) -> None:
+    other = files(stored(1), lambda dataset, number: setattr(dataset, "PatientID", f"other {number // 99}"), name)
+    with pytest.raises(InputError, match="must be of one patient") as caught:
+        read(packed([*files(stored(0))[:4], *other[4:]]))
+    assert caught.value.field == "volumes[0].PatientID"
+
+
+def test_ct_and_mr_of_one_series_are_never_one_volume() -> None:
+    record = read(series(change=lambda dataset, number: mr(dataset, number) if number % 2 else None))
+
+    assert (record.modality, record.grid.shape[0]) == ("CT", 4)
+    assert record.chosen.startswith("series 1 of 2 was read (CT")
+    np.testing.assert_array_equal(record.values(0, 4), hounsfield()[::2])
+
+
+def test_a_few_thin_slices_do_not_stand_for_a_series_of_more_than_twice_their_length() -> None:
+    def thin(dataset: Dataset, number: int) -> None:
+        dataset.ImagePositionPatient = [-3.0, -4.0, 0.6 * number]
+        dataset.SliceThickness = 0.6
+
+    rows = stored(0, (40, 4, 4))
+    record = read(packed([*files(rows), *files(stored(1, (4, 4, 4)), thin, "b")]))
+
+    np.testing.assert_array_equal(record.values(0, 40), 2.0 * rows - 1000)
+    assert "series 1 of 2" in record.chosen
+
+
 def test_of_two_echoes_at_one_place_the_first_is_read_and_named() -> None:
     first = files(stored(0), EchoTime=10)
     second = [
@@ -176,6 +239,15 @@ def test_other_files_and_objects_beside_a_series_are_counted() -> None:
 
     assert any("1 file was left out: X-Ray Angiographic" in warning for warning in record.warnings)
     assert any("1 file was left out: no DICOM" in warning for warning in record.warnings)
+
+
+def test_an_index_of_a_disc_and_pixels_that_are_not_read_are_named_as_what_they_are() -> None:
+    index = Path(str(get_testdata_file("DICOMDIR"))).read_bytes()
+    wide = slice_dataset(stored()[0], 61, BitsAllocated=32)
+    record = read(packed([*files(stored()), index, written(wide)]))
+
+    assert "1 file was left out: no image" in record.warnings
+    assert "1 file was left out: BitsAllocated 32" in record.warnings
 
 
 def test_big_endian_and_compressed_slices_are_read_as_others() -> None:
@@ -270,6 +342,8 @@ REFUSED = {
     "no position": (lambda: _without("ImagePositionPatient"), "files[", "3 finite"),
     "no orientation": (lambda: _without("ImageOrientationPatient"), "files[", "6 finite"),
     "skewed orientation": (lambda: _with("ImageOrientationPatient", [1, 0, 0, 0.9, 0.1, 0]), "files[", "unit vectors"),
+    "a slope that leaves nothing": (lambda: _with("RescaleSlope", "1e-300"), "files[", "from 1e-09"),
+    "more pixels than frames": (lambda: written(_longer()), "PixelData", "must be 1920 bytes"),
     "slope 0": (lambda: _with("RescaleSlope", 0), "files[", "not 0"),
     "colours": (lambda: _with("PhotometricInterpretation", "RGB", 0), "files[0].SamplesPerPixel", "contradicts"),
     "short pixels": (lambda: _with("PixelData", b"\0" * 100, 2), "files[", "must be 240 bytes"),
@@ -287,6 +361,12 @@ REFUSED = {
 def _fewer_groups() -> Dataset:
     whole = enhanced(stored())
     whole.NumberOfFrames = 9
+    return whole
+
+
+def _longer() -> Dataset:
+    whole = enhanced(stored())
+    whole.PixelData += b"\1" * 240
     return whole
 
 
@@ -317,6 +397,8 @@ def test_archives_that_unpack_to_no_end_are_refused_before_they_do() -> None:
         read(series(), default_limits().but(volume_voxels=100))
     with pytest.raises(TooLarge):
         read(packed({f"{number}": b"" for number in range(16_385)}))
+    with pytest.raises(TooLarge, match="70000 entries"):
+        read(packed({"a": b""}) + b"PK\x01\x02" * 69_999)
     with pytest.raises(TooLarge, match="size"):
         read(series(), default_limits().but(volume_bytes=1000))
 
@@ -364,8 +446,34 @@ def test_a_folder_is_packed_without_links_and_the_same_each_time(tmp_path: Path)
     assert b"secret" not in sent
     assert len(zipfile.ZipFile(io.BytesIO(sent)).namelist()) == SHAPE[0]
     np.testing.assert_array_equal(read(sent).values(0, SHAPE[0]), hounsfield())
+    assert zipfile.ZipFile(io.BytesIO(sent)).namelist() == [f"{number:05d}" for number in range(SHAPE[0])]
     with pytest.raises(TooLarge):
         pack(folder, 1000)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="must hold"):
         pack(tmp_path / "empty", 1000)
+
+
+def test_names_that_are_no_text_are_packed(tmp_path: Path) -> None:
+    for number, content in enumerate(files(stored())):
+        (tmp_path / os.fsdecode(b"M\xfcller%d" % number)).write_bytes(content)
+    sent = pack(tmp_path, 1 << 20)
+
+    assert b"ller" not in sent
+    np.testing.assert_array_equal(read(sent).values(0, SHAPE[0]), hounsfield())
+
+
+def test_a_folder_below_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "below").mkdir()
+    for number, content in enumerate(files(stored())):
+        (tmp_path / str(number)).write_bytes(content)
+    whole = os.scandir
+
+    def refusing(path: str | Path) -> object:
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError):
+        pack(tmp_path, 1 << 20)
