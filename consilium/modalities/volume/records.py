@@ -18,6 +18,8 @@ from consilium.modalities.volume.files.voxels import Voxels
 from consilium.modalities.volume.volume_record import Volume
 
 _EMPTY_ZIP = b"PK\x05\x06"
+_MOST_VALUE = 1e12
+"""Beyond it means of many voxels no longer are numbers."""
 _SAMPLED = 1 << 20
 """Voxels of which the percentiles are taken."""
 
@@ -50,10 +52,14 @@ def _voxels(data: bytes, limits: Limits) -> Voxels:
 
 
 def _volume(found: Voxels, digest: str) -> Volume:
+    ends = float(found.stored.min()), float(found.stored.max())
+    largest = max(abs(end * found.slope + found.intercept) for end in ends)
+    if largest > _MOST_VALUE:
+        raise InputError("voxels", f"{largest:.3g}", f"must be values of at most {_MOST_VALUE:g}")
+    blank = ends[0] == ends[1]
     step = max(1, round((found.stored.size / _SAMPLED) ** (1 / 3)))
     low, high = np.percentile(found.stored[::step, ::step, ::step], [1, 99])
     low, high = sorted((float(low) * found.slope + found.intercept, float(high) * found.slope + found.intercept))
-    blank = found.stored.min() == found.stored.max()
     return Volume(
         voxels=found.stored,
         slope=found.slope,

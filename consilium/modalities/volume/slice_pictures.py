@@ -51,10 +51,11 @@ def turned(picture: npt.NDArray, grid: Grid) -> npt.NDArray:
     Columns run to the left or the back of the patient, rows to the back or the feet.
     """
     across, down = grid.affine[:3, 0], grid.affine[:3, 1]
-    first, second = int(np.abs(across).argmax()), int(np.abs(down).argmax())
-    if first > second:  # columns of a picture are the side that comes first of left, back, head
+    # What a picture shows across is the side that comes first of left, back, head; obliquely, the two are shared out.
+    first, second = (axis for axis in range(3) if axis != int(np.abs(grid.normal).argmax()))
+    if abs(across[second] * down[first]) > abs(across[first] * down[second]):
         picture = np.swapaxes(picture, 0, 1)
-        across, down, first, second = down, across, second, first
+        across, down = down, across
     if across[first] < 0:
         picture = picture[:, ::-1]
     if (down[second] < 0) == (second == 1):

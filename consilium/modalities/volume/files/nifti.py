@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,12 @@ _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PIECE = 1 << 20
 _MOST_OFFSET = 1 << 24
 _MOST_MISSING = 0.5
+_MOST_PACKED = 1040
+"""Bytes that gzip makes of one at the most: 1,032, and its frame."""
+_LEAST_SLOPE, _MOST_SLOPE = 1e-30, 1e30
+_BEHIND = "the file goes on behind the voxels that its header declares; that was not read"
+_SAME_DIRECTION, _SAME_SIZE = 0.9, 0.1
+"""Cosine between axes, and share by which sizes of voxels may differ, of two descriptions that say the same."""
 
 
 def is_nifti(data: bytes) -> bool:
@@ -77,9 +84,9 @@ def read_nifti(data: bytes, limits: Limits) -> Voxels:
         stored = raw.astype(np.float32)
     elif not header.dtype.isnative:
         stored = raw.astype(header.dtype.newbyteorder("="))
-    warnings = [*header.warnings, *_finite(stored)]
+    warnings = [*header.warnings, *source.warnings, *_finite(stored)]
     return Voxels(
-        stored=_without_missing(stored),
+        stored=_without_missing(stored, header.slope),
         slope=header.slope,
         intercept=header.intercept,
         grid=grid,
@@ -99,12 +106,12 @@ def _finite(stored: npt.NDArray[Any]) -> list[str]:
     return [f"{missing} voxels are no numbers, and were read as the lowest value"] if missing else []
 
 
-def _without_missing(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _without_missing(stored: npt.NDArray[Any], slope: float) -> npt.NDArray[Any]:
     if stored.dtype.kind != "f" or all(np.isfinite(one).all() for one in stored):
         return stored
     found = stored if stored.flags.writeable else stored.copy()
     known = np.isfinite(found)
-    found[~known] = found[known].min()
+    found[~known] = found[known].min() if slope > 0 else found[known].max()
     return found
 
 
@@ -116,6 +123,7 @@ class _Plain:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self.warnings: tuple[str, ...] = ()
 
     def start(self, count: int) -> bytes:
         return self._data[:count]
@@ -124,42 +132,65 @@ class _Plain:
         need = offset + count * dtype.itemsize
         if len(self._data) < need:
             raise _short(len(self._data), need)
+        if len(self._data) > need:
+            self.warnings = (_BEHIND,)
         return np.frombuffer(self._data, dtype, count, offset)
 
 
 class _Unpacked:
-    """A file that gzip packed: no more of it is unpacked than its header declares."""
+    """A file that gzip packed, in one part or several: hardly more of it is unpacked than its header declares."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self.warnings: tuple[str, ...] = ()
 
     def start(self, count: int) -> bytes:
-        return bytes(self._read(0, count))
+        found = bytearray()
+        for piece in self._pieces():
+            found += piece
+            if len(found) >= count:
+                break
+        return bytes(found[:count])
 
     def array(self, offset: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        found = self._read(offset, count * dtype.itemsize)
-        if len(found) < count * dtype.itemsize:
-            raise _short(offset + len(found), offset + count * dtype.itemsize)
+        size = count * dtype.itemsize
+        need = offset + size
+        if need > len(self._data) * _MOST_PACKED:
+            raise _short(len(self._data), need)
+        found, place = bytearray(size), 0
+        for piece in self._pieces():
+            kept = memoryview(piece)[max(0, offset - place) : max(0, need - place)]
+            start = max(0, place - offset)
+            found[start : start + len(kept)] = kept
+            place += len(piece)
+            if place > need:
+                self.warnings = (_BEHIND,)
+                break
+        if place < need:
+            raise _short(place, need)
         return np.frombuffer(found, dtype)
 
-    def _read(self, offset: int, size: int) -> bytearray:
-        stream, rest, skipped, place = zlib.decompressobj(wbits=31), self._data, 0, 0
-        found = bytearray(size)
+    def _pieces(self) -> Iterator[bytes]:
+        """What is packed, piece by piece; at the end of each part its checksum is looked at."""
+        stream, packed, place = zlib.decompressobj(wbits=31), b"", 0
         try:
-            while place < size and not stream.eof:
-                piece = stream.decompress(rest, _PIECE)
-                rest = stream.unconsumed_tail
-                if not piece and not rest:
-                    break
-                kept = piece[max(0, offset - skipped) :] if skipped < offset else piece
-                skipped += len(piece) - len(kept)
-                kept = kept[: size - place]
-                found[place : place + len(kept)] = kept
-                place += len(kept)
+            while True:
+                if not packed:
+                    packed = self._data[place : place + _PIECE]
+                    place += len(packed)
+                piece = stream.decompress(packed, _PIECE)
+                if not piece and not packed and not stream.eof:
+                    raise zlib.error("cut short")
+                packed = stream.unconsumed_tail
+                if piece:
+                    yield piece
+                if stream.eof:
+                    place -= len(stream.unused_data)
+                    if self._data[place : place + 2] != GZIP:
+                        return
+                    stream, packed = zlib.decompressobj(wbits=31), b""
         except zlib.error:
             raise InputError("gzip", "damaged", "must be a gzip file that is whole") from None
-        del found[place:]
-        return found
 
 
 def _short(held: int, need: int) -> InputError:
@@ -191,6 +222,9 @@ def _header(source: _Plain | _Unpacked) -> _Header:
     slope, intercept = fields["scl_slope"], fields["scl_inter"]
     if not math.isfinite(slope) or slope == 0 or not math.isfinite(intercept):
         slope, intercept = 1.0, 0.0
+    if not _LEAST_SLOPE <= abs(slope) <= _MOST_SLOPE or abs(intercept) > _MOST_SLOPE:
+        rule = f"must be from {_LEAST_SLOPE:g} to {_MOST_SLOPE:g} without its sign, and scl_inter at most that"
+        raise InputError("scl_slope", slope, rule)
     return _Header(shape, dtype, int(offset), slope, intercept, affine, tuple(warnings), tuple(faults))
 
 
@@ -254,17 +288,24 @@ def _placed(fields: dict[str, Any]) -> tuple[npt.NDArray[np.float64], list[str],
         raise InputError("xyzt_units", fields["xyzt_units"] & 7, "must be metres, millimetres or micrometres")
     if not fields["xyzt_units"] & 7:
         warnings.append("the unit of its distances is not stated, and was read as millimetres")
-    by_quaternion = _quaternion(fields) if fields["qform_code"] > 0 else None
+    sizes = np.abs(np.array(fields["pixdim"][1:4], np.float64))
     rows = np.vstack([np.array(fields["srow"], np.float64).reshape(3, 4), [0, 0, 0, 1]])
     if fields["sform_code"] > 0:
         affine = rows
-        if by_quaternion is not None and _axes(affine) != _axes(by_quaternion):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if fields["qform_code"] > 0 and not _alike(affine, fields):
             faults.append(Fault.ORIENTATION)
             warnings.append("sform and qform contradict each other; sform was read")
-    elif by_quaternion is not None:
-        affine = by_quaternion
+        elif not (np.abs(lengths - sizes) <= _SAME_SIZE * lengths).all():
+            faults.append(Fault.ORIENTATION)
+            warnings.append("sform and pixdim are of voxels of different sizes; sform was read")
+    elif fields["qform_code"] > 0:
+        affine = _quaternion(fields)
+        if fields["pixdim"][0] not in (-1, 0, 1):
+            faults.append(Fault.ORIENTATION)
+            warnings.append("qform does not say which way its slices run (pixdim[0])")
     else:
-        affine = np.diag([*(abs(float(size)) for size in fields["pixdim"][1:4]), 1.0])
+        affine = np.diag([*sizes, 1.0])
         faults.append(Fault.ORIENTATION)
         warnings.append("neither sform nor qform says how it lies in the patient")
     if not np.isfinite(affine).all():
@@ -288,6 +329,8 @@ def _quaternion(fields: dict[str, Any]) -> npt.NDArray[np.float64]:
         ]
     )
     sizes = [abs(float(size)) for size in fields["pixdim"][1:4]]
+    if not all(map(math.isfinite, (*sizes, *shift))):
+        raise InputError("affine", "not finite", "must place every voxel in the patient")
     if fields["pixdim"][0] < 0:
         sizes[2] = -sizes[2]
     affine = np.eye(4)
@@ -296,11 +339,12 @@ def _quaternion(fields: dict[str, Any]) -> npt.NDArray[np.float64]:
     return affine
 
 
-def _axes(affine: npt.NDArray[np.float64]) -> tuple[tuple[int, bool], ...]:
-    """Of each axis of the file the nearest of the patient, and whether it runs the same way."""
-    found = []
-    for axis in range(3):
-        own = affine[:3, axis]
-        nearest = int(np.abs(own).argmax())
-        found.append((nearest, bool(own[nearest] > 0)))
-    return tuple(found)
+def _alike(affine: npt.NDArray[np.float64], fields: dict[str, Any]) -> bool:
+    """Whether qform, which may be broken, turns the axes of the file as `affine` does."""
+    try:
+        other = _quaternion(fields)
+    except InputError:
+        return False
+    own, turned = affine[:3, :3], other[:3, :3]
+    lengths = np.linalg.norm(own, axis=0) * np.linalg.norm(turned, axis=0)
+    return bool(((own * turned).sum(axis=0) >= _SAME_DIRECTION * lengths).all() and lengths.all())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -53,9 +55,67 @@ def test_sform_and_qform_that_contradict_each_other_are_named() -> None:
     assert record.faults == (Fault.ORIENTATION,)
     assert record.grid.affine[0, 0] == 1
     assert read(nifti(VALUES, codes=(1, 1))).faults == ()
+    turned = np.array([[0.77, -1.28, 0, 0], [0.64, 1.54, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
+    assert read(nifti(VALUES, affine=turned, codes=(1, 1))).faults == (Fault.ORIENTATION,)
+    assert read(nifti(VALUES, affine=turned)).faults == ()
+    broken = read(nifti(VALUES, codes=(1, 1), f_256=math.nan))
+    assert broken.faults == (Fault.ORIENTATION,)
+    np.testing.assert_array_equal(broken.grid.affine, np.diag([-1, -2, 3, 1]))
     nowhere = read(nifti(VALUES, codes=(0, 0)))
     assert nowhere.faults == (Fault.ORIENTATION,)
     assert nowhere.grid.spacing == pytest.approx((3, 2, 1))
+
+
+@pytest.mark.parametrize("size", [5.0, 0.0, math.nan, math.inf])
+def test_sizes_of_voxels_that_contradict_each_other_are_named(size: float) -> None:
+    record = read(nifti(VALUES, f_84=size))
+    assert record.faults == (Fault.ORIENTATION,)
+    assert "sform and pixdim are of voxels of different sizes; sform was read" in record.warnings
+    assert record.grid.spacing == pytest.approx((3, 2, 1))
+
+
+@pytest.mark.parametrize(("way", "runs", "faults"), [
+    (1.0, 3, ()), (0.0, 3, ()), (-1.0, -3, ()), (0.3, 3, (Fault.ORIENTATION,)), (math.nan, 3, (Fault.ORIENTATION,)),
+])  # fmt: skip
+def test_which_way_slices_run_is_stated_or_named(way: float, runs: int, faults: tuple[Fault, ...]) -> None:
+    record = read(nifti(VALUES, codes=(1, 0), f_76=way))
+    assert record.grid.affine[2, 2] == runs
+    assert record.faults == faults
+
+
+def test_under_a_negative_slope_the_lowest_value_is_the_highest_voxel() -> None:
+    values = VALUES.astype(np.float32)
+    values[2, 3, 4] = np.nan
+    assert read(nifti(values, f_112=-2.0)).values(2, 3)[0, 3, 4] == -2 * np.nanmax(values)
+
+
+@pytest.mark.parametrize("sizes", [(500,), (1, 348, 2000)])
+def test_gzip_of_several_parts_is_read_and_its_checksum_looked_at(sizes: tuple[int, ...]) -> None:
+    whole = nifti(VALUES)
+    edges = (0, *sizes, len(whole))
+    packed = b"".join(gzip.compress(whole[a:b]) for a, b in pairwise(edges))
+    record = read(packed)
+
+    np.testing.assert_array_equal(record.values(0, 8), VALUES)
+    assert record.warnings == ()
+    assert read(packed + b"junk").grid.shape == (8, 10, 12)
+    for damaged in (packed[:-8], packed[:-8] + bytes(4) + packed[-4:]):
+        with pytest.raises(InputError, match="gzip file that is whole"):
+            read(damaged)
+
+
+def test_what_is_behind_the_voxels_is_named() -> None:
+    for sent in (nifti(VALUES) + bytes(2), gzip.compress(nifti(VALUES) + bytes(2))):
+        assert any("the file goes on" in warning for warning in read(sent).warnings)
+
+
+def test_a_small_file_that_declares_large_voxels_takes_no_memory_for_them() -> None:
+    sent = gzip.compress(nifti(VALUES, **{"8h_40": (3, 700, 700, 600, 1, 1, 1, 1)}, h_70=64))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="which declares them"):
+        read(sent)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
 
 
 def test_voxels_that_are_no_numbers_are_counted_and_read_as_the_lowest() -> None:
@@ -99,6 +159,9 @@ HEADERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "parallel axes": (lambda: nifti(VALUES, affine=np.array(
         [[1, 1, 0, 0], [0, 0.01, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])), "affine"),
     "no rotation": (lambda: nifti(VALUES, codes=(1, 0), f_256=3.0), "quatern_b"),
+    "a slope that leaves nothing": (lambda: nifti(VALUES, f_112=1e-40), "scl_slope"),
+    "a slope without end": (lambda: nifti(VALUES, f_112=3e38), "scl_slope"),
+    "values without end": (lambda: nifti(VALUES.astype(np.float32) * np.float32(1e30)), "voxels"),
     "seconds": (lambda: nifti(VALUES, B_123=4), "xyzt_units"),
     "gzip of text": (lambda: gzip.compress(b"nothing" * 100), "file"),
     "gzip of nothing": (lambda: gzip.compress(b""), "file"),
