@@ -7,10 +7,12 @@ What DICOM headers name is taken out of the study's notes.
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,17 @@ from training.cohorts.column_reader import ColumnReader, Masking, StudyRecords
 VOLUMES = "volumes"
 _HEAD_BYTES = 1 << 20
 """Names stand at the beginning of a file, long before its pixels."""
+_BROKEN = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What `zipfile` raises of archives that are damaged."""
 
 
 class VolumeColumns(ColumnReader):
@@ -62,13 +75,24 @@ def _names(path: Path) -> Sequence[str]:
     try:
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:
-                return names_in_dicom(file.read(_HEAD_BYTES))
+                return _in_dicom(file) or ()
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 with archive.open(member) as file:
-                    head = file.read(_HEAD_BYTES)
-                if is_dicom(head):
-                    return names_in_dicom(head)
-    except (InputError, OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error):
+                    found = _in_dicom(file)
+                if found is not None:
+                    return found
+    except (InputError, *_BROKEN):
         pass
     return ()
+
+
+def _in_dicom(file: IO[bytes]) -> Sequence[str] | None:
+    """Names and identifiers in one file; None where it is no DICOM."""
+    head = file.read(_HEAD_BYTES)
+    if not is_dicom(head):
+        return None
+    try:
+        return names_in_dicom(head)
+    except InputError:  # a data set that is deflated is read as a whole or not at all
+        return names_in_dicom(head + file.read())
