@@ -16,6 +16,7 @@ from consilium.domain.errors import InputError, TooLarge, UnsupportedMedia
 
 MOST_FILES = 16_384
 """Files of one archive or folder."""
+_MOST_DEPTH = 64
 ZIP = b"PK\x03\x04"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Others are inflated whole by `zipfile`, however little of them is asked for."""
@@ -46,6 +47,8 @@ def pack(path: Path, most: int) -> bytes:
     names: list[Path] = []
     size = 0
     for folder, folders, files in os.walk(path, followlinks=False, onerror=_raised):
+        if len(Path(folder).parts) - len(path.parts) > _MOST_DEPTH:
+            raise InputError("folder", "deeper", f"must be at most {_MOST_DEPTH} folders deep")
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             file = Path(folder, name)

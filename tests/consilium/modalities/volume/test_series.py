@@ -454,6 +454,16 @@ def test_a_folder_is_packed_without_links_and_the_same_each_time(tmp_path: Path)
         pack(tmp_path / "empty", 1000)
 
 
+def test_folders_that_lie_too_deep_are_refused(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*"a" * 64)
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"file")
+    assert len(zipfile.ZipFile(io.BytesIO(pack(tmp_path, 1000))).namelist()) == 1
+    (deep / "a").mkdir()
+    with pytest.raises(InputError, match="at most 64 folders deep"):
+        pack(tmp_path, 1000)
+
+
 def test_names_that_are_no_text_are_packed(tmp_path: Path) -> None:
     for number, content in enumerate(files(stored())):
         (tmp_path / os.fsdecode(b"M\xfcller%d" % number)).write_bytes(content)
