@@ -30,6 +30,24 @@ class StudyStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class UnkeptAnswer:
+    """An answer that a service shows to readers, and that was not kept: the study had changed meanwhile.
+
+    Attributes
+    ----------
+    service : str
+        By the name that routes give.
+    result_id : str
+    images : tuple of str
+        SOP Instance UIDs of those that it read.
+    """
+
+    service: str
+    result_id: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StudyState:
     """One imaging study, by its Study Instance UID.
 
@@ -53,6 +71,8 @@ class StudyState:
         Why it failed or is ignored, likewise.
     by_hand : bool
         Whether a person set the stage.
+    unkept : tuple of UnkeptAnswer
+        Since the last answer that was kept, which takes their place where readers are shown it.
     version : int
         Of this row: `Studies.save` refuses what was read before somebody else's change.
     """
@@ -71,6 +91,7 @@ class StudyState:
     warnings: tuple[str, ...] = ()
     problem: str | None = None
     by_hand: bool = False
+    unkept: tuple[UnkeptAnswer, ...] = ()
     version: int = 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -18,9 +19,10 @@ from consilium.domain.errors import InputError
 from hospital.store.clock import Clock
 from hospital.store.gateway_store import Store
 from hospital.store.received import StoreUnavailable
-from hospital.store.state import Delivery, Revision, StudyChanged, StudyStage, StudyState
+from hospital.store.state import Delivery, Revision, StudyChanged, StudyStage, StudyState, UnkeptAnswer
 from hospital.studies.answered_study import AnsweredStudy, BuildDeliveries, BuildWithdrawals
 from hospital.studies.asking.explanation_jobs import AttemptLost, Explained, ExplanationJobs, ServiceAway, StudyRefused
+from hospital.studies.asking.page_removals import unkept_removal
 from hospital.studies.asking.sent_files import sent_files
 from hospital.studies.asking.study_request import StudyRequest
 from hospital.studies.assembly import Assembled, assemble, request_of
@@ -127,13 +129,13 @@ class StudyWalk:
         if found is None:
             return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
         if not found.images:
-            await asyncio.to_thread(self._taken_back, found)
+            state = await asyncio.to_thread(self._taken_back, state, found)
             return await self._end_alone(state, StudyStage.IGNORED, NO_IMAGE)
         found = await asyncio.to_thread(self._withdrawn, found, aliases)
         chosen = routed(self._around.routes, found.images, found.priority)
         state = replace(state, patient=found.identity.patient, accession=found.identity.accession)
         if chosen is None:
-            await asyncio.to_thread(self._taken_back, found)
+            state = await asyncio.to_thread(self._taken_back, state, found)
             return await self._end_alone(state, StudyStage.IGNORED, NO_ROUTE)
         await asyncio.to_thread(want_priors, self._store, found, chosen.route, aliases)
         verdict = await self._completeness(found, chosen)
@@ -155,12 +157,15 @@ class StudyWalk:
         kept = {one.revision: one for one in withdrawn}
         return replace(found, answered=tuple(kept.get(one.revision, one) for one in found.answered))
 
-    def _taken_back(self, found: Assembled) -> None:
+    def _taken_back(self, state: StudyState, found: Assembled) -> StudyState:
         """Take the answers to a study back of whose images none is left that was not rejected; called on a thread."""
+        rejected = [one for one in state.unkept if found.current.faulty.issuperset(one.images)]
+        self._store.outbox.put(unkept_removal(state.study, one) for one in rejected)
         standing = [one for one in found.answered if not one.withdrawn]
         if standing and read_images(standing[-1].sources) <= found.current.faulty:
             self._withdraw(standing)
             logger.warning("an answer is withdrawn: all images that it read were rejected")
+        return replace(state, unkept=tuple(one for one in state.unkept if one not in rejected))
 
     def _withdraw(self, revisions: Sequence[Revision]) -> list[Revision]:
         now = self._now()
@@ -252,10 +257,28 @@ class StudyWalk:
             attempts=0,
             warnings=warnings,
             problem=None,
+            unkept=(),
         )
-        done = await asyncio.to_thread(self._store.studies.answer, done, revision, deliveries)
+        try:
+            done = await asyncio.to_thread(self._store.studies.answer, done, revision, deliveries)
+        except StudyChanged:
+            if route.reading_group is not None and answer.result_id is not None:
+                unkept = UnkeptAnswer(route.service, str(answer.result_id), tuple(sorted(read_images(sources))))
+                await asyncio.to_thread(self._note_unkept, state.study, unkept)
+            raise
         await service.forget(explained.job)
         return done
+
+    def _note_unkept(self, study: str, unkept: UnkeptAnswer) -> None:
+        """With the state as others leave it: they may be changing it."""
+        for _ in range(MOST_ATTEMPTS):
+            latest = self._store.studies.get(study)
+            if latest is None or unkept in latest.unkept:
+                return
+            with suppress(StudyChanged):
+                self._store.studies.save(replace(latest, unkept=(*latest.unkept, unkept)))
+                return
+        logger.error("an answer stays on a reading page that was not kept: its study is being changed all the time")
 
     def _deliveries(self, study: AnsweredStudy, answered: Sequence[Revision]) -> list[Delivery]:
         """What is to be sent of an answer, each after what takes back any earlier one at its destination."""

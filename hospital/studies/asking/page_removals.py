@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hospital.delivery.destinations import Unreachable
-from hospital.store.state import Delivery, QueuedDelivery, Revision
+from hospital.store.state import Delivery, QueuedDelivery, Revision, UnkeptAnswer
 from hospital.studies.answered_study import answer_of
 from hospital.studies.asking.explanation_jobs import ExplanationJobs, ServiceAway
 
@@ -20,6 +20,12 @@ def page_removal(service: str, revision: Revision) -> list[Delivery]:
         return []
     key = f"withdrawn {revision.revision}"
     return [Delivery(key, page_lane(service), "page", str(result_id).encode(), revision.study)]
+
+
+def unkept_removal(study: str, unkept: UnkeptAnswer) -> Delivery:
+    """What takes an answer from a page that the gateway did not keep."""
+    content, key = unkept.result_id.encode(), f"unkept {unkept.result_id}"
+    return Delivery(key, page_lane(unkept.service), "page", content, study)
 
 
 class PageRemovals:

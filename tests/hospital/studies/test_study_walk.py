@@ -16,7 +16,10 @@ from consilium.domain.errors import InputError
 from consilium.domain.study import Sex
 from hospital.store.received import Code, PatientId, PatientMerge, RawMessage, ReceivedRejection, Status
 from hospital.store.state import DeliveryStage, StudyStage
+from hospital.studies.intake import Intake
+from hospital.studies.rules.prior_rules import PriorRules
 from hospital.studies.rules.routing import Conditions
+from service.app import openapi_examples as examples
 from tests.hospital.studies.hospital_double import Hospital
 from tests.hospital.studies.records import (
     CLINIC,
@@ -660,6 +663,37 @@ def test_records_that_arrive_while_the_service_is_asked_make_the_next_revision(h
     state = work(hospital)
     assert state.stage is StudyStage.ANSWERED
     assert hospital.sent[-1] == "2 4711 2"
+
+
+@pytest.mark.parametrize("rejected", [(1, 2), (2,)])
+def test_an_answer_leaves_the_page_whose_images_were_all_rejected_while_it_was_made(
+    tmp_path: Path, rejected: tuple[int, ...]
+) -> None:
+    hospital = Hospital(tmp_path, priors=PriorRules(("pacs",)))
+    uids = tuple(instance(number).sop_instance for number in rejected)
+    late = [ReceivedRejection(STUDY, uids, Code("113001", "DCM"), hospital.clock(), "pacs")]
+
+    def reject(request: httpx.Request) -> None:
+        if request.url.path.endswith("/results") and late:
+            hospital.receive(late.pop())
+            while Intake(hospital.store, hospital.clock, timedelta(0)).take():
+                pass
+
+    hospital.service.before_answer = reject
+    hospital.receive(instance(1), instance(2))
+    work(hospital)
+    assert hospital.store.studies.revisions(STUDY) == []
+    (unkept,) = hospital.store.studies.get(STUDY).unkept
+    state = work(hospital)
+    assert state.unkept == ()
+    removed = [one.delivery for one in hospital.outbox if one.delivery.destination == "page of main"]
+    if len(rejected) == 2:
+        assert state.stage is StudyStage.IGNORED
+        assert [(one.kind, one.study) for one in removed] == [("page", STUDY)]
+        assert hospital.content(hospital.outbox[-1]) == unkept.result_id == str(examples.EXPLANATION["result_id"])
+    else:  # the next answer takes its place
+        assert (state.stage, removed) == (StudyStage.ANSWERED, [])
+    hospital.store.close()
 
 
 def test_a_person_who_ignores_a_study_is_heeded_whatever_arrives(hospital: Hospital) -> None:
