@@ -156,6 +156,11 @@ def fhir_withdrawal(name: str, destination: FhirDestination, given: Withdrawn) -
     return [Delivery(f"withdrawn {revision.revision}", name, "bundle", json.dumps(bundle).encode(), revision.study)]
 
 
+def services_with_readers(settings: GatewaySettings) -> list[str]:
+    """By name, the services on whose reading page what some route sends is seen."""
+    return sorted({one.service for one in settings.routes.values() if one.reading_group is not None})
+
+
 def _order(answered: Answered) -> tuple[str | None, str] | None:
     """The accession number, under the URI of its issuer where the configuration has one."""
     accession = answered.study.accession
@@ -226,7 +231,6 @@ class ResultObjects:
             destination = self.settings.destinations.get(name)
             if destination is not None:
                 deliveries += WITHDRAWERS[destination.kind](name, destination, given)
-        pages = {one.service for one in self.settings.routes.values() if one.reading_group is not None}
-        for service in sorted(pages):
+        for service in services_with_readers(self.settings):
             deliveries += page_removal(service, revision)
         return deliveries

@@ -69,9 +69,15 @@ def provenance(cached: CachedCohort, inputs: Scope) -> dict[str, pd.DataFrame]:
     }
     for found in (common, *(side.origins(cached, inputs) for side in training_sides())):
         for group, own in found.items():
-            rows[group] = [row | more for row, more in zip(rows[group], own, strict=True)]
+            rows[group] = [_joined(group, row, more) for row, more in zip(rows[group], own, strict=True)]
     tables = {group: _table(group_rows) for group, group_rows in rows.items()}
     return {group: table for group, table in tables.items() if table.shape[1]}
+
+
+def _joined(group: str, row: Row, more: Row) -> Row:
+    if twice := row.keys() & more.keys():
+        raise ValueError(f"two modalities give {', '.join(sorted(twice))} of {group}")
+    return {**row, **more}
 
 
 def _moment(record: StudyRecord, study: Study) -> datetime | None:

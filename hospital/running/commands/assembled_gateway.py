@@ -17,7 +17,7 @@ from hospital.running.hl7_parts import Hl7Part, hl7_listeners
 from hospital.running.parts import Part
 from hospital.running.prior_parts import prior_parts
 from hospital.running.reading_parts import reading_parts
-from hospital.running.result_objects import ResultObjects
+from hospital.running.result_objects import ResultObjects, services_with_readers
 from hospital.running.routes.cds_parts import cds_routes
 from hospital.running.routes.smart_parts import smart_routes
 from hospital.running.routes.stow_routes import stow_routes
@@ -54,7 +54,8 @@ def assembled_gateway(settings: GatewaySettings, clock: Clock = system_clock) ->
         withdraw=results.withdrawals,
         clock=clock,
     )
-    sent = _senders(settings, dicom, trail) | {page_lane(name): PageRemovals(jobs) for name, jobs in services.items()}
+    sent = _senders(settings, dicom, trail)
+    sent |= {page_lane(name): PageRemovals(services[name]) for name in services_with_readers(settings)}
     lanes = Lanes(sent, store.outbox, clock, give_up=settings.delivery.give_up)
     routes = [
         *stow_routes(settings, store, dicom.receiver),

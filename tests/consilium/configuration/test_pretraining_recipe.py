@@ -71,7 +71,7 @@ def test_a_stage_may_not_change_what_the_encoder_is_made_of(stage: dict[str, obj
         ({"objectives": {"clipp": 1.0}}, f"must be one of {', '.join(objective_names())}"),
         ({"objectives": {"clip": -1}}, "greater than or equal to 0"),
         ({"pairs": [["image", "image"]]}, r"must be two modalities, such as \[image, text\]"),
-        ({"pairs": [["image", "volume"]]}, "must name installed modalities"),
+        ({"pairs": [["image", "gait"]]}, "must name installed modalities"),
         ({"stages": [REPORTS, REPORTS]}, "stages must have names of their own"),
         ({"stages": [{"name": "a", "modalities": {"volume": {}}}]}, "must be one of the recipe's modalities"),
         ({"stages": [REPORTS | {"frozen": ["volume"]}]}, r"stages\.reports\.frozen: .* one of the recipe's modalities"),

@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image as Pillow
 
 from consilium.configuration.modality_sections import Scope
@@ -12,7 +13,8 @@ from consilium.modalities.observations.observation import Observation
 from consilium.modalities.text.note import Note, NoteKind
 from tests.consilium.formats.dicom.dicom_files import dicom_file, ramp
 from tests.training.audit.made import made_cached, made_cohort
-from training.audit.provenance import origin_groups, provenance
+from training.audit.provenance import _joined, origin_groups, provenance
+from training.training_side import training_sides
 
 NOON = datetime(2021, 3, 4, 12, tzinfo=UTC)
 
@@ -105,7 +107,8 @@ def write_images(tmp_path):
 def test_images_tell_device_format_size_compression_markers_and_view(tmp_path):
     cohort, studies, squares, (dcm, jpg) = write_images(tmp_path)
     found = features(cohort, studies, squares)
-    assert set(found) == set(origin_groups()) - {"notes", "date", "recording"}
+    others = {"notes", "date", "recording", "volume_format", "volume_size", "volume_scale"}
+    assert set(found) == set(origin_groups()) - others
     assert found["source"].institution.isna().tolist() == [False, True, True]
     assert found["device"].device_0.isna().tolist() == [False, True, True]
     for group, column in (("format", "source"), ("format", "encoding"), ("view", "view")):
@@ -151,3 +154,10 @@ def test_every_table_has_a_row_a_study_in_types_that_boosting_reads(tmp_path):
         assert len(table) == 3
         for column in table:
             assert isinstance(table[column].dtype, pd.CategoricalDtype) or table[column].dtype == np.float64
+
+
+def test_no_modality_takes_the_place_of_what_another_one_says():
+    declared = [name for side in training_sides() for name in side.origin_groups]
+    assert len(declared) == len(set(declared))
+    with pytest.raises(ValueError, match="two modalities give source of format"):
+        _joined("format", {"source": "dicom"}, {"source": None})

@@ -33,7 +33,11 @@ class VolumeTraining(TrainingSide):
     """Copies by their bytes, origins by format, grid and scale of the values, groups by modality."""
 
     origin_groups = MappingProxyType(
-        {"format": "the file format", "size": "the volume's size and spacing", "scale": "the scale of its values"}
+        {
+            "volume_format": "the file format of the volume",
+            "volume_size": "the volume's size and spacing",
+            "volume_scale": "the scale of the volume's values",
+        }
     )
 
     def check_tables(self, cohort: Cohort, studies: Sequence[Study]) -> Mapping[str, CheckTable]:
@@ -64,9 +68,9 @@ class VolumeTraining(TrainingSide):
         for study, common in zip(cached.studies, super().origins(cached, scope)["missingness"], strict=True):
             first: Volume | None = next(iter(study.parts[NAME]), None)
             rows["missingness"].append(common)
-            rows["format"].append({"source": first and first.source, "stored_type": first and first.stored_type})
-            rows["size"].append(_size(first))
-            rows["scale"].append({"range": first and math.log10(max(first.scale[1] - first.scale[0], 1e-9))})
+            rows["volume_format"].append({"source": first and first.source, "stored_type": first and first.stored_type})
+            rows["volume_size"].append(_size(first))
+            rows["volume_scale"].append({"range": first and math.log10(max(first.scale[1] - first.scale[0], 1e-9))})
         return rows
 
     def subgroups(self, studies: Sequence[Study], variables: VariableTable) -> Mapping[str, Names]:
