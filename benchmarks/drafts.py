@@ -75,9 +75,9 @@ def read_back(drafts: Sequence[Draft], names: Sequence[str], phrases: Phrases, s
     opening = phrases.called.partition("{")[0]
     for row, draft in enumerate(drafts):
         sections = {one.name: one.sentences for one in draft.sections}
-        said = {one.finding: one for one in sections["findings"] if one.finding is not None}
-        words.append([said[name].certainty for name in names])
-        probabilities[row] = [said[name].probability for name in names]
+        by_finding = {one.finding: one for one in sections["findings"] if one.finding is not None}
+        words.append([by_finding[name].certainty for name in names])
+        probabilities[row] = [by_finding[name].probability for name in names]
         (text,) = [one.text for one in sections["impression"] if one.text.startswith(opening)] or [""]
         called[row] = [f"{shown[name]} (" in text for name in names]
     return ReadBack(words, called, probabilities)
@@ -102,9 +102,9 @@ def best_calls(chances: Floats, tuned_on: tuple[Floats, Booleans]) -> Booleans:
     return called
 
 
-def words_table(said: ReadBack, present: Booleans) -> list[str]:
-    lines = ["| word | stands for | said | mean probability | was there |", "| --- | --- | --- | --- | --- |"]
-    flat = [(word, row, column) for row, words in enumerate(said.words) for column, word in enumerate(words)]
+def words_table(drafted: ReadBack, present: Booleans) -> list[str]:
+    lines = ["| word | stands for | used | mean probability | was there |", "| --- | --- | --- | --- | --- |"]
+    flat = [(word, row, column) for row, words in enumerate(drafted.words) for column, word in enumerate(words)]
     for word in Certainty:
         places = [(row, column) for found, row, column in flat if found is word]
         if not places:
@@ -112,18 +112,18 @@ def words_table(said: ReadBack, present: Booleans) -> list[str]:
             continue
         there = sum(bool(present[place]) for place in places)
         low, high = binomtest(there, len(places)).proportion_ci(method="wilson")
-        mean = float(np.mean([said.probabilities[place] for place in places]))
+        mean = float(np.mean([drafted.probabilities[place] for place in places]))
         share = f"{there / len(places):.2f} [{low:.2f}, {high:.2f}]"
         lines.append(f"| {word} | {word.lowest:.2f} to {word.below:.2f} | {len(places)} | {mean:.2f} | {share} |")
     silent = sum(word is None for word, _, _ in flat)
     return [*lines, "", f"Not judged: {silent} of {len(flat)}."]
 
 
-def calls_table(names: Sequence[str], said: ReadBack, best: Booleans, present: Booleans) -> list[str]:
+def calls_table(names: Sequence[str], drafted: ReadBack, best: Booleans, present: Booleans) -> list[str]:
     lines = ["| finding | precision | recall | F1 | best possible F1 |", "| --- | --- | --- | --- | --- |"]
     every = []
     for column, name in enumerate(names):
-        precision, recall, f1 = f1_of(said.called[:, column], present[:, column])
+        precision, recall, f1 = f1_of(drafted.called[:, column], present[:, column])
         possible = f1_of(best[:, column], present[:, column])[2]
         every.append((precision, recall, f1, possible))
         lines.append(f"| {name} | {precision:.3f} | {recall:.3f} | {f1:.3f} | {possible:.3f} |")
@@ -147,21 +147,21 @@ def measure(model: str, root: Path) -> list[str]:
             drafts.append(draft_report(study, Explanation(diagnosis, ()), phrases))
             shown |= {one.finding: one.display[:1].upper() + one.display[1:] for one in diagnosis.findings}
     names = diagnostician.findings.names
-    said = read_back(drafts, names, phrases, shown)
+    drafted = read_back(drafts, names, phrases, shown)
     columns = [cohort.findings.names.index(name) for name in names]
     truth = {split: np.array([one.labels for one in records])[:, columns] == 1 for split, records in by_split.items()}
     chances = {
         split: oracle.of([one.study_id for one in records], oracle.modalities)[:, columns]
         for split, records in by_split.items()
     }
-    judged = np.array([[word is not None for word in words] for words in said.words])
+    judged = np.array([[word is not None for word in words] for words in drafted.words])
     best = best_calls(chances["test"], (chances["calibration"], truth["calibration"])) & judged
     return [
         f"{len(drafts)} drafts.",
         "",
-        *words_table(said, truth["test"]),
+        *words_table(drafted, truth["test"]),
         "",
-        *calls_table(names, said, best, truth["test"] & judged),
+        *calls_table(names, drafted, best, truth["test"] & judged),
     ]
 
 

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from training.modalities.signal_columns import SignalColumns
+from training.modalities.path_columns import PathColumns
 
 
-class SoundColumns(SignalColumns):
+class SoundColumns(PathColumns):
     """Reads the column of sounds."""
 
     column = files = "sounds"

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from training.modalities.signal_columns import SignalColumns
+from training.modalities.path_columns import PathColumns
 
 
-class EcgColumns(SignalColumns):
+class EcgColumns(PathColumns):
     """Reads the column of ECGs."""
 
     column, files = "ecg", "ecgs"

@@ -10,19 +10,14 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-import numpy.typing as npt
-
-from consilium.domain.errors import InputError, Problem
-from consilium.domain.study import RecordFile
+from consilium.domain.errors import InputError
 from consilium.formats.dicom.file_structure import is_dicom
 from consilium.ingest.deidentify import names_in_dicom
-from training.cohorts.cells import CellRule, entries, path_rule
-from training.cohorts.column_reader import ColumnReader, Masking, StudyRecords
+from training.modalities.path_columns import PathColumns
 
 VOLUMES = "volumes"
 _HEAD_BYTES = 1 << 20
@@ -40,34 +35,13 @@ _BROKEN = (
 """What `zipfile` raises of archives that are damaged."""
 
 
-class VolumeColumns(ColumnReader):
+class VolumeColumns(PathColumns):
     """Reads the column of volumes."""
 
-    def columns(self) -> Mapping[str, Sequence[CellRule]]:
-        return {VOLUMES: ()}
+    column = files = VOLUMES
 
-    def present(self) -> npt.NDArray[np.bool_]:
-        return np.array([bool(paths) for paths in self._entries()], bool)
-
-    def names(self, number: int) -> Sequence[str]:
-        root, paths = self.tables.root, entries(self.tables.rows[number].get(VOLUMES, ""))
-        return [name for path in paths if path_rule(root, path) is None for name in _names(root / path)]
-
-    def read(self, mask: Masking) -> tuple[list[StudyRecords], list[Problem]]:
-        del mask
-        root, studies = self.tables.root, self._entries()
-        problems = [
-            self.tables.problem(number, VOLUMES, path, rule)
-            for number, paths in enumerate(studies)
-            for path in paths
-            if (rule := path_rule(root, path)) is not None
-        ]
-        if problems:
-            return [], problems
-        return [StudyRecords(tuple(RecordFile(VOLUMES, root / path) for path in paths)) for paths in studies], []
-
-    def _entries(self) -> list[list[str]]:
-        return [entries(cell) for cell in self.tables.column(VOLUMES)]
+    def names_in(self, path: Path) -> Sequence[str]:
+        return _names(path)
 
 
 def _names(path: Path) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Signals in a cohort folder: paths in a column of ``studies.csv``, joined by ``;``.
+"""Files in a cohort folder: paths in a column of ``studies.csv``, joined by ``;``.
 
 What DICOM headers name is taken out of the study's notes.
 """
@@ -6,6 +6,7 @@ What DICOM headers name is taken out of the study's notes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from training.cohorts.cells import CellRule, entries, path_rule
 from training.cohorts.column_reader import ColumnReader, Masking, StudyRecords
 
 
-class SignalColumns(ColumnReader):
+class PathColumns(ColumnReader):
     """Reads one column of paths.
 
     Attributes
@@ -39,13 +40,14 @@ class SignalColumns(ColumnReader):
 
     def names(self, number: int) -> Sequence[str]:
         root, paths = self.tables.root, entries(self.tables.rows[number].get(self.column, ""))
-        found: list[str] = []
-        for path in (root / path for path in paths if path_rule(root, path) is None):
-            try:
-                found += names_in_dicom(path.read_bytes())
-            except (InputError, OSError):  # no DICOM, or a file that is refused later
-                continue
-        return found
+        return [name for path in paths if path_rule(root, path) is None for name in self.names_in(root / path)]
+
+    def names_in(self, path: Path) -> Sequence[str]:
+        """Names and identifiers in one file; none of what is no DICOM, or is refused later."""
+        try:
+            return names_in_dicom(path.read_bytes())
+        except (InputError, OSError):
+            return ()
 
     def read(self, mask: Masking) -> tuple[list[StudyRecords], list[Problem]]:
         del mask
